@@ -1,0 +1,42 @@
+"""The zoo: pure architecture, no files and no normalisation. `MODELS` is a plain dict of rows."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from jft import tree
+from jft.models.chain import Chain, between
+from jft.models.resnet import RESNET_BLOCKS, ResNet
+from jft.models.squeezenet import SqueezeNet
+from jft.models.vgg import VGG, VGG_CONVS
+
+__all__ = ["MODELS", "Chain", "between", "create_model"]
+
+MODELS: dict[str, Callable[..., Chain]] = {
+    **{name: functools.partial(VGG, convs=convs) for name, convs in VGG_CONVS.items()},
+    **{f"{name}_bn": functools.partial(VGG, convs=convs, batch_norm=True) for name, convs in VGG_CONVS.items()},
+    **{
+        name: functools.partial(ResNet, blocks=blocks, bottleneck=name not in ("resnet18", "resnet34"))
+        for name, blocks in RESNET_BLOCKS.items()
+    },
+    "squeezenet1_0": functools.partial(SqueezeNet, conv1=(96, 7), pools=("conv1", "fire4", "fire8")),
+    "squeezenet1_1": functools.partial(SqueezeNet),
+    # Three convolutions for 32-pixel pictures: the quickstart's network, small enough to travel in the package.
+    "vgg_tiny": functools.partial(VGG, convs=(1, 1, 1), widths=(16, 32, 64), hidden=64, grid=4),
+}
+
+
+def create_model(name: str, **options: Any) -> Chain:
+    """A model of the zoo.
+
+    Args:
+      name: a key of `MODELS`, such as 'vgg19'.
+      **options: fields of the model, such as `num_classes=10` or `dtype=jnp.bfloat16`.
+
+    Returns:
+      An unbound Linen module; `model.apply(variables, x, train=False, start=None, stop=None)`.
+
+    Raises:
+      ValueError: unknown name.
+    """
+    return tree.choose(MODELS, name, what="model")(**options)

@@ -1,0 +1,68 @@
+"""A model is a chain of named stages; every part of it that is contiguous can be run alone."""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jft import tree
+
+Stages = dict[str, Callable[..., nn.Module]]
+
+
+class Chain(nn.Module):
+    """Base of all models: stages run in order, each a submodule whose name is its key in `params`.
+
+    The last stage is called `head`, and so is the classifying layer inside it.
+
+    Attributes:
+      num_classes: number of logits.
+      dtype: type of the computation; parameters and batch statistics stay float32.
+      axis_name: the `jax.pmap` axis over which BatchNorm averages, or None.
+    """
+
+    num_classes: int = 1000
+    dtype: Any = jnp.float32
+    axis_name: str | None = None
+
+    def stages(self) -> Stages:
+        """The stages in order: name -> constructor, called with `name=`."""
+        raise NotImplementedError
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool, start: str | None = None, stop: str | None = None) -> jax.Array:
+        """Runs the stages after `start` up to and including `stop`.
+
+        Args:
+          x: images [batch, height, width, 3], normalised as the weights ask; or, with `start`, that stage's output.
+          train: True uses batch statistics and dropout; False running averages and none.
+          start: name of the stage whose output `x` is; None when `x` holds images.
+          stop: name of the last stage to run; None runs to the end.
+
+        Returns:
+          Logits, float32 [batch, num_classes], or the output of `stop` in `dtype`.
+
+        Raises:
+          ValueError: unknown stage, nothing between `start` and `stop`, or images too small for the stages.
+        """
+        stages = self.stages()
+        x = jnp.asarray(x, self.dtype)
+        for name in between(tuple(stages), start, stop):
+            x = stages[name](name=name)(x, train=train)
+            if 0 in x.shape:
+                raise ValueError(f"stage {name!r} has an empty output {x.shape}: the images are too small for it.")
+        return jnp.asarray(x, jnp.float32) if name == "head" else x
+
+
+def between(names: tuple[str, ...], start: str | None, stop: str | None) -> tuple[str, ...]:
+    """Names of the stages after `start` up to and including `stop`; ValueError where there are none."""
+    for name in (start, stop):
+        if name is not None:
+            tree.choose(dict.fromkeys(names), name, what="stage")
+    first = 0 if start is None else names.index(start) + 1
+    last = len(names) if stop is None else names.index(stop) + 1
+    if first >= last:
+        raise ValueError(f"no stage lies after {start!r} and up to {stop!r}; the stages are {', '.join(names)}.")
+    return names[first:last]

@@ -1,0 +1,93 @@
+"""Layers the zoo shares: pooling as the original frameworks do it, and the initialisers of the papers' code."""
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+# Kaiming normal over the fan-out, as torchvision initialises convolutions trained from scratch.
+conv_init = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+head_init = nn.initializers.normal(0.01)
+
+Conv = functools.partial(nn.Conv, kernel_init=conv_init)
+Dense = functools.partial(nn.Dense, kernel_init=head_init)
+
+
+def max_pool(x: jax.Array, window: int, stride: int, *, padding: int = 0, ceil: bool = False) -> jax.Array:
+    """Max pooling with torch's arithmetic of sizes.
+
+    Args:
+      x: [batch, height, width, channels].
+      window: side of the square window, in pixels.
+      stride: step of the window, in pixels.
+      padding: pixels of -inf on each side.
+      ceil: round the output size up (Caffe, `ceil_mode=True`) instead of down.
+
+    Returns:
+      [batch, out_height, out_width, channels].
+    """
+    pads = tuple((padding, _pad_end(n, window, stride, padding, ceil)) for n in x.shape[1:3])
+    return _max_pool(x, window, stride, pads)
+
+
+def _pad_end(size: int, window: int, stride: int, padding: int, ceil: bool) -> int:
+    """Padding after the last pixel so that the windows tile exactly; may be negative, to crop."""
+    steps = (size + 2 * padding - window) / stride
+    out = int(np.ceil(steps) if ceil else np.floor(steps)) + 1
+    if ceil and (out - 1) * stride >= size + padding:
+        out -= 1  # torch: the last window must begin inside the picture
+    return max((out - 1) * stride + window - size - padding, -size) if out > 0 else 0
+
+
+# XLA differentiates a max pool into select-and-scatter, which is slow on CPU (10 x a forward pass or more) and
+# becomes a scatter on GPU. Window by window as strided slices it is neither; ties go to the first, as in XLA and torch.
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
+def _max_pool(x: jax.Array, window: int, stride: int, pads: tuple) -> jax.Array:
+    return lax.reduce_window(
+        x, -jnp.inf, lax.max, (1, window, window, 1), (1, stride, stride, 1), ((0, 0), *pads, (0, 0))
+    )
+
+
+def _max_pool_forward(x: jax.Array, window: int, stride: int, pads: tuple) -> tuple[jax.Array, tuple]:
+    y = _max_pool(x, window, stride, pads)
+    return y, (x, y)
+
+
+def _max_pool_backward(window: int, stride: int, pads: tuple, saved: tuple, dy: jax.Array) -> tuple[jax.Array]:
+    x, y = saved
+    padded = lax.pad(x, jnp.array(-jnp.inf, x.dtype), ((0, 0, 0), *((a, b, 0) for a, b in pads), (0, 0, 0)))
+    batch, height, width, channels = padded.shape
+    _, rows, columns, _ = y.shape
+    dx = jnp.zeros_like(padded)
+    free = jnp.ones(y.shape, bool)  # windows whose maximum has not been met yet
+    for i in range(window):
+        for j in range(window):
+            end = (batch, i + (rows - 1) * stride + 1, j + (columns - 1) * stride + 1, channels)
+            hit = free & (lax.slice(padded, (0, i, j, 0), end, (1, stride, stride, 1)) == y)
+            free &= ~hit
+            edges = [(i, height - end[1], stride - 1), (j, width - end[2], stride - 1)]
+            dx += lax.pad(jnp.where(hit, dy, 0), jnp.zeros((), dy.dtype), [(0, 0, 0), *edges, (0, 0, 0)])
+    return (lax.pad(dx, jnp.zeros((), dx.dtype), ((0, 0, 0), *((-a, -b, 0) for a, b in pads), (0, 0, 0))),)
+
+
+_max_pool.defvjp(_max_pool_forward, _max_pool_backward)
+
+
+def adaptive_avg_pool(x: jax.Array, grid: int) -> jax.Array:
+    """Averages [batch, height, width, channels] to [batch, grid, grid, channels] as `torch.nn.AdaptiveAvgPool2d`."""
+    if x.shape[1:3] == (grid, grid):
+        return x
+    rows, columns = (_adaptive_weights(n, grid) for n in x.shape[1:3])
+    return jnp.einsum("gh,bhwc,kw->bgkc", rows, x, columns).astype(x.dtype)
+
+
+def _adaptive_weights(size: int, grid: int) -> np.ndarray:
+    """[grid, size] matrix of averages over the windows floor(i * size / grid) to ceil((i + 1) * size / grid)."""
+    weights = np.zeros((grid, size), np.float32)
+    for i in range(grid):
+        first, last = i * size // grid, -(-(i + 1) * size // grid)
+        weights[i, first:last] = 1 / (last - first)
+    return weights

@@ -1,0 +1,151 @@
+"""ResNet (He et al., 2015, https://arxiv.org/abs/1512.03385).
+
+Layers carry torchvision's names. Reference: torchvision/models/resnet.py (v1.5: the stride sits in the 3x3) and
+keras/applications/resnet.py (v1, as the paper: the stride sits in the first 1x1).
+"""
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jft.models import layers
+from jft.models.chain import Chain, Stages
+
+# Table 1 of the paper: residual blocks in layer1 .. layer4.
+RESNET_BLOCKS = {
+    "resnet18": (2, 2, 2, 2),
+    "resnet34": (3, 4, 6, 3),
+    "resnet50": (3, 4, 6, 3),
+    "resnet101": (3, 4, 23, 3),
+    "resnet152": (3, 8, 36, 3),
+}
+
+
+class ResNet(Chain):
+    """A stem, four layers of residual blocks at widths 64 .. 512, and the head.
+
+    Attributes:
+      blocks: residual blocks in each layer.
+      bottleneck: 1x1, 3x3, 1x1 blocks with four times as many outputs (50 and deeper); else two 3x3.
+      stride_in_1x1: a layer's first bottleneck strides in its first 1x1, as the paper and Keras have it.
+      bn_momentum: share of the old running average that one training step keeps.
+    """
+
+    blocks: tuple[int, ...] = RESNET_BLOCKS["resnet50"]
+    bottleneck: bool = True
+    stride_in_1x1: bool = False
+    bn_momentum: float = 0.9
+
+    def stages(self) -> Stages:
+        """stem, layer1 .. layer4, head."""
+        conv = functools.partial(layers.Conv, use_bias=False, dtype=self.dtype)
+        norm = functools.partial(
+            nn.BatchNorm, momentum=self.bn_momentum, epsilon=1e-5, dtype=self.dtype, axis_name=self.axis_name
+        )
+        block = functools.partial(Bottleneck, self.stride_in_1x1) if self.bottleneck else BasicBlock
+        return {
+            "stem": functools.partial(Stem, conv, norm),
+            **{
+                f"layer{i}": functools.partial(
+                    Layer, functools.partial(block, width=64 * 2 ** (i - 1), conv=conv, norm=norm), blocks, min(i, 2)
+                )
+                for i, blocks in enumerate(self.blocks, 1)
+            },
+            "head": functools.partial(Head, self.num_classes, self.dtype),
+        }
+
+
+class Stem(nn.Module):
+    """conv1 7x7/2, BatchNorm, ReLU, max pool 3x3/2."""
+
+    conv: functools.partial
+    norm: functools.partial
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """[batch, h, w, 3] -> [batch, h / 4, w / 4, 64]."""
+        # Explicit padding: SAME would pad (2, 3) at 224, which is another network.
+        x = self.conv(64, (7, 7), (2, 2), padding=3, name="conv1")(x)
+        x = nn.relu(self.norm(use_running_average=not train, name="bn1")(x))
+        return layers.max_pool(x, 3, 2, padding=1)
+
+
+class Layer(nn.Module):
+    """Residual blocks, of which the first strides."""
+
+    block: functools.partial
+    blocks: int
+    stride: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """[batch, h, w, c] -> [batch, h / stride, w / stride, outputs of the block]."""
+        for i in range(self.blocks):
+            x = self.block(stride=self.stride if i == 0 else 1, name=f"block{i}")(x, train=train)
+        return x
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions around a shortcut; `width` outputs."""
+
+    width: int
+    stride: int
+    conv: functools.partial
+    norm: functools.partial
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """[batch, h, w, c] -> [batch, h / stride, w / stride, width]."""
+        norm = functools.partial(self.norm, use_running_average=not train)
+        y = self.conv(self.width, (3, 3), self.stride, padding=1, name="conv1")(x)
+        y = nn.relu(norm(name="bn1")(y))
+        y = self.conv(self.width, (3, 3), padding=1, name="conv2")(y)
+        y = norm(name="bn2")(y)
+        return nn.relu(y + _shortcut(x, y, self.stride, self.conv, norm))
+
+
+class Bottleneck(nn.Module):
+    """1x1, 3x3, 1x1 convolutions around a shortcut; 4 x `width` outputs."""
+
+    stride_in_1x1: bool
+    width: int
+    stride: int
+    conv: functools.partial
+    norm: functools.partial
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """[batch, h, w, c] -> [batch, h / stride, w / stride, 4 * width]."""
+        norm = functools.partial(self.norm, use_running_average=not train)
+        first, second = (self.stride, 1) if self.stride_in_1x1 else (1, self.stride)
+        y = self.conv(self.width, (1, 1), first, padding=0, name="conv1")(x)
+        y = nn.relu(norm(name="bn1")(y))
+        y = self.conv(self.width, (3, 3), second, padding=1, name="conv2")(y)
+        y = nn.relu(norm(name="bn2")(y))
+        y = self.conv(4 * self.width, (1, 1), padding=0, name="conv3")(y)
+        y = norm(name="bn3")(y)
+        return nn.relu(y + _shortcut(x, y, self.stride, self.conv, norm))
+
+
+def _shortcut(x: jax.Array, y: jax.Array, stride: int, conv: functools.partial, norm: functools.partial) -> jax.Array:
+    """The identity, or a 1x1 projection where the shape changes (option B of the paper)."""
+    if x.shape == y.shape:
+        return x
+    x = conv(y.shape[-1], (1, 1), stride, padding=0, name="downsample_conv")(x)
+    return norm(name="downsample_bn")(x)
+
+
+class Head(nn.Module):
+    """Global average pool and the classifying layer."""
+
+    num_classes: int
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """[batch, h, w, c] -> logits [batch, num_classes]."""
+        del train
+        x = jnp.mean(x, axis=(1, 2))
+        return layers.Dense(self.num_classes, dtype=self.dtype, name="head")(x)

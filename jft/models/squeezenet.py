@@ -1,0 +1,92 @@
+"""SqueezeNet 1.0 and 1.1 (Iandola et al., 2016, https://arxiv.org/abs/1602.07360).
+
+Layers carry the paper's names. Reference: torchvision/models/squeezenet.py, github.com/forresti/SqueezeNet.
+"""
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jft.models import layers
+from jft.models.chain import Chain, Stages
+
+# Outputs of the squeeze layer of fire2 .. fire9; each expand layer has four times as many.
+SQUEEZE = (16, 16, 32, 32, 48, 48, 64, 64)
+
+
+class SqueezeNet(Chain):
+    """conv1, eight fire modules, and a head that classifies by a 1x1 convolution. No padding in conv1.
+
+    Attributes:
+      conv1: outputs and kernel side of the first convolution, whose stride is 2.
+      pools: stages that end with a 3x3/2 max pool, whose size is rounded up.
+      dropout: dropped share of the head's input in training.
+    """
+
+    conv1: tuple[int, int] = (64, 3)
+    pools: tuple[str, ...] = ("conv1", "fire3", "fire5")
+    dropout: float = 0.5
+
+    def stages(self) -> Stages:
+        """conv1, fire2 .. fire9, head."""
+        fires = {f"fire{i}": functools.partial(Fire, squeeze) for i, squeeze in enumerate(SQUEEZE, 2)}
+        stages = {"conv1": functools.partial(Stem, *self.conv1), **fires}
+        return {
+            **{k: functools.partial(v, pool=k in self.pools, dtype=self.dtype) for k, v in stages.items()},
+            "head": functools.partial(Head, self.num_classes, self.dropout, self.dtype),
+        }
+
+
+class Stem(nn.Module):
+    """A convolution of stride 2 with ReLU and, where asked, a max pool."""
+
+    features: int
+    kernel: int
+    pool: bool
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """[batch, h, w, 3] -> [batch, ~h / 4, ~w / 4, features]."""
+        del train
+        x = layers.Conv(self.features, (self.kernel,) * 2, (2, 2), padding=0, dtype=self.dtype, name="conv1")(x)
+        return _maybe_pool(nn.relu(x), self.pool)
+
+
+class Fire(nn.Module):
+    """Squeeze to few channels with 1x1, expand with 1x1 and 3x3 side by side."""
+
+    squeeze: int
+    pool: bool
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """[batch, h, w, c] -> [batch, h, w, 8 * squeeze], halved by a pool."""
+        del train
+        conv = functools.partial(layers.Conv, dtype=self.dtype)
+        x = nn.relu(conv(self.squeeze, (1, 1), name="squeeze1x1")(x))
+        left = conv(4 * self.squeeze, (1, 1), name="expand1x1")(x)
+        right = conv(4 * self.squeeze, (3, 3), padding=1, name="expand3x3")(x)
+        return _maybe_pool(nn.relu(jnp.concatenate([left, right], axis=-1)), self.pool)
+
+
+class Head(nn.Module):
+    """Dropout, the classifying 1x1 convolution (conv10 in the paper), ReLU, global average pool."""
+
+    num_classes: int
+    dropout: float
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """[batch, h, w, 512] -> logits [batch, num_classes], none below zero."""
+        x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        x = nn.Conv(self.num_classes, (1, 1), kernel_init=layers.head_init, dtype=self.dtype, name="head")(x)
+        return jnp.mean(nn.relu(x), axis=(1, 2))
+
+
+def _maybe_pool(x: jax.Array, pool: bool) -> jax.Array:
+    return layers.max_pool(x, 3, 2, ceil=True) if pool else x

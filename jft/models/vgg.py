@@ -1,0 +1,119 @@
+"""VGG (Simonyan and Zisserman, 2014, https://arxiv.org/abs/1409.1556), with BatchNorm as torchvision adds it.
+
+Layers carry the paper's names. Reference: torchvision/models/vgg.py, keras/applications/vgg16.py.
+"""
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jft.models import layers
+from jft.models.chain import Chain, Stages
+
+# Table 1 of the paper: 3x3 convolutions in each of the five blocks.
+VGG_CONVS = {
+    "vgg11": (1, 1, 2, 2, 2),
+    "vgg13": (2, 2, 2, 2, 2),
+    "vgg16": (2, 2, 3, 3, 3),
+    "vgg19": (2, 2, 4, 4, 4),
+}
+
+
+class VGG(Chain):
+    """Blocks of 3x3 convolutions, each ended by a 2x2 max pool; then fc6, fc7 and the head.
+
+    Attributes:
+      convs: convolutions in each block.
+      widths: output channels of each block's convolutions.
+      hidden: units of fc6 and of fc7.
+      batch_norm: BatchNorm after each convolution.
+      grid: side of the feature map that fc6 reads; 7 is what 224-pixel images give.
+      adaptive_pool: average any other map to `grid` x `grid`, as torchvision does; otherwise it is an error.
+      dropout: dropped share of the outputs of fc6 and fc7 in training.
+    """
+
+    convs: tuple[int, ...] = VGG_CONVS["vgg16"]
+    widths: tuple[int, ...] = (64, 128, 256, 512, 512)
+    hidden: int = 4096
+    batch_norm: bool = False
+    bn_momentum: float = 0.9
+    grid: int = 7
+    adaptive_pool: bool = True
+    dropout: float = 0.5
+
+    def stages(self) -> Stages:
+        """block1 .. block5, fc6, fc7, head."""
+        norm = functools.partial(
+            nn.BatchNorm, momentum=self.bn_momentum, epsilon=1e-5, dtype=self.dtype, axis_name=self.axis_name
+        )
+        dense = functools.partial(Hidden, self.hidden, self.dropout, self.dtype)
+        grid = (self.grid, self.adaptive_pool)
+        return {
+            **{
+                f"block{i}": functools.partial(Block, i, convs, width, norm if self.batch_norm else None, self.dtype)
+                for i, (convs, width) in enumerate(zip(self.convs, self.widths, strict=True), 1)
+            },
+            "fc6": functools.partial(dense, grid=grid),
+            "fc7": dense,
+            "head": functools.partial(Head, self.num_classes, self.dtype),
+        }
+
+
+class Block(nn.Module):
+    """conv{index}_1 .. conv{index}_{convs}, each with ReLU, and a 2x2 max pool."""
+
+    index: int
+    convs: int
+    width: int
+    norm: functools.partial | None
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """[batch, h, w, c] -> [batch, h // 2, w // 2, width]."""
+        for i in range(1, self.convs + 1):
+            # With BatchNorm torchvision keeps the (then redundant) bias.
+            x = layers.Conv(self.width, (3, 3), padding=1, dtype=self.dtype, name=f"conv{self.index}_{i}")(x)
+            if self.norm is not None:
+                x = self.norm(use_running_average=not train, name=f"bn{self.index}_{i}")(x)
+            x = nn.relu(x)
+        return layers.max_pool(x, 2, 2)
+
+
+class Hidden(nn.Module):
+    """A fully connected layer with ReLU and dropout; with `grid`, it first flattens a map of that size."""
+
+    features: int
+    dropout: float
+    dtype: jnp.dtype
+    grid: tuple[int, bool] | None = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """[batch, grid, grid, c] or [batch, c] -> [batch, features]."""
+        if self.grid is not None:
+            side, adaptive = self.grid
+            if not adaptive and x.shape[1:3] != (side, side):
+                raise ValueError(
+                    f"{self.name} reads a {side}x{side} map, which {32 * side}-pixel images give, but got "
+                    f"{x.shape[1]}x{x.shape[2]}: resize the images, or set adaptive_pool=True."
+                )
+            # Flattened height, width, channel; weights of other orders are permuted at conversion.
+            x = layers.adaptive_avg_pool(x, side).reshape(x.shape[0], -1)
+        x = nn.relu(layers.Dense(self.features, dtype=self.dtype, name="dense")(x))
+        return nn.Dropout(self.dropout, deterministic=not train)(x)
+
+
+class Head(nn.Module):
+    """The classifying layer."""
+
+    num_classes: int
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """[batch, c] -> logits [batch, num_classes]."""
+        del train
+        return layers.Dense(self.num_classes, dtype=self.dtype, name="head")(x)

@@ -1,0 +1,61 @@
+"""Names of leaves: nested dicts as flat `{'stage/layer/leaf': value}` dicts, and patterns over those names."""
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from flax import traverse_util
+
+
+def flatten(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Flattens nested dicts to `{'a/b/c': leaf}`, in the tree's order."""
+    return traverse_util.flatten_dict(tree, sep="/")
+
+
+def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Inverse of `flatten`."""
+    return traverse_util.unflatten_dict(dict(flat), sep="/")
+
+
+def matching(patterns: Iterable[str], names: Iterable[str], *, what: str) -> set[str]:
+    """Names that any of the regular expressions matches in full.
+
+    A pattern that is the name of a node matches every leaf below it, so 'layer4' means 'layer4/.*'.
+
+    Args:
+      patterns: regular expressions over names such as 'layer4/block0/conv1/kernel'.
+      names: the names to choose from.
+      what: the config field the patterns came from, for the error.
+
+    Returns:
+      The set of matched names.
+
+    Raises:
+      ValueError: a pattern matches nothing.
+    """
+    names = list(names)
+    matched = set()
+    for pattern in patterns:
+        hits = {name for name in names if re.fullmatch(f"(?:{pattern})(?:/.*)?", name)}
+        if not hits:
+            raise ValueError(
+                f"{what}: pattern {pattern!r} matches none of {len(names)} names"
+                f"{did_you_mean(pattern, [*{n.split('/')[0] for n in names}, *names])}; "
+                f"they look like {', '.join(names[:3])}."
+            )
+        matched |= hits
+    return matched
+
+
+def did_you_mean(wrong: str, known: Iterable[str]) -> str:
+    """A question to append to an error, or an empty string: `", did you mean 'head'?"`."""
+    close = difflib.get_close_matches(wrong, list(known), n=1)
+    return f", did you mean {close[0]!r}?" if close else ""
+
+
+def choose(table: Mapping[str, Any], name: str, *, what: str) -> Any:
+    """`table[name]`, or a ValueError that lists what there is and guesses what was meant."""
+    if name not in table:
+        raise ValueError(f"unknown {what} {name!r}{did_you_mean(name, table)} Known: {', '.join(sorted(table))}.")
+    return table[name]
