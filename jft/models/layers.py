@@ -16,6 +16,17 @@ Conv = functools.partial(nn.Conv, kernel_init=conv_init)
 Dense = functools.partial(nn.Dense, kernel_init=head_init)
 
 
+class BatchNorm(nn.BatchNorm):
+    """`flax.linen.BatchNorm` told, as every stage is, whether it trains. Momentum 0.9 here is torch's 0.1."""
+
+    momentum: float = 0.9
+    epsilon: float = 1e-5
+
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """Normalises the last axis by the batch (train) or by the running averages; the shape stays."""
+        return super().__call__(x, use_running_average=not train)
+
+
 def max_pool(x: jax.Array, window: int, stride: int, *, padding: int = 0, ceil: bool = False) -> jax.Array:
     """Max pooling with torch's arithmetic of sizes.
 

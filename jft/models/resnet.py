@@ -42,7 +42,7 @@ class ResNet(Chain):
         """stem, layer1 .. layer4, head."""
         conv = functools.partial(layers.Conv, use_bias=False, dtype=self.dtype)
         norm = functools.partial(
-            nn.BatchNorm, momentum=self.bn_momentum, epsilon=1e-5, dtype=self.dtype, axis_name=self.axis_name
+            layers.BatchNorm, momentum=self.bn_momentum, dtype=self.dtype, axis_name=self.axis_name
         )
         block = functools.partial(Bottleneck, self.stride_in_1x1) if self.bottleneck else BasicBlock
         return {
@@ -68,7 +68,7 @@ class Stem(nn.Module):
         """[batch, h, w, 3] -> [batch, h / 4, w / 4, 64]."""
         # Explicit padding: SAME would pad (2, 3) at 224, which is another network.
         x = self.conv(64, (7, 7), (2, 2), padding=3, name="conv1")(x)
-        x = nn.relu(self.norm(use_running_average=not train, name="bn1")(x))
+        x = nn.relu(self.norm(name="bn1")(x, train=train))
         return layers.max_pool(x, 3, 2, padding=1)
 
 
@@ -98,12 +98,11 @@ class BasicBlock(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """[batch, h, w, c] -> [batch, h / stride, w / stride, width]."""
-        norm = functools.partial(self.norm, use_running_average=not train)
         y = self.conv(self.width, (3, 3), self.stride, padding=1, name="conv1")(x)
-        y = nn.relu(norm(name="bn1")(y))
+        y = nn.relu(self.norm(name="bn1")(y, train=train))
         y = self.conv(self.width, (3, 3), padding=1, name="conv2")(y)
-        y = norm(name="bn2")(y)
-        return nn.relu(y + _shortcut(x, y, self.stride, self.conv, norm))
+        y = self.norm(name="bn2")(y, train=train)
+        return nn.relu(y + _shortcut(x, y, self.stride, self.conv, self.norm, train))
 
 
 class Bottleneck(nn.Module):
@@ -118,23 +117,24 @@ class Bottleneck(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """[batch, h, w, c] -> [batch, h / stride, w / stride, 4 * width]."""
-        norm = functools.partial(self.norm, use_running_average=not train)
         first, second = (self.stride, 1) if self.stride_in_1x1 else (1, self.stride)
         y = self.conv(self.width, (1, 1), first, padding=0, name="conv1")(x)
-        y = nn.relu(norm(name="bn1")(y))
+        y = nn.relu(self.norm(name="bn1")(y, train=train))
         y = self.conv(self.width, (3, 3), second, padding=1, name="conv2")(y)
-        y = nn.relu(norm(name="bn2")(y))
+        y = nn.relu(self.norm(name="bn2")(y, train=train))
         y = self.conv(4 * self.width, (1, 1), padding=0, name="conv3")(y)
-        y = norm(name="bn3")(y)
-        return nn.relu(y + _shortcut(x, y, self.stride, self.conv, norm))
+        y = self.norm(name="bn3")(y, train=train)
+        return nn.relu(y + _shortcut(x, y, self.stride, self.conv, self.norm, train))
 
 
-def _shortcut(x: jax.Array, y: jax.Array, stride: int, conv: functools.partial, norm: functools.partial) -> jax.Array:
+def _shortcut(
+    x: jax.Array, y: jax.Array, stride: int, conv: functools.partial, norm: functools.partial, train: bool
+) -> jax.Array:
     """The identity, or a 1x1 projection where the shape changes (option B of the paper)."""
     if x.shape == y.shape:
         return x
     x = conv(y.shape[-1], (1, 1), stride, padding=0, name="downsample_conv")(x)
-    return norm(name="downsample_bn")(x)
+    return norm(name="downsample_bn")(x, train=train)
 
 
 class Head(nn.Module):

@@ -46,7 +46,7 @@ class VGG(Chain):
     def stages(self) -> Stages:
         """block1 .. block5, fc6, fc7, head."""
         norm = functools.partial(
-            nn.BatchNorm, momentum=self.bn_momentum, epsilon=1e-5, dtype=self.dtype, axis_name=self.axis_name
+            layers.BatchNorm, momentum=self.bn_momentum, dtype=self.dtype, axis_name=self.axis_name
         )
         dense = functools.partial(Hidden, self.hidden, self.dropout, self.dtype)
         grid = (self.grid, self.adaptive_pool)
@@ -77,7 +77,7 @@ class Block(nn.Module):
             # With BatchNorm torchvision keeps the (then redundant) bias.
             x = layers.Conv(self.width, (3, 3), padding=1, dtype=self.dtype, name=f"conv{self.index}_{i}")(x)
             if self.norm is not None:
-                x = self.norm(use_running_average=not train, name=f"bn{self.index}_{i}")(x)
+                x = self.norm(name=f"bn{self.index}_{i}")(x, train=train)
             x = nn.relu(x)
         return layers.max_pool(x, 2, 2)
 

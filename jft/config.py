@@ -1,0 +1,122 @@
+"""The configuration: every field of a run, its default, its unit.
+
+A config file changes a few of them:
+
+    from jft.config import default_config
+
+    def get_config():
+        config = default_config()
+        config.model = "vgg19"
+        return config
+
+Unknown fields are refused with a guess at what was meant, in a file and on the command line alike.
+"""
+
+from typing import Any
+
+from ml_collections import ConfigDict
+
+
+def default_config() -> ConfigDict:
+    """A fresh, locked config: VGG19's head on CIFAR-10."""
+    config = ConfigDict()
+
+    # Data.
+    config.dataset = "cifar10"  # cifar10, digits, folder, or a TFDS name
+    config.data_dir = ""  # folder of the data; empty: TFDS's own
+    config.classes = ()  # names of the classes to keep, relabelled in this order; empty: all
+    config.examples_per_class = 0  # training pictures of each class, drawn by the seed; 0: all
+    config.validation = 0.1  # held out of the training split, stratified: a share below 1, or a count
+    config.fit = "whole"  # whole: the picture squashed to the square; crop: shorter side resized, square cut out
+    config.image_size = 0  # pixels; 0: what the weights were trained on
+    config.resize_on = "device"  # device: raw uint8 travels, resized in the jitted step; host: resized by tf.data
+    config.cache_bytes = 4 * 10**9  # decoded pictures kept in memory up to this size; beyond it they stream
+
+    # Augmentation of training pictures, on the device.
+    config.flip = True  # mirror left and right, half of the time
+    config.crop_padding = 0.0  # random crop after padding by this share of the side; CIFAR's classic 4 pixels: 0.125
+
+    # Model and weights.
+    config.model = "vgg19"  # a key of jft.models.MODELS
+    config.weights = "torchvision"  # a set of the catalog for this model; empty: from scratch
+    config.weights_path = ""  # file or folder looked at before the cache and the network
+    config.fresh = ""  # stages or patterns that start from initialisation, beside the head: 'layer4 head'
+
+    # Transfer.
+    config.freeze = ""  # a stage (it and all before it), or patterns over parameter names; empty: all learn
+
+    # Optimisation.
+    config.batch_size = 32  # pictures in a step, over all devices
+    config.epochs = 10.0  # passes over the training pictures
+    config.steps = 0  # steps; 0: as epochs say
+    config.optimizer = "adamw"  # adam, adamw, sgd (Nesterov momentum)
+    config.learning_rate = 1e-3  # peak
+    config.momentum = 0.9  # of sgd
+    config.weight_decay = 0.0  # on kernels, not on biases or BatchNorm; decoupled in adamw, an L2 term elsewhere
+    config.schedule = "constant"  # constant, cosine (to 0), step
+    config.warmup_epochs = 0.0  # linear, from 0 to the peak
+    config.step_epochs = ()  # schedule 'step': epochs at which the rate is multiplied by step_factor
+    config.step_factor = 0.1
+    config.clip_norm = 0.0  # global norm of the learning leaves' gradient; 0: not clipped
+    config.label_smoothing = 0.0  # probability spread over all classes
+    config.accumulate = 1  # micro-batches in a step, to fit a large batch in memory
+    config.early_stopping = 0  # evaluations without a better validation accuracy before stopping; 0: never
+    config.seed = 0
+
+    # Machine.
+    config.dtype = "float32"  # of the computation; parameters, statistics and loss stay float32
+    config.parallel = "jit"  # jit: one program over a mesh of devices; pmap: one per device
+    config.eval_batch_size = 64  # pictures, over all devices
+
+    # Cadence.
+    config.log_every = 20  # steps
+    config.evaluate_every = 1.0  # epochs; a checkpoint is saved at each evaluation
+    config.checkpoint_every = 0  # steps between further checkpoints; 0: none
+
+    # Comparison: {name: {field: value}} trains each arm in turn and tests all on the same pictures.
+    config.arms = ConfigDict()
+    return config.lock()
+
+
+_CHOICES = {
+    "fit": ("whole", "crop"),
+    "resize_on": ("device", "host"),
+    "optimizer": ("adam", "adamw", "sgd"),
+    "schedule": ("constant", "cosine", "step"),
+    "dtype": ("float32", "bfloat16"),
+    "parallel": ("jit", "pmap"),
+}
+_POSITIVE = ("batch_size", "eval_batch_size", "accumulate", "log_every", "evaluate_every", "learning_rate")
+_NOT_NEGATIVE = (
+    *("examples_per_class", "image_size", "cache_bytes", "crop_padding", "epochs", "steps", "weight_decay"),
+    *("warmup_epochs", "clip_norm", "label_smoothing", "early_stopping", "checkpoint_every", "validation"),
+)
+
+# What may differ when a run is resumed: where things lie and how often one looks, not what is computed.
+RESUMABLE = ("data_dir", "weights_path", "cache_bytes", "log_every", "checkpoint_every", "eval_batch_size")
+
+
+def validate(config: ConfigDict) -> None:
+    """Raises one ValueError listing every field whose value makes no sense."""
+    wrong = [
+        f"{field} = {config[field]!r}: choose {', '.join(choices)}"
+        for field, choices in _CHOICES.items()
+        if config[field] not in choices
+    ]
+    wrong += [f"{field} = {config[field]!r}: must be above 0" for field in _POSITIVE if not config[field] > 0]
+    wrong += [f"{field} = {config[field]!r}: must not be below 0" for field in _NOT_NEGATIVE if config[field] < 0]
+    if config.batch_size % config.accumulate:
+        wrong.append(f"batch_size = {config.batch_size} is not a multiple of accumulate = {config.accumulate}")
+    if not (config.epochs or config.steps):
+        wrong.append("epochs and steps are both 0: nothing would be trained")
+    if wrong:
+        raise ValueError("the config is wrong in " + "; ".join(wrong) + ".")
+
+
+def difference(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """Lines 'field: old -> new' for the fields in which two configs (as dicts) would compute something else."""
+    return [
+        f"{key}: {old.get(key)!r} -> {new.get(key)!r}"
+        for key in sorted({*old, *new} - set(RESUMABLE))
+        if old.get(key) != new.get(key)
+    ]

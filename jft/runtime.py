@@ -1,0 +1,26 @@
+"""What must be set before JAX starts. Scripts call `configure()` first; the package itself never does."""
+
+import importlib.metadata
+import os
+import re
+
+# XLA:CPU of these releases loses 1.3 to 2.9 times to one default, the YNN fusion (jax-ml/jax#39257); README has our
+# measurement. XLA aborts on a flag it does not know, so releases nobody has tried are left alone.
+CPU_FLAGS = {"--xla_cpu_experimental_ynn_fusion_type": ""}
+TRIED_RELEASES = ((0, 10, 2), (0, 12, 0))
+
+
+def configure() -> None:
+    """Sets XLA flags that pay on CPU; a flag in the user's own XLA_FLAGS is never overridden. Call before using JAX."""
+    flags = xla_flags(os.environ.get("XLA_FLAGS", ""), importlib.metadata.version("jaxlib"))
+    if flags:
+        os.environ["XLA_FLAGS"] = flags
+
+
+def xla_flags(own: str, jaxlib: str) -> str:
+    """The user's own flags and those of ours that they do not set, for a jaxlib release such as '0.10.2'."""
+    release = tuple(int(n) for n in re.findall(r"\d+", jaxlib)[:3])
+    if not TRIED_RELEASES[0] <= release < TRIED_RELEASES[1]:
+        return own
+    set_already = {flag.split("=")[0] for flag in own.split()}
+    return " ".join([own, *(f"{k}={v}" for k, v in CPU_FLAGS.items() if k not in set_already)]).strip()

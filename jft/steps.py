@@ -1,0 +1,138 @@
+"""The pure steps: `(state, batch) -> (state, metrics)` and `(variables, batch) -> sums`.
+
+They are jitted (or pmapped) once, at the edge, by `jft.parallel`. A batch is `{'image': uint8 [batch, h, w, 3],
+'label': int32 [batch], 'mask': bool [batch]}`.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+
+from jft import metrics
+from jft.transfer.plan import Plan, apply_frozen, apply_learning
+
+Batch = dict[str, jax.Array]
+
+
+@flax.struct.dataclass
+class TrainState:
+    """All that a step changes.
+
+    Attributes:
+      step: int32 scalar, steps done; with the seed it gives the data order and all randomness.
+      params: parameters by stage, float32.
+      batch_stats: BatchNorm's running statistics by stage, float32; {} without BatchNorm.
+      opt_state: Optax's state, holding nothing for frozen leaves.
+    """
+
+    step: jax.Array
+    params: Any
+    batch_stats: Any
+    opt_state: Any
+
+
+def make_train_step(
+    model: nn.Module,
+    plan: Plan,
+    tx: optax.GradientTransformation,
+    *,
+    transform: Callable[[jax.Array, jax.Array], jax.Array],
+    seed: int,
+    label_smoothing: float = 0.0,
+    accumulate: int = 1,
+    axis_name: str | None = None,
+) -> Callable[[TrainState, Batch], tuple[TrainState, metrics.Sums]]:
+    """Makes the training step.
+
+    Args:
+      model: the chain.
+      plan: what learns; the step differentiates by these leaves alone.
+      tx: from `make_optimizer`.
+      transform: (uint8 images [batch, h, w, 3], key) -> float32 [batch, size, size, 3], augmented and normalised.
+      seed: of augmentation and dropout, together with the step.
+      label_smoothing: probability spread over all classes.
+      accumulate: micro-batches, run one after another, whose gradients are summed.
+      axis_name: under `jax.pmap`, the axis to sum over.
+
+    Returns:
+      A pure function of state and batch. Its metrics are `classification_sums` plus `objective`, the sum over the
+      batch of the loss that is minimised, and `grad_norm`, the norm of the learning leaves' gradient.
+    """
+
+    def gradients(params: Any, batch_stats: Any, batch: Batch, rng: jax.Array) -> tuple[Any, Any, metrics.Sums]:
+        learning, frozen = plan.split(params)
+        for_augment, for_dropout = jax.random.split(rng)
+        images = transform(batch["image"], for_augment)
+        features = apply_frozen(model, plan, frozen, batch_stats, images)
+
+        def objective(learning: Any) -> tuple[jax.Array, tuple[Any, metrics.Sums]]:
+            logits, stats = apply_learning(
+                model, plan, learning, frozen, batch_stats, features, {"dropout": for_dropout}
+            )
+            targets = optax.smooth_labels(jax.nn.one_hot(batch["label"], logits.shape[-1]), label_smoothing)
+            loss = jnp.sum(batch["mask"] * optax.softmax_cross_entropy(logits, targets))
+            sums = metrics.classification_sums(logits, batch["label"], batch["mask"])
+            return loss, (stats, {**sums, "objective": loss})
+
+        grads, (stats, sums) = jax.grad(objective, has_aux=True)(learning)
+        return grads, stats, sums
+
+    def accumulated(params: Any, batch_stats: Any, batch: Batch, rng: jax.Array) -> tuple[Any, Any, metrics.Sums]:
+        # Every accumulate-th picture goes into the same micro-batch, so that each stays spread over the devices.
+        def fold(x: jax.Array) -> jax.Array:
+            return jnp.swapaxes(x.reshape(-1, accumulate, *x.shape[1:]), 0, 1)
+
+        def body(batch_stats: Any, xs: tuple[Batch, jax.Array]) -> tuple[Any, Any]:
+            grads, stats, sums = gradients(params, batch_stats, xs[0], jax.random.fold_in(rng, xs[1]))
+            return stats, (grads, sums)
+
+        stats, parts = jax.lax.scan(body, batch_stats, (jax.tree.map(fold, batch), jnp.arange(accumulate)))
+        grads, sums = jax.tree.map(lambda x: jnp.sum(x, axis=0), parts)
+        return grads, stats, sums
+
+    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, metrics.Sums]:
+        rng = jax.random.fold_in(jax.random.key(seed), state.step)
+        if axis_name is not None:
+            rng = jax.random.fold_in(rng, jax.lax.axis_index(axis_name))
+        compute = gradients if accumulate == 1 else accumulated
+        grads, stats, sums = compute(state.params, state.batch_stats, batch, rng)
+        if axis_name is not None:
+            grads, sums = jax.lax.psum((grads, sums), axis_name)
+            stats = jax.lax.pmean(stats, axis_name)
+        grads = jax.tree.map(lambda g: g / sums["count"], grads)
+
+        learning, frozen = plan.split(state.params)
+        # Frozen leaves stand in for their own gradients, which the mask keeps unread.
+        updates, opt_state = tx.update(plan.merge(grads, frozen), state.opt_state, state.params)
+        learning = optax.apply_updates(learning, plan.split(updates)[0])
+        state = TrainState(state.step + 1, plan.merge(learning, frozen), stats, opt_state)
+        return state, {**sums, "grad_norm": optax.global_norm(grads)}
+
+    return train_step
+
+
+def make_eval_step(
+    model: nn.Module, *, transform: Callable[[jax.Array], jax.Array], axis_name: str | None = None
+) -> Callable[[Any, Batch], metrics.Sums]:
+    """Makes `(variables, batch) -> classification_sums`, for `variables = {'params', 'batch_stats'}`.
+
+    Args:
+      model: the chain.
+      transform: uint8 images [batch, h, w, 3] -> float32 [batch, size, size, 3], normalised.
+      axis_name: under `jax.pmap`, the axis to sum over.
+
+    Returns:
+      A pure function.
+    """
+
+    def eval_step(variables: Any, batch: Batch) -> metrics.Sums:
+        logits = model.apply(variables, transform(batch["image"]), train=False)
+        sums = metrics.classification_sums(logits, batch["label"], batch["mask"])
+        return sums if axis_name is None else jax.lax.psum(sums, axis_name)
+
+    return eval_step

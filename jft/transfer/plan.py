@@ -1,0 +1,133 @@
+"""The transfer plan: which parameters learn, and the two ways in which the rest is kept from moving.
+
+Frozen leaves are outside the differentiated tree and outside the optimizer state, the stages up to the boundary run in
+inference mode without a backward pass, and a BatchNorm whose parameters are frozen reads its running statistics and
+leaves them alone. So frozen leaves are bit-identical after any number of steps.
+"""
+
+import contextlib
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+
+from jft import tree
+from jft.models.layers import BatchNorm
+
+Params = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """Which parameters are frozen. Made by `make_plan`.
+
+    Attributes:
+      stages: the model's stages, in order.
+      frozen: names of the frozen leaves, such as 'block1/conv1_1/kernel'.
+      boundary: the last stage of the longest prefix in which every leaf is frozen, or None.
+    """
+
+    stages: tuple[str, ...]
+    frozen: frozenset[str]
+    boundary: str | None
+
+    def split(self, params: Params) -> tuple[Params, Params]:
+        """(learning, frozen) parts of the parameters, as nested dicts of the same names."""
+        flat = tree.flatten(params)
+        learning = {name: leaf for name, leaf in flat.items() if name not in self.frozen}
+        frozen = {name: leaf for name, leaf in flat.items() if name in self.frozen}
+        return tree.unflatten(learning), tree.unflatten(frozen)
+
+    def merge(self, learning: Params, frozen: Params) -> Params:
+        """Inverse of `split`."""
+        return tree.unflatten({**tree.flatten(learning), **tree.flatten(frozen)})
+
+    def freeze_mask(self, params: Params) -> Params:
+        """A tree of bools like `params`, True where frozen: what `optax.selective_transform` takes."""
+        return tree.unflatten({name: name in self.frozen for name in tree.flatten(params)})
+
+    @property
+    def frozen_stages(self) -> tuple[str, ...]:
+        """The stages up to the boundary."""
+        return self.stages[: self.stages.index(self.boundary) + 1] if self.boundary else ()
+
+    def frozen_norms(self) -> contextlib.AbstractContextManager:
+        """Context in which BatchNorms whose parameters are frozen run in inference mode, wherever they are."""
+
+        def intercept(call: Any, args: tuple, kwargs: dict, context: nn.module.InterceptorContext) -> Any:
+            path = "/".join(context.module.path)
+            if isinstance(context.module, BatchNorm) and {f"{path}/scale", f"{path}/bias"} <= self.frozen:
+                kwargs = {**kwargs, "train": False}
+            return call(*args, **kwargs)
+
+        return nn.intercept_methods(intercept)
+
+
+def make_plan(stages: tuple[str, ...], params: Mapping[str, Any], freeze: str) -> Plan:
+    """Plans a transfer.
+
+    Args:
+      stages: the model's stages, in order.
+      params: the model's parameters (arrays or shapes), nested.
+      freeze: the name of a stage, which freezes it and all before it; or patterns over the names of leaves, separated
+        by spaces ('block[12] .*/bias'); or empty.
+
+    Returns:
+      The plan.
+
+    Raises:
+      ValueError: a pattern matches nothing, or nothing would learn.
+    """
+    names = list(tree.flatten(params))
+    if freeze in stages:
+        prefix = stages[: stages.index(freeze) + 1]
+        frozen = {name for name in names if name.split("/")[0] in prefix}
+    else:
+        frozen = tree.matching(freeze.split(), names, what="freeze")
+    if len(frozen) == len(names):
+        raise ValueError(f"freeze = {freeze!r} freezes all {len(names)} leaves: nothing would learn.")
+    learning_stages = {name.split("/")[0] for name in names if name not in frozen}
+    boundary = None
+    for stage in stages:
+        if stage in learning_stages:
+            break
+        boundary = stage
+    return Plan(stages, frozenset(frozen), boundary)
+
+
+def apply_learning(
+    model: nn.Module,
+    plan: Plan,
+    learning: Params,
+    frozen: Params,
+    batch_stats: Params,
+    x: jax.Array,
+    rngs: dict[str, jax.Array],
+) -> tuple[jax.Array, Params]:
+    """Runs the stages after the boundary in training mode.
+
+    Args:
+      model: the chain.
+      plan: what learns.
+      learning: parameters to differentiate by.
+      frozen: the others.
+      batch_stats: running statistics of the whole model.
+      x: output of `apply_frozen`.
+      rngs: keys for dropout.
+
+    Returns:
+      Logits float32 [batch, num_classes], and the batch statistics after the step.
+    """
+    variables = {"params": plan.merge(learning, frozen), "batch_stats": batch_stats}
+    with plan.frozen_norms():
+        logits, updated = model.apply(variables, x, train=True, start=plan.boundary, rngs=rngs, mutable=["batch_stats"])
+    return logits, updated.get("batch_stats", batch_stats)
+
+
+def apply_frozen(model: nn.Module, plan: Plan, frozen: Params, batch_stats: Params, images: jax.Array) -> jax.Array:
+    """Runs the stages up to the boundary in inference mode: [batch, h, w, 3] images -> the boundary's output."""
+    if plan.boundary is None:
+        return images
+    return model.apply({"params": frozen, "batch_stats": batch_stats}, images, train=False, stop=plan.boundary)
