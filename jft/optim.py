@@ -53,7 +53,9 @@ def make_optimizer(config: ConfigDict, schedule: optax.Schedule, freeze_mask: An
         main = [optax.adamw(schedule, weight_decay=config.weight_decay, mask=kernels)]
     else:
         decay = [optax.add_decayed_weights(config.weight_decay, mask=kernels)] if config.weight_decay else []
-        rule = optax.adam(schedule) if config.optimizer == "adam" else optax.sgd(schedule, config.momentum, nesterov=True)
+        rule = (
+            optax.adam(schedule) if config.optimizer == "adam" else optax.sgd(schedule, config.momentum, nesterov=True)
+        )
         main = [*decay, rule]
     # selective_transform, not optax.masked, which would pass raw gradients through, and clipping inside of it: outside,
     # the norm would read frozen gradients and bring the whole backward pass back.

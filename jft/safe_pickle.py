@@ -109,13 +109,13 @@ class _Unpickler(pickle.Unpickler):
 class _Sealed:
     """A callable with no attributes to set: the pickle's BUILD would else write into our functions and classes."""
 
-    __slots__ = ("__call",)
+    __slots__ = ("_call",)
 
     def __init__(self, call: Callable[..., Any]) -> None:
-        object.__setattr__(self, "_Sealed__call", call)
+        object.__setattr__(self, "_call", call)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self.__call(*args, **kwargs)
+    def __call__(self, *args: Any) -> Any:
+        return self._call(*args)
 
     def __setattr__(self, name: str, value: Any) -> None:
         raise AttributeError(name)

@@ -35,6 +35,11 @@ class TrainState:
     batch_stats: Any
     opt_state: Any
 
+    @property
+    def variables(self) -> dict[str, Any]:
+        """`{'params', 'batch_stats'}`, as `model.apply` takes them."""
+        return {"params": self.params, "batch_stats": self.batch_stats}
+
 
 def make_train_step(
     model: nn.Module,

@@ -1,0 +1,1 @@
+"""Pretrained weights: the catalog, readers of untrusted files, conversion, and the store."""

@@ -1,0 +1,46 @@
+"""Arms: one experiment trained in several ways and tested on the same pictures, side by side."""
+
+import copy
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from jft.evaluate import evaluate
+from jft.train import train
+
+
+def train_arms(config: ConfigDict, workdir: str | Path) -> int:
+    """Trains the config, or each of its arms in `<workdir>/<arm>` and then tests them all.
+
+    Args:
+      config: from a config file; `config.arms` is {name: {field: value}}.
+      workdir: folder of the run, or of the arms' runs.
+
+    Returns:
+      Exit status: 0, or 128 + n if signal n stopped it; the same call then goes on.
+    """
+    if not config.arms:
+        result = train(config, workdir)
+        return 0 if result["finished"] else 128 + result["signal"]
+    runs = {name: Path(workdir) / name for name in config.arms}
+    for name, run in runs.items():
+        print(f"\n== {name}")
+        result = train(arm_config(config, name), run)
+        if not result["finished"]:
+            return 128 + result["signal"]
+    print(f"\n{'on the test pictures':<24}{'top-1':>8}{'loss':>9}{'pictures':>10}")
+    for name, run in runs.items():
+        tested = evaluate(run)
+        print(f"{name:<24}{tested['accuracy']:>8.1%}{tested['loss']:>9.3f}{tested['count']:>10,}")
+    print(f"\nEach is a run of its own: python scripts/evaluate.py --checkpoint {run}")
+    return 0
+
+
+def arm_config(config: ConfigDict, name: str) -> ConfigDict:
+    """The config of one arm: the common one with the arm's fields set; unknown fields are refused as everywhere."""
+    arm = copy.deepcopy(config)
+    with arm.unlocked():
+        arm.arms = ConfigDict()
+    for field, value in config.arms[name].items():
+        arm[field] = value
+    return arm

@@ -1,0 +1,175 @@
+"""Checkpoints with Orbax: asynchronous, atomic, self-contained, and never trusted unread.
+
+A checkpoint holds three items: `variables` (parameters and batch statistics), `optimizer` (its state and the step) and
+`meta` (JSON: config, class names, preprocessing, provenance, data position, digests). Evaluation reads the first and
+the last. Each leaf's CRC-32 stands in `meta`, because a flipped byte in an array file is not noticed otherwise.
+
+This is the only module that knows Orbax, and it knows pytrees, not models.
+"""
+
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from absl import logging
+from orbax.checkpoint import checkpoint_managers
+
+FORMAT = 1
+
+Meta = dict[str, Any]
+
+
+class Checkpoints:
+    """The checkpoints of one run, in `<workdir>/checkpoints`: the last two, and the best by validation accuracy."""
+
+    def __init__(self, workdir: str | Path, *, read_only: bool = False) -> None:
+        """Opens them.
+
+        Args:
+          workdir: folder of the run.
+          read_only: True to evaluate: nothing is created, renamed or deleted.
+
+        Raises:
+          ValueError: read_only and there are none.
+        """
+        self.directory = Path(workdir).absolute() / "checkpoints"
+        if read_only and not self.directory.is_dir():
+            raise ValueError(f"{workdir} holds no checkpoints: give the folder that scripts/train.py wrote.")
+        self._read_only = read_only
+        self._digests: dict[int, int] = {}  # of leaves that stay the same arrays from save to save
+        self._manager = self._open()
+
+    def _open(self) -> ocp.CheckpointManager:
+        # Two, so that there is one to fall back on.
+        keep = checkpoint_managers.AnyPreservationPolicy(
+            [
+                checkpoint_managers.LatestN(2),
+                checkpoint_managers.BestN(get_metric_fn=_accuracy, n=1, keep_checkpoints_without_metrics=False),
+            ]
+        )
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=keep,
+            best_fn=_accuracy,
+            read_only=self._read_only,
+            create=not self._read_only,
+            cleanup_tmp_directories=not self._read_only,
+        )
+        return ocp.CheckpointManager(self.directory, options=options)
+
+    def save(
+        self, step: int, variables: Any, optimizer: Any, meta: Meta, metrics: dict[str, float] | None = None
+    ) -> None:
+        """Saves in the background; returns once the arrays are copied from the devices.
+
+        Args:
+          step: number of the checkpoint; one that exists is left alone.
+          variables: pytree of arrays.
+          optimizer: pytree of arrays.
+          meta: JSON-able dict.
+          metrics: with 'accuracy' when the step was evaluated, to choose the best.
+        """
+        if step in self._manager.all_steps():
+            return
+        meta = {**meta, "format": FORMAT, "step": step, "digests": digests(variables)}
+        self._manager.save(
+            step,
+            args=ocp.args.Composite(
+                variables=ocp.args.StandardSave(variables),
+                optimizer=ocp.args.StandardSave(optimizer),
+                meta=ocp.args.JsonSave(meta),
+            ),
+            metrics=metrics,
+        )
+
+    def latest(self, abstract: Callable[[Meta], tuple[Any, Any]]) -> tuple[Any, Any, Meta] | None:
+        """(variables, optimizer, meta) of the newest checkpoint that can be read, or None where there is none.
+
+        Args:
+          abstract: meta -> pytrees of `jax.ShapeDtypeStruct` with shardings for variables and optimizer.
+
+        Raises:
+          ValueError: there are checkpoints, and none can be read.
+        """
+        return self._first_readable(sorted(self._manager.all_steps(), reverse=True), abstract)
+
+    def best(self, abstract: Callable[[Meta], tuple[Any, None]]) -> tuple[Any, Any, Meta]:
+        """Like `latest`, but of the best validation accuracy, where there is one; ValueError without any."""
+        steps = sorted(self._manager.all_steps(), reverse=True)
+        best = self._manager.best_step()
+        found = self._first_readable([best, *(s for s in steps if s != best)] if best is not None else steps, abstract)
+        if found is None:
+            raise ValueError(f"{self.directory} holds no finished checkpoint: train longer, or look elsewhere.")
+        return found
+
+    def _first_readable(self, steps: list[int], abstract: Callable) -> tuple[Any, Any, Meta] | None:
+        failures = []
+        for step in steps:
+            try:
+                found = self._restore(step, abstract)
+            except _REFUSED:
+                raise
+            except Exception as error:  # Orbax and TensorStore raise many kinds for a damaged file
+                failures.append(f"checkpoint {step}: {str(error).splitlines()[0][:200]}")
+                continue
+            for failure in failures:
+                logging.warning("%s. Falling back to checkpoint %d.", failure, step)
+            if not self._read_only:
+                self._set_aside([s for s in steps if s > step])
+            return found
+        if failures:
+            raise ValueError(f"no checkpoint in {self.directory} can be read; " + "; ".join(failures))
+        return None
+
+    def _set_aside(self, steps: list[int]) -> None:
+        """Renames unreadable checkpoints, so that the steps can be saved again and nothing is lost."""
+        for step in steps:
+            (self.directory / str(step)).rename(self.directory / f"unreadable-{step}")
+        if steps:
+            self._manager.close()
+            self._manager = self._open()
+
+    def _restore(self, step: int, abstract: Callable) -> tuple[Any, Any, Meta]:
+        meta = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore())).meta
+        if meta["format"] != FORMAT:
+            raise CheckpointFormatError(
+                f"checkpoint {step} in {self.directory} has format {meta['format']}, this jft reads {FORMAT}: "
+                f"use jft {meta['jft']}, which wrote it."
+            )
+        variables, optimizer = abstract(meta)
+        items = {"variables": ocp.args.StandardRestore(variables)}
+        if optimizer is not None:
+            items["optimizer"] = ocp.args.StandardRestore(optimizer)
+        restored = self._manager.restore(step, args=ocp.args.Composite(**items))
+        wrong = [k for k, crc in digests(restored.variables).items() if meta["digests"].get(k) != crc]
+        if wrong:
+            raise ValueError(f"{len(wrong)} arrays differ from what was saved, first {wrong[0]}")
+        return restored.variables, restored.get("optimizer"), meta
+
+    def wait(self) -> None:
+        """Blocks until what is being saved is on disk; raises what went wrong with it."""
+        self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Waits, and lets go of the folder."""
+        self._manager.close()
+
+
+class CheckpointFormatError(ValueError):
+    """A checkpoint of another format version: whole, so there is nothing to fall back from."""
+
+
+_REFUSED = (CheckpointFormatError, KeyboardInterrupt)
+
+
+def _accuracy(metrics: dict[str, float]) -> float:
+    return metrics["accuracy"]
+
+
+def digests(variables: Any) -> dict[str, int]:
+    """CRC-32 of each leaf's bytes, by its path."""
+    flat, _ = jax.tree_util.tree_flatten_with_path(variables)
+    return {jax.tree_util.keystr(path): zlib.crc32(np.ascontiguousarray(leaf)) for path, leaf in flat}

@@ -1,0 +1,132 @@
+"""CIFAR-10 (Krizhevsky 2009) as its author publishes it: Python pickles, in a folder or still in their archive."""
+
+import functools
+import hashlib
+import io
+import pathlib
+import tarfile
+import zlib
+from collections.abc import Callable, Iterator
+from typing import Any, BinaryIO
+
+import numpy as np
+from absl import logging
+
+from jft import safe_pickle
+from jft.data import named
+
+_FOLDER = "cifar-10-batches-py"
+_ARCHIVE = "cifar-10-python.tar.gz"
+_URL = f"https://www.cs.toronto.edu/~kriz/{_ARCHIVE}"
+_MD5 = "c58f30108f718f92721af3b95e74349a"
+_META = "batches.meta"
+_BATCHES = {"train": tuple(f"data_batch_{i}" for i in range(1, 6)), "test": ("test_batch",)}
+_FILES = (_META, *_BATCHES["train"], *_BATCHES["test"])
+_MAX_BYTES = 2**26  # of one member; the official ones have 31 million
+
+REMEDY = f"Or download {_URL} (MD5 {_MD5}) and put it, packed or unpacked, into data_dir."
+
+Reader = Callable[[], tuple[np.ndarray, np.ndarray]]
+
+
+def find(data_dir: str | None) -> tuple[tuple[str, ...], dict[str, Reader]] | None:
+    """The classes and splits of the official pickles; None where TFDS has CIFAR-10 prepared, or nobody has it.
+
+    Args:
+      data_dir: the folder `cifar-10-batches-py`, the archive, or a folder that holds either; None or empty is the
+        folder of TFDS.
+
+    Returns:
+      The class names, and for 'train' and 'test' a function giving images, uint8 [n, 32, 32, 3], and labels. Each batch
+      gives as many examples as it has pictures, also where it was cut short and lists more labels.
+
+    Raises:
+      ValueError: a file is missing, broken, or would run code.
+    """
+    root = named.root(data_dir)
+    if named.prepared("cifar10", root):
+        return None
+    for place in (root / _FOLDER, root, root / _ARCHIVE):
+        if place.is_file():
+            _warn_of_other_md5(place)
+            open_files = functools.partial(_from_archive, place)
+        elif (place / _META).is_file() or (place / "data_batch_1").is_file():
+            open_files = functools.partial(_from_folder, place)
+        else:
+            continue
+        class_names = _class_names(open_files)
+        return class_names, {split: functools.partial(_read, open_files, names) for split, names in _BATCHES.items()}
+    return None
+
+
+def _from_folder(place: pathlib.Path, names: tuple[str, ...]) -> Iterator[tuple[str, BinaryIO]]:
+    """Path and content of the files of these names."""
+    for name in names:
+        if not (place / name).is_file():
+            raise ValueError(f"{place} lacks {name}; CIFAR-10 is {', '.join(_FILES)}. {REMEDY}")
+        with open(place / name, "rb") as file:
+            yield str(place / name), file
+
+
+def _from_archive(place: pathlib.Path, names: tuple[str, ...]) -> Iterator[tuple[str, BinaryIO]]:
+    """As `_from_folder`, read out of the archive: nothing is unpacked to the disk, nothing else is looked at."""
+    found = {}
+    try:
+        with tarfile.open(place, "r:*") as archive:
+            for member in archive:
+                name = member.name.removeprefix(f"{_FOLDER}/")
+                if name in names and member.isfile() and member.size <= _MAX_BYTES:
+                    found[name] = archive.extractfile(member).read()
+                if len(found) == len(names):
+                    break
+    except (tarfile.TarError, EOFError, OSError, zlib.error) as e:
+        raise ValueError(f"cannot read {place} ({type(e).__name__}: {e}). {REMEDY}") from e
+    if missing := [name for name in names if name not in found]:
+        raise ValueError(f"{place} lacks {_FOLDER}/{', '.join(missing)}. {REMEDY}")
+    for name in names:
+        yield f"{place}:{name}", io.BytesIO(found.pop(name))
+
+
+@functools.cache
+def _warn_of_other_md5(archive: pathlib.Path) -> None:
+    with open(archive, "rb") as file:
+        found = hashlib.file_digest(file, "md5").hexdigest()
+    if found != _MD5:  # no error: cut or repacked copies are legitimate
+        logging.warning("%s is not the official archive: MD5 %s, not %s.", archive, found, _MD5)
+
+
+def _load(where: str, file: BinaryIO) -> dict[str, Any]:
+    """A pickled dict; its keys are bytes, written by Python 2."""
+    try:
+        content = safe_pickle.load_arrays(file, encoding="bytes")
+        return {key.decode() if isinstance(key, bytes) else key: value for key, value in content.items()}
+    except safe_pickle.UnsafePickleError as e:
+        raise safe_pickle.UnsafePickleError(f"{where}: {e}.") from e
+    except (ValueError, AttributeError) as e:
+        raise ValueError(f"{where} is not a batch of CIFAR-10: {e}. {REMEDY}") from e
+
+
+def _class_names(open_files: Callable[..., Iterator[tuple[str, BinaryIO]]]) -> tuple[str, ...]:
+    (where, file), *_ = open_files((_META,))
+    names = _load(where, file).get("label_names")
+    if not isinstance(names, list) or len(names) != 10:
+        raise ValueError(f"{where} does not name CIFAR-10's 10 classes. {REMEDY}")
+    return tuple(name.decode() if isinstance(name, bytes) else str(name) for name in names)
+
+
+def _read(
+    open_files: Callable[..., Iterator[tuple[str, BinaryIO]]], names: tuple[str, ...]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Images and labels of the batches of these names, one after the other."""
+    images, labels = [], []
+    for where, file in open_files(names):
+        batch = _load(where, file)
+        data, numbers = (np.asarray(batch.get(key, ())) for key in ("data", "labels"))
+        if data.dtype != np.uint8 or data.ndim != 2 or data.shape[1] != 3072 or len(numbers) < len(data):
+            raise ValueError(
+                f"{where} holds {data.dtype} {list(data.shape)} and {len(numbers)} labels; a batch of CIFAR-10 holds "
+                f"uint8 [n, 3072] and as many labels. {REMEDY}"
+            )
+        images.append(data.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))  # a red, a green and a blue plane
+        labels.append(numbers[: len(data)])  # a set cut short lists the labels of all 10,000
+    return np.ascontiguousarray(np.concatenate(images)), np.concatenate(labels)

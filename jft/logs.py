@@ -1,0 +1,71 @@
+"""What a run tells: `metrics.jsonl`, TensorBoard, a progress bar. And files that are whole or not there."""
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import tensorboardX
+from tqdm import tqdm
+
+
+def write_whole(path: str | Path, text: str) -> None:
+    """Writes a text file aside and renames it, so that it is never seen half-written."""
+    path = Path(path)
+    handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(aside, path)
+    except BaseException:
+        os.unlink(aside)
+        raise
+
+
+def to_json(value: Any) -> str:
+    """Indented JSON with a final newline; tuples become lists."""
+    return json.dumps(value, indent=2) + "\n"
+
+
+class Logs:
+    """Metrics by step, to `<workdir>/metrics.jsonl` and to TensorBoard files in `<workdir>/tensorboard`."""
+
+    def __init__(self, workdir: Path, step: int) -> None:
+        """Opens the logs of a run that stands at `step`; what an interrupted run wrote beyond it is dropped."""
+        path = workdir / "metrics.jsonl"
+        if path.exists():
+            lines = [line for line in path.read_text().splitlines() if _step_of(line) <= step]
+            write_whole(path, "".join(line + "\n" for line in lines))
+        self._file = path.open("a")
+        self._board = tensorboardX.SummaryWriter(str(workdir / "tensorboard"), purge_step=step + 1 if step else None)
+
+    def write(self, step: int, kind: str, values: dict[str, float]) -> None:
+        """One line `{'step', 'kind', ...values}`; in TensorBoard the tags are '<kind>/<name>'."""
+        self._file.write(json.dumps({"step": step, "kind": kind, **values}) + "\n")
+        self._file.flush()
+        for name, value in values.items():
+            self._board.add_scalar(f"{kind}/{name}", value, step)
+
+    def close(self) -> None:
+        """Closes both."""
+        self._file.close()
+        self._board.close()
+
+
+def _step_of(line: str) -> float:
+    """Step of a line; infinity for one that was cut off."""
+    try:
+        return json.loads(line)["step"]
+    except ValueError:
+        return float("inf")
+
+
+def progress_bar(*, total: int, initial: int, unit: str, description: str) -> tqdm:
+    """A tqdm bar on standard error; where that is no terminal, a line now and then instead of a redrawn one."""
+    interval = 0.5 if os.isatty(2) else 30.0
+    return tqdm(
+        total=total, initial=initial, unit=unit, desc=description, mininterval=interval, dynamic_ncols=True, leave=True
+    )

@@ -1,0 +1,225 @@
+"""A run: everything that is decided once, from the config, before the first step."""
+
+import dataclasses
+import functools
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import NamedSharding, PartitionSpec
+from ml_collections import ConfigDict
+
+import jft
+from jft import config as config_lib
+from jft import optim
+from jft.checkpoint import Checkpoints, Meta
+from jft.data import sources
+from jft.data.preprocess import Preprocess
+from jft.logs import to_json, write_whole
+from jft.models import create_model
+from jft.parallel import Parallel, make_parallel
+from jft.steps import TrainState
+from jft.transfer import pretrained
+from jft.transfer.plan import Plan, make_plan
+from jft.weights import catalog
+from jft.weights.catalog import WeightSet
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """Everything that stays the same while a run trains.
+
+    Attributes:
+      config: the locked config.
+      workdir: folder of the run.
+      train_source: training pictures.
+      validation_source: pictures held out of them; may be empty.
+      row: the weight set, or None when training from scratch.
+      spec: preprocessing of the weights.
+      model_options: fields of the model beside its number of classes, for the checkpoint.
+      model: the chain.
+      plan: what learns.
+      schedule: step -> learning rate.
+      tx: the optimizer.
+      parallel: the devices.
+      num_steps: length of the run.
+    """
+
+    config: ConfigDict
+    workdir: Path
+    train_source: sources.Source
+    validation_source: sources.Source
+    row: WeightSet | None
+    spec: Preprocess
+    model_options: dict[str, Any]
+    model: nn.Module
+    plan: Plan
+    schedule: optax.Schedule
+    tx: optax.GradientTransformation
+    parallel: Parallel
+    num_steps: int
+
+    @property
+    def steps_per_epoch(self) -> float:
+        """Steps in which as many pictures are drawn as there are; not a whole number."""
+        return len(self.train_source) / self.config.batch_size
+
+    def is_due(self, step: int, every: float) -> bool:
+        """Whether `step` ends a span of `every` steps, or the run."""
+        every = max(every, 1.0)
+        return step == self.num_steps or math.floor(step / every) > math.floor((step - 1) / every)
+
+    def meta(self) -> Meta:
+        """What every checkpoint holds beside arrays, so that it can be used without this config or these data."""
+        return {
+            "jft": jft.__version__,
+            "config": as_json(self.config),
+            "model": {"name": self.config.model, "options": self.model_options},
+            "class_names": list(self.train_source.class_names),
+            "preprocess": self.spec.to_dict(),
+            "fit": self.config.fit,
+        }
+
+
+def as_json(config: ConfigDict) -> dict[str, Any]:
+    """The config in types that JSON has, as it will be read back."""
+    return json.loads(to_json(config.to_dict()))
+
+
+def create_run(config: ConfigDict, workdir: str | Path) -> Run:
+    """Decides everything, and touches no file of the run.
+
+    Args:
+      config: from a config file.
+      workdir: folder of the run; may not exist yet.
+
+    Returns:
+      The run.
+
+    Raises:
+      ValueError: the config makes no sense, the folder holds another run, or data, model, weights or plan do not fit.
+    """
+    config_lib.validate(config)
+    workdir = Path(workdir)
+    check_workdir(config, workdir)
+    parallel = make_parallel(config.parallel)
+    parallel.check_batch_size(config.batch_size, what="batch_size", parts=config.accumulate)
+    parallel.check_batch_size(config.eval_batch_size, what="eval_batch_size")
+    row = catalog.find_row(config.model, config.weights) if config.weights else None
+    spec = _preprocessing(row, config.image_size)
+    load = functools.partial(
+        sources.load_source,
+        config.dataset,
+        data_dir=config.data_dir,
+        validation=config.validation,
+        seed=config.seed,
+        classes=config.classes,
+        examples_per_class=config.examples_per_class,
+    )
+    train_source = load(split="train")
+    validation_source = load(split="validation")
+
+    options = {k: v for k, v in (row.options if row else {}).items() if k != "num_classes"}
+    model = create_model(
+        config.model,
+        num_classes=len(train_source.class_names),
+        dtype=jnp.dtype(config.dtype),
+        axis_name=parallel.axis_name,
+        **options,
+    )
+    params = pretrained.abstract_variables(model, spec.size)["params"]
+    plan = make_plan(tuple(model.stages()), params, config.freeze)
+    steps_per_epoch = len(train_source) / config.batch_size
+    num_steps = config.steps or max(1, round(config.epochs * steps_per_epoch))
+    schedule = optim.make_schedule(config, num_steps=num_steps, steps_per_epoch=steps_per_epoch)
+    tx = optim.make_optimizer(config, schedule, plan.freeze_mask(params))
+    return Run(
+        config=config,
+        workdir=workdir,
+        train_source=train_source,
+        validation_source=validation_source,
+        row=row,
+        spec=spec,
+        model_options=options,
+        model=model,
+        plan=plan,
+        schedule=schedule,
+        tx=tx,
+        parallel=parallel,
+        num_steps=num_steps,
+    )
+
+
+def _preprocessing(row: WeightSet | None, image_size: int) -> Preprocess:
+    """The weight set's, at another size if the config asks for it; ImageNet's usual one from scratch."""
+    spec = row.preprocess if row else Preprocess()
+    if not image_size:
+        return spec
+    return dataclasses.replace(spec, size=image_size, resize=round(spec.resize * image_size / spec.size))
+
+
+def check_workdir(config: ConfigDict, workdir: Path) -> None:
+    """Raises a ValueError if the folder holds a run of another config, or files that are no run of jft's."""
+    path = workdir / "config.json"
+    if path.exists():
+        lines = config_lib.difference(json.loads(path.read_text()), as_json(config))
+        if lines:
+            raise ValueError(
+                f"{workdir} holds a run of another config (there -> here): {'; '.join(lines)}. "
+                "Give another --workdir, or delete this one to start anew."
+            )
+    elif workdir.exists() and (not workdir.is_dir() or any(workdir.iterdir())):
+        raise ValueError(f"{workdir} exists and is no run of jft's (it has no config.json): give another --workdir.")
+
+
+def initial_state(run: Run) -> tuple[TrainState, Checkpoints, Meta]:
+    """The state to start from: the newest checkpoint, which wins, or pretrained weights over initial values.
+
+    Creates the run's folder, once everything that can go wrong before has not.
+
+    Returns:
+      The state on the devices, the checkpoints, and the meta of all further ones; `meta['history']` lists the
+      evaluations so far, `meta['pretrained']` the leaves that came from the weights.
+    """
+    found = None
+    if (run.workdir / "config.json").exists():
+        checkpoints = Checkpoints(run.workdir)
+        found = checkpoints.latest(lambda meta: abstract_items(run))
+    if found is not None:
+        variables, optimizer, saved = found
+        meta = {**run.meta(), **{k: saved[k] for k in ("weights", "pretrained", "history")}}
+        return TrainState(**variables, **optimizer), checkpoints, meta
+
+    size = run.spec.size
+    variables = pretrained.initialise(run.model.clone(axis_name=None), size, run.config.seed)
+    loaded, manifest = frozenset(), {}
+    if run.row:
+        variables, loaded, manifest = pretrained.overlay(
+            variables, run.row, weights_path=run.config.weights_path or None, fresh=run.config.fresh
+        )
+    variables = run.parallel.place_state(variables)
+    state = TrainState(
+        step=run.parallel.place_state(jnp.zeros((), jnp.int32)),
+        opt_state=run.parallel.place_state(jax.jit(run.tx.init)(variables["params"])),
+        **variables,
+    )
+    run.workdir.mkdir(parents=True, exist_ok=True)
+    write_whole(run.workdir / "config.json", to_json(as_json(run.config)))
+    meta = {**run.meta(), "weights": manifest, "pretrained": sorted(loaded), "history": []}
+    return state, Checkpoints(run.workdir), meta
+
+
+def abstract_items(run: Run) -> tuple[Any, Any]:
+    """Shapes and shardings of a checkpoint's `variables` and `optimizer`."""
+    variables = pretrained.abstract_variables(run.model.clone(axis_name=None), run.spec.size)
+    opt_state = jax.eval_shape(run.tx.init, variables["params"])
+    optimizer = {"step": jax.ShapeDtypeStruct((), jnp.int32), "opt_state": opt_state}
+    return jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=NamedSharding(run.parallel.mesh, PartitionSpec())),
+        (variables, optimizer),
+    )

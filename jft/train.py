@@ -1,0 +1,283 @@
+"""The training loop: step, log, evaluate, save; and what it says at the start and at the end."""
+
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from jft import metrics, optim
+from jft.checkpoint import Checkpoints, Meta
+from jft.data import pipeline, preprocess
+from jft.data.augment import make_train_transform
+from jft.evaluate import Evaluator
+from jft.interrupt import Interrupt
+from jft.logs import Logs, progress_bar
+from jft.run import Run, create_run, initial_state
+from jft.steps import TrainState, make_train_step
+from jft.transfer.table import transfer_table
+
+
+class NonFiniteLossError(ValueError):
+    """The loss became infinite or not a number."""
+
+
+def train(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
+    """Trains, from the beginning or from where an interrupted run stopped.
+
+    Args:
+      config: from a config file.
+      workdir: folder of the run.
+
+    Returns:
+      `{'step', 'finished', 'signal', 'history'}`: steps done, whether the run is at its end, the signal that stopped
+      it or None, and the evaluations `{'step', 'loss', 'accuracy', 'top5', 'count'}`.
+
+    Raises:
+      ValueError: see `create_run`.
+      NonFiniteLossError: names the step.
+    """
+    run = create_run(config, workdir)
+    state, checkpoints, meta = initial_state(run)
+    print(describe(run, state, meta), flush=True)
+    logs = Logs(run.workdir, int(state.step))
+    try:
+        with Interrupt() as interrupt:
+            state, history = _loop(run, state, checkpoints, logs, meta, interrupt)
+        checkpoints.wait()
+    finally:
+        logs.close()
+        checkpoints.close()
+    step = int(state.step)
+    finished = step >= run.num_steps or _stops_early(config, history)
+    result = {"step": step, "finished": finished, "signal": interrupt.received, "history": history}
+    print(farewell(run, result), flush=True)
+    return result
+
+
+def _loop(
+    run: Run, state: TrainState, checkpoints: Checkpoints, logs: Logs, meta: Meta, interrupt: Interrupt
+) -> tuple[TrainState, list[dict]]:
+    config, history = run.config, list(meta["history"])
+    start = int(state.step)
+    if start >= run.num_steps or _stops_early(config, history):
+        return state, history
+    batches = train_batches(run, start)
+    first = next(batches)
+    preprocess.check_range(first["image"], run.spec)
+    train_step = compile_train_step(run, state, first)
+    evaluator = Evaluator(
+        run.model,
+        run.spec,
+        run.parallel,
+        fit=config.fit,
+        batch_size=config.eval_batch_size,
+        resize_on=config.resize_on,
+        cache_bytes=config.cache_bytes,
+    )
+    window = Window(run)
+
+    def validate(state: TrainState) -> dict[str, float] | None:
+        if not len(run.validation_source):
+            return None
+        return metrics.summarise(
+            evaluator({"params": state.params, "batch_stats": state.batch_stats}, run.validation_source)
+        )
+
+    def save(step: int, values: dict | None) -> None:
+        window.check()  # nothing that is not finite becomes a checkpoint
+        position = divmod(step * config.batch_size, len(run.train_source))
+        data = {"seed": config.seed, "epoch": position[0], "position": position[1]}
+        optimizer = {"step": state.step, "opt_state": state.opt_state}
+        checkpoints.save(step, state.variables, optimizer, {**meta, "history": history, "data": data}, values)
+
+    with progress_bar(total=run.num_steps, initial=start, unit="step", description=config.model) as bar:
+        for step in range(start + 1, run.num_steps + 1):
+            batch = first if step == start + 1 else window.wait_for(batches)
+            state, sums = train_step(state, run.parallel.place_batch(on_device(batch)))
+            window.add(step, sums)
+            bar.update()
+            if run.is_due(step, config.log_every):
+                values = window.close()
+                logs.write(step, "train", values)
+                bar.set_postfix_str(_postfix(values))
+            if run.is_due(step, config.evaluate_every * run.steps_per_epoch):
+                values = validate(state)
+                if values is not None:
+                    history.append({"step": step, **values})
+                    logs.write(step, "validation", values)
+                    bar.write(f"step {step}: validation {_percent(values)}")
+                save(step, values)
+                window.restart()
+                if _stops_early(config, history):
+                    break
+            elif config.checkpoint_every and step % config.checkpoint_every == 0:
+                save(step, None)
+            if interrupt.received is not None:
+                save(step, None)
+                break
+    return state, history
+
+
+def train_batches(run: Run, start: int) -> Iterator[dict[str, np.ndarray]]:
+    """Training batches from step `start` to the end of the run; see `pipeline.train_batches`."""
+    return pipeline.train_batches(
+        run.train_source,
+        run.spec,
+        batch_size=run.config.batch_size,
+        seed=run.config.seed,
+        start_step=start,
+        num_steps=run.num_steps - start,
+        fit=run.config.fit,
+        resize_on=run.config.resize_on,
+        cache_bytes=run.config.cache_bytes,
+    )
+
+
+def on_device(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The part of a batch that the steps read; the index stays on the host."""
+    return {key: batch[key] for key in ("image", "label", "mask")}
+
+
+def compile_train_step(run: Run, state: TrainState, batch: dict[str, np.ndarray]) -> jax.stages.Compiled:
+    """The training step, compiled for batches like `batch`; it takes the state's memory."""
+    config = run.config
+    step = make_train_step(
+        run.model,
+        run.plan,
+        run.tx,
+        transform=make_train_transform(run.spec, config.fit, flip=config.flip, crop_padding=config.crop_padding),
+        seed=config.seed,
+        label_smoothing=config.label_smoothing,
+        accumulate=config.accumulate,
+        axis_name=run.parallel.axis_name,
+    )
+    return run.parallel.compile(step, state, run.parallel.place_batch(on_device(batch)), donate=True)
+
+
+class Window:
+    """Metrics and times of the steps since the last line of the log."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._total: metrics.Sums | None = None
+        self._pending: list[tuple[int, Any]] = []
+        self.restart()
+
+    def restart(self) -> None:
+        """Starts the clock anew, as after an evaluation."""
+        self._start, self._waited, self._steps = time.perf_counter(), 0.0, 0
+
+    def wait_for(self, batches: Iterator) -> Any:
+        """The next batch, counting the time it takes to come."""
+        start = time.perf_counter()
+        batch = next(batches)
+        self._waited += time.perf_counter() - start
+        return batch
+
+    def add(self, step: int, sums: metrics.Sums) -> None:
+        """Notes a step's sums, which the device may still be computing."""
+        self._pending.append((step, sums))
+        self._steps += 1
+        # At most two steps in the queue: more would hide where the time goes and hold their batches in memory.
+        if len(self._pending) > 2:
+            jax.block_until_ready(self._pending[-3][1])
+
+    def check(self) -> None:
+        """Fetches what is pending; raises a NonFiniteLossError naming the first step whose loss is not finite."""
+        for step, sums in self._pending:
+            if not np.isfinite(sums["objective"]):
+                raise NonFiniteLossError(
+                    f"the loss of step {step} is {float(sums['objective'])}: lower the learning rate "
+                    f"({self._run.schedule(step - 1):.3g}) or set clip_norm. Checkpoints before it are whole."
+                )
+            self._total = metrics.add(self._total, sums)
+            self._last = step
+        self._pending.clear()
+
+    def close(self) -> dict[str, float]:
+        """Means over the window, as logged; then a new one begins."""
+        self.check()
+        seconds = time.perf_counter() - self._start
+        total, step = self._total, self._last
+        count = float(total["count"])
+        values = {
+            "epoch": round(step / self._run.steps_per_epoch, 4),
+            "loss": float(total["objective"]) / count,
+            "accuracy": float(total["correct"]) / count,
+            "grad_norm": float(total["grad_norm"]) * self._run.config.batch_size / count,
+            "learning_rate": float(self._run.schedule(step - 1)),
+            "images_per_second": self._steps * self._run.config.batch_size / seconds,
+            "waiting": self._waited / seconds,
+        }
+        self._total = None
+        self.restart()
+        return values
+
+
+def _stops_early(config: ConfigDict, history: list[dict]) -> bool:
+    """Whether the best validation accuracy is `early_stopping` evaluations old; a function of the history alone."""
+    if not config.early_stopping or not history:
+        return False
+    best = max(range(len(history)), key=lambda i: history[i]["accuracy"])
+    return len(history) - 1 - best >= config.early_stopping
+
+
+def describe(run: Run, state: TrainState, meta: Meta) -> str:
+    """What is about to be trained, on what, from what: the lines at the start of a run."""
+    params = state.params
+    everything = optim.make_optimizer(run.config, run.schedule, jax.tree.map(lambda _: False, params))
+    weights = meta["weights"].get("source", "none, from scratch") if meta["weights"] else "none, from scratch"
+    names = run.train_source.class_names
+    shown = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
+    return "\n".join(
+        [
+            f"{run.config.model} at {run.spec.size} pixels on {run.parallel.mesh.size} x "
+            f"{run.parallel.mesh.devices.flat[0].device_kind}; weights: {weights}",
+            f"{run.train_source.name}: {len(run.train_source):,} pictures to train, "
+            f"{len(run.validation_source):,} to validate, {len(names)} classes: {shown}",
+            transfer_table(
+                run.model.clone(axis_name=None),
+                state.variables,
+                run.plan,
+                frozenset(meta["pretrained"]),
+                run.spec.size,
+                (_nbytes(jax.eval_shape(run.tx.init, params)), _nbytes(jax.eval_shape(everything.init, params))),
+            ),
+            f"{run.num_steps:,} steps of {run.config.batch_size} pictures, from step {int(state.step):,}, "
+            f"in {run.workdir}",
+        ]
+    )
+
+
+def farewell(run: Run, result: dict[str, Any]) -> str:
+    """How the run ended and what to do next."""
+    if not result["finished"]:
+        name = signal.Signals(result["signal"]).name
+        return f"{name}: saved at step {result['step']:,} of {run.num_steps:,}. Run the same command again to go on."
+    if not result["history"]:
+        return f"Done: {result['step']:,} steps in {run.workdir}."
+    best = max(result["history"], key=lambda values: values["accuracy"])
+    return (
+        f"Done: best validation {_percent(best)} at step {best['step']:,}. "
+        f"Test it: python scripts/evaluate.py --checkpoint {run.workdir}"
+    )
+
+
+def _percent(values: dict[str, float]) -> str:
+    return f"accuracy {values['accuracy']:.2%}, loss {values['loss']:.4f} (n = {values['count']:,})"
+
+
+def _postfix(values: dict[str, float]) -> str:
+    return (
+        f"loss {values['loss']:.3f}, accuracy {values['accuracy']:.1%}, {values['images_per_second']:.1f} images/s, "
+        f"waiting for input {values['waiting']:.1%}"
+    )
+
+
+def _nbytes(tree: Any) -> int:
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))

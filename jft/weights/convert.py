@@ -1,0 +1,178 @@
+"""Conversion of `{name: array}` in any dialect to jft's leaves: pure, strict both ways, all trouble in one error."""
+
+import dataclasses
+from collections.abc import Collection, Iterable, Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jft.models import create_model
+from jft.weights.catalog import CATALOG, WeightSet
+from jft.weights.rules import SYNONYMS, Rule, is_ignored, rules_for, same
+
+# Goes into the cache's manifest: raise it whenever the same file would give other leaves.
+CONVERTER_VERSION = 1
+
+_SHOWN = 20  # lines of each list in an error
+
+
+@dataclasses.dataclass(frozen=True)
+class Conversion:
+    """What became of a file. Complete only after `check`.
+
+    Attributes:
+      leaves: {'params/…' or 'batch_stats/…': float32 array}, C-contiguous, of the target's shape.
+      missing: leaf -> names of the tensors it lacks.
+      unexpected: names of tensors that no rule reads.
+      misshaped: leaf -> the shapes there are and should be, or another reason why it cannot be made.
+      nonfinite: leaf -> names of its tensors that hold a NaN or an infinity.
+      hint: a guess at what the file is, where most names do not fit; otherwise empty.
+    """
+
+    leaves: dict[str, np.ndarray]
+    missing: dict[str, tuple[str, ...]]
+    unexpected: tuple[str, ...]
+    misshaped: dict[str, str]
+    nonfinite: dict[str, tuple[str, ...]]
+    hint: str = ""
+
+    def check(self, source: object, fresh: Collection[str] = ()) -> None:
+        """Refuses an incomplete conversion.
+
+        Args:
+          source: the file, for the error.
+          fresh: names of leaves that need not come from the file, since they start from initialisation.
+
+        Raises:
+          ValueError: lists everything missing, unexpected, misshaped and not finite, except what concerns `fresh`.
+        """
+        fresh = set(fresh)
+        missing = [f"{name} [{leaf}]" for leaf, names in self.missing.items() if leaf not in fresh for name in names]
+        misshaped = [text for leaf, text in self.misshaped.items() if leaf not in fresh]
+        nonfinite = [
+            f"{name} [{leaf}]" for leaf, names in self.nonfinite.items() if leaf not in fresh for name in names
+        ]
+        lists = {
+            "missing": missing,
+            "unexpected": self.unexpected,
+            "of another shape or type": misshaped,
+            "holding NaN or infinity": nonfinite,
+        }
+        if any(lists.values()):
+            lines = [line for what, entries in lists.items() for line in _listed(what, entries)]
+            remedy = self.hint or "Give a file of this model, or start these leaves afresh."
+            raise ValueError("\n".join([f"{source} does not fit the model:", *lines, remedy]))
+
+
+def convert(
+    tensors: Mapping[str, np.ndarray], row: WeightSet, target: Mapping[str, jax.ShapeDtypeStruct]
+) -> Conversion:
+    """Renames and transforms tensors to the leaves of the row's model.
+
+    Args:
+      tensors: name -> array, as `readers.read_tensors` gives them; each one that is used is read once. Names that
+        begin with 'params/' mean that jft wrote them, whatever the row says.
+      row: names model and dialect.
+      target: 'params/block1/conv1_1/kernel' -> shape, of the model that the weights are for: `jax.eval_shape` of its
+        init. A head of another size than the file's is misshaped; `Conversion.check` forgives what starts afresh.
+
+    Returns:
+      The leaves and all that did not fit. Nothing is raised here; call `check`.
+    """
+    names = _canonical(tensors)
+    rules = {rule.target: rule for rule in _rules(names, row, target) if rule.target in target}
+    leaves, missing, misshaped, nonfinite = {}, {}, {}, {}
+    for leaf, wanted in target.items():
+        rule = rules.get(leaf, Rule(leaf, ("no tensor of this dialect",), same))
+        if absent := tuple(name for name in rule.sources if name not in names):
+            missing[leaf] = absent
+            continue
+        arrays = [np.asarray(tensors[names[name]]) for name in rule.sources]
+        value = _transformed(rule, arrays, wanted.shape)
+        if value is None:
+            found = " and ".join(f"{name} {_shape(array)}" for name, array in zip(rule.sources, arrays, strict=True))
+            misshaped[leaf] = f"{found} does not give {list(wanted.shape)} [{leaf}]"
+        elif bad := tuple(name for name, a in zip(rule.sources, arrays, strict=True) if not _finite(a)):
+            nonfinite[leaf] = bad
+        else:
+            leaves[leaf] = value
+    used = {name for rule in rules.values() for name in rule.sources}
+    unexpected = tuple(original for name, original in names.items() if name not in used and not is_ignored(name))
+    hint = _hint(names, row) if len(missing) > len(target) / 2 else ""
+    return Conversion(leaves, missing, unexpected, misshaped, nonfinite, hint)
+
+
+def guess_row(names: Iterable[str], rows: Iterable[WeightSet]) -> WeightSet | None:
+    """The row whose tensor names are most like these; the first of several; None where fewer than half are alike."""
+    names = {name for name in _canonical(names) if not is_ignored(name)}
+    best, likeness = None, 0.5
+    for row in rows:
+        known = {name for rule in _published_rules(row) for name in rule.sources}
+        alike = len(names & known) / max(len(names | known), 1)
+        if alike > likeness:
+            best, likeness = row, alike
+    return best
+
+
+def is_jft(names: Iterable[str]) -> bool:
+    """Whether a file with these names was written by jft."""
+    return any(name.startswith("params/") for name in names)
+
+
+def _canonical(names: Iterable[str]) -> dict[str, str]:
+    """{name that the rules use: name in the file}."""
+    names = dict.fromkeys(names)
+    return {new if (new := SYNONYMS.get(name, name)) not in names else name: name for name in names}
+
+
+def _rules(names: Iterable[str], row: WeightSet, target: Iterable[str]) -> list[Rule]:
+    if row.dialect == "jft" or is_jft(names):
+        return [Rule(leaf, (leaf,), same) for leaf in target]
+    return rules_for(row, create_model(row.model, **row.options))
+
+
+def _published_rules(row: WeightSet) -> list[Rule]:
+    """The rules for what the row's file holds."""
+    if row.dialect == "jft":
+        return []
+    absent = () if row.top else ("params/fc6/", "params/fc7/", "params/head/")
+    rules = rules_for(row, create_model(row.model, **row.options))
+    return [rule for rule in rules if not rule.target.startswith(absent or "-")]
+
+
+def _transformed(rule: Rule, arrays: list[np.ndarray], shape: tuple[int, ...]) -> np.ndarray | None:
+    """The leaf, or None where the arrays are not of its shape or not of floating point."""
+    if not all(jnp.issubdtype(array.dtype, jnp.floating) for array in arrays):
+        return None
+    try:
+        with np.errstate(over="ignore", invalid="ignore"):  # what is or becomes infinite is reported by name
+            value = rule.transform(*(array.astype(np.float32, copy=False) for array in arrays))
+    except ValueError:
+        return None
+    return np.ascontiguousarray(value) if value.shape == shape else None
+
+
+def _finite(array: np.ndarray) -> bool:
+    with np.errstate(over="ignore"):
+        return bool(np.isfinite(array.astype(np.float32, copy=False)).all())
+
+
+def _hint(names: Iterable[str], row: WeightSet) -> str:
+    if is_jft(names):
+        return "These are jft's own names, for another model."
+    guess = guess_row(names, CATALOG.values())
+    if guess is None:
+        return f"Hardly any name is known from {row.dialect} weights of {row.model}."
+    return f"These look like weights of another model or dialect: {guess.name}."
+
+
+def _shape(array: np.ndarray) -> str:
+    return f"{array.dtype} {list(array.shape)}"
+
+
+def _listed(what: str, entries: Collection[str]) -> list[str]:
+    if not entries:
+        return []
+    more = [f"    and {len(entries) - _SHOWN} more"] if len(entries) > _SHOWN else []
+    return [f"  {what} ({len(entries)}):", *(f"    {entry}" for entry in sorted(entries)[:_SHOWN]), *more]

@@ -1,0 +1,215 @@
+"""What torch.save writes, zip (since 1.6) and legacy, read without torch and without running it.
+
+Both hold a pickle of the state dict in which storages are persistent ids, and the storages' bytes beside it; tensors
+are windows onto storages (torch/serialization.py, torch/_utils.py, torch/_tensor.py).
+"""
+
+import functools
+import io
+import math
+import struct
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import ml_dtypes
+import numpy as np
+
+from jft import safe_pickle
+
+Reads = dict[str, Callable[[], np.ndarray]]
+
+_STORAGES = {
+    "Float": np.dtype("<f4"),
+    "Double": np.dtype("<f8"),
+    "Half": np.dtype("<f2"),
+    "BFloat16": np.dtype(ml_dtypes.bfloat16),
+    "Long": np.dtype("<i8"),
+    "Int": np.dtype("<i4"),
+    "Short": np.dtype("<i2"),
+    "Char": np.dtype("i1"),
+    "Byte": np.dtype("u1"),
+    "Bool": np.dtype("?"),
+}
+
+
+class _Storage(NamedTuple):
+    key: str
+    dtype: np.dtype
+    numel: int
+
+    @property
+    def nbytes(self) -> int:
+        return self.numel * self.dtype.itemsize
+
+
+class _Tensor:
+    """Stands for a torch tensor or parameter: a window onto a storage."""
+
+    __slots__ = ("offset", "shape", "storage", "strides")
+
+    def __init__(self, storage: Any = None, offset: Any = 0, shape: Any = (), strides: Any = (), *_: Any) -> None:
+        self.storage, self.offset, self.shape, self.strides = storage, offset, shape, strides
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        """Follows torch.Tensor.__setstate__: four entries are the window, of five the first is the data."""
+        if len(state) == 5:
+            self.adopt(state[0])
+        elif len(state) == 4:
+            self.storage, self.offset, self.shape, self.strides = state
+
+    def adopt(self, other: "_Tensor") -> "_Tensor":
+        """Becomes the same window."""
+        self.__setstate__((other.storage, other.offset, other.shape, other.strides))
+        return self
+
+    def check(self) -> None:
+        """The window lies in the storage and is no larger: a stride of 0 could make terabytes of four bytes."""
+        numbers = (self.offset, *self.shape, *self.strides)
+        ok = isinstance(self.storage, _Storage) and len(self.shape) == len(self.strides)
+        ok = ok and all(type(n) is int and n >= 0 for n in numbers)
+        if ok and 0 not in self.shape:
+            last = self.offset + sum((n - 1) * stride for n, stride in zip(self.shape, self.strides, strict=True))
+            ok = last < self.storage.numel and math.prod(self.shape) <= self.storage.numel
+        if not ok:
+            raise ValueError("a tensor reaches out of its storage")
+
+    def read(self, storage: Callable[[_Storage], bytes]) -> np.ndarray:
+        if 0 in self.shape:
+            return np.empty(self.shape, self.storage.dtype)
+        size = self.storage.dtype.itemsize
+        strides = [stride * size for stride in self.strides]
+        return np.ndarray(self.shape, self.storage.dtype, storage(self.storage), self.offset * size, strides)
+
+
+class _Dict(dict):
+    """Stands for OrderedDict; a state dict's _metadata, which torch sets as its attribute, is dropped."""
+
+    __slots__ = ()
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+
+def _parameter(data: _Tensor | None = None, *_: Any) -> _Tensor:
+    return _Tensor() if data is None else _Tensor().adopt(data)
+
+
+_TORCH = {
+    ("collections", "OrderedDict"): _Dict,
+    ("torch._utils", "_rebuild_tensor"): _Tensor,
+    ("torch._utils", "_rebuild_tensor_v2"): _Tensor,
+    ("torch._utils", "_rebuild_parameter"): _parameter,
+    ("torch.nn.parameter", "Parameter"): _parameter,  # before torch 0.4, its data in a state
+    **{("torch", f"{name}Storage"): name for name in _STORAGES},
+    **{("torch", f"{name}Tensor"): _Tensor for name in _STORAGES},  # before torch 0.2
+}
+
+
+def read_zip(path: Path) -> Reads:
+    """Opens a zip file of torch's.
+
+    Args:
+      path: starts with a zip's magic bytes.
+
+    Returns:
+      Per tensor, by its name in the state dict, the function that reads it.
+
+    Raises:
+      Exception: of many kinds, `ValueError` or not; nothing was run.
+    """
+    archive = zipfile.ZipFile(path)  # stays open: its directory is not parsed once per tensor
+    members = _checked_members(archive, path.stat().st_size)
+    pickles = [name for name in members if name.endswith("/data.pkl")]
+    if len(pickles) != 1:
+        raise ValueError(f"a zip archive with {len(pickles)} members data.pkl, not 1: torch did not save it")
+    folder = pickles[0].removesuffix("data.pkl")
+    storages: dict[str, _Storage] = {}
+    tree = _load_torch(io.BytesIO(archive.read(pickles[0])), storages)
+    order = f"{folder}byteorder"
+    swap = order in members and archive.read(order) == b"big"
+    for storage in storages.values():
+        member = members.get(f"{folder}data/{storage.key}")
+        if member is None or member.file_size != storage.nbytes:
+            raise ValueError(f"storage {storage.key} has {member and member.file_size} bytes, not {storage.nbytes}")
+
+    def read(storage: _Storage) -> bytes:
+        raw = archive.read(f"{folder}data/{storage.key}")  # checks the CRC
+        return np.frombuffer(raw, f"u{storage.dtype.itemsize}").byteswap().tobytes() if swap else raw
+
+    return {name: functools.partial(tensor.read, read) for name, tensor in _state_dict(tree).items()}
+
+
+def _checked_members(archive: zipfile.ZipFile, size: int) -> dict[str, zipfile.ZipInfo]:
+    """The members by name. Nothing is unpacked, but a name that would leave the folder marks a hostile file."""
+    members: dict[str, zipfile.ZipInfo] = {}
+    for member in archive.infolist():
+        name = member.filename
+        if name.startswith("/") or "\\" in name or ":" in name or ".." in name.split("/"):
+            raise ValueError(f"its member {name!r} names a place outside of the archive")
+        if name in members:
+            raise ValueError(f"it has two members {name!r}")
+        if member.compress_type != zipfile.ZIP_STORED or member.compress_size != member.file_size:
+            raise ValueError(f"its member {name!r} is compressed, as torch does not save")
+        if member.file_size > size:
+            raise ValueError(f"its member {name!r} claims {member.file_size} bytes, the file has {size}")
+        members[name] = member
+    return members
+
+
+def read_legacy(path: Path) -> Reads:
+    """Opens a legacy file of torch's, which starts with its magic number; otherwise as `read_zip`."""
+    size = path.stat().st_size
+    storages: dict[str, _Storage] = {}
+    offsets: dict[str, int] = {}
+    with path.open("rb") as file:
+        for _ in ("magic number", "protocol version", "system"):
+            safe_pickle.load(file, {})
+        tree = _load_torch(file, storages)
+        for key in safe_pickle.load(file, {}):
+            (numel,) = struct.unpack("<q", file.read(8))
+            if key not in storages or numel != storages[key].numel:
+                raise ValueError(f"storage {key} has {numel} elements, its tensors expect {storages.get(key)}")
+            offsets[key] = file.tell()
+            if file.seek(storages[key].nbytes, 1) > size:
+                raise ValueError(f"it ends after {size} bytes in storage {key}, which needs {file.tell()}")
+    if missing := storages.keys() - offsets.keys():
+        raise ValueError(f"{len(missing)} of {len(storages)} storages are missing")
+
+    def read(storage: _Storage) -> bytes:
+        with path.open("rb") as file:
+            file.seek(offsets[storage.key])
+            return file.read(storage.nbytes)
+
+    return {name: functools.partial(tensor.read, read) for name, tensor in _state_dict(tree).items()}
+
+
+def _load_torch(file: BinaryIO, storages: dict[str, _Storage]) -> Any:
+    """The pickled object, with its tensors as `_Tensor`; fills `storages` by key."""
+
+    def persistent_load(pid: tuple[Any, ...]) -> _Storage:
+        kind, name, key, _, numel, *view = pid
+        if kind != "storage" or any(view) or type(key) is not str or type(numel) is not int or numel < 0:
+            raise ValueError("it refers to something other than a storage")
+        storage = _Storage(key, _STORAGES[name], numel)
+        if storages.setdefault(key, storage) != storage:
+            raise ValueError(f"storage {key} is described in two ways")
+        return storage
+
+    return safe_pickle.load(file, _TORCH, persistent_load=persistent_load, encoding="utf-8")
+
+
+def _state_dict(tree: Any) -> dict[str, _Tensor]:
+    """The state dict of a checkpoint, out of its wrapping."""
+    for wrapper in ("state_dict", "model"):
+        if isinstance(tree, dict) and isinstance(tree.get(wrapper), dict):
+            tree = tree[wrapper]
+    if not isinstance(tree, dict) or not tree:
+        raise ValueError(f"it holds no state dict but a {type(tree).__name__}")
+    for name, value in tree.items():
+        if type(name) is not str or not isinstance(value, _Tensor):
+            raise ValueError(f"its entry {str(name)[:80]!r} is no tensor but a {type(value).__name__}")
+        value.check()
+    prefix = "module." if all(name.startswith("module.") for name in tree) else ""
+    return {name.removeprefix(prefix): tensor for name, tensor in tree.items()}

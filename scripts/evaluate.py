@@ -1,0 +1,39 @@
+"""Evaluates a run: python scripts/evaluate.py --checkpoint RUN [--split test] [--dataset NAME] [--data DIR]"""
+
+import argparse
+import sys
+
+from jft import runtime
+
+runtime.configure()
+
+
+def main() -> int:
+    """Prints the figures and writes RUN/eval.json; returns the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--checkpoint", required=True, metavar="RUN", help="folder that scripts/train.py wrote")
+    parser.add_argument("--split", default="test", choices=("train", "validation", "test", "all"))
+    parser.add_argument("--dataset", help="other data of the same classes: folder, cifar10, digits, a TFDS name")
+    parser.add_argument("--data", metavar="DIR", help="where the data lie; default: where they lay in training")
+    parser.add_argument("--batch_size", type=int, help="pictures at a time; default: the run's eval_batch_size")
+    args = parser.parse_args()
+
+    from jft.evaluate import evaluate, format_evaluation
+
+    try:
+        result = evaluate(
+            args.checkpoint,
+            split=args.split,
+            dataset=args.dataset,
+            data_dir=args.data,
+            batch_size=args.batch_size,
+        )
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(format_evaluation(result))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

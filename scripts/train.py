@@ -1,0 +1,36 @@
+"""Trains what a config says: python scripts/train.py --config configs/vgg19_cifar10.py [--config.field=value ...]
+
+The same command again resumes an interrupted run. Exit status: 0 done, 1 wrong input, 128 + n stopped by signal n.
+"""
+
+import sys
+from pathlib import Path
+
+from absl import app, flags
+from ml_collections import config_flags
+
+from jft import runtime
+
+runtime.configure()
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "The config file; fields: --config.field=value.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run. Default: runs/<name of the config file>.")
+
+
+def main(argv: list[str]) -> int:
+    """Trains; returns the exit status."""
+    from jft.arms import train_arms
+
+    if len(argv) > 1:
+        raise app.UsageError(f"unexpected arguments {argv[1:]}; fields of the config are set by --config.field=value.")
+    path = Path(config_flags.get_config_filename(flags.FLAGS["config"]).split(":")[0])
+    try:
+        return train_arms(_CONFIG.value, _WORKDIR.value or str(Path("runs") / path.stem))
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    flags.mark_flag_as_required("config")
+    app.run(main)
