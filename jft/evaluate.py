@@ -16,10 +16,9 @@ from jft.data import pipeline, preprocess, sources
 from jft.data.augment import make_eval_transform
 from jft.data.preprocess import Preprocess
 from jft.logs import to_json, write_whole
-from jft.models import create_model
+from jft.models import abstract_variables, create_model
 from jft.parallel import Parallel, make_parallel
 from jft.steps import make_eval_step
-from jft.transfer import pretrained
 
 
 class Evaluator:
@@ -47,7 +46,7 @@ class Evaluator:
           resize_on: 'device' or 'host'.
           cache_bytes: decoded pictures kept in memory.
         """
-        self._step = make_eval_step(model, transform=make_eval_transform(spec, fit), axis_name=parallel.axis_name)
+        self._step = make_eval_step(model, transform=make_eval_transform(spec, fit=fit), axis_name=parallel.axis_name)
         self._compiled: jax.stages.Compiled | None = None
         self._spec, self._parallel = spec, parallel
         self._reading = {"batch_size": batch_size, "fit": fit, "resize_on": resize_on, "cache_bytes": cache_bytes}
@@ -104,7 +103,7 @@ def restore(workdir: str | Path, parallel: Parallel) -> Trained:
     checkpoints = Checkpoints(workdir, read_only=True)
 
     def abstract(meta: Meta) -> tuple[Any, None]:
-        shapes = pretrained.abstract_variables(_model(meta), meta["preprocess"]["size"])
+        shapes = abstract_variables(_model(meta), meta["preprocess"]["size"])
         sharding = NamedSharding(parallel.mesh, PartitionSpec())
         return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), shapes), None
 

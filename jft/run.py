@@ -21,7 +21,7 @@ from jft.checkpoint import Checkpoints, Meta
 from jft.data import sources
 from jft.data.preprocess import Preprocess
 from jft.logs import to_json, write_whole
-from jft.models import create_model
+from jft.models import abstract_variables, create_model, initialise
 from jft.parallel import Parallel, make_parallel
 from jft.steps import TrainState
 from jft.transfer import pretrained
@@ -132,7 +132,7 @@ def create_run(config: ConfigDict, workdir: str | Path) -> Run:
         axis_name=parallel.axis_name,
         **options,
     )
-    params = pretrained.abstract_variables(model, spec.size)["params"]
+    params = abstract_variables(model, spec.size)["params"]
     plan = make_plan(tuple(model.stages()), params, config.freeze)
     steps_per_epoch = len(train_source) / config.batch_size
     num_steps = config.steps or max(1, round(config.epochs * steps_per_epoch))
@@ -196,7 +196,7 @@ def initial_state(run: Run) -> tuple[TrainState, Checkpoints, Meta]:
         return TrainState(**variables, **optimizer), checkpoints, meta
 
     size = run.spec.size
-    variables = pretrained.initialise(run.model.clone(axis_name=None), size, run.config.seed)
+    variables = initialise(run.model.clone(axis_name=None), size, run.config.seed)
     loaded, manifest = frozenset(), {}
     if run.row:
         variables, loaded, manifest = pretrained.overlay(
@@ -216,7 +216,7 @@ def initial_state(run: Run) -> tuple[TrainState, Checkpoints, Meta]:
 
 def abstract_items(run: Run) -> tuple[Any, Any]:
     """Shapes and shardings of a checkpoint's `variables` and `optimizer`."""
-    variables = pretrained.abstract_variables(run.model.clone(axis_name=None), run.spec.size)
+    variables = abstract_variables(run.model.clone(axis_name=None), run.spec.size)
     opt_state = jax.eval_shape(run.tx.init, variables["params"])
     optimizer = {"step": jax.ShapeDtypeStruct((), jnp.int32), "opt_state": opt_state}
     return jax.tree.map(

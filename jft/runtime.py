@@ -4,6 +4,8 @@ import importlib.metadata
 import os
 import re
 
+from absl import logging
+
 # XLA:CPU of these releases loses 1.3 to 2.9 times to one default, the YNN fusion (jax-ml/jax#39257); README has our
 # measurement. XLA aborts on a flag it does not know, so releases nobody has tried are left alone.
 CPU_FLAGS = {"--xla_cpu_experimental_ynn_fusion_type": ""}
@@ -11,7 +13,10 @@ TRIED_RELEASES = ((0, 10, 2), (0, 12, 0))
 
 
 def configure() -> None:
-    """Sets XLA flags that pay on CPU; a flag in the user's own XLA_FLAGS is never overridden. Call before using JAX."""
+    """Sets XLA flags that pay on CPU, never over a user's own, and quiets libraries. Call before using JAX."""
+    logging.set_verbosity(logging.WARNING)
+    # Orbax warns of its own defaults; what goes wrong with a checkpoint jft says itself.
+    logging.get_absl_handler().addFilter(lambda record: "orbax" not in record.pathname or record.levelno >= 40)
     flags = xla_flags(os.environ.get("XLA_FLAGS", ""), importlib.metadata.version("jaxlib"))
     if flags:
         os.environ["XLA_FLAGS"] = flags

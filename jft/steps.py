@@ -116,7 +116,7 @@ def make_train_step(
         updates, opt_state = tx.update(plan.merge(grads, frozen), state.opt_state, state.params)
         learning = optax.apply_updates(learning, plan.split(updates)[0])
         state = TrainState(state.step + 1, plan.merge(learning, frozen), stats, opt_state)
-        return state, {**sums, "grad_norm": optax.global_norm(grads)}
+        return state, {**sums, "grad_norm": optax.tree.norm(grads)}
 
     return train_step
 

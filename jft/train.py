@@ -104,7 +104,7 @@ def _loop(
             if run.is_due(step, config.log_every):
                 values = window.close()
                 logs.write(step, "train", values)
-                bar.set_postfix_str(_postfix(values))
+                bar.set_postfix_str(_postfix(values), refresh=False)
             if run.is_due(step, config.evaluate_every * run.steps_per_epoch):
                 values = validate(state)
                 if values is not None:
@@ -150,7 +150,7 @@ def compile_train_step(run: Run, state: TrainState, batch: dict[str, np.ndarray]
         run.model,
         run.plan,
         run.tx,
-        transform=make_train_transform(run.spec, config.fit, flip=config.flip, crop_padding=config.crop_padding),
+        transform=make_train_transform(run.spec, fit=config.fit, flip=config.flip, crop_padding=config.crop_padding),
         seed=config.seed,
         label_smoothing=config.label_smoothing,
         accumulate=config.accumulate,
@@ -261,7 +261,7 @@ def farewell(run: Run, result: dict[str, Any]) -> str:
         return f"{name}: saved at step {result['step']:,} of {run.num_steps:,}. Run the same command again to go on."
     if not result["history"]:
         return f"Done: {result['step']:,} steps in {run.workdir}."
-    best = max(result["history"], key=lambda values: values["accuracy"])
+    best = max(result["history"], key=lambda values: (values["accuracy"], values["step"]))  # ties: as restore does
     return (
         f"Done: best validation {_percent(best)} at step {best['step']:,}. "
         f"Test it: python scripts/evaluate.py --checkpoint {run.workdir}"

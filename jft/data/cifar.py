@@ -7,7 +7,7 @@ import pathlib
 import tarfile
 import zlib
 from collections.abc import Callable, Iterator
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from absl import logging
@@ -17,14 +17,14 @@ from jft.data import named
 
 _FOLDER = "cifar-10-batches-py"
 _ARCHIVE = "cifar-10-python.tar.gz"
-_URL = f"https://www.cs.toronto.edu/~kriz/{_ARCHIVE}"
+URL = f"https://www.cs.toronto.edu/~kriz/{_ARCHIVE}"
 _MD5 = "c58f30108f718f92721af3b95e74349a"
 _META = "batches.meta"
 _BATCHES = {"train": tuple(f"data_batch_{i}" for i in range(1, 6)), "test": ("test_batch",)}
 _FILES = (_META, *_BATCHES["train"], *_BATCHES["test"])
 _MAX_BYTES = 2**26  # of one member; the official ones have 31 million
 
-REMEDY = f"Or download {_URL} (MD5 {_MD5}) and put it, packed or unpacked, into data_dir."
+REMEDY = f"Or download {URL} (MD5 {_MD5}) and put it, packed or unpacked, into data_dir."
 
 Reader = Callable[[], tuple[np.ndarray, np.ndarray]]
 
@@ -59,16 +59,15 @@ def find(data_dir: str | None) -> tuple[tuple[str, ...], dict[str, Reader]] | No
     return None
 
 
-def _from_folder(place: pathlib.Path, names: tuple[str, ...]) -> Iterator[tuple[str, BinaryIO]]:
+def _from_folder(place: pathlib.Path, names: tuple[str, ...]) -> Iterator[tuple[str, bytes]]:
     """Path and content of the files of these names."""
     for name in names:
         if not (place / name).is_file():
             raise ValueError(f"{place} lacks {name}; CIFAR-10 is {', '.join(_FILES)}. {REMEDY}")
-        with open(place / name, "rb") as file:
-            yield str(place / name), file
+        yield str(place / name), (place / name).read_bytes()
 
 
-def _from_archive(place: pathlib.Path, names: tuple[str, ...]) -> Iterator[tuple[str, BinaryIO]]:
+def _from_archive(place: pathlib.Path, names: tuple[str, ...]) -> Iterator[tuple[str, bytes]]:
     """As `_from_folder`, read out of the archive: nothing is unpacked to the disk, nothing else is looked at."""
     found = {}
     try:
@@ -84,7 +83,7 @@ def _from_archive(place: pathlib.Path, names: tuple[str, ...]) -> Iterator[tuple
     if missing := [name for name in names if name not in found]:
         raise ValueError(f"{place} lacks {_FOLDER}/{', '.join(missing)}. {REMEDY}")
     for name in names:
-        yield f"{place}:{name}", io.BytesIO(found.pop(name))
+        yield f"{place}:{name}", found.pop(name)
 
 
 @functools.cache
@@ -95,10 +94,10 @@ def _warn_of_other_md5(archive: pathlib.Path) -> None:
         logging.warning("%s is not the official archive: MD5 %s, not %s.", archive, found, _MD5)
 
 
-def _load(where: str, file: BinaryIO) -> dict[str, Any]:
+def _load(where: str, pickled: bytes) -> dict[str, Any]:
     """A pickled dict; its keys are bytes, written by Python 2."""
     try:
-        content = safe_pickle.load_arrays(file, encoding="bytes")
+        content = safe_pickle.load_arrays(io.BytesIO(pickled), encoding="bytes")
         return {key.decode() if isinstance(key, bytes) else key: value for key, value in content.items()}
     except safe_pickle.UnsafePickleError as e:
         raise safe_pickle.UnsafePickleError(f"{where}: {e}.") from e
@@ -106,21 +105,21 @@ def _load(where: str, file: BinaryIO) -> dict[str, Any]:
         raise ValueError(f"{where} is not a batch of CIFAR-10: {e}. {REMEDY}") from e
 
 
-def _class_names(open_files: Callable[..., Iterator[tuple[str, BinaryIO]]]) -> tuple[str, ...]:
-    (where, file), *_ = open_files((_META,))
-    names = _load(where, file).get("label_names")
+def _class_names(open_files: Callable[..., Iterator[tuple[str, bytes]]]) -> tuple[str, ...]:
+    [(where, pickled)] = open_files((_META,))
+    names = _load(where, pickled).get("label_names")
     if not isinstance(names, list) or len(names) != 10:
         raise ValueError(f"{where} does not name CIFAR-10's 10 classes. {REMEDY}")
     return tuple(name.decode() if isinstance(name, bytes) else str(name) for name in names)
 
 
 def _read(
-    open_files: Callable[..., Iterator[tuple[str, BinaryIO]]], names: tuple[str, ...]
+    open_files: Callable[..., Iterator[tuple[str, bytes]]], names: tuple[str, ...]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Images and labels of the batches of these names, one after the other."""
     images, labels = [], []
-    for where, file in open_files(names):
-        batch = _load(where, file)
+    for where, pickled in open_files(names):
+        batch = _load(where, pickled)
         data, numbers = (np.asarray(batch.get(key, ())) for key in ("data", "labels"))
         if data.dtype != np.uint8 or data.ndim != 2 or data.shape[1] != 3072 or len(numbers) < len(data):
             raise ValueError(

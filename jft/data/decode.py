@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from jft.data import preprocess
-from jft.data.preprocess import Preprocess
+from jft.data.preprocess import Preprocess, stored_size
 
 _FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 _MAX_PIXELS = 2**26  # of the resized picture before its crop: a 1 x 100,000 line would become 256 x 25,600,000
@@ -23,11 +23,6 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-
-
-def stored_size(spec: Preprocess, fit: str) -> int:
-    """Side in pixels of what `decode` returns: with 'crop' it leaves the device room to crop from."""
-    return spec.resize if preprocess.check_fit(fit) == "crop" else spec.size
 
 
 def decode(picture: pathlib.Path | str | bytes, spec: Preprocess, *, fit: str, name: str = "") -> np.ndarray:
@@ -83,11 +78,7 @@ def _resize_and_crop(image: Image.Image, side: int, spec: Preprocess) -> np.ndar
     height, width = preprocess.scaled_size(image.height, image.width, side)
     if height * width > _MAX_PIXELS:
         raise ValueError(f"{image.height}x{image.width} pixels are too elongated to be cropped to a square")
-    # The device cuts `size` out of `side` at its own rounded offset: take that one away to land on torchvision's.
-    inner = min(spec.size, side)
-    top, left = (
-        preprocess.crop_offset(length, inner) - preprocess.crop_offset(side, inner) for length in (height, width)
-    )
+    top, left = preprocess.stored_offset(height, spec), preprocess.stored_offset(width, spec)
     return _resize(image, height, width, spec)[top : top + side, left : left + side]
 
 

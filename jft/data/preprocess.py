@@ -82,6 +82,19 @@ def crop_offset(length: int, size: int) -> int:
     return round((length - size) / 2)
 
 
+def stored_size(spec: Preprocess, fit: str) -> int:
+    """Side in pixels of the squares that the host makes: with 'crop' they leave the device room to crop from."""
+    return spec.resize if check_fit(fit) == "crop" else spec.size
+
+
+def stored_offset(length: int, spec: Preprocess) -> int:
+    """Pixels before the central square of side `spec.resize` from which the device will cut `spec.size`.
+
+    Both cuts round; this one is placed so that together they land where torchvision's single CenterCrop(size) does.
+    """
+    return crop_offset(length, spec.size) - crop_offset(spec.resize, spec.size)
+
+
 def resize_weights(source: int, target: int, spec: Preprocess) -> np.ndarray:
     """The matrix [target, source] that resizes one axis; rows add up to 1.
 
@@ -150,7 +163,7 @@ def normalise(images: jax.Array, spec: Preprocess) -> jax.Array:
     images = jnp.asarray(images, jnp.float32)
     if spec.channels == "BGR":
         images = images[..., ::-1]
-    mean, std = np.float32(spec.mean), np.float32(spec.std)
+    mean, std = (np.array(values, np.float32).reshape(1, 1, 1, 3) for values in (spec.mean, spec.std))
     return (images * np.float32(spec.scale) - mean) / std
 
 

@@ -58,7 +58,7 @@ class Source:
         return str(picture) if isinstance(picture, pathlib.Path) else f"picture {self.indices[row]} of {self.name}"
 
     def fingerprint(self) -> str:
-        """Hexadecimal digest of pictures, labels and order; of a file its path, size and time count, not its content."""
+        """Hexadecimal digest of pictures, labels and order; files count by path, size and time, not by content."""
         digest = hashlib.sha256(repr((self.name, self.class_names, len(self))).encode())
         digest.update(np.ascontiguousarray(self.labels))
         if self.decoded:
@@ -108,7 +108,7 @@ def _source(name: str, class_names: tuple[str, ...], pictures: Any, labels: Any)
     labels = np.asarray(labels, np.int32)
     if len(labels) and not 0 <= labels.min() <= labels.max() < len(class_names):
         raise ValueError(
-            f"labels of {name!r} lie in {labels.min()}..{labels.max()}, but its {len(class_names)} classes are numbered "
+            f"labels of {name!r} lie in {labels.min()}..{labels.max()}, but its classes are numbered "
             f"0..{len(class_names) - 1}."
         )
     return Source(name, tuple(class_names), labels, pictures, np.arange(len(labels), dtype=np.int64))
@@ -178,7 +178,9 @@ def _official_splits(dataset: str | Source, data_dir: str | None) -> dict[str, C
     elif dataset == "folder":
         class_names, readers = folder.find(data_dir)
     elif dataset == "cifar10":
-        class_names, readers = cifar.find(data_dir) or named.find("cifar10", data_dir, remedy=cifar.REMEDY)
+        class_names, readers = cifar.find(data_dir) or named.find(
+            "cifar10", data_dir, url=cifar.URL, remedy=cifar.REMEDY
+        )
     else:
         class_names, readers = named.find(dataset.removeprefix("tfds:"), data_dir)
     return {

@@ -5,12 +5,12 @@ from collections.abc import Callable
 from typing import Any
 
 from jft import tree
-from jft.models.chain import Chain, between
+from jft.models.chain import Chain, abstract_variables, between, initialise
 from jft.models.resnet import RESNET_BLOCKS, ResNet
 from jft.models.squeezenet import SqueezeNet
 from jft.models.vgg import VGG, VGG_CONVS
 
-__all__ = ["MODELS", "Chain", "between", "create_model"]
+__all__ = ["MODELS", "Chain", "abstract_variables", "between", "create_model", "initialise"]
 
 MODELS: dict[str, Callable[..., Chain]] = {
     **{name: functools.partial(VGG, convs=convs) for name, convs in VGG_CONVS.items()},

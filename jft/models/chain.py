@@ -66,3 +66,22 @@ def between(names: tuple[str, ...], start: str | None, stop: str | None) -> tupl
     if first >= last:
         raise ValueError(f"no stage lies after {start!r} and up to {stop!r}; the stages are {', '.join(names)}.")
     return names[first:last]
+
+
+def abstract_variables(model: Chain, size: int) -> dict[str, Any]:
+    """Shapes of a model's variables, without allocating them: `{'params': ..., 'batch_stats': ...}`.
+
+    Args:
+      model: the chain.
+      size: side of the square images, in pixels; fc6 of some models depends on it.
+    """
+    image = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
+    shapes = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), image)
+    return {"params": shapes["params"], "batch_stats": shapes.get("batch_stats", {})}
+
+
+def initialise(model: Chain, size: int, seed: int) -> dict[str, Any]:
+    """Fresh variables, a function of the seed alone. Arguments as in `abstract_variables`."""
+    image = jnp.zeros((1, size, size, 3))
+    variables = jax.jit(lambda: model.init(jax.random.key(seed), image, train=False))()
+    return {"params": variables["params"], "batch_stats": variables.get("batch_stats", {})}

@@ -58,7 +58,8 @@ class Plan:
 
         def intercept(call: Any, args: tuple, kwargs: dict, context: nn.module.InterceptorContext) -> Any:
             path = "/".join(context.module.path)
-            if isinstance(context.module, BatchNorm) and {f"{path}/scale", f"{path}/bias"} <= self.frozen:
+            norm = isinstance(context.module, BatchNorm) and "train" in kwargs  # not Flax's own call inside of ours
+            if norm and {f"{path}/scale", f"{path}/bias"} <= self.frozen:
                 kwargs = {**kwargs, "train": False}
             return call(*args, **kwargs)
 

@@ -2,33 +2,10 @@
 
 from typing import Any
 
-import flax.linen as nn
-import jax
-import jax.numpy as jnp
-
 from jft import tree
-from jft.models import create_model
+from jft.models import abstract_variables, create_model
 from jft.weights import store
 from jft.weights.catalog import WeightSet
-
-
-def abstract_variables(model: nn.Module, size: int) -> dict[str, Any]:
-    """Shapes of a model's variables, without allocating them: `{'params': ..., 'batch_stats': ...}`.
-
-    Args:
-      model: the chain.
-      size: side of the square images, in pixels; fc6 of some models depends on it.
-    """
-    image = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
-    shapes = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), image)
-    return {"params": shapes["params"], "batch_stats": shapes.get("batch_stats", {})}
-
-
-def initialise(model: nn.Module, size: int, seed: int) -> dict[str, Any]:
-    """Fresh variables, a function of the seed alone. Arguments as in `abstract_variables`."""
-    image = jnp.zeros((1, size, size, 3))
-    variables = jax.jit(lambda: model.init(jax.random.key(seed), image, train=False))()
-    return {"params": variables["params"], "batch_stats": variables.get("batch_stats", {})}
 
 
 def overlay(
@@ -37,7 +14,7 @@ def overlay(
     """Puts pretrained values over initialised ones.
 
     Args:
-      variables: from `initialise`, with the new head.
+      variables: from `models.initialise`, with the new head.
       row: the weight set; finding, fetching, verifying and converting it is the store's work.
       weights_path: file or folder to look at first, or None.
       fresh: stages or patterns over leaf names, separated by spaces, that keep their initial values beside the head.

@@ -27,7 +27,8 @@ class Conversion:
       unexpected: names of tensors that no rule reads.
       misshaped: leaf -> the shapes there are and should be, or another reason why it cannot be made.
       nonfinite: leaf -> names of its tensors that hold a NaN or an infinity.
-      hint: a guess at what the file is, where most names do not fit; otherwise empty.
+      row: name of the weight set that the file was read as.
+      hint: a guess at what the file is, where its names are more like another set's; otherwise empty.
     """
 
     leaves: dict[str, np.ndarray]
@@ -35,6 +36,7 @@ class Conversion:
     unexpected: tuple[str, ...]
     misshaped: dict[str, str]
     nonfinite: dict[str, tuple[str, ...]]
+    row: str
     hint: str = ""
 
     def check(self, source: object, fresh: Collection[str] = ()) -> None:
@@ -48,21 +50,18 @@ class Conversion:
           ValueError: lists everything missing, unexpected, misshaped and not finite, except what concerns `fresh`.
         """
         fresh = set(fresh)
-        missing = [f"{name} [{leaf}]" for leaf, names in self.missing.items() if leaf not in fresh for name in names]
-        misshaped = [text for leaf, text in self.misshaped.items() if leaf not in fresh]
-        nonfinite = [
-            f"{name} [{leaf}]" for leaf, names in self.nonfinite.items() if leaf not in fresh for name in names
-        ]
         lists = {
-            "missing": missing,
+            "missing": _by_leaf(self.missing, fresh),
             "unexpected": self.unexpected,
-            "of another shape or type": misshaped,
-            "holding NaN or infinity": nonfinite,
+            "of another shape or type": [text for leaf, text in self.misshaped.items() if leaf not in fresh],
+            "holding NaN or infinity": _by_leaf(self.nonfinite, fresh),
         }
         if any(lists.values()):
-            lines = [line for what, entries in lists.items() for line in _listed(what, entries)]
-            remedy = self.hint or "Give a file of this model, or start these leaves afresh."
-            raise ValueError("\n".join([f"{source} does not fit the model:", *lines, remedy]))
+            # Weights of something else fit nowhere: a few lines show it.
+            shown = _SHOWN // 4 if self.hint else _SHOWN
+            lines = [line for what, entries in lists.items() for line in _listed(what, entries, shown)]
+            remedy = self.hint or "Give a whole file of this model; only leaves that start afresh may be missing."
+            raise ValueError("\n".join([f"{source} does not hold the weights {self.row}:", *lines, remedy]))
 
 
 def convert(
@@ -99,14 +98,14 @@ def convert(
             leaves[leaf] = value
     used = {name for rule in rules.values() for name in rule.sources}
     unexpected = tuple(original for name, original in names.items() if name not in used and not is_ignored(name))
-    hint = _hint(names, row) if len(missing) > len(target) / 2 else ""
-    return Conversion(leaves, missing, unexpected, misshaped, nonfinite, hint)
+    hint = _hint(names, row, len(leaves) / len(target)) if missing or unexpected else ""
+    return Conversion(leaves, missing, unexpected, misshaped, nonfinite, row.name, hint)
 
 
 def guess_row(names: Iterable[str], rows: Iterable[WeightSet]) -> WeightSet | None:
-    """The row whose tensor names are most like these; the first of several; None where fewer than half are alike."""
+    """The row whose tensor names are most like these, the first of several; None where none is much alike."""
     names = {name for name in _canonical(names) if not is_ignored(name)}
-    best, likeness = None, 0.5
+    best, likeness = None, 0.75
     for row in rows:
         known = {name for rule in _published_rules(row) for name in rule.sources}
         alike = len(names & known) / max(len(names | known), 1)
@@ -158,21 +157,25 @@ def _finite(array: np.ndarray) -> bool:
         return bool(np.isfinite(array.astype(np.float32, copy=False)).all())
 
 
-def _hint(names: Iterable[str], row: WeightSet) -> str:
+def _hint(names: Collection[str], row: WeightSet, fitting: float) -> str:
     if is_jft(names):
-        return "These are jft's own names, for another model."
-    guess = guess_row(names, CATALOG.values())
+        return "" if fitting > 0.5 else "jft wrote this file for another model."
+    guess = guess_row(names, [row, *CATALOG.values()])
     if guess is None:
-        return f"Hardly any name is known from {row.dialect} weights of {row.model}."
-    return f"These look like weights of another model or dialect: {guess.name}."
+        return "" if fitting > 0.5 else "It looks like no weights of the catalog."
+    return "" if guess.name == row.name else f"It looks like weights of another kind: {guess.name}."
 
 
 def _shape(array: np.ndarray) -> str:
     return f"{array.dtype} {list(array.shape)}"
 
 
-def _listed(what: str, entries: Collection[str]) -> list[str]:
+def _by_leaf(names: Mapping[str, tuple[str, ...]], fresh: Collection[str]) -> list[str]:
+    return [f"{name} [{leaf}]" for leaf, found in names.items() if leaf not in fresh for name in found]
+
+
+def _listed(what: str, entries: Collection[str], shown: int) -> list[str]:
     if not entries:
         return []
-    more = [f"    and {len(entries) - _SHOWN} more"] if len(entries) > _SHOWN else []
-    return [f"  {what} ({len(entries)}):", *(f"    {entry}" for entry in sorted(entries)[:_SHOWN]), *more]
+    more = [f"    and {len(entries) - shown} more"] if len(entries) > shown else []
+    return [f"  {what} ({len(entries)}):", *(f"    {entry}" for entry in sorted(entries)[:shown]), *more]

@@ -1,0 +1,149 @@
+"""Measures a config on this machine: python scripts/benchmark.py --config configs/vgg19_cifar10.py [--rounds 10]
+
+It builds the run as scripts/train.py would, in a folder that is deleted afterwards, and prints
+
+- the frozen step's time over the forward pass's, in pairs on the same batch;
+- steps as the loop runs them: images/s and the share of time spent waiting for input;
+- how often XLA compiled in training and in an evaluation whose last batch is ragged.
+"""
+
+import dataclasses
+import statistics
+import sys
+import tempfile
+import time
+
+from absl import app, flags
+from ml_collections import config_flags
+
+from jft import runtime
+
+runtime.configure()
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "The config file; fields: --config.field=value.")
+_ROUNDS = flags.DEFINE_integer("rounds", 10, "Pairs of a step and a forward pass.", lower_bound=2)
+_STEPS = flags.DEFINE_integer("steps", 50, "Steps of the loop.", lower_bound=2)
+_EVALUATE = flags.DEFINE_integer("evaluate", 100, "Pictures to evaluate.", lower_bound=1)
+
+
+def main(argv: list[str]) -> int:
+    """Prints the figures; returns the exit status."""
+    del argv
+    try:
+        with tempfile.TemporaryDirectory() as workdir:
+            measure(workdir)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def measure(workdir: str) -> None:
+    """Builds the run and prints what it costs."""
+    import jax
+
+    from jft.run import create_run, initial_state
+    from jft.train import compile_train_step, describe, train_batches
+
+    compiled = []
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda event, seconds, **_: compiled.append(seconds) if "backend_compile" in event else None
+    )
+    config = _CONFIG.value
+    with config.unlocked():
+        config.steps = _STEPS.value + 2 * _ROUNDS.value
+    run = create_run(config, workdir + "/run")
+    state, checkpoints, meta = initial_state(run)
+    checkpoints.close()
+    print(describe(run, state, meta), flush=True)
+
+    batches = train_batches(run, 0)
+    first = next(batches)
+    before = len(compiled)
+    step = compile_train_step(run, state, first)
+    print(f"\ntraining step compiled {len(compiled) - before} time(s) in {sum(compiled[before:]):.1f} s")
+    state = compare_with_forward(run, step, state, first)
+    before = len(compiled)
+    loop(run, step, state, batches)
+    print(f"compilations while stepping: {len(compiled) - before}")
+    evaluate(run, compiled)
+
+
+def compare_with_forward(run, step, state, batch):  # noqa: ANN001, ANN201
+    """Times pairs of a forward pass and a training step; returns the state after them."""
+    import jax
+
+    from jft.data.augment import make_eval_transform
+    from jft.train import on_device
+
+    transform = make_eval_transform(run.spec, fit=run.config.fit)
+
+    def forward(variables, batch):  # noqa: ANN001, ANN202
+        return run.model.apply(variables, transform(batch["image"]), train=False)
+
+    placed = run.parallel.place_batch(on_device(batch))
+    forward = run.parallel.compile(forward, state.variables, placed, donate=False)
+    flops = step.cost_analysis()["flops"] / forward.cost_analysis()["flops"]
+    steps, forwards = [], []
+    for _ in range(_ROUNDS.value + 1):
+        start = time.perf_counter()
+        jax.block_until_ready(forward(state.variables, placed))
+        middle = time.perf_counter()
+        state, sums = step(state, placed)
+        jax.block_until_ready((state, sums))
+        forwards.append(middle - start)
+        steps.append(time.perf_counter() - middle)
+    pairs = sorted(s / f for s, f in zip(steps[1:], forwards[1:], strict=True))
+    size = run.config.batch_size
+    print(f"forward pass: {size / statistics.median(forwards[1:]):.1f} images/s (median of {len(pairs)})")
+    print(f"training step: {size / statistics.median(steps[1:]):.1f} images/s")
+    print(
+        f"step / forward: time {statistics.median(pairs):.3f} (median; {pairs[0]:.3f} to {pairs[-1]:.3f}), "
+        f"compiled FLOPs {flops:.3f}"
+    )
+    return state
+
+
+def loop(run, step, state, batches) -> None:  # noqa: ANN001
+    """Steps as the training loop does, over real batches."""
+    from jft.train import Window, on_device
+
+    window = Window(run)
+    for number in range(2, _STEPS.value + 2):
+        batch = window.wait_for(batches)
+        state, sums = step(state, run.parallel.place_batch(on_device(batch)))
+        window.add(number, sums)
+    values = window.close()
+    print(
+        f"{_STEPS.value} steps of the loop: {values['images_per_second']:.1f} images/s, "
+        f"waiting for input {values['waiting']:.2%} of the time"
+    )
+
+
+def evaluate(run, compiled: list) -> None:  # noqa: ANN001
+    """Evaluates twice, with a ragged last batch, on fresh variables."""
+    import numpy as np
+
+    from jft.evaluate import Evaluator
+    from jft.models import initialise
+
+    source = run.train_source.take(np.arange(min(_EVALUATE.value, len(run.train_source))))
+    variables = run.parallel.place_state(initialise(run.model.clone(axis_name=None), run.spec.size, 0))
+    size = run.config.eval_batch_size
+    evaluator = Evaluator(
+        run.model, run.spec, run.parallel, fit=run.config.fit, batch_size=size, resize_on=run.config.resize_on
+    )
+    before = len(compiled)
+    for _ in range(2):
+        start = time.perf_counter()
+        total = evaluator(variables, source)
+        seconds = time.perf_counter() - start
+    print(
+        f"evaluation of {total['count']:.0f} pictures by {size}: {total['count'] / seconds:.1f} images/s; "
+        f"compiled {len(compiled) - before} time(s) for two evaluations, the ragged last batches included"
+    )
+
+
+if __name__ == "__main__":
+    flags.mark_flag_as_required("config")
+    app.run(main)

@@ -1,0 +1,114 @@
+"""Checkpoints: what goes in comes out, what is damaged is noticed, and the one before it is used."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.sharding import NamedSharding, PartitionSpec
+
+from jft.checkpoint import CheckpointFormatError, Checkpoints
+from jft.parallel import make_parallel
+
+TX = optax.selective_transform(optax.adam(0.1), freeze_mask={"a": True, "head": False})
+
+
+def make(value):
+    noise = np.random.default_rng(0).normal(size=(300, 300)).astype(np.float32)  # so that it does not compress
+    params = {"a": noise + np.float32(value), "head": jnp.arange(5.0) + value}
+    return {"params": params, "batch_stats": {}}, {"step": jnp.int32(value), "opt_state": TX.init(params)}
+
+
+def abstract(meta=None):
+    sharding = NamedSharding(make_parallel("jit").mesh, PartitionSpec())
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), make(0.0))
+
+
+def save(workdir, steps, accuracies=None):
+    checkpoints = Checkpoints(workdir)
+    for i, step in enumerate(steps):
+        metrics = {"accuracy": accuracies[i]} if accuracies else None
+        checkpoints.save(step, *make(float(step)), {"jft": "0", "history": [i]}, metrics)
+    checkpoints.wait()
+    checkpoints.close()
+
+
+def test_round_trip_and_retention(tmp_path):
+    save(tmp_path, [1, 2, 3, 4, 5], [0.1, 0.9, 0.2, 0.3, 0.4])
+    checkpoints = Checkpoints(tmp_path)
+    variables, optimizer, meta = checkpoints.latest(abstract)
+    jax.tree.map(np.testing.assert_array_equal, (variables, optimizer), make(5.0))
+    assert jax.tree.structure(optimizer) == jax.tree.structure(make(5.0)[1])
+    assert meta["step"] == 5 and meta["history"] == [4]
+    # The last two and the best.
+    assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir() if p.name.isdigit()) == ["2", "4", "5"]
+    checkpoints.close()
+    reader = Checkpoints(tmp_path, read_only=True)
+    assert reader.best(lambda meta: (abstract()[0], None))[2]["step"] == 2
+    reader.close()
+
+
+def largest(folder):
+    return max((p for p in folder.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def flip(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    path.write_bytes(bytes(data))
+
+
+@pytest.mark.parametrize("damage", [cut, flip, lambda path: path.unlink()], ids=["cut", "flipped", "missing"])
+@pytest.mark.parametrize("item", ["variables", "meta"])
+def test_a_damaged_checkpoint_is_noticed_and_the_one_before_used(tmp_path, damage, item, caplog):
+    save(tmp_path, [1, 2])
+    if item == "meta":
+        damage(tmp_path / "checkpoints" / "2" / "meta" / "metadata")
+    else:
+        damage(largest(tmp_path / "checkpoints" / "2" / "variables"))
+    checkpoints = Checkpoints(tmp_path)
+    variables, _, meta = checkpoints.latest(abstract)
+    assert meta["step"] == 1
+    assert "Falling back to checkpoint 1" in caplog.text
+    jax.tree.map(np.testing.assert_array_equal, variables, make(1.0)[0])
+    # The damaged one is kept aside, and its step can be saved again.
+    assert (tmp_path / "checkpoints" / "unreadable-2").is_dir()
+    checkpoints.save(2, *make(2.0), {"jft": "0"})
+    checkpoints.wait()
+    assert checkpoints.latest(abstract)[2]["step"] == 2
+    checkpoints.close()
+
+
+def test_nothing_readable_is_an_error(tmp_path):
+    save(tmp_path, [1])
+    cut(largest(tmp_path / "checkpoints" / "1" / "variables"))
+    checkpoints = Checkpoints(tmp_path)
+    with pytest.raises(ValueError, match="no checkpoint in .* can be read; checkpoint 1: "):
+        checkpoints.latest(abstract)
+    checkpoints.close()
+
+
+def test_reading_changes_nothing(tmp_path):
+    save(tmp_path, [1, 2])
+    cut(largest(tmp_path / "checkpoints" / "2" / "variables"))
+    before = sorted(str(p) for p in tmp_path.rglob("*"))
+    reader = Checkpoints(tmp_path, read_only=True)
+    assert reader.best(lambda meta: (abstract()[0], None))[2]["step"] == 1
+    reader.close()
+    assert sorted(str(p) for p in tmp_path.rglob("*")) == before
+    with pytest.raises(ValueError, match="holds no checkpoints"):
+        Checkpoints(tmp_path / "elsewhere", read_only=True)
+
+
+def test_another_format_is_refused_not_skipped(tmp_path, monkeypatch):
+    monkeypatch.setattr("jft.checkpoint.FORMAT", 99)
+    save(tmp_path, [1])
+    monkeypatch.undo()
+    checkpoints = Checkpoints(tmp_path)
+    with pytest.raises(CheckpointFormatError, match="has format 99, this jft reads 1: use jft 0"):
+        checkpoints.latest(abstract)
+    checkpoints.close()

@@ -1,0 +1,272 @@
+"""The whole loop on real handwritten digits: training, resuming, refusing, evaluating."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from jft import tree
+from jft.checkpoint import Checkpoints, digests
+from jft.config import default_config
+from jft.evaluate import evaluate, restore
+from jft.parallel import make_parallel
+from jft.run import create_run
+from jft.train import NonFiniteLossError, train
+
+ROOT = Path(__file__).parents[1]
+
+
+def digits(**changes):
+    config = default_config()
+    config.update(
+        {
+            "dataset": "digits",
+            "model": "vgg_tiny",
+            "weights": "",
+            "image_size": 32,
+            "flip": False,
+            "batch_size": 32,
+            "steps": 12,
+            "evaluate_every": 0.1,
+            "log_every": 3,
+            "learning_rate": 2e-3,
+            **changes,
+        }
+    )
+    return config
+
+
+def params(workdir):
+    return tree.flatten(restore(workdir, make_parallel("jit")).variables["params"])
+
+
+def lines(workdir, kind):
+    records = [json.loads(line) for line in (Path(workdir) / "metrics.jsonl").read_text().splitlines()]
+    return [record for record in records if record["kind"] == kind]
+
+
+def test_train_then_evaluate(tmp_path, compilations, capsys):
+    before = compilations()
+    result = train(digits(steps=90, evaluate_every=1.0), tmp_path / "run")
+    assert result["finished"] and result["step"] == 90
+    train_lines, validation = lines(tmp_path / "run", "train"), lines(tmp_path / "run", "validation")
+    assert [line["step"] for line in train_lines] == list(range(3, 91, 3))
+    # 1,438 pictures are not test; a tenth of them validates; an epoch is 40.4 steps.
+    assert [(line["step"], line["count"]) for line in validation] == [(41, 144), (81, 144), (90, 144)]
+    assert validation[-1]["accuracy"] > 0.7
+    out = capsys.readouterr().out
+    assert "1,294 pictures to train, 144 to validate, 10 classes" in out
+    assert "of which 93,994 learn" in out
+    tested = evaluate(tmp_path / "run")
+    assert tested == json.loads((tmp_path / "run" / "eval.json").read_text())
+    assert tested["count"] == 359 == sum(values["count"] for values in tested["per_class"].values())
+    assert tested["accuracy"] > 0.7
+    assert compilations() > before
+
+
+def test_one_compilation_for_training_and_one_for_evaluation(tmp_path, compilations, monkeypatch):
+    """144 pictures by 64 leave a ragged batch of 16; three evaluations and twelve steps compile two programs."""
+    from jft import parallel
+
+    programs = []
+    compile_ = parallel.Parallel.compile
+    monkeypatch.setattr(
+        parallel.Parallel, "compile", lambda self, *args, **kw: programs.append(args[0]) or compile_(self, *args, **kw)
+    )
+    train(digits(steps=12, evaluate_every=0.1), tmp_path / "run")
+    assert len(lines(tmp_path / "run", "validation")) == 3
+    assert [step.__name__ for step in programs] == ["train_step", "eval_step"]
+    # A compiled program refuses other shapes, so nothing can have compiled behind its back.
+
+
+def test_same_config_and_seed_give_the_same_bits(tmp_path):
+    for name in ("one", "two"):
+        train(digits(crop_padding=0.1), tmp_path / name)
+    train(digits(crop_padding=0.1, seed=1), tmp_path / "other")
+    one, two, other = (digests(params(tmp_path / name)) for name in ("one", "two", "other"))
+    assert one == two
+    assert one != other
+
+
+@pytest.mark.parametrize("mode", ["jit", "pmap"])
+def test_devices_and_pmap_do_not_change_the_result(tmp_path, mode, monkeypatch):
+    """Frozen up to fc7, so that dropout, which is drawn per device under pmap, plays no part."""
+    config = digits(freeze="fc7", steps=10, optimizer="sgd", parallel=mode)
+    train(config, tmp_path / "eight")
+    monkeypatch.setattr(jax, "devices", lambda: jax.local_devices()[:1])
+    train(digits(freeze="fc7", steps=10, optimizer="sgd"), tmp_path / "one")
+    eight, one = params(tmp_path / "eight"), params(tmp_path / "one")
+    for name in one:
+        np.testing.assert_allclose(eight[name], one[name], rtol=1e-5, atol=1e-6, err_msg=name)
+    eight, one = lines(tmp_path / "eight", "validation")[-1], lines(tmp_path / "one", "validation")[-1]
+    assert (eight["count"], eight["accuracy"]) == (one["count"], one["accuracy"])
+
+
+def command(workdir, *fields):
+    config = workdir.parent / f"{workdir.name}.py"
+    config.write_text(
+        "from jft.config import default_config\n"
+        "def get_config():\n"
+        "    config = default_config()\n"
+        f"    config.update({digits(steps=160, checkpoint_every=7, evaluate_every=2.0).to_dict()!r})\n"
+        "    return config\n"
+    )
+    script = [sys.executable, "scripts/train.py", "--config", str(config), "--workdir", str(workdir)]
+    return [*script, *(f"--config.{field}" for field in fields)]
+
+
+def start(workdir, *fields):
+    environment = {**os.environ, "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
+    return subprocess.Popen(
+        command(workdir, *fields), cwd=ROOT, env=environment, stdout=-1, stderr=-2, text=True, bufsize=1
+    )
+
+
+def wait_for_step(process, workdir, step):
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline and process.poll() is None:
+        path = workdir / "metrics.jsonl"
+        if path.exists() and any(json.loads(line)["step"] >= step for line in path.read_text().split("\n")[:-1]):
+            return
+        time.sleep(0.01)
+    raise AssertionError(f"the run never came to step {step}: {process.communicate()[0]}")
+
+
+def test_killed_and_started_again_equals_never_killed(tmp_path):
+    """SIGKILL in mid-epoch, twice; bit for bit the parameters, and the log line by line."""
+    for step in (30, 75):
+        process = start(tmp_path / "killed")
+        wait_for_step(process, tmp_path / "killed", step)
+        process.kill()
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL
+    for name in ("killed", "whole"):
+        process = start(tmp_path / name)
+        out, _ = process.communicate(timeout=120)
+        assert process.returncode == 0, out
+        if name == "killed":
+            assert "from step 0," not in out
+    assert digests(params(tmp_path / "killed")) == digests(params(tmp_path / "whole"))
+
+    def validated(name):
+        return lines(tmp_path / name, "validation")
+
+    assert validated("killed") == validated("whole")
+    steps = [line["step"] for line in lines(tmp_path / "killed", "train")]
+    assert steps == sorted(set(steps))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_and_says_how_to_go_on(tmp_path, number):
+    process = start(tmp_path / "run", "steps=100000")
+    wait_for_step(process, tmp_path / "run", 9)
+    process.send_signal(number)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 128 + number, out
+    assert f"{number.name}: saved at step" in out
+    assert "Run the same command again to go on" in out
+    saved = Checkpoints(tmp_path / "run", read_only=True)
+    step = int(out.split("saved at step ")[1].split(" of")[0].replace(",", ""))
+    assert (tmp_path / "run" / "checkpoints" / str(step)).is_dir()
+    saved.close()
+
+
+def test_finished_runs_stay_finished(tmp_path):
+    train(digits(), tmp_path / "run")
+    before = digests(params(tmp_path / "run"))
+    again = train(digits(), tmp_path / "run")
+    assert again["finished"] and again["step"] == 12
+    assert digests(params(tmp_path / "run")) == before
+
+
+def test_another_config_is_refused_with_the_difference(tmp_path):
+    train(digits(), tmp_path / "run")
+    with pytest.raises(ValueError, match=r"another config \(there -> here\): learning_rate: 0.002 -> 0.5"):
+        create_run(digits(learning_rate=0.5), tmp_path / "run")
+    create_run(digits(log_every=1), tmp_path / "run")  # how often one looks may change
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "letter.txt").write_text("dear")
+    with pytest.raises(ValueError, match="is no run of jft's"):
+        create_run(digits(), tmp_path / "mine")
+
+
+def test_non_finite_loss_names_the_step_and_saves_nothing_after_it(tmp_path):
+    config = digits(learning_rate=1e30, optimizer="sgd", evaluate_every=100.0, checkpoint_every=1, log_every=1)
+    with pytest.raises(NonFiniteLossError, match=r"the loss of step \d+ is (nan|inf)"):
+        train(config, tmp_path / "run")
+    for leaf in params(tmp_path / "run").values():
+        assert np.isfinite(leaf).all()
+
+
+def test_early_stopping_is_resumed_as_stopped(tmp_path):
+    # With a learning rate of almost nothing the validation accuracy never gets better.
+    config = digits(learning_rate=1e-12, steps=400, early_stopping=2, evaluate_every=0.2)
+    result = train(config, tmp_path / "run")
+    assert result["finished"] and len(result["history"]) == 3 and result["step"] < 400
+    assert train(config, tmp_path / "run")["step"] == result["step"]
+
+
+def write_folder(folder, names, size=8):
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    for name in names:
+        (folder / name).mkdir(parents=True)
+        for i in range(5):
+            Image.fromarray(rng.integers(0, 256, (size, size, 3), dtype=np.uint8)).save(folder / name / f"{i}.png")
+
+
+def test_evaluate_on_other_data_of_the_same_classes(tmp_path):
+    write_folder(tmp_path / "data", ["cat", "dog"])
+    config = digits(dataset="folder", data_dir=str(tmp_path / "data"), batch_size=8, validation=0.25, steps=2)
+    train(config, tmp_path / "run")
+    for path in (tmp_path / "data").rglob("*.png"):
+        path.unlink()  # the training data are gone
+    write_folder(tmp_path / "other", ["cat", "dog"])
+    assert evaluate(tmp_path / "run", split="all", data_dir=str(tmp_path / "other"))["count"] == 10
+    write_folder(tmp_path / "birds", ["cat", "eagle"])
+    with pytest.raises(ValueError, match=r"checkpoint has \['cat', 'dog'\], .* has \['cat', 'eagle'\]"):
+        evaluate(tmp_path / "run", split="all", data_dir=str(tmp_path / "birds"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model": "vgg_tinny"}, "unknown model 'vgg_tinny', did you mean 'vgg_tiny'"),
+        ({"weights": "imagenet21k"}, "imagenet21k"),
+        ({"freeze": "fc9"}, "did you mean 'fc[67]'"),
+        ({"dataset": "digitz"}, "did you mean 'digits'"),
+        ({"batch_size": 30}, "batch_size = 30 does not divide over 8 devices x 1: use 24 or 32"),
+        ({"classes": ("1", "eleven")}, "eleven"),
+        ({"examples_per_class": 5000}, "5,?000"),
+    ],
+)
+def test_wrong_configs_make_no_folder(tmp_path, changes, message):
+    with pytest.raises(ValueError, match=message):
+        train(digits(**changes), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_full_disk_is_one_error_and_keeps_the_last_checkpoint(tmp_path, monkeypatch):
+    train(digits(steps=6, evaluate_every=100.0), tmp_path / "run")
+    before = digests(params(tmp_path / "run"))
+    run = tmp_path / "run" / "config.json"
+    config = json.loads(run.read_text())
+    run.write_text(json.dumps({**config, "steps": 12}))  # as if six steps were left
+
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("orbax.checkpoint.CheckpointManager.save", full)
+    with pytest.raises(OSError, match="No space left"):
+        train(digits(steps=12, evaluate_every=100.0), tmp_path / "run")
+    assert digests(params(tmp_path / "run")) == before
+
+

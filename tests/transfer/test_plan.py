@@ -1,0 +1,180 @@
+"""Plans: what a freeze string means, and that frozen leaves and statistics cannot move."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jft import optim, tree
+from jft.config import default_config
+from jft.models import abstract_variables, create_model, initialise
+from jft.models.resnet import ResNet
+from jft.steps import TrainState, make_train_step
+from jft.transfer.plan import make_plan
+from jft.transfer.table import transfer_table
+
+TINY = functools.partial(ResNet, blocks=(1, 1, 1, 1), bottleneck=False, num_classes=4)
+STAGES = ("stem", "layer1", "layer2", "layer3", "layer4", "head")
+
+
+@pytest.fixture(scope="module")
+def variables():
+    return initialise(TINY(), 32, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("freeze", "boundary", "learning"),
+    [
+        ("", None, set(STAGES)),
+        ("layer3", "layer3", {"layer4", "head"}),
+        ("stem layer[12]", "layer2", {"layer3", "layer4", "head"}),
+        ("layer4", "layer4", {"head"}),
+        ("layer[34]/.*", None, {"stem", "layer1", "layer2", "head"}),
+        ("stem/.* layer1/block0/conv1", "stem", {"layer1", "layer2", "layer3", "layer4", "head"}),
+    ],
+)
+def test_boundary_and_learning_stages(variables, freeze, boundary, learning):
+    plan = make_plan(STAGES, variables["params"], freeze)
+    assert plan.boundary == boundary
+    learns, frozen = plan.split(variables["params"])
+    assert set(learns) == learning
+    merged = tree.flatten(plan.merge(learns, frozen))
+    assert merged.keys() == tree.flatten(variables["params"]).keys()
+    assert all(merged[name] is leaf for name, leaf in tree.flatten(variables["params"]).items())
+
+
+@pytest.mark.parametrize(
+    ("freeze", "message"),
+    [
+        ("layer9", r"pattern 'layer9' matches none of \d+ names, did you mean 'layer\d'\?"),
+        ("layer1 conv1/.*", r"pattern 'conv1/\.\*' matches none"),
+        ("head", "freezes all .* nothing would learn"),
+        (".*", "freezes all"),
+    ],
+)
+def test_plans_that_mean_nothing(variables, freeze, message):
+    with pytest.raises(ValueError, match=message):
+        make_plan(STAGES, variables["params"], freeze)
+
+
+def make_state_and_step(model, variables, freeze, **changes):
+    config = default_config()
+    config.update({"weight_decay": 0.1, "clip_norm": 0.5, "learning_rate": 1e-2, **changes})
+    plan = make_plan(tuple(model.stages()), variables["params"], freeze)
+    schedule = optim.make_schedule(config, num_steps=20, steps_per_epoch=5)
+    tx = optim.make_optimizer(config, schedule, plan.freeze_mask(variables["params"]))
+    state = TrainState(step=jnp.int32(0), opt_state=tx.init(variables["params"]), **variables)
+    step = make_train_step(
+        model, plan, tx, transform=lambda images, rng: images / 255.0 - 0.5, seed=0, accumulate=config.accumulate
+    )
+    return plan, state, step
+
+
+def make_batch(n=8, size=32):
+    rng = np.random.default_rng(0)
+    return {
+        "image": rng.integers(0, 256, (n, size, size, 3), dtype=np.uint8),
+        "label": rng.integers(0, 4, n, dtype=np.int32),
+        "mask": np.ones(n, bool),
+    }
+
+
+@pytest.mark.parametrize("freeze", ["layer3", "layer3/.* layer4/block0/bn1 .*/downsample.*"])
+@pytest.mark.parametrize("optimizer", ["adamw", "adam", "sgd"])
+def test_frozen_leaves_and_statistics_are_bit_identical(variables, freeze, optimizer):
+    plan, state, step = make_state_and_step(TINY(), variables, freeze, optimizer=optimizer)
+    step = jax.jit(step)
+    for _ in range(20):
+        state, _ = step(state, make_batch())
+    before, after = tree.flatten(variables["params"]), tree.flatten(state.params)
+    for name, leaf in before.items():
+        same = np.array_equal(leaf, after[name])
+        assert same == (name in plan.frozen), name
+    stats_before, stats_after = tree.flatten(variables["batch_stats"]), tree.flatten(state.batch_stats)
+    for name, leaf in stats_before.items():
+        norm = name.rsplit("/", 1)[0]
+        assert np.array_equal(leaf, stats_after[name]) == (f"{norm}/scale" in plan.frozen), name
+
+
+def test_minus_zero_survives(variables):
+    """x + 0 turns -0.0 into 0.0, so frozen leaves must not even get a zero added."""
+    flat = tree.flatten(variables["params"])
+    flat["stem/conv1/kernel"] = -jnp.zeros_like(flat["stem/conv1/kernel"])
+    minus = {**variables, "params": tree.unflatten(flat)}
+    _, state, step = make_state_and_step(TINY(), minus, "stem")
+    state, _ = jax.jit(step)(state, make_batch())
+    assert np.signbit(state.params["stem"]["conv1"]["kernel"]).all()
+
+
+def test_optimizer_holds_nothing_for_frozen_leaves(variables):
+    plan, state, _ = make_state_and_step(TINY(), variables, "layer4")
+    learning = sum(leaf.size for leaf in jax.tree.leaves(plan.split(variables["params"])[0]))
+    moments = sum(leaf.size for leaf in jax.tree.leaves(state.opt_state) if leaf.ndim)
+    assert moments == 2 * learning == 2 * (512 * 4 + 4)
+
+
+def flops(function, *args):
+    return jax.jit(function).lower(*args).compile().cost_analysis()["flops"]
+
+
+def test_a_frozen_backbone_costs_a_forward_pass():
+    model = create_model("squeezenet1_1", num_classes=10)
+    variables = initialise(model, 64, seed=0)
+    _, state, step = make_state_and_step(model, variables, "fire9")
+    batch = make_batch(size=64)
+    frozen = flops(step, state, batch)
+    images = batch["image"].astype(np.float32)
+    forward = flops(lambda v, x: model.apply(v, x, train=False), variables, images)
+    head = flops(
+        lambda v, x: jax.grad(lambda v: jnp.sum(model.apply(v, x, train=False, start="fire9")))(v),
+        variables,
+        np.zeros((8, 3, 3, 512), np.float32),
+    )
+    assert frozen <= 1.05 * (forward + head)
+    _, state, step = make_state_and_step(model, variables, "")
+    assert flops(step, state, batch) > 2.5 * forward
+
+
+def test_accumulation_equals_one_large_batch(variables):
+    """With BatchNorm frozen nothing but the order of sums differs."""
+    results = []
+    for accumulate in (1, 4):
+        _, state, step = make_state_and_step(TINY(), variables, "layer4", accumulate=accumulate, clip_norm=0.0)
+        state, sums = jax.jit(step)(state, make_batch())
+        results.append((state.params["head"], sums))
+    (one, one_sums), (four, four_sums) = results
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6), one, four)
+    assert one_sums["count"] == four_sums["count"] == 8
+    np.testing.assert_allclose(one_sums["loss"], four_sums["loss"], rtol=1e-5)
+
+
+def test_clipping_reads_learning_leaves_alone(variables):
+    """A huge frozen leaf must not shrink the update, as it would through a global norm over all gradients."""
+    plan, state, step = make_state_and_step(TINY(), variables, "layer4", clip_norm=1e9)
+    _, sums = jax.jit(step)(state, make_batch())
+    grads = float(sums["grad_norm"])
+    assert 0 < grads < 1e3
+    tx = optim.make_optimizer(
+        default_config(), optax.constant_schedule(1.0), plan.freeze_mask(variables["params"])
+    )
+    gradients = jax.tree.map(lambda p: jnp.full_like(p, jnp.inf), variables["params"])
+    gradients["head"] = jax.tree.map(jnp.ones_like, variables["params"]["head"])
+    updates, _ = tx.update(gradients, tx.init(variables["params"]), variables["params"])
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(updates))
+
+
+def test_table_says_what_learns_and_where_it_came_from():
+    model = create_model("vgg16", num_classes=1)
+    shapes = abstract_variables(model, 224)
+    plan = make_plan(tuple(model.stages()), shapes["params"], "fc7")
+    names = [f"params/{name}" for name in tree.flatten(shapes["params"]) if not name.startswith("head")]
+    text = transfer_table(model, shapes, plan, names, 224, (16, 32))
+    lines = {line.split()[0]: line.split() for line in text.splitlines()}
+    assert lines["block1"][-4:-1] == ["38,720", "frozen", "pretrained"]
+    assert lines["head"][-4:-1] == ["4,097", "yes", "initialised"]
+    assert "134,264,641, of which 4,097 learn" in text
+    # 15.47 GMAC less those that multiply padding, which XLA does not count; everything learning takes three times that.
+    assert "about 29.96 GFLOPs a picture; with everything learning 89.89" in text
