@@ -1,12 +1,10 @@
 """Converts published weights: python scripts/convert_weights.py SOURCE --model NAME --out FILE [--weights TAG]"""
 
 import argparse
-import contextlib
 import dataclasses
 import hashlib
 import os
 import sys
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -21,36 +19,37 @@ from jft.models import abstract_variables, create_model  # noqa: E402
 from jft.weights import catalog, convert, readers  # noqa: E402
 
 
+TOP = ("fc6", "fc7", "head")  # stages that a file without top does not hold
+
+
 def choose_row(names: list[str], model: str, tag: str | None) -> catalog.WeightSet:
     """The catalog row of `tag`, or the one that the tensors' names look like."""
     if tag:
         return catalog.find_row(model, tag)
     if convert.is_jft(names):  # of any model, published or not
         row = next(iter(catalog.CATALOG.values()))
-        return dataclasses.replace(row, model=model, tag="jft", dialect="jft", options={})
+        return dataclasses.replace(row, model=model, tag="jft", dialect="jft", options={}, top=True)
     rows = [row for row in catalog.CATALOG.values() if row.model == model]
     row = convert.guess_row(names, rows)
     if row is None:
+        other = convert.guess_row(names, catalog.CATALOG.values())
         raise ValueError(
-            f"the names of its tensors ({', '.join(names[:3])}, …) are none that {model} has in the catalog: choose "
-            f"--weights from {', '.join(row.tag for row in rows) or 'nothing: no weights of this model are published'}."
+            f"this does not look like weights of {model} but like {other.name if other else 'nothing known'}; its "
+            f"tensors are {', '.join(names[:3])}, … Sets of {model}: {', '.join(row.tag for row in rows) or 'none'}."
         )
     return row
 
 
 def save(leaves: dict[str, np.ndarray], metadata: dict[str, str], out: Path) -> None:
     """Writes aside in the same folder and renames: there is either the whole file or none."""
-    handle, aside = tempfile.mkstemp(prefix=f".{out.name}.", dir=out.parent)
+    aside = out.with_name(f".{out.name}.{os.getpid()}")
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(safetensors.numpy.save(leaves, metadata))
-            file.flush()
+        safetensors.numpy.save_file(leaves, aside, metadata)
+        with aside.open("rb+") as file:
             os.fsync(file.fileno())
         os.replace(aside, out)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(aside)
-        raise
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 def run(source: Path, model: str, out: Path, tag: str | None) -> str:
@@ -59,17 +58,17 @@ def run(source: Path, model: str, out: Path, tag: str | None) -> str:
     tensors = readers.read_tensors(source)
     row = choose_row(list(tensors), model, tag)
     conversion = convert.convert(tensors, row, target)
-    conversion.check(source, fresh=[] if row.top else [leaf for leaf in target if leaf.split("/")[1] in _TOP])
+    conversion.check(source, fresh=[] if row.top else [leaf for leaf in target if leaf.split("/")[1] in TOP])
     with source.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     facts = {"source": source.name, "source_sha256": sha256, "weights": row.name, "dialect": row.dialect}
     save(conversion.leaves, {**facts, "converter_version": str(convert.CONVERTER_VERSION)}, out)
     parameters = sum(leaf.size for name, leaf in conversion.leaves.items() if name.startswith("params/"))
     lines = [f"{key}: {value}" for key, value in facts.items()]
-    return "\n".join([*lines, f"parameters: {parameters:,} in {len(conversion.leaves)} tensors", f"wrote {out}"])
-
-
-_TOP = ("fc6", "fc7", "head")
+    lines += [f"parameters: {parameters:,} in {len(conversion.leaves)} tensors", f"wrote {out}"]
+    if row.name in catalog.CATALOG:  # its preprocessing and options do not travel in the file
+        lines.append(f"use --config.model={model} --config.weights={row.tag} --config.weights_path={out}")
+    return "\n".join(lines)
 
 
 def main() -> int:
@@ -78,12 +77,16 @@ def main() -> int:
     parser.add_argument("source", type=Path, help=".pth, .safetensors, Keras .h5 or Caffe .npy; or a file of jft's own")
     parser.add_argument("--model", required=True, help="such as vgg19")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the .safetensors file to write")
-    parser.add_argument("--weights", metavar="TAG", help="such as torchvision; default: guessed from the tensors' names")
+    parser.add_argument(
+        "--weights", metavar="TAG", help="such as torchvision; default: guessed from the tensors' names"
+    )
     parser.add_argument("--force", action="store_true", help="replace FILE if it exists")
     args = parser.parse_args()
     try:
         if args.out.exists() and not args.force:
             raise ValueError(f"{args.out} exists already; --force replaces it.")
+        if not args.out.parent.is_dir():
+            raise ValueError(f"there is no folder {args.out.parent} to write {args.out.name} to.")
         print(run(args.source, args.model, args.out, args.weights))
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

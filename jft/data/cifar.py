@@ -24,7 +24,7 @@ _BATCHES = {"train": tuple(f"data_batch_{i}" for i in range(1, 6)), "test": ("te
 _FILES = (_META, *_BATCHES["train"], *_BATCHES["test"])
 _MAX_BYTES = 2**26  # of one member; the official ones have 31 million
 
-REMEDY = f"Or download {URL} (MD5 {_MD5}) and put it, packed or unpacked, into data_dir."
+REMEDY = f"Download {URL} (MD5 {_MD5}) and put it, packed or unpacked, into data_dir."
 
 Reader = Callable[[], tuple[np.ndarray, np.ndarray]]
 
@@ -79,7 +79,8 @@ def _from_archive(place: pathlib.Path, names: tuple[str, ...]) -> Iterator[tuple
                 if len(found) == len(names):
                     break
     except (tarfile.TarError, EOFError, OSError, zlib.error) as e:
-        raise ValueError(f"cannot read {place} ({type(e).__name__}: {e}). {REMEDY}") from e
+        reason = str(e).partition("\n")[0]
+        raise ValueError(f"cannot read {place} ({type(e).__name__}: {reason}). {REMEDY}") from e
     if missing := [name for name in names if name not in found]:
         raise ValueError(f"{place} lacks {_FOLDER}/{', '.join(missing)}. {REMEDY}")
     for name in names:

@@ -85,7 +85,8 @@ def _resize_and_crop(image: Image.Image, side: int, spec: Preprocess) -> np.ndar
 def _resize(image: Image.Image, height: int, width: int, spec: Preprocess) -> np.ndarray:
     if spec.antialias:  # PIL always does
         return np.asarray(image.resize((width, height), _FILTERS[spec.interpolation]))
-    rows = preprocess.resize_weights(image.height, height, spec)
     columns = preprocess.resize_weights(image.width, width, spec)
-    pixels = np.einsum("oh,hwc,pw->opc", rows, np.asarray(image, np.float32), columns, optimize=True)
-    return np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
+    pixels = np.clip(columns @ np.asarray(image, np.float32), 0, 255)
+    rows = preprocess.resize_weights(image.height, height, spec)
+    pixels = rows @ pixels.reshape(image.height, width * 3)
+    return np.clip(np.rint(pixels), 0, 255).astype(np.uint8).reshape(height, width, 3)

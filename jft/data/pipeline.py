@@ -196,7 +196,7 @@ def _resize(images: Any, spec: Preprocess, fit: str) -> Any:
     # The device's weights as two matrix products: 2 to 5 times as fast as tf.image.resize.
     rows = preprocess.resize_weights(height, tall, spec)
     columns = _interleaved(preprocess.resize_weights(width, wide, spec))
-    pixels = tf.cast(tf.reshape(images, (-1, width * 3)), tf.float32) @ columns
+    pixels = tf.clip_by_value(tf.cast(tf.reshape(images, (-1, width * 3)), tf.float32) @ columns, 0, 255)
     pixels = rows @ tf.reshape(pixels, (-1, height, wide * 3))
     pixels = tf.cast(tf.clip_by_value(tf.round(pixels), 0, 255), tf.uint8)
     pixels = tf.reshape(pixels, (-1, tall, wide, 3))

@@ -126,12 +126,12 @@ def resize(images: jax.Array, height: int, width: int, spec: Preprocess) -> jax.
     Returns:
       float32 [batch, height, width, 3], 0 .. 255.
     """
-    for axis, target in ((1, height), (2, width)):
+    for axis, target in ((2, width), (1, height)):
         if images.shape[axis] != target:
             images = _resize_axis(images, axis, resize_weights(images.shape[axis], target, spec))
-    images = jnp.asarray(images, jnp.float32)
-    # Bicubic interpolation overshoots at edges; pictures made on the host are clipped when they become uint8.
-    return jnp.clip(images, 0, 255) if spec.interpolation == "bicubic" else images
+            if spec.interpolation == "bicubic":  # overshoots at edges; PIL clips after each axis, in this order
+                images = jnp.clip(images, 0, 255)
+    return jnp.asarray(images, jnp.float32)
 
 
 def _resize_axis(images: jax.Array, axis: int, weights: np.ndarray) -> jax.Array:

@@ -35,4 +35,5 @@ def overlay(
     wrong = [f"{n} {flat[n].shape} (weights: {leaves[n].shape})" for n in loaded if flat[n].shape != leaves[n].shape]
     if wrong:
         raise ValueError(f"{row.name} does not fit the model in {', '.join(sorted(wrong))}.")
-    return tree.unflatten({n: leaves[n] if n in loaded else leaf for n, leaf in flat.items()}), loaded, manifest
+    merged = tree.unflatten({n: leaves[n] if n in loaded else leaf for n, leaf in flat.items()})
+    return {**variables, **merged}, loaded, manifest

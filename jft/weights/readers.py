@@ -8,6 +8,7 @@ import contextlib
 import functools
 import itertools
 import json
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -163,7 +164,15 @@ def _names(group: h5py.Group, attribute: str) -> list[str]:
     """A list of names; Keras splits one that is longer than 64 kB into attributes with a number behind their name."""
     numbered = (f"{attribute}{i}" for i in itertools.count())
     parts = [attribute] if attribute in group.attrs else itertools.takewhile(group.attrs.__contains__, numbered)
-    return [_text(name) for part in parts for name in group.attrs[part]]
+    return [_text(name) for part in parts for name in _attribute(group, part)]
+
+
+def _attribute(group: h5py.Group, name: str) -> np.ndarray:
+    """Its value. h5py takes the memory that a damaged attribute claims, and HDF5 then converts that in silence."""
+    attribute = group.attrs.get_id(name)
+    if math.prod(attribute.shape or ()) * attribute.dtype.itemsize > group.file.id.get_filesize():
+        raise ValueError(f"its attribute {name!r} claims to be larger than the file")
+    return group.attrs[name]
 
 
 def _walk(group: h5py.Group, path: str) -> Any:

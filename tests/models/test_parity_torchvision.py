@@ -6,14 +6,13 @@ The goldens are made by scripts/golden/make_torchvision.py.
 import functools
 import pathlib
 
-import jax
-import jax.numpy as jnp
+import flax.linen as nn
 import numpy as np
 import pytest
 import seeded
 
 from jft import tree
-from jft.models import create_model
+from jft.models import abstract_variables, create_model
 from jft.weights import catalog, convert, rules
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
@@ -23,24 +22,26 @@ TOLERANCE = 1e-4  # of the largest golden value of a stage
 
 @functools.cache
 def target_of(name):
-    model = create_model(name)
-    images = jnp.zeros((1, 224, 224, 3))
-    return tree.flatten(jax.eval_shape(lambda: model.init(jax.random.key(0), images, train=False)))
+    return tree.flatten(abstract_variables(create_model(name), 224))
+
+
+@functools.cache
+def golden_of(name):
+    return dict(np.load(GOLDEN / f"{name}.npz"))
 
 
 def state_dict(name):
-    """Seeded tensors under torchvision's names and in its shapes, which are the leaves' shapes, permuted."""
+    """Seeded tensors under torchvision's names and in its shapes, which are the leaves', permuted."""
     shapes = {}
     for rule in rules.rules_for(catalog.find_row(name, "torchvision"), create_model(name)):
         shape = target_of(name)[rule.target].shape
-        shapes[rule.sources[0]] = {4: lambda s: (s[3], s[2], s[0], s[1]), 2: lambda s: s[::-1]}.get(
-            len(shape), lambda s: s
-        )(shape)
+        permuted = {4: (3, 2, 0, 1), 2: (1, 0), 1: (0,)}[len(shape)]
+        shapes[rule.sources[0]] = tuple(shape[i] for i in permuted)
     return seeded.seeded_torch(shapes)
 
 
 def stage_by_stage(name, leaves, images):
-    """The output of every stage. Not under jit: the zoo shares its operations, which compile once for all models."""
+    """The output of every stage. Not under jit: the zoo shares its operations, which so compile once for all models."""
     model, variables = create_model(name), tree.unflatten(leaves)
     outputs, start, x = {}, None, images
     for stage in model.stages():
@@ -49,22 +50,51 @@ def stage_by_stage(name, leaves, images):
     return outputs
 
 
-def error(found, golden):
+def error(name, size, stage, x):
+    """Largest difference from the golden digest of a stage, relative to its largest value."""
+    golden = golden_of(name)[f"{size}/{stage}"]
+    found = seeded.digest(f"{size}/{stage}", x)
     return float(np.max(np.abs(found - golden)) / np.max(np.abs(golden)))
 
 
-@pytest.mark.parametrize("name", MODELS)
+def in_one_worker(names):
+    """Models of a family share compiled operations."""
+    return [pytest.param(name, marks=pytest.mark.xdist_group("resnet" if "res" in name else "vgg")) for name in names]
+
+
+@pytest.mark.parametrize("name", in_one_worker(MODELS))
 def test_parity(name):
     conversion = convert.convert(state_dict(name), catalog.find_row(name, "torchvision"), target_of(name))
     conversion.check(name)
-    golden = np.load(GOLDEN / f"{name}.npz")
-    sizes = {int(key.split("/")[0]) for key in golden.files}
+    sizes = {int(key.split("/")[0]) for key in golden_of(name)}
     assert len(sizes) == 2
     for size in sizes:
         outputs = stage_by_stage(name, conversion.leaves, seeded.seeded_images(size))
-        errors = {
-            f"{size}/{stage}": error(seeded.digest(f"{size}/{stage}", x), golden[f"{size}/{stage}"])
-            for stage, x in outputs.items()
-        }
-        assert len(errors) == len(golden.files) / 2
+        errors = {f"{size}/{stage}": error(name, size, stage, x) for stage, x in outputs.items()}
+        assert len(errors) == len(golden_of(name)) / 2
         assert max(errors.values()) < TOLERANCE, errors
+
+
+@pytest.mark.xdist_group("vgg")
+def test_the_goldens_see_a_wrong_flatten_order():
+    source = state_dict("vgg11")
+    leaves = convert.convert(source, catalog.find_row("vgg11", "torchvision"), target_of("vgg11")).leaves
+    unpermuted = {**leaves, "params/fc6/dense/kernel": source["classifier.0.weight"].T}
+    outputs = stage_by_stage("vgg11", unpermuted, seeded.seeded_images(160))
+    assert error("vgg11", 160, "block5", outputs["block5"]) < TOLERANCE
+    assert error("vgg11", 160, "fc6", outputs["fc6"]) > 100 * TOLERANCE
+
+
+@pytest.mark.xdist_group("resnet")
+def test_the_goldens_see_same_padding():
+    source = state_dict("resnet18")
+    leaves = convert.convert(source, catalog.find_row("resnet18", "torchvision"), target_of("resnet18")).leaves
+    stem = {name: leaf for name, leaf in leaves.items() if "/stem/" in name}
+    for padding, right in ((3, True), ("SAME", False)):
+        conv = nn.Conv(64, (7, 7), (2, 2), padding=padding, use_bias=False)
+        x = conv.apply({"params": {"kernel": stem["params/stem/conv1/kernel"]}}, seeded.seeded_images(224))
+        scale, bias = stem["params/stem/bn1/scale"], stem["params/stem/bn1/bias"]
+        mean, var = stem["batch_stats/stem/bn1/mean"], stem["batch_stats/stem/bn1/var"]
+        x = nn.relu((x - mean) / np.sqrt(var + 1e-5) * scale + bias)
+        x = nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
+        assert (error("resnet18", 224, "stem", x) < TOLERANCE) is right

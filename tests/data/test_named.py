@@ -1,0 +1,143 @@
+"""TFDS by name, from tiny datasets in its on-disk format: nothing is downloaded."""
+
+import io
+import sys
+import urllib.error
+import urllib.request
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jft.data import pipeline, sources
+from jft.data.lazy_tf import import_tensorflow
+from jft.data.preprocess import Preprocess
+
+NAMES = [f"class{i}" for i in range(10)]
+
+
+def load(dataset, split, data_dir, **options):
+    return sources.load_source(dataset, split=split, data_dir=str(data_dir), seed=0, **{"validation": 0.2, **options})
+
+
+def write(root, name, image_shape, split_images, names):
+    """A prepared dataset: TFRecords and metadata, as `tfds build` leaves them; the labels are 0, 1, 2, ..."""
+    tf = import_tensorflow()
+    import tensorflow_datasets as tfds
+
+    image = tfds.features.Image(shape=image_shape, encoding_format="png")
+    features = tfds.features.FeaturesDict(
+        {"id": tfds.features.Text(), "image": image, "label": tfds.features.ClassLabel(names=names)}
+    )
+    folder = root / name / "3.0.2"
+    folder.mkdir(parents=True)
+    infos = []
+    for split, images in split_images.items():
+        with tf.io.TFRecordWriter(str(folder / f"{name}-{split}.tfrecord-00000-of-00001")) as writer:
+            for i, pixels in enumerate(images):
+                example = {"id": f"{split}{i}", "image": pixels, "label": i % len(names)}
+                writer.write(features.serialize_example(features.encode_example(example)))
+        template = tfds.core.ShardedFileTemplate(
+            data_dir=folder, dataset_name=name, split=split, filetype_suffix="tfrecord"
+        )
+        infos.append(
+            tfds.core.SplitInfo(name=split, shard_lengths=[len(images)], num_bytes=1, filename_template=template)
+        )
+    tfds.folder_dataset.write_metadata(
+        data_dir=str(folder),
+        features=features,
+        split_infos=infos,
+        filename_template="{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}",
+        check_data=False,
+    )
+
+
+def greys(*levels, shape=(32, 32, 3)):
+    return [np.full(shape, level, np.uint8) for level in levels]
+
+
+def test_prepared_cifar10_comes_before_the_archive(tmp_path):
+    write(tmp_path, "cifar10", (32, 32, 3), {"train": greys(*range(50)), "test": greys(*range(100, 120))}, NAMES)
+    (tmp_path / "cifar-10-python.tar.gz").write_bytes(b"broken")
+    train, validation, test = (load("cifar10", split, tmp_path) for split in ("train", "validation", "test"))
+    assert [len(s) for s in (train, validation, test)] == [40, 10, 20]
+    assert train.decoded and train.pictures.shape == (40, 32, 32, 3) and train.pictures.dtype == np.uint8
+    assert train.class_names == tuple(NAMES) and train.labels.dtype == np.int32
+    assert (train.pictures[:, 0, 0, 0] == train.indices).all() and (train.indices % 10 == train.labels).all()
+    assert test.pictures[:, 31, 31, 2].tolist() == list(range(100, 120))
+    assert np.bincount(validation.labels).tolist() == [1] * 10
+
+
+@pytest.mark.parametrize("dataset", ["bugs", "tfds:bugs", "bugs:3.0.2"])
+def test_pictures_of_many_sizes_stay_encoded(tmp_path, dataset):
+    pictures = [np.full((8 + i, 20 - i, 3), i, np.uint8) for i in range(10)]
+    write(tmp_path, "bugs", (None, None, 3), {"train": pictures, "validation": pictures[:4]}, ["ant", "bee"])
+    train, validation = (load(dataset, split, tmp_path) for split in ("train", "validation"))
+    assert (len(train), len(validation)) == (8, 2) and not train.decoded
+    assert load(dataset, "test", tmp_path).labels.tolist() == [0, 1, 0, 1]  # the validation split, for want of a test
+    assert Image.open(io.BytesIO(train.pictures[0])).size == (20 - train.indices[0], 8 + train.indices[0])
+    spec = Preprocess(size=6, resize=6)
+    options = {"batch_size": 8, "fit": "whole", "resize_on": "device"}
+    for cache_bytes in (0, 10**6):
+        (batch,) = pipeline.eval_batches(train, spec, cache_bytes=cache_bytes, **options)
+        assert (batch["image"] == train.indices[:, None, None, None]).all()
+    broken = sources.Source("bugs", train.class_names, train.labels[:1], (train.pictures[0][:40],), np.array([7]))
+    for cache_bytes in (0, 10**6):
+        with pytest.raises(ValueError, match="cannot read picture 7 of bugs as a picture"):
+            list(pipeline.eval_batches(broken, spec, cache_bytes=cache_bytes, **options))
+
+
+def test_greys_become_three_channels_and_a_missing_test_split_is_made(tmp_path):
+    write(tmp_path, "marks", (8, 8, 1), {"train": greys(*range(50), shape=(8, 8, 1))}, NAMES)
+    parts = [load("marks", split, tmp_path) for split in ("train", "validation", "test")]
+    assert [part.pictures.shape for part in parts] == [(32, 8, 8, 3), (8, 8, 8, 3), (10, 8, 8, 3)]
+    assert sorted(np.concatenate([part.indices for part in parts])) == list(range(50))
+
+
+def test_unknown_names_and_other_kinds_of_data(tmp_path):
+    with pytest.raises(ValueError, match="unknown dataset 'cifar1o', did you mean 'cifar10'"):
+        load("cifar1o", "train", tmp_path)
+    with pytest.raises(ValueError, match=r"'imdb_reviews' is not image classification: .* text, label"):
+        load("imdb_reviews", "train", tmp_path)
+
+
+def test_without_a_network_one_error_says_what_to_put_where(tmp_path, monkeypatch):
+    def no_network(*args, **kwargs):
+        raise urllib.error.URLError("Name or service not known")
+
+    monkeypatch.setattr(urllib.request, "urlopen", no_network)
+    with pytest.raises(FileNotFoundError) as caught:
+        load("cifar10", "train", tmp_path / "data")
+    for part in (
+        str(tmp_path / "data"),
+        "Name or service not known",
+        "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
+        "c58f30108f718f92721af3b95e74349a",
+        "data_dir",
+    ):
+        assert part in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_failed_preparation_leaves_nothing(tmp_path, monkeypatch):
+    import_tensorflow()
+    import tensorflow_datasets as tfds
+
+    def fail(self, *args, **kwargs):
+        (tmp_path / "downloads").mkdir()
+        (tmp_path / "mnist").mkdir()
+        raise ConnectionError("no route to host")
+
+    monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", fail)
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(
+        FileNotFoundError, match=r"mnist is not in .* \(ConnectionError: no route to host\).*tfds build"
+    ):
+        load("mnist", "train", tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+def test_tensorflow_sees_no_accelerator():
+    tf = import_tensorflow()
+    assert tf is sys.modules["tensorflow"]
+    assert {device.device_type for device in tf.config.get_visible_devices()} == {"CPU"}
