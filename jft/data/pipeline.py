@@ -54,7 +54,8 @@ def train_batches(
       num_steps: how many batches to yield.
       fit: 'crop' or 'whole', see `preprocess.to_model_input`.
       resize_on: 'device' lets arrays travel as they are, 'host' resizes them first; files are always resized here.
-      cache_bytes: files whose decoded pictures fit into so many bytes are decoded once and kept in memory.
+      cache_bytes: files whose decoded pictures fit into so many bytes, together with those of other sources kept
+        already, are decoded once and kept in memory for as long as the source lives.
       shard: (i, n) yields the i-th of n equal contiguous parts of each batch, for host i of n.
 
     Yields:
@@ -218,11 +219,14 @@ def _decode_row(source: Source, spec: Preprocess, fit: str, row: int) -> np.ndar
 def _cached(source: Source, spec: Preprocess, fit: str, cache_bytes: int) -> Source:
     """The source with its pictures decoded, if they are or fit into `cache_bytes`; else the source itself."""
     side = stored_size(spec, fit)
-    if source.decoded or len(source) * side * side * 3 > cache_bytes:
+    if source.decoded:
         return source
-    known = _decoded.setdefault(source, {})
+    known = _decoded.get(source, {})
     if (spec, fit) not in known:
-        known[spec, fit] = _decode_all(source, spec, fit)
+        held = sum(other.pictures.nbytes for others in _decoded.values() for other in others.values())
+        if held + len(source) * side * side * 3 > cache_bytes:
+            return source
+        _decoded[source] = known = known | {(spec, fit): _decode_all(source, spec, fit)}
     return known[spec, fit]
 
 
@@ -240,7 +244,7 @@ def _decode_all(source: Source, spec: Preprocess, fit: str) -> Source:
                 work, f"decoding {source.name}", len(source), unit=" pictures", leave=False, disable=None
             ):
                 pass
-        except ValueError:
-            pool.shutdown(cancel_futures=True)  # the first broken picture is the answer
+        except BaseException:  # the first broken picture is the answer; Ctrl-C does not wait for the rest
+            pool.shutdown(cancel_futures=True)
             raise
     return dataclasses.replace(source, pictures=pictures)

@@ -2,6 +2,7 @@
 
 import gc
 import itertools
+import weakref
 
 import jax
 import numpy as np
@@ -13,6 +14,11 @@ from jft.data.preprocess import Preprocess
 
 SPEC = Preprocess(size=24, resize=28)
 OPTIONS = {"fit": "whole", "resize_on": "device", "cache_bytes": 0}
+
+
+@pytest.fixture(autouse=True)
+def empty_cache(monkeypatch):
+    monkeypatch.setattr(pipeline, "_decoded", weakref.WeakKeyDictionary())
 
 
 def arrays(n=20, height=8, width=8):
@@ -31,7 +37,7 @@ def source(request, tmp_path):
 def photos(root, n=20):
     """Smooth JPEGs of many shapes in three class folders."""
     for i in range(n):
-        (root / str(i % 3)).mkdir(exist_ok=True)
+        (root / str(i % 3)).mkdir(exist_ok=True, parents=True)
         rough = np.random.default_rng(i).integers(0, 256, (4, 5, 3), dtype=np.uint8)
         Image.fromarray(rough).resize((40 + i, 60 - i)).save(root / str(i % 3) / f"{i}.jpg", quality=95)
     return sources.load_source("folder", split="all", data_dir=str(root), validation=0, seed=0)
@@ -151,16 +157,17 @@ def test_decoded_once_or_as_they_stream(tmp_path, fit, monkeypatch):
     for _ in range(2):
         list(pipeline.eval_batches(source, SPEC, batch_size=6, fit=fit, resize_on="host", cache_bytes=enough))
     assert len(decoded) == 20
+    list(train(photos(tmp_path / "more"), 1, fit=fit, cache_bytes=2 * enough - 1))  # no room for both
+    assert len(pipeline._decoded) == 1
 
 
 def test_the_cache_dies_with_its_source(tmp_path):
     source = photos(tmp_path)
     list(train(source, 1, cache_bytes=10**9))
     assert source in pipeline._decoded
-    before = len(pipeline._decoded)
     del source
     gc.collect()
-    assert len(pipeline._decoded) == before - 1
+    assert not pipeline._decoded
 
 
 @pytest.mark.parametrize("cache_bytes", [0, 10**9])

@@ -104,7 +104,9 @@ def test_notop_file(tmp_path):
     save_legacy(model, tmp_path / "vgg16_notop.h5")
     row = catalog.find_row("vgg16", "keras_notop")
     target = target_of(row)
-    conversion = convert.convert(readers.read_tensors(tmp_path / "vgg16_notop.h5"), row, target)
+    file = readers.read_tensors(tmp_path / "vgg16_notop.h5")
+    assert convert.guess_row(file, catalog.CATALOG.values()) is row
+    conversion = convert.convert(file, row, target)
     top = [leaf for leaf in target if leaf.split("/")[1] in ("fc6", "fc7", "head")]
     conversion.check("vgg16_notop.h5", fresh=top)
     assert set(conversion.leaves) == set(target) - set(top)

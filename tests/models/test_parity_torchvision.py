@@ -57,12 +57,11 @@ def error(name, size, stage, x):
     return float(np.max(np.abs(found - golden)) / np.max(np.abs(golden)))
 
 
-def in_one_worker(names):
-    """Models of a family share compiled operations."""
-    return [pytest.param(name, marks=pytest.mark.xdist_group("resnet" if "res" in name else "vgg")) for name in names]
+# ResNets share compiled operations, so one worker takes them all.
+RESNETS = pytest.mark.xdist_group("parity of ResNets")
 
 
-@pytest.mark.parametrize("name", in_one_worker(MODELS))
+@pytest.mark.parametrize("name", [pytest.param(name, marks=RESNETS if "res" in name else ()) for name in MODELS])
 def test_parity(name):
     conversion = convert.convert(state_dict(name), catalog.find_row(name, "torchvision"), target_of(name))
     conversion.check(name)
@@ -75,7 +74,6 @@ def test_parity(name):
         assert max(errors.values()) < TOLERANCE, errors
 
 
-@pytest.mark.xdist_group("vgg")
 def test_the_goldens_see_a_wrong_flatten_order():
     source = state_dict("vgg11")
     leaves = convert.convert(source, catalog.find_row("vgg11", "torchvision"), target_of("vgg11")).leaves
@@ -85,7 +83,7 @@ def test_the_goldens_see_a_wrong_flatten_order():
     assert error("vgg11", 160, "fc6", outputs["fc6"]) > 100 * TOLERANCE
 
 
-@pytest.mark.xdist_group("resnet")
+@RESNETS
 def test_the_goldens_see_same_padding():
     source = state_dict("resnet18")
     leaves = convert.convert(source, catalog.find_row("resnet18", "torchvision"), target_of("resnet18")).leaves
