@@ -18,7 +18,6 @@ from jft import tree  # noqa: E402
 from jft.models import abstract_variables, create_model  # noqa: E402
 from jft.weights import catalog, convert, readers  # noqa: E402
 
-
 TOP = ("fc6", "fc7", "head")  # stages that a file without top does not hold
 
 

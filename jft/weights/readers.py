@@ -6,7 +6,6 @@ a function that reads it; nothing takes more memory than the file's size warrant
 
 import contextlib
 import functools
-import itertools
 import json
 import math
 import os
@@ -14,15 +13,12 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import h5py
 import ml_dtypes  # noqa: F401 - registers bfloat16, which safetensors asks NumPy for by name
 import numpy as np
 import safetensors
 
 from jft import safe_pickle
-from jft.weights import torch_files
-
-_Reads = dict[str, Callable[[], np.ndarray]]
+from jft.weights import h5_contents, torch_files
 
 
 def read_tensors(path: str | os.PathLike) -> Mapping[str, np.ndarray]:
@@ -54,7 +50,7 @@ def read_tensors(path: str | os.PathLike) -> Mapping[str, np.ndarray]:
 
 
 class _Tensors(Mapping[str, np.ndarray]):
-    def __init__(self, path: Path, reads: _Reads) -> None:
+    def __init__(self, path: Path, reads: torch_files.Reads) -> None:
         self._path, self._reads = path, reads
 
     def __getitem__(self, name: str) -> np.ndarray:
@@ -83,7 +79,7 @@ def _one_error(path: Path) -> Iterator[None]:
         ) from e
 
 
-def _reader(head: bytes) -> Callable[[Path], _Reads]:
+def _reader(head: bytes) -> Callable[[Path], torch_files.Reads]:
     if not head:
         raise ValueError("it is empty")
     for magic, reader in _FORMATS.items():
@@ -101,7 +97,7 @@ def _reader(head: bytes) -> Callable[[Path], _Reads]:
     raise ValueError(f"it starts with {head[:8]!r}, as none of safetensors, torch, Keras h5 and Caffe npy does")
 
 
-def _read_safetensors(path: Path) -> _Reads:
+def _read_safetensors(path: Path) -> torch_files.Reads:
     file = safetensors.safe_open(path, "np")
     with path.open("rb") as raw:  # the library lets the last of several tensors of one name win
         header = raw.read(int.from_bytes(raw.read(8), "little"))
@@ -116,7 +112,7 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _read_caffe(path: Path) -> _Reads:
+def _read_caffe(path: Path) -> torch_files.Reads:
     with path.open("rb") as file:
         if np.lib.format.read_magic(file) != (1, 0):
             raise ValueError("an npy file of a version that no Caffe converter wrote")
@@ -137,60 +133,21 @@ def _read_caffe(path: Path) -> _Reads:
     return {name: functools.partial(np.asarray, array) for name, array in tensors.items()}
 
 
-def _read_keras(path: Path) -> _Reads:
+def _read_keras(path: Path) -> torch_files.Reads:
     size = path.stat().st_size
-    datasets: dict[str, str] = {}
-    with h5py.File(path, "r") as file:
-        root = file if _names(file, "layer_names") else _walk(file, "model_weights")
-        layers = _names(root, "layer_names")
-        if not layers:
-            raise ValueError("no attribute layer_names: not Keras's legacy h5 layout")
-        for layer in layers:
-            group = _walk(root, layer)
-            for i, weight in enumerate(_names(group, "weight_names")):
-                dataset = _walk(group, weight)
-                _check_dataset(dataset, size)
-                if datasets.setdefault(f"{layer}/{i}", dataset.name) != dataset.name:
-                    raise ValueError(f"it has two layers {layer!r}")
-
-    def read(dataset: str) -> np.ndarray:
-        with h5py.File(path, "r") as file:
-            return file[dataset][()]
-
-    return {name: functools.partial(read, dataset) for name, dataset in datasets.items()}
+    reads: torch_files.Reads = {}
+    for name, dtype, shape, offset in h5_contents.contents(str(path)):
+        nbytes = math.prod(shape) * np.dtype(dtype).itemsize
+        if np.dtype(dtype).kind not in "fiub" or offset + nbytes > size:
+            raise ValueError(f"{name!r} is no tensor, or reaches beyond the end of the file")
+        if name in reads:
+            raise ValueError(f"it names {name!r} twice")
+        reads[name] = functools.partial(_read_plain, path, dtype, shape, offset)
+    return reads
 
 
-def _names(group: h5py.Group, attribute: str) -> list[str]:
-    """A list of names; Keras splits one that is longer than 64 kB into attributes with a number behind their name."""
-    numbered = (f"{attribute}{i}" for i in itertools.count())
-    parts = [attribute] if attribute in group.attrs else itertools.takewhile(group.attrs.__contains__, numbered)
-    return [_text(name) for part in parts for name in _attribute(group, part)]
-
-
-def _attribute(group: h5py.Group, name: str) -> np.ndarray:
-    """Its value. h5py takes the memory that a damaged attribute claims, and HDF5 then converts that in silence."""
-    attribute = group.attrs.get_id(name)
-    if math.prod(attribute.shape or ()) * attribute.dtype.itemsize > group.file.id.get_filesize():
-        raise ValueError(f"its attribute {name!r} claims to be larger than the file")
-    return group.attrs[name]
-
-
-def _walk(group: h5py.Group, path: str) -> Any:
-    """What lies under `path`, through hard links only: a soft or external one may lead anywhere, or to another file."""
-    for part in filter(None, path.split("/")):
-        if not isinstance(group, h5py.Group) or not isinstance(group.get(part, getlink=True), h5py.HardLink):
-            raise ValueError(f"{path!r} is missing, or a link out of its place")
-        group = group[part]
-    return group
-
-
-def _check_dataset(dataset: Any, size: int) -> None:
-    if not isinstance(dataset, h5py.Dataset) or dataset.dtype.kind not in "fiub":
-        raise ValueError(f"{dataset.name!r} is no tensor")
-    if dataset.external or dataset.is_virtual:
-        raise ValueError(f"{dataset.name!r} lies in another file")
-    if dataset.chunks or dataset.nbytes > size:
-        raise ValueError(f"{dataset.name!r} is compressed, or larger than the file: Keras stores it plainly")
+def _read_plain(path: Path, dtype: str, shape: list[int], offset: int) -> np.ndarray:
+    return np.fromfile(path, dtype, math.prod(shape), offset=offset).reshape(shape)
 
 
 def _text(value: str | bytes) -> str:
