@@ -16,7 +16,7 @@ def configure() -> None:
     """Sets XLA flags that pay on CPU, never over a user's own, and quiets libraries. Call before using JAX."""
     logging.set_verbosity(logging.WARNING)
     # Orbax warns of its own defaults; what goes wrong with a checkpoint jft says itself.
-    logging.get_absl_handler().addFilter(lambda record: "orbax" not in record.pathname or record.levelno >= 40)
+    logging.get_absl_logger().addFilter(lambda record: "orbax" not in record.pathname or record.levelno >= 40)
     flags = xla_flags(os.environ.get("XLA_FLAGS", ""), importlib.metadata.version("jaxlib"))
     if flags:
         os.environ["XLA_FLAGS"] = flags

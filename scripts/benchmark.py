@@ -7,7 +7,6 @@ It builds the run as scripts/train.py would, in a folder that is deleted afterwa
 - how often XLA compiled in training and in an evaluation whose last batch is ragged.
 """
 
-import dataclasses
 import statistics
 import sys
 import tempfile

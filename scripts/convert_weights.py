@@ -5,7 +5,9 @@ import dataclasses
 import hashlib
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import safetensors.numpy
@@ -14,7 +16,7 @@ from jft import runtime
 
 runtime.configure()
 
-from jft import tree  # noqa: E402
+from jft import evaluate, parallel, tree  # noqa: E402
 from jft.models import abstract_variables, create_model  # noqa: E402
 from jft.weights import catalog, convert, readers  # noqa: E402
 
@@ -51,16 +53,27 @@ def save(leaves: dict[str, np.ndarray], metadata: dict[str, str], out: Path) -> 
         aside.unlink(missing_ok=True)
 
 
-def run(source: Path, model: str, out: Path, tag: str | None) -> str:
-    """Converts strictly; returns what was done."""
-    target = tree.flatten(abstract_variables(create_model(model), 224))
-    tensors = readers.read_tensors(source)
-    row = choose_row(list(tensors), model, tag)
-    conversion = convert.convert(tensors, row, target)
-    conversion.check(source, fresh=[] if row.top else [leaf for leaf in target if leaf.split("/")[1] in TOP])
+def read_source(source: Path) -> tuple[Mapping[str, np.ndarray], dict[str, Any], dict[str, str]]:
+    """(tensors, options of the model they are for, facts) of a weight file or of a run that jft trained."""
+    if source.is_dir():
+        trained = evaluate.restore(source, parallel.make_parallel("jit"))
+        options = {**trained.meta["model"]["options"], "num_classes": len(trained.class_names)}
+        facts = {"source": f"{source.name}, step {trained.meta['step']}"}
+        return {name: np.asarray(leaf) for name, leaf in tree.flatten(trained.variables).items()}, options, facts
     with source.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    facts = {"source": source.name, "source_sha256": sha256, "weights": row.name, "dialect": row.dialect}
+    return readers.read_tensors(source), {}, {"source": source.name, "source_sha256": sha256}
+
+
+def run(source: Path, model: str, out: Path, tag: str | None) -> str:
+    """Converts strictly; returns what was done."""
+    tensors, options, facts = read_source(source)
+    row = choose_row(list(tensors), model, tag)
+    chain = create_model(model, **{**row.options, **options})
+    target = tree.flatten(abstract_variables(chain, row.preprocess.size))
+    conversion = convert.convert(tensors, row, target)
+    conversion.check(source, fresh=[] if row.top else [leaf for leaf in target if leaf.split("/")[1] in TOP])
+    facts |= {"weights": row.name, "dialect": row.dialect}
     save(conversion.leaves, {**facts, "converter_version": str(convert.CONVERTER_VERSION)}, out)
     parameters = sum(leaf.size for name, leaf in conversion.leaves.items() if name.startswith("params/"))
     lines = [f"{key}: {value}" for key, value in facts.items()]
@@ -73,7 +86,9 @@ def run(source: Path, model: str, out: Path, tag: str | None) -> str:
 def main() -> int:
     """Prints what was done; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("source", type=Path, help=".pth, .safetensors, Keras .h5 or Caffe .npy; or a file of jft's own")
+    parser.add_argument(
+        "source", type=Path, help=".pth, .safetensors, Keras .h5, Caffe .npy, a file of jft's own, or a run"
+    )
     parser.add_argument("--model", required=True, help="such as vgg19")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the .safetensors file to write")
     parser.add_argument(

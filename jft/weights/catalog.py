@@ -206,6 +206,24 @@ _SQUEEZENET_CAFFE = WeightSet(
     preprocess=_CAFFE,
 )
 
+# What jft itself trained, with configs/digits04.py, and carries in the package: the quickstart's weights.
+_DIGITS = WeightSet(
+    model="vgg_tiny",
+    tag="digits04",
+    dialect="jft",
+    filename="vgg_tiny-digits04.safetensors",
+    url=None,
+    sha256=None,
+    md5=None,
+    size=0.4,
+    licence="Apache-2.0",
+    num_params=93_669,
+    top1=None,  # these are accuracies on ImageNet
+    top5=None,
+    preprocess=Preprocess(size=32, resize=37),
+    options={"num_classes": 5},
+)
+
 CATALOG: dict[str, WeightSet] = {
     row.name: row
     for row in [
@@ -220,5 +238,6 @@ CATALOG: dict[str, WeightSet] = {
         *(_keras(model, "keras", facts, top=True) for model, facts in _KERAS_TOP.items()),
         *(_keras(model, "keras_notop", facts, top=False) for model, facts in _KERAS_NOTOP.items()),
         _SQUEEZENET_CAFFE,
+        _DIGITS,
     ]
 }

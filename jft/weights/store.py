@@ -1,0 +1,222 @@
+"""The store: finds a weight file, fetches and verifies it, converts it once.
+
+`<cache>/downloads` holds files as their publishers made them, `<cache>/converted` what they became. Whatever has its
+final name there is whole: it was written aside, checked, and renamed.
+"""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import safetensors.numpy
+from absl import logging
+
+import jft
+from jft.weights import convert, download, readers
+from jft.weights.catalog import WeightSet
+
+_PACKAGED = Path(__file__).parent / "packaged"
+
+
+def cache_dir() -> Path:
+    """`$JFT_CACHE`, or ~/.cache/jft."""
+    return Path(os.environ.get("JFT_CACHE") or Path.home() / ".cache" / "jft")
+
+
+def locate(row: WeightSet, weights_path: str | os.PathLike | None = None) -> Path | None:
+    """Where a weight set's file lies on this machine.
+
+    Args:
+      row: the weight set.
+      weights_path: the file, whatever its name, or a folder that holds it under its published name.
+
+    Returns:
+      The path, or None if it must be fetched.
+
+    Raises:
+      ValueError: there is a weights_path and the file is not there.
+    """
+    if weights_path:
+        path = Path(weights_path).expanduser()
+        if path.is_dir():
+            held = sorted(entry.name for entry in path.iterdir())
+            if row.filename not in held:
+                raise ValueError(
+                    f"weights_path {path} has no {row.filename} ({row.name}). It holds {', '.join(held[:10]) or 'nothing'}"
+                    f"{', ...' if len(held) > 10 else ''}. Put it there, or give the file's own path."
+                )
+            return path / row.filename
+        if not path.exists():
+            raise ValueError(
+                f"weights_path {path} does not exist: give the file of {row.name} or a folder that holds it."
+            )
+        return path
+    for path in (_PACKAGED / row.filename, cache_dir() / "downloads" / row.filename):
+        if path.exists():
+            return path
+    return None
+
+
+def fetch(row: WeightSet, weights_path: str | os.PathLike | None = None) -> tuple[Path, str]:
+    """The path of a weight set's file and its SHA-256; downloads it where it is not on this machine, and verifies it.
+
+    Raises:
+      ValueError: it cannot be had, or is not what was published; names file, address, hash, and where to put it.
+    """
+    path = locate(row, weights_path)
+    if path is not None:
+        return path, verify(path, row)
+    place = cache_dir() / "downloads" / row.filename
+    if row.url is None:
+        raise ValueError(f"{row.name} has no official download. {by_hand(row, place)}")
+    try:
+        aside = download.download(row.url, place)
+        sha256 = _checked(aside, row)
+        os.replace(aside, place)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{row.name} could not be downloaded: {error}. {by_hand(row, place)}") from error
+    return place, sha256
+
+
+def by_hand(row: WeightSet, place: Path) -> str:
+    """What to do without a network: the file, its address, its hash, and where to put it."""
+    hashes = [f"SHA-256 {row.sha256}{'...' if len(row.sha256) < 64 else ''}"] if row.sha256 else []
+    hashes += [f"MD5 {row.md5}"] if row.md5 else []
+    return (
+        f"Get {row.filename} ({row.size:.0f} MiB, {' and '.join(hashes) or 'no published hash'})"
+        f"{f' from {row.url}' if row.url else ''} and put it at {place}, or pass --config.weights_path=FILE."
+    )
+
+
+def verify(path: Path, row: WeightSet) -> str:
+    """Checks a file that has the published name against the published hash.
+
+    Returns:
+      Its SHA-256.
+
+    Raises:
+      ValueError: another hash; names both.
+    """
+    if path.name != row.filename:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    try:
+        return _checked(path, row, keep=True)
+    except ValueError as error:
+        raise ValueError(
+            f"{path} is not {row.filename} as published: {error}. Delete it, and it is fetched again."
+        ) from error
+
+
+def _checked(path: Path, row: WeightSet, keep: bool = False) -> str:
+    """The file's SHA-256; a file whose hash is wrong is deleted unless it is the user's."""
+    with path.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        file.seek(0)
+        md5 = hashlib.file_digest(file, "md5").hexdigest() if row.md5 else None
+    if (row.sha256 and not sha256.startswith(row.sha256)) or md5 != row.md5:
+        if not keep:
+            path.unlink()
+        kind, found, known = ("MD5", md5, row.md5) if md5 != row.md5 else ("SHA-256", sha256, row.sha256)
+        raise ValueError(f"its {kind} is {found}, published is {known}")
+    return sha256
+
+
+def load(
+    row: WeightSet,
+    target: Mapping[str, jax.ShapeDtypeStruct],
+    *,
+    weights_path: str | os.PathLike | None = None,
+    fresh: Collection[str] = frozenset(),
+) -> tuple[Mapping[str, np.ndarray], dict[str, str]]:
+    """The leaves of a weight set, converted at most once.
+
+    Args:
+      row: the weight set.
+      target: leaf name -> shape, of the architecture that the weights are for, with their own head.
+      weights_path: see `locate`.
+      fresh: leaves that start from initialisation and so may be missing.
+
+    Returns:
+      Leaf name -> float32 array, possibly without some of `fresh`; and the manifest: source, source_sha256, url,
+      weights, dialect, licence, converter_version, jft.
+
+    Raises:
+      ValueError: see `fetch`, `readers.read_tensors` and `convert.Conversion.check`.
+    """
+    path, sha256 = fetch(row, weights_path)
+    manifest = {
+        "source": path.name,
+        "source_sha256": sha256,
+        "url": row.url or "",
+        "weights": row.name,
+        "dialect": row.dialect,
+        "licence": row.licence,
+        "converter_version": str(convert.CONVERTER_VERSION),
+        "jft": jft.__version__,
+    }
+    cached = cache_dir() / "converted" / f"{row.name}-{sha256[:16]}-v{convert.CONVERTER_VERSION}.safetensors"
+    leaves = _read_converted(cached, target, manifest)
+    if leaves is not None:
+        return leaves, manifest
+    conversion = convert.convert(readers.read_tensors(path), row, target)
+    conversion.check(path, fresh)
+    if len(conversion.leaves) == len(target) and not conversion.unexpected:
+        _write_converted(cached, conversion.leaves, manifest)
+    return conversion.leaves, manifest
+
+
+def _read_converted(
+    path: Path, target: Mapping[str, jax.ShapeDtypeStruct], manifest: Mapping[str, str]
+) -> dict[str, np.ndarray] | None:
+    """The cached leaves, or None where there are none that can be trusted."""
+    if not path.exists():
+        return None
+    try:
+        with safetensors.safe_open(path, "np") as file:
+            written = file.metadata() or {}
+            leaves = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+    except Exception as error:  # safetensors has its own error type; whatever is wrong, it can be made again
+        logging.warning("%s cannot be read (%s) and is made anew.", path, error)
+        return None
+    same_source = written.get("source_sha256") == manifest["source_sha256"]
+    shapes = {name: tuple(leaf.shape) for name, leaf in target.items()}
+    if not same_source or {name: leaf.shape for name, leaf in leaves.items()} != shapes:
+        logging.warning("%s does not hold what its name says and is made anew.", path)
+        return None
+    if written.get("digest") != _digest(leaves):
+        logging.warning("%s is damaged and is made anew.", path)
+        return None
+    return leaves
+
+
+def _write_converted(path: Path, leaves: Mapping[str, np.ndarray], manifest: Mapping[str, str]) -> None:
+    """Caches the leaves; a cache that cannot be written costs the next run some seconds, and nothing else."""
+    aside = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        os.close(handle)
+        safetensors.numpy.save_file(dict(leaves), aside, {**manifest, "digest": _digest(leaves)})
+        with open(aside, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(aside, path)
+    except (OSError, safetensors.SafetensorError) as error:
+        logging.warning("the converted weights are not cached, %s cannot be written: %s", path, error)
+        if aside is not None:
+            Path(aside).unlink(missing_ok=True)
+
+
+def _digest(leaves: Mapping[str, Any]) -> str:
+    """SHA-256 over names and bytes: safetensors does not notice a changed number."""
+    digest = hashlib.sha256()
+    for name in sorted(leaves):
+        digest.update(json.dumps([name, list(leaves[name].shape)]).encode())
+        digest.update(np.ascontiguousarray(leaves[name]))
+    return digest.hexdigest()
