@@ -2,6 +2,7 @@
 
 import copy
 from pathlib import Path
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -13,7 +14,7 @@ def train_arms(config: ConfigDict, workdir: str | Path) -> int:
     """Trains the config, or each of its arms in `<workdir>/<arm>` and then tests them all.
 
     Args:
-      config: from a config file; `config.arms` is {name: {field: value}}.
+      config: from a config file; `config.arms` is ((name, {field: value}), ...).
       workdir: folder of the run, or of the arms' runs.
 
     Returns:
@@ -22,10 +23,10 @@ def train_arms(config: ConfigDict, workdir: str | Path) -> int:
     if not config.arms:
         result = train(config, workdir)
         return 0 if result["finished"] else 128 + result["signal"]
-    runs = {name: Path(workdir) / name for name in config.arms}
-    for name, run in runs.items():
+    runs = {name: Path(workdir) / name for name, _ in config.arms}
+    for name, changes in config.arms:
         print(f"\n== {name}")
-        result = train(arm_config(config, name), run)
+        result = train(arm_config(config, changes), runs[name])
         if not result["finished"]:
             return 128 + result["signal"]
     print(f"\n{'on the test pictures':<24}{'top-1':>8}{'loss':>9}{'pictures':>10}")
@@ -36,11 +37,8 @@ def train_arms(config: ConfigDict, workdir: str | Path) -> int:
     return 0
 
 
-def arm_config(config: ConfigDict, name: str) -> ConfigDict:
-    """The config of one arm: the common one with the arm's fields set; unknown fields are refused as everywhere."""
+def arm_config(config: ConfigDict, changes: dict[str, Any]) -> ConfigDict:
+    """The config of one arm: the common one with some fields changed; unknown fields are refused as everywhere."""
     arm = copy.deepcopy(config)
-    with arm.unlocked():
-        arm.arms = ConfigDict()
-    for field, value in config.arms[name].items():
-        arm[field] = value
+    arm.update({**changes, "arms": ()})
     return arm

@@ -73,8 +73,8 @@ def default_config() -> ConfigDict:
     config.evaluate_every = 1.0  # epochs; a checkpoint is saved at each evaluation
     config.checkpoint_every = 0  # steps between further checkpoints; 0: none
 
-    # Comparison: {name: {field: value}} trains each arm in turn and tests all on the same pictures.
-    config.arms = ConfigDict()
+    # Comparison: ((name, {field: value}), ...) trains each arm in turn and tests all on the same pictures.
+    config.arms = ()
     return config.lock()
 
 

@@ -15,7 +15,7 @@ from jft.checkpoint import Checkpoints, Meta
 from jft.data import pipeline, preprocess, sources
 from jft.data.augment import make_eval_transform
 from jft.data.preprocess import Preprocess
-from jft.logs import to_json, write_whole
+from jft.logs import write_json
 from jft.models import abstract_variables, create_model
 from jft.parallel import Parallel, make_parallel
 from jft.steps import make_eval_step
@@ -182,7 +182,7 @@ def evaluate(
         "per_class": per_class(total, trained.class_names),
     }
     try:
-        write_whole(Path(workdir) / "eval.json", to_json(result))
+        write_json(Path(workdir) / "eval.json", result)
     except OSError as error:  # the figures are worth more than the file
         logging.warning("eval.json was not written: %s", error)
     return result

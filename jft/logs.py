@@ -1,33 +1,20 @@
-"""What a run tells: `metrics.jsonl`, TensorBoard, a progress bar. And files that are whole or not there."""
+"""What a run tells: `metrics.jsonl`, TensorBoard, a progress bar."""
 
 import json
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import tensorboardX
 from tqdm import tqdm
 
-
-def write_whole(path: str | Path, text: str) -> None:
-    """Writes a text file aside and renames it, so that it is never seen half-written."""
-    path = Path(path)
-    handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(aside, path)
-    except BaseException:
-        os.unlink(aside)
-        raise
+from jft.files import written_whole
 
 
-def to_json(value: Any) -> str:
-    """Indented JSON with a final newline; tuples become lists."""
-    return json.dumps(value, indent=2) + "\n"
+def write_json(path: Path, value: Any) -> None:
+    """Writes indented JSON, whole or not at all; tuples become lists."""
+    with written_whole(path) as aside:
+        aside.write_text(json.dumps(value, indent=2) + "\n")
 
 
 class Logs:
@@ -38,7 +25,8 @@ class Logs:
         path = workdir / "metrics.jsonl"
         if path.exists():
             lines = [line for line in path.read_text().splitlines() if _step_of(line) <= step]
-            write_whole(path, "".join(line + "\n" for line in lines))
+            with written_whole(path) as aside:
+                aside.write_text("".join(line + "\n" for line in lines))
         self._file = path.open("a")
         self._board = tensorboardX.SummaryWriter(str(workdir / "tensorboard"), purge_step=step + 1 if step else None)
 

@@ -16,12 +16,12 @@ from ml_collections import ConfigDict
 
 import jft
 from jft import config as config_lib
-from jft import optim
+from jft import optim, tree
 from jft.checkpoint import Checkpoints, Meta
 from jft.data import sources
 from jft.data.preprocess import Preprocess
-from jft.logs import to_json, write_whole
-from jft.models import abstract_variables, create_model, initialise
+from jft.logs import write_json
+from jft.models import MODELS, abstract_variables, create_model, initialise
 from jft.parallel import Parallel, make_parallel
 from jft.steps import TrainState
 from jft.transfer import pretrained
@@ -88,7 +88,7 @@ class Run:
 
 def as_json(config: ConfigDict) -> dict[str, Any]:
     """The config in types that JSON has, as it will be read back."""
-    return json.loads(to_json(config.to_dict()))
+    return json.loads(json.dumps(config.to_dict()))
 
 
 def create_run(config: ConfigDict, workdir: str | Path) -> Run:
@@ -107,6 +107,7 @@ def create_run(config: ConfigDict, workdir: str | Path) -> Run:
     config_lib.validate(config)
     workdir = Path(workdir)
     check_workdir(config, workdir)
+    tree.choose(MODELS, config.model, what="model")
     parallel = make_parallel(config.parallel)
     parallel.check_batch_size(config.batch_size, what="batch_size", parts=config.accumulate)
     parallel.check_batch_size(config.eval_batch_size, what="eval_batch_size")
@@ -209,7 +210,7 @@ def initial_state(run: Run) -> tuple[TrainState, Checkpoints, Meta]:
         **variables,
     )
     run.workdir.mkdir(parents=True, exist_ok=True)
-    write_whole(run.workdir / "config.json", to_json(as_json(run.config)))
+    write_json(run.workdir / "config.json", as_json(run.config))
     meta = {**run.meta(), "weights": manifest, "pretrained": sorted(loaded), "history": []}
     return state, Checkpoints(run.workdir), meta
 

@@ -57,5 +57,7 @@ def did_you_mean(wrong: str, known: Iterable[str]) -> str:
 def choose(table: Mapping[str, Any], name: str, *, what: str) -> Any:
     """`table[name]`, or a ValueError that lists what there is and guesses what was meant."""
     if name not in table:
-        raise ValueError(f"unknown {what} {name!r}{did_you_mean(name, table)} Known: {', '.join(sorted(table))}.")
+        raise ValueError(
+            f"unknown {what} {name!r}{did_you_mean(name, table) or '.'} Known: {', '.join(sorted(table))}."
+        )
     return table[name]

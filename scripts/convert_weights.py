@@ -3,7 +3,6 @@
 import argparse
 import dataclasses
 import hashlib
-import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +16,7 @@ from jft import runtime
 runtime.configure()
 
 from jft import evaluate, parallel, tree  # noqa: E402
+from jft.files import written_whole  # noqa: E402
 from jft.models import abstract_variables, create_model  # noqa: E402
 from jft.weights import catalog, convert, readers  # noqa: E402
 
@@ -41,18 +41,6 @@ def choose_row(names: list[str], model: str, tag: str | None) -> catalog.WeightS
     return row
 
 
-def save(leaves: dict[str, np.ndarray], metadata: dict[str, str], out: Path) -> None:
-    """Writes aside in the same folder and renames: there is either the whole file or none."""
-    aside = out.with_name(f".{out.name}.{os.getpid()}")
-    try:
-        safetensors.numpy.save_file(leaves, aside, metadata)
-        with aside.open("rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(aside, out)
-    finally:
-        aside.unlink(missing_ok=True)
-
-
 def read_source(source: Path) -> tuple[Mapping[str, np.ndarray], dict[str, Any], dict[str, str]]:
     """(tensors, options of the model they are for, facts) of a weight file or of a run that jft trained."""
     if source.is_dir():
@@ -74,7 +62,9 @@ def run(source: Path, model: str, out: Path, tag: str | None) -> str:
     conversion = convert.convert(tensors, row, target)
     conversion.check(source, fresh=[] if row.top else [leaf for leaf in target if leaf.split("/")[1] in TOP])
     facts |= {"weights": row.name, "dialect": row.dialect}
-    save(conversion.leaves, {**facts, "converter_version": str(convert.CONVERTER_VERSION)}, out)
+    with written_whole(out) as aside:
+        metadata = {**facts, "converter_version": str(convert.CONVERTER_VERSION)}
+        safetensors.numpy.save_file(conversion.leaves, aside, metadata)
     parameters = sum(leaf.size for name, leaf in conversion.leaves.items() if name.startswith("params/"))
     lines = [f"{key}: {value}" for key, value in facts.items()]
     lines += [f"parameters: {parameters:,} in {len(conversion.leaves)} tensors", f"wrote {out}"]

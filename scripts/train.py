@@ -3,6 +3,7 @@
 The same command again resumes an interrupted run. Exit status: 0 done, 1 wrong input, 128 + n stopped by signal n.
 """
 
+import re
 import sys
 from pathlib import Path
 
@@ -12,6 +13,9 @@ from ml_collections import config_flags
 from jft import runtime
 
 runtime.configure()
+
+from jft import tree  # noqa: E402
+from jft.config import default_config  # noqa: E402
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The config file; fields: --config.field=value.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run. Default: runs/<name of the config file>.")
@@ -31,6 +35,19 @@ def main(argv: list[str]) -> int:
         return 1
 
 
+def parse(argv: list[str]) -> list[str]:
+    """Parses the flags; a config that sets an unknown field, or a wrong type, is one line and not a traceback."""
+    try:
+        return flags.FLAGS(argv)
+    except (AttributeError, KeyError) as error:  # ml_collections; the name is the first thing it quotes
+        text = str(error.args[0])
+        found = re.search(r'Key "(\w+)"', text) or re.search(r"'(\w+)'", text)
+        name = found[1] if found else text
+        sys.exit(f"error: unknown config field {name!r}{tree.did_you_mean(name, default_config()) or '.'}")
+    except (TypeError, ValueError, flags.Error) as error:
+        sys.exit(f"error: {error}")
+
+
 if __name__ == "__main__":
     flags.mark_flag_as_required("config")
-    app.run(main)
+    app.run(main, flags_parser=parse)

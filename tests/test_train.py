@@ -268,5 +268,3 @@ def test_a_full_disk_is_one_error_and_keeps_the_last_checkpoint(tmp_path, monkey
     with pytest.raises(OSError, match="No space left"):
         train(digits(steps=12, evaluate_every=100.0), tmp_path / "run")
     assert digests(params(tmp_path / "run")) == before
-
-

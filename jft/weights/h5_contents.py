@@ -37,14 +37,15 @@ def contents(path: str) -> list[tuple[str, str, list[int], int]]:
     except subprocess.TimeoutExpired:
         raise ValueError(f"the HDF5 library did not understand it within {LIMIT} s") from None
     if child.returncode:
-        why = child.stderr.decode(errors="replace").strip().splitlines()[-1:] or [f"exit code {child.returncode}"]
-        raise ValueError(f"the HDF5 library fails on it: {why[0]}")
+        why = child.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["the HDF5 library crashed on it"]
+        raise ValueError(why[0])
     return [tuple(row) for row in json.loads(child.stdout)]
 
 
 def _rows(path: str) -> Iterator[tuple[str, str, tuple[int, ...], int]]:
     with h5py.File(path, "r", locking=False) as file:  # a lock is refused on many network file systems
-        root = file if _names(file, "layer_names") else _walk(file, "model_weights")
+        whole = "model_weights" in list(file) and not _names(file, "layer_names")  # model.save() puts it a level lower
+        root = _walk(file, "model_weights") if whole else file
         layers = _names(root, "layer_names")
         if not layers:
             raise ValueError("no attribute layer_names, so not Keras's legacy h5 layout")

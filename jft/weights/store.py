@@ -7,7 +7,6 @@ final name there is whole: it was written aside, checked, and renamed.
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import safetensors.numpy
 from absl import logging
 
 import jft
+from jft.files import written_whole
 from jft.weights import convert, download, readers
 from jft.weights.catalog import WeightSet
 
@@ -48,7 +48,7 @@ def locate(row: WeightSet, weights_path: str | os.PathLike | None = None) -> Pat
             held = sorted(entry.name for entry in path.iterdir())
             if row.filename not in held:
                 raise ValueError(
-                    f"weights_path {path} has no {row.filename} ({row.name}). It holds {', '.join(held[:10]) or 'nothing'}"
+                    f"{path} has no {row.filename} ({row.name}). It holds {', '.join(held[:10]) or 'nothing'}"
                     f"{', ...' if len(held) > 10 else ''}. Put it there, or give the file's own path."
                 )
             return path / row.filename
@@ -198,19 +198,12 @@ def _read_converted(
 
 def _write_converted(path: Path, leaves: Mapping[str, np.ndarray], manifest: Mapping[str, str]) -> None:
     """Caches the leaves; a cache that cannot be written costs the next run some seconds, and nothing else."""
-    aside = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        os.close(handle)
-        safetensors.numpy.save_file(dict(leaves), aside, {**manifest, "digest": _digest(leaves)})
-        with open(aside, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(aside, path)
+        with written_whole(path) as aside:
+            safetensors.numpy.save_file(dict(leaves), aside, {**manifest, "digest": _digest(leaves)})
     except (OSError, safetensors.SafetensorError) as error:
         logging.warning("the converted weights are not cached, %s cannot be written: %s", path, error)
-        if aside is not None:
-            Path(aside).unlink(missing_ok=True)
 
 
 def _digest(leaves: Mapping[str, Any]) -> str:

@@ -157,9 +157,7 @@ def test_clipping_reads_learning_leaves_alone(variables):
     _, sums = jax.jit(step)(state, make_batch())
     grads = float(sums["grad_norm"])
     assert 0 < grads < 1e3
-    tx = optim.make_optimizer(
-        default_config(), optax.constant_schedule(1.0), plan.freeze_mask(variables["params"])
-    )
+    tx = optim.make_optimizer(default_config(), optax.constant_schedule(1.0), plan.freeze_mask(variables["params"]))
     gradients = jax.tree.map(lambda p: jnp.full_like(p, jnp.inf), variables["params"])
     gradients["head"] = jax.tree.map(jnp.ones_like, variables["params"]["head"])
     updates, _ = tx.update(gradients, tx.init(variables["params"]), variables["params"])

@@ -1,0 +1,32 @@
+"""Transfer in a minute, offline: a network that knows the digits 0 to 4 learns 5 to 9 from ten pictures of each.
+
+    python scripts/train.py --config configs/quickstart.py
+
+vgg_tiny, which jft trained on 0 to 4 (configs/digits04.py) and carries in the package, is trained three times on the
+same fifty pictures of the embedded digits, and tested on the same ones: from scratch, frozen up to fc6, fine-tuned.
+"""
+
+from jft.config import default_config
+
+
+def get_config():
+    config = default_config()
+    config.dataset = "digits"
+    config.classes = ("5", "6", "7", "8", "9")
+    config.examples_per_class = 10
+    config.model = "vgg_tiny"
+    config.weights = "digits04"
+    config.image_size = 32
+    config.flip = False
+    config.crop_padding = 0.125
+    config.steps = 200
+    config.learning_rate = 2e-3
+    config.schedule = "cosine"
+    config.evaluate_every = 32.0
+    config.eval_batch_size = 128
+    config.arms = (
+        ("from scratch", {"weights": ""}),
+        ("frozen", {"freeze": "block2"}),
+        ("fine-tuned", {}),
+    )
+    return config
