@@ -7,8 +7,10 @@ the last. Each leaf's CRC-32 stands in `meta`, because a flipped byte in an arra
 This is the only module that knows Orbax, and it knows pytrees, not models.
 """
 
+import contextlib
+import shutil
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -71,19 +73,38 @@ class Checkpoints:
           optimizer: pytree of arrays.
           meta: JSON-able dict.
           metrics: with 'accuracy' when the step was evaluated, to choose the best.
+
+        Raises:
+          CheckpointWriteError: this one or the one before could not be written. What was saved earlier is whole.
         """
         if step in self._manager.all_steps():
             return
+        self._check_space(variables, optimizer)
         meta = {**meta, "format": FORMAT, "step": step, "digests": digests(variables)}
-        self._manager.save(
-            step,
-            args=ocp.args.Composite(
-                variables=ocp.args.StandardSave(variables),
-                optimizer=ocp.args.StandardSave(optimizer),
-                meta=ocp.args.JsonSave(meta),
-            ),
-            metrics=metrics,
+        items = ocp.args.Composite(
+            variables=ocp.args.StandardSave(variables),
+            optimizer=ocp.args.StandardSave(optimizer),
+            meta=ocp.args.JsonSave(meta),
         )
+        with self._writing():
+            self._manager.save(step, args=items, metrics=metrics)
+
+    def _check_space(self, *trees: Any) -> None:
+        """Says so before anything is written, where the disk has no room; array files are not smaller than arrays."""
+        needed = sum(leaf.nbytes for leaf in jax.tree.leaves(trees))
+        free = shutil.disk_usage(self.directory).free
+        if free < needed:
+            raise CheckpointWriteError(
+                f"a checkpoint takes {needed:,} bytes and {self.directory} has {free:,} left: {_AGAIN}"
+            )
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # of many kinds, from threads of Orbax and TensorStore
+            reason = str(error).splitlines()[0][-300:]  # the end says why, the beginning repeats the path
+            raise CheckpointWriteError(f"no checkpoint was written to {self.directory} (...{reason}): {_AGAIN}") from error
 
     def latest(self, abstract: Callable[[Meta], tuple[Any, Any]]) -> tuple[Any, Any, Meta] | None:
         """(variables, optimizer, meta) of the newest checkpoint that can be read, or None where there is none.
@@ -150,12 +171,20 @@ class Checkpoints:
         return restored.variables, restored.get("optimizer"), meta
 
     def wait(self) -> None:
-        """Blocks until what is being saved is on disk; raises what went wrong with it."""
-        self._manager.wait_until_finished()
+        """Blocks until what is being saved is on disk; CheckpointWriteError if it cannot be."""
+        with self._writing():
+            self._manager.wait_until_finished()
 
     def close(self) -> None:
         """Waits, and lets go of the folder."""
         self._manager.close()
+
+
+class CheckpointWriteError(OSError):
+    """A checkpoint could not be written."""
+
+
+_AGAIN = "what was saved before is whole; make room or mend the folder, and run the same command again."
 
 
 class CheckpointFormatError(ValueError):

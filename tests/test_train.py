@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 
 from jft import tree
-from jft.checkpoint import Checkpoints, digests
+from jft.checkpoint import Checkpoints, CheckpointWriteError, digests
 from jft.config import default_config
 from jft.evaluate import evaluate, restore
 from jft.parallel import make_parallel
@@ -255,16 +256,40 @@ def test_wrong_configs_make_no_folder(tmp_path, changes, message):
 
 
 def test_a_full_disk_is_one_error_and_keeps_the_last_checkpoint(tmp_path, monkeypatch):
-    train(digits(steps=6, evaluate_every=100.0), tmp_path / "run")
-    before = digests(params(tmp_path / "run"))
-    run = tmp_path / "run" / "config.json"
-    config = json.loads(run.read_text())
-    run.write_text(json.dumps({**config, "steps": 12}))  # as if six steps were left
+    config = digits(steps=12, evaluate_every=100.0, checkpoint_every=6)
+    usage, calls = shutil.disk_usage, []
 
-    def full(*args, **kwargs):
-        raise OSError(28, "No space left on device")
+    def disk_usage(path):  # room for the first checkpoint alone
+        calls.append(path)
+        return usage(path)._replace(free=10**9 if len(calls) == 1 else 1000)
 
-    monkeypatch.setattr("orbax.checkpoint.CheckpointManager.save", full)
-    with pytest.raises(OSError, match="No space left"):
-        train(digits(steps=12, evaluate_every=100.0), tmp_path / "run")
-    assert digests(params(tmp_path / "run")) == before
+    monkeypatch.setattr(shutil, "disk_usage", disk_usage)
+    with pytest.raises(
+        CheckpointWriteError, match=r"takes [\d,]+ bytes and .* has 1,000 left: .* run the same"
+    ):
+        train(config, tmp_path / "run")
+    monkeypatch.undo()
+    assert train(config, tmp_path / "run")["finished"]
+    train(config, tmp_path / "whole")
+    assert digests(params(tmp_path / "run")) == digests(params(tmp_path / "whole"))
+
+
+@pytest.mark.parametrize("limit", [20_000, 200_000])
+def test_files_that_cannot_grow_are_one_error(tmp_path, limit):
+    """A quota, which no look at the free space foresees: the smaller one is met before anything is saved."""
+    process = subprocess.run(
+        ["bash", "-c", f'ulimit -f {limit // 1024}; exec "$@"', "-", *command(tmp_path / "run")],
+        cwd=ROOT,
+        env={**os.environ, "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+    )
+    assert process.returncode == 1
+    last = process.stderr.strip().splitlines()[-1]
+    assert last.startswith("error: ") and "File too large" in last
+
+
+def test_a_folder_that_cannot_be_made_is_one_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="Not a directory"):
+        train(digits(), tmp_path / "file" / "run")

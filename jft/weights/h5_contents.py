@@ -53,7 +53,8 @@ def _rows(path: str) -> Iterator[tuple[str, str, tuple[int, ...], int]]:
             group = _walk(root, layer)
             for position, weight in enumerate(_names(group, "weight_names")):
                 dataset = _walk(group, weight)
-                yield f"{layer}/{position}", dataset.dtype.str, dataset.shape, _offset(dataset)
+                offset = _offset(dataset)
+                yield f"{layer}/{position}", dataset.dtype.str, dataset.shape, offset
 
 
 def _names(group: h5py.Group, attribute: str) -> list[str]:

@@ -126,7 +126,7 @@ def read_zip(path: Path) -> Reads:
         raise ValueError(f"a zip archive with {len(pickles)} members data.pkl, not 1: torch did not save it")
     folder = pickles[0].removesuffix("data.pkl")
     storages: dict[str, _Storage] = {}
-    tree = _load_torch(io.BytesIO(archive.read(pickles[0])), storages)
+    tensors = _state_dict(_load_torch(io.BytesIO(archive.read(pickles[0])), storages))
     order = f"{folder}byteorder"
     swap = order in members and archive.read(order) == b"big"
     for storage in storages.values():
@@ -138,7 +138,7 @@ def read_zip(path: Path) -> Reads:
         raw = archive.read(f"{folder}data/{storage.key}")  # checks the CRC
         return np.frombuffer(raw, f"u{storage.dtype.itemsize}").byteswap().tobytes() if swap else raw
 
-    return {name: functools.partial(tensor.read, read) for name, tensor in _state_dict(tree).items()}
+    return {name: functools.partial(tensor.read, read) for name, tensor in tensors.items()}
 
 
 def _checked_members(archive: zipfile.ZipFile, size: int) -> dict[str, zipfile.ZipInfo]:
@@ -166,7 +166,7 @@ def read_legacy(path: Path) -> Reads:
     with path.open("rb") as file:
         for _ in ("magic number", "protocol version", "system"):
             safe_pickle.load(file, {})
-        tree = _load_torch(file, storages)
+        tensors = _state_dict(_load_torch(file, storages))
         for key in safe_pickle.load(file, {}):
             (numel,) = struct.unpack("<q", file.read(8))
             if key not in storages or numel != storages[key].numel:
@@ -182,7 +182,7 @@ def read_legacy(path: Path) -> Reads:
             file.seek(offsets[storage.key])
             return file.read(storage.nbytes)
 
-    return {name: functools.partial(tensor.read, read) for name, tensor in _state_dict(tree).items()}
+    return {name: functools.partial(tensor.read, read) for name, tensor in tensors.items()}
 
 
 def _load_torch(file: BinaryIO, storages: dict[str, _Storage]) -> Any:

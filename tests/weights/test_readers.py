@@ -1,0 +1,446 @@
+"""Weight files of strangers: every format's tensors, and every way in which a file can be wrong."""
+
+import functools
+import io
+import os
+import pickle
+import struct
+import tracemalloc
+import zipfile
+from pathlib import Path
+
+import h5py
+import ml_dtypes
+import numpy as np
+import pytest
+import safetensors.numpy
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jft import safe_pickle
+from jft.weights import h5_contents, readers
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+BASE = np.arange(24, dtype=np.float32).reshape(2, 3, 4) / 8
+COUNT = np.arange(-2, 2)
+# What scripts/golden/make_torch_files.py saved.
+TORCH = {
+    "float": BASE,
+    "transposed": BASE.transpose(2, 0, 1),
+    "window": BASE[1, 1:, ::2],
+    "shared": BASE,
+    "parameter": BASE[0],
+    "scalar": np.array(3),
+    "empty": np.zeros((0, 3), np.float32),
+    "half": BASE[0].astype(np.float16),
+    "bfloat16": BASE[0].astype(ml_dtypes.bfloat16),
+    "double": BASE[0].astype(np.float64),
+    "long": COUNT,
+    "int": COUNT.astype(np.int32),
+    "short": COUNT.astype(np.int16),
+    "char": COUNT.astype(np.int8),
+    "byte": np.arange(4, dtype=np.uint8),
+    "bool": np.arange(4) % 2 == 0,
+}
+LAYERS = {"conv1": [BASE, BASE[0, 0]], "fire2/squeeze": [BASE[1]]}
+FLAT = {"conv1/0": BASE, "conv1/1": BASE[0, 0], "fire2/squeeze/0": BASE[1]}
+
+
+def caffe(layers, **options) -> bytes:
+    file = io.BytesIO()
+    np.save(file, np.array(layers, object), allow_pickle=True, **options)
+    return file.getvalue()
+
+
+@functools.cache
+def keras(text=bytes, group="/", compression=None) -> bytes:
+    """Keras's legacy layout: names of fixed length (`bytes`), as up to h5py 2, or of any (`str`), as since."""
+    file = io.BytesIO()
+    with h5py.File(file, "w") as h5:
+        root = h5.require_group(group)
+        encode = (lambda names: np.array(names, "S")) if text is bytes else list
+        root.attrs["layer_names"] = encode(["input", *LAYERS])
+        root.create_group("input").attrs["weight_names"] = np.zeros(0)
+        for layer, weights in LAYERS.items():
+            inner = root.create_group(layer)
+            names = [f"{layer}/{kind}:0" for kind in ("kernel", "bias")[: len(weights)]]
+            inner.attrs["weight_names"] = encode(names)
+            for name, weight in zip(names, weights, strict=True):
+                inner.create_dataset(name, data=weight, compression=compression)
+    return file.getvalue()
+
+
+FILES = {
+    "safetensors": (lambda: safetensors.numpy.save({k: v.copy() for k, v in TORCH.items()}), TORCH),
+    "torch zip": ((GOLDEN / "torch_zip.pth").read_bytes, TORCH),
+    "torch legacy": ((GOLDEN / "torch_legacy.pth").read_bytes, TORCH),
+    "caffe": (lambda: caffe(LAYERS), FLAT),
+    "caffe with names": (lambda: caffe({"conv1": {"biases": BASE[0, 0], "weights": BASE}, "fire2/squeeze": [BASE[1]]}), FLAT),
+    "keras": (keras, FLAT),
+    "keras with text": (lambda: keras(str), FLAT),
+    "keras whole model": (lambda: keras(bytes, "model_weights"), FLAT),
+}  # fmt: skip
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Writes bytes to a file whose extension says nothing."""
+
+    def write(text: bytes) -> Path:
+        path = tmp_path / "weights.bin"
+        path.write_bytes(text)
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize(("make", "wanted"), FILES.values(), ids=FILES)
+def test_formats(make, wanted, write):
+    tensors = readers.read_tensors(write(make()))
+    assert sorted(tensors) == sorted(wanted) and len(tensors) == len(wanted)
+    for name, array in wanted.items():
+        np.testing.assert_array_equal(tensors[name], array, strict=True)
+    with pytest.raises(KeyError):
+        tensors["no such tensor"]
+
+
+def test_keras_splits_long_attributes(write, tmp_path):
+    with h5py.File(tmp_path / "long.h5", "w") as h5:
+        h5.attrs["layer_names0"], h5.attrs["layer_names1"] = np.array(["a"], "S"), np.array(["b"], "S")
+        for layer in "ab":
+            h5.create_group(layer).attrs["weight_names"] = np.array([f"{layer}:0"], "S")
+            h5[layer][f"{layer}:0"] = BASE
+    assert list(readers.read_tensors(tmp_path / "long.h5")) == ["a/0", "b/0"]
+
+
+# Torch files by hand, for what torch no longer writes.
+
+
+def value(data) -> bytes:
+    """The opcodes that put `data` on the stack."""
+    return pickle.dumps(data, 2)[2:-1]
+
+
+def call(name: str, *arguments: bytes) -> bytes:
+    module, _, name = name.rpartition(".")
+    return b"c%b\n%b\n(%btR" % (module.encode(), name.encode(), b"".join(arguments))
+
+
+def storage(numel=6, kind="FloatStorage", key="0", view=None) -> bytes:
+    entries = value("storage") + b"ctorch\n%b\n" % kind.encode() + value(key) + value("cpu") + value(numel)
+    return b"(" + entries + value(view) + b"tQ"
+
+
+def legacy(pickled: bytes, numel=6, keys=("0",), end=b"") -> bytes:
+    """A legacy file: magic number, version, system, the object, keys of the storages, the storages."""
+    header = (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True})
+    parts = [*(pickle.dumps(part, 2) for part in header), b"\x80\x02" + pickled + b".", pickle.dumps(list(keys), 2)]
+    return b"".join(parts) + struct.pack("<q", numel) + np.arange(6, dtype="<f4").tobytes() + end
+
+
+def zipped(pickled: bytes, members=(), **options) -> bytes:
+    """A zip file with the object and a storage '0' of six float32."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", **options) as archive:
+        archive.writestr("archive/data.pkl", b"\x80\x02" + pickled + b".")
+        for name, text in {"archive/data/0": np.arange(6, dtype="<f4").tobytes(), **dict(members)}.items():
+            archive.writestr(name, text)
+    return file.getvalue()
+
+
+def tensor(rebuild="_rebuild_tensor_v2", offset=0, shape=(2, 3), stride=(3, 1), of=None) -> bytes:
+    window = (of or storage()) + value(offset) + value(shape) + value(stride)
+    return call(f"torch._utils.{rebuild}", window, value(False), call("collections.OrderedDict"))
+
+
+def state_dict(entry: bytes) -> bytes:
+    return b"}" + value("weight") + entry + b"s"
+
+
+WINDOW = b"(" + storage() + value(0) + value((2, 3)) + value((3, 1)) + b"t"
+OLD = {
+    "tensor": call("torch._utils._rebuild_tensor", WINDOW[1:-1]),
+    "tensor with state": call("torch.FloatTensor") + WINDOW + b"b",
+    "parameter": call("torch.nn.parameter.Parameter", tensor()) + value((True, False, None)) + b"b",
+    "parameter with state": call("torch.nn.parameter.Parameter") + b"(" + tensor() + b"NN\x88\x89tb",
+    "ordered, python 2": tensor(),
+}
+
+
+@pytest.mark.parametrize("entry", OLD.values(), ids=OLD)
+def test_old_torch(entry, write):
+    tensors = readers.read_tensors(write(legacy(state_dict(entry))))
+    np.testing.assert_array_equal(tensors["weight"], np.arange(6, dtype=np.float32).reshape(2, 3), strict=True)
+
+
+def test_big_endian_zip(write):
+    swapped = {"archive/byteorder": b"big", "archive/data/0": np.arange(6, dtype=">f4").tobytes()}
+    tensors = readers.read_tensors(write(zipped(state_dict(tensor()), swapped.items())))
+    np.testing.assert_array_equal(tensors["weight"], np.arange(6, dtype=np.float32).reshape(2, 3), strict=True)
+
+
+def test_module_is_stripped_only_if_common(write):
+    both = b"}(" + value("module.a") + tensor() + value("b") + tensor() + b"u"
+    assert list(readers.read_tensors(write(legacy(both)))) == ["module.a", "b"]
+
+
+class Runs:
+    def __init__(self, command):
+        self.command = command
+
+    def __reduce__(self):
+        return os.system, (self.command,)
+
+
+HOSTILE = {
+    "torch zip": lambda command: zipped(value({"weight": Runs(command)})),
+    "torch legacy": lambda command: legacy(value({"weight": Runs(command)})),
+    "torch legacy, version": lambda command: legacy(b"").replace(value(1001), value(Runs(command))),
+    "torch legacy, keys": lambda command: legacy(state_dict(tensor()), keys=[Runs(command)]),
+    "caffe": lambda command: caffe({"conv1": [BASE, Runs(command)]}),
+}
+
+
+@pytest.mark.parametrize("make", HOSTILE.values(), ids=HOSTILE)
+def test_code_is_named_and_not_run(make, write, tmp_path):
+    path = write(make(f"touch {tmp_path / 'marker'}"))
+    with pytest.raises(
+        safe_pickle.UnsafePickleError, match=r"weights.bin: .*'posix.system': it would run code.*source"
+    ):
+        readers.read_tensors(path)
+    assert not (tmp_path / "marker").exists()
+
+
+def huge_header() -> bytes:
+    return struct.pack("<Q", 2**40) + b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
+
+
+def safetensors_of(header: str, body=bytes(8)) -> bytes:
+    return struct.pack("<Q", len(header)) + header.encode() + body
+
+
+def plain_h5(fill) -> bytes:
+    """A file with one layer, 'conv1', whose group `fill` fills with 'kernel'."""
+    file = io.BytesIO()
+    with h5py.File(file, "w") as h5:
+        h5.attrs["layer_names"] = np.array(["conv1"], "S")
+        h5.create_group("conv1").attrs["weight_names"] = np.array(["kernel"], "S")
+        fill(h5["conv1"])
+    return file.getvalue()
+
+
+def claims_more(text: bytes, claim=2**40) -> bytes:
+    """A zip whose directory claims that its storage is larger than the file."""
+    at = text.rindex(b"archive/data/0") - 46 + 20
+    return text[:at] + struct.pack("<II", claim % 2**32, claim % 2**32) + text[at + 8 :]
+
+
+def external(group):
+    group["kernel"] = h5py.ExternalLink("/etc/passwd", "kernel")
+
+
+def external_storage(group):
+    group.create_dataset("kernel", (8,), "u1", external=[("/etc/passwd", 0, 8)])
+
+
+def virtual(group):
+    layout = h5py.VirtualLayout((8,), "u1")
+    layout[:] = h5py.VirtualSource("/etc/passwd", "x", (8,))
+    group.create_virtual_dataset("kernel", layout)
+
+
+def unwritten(group):
+    group.create_dataset("kernel", (2**40,), "f4", chunks=(2**20,))
+
+
+ABCD = '"dtype":"F32","shape":[1],"data_offsets"'
+NO_STEP = tensor(shape=(2**40,), stride=(0,))
+WRONG = {
+    "empty": (b"", "it is empty"),
+    "text": (b"hello, I am a readme of some length", "starts with"),
+    "web page": (b"<!DOCTYPE html><html></html>", "a web page"),
+    "lfs pointer": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "Git LFS pointer"),
+    "gzip": (b"\x1f\x8b" + bytes(20), "unpack it"),
+    "tar": (bytes(257) + b"ustar", "tar archive"),
+    "magic alone": (b"PK\x03\x04", "zip"),
+    "zip of something else": (zipped(b"N").replace(b"data.pkl", b"data.pkx"), "0 members data.pkl"),
+    "two pickles": (zipped(b"N", [("other/data.pkl", b"")]), "2 members data.pkl"),
+    "parent folder": (zipped(b"N", [("archive/../../x", b"")]), "outside of the archive"),
+    "absolute path": (zipped(b"N", [("/etc/x", b"")]), "outside of the archive"),
+    "windows path": (zipped(b"N", [("c:x", b"")]), "outside of the archive"),
+    "compressed": (zipped(state_dict(tensor()), compression=zipfile.ZIP_DEFLATED), "is compressed"),
+    "claims more than the file": (claims_more(zipped(state_dict(tensor())), 2**31), "claims"),
+    "storage is missing": (zipped(state_dict(tensor(of=storage(key="1")))), "storage 1 has None bytes, not 24"),
+    "storage is a path": (zipped(state_dict(tensor(of=storage(key="../../etc")))), "has None bytes"),
+    "storage too short": (zipped(state_dict(tensor(of=storage(7)))), "has 24 bytes, not 28"),
+    "storage of two kinds": (
+        zipped(b"](" + tensor() + tensor(of=storage(kind="IntStorage")) + b"e"), "in two ways"),
+    "storage of terabytes": (legacy(state_dict(tensor(of=storage(2**40))), 2**40), "ends after"),
+    "storage of negative size": (legacy(state_dict(tensor(of=storage(-6))), -6), "other than a storage"),
+    "storage sizes differ": (legacy(state_dict(tensor()), 5), "5 elements"),
+    "storage missing, legacy": (legacy(state_dict(tensor()), keys=()), "1 of 1 storages are missing"),
+    "storage of another file": (legacy(state_dict(tensor()), keys=("1",)), "storage 1"),
+    "view of a storage": (legacy(state_dict(tensor(of=storage(view=("1", 0, 6))))), "other than a storage"),
+    "window too long": (legacy(state_dict(tensor(offset=1))), "out of its storage"),
+    "window of terabytes": (legacy(state_dict(NO_STEP)), "out of its storage"),
+    "window backwards": (legacy(state_dict(tensor(stride=(-3, 1)))), "out of its storage"),
+    "window of no numbers": (legacy(state_dict(tensor(shape="ab"))), "out of its storage"),
+    "tensor without storage": (legacy(state_dict(call("torch.FloatTensor"))), "out of its storage"),
+    "tensor of numbers": (legacy(state_dict(tensor(of=value("0")))), "out of its storage"),
+    "no tensor": (legacy(value({"weight": 3})), "'weight' is no tensor but a int"),
+    "no names": (legacy(b"}" + value(1) + tensor() + b"s"), "'1' is no tensor"),
+    "no state dict": (legacy(value([1, 2])), "no state dict but a list"),
+    "nothing": (legacy(value({})), "no state dict"),
+    "npy of numbers": (caffe({})[:10] + b"x" * 20, "cannot be read"),
+    "npy with one array": (caffe(0).replace(b"'|O'", b"'u1'"), "not with a dict of layers"),
+    "npy with a list": (caffe([1, 2]), "not with a dict of layers"),
+    "npy with text": (caffe({"conv1": ["weights"]}), "entry 0 of layer 'conv1' is no tensor but a str"),
+    "npy with a number": (caffe({"conv1": 3}), "cannot be read"),
+    "safetensors, terabytes of header": (huge_header(), "header"),
+    "safetensors, terabytes of tensor": (
+        safetensors_of('{"a":{"dtype":"F32","shape":[1099511627776],"data_offsets":[0,4398046511104]}}'), "cannot be read"),
+    "safetensors, one name twice": (
+        safetensors_of('{"a":{%s:[0,4]},"a":{%s:[0,4]}}' % (ABCD, ABCD), bytes(4)), "names a tensor twice"),
+    "safetensors, overlapping": (safetensors_of('{"a":{%s:[0,4]},"b":{%s:[0,4]}}' % (ABCD, ABCD), bytes(4)), "offset"),
+    "h5 of another layout": (keras().replace(b"layer_names", b"layer_nameS"), "no attribute layer_names"),
+    "h5, layer is missing": (keras().replace(b"conv1\x00", b"convX\x00", 1), "missing"),
+    "h5, compressed": (keras(compression="gzip"), "is compressed"),
+    "h5, a group for a tensor": (plain_h5(lambda group: group.create_group("kernel")), "is no tensor"),
+    "h5, text for a tensor": (plain_h5(lambda group: group.create_dataset("kernel", data=b"x")), "is no tensor"),
+    "h5, terabytes": (plain_h5(unwritten), "in pieces"),
+    "h5, external link": (plain_h5(external), "a link that leads elsewhere"),
+    "h5, soft link": (plain_h5(lambda group: group.update(kernel=h5py.SoftLink("/conv1"))), "a link that leads elsewhere"),
+    "h5, external storage": (plain_h5(external_storage), "in another file"),
+    "h5, virtual": (plain_h5(virtual), "in another file"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "message"), WRONG.values(), ids=WRONG)
+def test_wrong_files(text, message, write):
+    path = write(text)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError) as error:
+            dict(readers.read_tensors(path))
+        assert tracemalloc.get_traced_memory()[1] < 10e6
+    finally:
+        tracemalloc.stop()
+    assert message in str(error.value) and "\n" not in str(error.value)
+    assert str(path) in str(error.value) and "ownload" in str(error.value)
+
+
+def test_storage_is_checked_when_it_is_read(write):
+    text = zipped(state_dict(tensor()))
+    at = text.index(np.float32(5).tobytes())
+    tensors = readers.read_tensors(write(text[:at] + np.float32(6).tobytes() + text[at + 4 :]))
+    with pytest.raises(ValueError, match=r"weights.bin.*CRC"):
+        tensors["weight"]
+
+
+def test_no_file(tmp_path):
+    with pytest.raises(FileNotFoundError, match="nothing"):
+        readers.read_tensors(tmp_path / "nothing.pth")
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_truncated(name, write):
+    text = FILES[name][0]()
+    for end in (9, 60, len(text) // 3, len(text) // 2, 2 * len(text) // 3, len(text) - 1):
+        with pytest.raises(ValueError, match=r"weights\.bin"):
+            dict(readers.read_tensors(write(text[:end])))
+
+
+CHANGES = st.lists(
+    st.tuples(st.floats(0, 1, exclude_max=True), st.binary(min_size=1, max_size=8)), min_size=1, max_size=3
+)
+
+
+def read_mutated(path: Path, text: bytes, changes) -> None:
+    for where, new in changes:
+        at = int(where * len(text))
+        text = text[:at] + new + text[at + len(new) :]
+    path.write_bytes(text)
+    try:
+        dict(readers.read_tensors(path))
+    except ValueError as error:
+        assert str(path) in str(error)
+
+
+@pytest.mark.parametrize("name", ["safetensors", "torch zip", "torch legacy", "caffe"])
+def test_mutated(name, tmp_path):
+    @settings(max_examples=200, deadline=None)
+    @given(CHANGES)
+    def check(changes):
+        read_mutated(tmp_path / "weights.bin", FILES[name][0](), changes)
+
+    check()
+
+
+def test_mutated_h5(tmp_path, monkeypatch):
+    monkeypatch.setattr(h5_contents, "LIMIT", 5)
+
+    @settings(max_examples=20, deadline=None, derandomize=True)  # each is a process
+    @given(CHANGES)
+    def check(changes):
+        read_mutated(tmp_path / "weights.bin", keras(str), changes)
+
+    check()
+
+
+def test_h5_that_hangs_the_library(write, monkeypatch):
+    """An object of no size in the heap of strings: HDF5 1.14.6 looks for its end for ever."""
+    monkeypatch.setattr(h5_contents, "LIMIT", 2)
+    text = keras(str)
+    heap = text.index(b"GCOL")
+    name = text.index(b"fire2/squeeze", heap)
+    path = write(text[: name - 1] + b"\xff" + text[name:])  # the top byte of the length before it
+    with pytest.raises(ValueError, match=r"weights.bin.*(within 2 s|HDF5|heap)"):
+        readers.read_tensors(path)
+
+
+REAL = {
+    "resnet20-12fca82f.th": (97, {"conv1.weight": (16, 3, 3, 3), "linear.weight": (10, 64)}),
+    "squeezenet_v1.1.npy": (52, {"conv1/0": (3, 3, 3, 64), "conv1/1": (64,), "conv10/0": (1, 1, 512, 1000)}),
+    "resnet18_without_layer4_convs.safetensors": (98, {"conv1.weight": (64, 3, 7, 7), "fc.bias": (1000,)}),
+    "mobilenet_2_5_224_tf_no_top.h5": (135, {"conv1/0": (3, 3, 3, 8), "conv_pw_13_bn/3": (256,)}),
+}
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_real_files(name, real_data):
+    count, shapes = REAL[name]
+    tensors = readers.read_tensors(real_data / "weights" / name)
+    assert len(tensors) == count
+    assert {key: tensors[key].shape for key in shapes} == shapes
+    assert all(np.isfinite(array).all() for array in tensors.values())
+
+
+def test_real_h5_is_as_h5py_reads_it(real_data):
+    path = real_data / "weights" / "mobilenet_2_5_224_tf_no_top.h5"
+    wanted = {}
+    with h5py.File(path) as file:
+        for layer in file.attrs["layer_names"]:
+            for i, name in enumerate(file[layer].attrs["weight_names"]):
+                wanted[f"{layer.decode()}/{i}"] = file[layer][name][()]
+    tensors = readers.read_tensors(path)
+    assert list(tensors) == list(wanted)
+    for name, array in wanted.items():
+        np.testing.assert_array_equal(tensors[name], array, strict=True)
+
+
+def test_reading_is_lazy(tmp_path):
+    """Opening 40 MB, then one tensor of it, takes the memory of that tensor."""
+    arrays = {f"layer{i}": np.full((1000, 1000), i, np.float32) for i in range(10)}
+    safetensors.numpy.save_file(arrays, tmp_path / "a")
+    with zipfile.ZipFile(tmp_path / "b", "w") as archive:
+        entries = b"".join(
+            value(name) + tensor(of=storage(10**6, key=name), shape=(1000, 1000), stride=(1000, 1)) for name in arrays
+        )
+        archive.writestr("archive/data.pkl", b"\x80\x02}(" + entries + b"u.")
+        for name, array in arrays.items():
+            archive.writestr(f"archive/data/{name}", array.tobytes())
+    for path in (tmp_path / "a", tmp_path / "b"):
+        tracemalloc.start()
+        assert readers.read_tensors(path)["layer7"][3, 4] == 7
+        assert tracemalloc.get_traced_memory()[1] < 2.5 * 4e6
+        tracemalloc.stop()
