@@ -104,7 +104,8 @@ class Checkpoints:
             yield
         except Exception as error:  # of many kinds, from threads of Orbax and TensorStore
             reason = str(error).splitlines()[0][-300:]  # the end says why, the beginning repeats the path
-            raise CheckpointWriteError(f"no checkpoint was written to {self.directory} (...{reason}): {_AGAIN}") from error
+            message = f"no checkpoint was written to {self.directory} (...{reason}): {_AGAIN}"
+            raise CheckpointWriteError(message) from error
 
     def latest(self, abstract: Callable[[Meta], tuple[Any, Any]]) -> tuple[Any, Any, Meta] | None:
         """(variables, optimizer, meta) of the newest checkpoint that can be read, or None where there is none.

@@ -87,25 +87,14 @@ def make_train_step(
         grads, (stats, sums) = jax.grad(objective, has_aux=True)(learning)
         return grads, stats, sums
 
-    def accumulated(params: Any, batch_stats: Any, batch: Batch, rng: jax.Array) -> tuple[Any, Any, metrics.Sums]:
-        # Every accumulate-th picture goes into the same micro-batch, so that each stays spread over the devices.
-        def fold(x: jax.Array) -> jax.Array:
-            return jnp.swapaxes(x.reshape(-1, accumulate, *x.shape[1:]), 0, 1)
-
-        def body(batch_stats: Any, xs: tuple[Batch, jax.Array]) -> tuple[Any, Any]:
-            grads, stats, sums = gradients(params, batch_stats, xs[0], jax.random.fold_in(rng, xs[1]))
-            return stats, (grads, sums)
-
-        stats, parts = jax.lax.scan(body, batch_stats, (jax.tree.map(fold, batch), jnp.arange(accumulate)))
-        grads, sums = jax.tree.map(lambda x: jnp.sum(x, axis=0), parts)
-        return grads, stats, sums
+    if accumulate > 1:
+        gradients = _accumulated(gradients, accumulate)
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, metrics.Sums]:
         rng = jax.random.fold_in(jax.random.key(seed), state.step)
         if axis_name is not None:
             rng = jax.random.fold_in(rng, jax.lax.axis_index(axis_name))
-        compute = gradients if accumulate == 1 else accumulated
-        grads, stats, sums = compute(state.params, state.batch_stats, batch, rng)
+        grads, stats, sums = gradients(state.params, state.batch_stats, batch, rng)
         if axis_name is not None:
             grads, sums = jax.lax.psum((grads, sums), axis_name)
             stats = jax.lax.pmean(stats, axis_name)
@@ -119,6 +108,25 @@ def make_train_step(
         return state, {**sums, "grad_norm": optax.tree.norm(grads)}
 
     return train_step
+
+
+def _accumulated(gradients: Callable, parts: int) -> Callable:
+    """`gradients` summed over `parts` micro-batches, run one after another; BatchNorm sees each by itself."""
+
+    # Every parts-th picture goes into the same micro-batch, so that each stays spread over the devices.
+    def fold(x: jax.Array) -> jax.Array:
+        return jnp.swapaxes(x.reshape(-1, parts, *x.shape[1:]), 0, 1)
+
+    def accumulated(params: Any, batch_stats: Any, batch: Batch, rng: jax.Array) -> tuple[Any, Any, metrics.Sums]:
+        def body(batch_stats: Any, part: tuple[Batch, jax.Array]) -> tuple[Any, Any]:
+            grads, stats, sums = gradients(params, batch_stats, part[0], jax.random.fold_in(rng, part[1]))
+            return stats, (grads, sums)
+
+        stats, added = jax.lax.scan(body, batch_stats, (jax.tree.map(fold, batch), jnp.arange(parts)))
+        grads, sums = jax.tree.map(lambda x: jnp.sum(x, axis=0), added)
+        return grads, stats, sums
+
+    return accumulated
 
 
 def make_eval_step(

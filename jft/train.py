@@ -70,30 +70,14 @@ def _loop(
     first = next(batches)
     preprocess.check_range(first["image"], run.spec)
     train_step = compile_train_step(run, state, first)
-    evaluator = Evaluator(
-        run.model,
-        run.spec,
-        run.parallel,
-        fit=config.fit,
-        batch_size=config.eval_batch_size,
-        resize_on=config.resize_on,
-        cache_bytes=config.cache_bytes,
-    )
+    evaluator = make_evaluator(run)
     window = Window(run)
-
-    def validate(state: TrainState) -> dict[str, float] | None:
-        if not len(run.validation_source):
-            return None
-        return metrics.summarise(
-            evaluator({"params": state.params, "batch_stats": state.batch_stats}, run.validation_source)
-        )
 
     def save(step: int, values: dict | None) -> None:
         window.check()  # nothing that is not finite becomes a checkpoint
-        position = divmod(step * config.batch_size, len(run.train_source))
-        data = {"seed": config.seed, "epoch": position[0], "position": position[1]}
         optimizer = {"step": state.step, "opt_state": state.opt_state}
-        checkpoints.save(step, state.variables, optimizer, {**meta, "history": history, "data": data}, values)
+        here = {**meta, "history": history, "data": data_position(run, step)}
+        checkpoints.save(step, state.variables, optimizer, here, values)
 
     with progress_bar(total=run.num_steps, initial=start, unit="step", description=config.model) as bar:
         for step in range(start + 1, run.num_steps + 1):
@@ -106,21 +90,41 @@ def _loop(
                 logs.write(step, "train", values)
                 bar.set_postfix_str(_postfix(values), refresh=False)
             if run.is_due(step, config.evaluate_every * run.steps_per_epoch):
-                values = validate(state)
-                if values is not None:
+                values = None
+                if len(run.validation_source):
+                    values = metrics.summarise(evaluator(state.variables, run.validation_source))
                     history.append({"step": step, **values})
                     logs.write(step, "validation", values)
                     bar.write(f"step {step}: validation {_percent(values)}")
                 save(step, values)
                 window.restart()
-                if _stops_early(config, history):
-                    break
             elif config.checkpoint_every and step % config.checkpoint_every == 0:
                 save(step, None)
+            if _stops_early(config, history):
+                break
             if interrupt.received is not None:
                 save(step, None)
                 break
     return state, history
+
+
+def data_position(run: Run, step: int) -> dict[str, int]:
+    """Where in the order of pictures a step ends; all there is to save of the input, as order is a function of it."""
+    epoch, position = divmod(step * run.config.batch_size, len(run.train_source))
+    return {"seed": run.config.seed, "epoch": epoch, "position": position}
+
+
+def make_evaluator(run: Run) -> Evaluator:
+    """The evaluator that a run's config describes."""
+    return Evaluator(
+        run.model,
+        run.spec,
+        run.parallel,
+        fit=run.config.fit,
+        batch_size=run.config.eval_batch_size,
+        resize_on=run.config.resize_on,
+        cache_bytes=run.config.cache_bytes,
+    )
 
 
 def train_batches(run: Run, start: int) -> Iterator[dict[str, np.ndarray]]:

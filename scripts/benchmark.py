@@ -123,23 +123,21 @@ def evaluate(run, compiled: list) -> None:  # noqa: ANN001
     """Evaluates twice, with a ragged last batch, on fresh variables."""
     import numpy as np
 
-    from jft.evaluate import Evaluator
     from jft.models import initialise
+    from jft.train import make_evaluator
 
     source = run.train_source.take(np.arange(min(_EVALUATE.value, len(run.train_source))))
     variables = run.parallel.place_state(initialise(run.model.clone(axis_name=None), run.spec.size, 0))
-    size = run.config.eval_batch_size
-    evaluator = Evaluator(
-        run.model, run.spec, run.parallel, fit=run.config.fit, batch_size=size, resize_on=run.config.resize_on
-    )
+    evaluator = make_evaluator(run)
     before = len(compiled)
     for _ in range(2):
         start = time.perf_counter()
         total = evaluator(variables, source)
         seconds = time.perf_counter() - start
+    count = total["count"]
     print(
-        f"evaluation of {total['count']:.0f} pictures by {size}: {total['count'] / seconds:.1f} images/s; "
-        f"compiled {len(compiled) - before} time(s) for two evaluations, the ragged last batches included"
+        f"evaluation of {count:.0f} pictures by {run.config.eval_batch_size}: {count / seconds:.1f} images/s; compiled "
+        f"{len(compiled) - before} time(s) for two evaluations, the ragged last batches included"
     )
 
 

@@ -87,7 +87,7 @@ def test_nothing_readable_is_an_error(tmp_path):
     save(tmp_path, [1])
     cut(largest(tmp_path / "checkpoints" / "1" / "variables"))
     checkpoints = Checkpoints(tmp_path)
-    with pytest.raises(ValueError, match="no checkpoint in .* can be read; checkpoint 1: "):
+    with pytest.raises(ValueError, match=r"no checkpoint in .* can be read; checkpoint 1: "):
         checkpoints.latest(abstract)
     checkpoints.close()
 

@@ -75,7 +75,7 @@ FILES = {
     "torch zip": ((GOLDEN / "torch_zip.pth").read_bytes, TORCH),
     "torch legacy": ((GOLDEN / "torch_legacy.pth").read_bytes, TORCH),
     "caffe": (lambda: caffe(LAYERS), FLAT),
-    "caffe with names": (lambda: caffe({"conv1": {"biases": BASE[0, 0], "weights": BASE}, "fire2/squeeze": [BASE[1]]}), FLAT),
+    "caffe with names": (lambda: caffe({**LAYERS, "conv1": {"biases": BASE[0, 0], "weights": BASE}}), FLAT),
     "keras": (keras, FLAT),
     "keras with text": (lambda: keras(str), FLAT),
     "keras whole model": (lambda: keras(bytes, "model_weights"), FLAT),
@@ -239,6 +239,10 @@ def external(group):
     group["kernel"] = h5py.ExternalLink("/etc/passwd", "kernel")
 
 
+def soft(group):
+    group["kernel"] = h5py.SoftLink("/elsewhere")
+
+
 def external_storage(group):
     group.create_dataset("kernel", (8,), "u1", external=[("/etc/passwd", 0, 8)])
 
@@ -253,7 +257,7 @@ def unwritten(group):
     group.create_dataset("kernel", (2**40,), "f4", chunks=(2**20,))
 
 
-ABCD = '"dtype":"F32","shape":[1],"data_offsets"'
+FOUR = '{"dtype":"F32","shape":[1],"data_offsets":[0,4]}'
 NO_STEP = tensor(shape=(2**40,), stride=(0,))
 WRONG = {
     "empty": (b"", "it is empty"),
@@ -298,10 +302,10 @@ WRONG = {
     "npy with a number": (caffe({"conv1": 3}), "cannot be read"),
     "safetensors, terabytes of header": (huge_header(), "header"),
     "safetensors, terabytes of tensor": (
-        safetensors_of('{"a":{"dtype":"F32","shape":[1099511627776],"data_offsets":[0,4398046511104]}}'), "cannot be read"),
+        safetensors_of('{"a":{"dtype":"F32","shape":[1099511627776],"data_offsets":[0,4398046511104]}}'), "read"),
     "safetensors, one name twice": (
-        safetensors_of('{"a":{%s:[0,4]},"a":{%s:[0,4]}}' % (ABCD, ABCD), bytes(4)), "names a tensor twice"),
-    "safetensors, overlapping": (safetensors_of('{"a":{%s:[0,4]},"b":{%s:[0,4]}}' % (ABCD, ABCD), bytes(4)), "offset"),
+        safetensors_of(f'{{"a":{FOUR},"a":{FOUR}}}', bytes(4)), "names a tensor twice"),
+    "safetensors, overlapping": (safetensors_of(f'{{"a":{FOUR},"b":{FOUR}}}', bytes(4)), "offset"),
     "h5 of another layout": (keras().replace(b"layer_names", b"layer_nameS"), "no attribute layer_names"),
     "h5, layer is missing": (keras().replace(b"conv1\x00", b"convX\x00", 1), "missing"),
     "h5, compressed": (keras(compression="gzip"), "is compressed"),
@@ -309,7 +313,7 @@ WRONG = {
     "h5, text for a tensor": (plain_h5(lambda group: group.create_dataset("kernel", data=b"x")), "is no tensor"),
     "h5, terabytes": (plain_h5(unwritten), "in pieces"),
     "h5, external link": (plain_h5(external), "a link that leads elsewhere"),
-    "h5, soft link": (plain_h5(lambda group: group.update(kernel=h5py.SoftLink("/conv1"))), "a link that leads elsewhere"),
+    "h5, soft link": (plain_h5(soft), "a link that leads elsewhere"),
     "h5, external storage": (plain_h5(external_storage), "in another file"),
     "h5, virtual": (plain_h5(virtual), "in another file"),
 }  # fmt: skip
@@ -388,14 +392,12 @@ def test_mutated_h5(tmp_path, monkeypatch):
 
 
 def test_h5_that_hangs_the_library(write, monkeypatch):
-    """An object of no size in the heap of strings: HDF5 1.14.6 looks for its end for ever."""
-    monkeypatch.setattr(h5_contents, "LIMIT", 2)
+    """A length beyond the end of its heap of strings, on which HDF5 1.14.6 loops for ever."""
+    monkeypatch.setattr(h5_contents, "LIMIT", 1)
     text = keras(str)
-    heap = text.index(b"GCOL")
-    name = text.index(b"fire2/squeeze", heap)
-    path = write(text[: name - 1] + b"\xff" + text[name:])  # the top byte of the length before it
-    with pytest.raises(ValueError, match=r"weights.bin.*(within 2 s|HDF5|heap)"):
-        readers.read_tensors(path)
+    length = text.index(b"conv1", text.index(b"GCOL")) - 8
+    with pytest.raises(ValueError, match=r"weights\.bin.*(within 1 s|synchronously read)"):  # a later HDF5 may notice
+        readers.read_tensors(write(text[:length] + b"\x80" + text[length + 1 :]))
 
 
 REAL = {
