@@ -1,11 +1,15 @@
 """Downloads that resume, and that never give a file its name before it is whole."""
 
+import contextlib
+import fcntl
 import os
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 import tqdm
+from absl import logging
 
 import jft
 
@@ -13,21 +17,41 @@ TIMEOUT = 30  # seconds without a byte
 _BLOCK = 1 << 20
 
 
+@contextlib.contextmanager
+def alone(place: Path) -> Iterator[None]:
+    """Only one process at a time, on any host, downloads to `place`: two would mix their bytes in one '.part'.
+
+    The folder is made. Who had to wait must look whether the file is there by now.
+    """
+    place.parent.mkdir(parents=True, exist_ok=True)
+    path = place.with_name(f".{place.name}.lock")
+    with path.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            logging.info("another process downloads %s: waiting for it", place.name)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        except OSError as error:
+            logging.info("%s has no locks (%s): do not download to it twice at once", place.parent, error)
+        yield
+        path.unlink(missing_ok=True)  # after a success only: then nobody who still waits will download
+
+
 def download(url: str, place: Path) -> Path:
     """Downloads a file, or the rest of it.
 
     Args:
       url: its address.
-      place: where it will belong; the folder is made.
+      place: where it will belong, in a folder that exists. Call this inside `alone(place)`.
 
     Returns:
       '<place>.part', as long as the server said. To be checked and renamed by the caller.
 
     Raises:
-      OSError: no network, an HTTP error, no space. What has come so far stays, and the next call resumes it.
-      ValueError: fewer bytes came than the server had announced.
+      OSError, http.client.HTTPException: no network, an HTTP error, no space. What has come so far stays, and the next
+        call resumes it.
+      ValueError: fewer bytes came than the server had announced, or others than were asked for.
     """
-    place.parent.mkdir(parents=True, exist_ok=True)
     part = place.with_name(f"{place.name}.part")
     have = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(url, headers={"User-Agent": f"jft/{jft.__version__}"})
@@ -44,8 +68,9 @@ def download(url: str, place: Path) -> Path:
         return download(url, place)
     with response:
         resumed = response.status == 206
-        if not resumed:
-            have = 0
+        if resumed and not response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
+            raise ValueError(f"the server went on at {response.headers.get('Content-Range')}, not at byte {have}")
+        have = have if resumed else 0
         length = response.headers.get("Content-Length")
         total = have + int(length) if length else None
         with (

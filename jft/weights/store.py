@@ -5,6 +5,7 @@ final name there is whole: it was written aside, checked, and renamed.
 """
 
 import hashlib
+import http.client
 import json
 import os
 from collections.abc import Collection, Mapping
@@ -76,10 +77,13 @@ def fetch(row: WeightSet, weights_path: str | os.PathLike | None = None) -> tupl
     if row.url is None:
         raise ValueError(f"{row.name} has no official download. {by_hand(row, place)}")
     try:
-        aside = download.download(row.url, place)
-        sha256 = _checked(aside, row)
-        os.replace(aside, place)
-    except (OSError, ValueError) as error:
+        with download.alone(place):
+            if place.exists():  # another process was faster
+                return place, verify(place, row)
+            aside = download.download(row.url, place)
+            sha256 = _checked(aside, row, downloaded=True)
+            os.replace(aside, place)
+    except (OSError, ValueError, http.client.HTTPException) as error:
         raise ValueError(f"{row.name} could not be downloaded: {error}. {by_hand(row, place)}") from error
     return place, sha256
 
@@ -107,25 +111,31 @@ def verify(path: Path, row: WeightSet) -> str:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     try:
-        return _checked(path, row, keep=True)
+        return _checked(path, row)
     except ValueError as error:
-        raise ValueError(
-            f"{path} is not {row.filename} as published: {error}. Delete it, and it is fetched again."
-        ) from error
+        cached = row.url and path.parent == cache_dir() / "downloads"
+        remedy = "Delete it, and it is fetched again." if cached else by_hand(row, path)
+        raise ValueError(f"{path} is not {row.filename} as published: {error}. {remedy}") from error
 
 
-def _checked(path: Path, row: WeightSet, keep: bool = False) -> str:
-    """The file's SHA-256; a file whose hash is wrong is deleted unless it is the user's."""
+def _checked(path: Path, row: WeightSet, downloaded: bool = False) -> str:
+    """The file's SHA-256; what is not the published file is deleted if it was downloaded, and refused."""
     with path.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         file.seek(0)
         md5 = hashlib.file_digest(file, "md5").hexdigest() if row.md5 else None
-    if (row.sha256 and not sha256.startswith(row.sha256)) or md5 != row.md5:
-        if not keep:
-            path.unlink()
-        kind, found, known = ("MD5", md5, row.md5) if md5 != row.md5 else ("SHA-256", sha256, row.sha256)
-        raise ValueError(f"its {kind} is {found}, published is {known}")
-    return sha256
+    size = path.stat().st_size / 2**20
+    if row.sha256 and not sha256.startswith(row.sha256):
+        trouble = f"its SHA-256 is {sha256}, published is {row.sha256}"
+    elif row.md5 and md5 != row.md5:
+        trouble = f"its MD5 is {md5}, published is {row.md5}"
+    elif downloaded and not (row.sha256 or row.md5) and abs(size - row.size) > max(0.1, row.size / 100):
+        trouble = f"it has {size:.1f} MiB, the published file has {row.size:.1f}"  # a log-in page, perhaps
+    else:
+        return sha256
+    if downloaded:
+        path.unlink()
+    raise ValueError(trouble)
 
 
 def load(

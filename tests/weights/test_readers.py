@@ -329,8 +329,8 @@ def test_wrong_files(text, message, write):
         assert tracemalloc.get_traced_memory()[1] < 10e6
     finally:
         tracemalloc.stop()
-    assert message in str(error.value) and "\n" not in str(error.value)
-    assert str(path) in str(error.value) and "ownload" in str(error.value)
+    name, _, text = str(error.value).partition(": ")
+    assert name == str(path) and message in text and "ownload" in text and "\n" not in text
 
 
 def test_storage_is_checked_when_it_is_read(write):

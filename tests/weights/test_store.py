@@ -1,0 +1,447 @@
+"""The store against a local server: what is fetched is whole, checked, kept, and converted once."""
+
+import errno
+import hashlib
+import http.server
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from jft.data.preprocess import Preprocess
+from jft.weights import convert, download, readers, store
+from jft.weights.catalog import WeightSet
+
+RNG = np.random.default_rng(0)
+LEAVES = {
+    "params/conv1/kernel": RNG.standard_normal((3, 3, 3, 8), np.float32),
+    "params/head/kernel": RNG.standard_normal((400, 1000), np.float32),
+    "params/head/bias": RNG.standard_normal(1000, np.float32),
+}
+TARGET = {name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for name, leaf in LEAVES.items()}
+FILE = safetensors.numpy.save(LEAVES)
+SHA256 = hashlib.sha256(FILE).hexdigest()
+
+
+class Server(http.server.ThreadingHTTPServer):
+    """Serves `content`; notes the Range of each request; misbehaves as told."""
+
+    content, cut, status, ranges_work, announced, shift = FILE, None, 200, True, True, 0
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.requests: list[str | None] = []
+        self.gate = threading.Event()
+        self.gate.set()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}/weights.safetensors"
+
+    def handle_error(self, *_):
+        """Says nothing of a client that hung up: some are meant to."""
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        server, asked = self.server, self.headers["Range"]
+        server.requests.append(asked)
+        server.gate.wait(20)
+        if server.status != 200:
+            return self.send_error(server.status)
+        start = int(re.fullmatch(r"bytes=(\d+)-", asked)[1]) if asked and server.ranges_work else 0
+        if start >= len(server.content):
+            self.send_response(416)
+            self.send_header("Content-Range", f"bytes */{len(server.content)}")
+            return self.end_headers()
+        self.send_response(206 if start else 200)
+        if start:
+            end = len(server.content)
+            self.send_header("Content-Range", f"bytes {start + server.shift}-{end - 1}/{end}")
+        if server.announced:
+            self.send_header("Content-Length", str(len(server.content) - start))
+        self.end_headers()
+        self.wfile.write(server.content[start : server.cut])  # and closes the connection
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def server():
+    with Server() as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+def make_row(url: str) -> WeightSet:
+    return WeightSet(
+        model="squeezenet1_1",
+        tag="test",
+        dialect="jft",
+        filename="weights.safetensors",
+        url=url,
+        sha256=SHA256[:8],
+        md5=hashlib.md5(FILE).hexdigest(),
+        size=len(FILE) / 2**20,
+        licence="Apache-2.0",
+        num_params=1,
+        top1=None,
+        top5=None,
+        preprocess=Preprocess(),
+    )
+
+
+@pytest.fixture
+def row(server):
+    return make_row(server.url)
+
+
+def change(row, **fields) -> WeightSet:
+    return WeightSet(**{**row.__dict__, **fields})
+
+
+def downloads() -> dict[str, bytes]:
+    """What lies in the cache's folder of downloads; an empty lock may."""
+    folder = store.cache_dir() / "downloads"
+    files = folder.iterdir() if folder.exists() else ()
+    return {path.name: path.read_bytes() for path in files if not path.name.endswith(".lock")}
+
+
+def put_part(text: bytes) -> None:
+    folder = store.cache_dir() / "downloads"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "weights.safetensors.part").write_bytes(text)
+
+
+def refused(row, message: str, **options) -> str:
+    """The one error, which must say what to do by hand."""
+    with pytest.raises(ValueError, match=message) as error:
+        store.fetch(row, **options)
+    text = str(error.value)
+    assert text.count("Get weights.safetensors (2 MiB, ") == 1 and "\n" not in text
+    assert f"put it at {store.cache_dir() / 'downloads' / row.filename}, or pass --config.weights_path" in text
+    assert row.url is None or f"from {row.url}" in text
+    return text
+
+
+# Finding
+
+
+def test_cache_dir(monkeypatch):
+    monkeypatch.setenv("JFT_CACHE", "/somewhere")
+    assert store.cache_dir() == Path("/somewhere")
+    monkeypatch.delenv("JFT_CACHE")
+    monkeypatch.setenv("HOME", "/home/me")
+    assert store.cache_dir() == Path("/home/me/.cache/jft")
+
+
+def test_locate(row, tmp_path):
+    assert store.locate(row) is None
+    other = tmp_path / "renamed.bin"
+    other.write_bytes(FILE)
+    assert store.locate(row, other) == other
+    with pytest.raises(ValueError, match=r"has no weights\.safetensors.*holds renamed\.bin"):
+        store.locate(row, tmp_path)
+    with pytest.raises(ValueError, match=r"nowhere does not exist"):
+        store.locate(row, tmp_path / "nowhere")
+    shutil.copy(other, tmp_path / row.filename)
+    assert store.locate(row, str(tmp_path)) == tmp_path / row.filename
+
+
+def test_weights_path_goes_before_the_cache_and_the_network(row, server, tmp_path):
+    path, _ = store.fetch(row)
+    mine = tmp_path / "mine.safetensors"
+    mine.write_bytes(safetensors.numpy.save({"params/x": np.zeros(1)}))
+    assert store.fetch(row, mine) == (mine, hashlib.sha256(mine.read_bytes()).hexdigest())
+    assert store.fetch(row) == (path, SHA256)
+    assert server.requests == [None]  # the second time it was in the cache
+
+
+# Fetching
+
+
+def test_download(row, server):
+    assert store.fetch(row) == (store.cache_dir() / "downloads" / row.filename, SHA256)
+    assert downloads() == {row.filename: FILE}
+    assert not list((store.cache_dir() / "downloads").glob(".*"))
+
+
+@pytest.mark.parametrize("announced", [True, False])
+def test_broken_download_goes_on_where_it_stopped(row, server, announced):
+    server.cut, server.announced = 1_000_001, announced
+    if announced:
+        refused(row, r"1,000,001 of 1,605,\d+ bytes came")
+    else:  # its end looks like any other, but for the hash
+        put_part(FILE[: server.cut])
+    assert downloads() == {"weights.safetensors.part": FILE[:1_000_001]}
+    server.cut, server.requests = None, []
+    store.fetch(row)
+    assert server.requests == ["bytes=1000001-"]
+    assert downloads() == {row.filename: FILE}
+
+
+def test_server_that_knows_no_ranges(row, server):
+    put_part(FILE[:5000])
+    server.ranges_work = False
+    store.fetch(row)
+    assert server.requests == ["bytes=5000-"] and downloads() == {row.filename: FILE}
+
+
+def test_part_that_is_whole(row, server):
+    """Killed between the last byte and the renaming."""
+    put_part(FILE)
+    store.fetch(row)
+    assert server.requests == [f"bytes={len(FILE)}-"] and downloads() == {row.filename: FILE}
+
+
+def test_part_that_is_too_long(row, server):
+    put_part(FILE + b"more")
+    store.fetch(row)
+    assert server.requests == [f"bytes={len(FILE) + 4}-", None] and downloads() == {row.filename: FILE}
+
+
+def test_part_of_another_file(row, server):
+    """Only the hash shows it; then nothing of it may stay, so that the next try is clean."""
+    put_part(b"other" * 100)
+    refused(row, "its SHA-256 is")
+    assert downloads() == {}
+    store.fetch(row)
+    assert downloads() == {row.filename: FILE}
+
+
+def test_server_that_goes_on_elsewhere(row, server):
+    put_part(FILE[:5000])
+    server.shift = 7
+    refused(row, "not at byte 5000")
+    assert downloads() == {"weights.safetensors.part": FILE[:5000]}
+
+
+@pytest.mark.parametrize("fields", [{"sha256": "0" * 8}, {"sha256": "0" * 64}, {"sha256": None, "md5": "0" * 32}])
+def test_wrong_hash(row, server, fields):
+    row = change(row, **fields)
+    found, published = (row.md5, hashlib.md5(FILE).hexdigest()) if not row.sha256 else (row.sha256, SHA256)
+    text = refused(row, "could not be downloaded: its (MD5|SHA-256) is")
+    assert found in text and published in text
+    assert downloads() == {}
+
+
+def test_file_without_published_hash(row, server):
+    row = change(row, sha256=None, md5=None)
+    assert "no published hash" in refused(change(row, url=None), "no official download")
+    server.content = b"<html>log in first</html>"
+    refused(row, r"it has 0.0 MiB, the published file has 1.5")
+    assert downloads() == {}
+    server.content = FILE
+    assert store.fetch(row)[1] == SHA256
+
+
+@pytest.mark.parametrize(("status", "message"), [(404, "HTTP Error 404"), (503, "HTTP Error 503")])
+def test_http_errors(row, server, status, message):
+    server.status = status
+    refused(row, message)
+    assert downloads() == {}
+
+
+def test_no_network(row, server):
+    server.shutdown()
+    server.server_close()
+    text = refused(row, "refused")
+    assert SHA256[:8] in text and row.md5 in text
+
+
+def test_server_that_says_nothing(row, server, monkeypatch):
+    monkeypatch.setattr(download, "TIMEOUT", 0.2)
+    server.gate.clear()
+    refused(row, "timed out")
+    server.gate.set()
+
+
+def test_no_official_download(row):
+    refused(change(row, url=None), "has no official download")
+
+
+def full_disk(*_, **__):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_full_disk(row, server, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(download.os, "fsync", full_disk)
+        refused(row, "No space left on device")
+    assert row.filename not in downloads()
+    store.fetch(row)
+    assert downloads() == {row.filename: FILE}
+
+
+def test_cache_that_is_no_folder(row, server, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("JFT_CACHE", str(tmp_path / "file"))
+    refused(row, "Not a directory|File exists")
+
+
+@pytest.mark.parametrize("folder", [True, False])
+def test_damaged_file(row, server, folder, tmp_path):
+    """It may be the user's: refused, with both hashes, and left alone."""
+    path = tmp_path / row.filename
+    path.write_bytes(FILE[:-1] + b"x")
+    with pytest.raises(
+        ValueError, match=rf"{path} is not {row.filename} as published: its SHA-256 is \w+.*{row.sha256}"
+    ):
+        store.fetch(row, tmp_path if folder else path)
+    assert path.exists() and server.requests == []
+
+
+def test_damaged_download(row, server):
+    path, _ = store.fetch(row)
+    path.write_bytes(FILE[:-1])
+    with pytest.raises(ValueError, match="Delete it, and it is fetched again"):
+        store.fetch(row)
+
+
+def test_two_at_once_download_once(row, server):
+    """The second waits for the first, and takes what it brought."""
+    server.gate.clear()
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "import test_store as t\n"
+        "print(t.store.fetch(t.make_row(sys.argv[2]))[1])\n"
+    )
+    arguments = [sys.executable, "-c", code, str(Path(__file__).parent), server.url]
+    others = [subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    for _ in range(600):
+        if server.requests:
+            break
+        threading.Event().wait(0.05)
+    threading.Event().wait(0.5)  # time for the other to come as far
+    server.gate.set()
+    assert [other.communicate(timeout=60)[0].strip() for other in others] == [SHA256] * 2
+    assert server.requests == [None] and downloads() == {row.filename: FILE}
+
+
+# Converting
+
+
+def converted() -> list[Path]:
+    folder = store.cache_dir() / "converted"
+    return sorted(folder.iterdir()) if folder.exists() else []
+
+
+def same(leaves) -> None:
+    assert leaves.keys() == LEAVES.keys()
+    for name, leaf in LEAVES.items():
+        np.testing.assert_array_equal(leaves[name], leaf, strict=True)
+
+
+@pytest.fixture
+def reads(monkeypatch):
+    """The source files whose tensors were read."""
+    paths = []
+
+    def read(path):
+        paths.append(path)
+        return real(path)
+
+    real = readers.read_tensors
+    monkeypatch.setattr(readers, "read_tensors", read)
+    return paths
+
+
+def test_load_converts_once(row, reads):
+    for _ in range(2):
+        leaves, manifest = store.load(row, TARGET)
+        same(leaves)
+        assert manifest.pop("jft")
+        assert manifest == {
+            "source": row.filename,
+            "source_sha256": SHA256,
+            "url": row.url,
+            "weights": "squeezenet1_1.test",
+            "dialect": "jft",
+            "licence": "Apache-2.0",
+            "converter_version": str(convert.CONVERTER_VERSION),
+        }
+    assert len(reads) == 1
+    (path,) = converted()
+    assert path.name == f"squeezenet1_1.test-{SHA256[:16]}-v{convert.CONVERTER_VERSION}.safetensors"
+    with safetensors.safe_open(path, "np") as file:
+        assert file.metadata()["source_sha256"] == SHA256 and file.metadata()["url"] == row.url
+
+
+def test_another_source_or_converter_is_converted_anew(row, reads, monkeypatch, tmp_path):
+    store.load(row, TARGET)
+    other = tmp_path / "other.safetensors"
+    other.write_bytes(safetensors.numpy.save({name: leaf + 1 for name, leaf in LEAVES.items()}))
+    leaves, manifest = store.load(row, TARGET, weights_path=other)
+    np.testing.assert_array_equal(leaves["params/head/bias"], LEAVES["params/head/bias"] + 1)
+    assert manifest["source"] == "other.safetensors"
+    monkeypatch.setattr(convert, "CONVERTER_VERSION", convert.CONVERTER_VERSION + 1)
+    same(store.load(row, TARGET)[0])
+    assert len(reads) == 3 and len(converted()) == 3
+
+
+def spoil(change):
+    def spoiled(path: Path) -> None:
+        path.write_bytes(change(path.read_bytes()))
+
+    return spoiled
+
+
+SPOILED = {
+    "cut": spoil(lambda text: text[:-4]),
+    "empty": spoil(lambda text: b""),
+    "header": spoil(lambda text: text[:8] + b"x" + text[9:]),
+    "one number": spoil(lambda text: text[:-4] + b"\x00\x00\x80\x3f"),
+    "of another source": spoil(lambda text: text.replace(SHA256.encode(), b"0" * 64)),
+    "another file": spoil(lambda text: FILE),
+}
+
+
+@pytest.mark.parametrize("spoiled", SPOILED.values(), ids=SPOILED)
+def test_damaged_cache_is_made_anew(row, reads, caplog, spoiled):
+    store.load(row, TARGET)
+    (path,) = converted()
+    spoiled(path)
+    same(store.load(row, TARGET)[0])
+    assert len(reads) == 2 and "made anew" in caplog.text
+    same(store.load(row, TARGET)[0])
+    assert len(reads) == 2 and converted() == [path]
+
+
+@pytest.mark.parametrize("broken", ["fsync", "replace", "mkdir"])
+def test_cache_that_cannot_be_written(row, broken, monkeypatch, caplog, tmp_path):
+    path = tmp_path / row.filename
+    path.write_bytes(FILE)
+    monkeypatch.setattr(*((Path, "mkdir") if broken == "mkdir" else (os, broken)), full_disk)
+    same(store.load(row, TARGET, weights_path=path)[0])
+    assert "are not cached" in caplog.text and "No space left" in caplog.text
+    assert converted() == []
+
+
+def test_incomplete_weights(row, tmp_path):
+    """Refused, unless what is missing starts afresh; then not cached, for another run may want it whole."""
+    path = tmp_path / "part.safetensors"
+    path.write_bytes(safetensors.numpy.save({"params/conv1/kernel": LEAVES["params/conv1/kernel"]}))
+    with pytest.raises(ValueError, match=r"part.safetensors(.|\n)*params/head/bias(.|\n)*params/head/kernel"):
+        store.load(row, TARGET, weights_path=path)
+    fresh = frozenset({"params/head/kernel", "params/head/bias"})
+    leaves, _ = store.load(row, TARGET, weights_path=path, fresh=fresh)
+    assert list(leaves) == ["params/conv1/kernel"] and converted() == []
+
+
+def test_unsafe_and_broken_sources_leave_nothing(row, tmp_path):
+    for text in (b"", b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.cos\nsystem\n.", FILE[:-1], b"<html>"):
+        path = tmp_path / "mine.pth"
+        path.write_bytes(text)
+        with pytest.raises(ValueError, match=r"mine\.pth"):
+            store.load(row, TARGET, weights_path=path)
+    assert converted() == [] and downloads() == {}
