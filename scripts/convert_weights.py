@@ -17,7 +17,7 @@ runtime.configure()
 
 from jft import evaluate, parallel, tree  # noqa: E402
 from jft.files import written_whole  # noqa: E402
-from jft.models import abstract_variables, create_model  # noqa: E402
+from jft.models import MODELS, abstract_variables, create_model  # noqa: E402
 from jft.weights import catalog, convert, readers  # noqa: E402
 
 TOP = ("fc6", "fc7", "head")  # stages that a file without top does not hold
@@ -55,6 +55,7 @@ def read_source(source: Path) -> tuple[Mapping[str, np.ndarray], dict[str, Any],
 
 def run(source: Path, model: str, out: Path, tag: str | None) -> str:
     """Converts strictly; returns what was done."""
+    tree.choose(MODELS, model, what="model")
     tensors, options, facts = read_source(source)
     row = choose_row(list(tensors), model, tag)
     chain = create_model(model, **{**row.options, **options})

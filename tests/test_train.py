@@ -264,9 +264,7 @@ def test_a_full_disk_is_one_error_and_keeps_the_last_checkpoint(tmp_path, monkey
         return usage(path)._replace(free=10**9 if len(calls) == 1 else 1000)
 
     monkeypatch.setattr(shutil, "disk_usage", disk_usage)
-    with pytest.raises(
-        CheckpointWriteError, match=r"takes [\d,]+ bytes and .* has 1,000 left: .* run the same"
-    ):
+    with pytest.raises(CheckpointWriteError, match=r"takes [\d,]+ bytes and .* has 1,000 left: .* run the same"):
         train(config, tmp_path / "run")
     monkeypatch.undo()
     assert train(config, tmp_path / "run")["finished"]

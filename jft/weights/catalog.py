@@ -20,7 +20,7 @@ class WeightSet:
       url: official address, or None where there is none.
       sha256: of the file, or the first digits that its publisher vouches for; None where only `md5` is published.
       md5: of the file, or None.
-      size: MiB, rounded; for messages, not a check.
+      size: MiB, rounded; checked after a download where no hash is known.
       licence: of the weights, as their publisher states it.
       num_params: trained parameters that jft gets out of the file; statistics are not counted.
       top1: published ImageNet accuracy in percent, or None.
@@ -213,7 +213,7 @@ _DIGITS = WeightSet(
     dialect="jft",
     filename="vgg_tiny-digits04.safetensors",
     url=None,
-    sha256=None,
+    sha256="55faf18c0b01c30823877e6734f141fd713e1c66c8194bffce39fa968a2407ea",
     md5=None,
     size=0.4,
     licence="Apache-2.0",

@@ -277,7 +277,7 @@ def test_script(script, tmp_path):
         ("squeezenet1_1", ("--weights", "caffe"), "does not hold the weights squeezenet1_1.caffe"),
         ("squeezenet1_1", ("--weights", "cafe"), "did you mean 'caffe'?"),
         ("squeznet1_1", (), "did you mean 'squeezenet1_1'?"),
-        ("vgg_tiny", (), "Sets of vgg_tiny: none"),
+        ("vgg_tiny", (), "Sets of vgg_tiny: digits04"),
     ],
 )
 def test_script_refuses_and_leaves_nothing(script, tmp_path, model, extra, message):
