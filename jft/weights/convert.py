@@ -60,7 +60,9 @@ class Conversion:
             # Weights of something else fit nowhere: a few lines show it.
             shown = _SHOWN // 4 if self.hint else _SHOWN
             lines = [line for what, entries in lists.items() for line in _listed(what, entries, shown)]
-            remedy = self.hint or "Give a whole file of this model; only leaves that start afresh may be missing."
+            stages = dict.fromkeys(leaf.split("/")[1] for leaf in self.missing if leaf not in fresh)
+            anew = f", or let stages start from initialisation: --config.fresh='{' '.join(stages)}'" if stages else ""
+            remedy = self.hint or f"Give a whole file of this model{anew}."
             raise ValueError("\n".join([f"{source} does not hold the weights {self.row}:", *lines, remedy]))
 
 
