@@ -5,9 +5,9 @@
 The weights, torchvision's squeezenet1_1-b8a52dc0.pth (5 MB), are downloaded once, or found through
 --config.weights_path.
 
-Measured with the Caffe weights instead (--config.weights=caffe --config.weights_path=squeezenet_v1.1.npy) and a tenth of
-CIFAR-10, the first 1,017 pictures of each official batch: 78.56 % of 1,017 test pictures (79.92 % of 508 on validation, the
-best of ten epochs), on 2 CPU cores in 11 min. Not run with the torchvision weights or all 50,000 pictures.
+Measured with the Caffe weights (--config.weights=caffe --config.weights_path=squeezenet_v1.1.npy) and a tenth of
+CIFAR-10, the first 1,017 pictures of each official batch, on 2 CPU cores: 78.56 % of the 1,017 test pictures
+(validation: 79.92 % of 508), in 11 min. Not run with the torchvision weights, nor on all 50,000 pictures.
 """
 
 from jft.config import default_config

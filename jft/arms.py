@@ -6,6 +6,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from jft import tree
+from jft.config import validate
 from jft.evaluate import evaluate
 from jft.train import train
 
@@ -24,9 +26,10 @@ def train_arms(config: ConfigDict, workdir: str | Path) -> int:
         result = train(config, workdir)
         return 0 if result["finished"] else 128 + result["signal"]
     runs = {name: Path(workdir) / name for name, _ in config.arms}
-    for name, changes in config.arms:
+    configs = {name: arm_config(config, name, changes) for name, changes in config.arms}  # all, before any is trained
+    for name, arm in configs.items():
         print(f"\n== {name}")
-        result = train(arm_config(config, changes), runs[name])
+        result = train(arm, runs[name])
         if not result["finished"]:
             return 128 + result["signal"]
     print(f"\n{'on the test pictures':<24}{'top-1':>8}{'loss':>9}{'pictures':>10}")
@@ -37,8 +40,11 @@ def train_arms(config: ConfigDict, workdir: str | Path) -> int:
     return 0
 
 
-def arm_config(config: ConfigDict, changes: dict[str, Any]) -> ConfigDict:
-    """The config of one arm: the common one with some fields changed; unknown fields are refused as everywhere."""
+def arm_config(config: ConfigDict, name: str, changes: dict[str, Any]) -> ConfigDict:
+    """The config of one arm: the common one with some fields changed; ValueError for a field or value that is wrong."""
     arm = copy.deepcopy(config)
-    arm.update({**changes, "arms": ()})
+    for field, value in {**changes, "arms": ()}.items():
+        tree.choose(config.to_dict(), field, what=f"field of arm {name!r}")
+        arm[field] = value
+    validate(arm)
     return arm

@@ -1,8 +1,8 @@
 """Checkpoints with Orbax: asynchronous, atomic, self-contained, and never trusted unread.
 
 A checkpoint holds three items: `variables` (parameters and batch statistics), `optimizer` (its state and the step) and
-`meta` (JSON: config, class names, preprocessing, provenance, data position, digests). Evaluation reads the first and
-the last. Each leaf's CRC-32 stands in `meta`, because a flipped byte in an array file is not noticed otherwise.
+`meta` (JSON: config, class names, preprocessing, provenance, evaluations, data position, digests). Evaluation reads the
+first and the last. Each leaf's CRC-32 stands in `meta`: a flipped byte in an array file is not noticed otherwise.
 
 This is the only module that knows Orbax, and it knows pytrees, not models.
 """
@@ -10,7 +10,7 @@ This is the only module that knows Orbax, and it knows pytrees, not models.
 import contextlib
 import shutil
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,6 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
-from orbax.checkpoint import checkpoint_managers
 
 FORMAT = 1
 
@@ -42,37 +41,26 @@ class Checkpoints:
         if read_only and not self.directory.is_dir():
             raise ValueError(f"{workdir} holds no checkpoints: give the folder that scripts/train.py wrote.")
         self._read_only = read_only
-        self._digests: dict[int, int] = {}  # of leaves that stay the same arrays from save to save
+        self._keep = _LastTwoAndBest()
         self._manager = self._open()
 
     def _open(self) -> ocp.CheckpointManager:
-        # Two, so that there is one to fall back on.
-        keep = checkpoint_managers.AnyPreservationPolicy(
-            [
-                checkpoint_managers.LatestN(2),
-                checkpoint_managers.BestN(get_metric_fn=_accuracy, n=1, keep_checkpoints_without_metrics=False),
-            ]
-        )
         options = ocp.CheckpointManagerOptions(
-            preservation_policy=keep,
-            best_fn=_accuracy,
+            preservation_policy=self._keep,
             read_only=self._read_only,
             create=not self._read_only,
             cleanup_tmp_directories=not self._read_only,
         )
         return ocp.CheckpointManager(self.directory, options=options)
 
-    def save(
-        self, step: int, variables: Any, optimizer: Any, meta: Meta, metrics: dict[str, float] | None = None
-    ) -> None:
+    def save(self, step: int, variables: Any, optimizer: Any, meta: Meta) -> None:
         """Saves in the background; returns once the arrays are copied from the devices.
 
         Args:
           step: number of the checkpoint; one that exists is left alone.
           variables: pytree of arrays.
           optimizer: pytree of arrays.
-          meta: JSON-able dict.
-          metrics: with 'accuracy' when the step was evaluated, to choose the best.
+          meta: JSON-able dict, not changed afterwards; its `history` lists the evaluations `{'step', 'accuracy', ...}`.
 
         Raises:
           CheckpointWriteError: this one or the one before could not be written. What was saved earlier is whole.
@@ -80,14 +68,15 @@ class Checkpoints:
         if step in self._manager.all_steps():
             return
         self._check_space(variables, optimizer)
-        meta = {**meta, "format": FORMAT, "step": step, "digests": digests(variables)}
+        self._keep.best = best_step(meta)
+        meta = {**meta, "format": FORMAT, "step": step, "digests": digests((variables, optimizer))}
         items = ocp.args.Composite(
             variables=ocp.args.StandardSave(variables),
             optimizer=ocp.args.StandardSave(optimizer),
             meta=ocp.args.JsonSave(meta),
         )
         with self._writing():
-            self._manager.save(step, args=items, metrics=metrics)
+            self._manager.save(step, args=items)
 
     def _check_space(self, *trees: Any) -> None:
         """Says so before anything is written, where the disk has no room; array files are not smaller than arrays."""
@@ -121,32 +110,38 @@ class Checkpoints:
     def best(self, abstract: Callable[[Meta], tuple[Any, None]]) -> tuple[Any, Any, Meta]:
         """Like `latest`, but of the best validation accuracy, where there is one; ValueError without any."""
         steps = sorted(self._manager.all_steps(), reverse=True)
-        best = self._manager.best_step()
-        found = self._first_readable([best, *(s for s in steps if s != best)] if best is not None else steps, abstract)
+        best = None
+        for step in steps:  # the newest meta that can be read knows all evaluations
+            try:
+                best = best_step(self._meta(step))
+                break
+            except Exception:  # said below, when its turn comes
+                continue
+        found = self._first_readable(sorted(steps, key=lambda step: step != best), abstract)
         if found is None:
             raise ValueError(f"{self.directory} holds no finished checkpoint: train longer, or look elsewhere.")
         return found
 
     def _first_readable(self, steps: list[int], abstract: Callable) -> tuple[Any, Any, Meta] | None:
-        failures = []
+        failures: dict[int, str] = {}
         for step in steps:
             try:
                 found = self._restore(step, abstract)
-            except _REFUSED:
+            except CheckpointFormatError:
                 raise
             except Exception as error:  # Orbax and TensorStore raise many kinds for a damaged file
-                failures.append(f"checkpoint {step}: {str(error).splitlines()[0][:200]}")
+                failures[step] = f"checkpoint {step}: {str(error).splitlines()[0][:200]}"
                 continue
-            for failure in failures:
+            for failure in failures.values():
                 logging.warning("%s. Falling back to checkpoint %d.", failure, step)
             if not self._read_only:
-                self._set_aside([s for s in steps if s > step])
+                self._set_aside(failures)
             return found
         if failures:
-            raise ValueError(f"no checkpoint in {self.directory} can be read; " + "; ".join(failures))
+            raise ValueError(f"no checkpoint in {self.directory} can be read; " + "; ".join(failures.values()))
         return None
 
-    def _set_aside(self, steps: list[int]) -> None:
+    def _set_aside(self, steps: Collection[int]) -> None:
         """Renames unreadable checkpoints, so that the steps can be saved again and nothing is lost."""
         for step in steps:
             (self.directory / str(step)).rename(self.directory / f"unreadable-{step}")
@@ -154,8 +149,11 @@ class Checkpoints:
             self._manager.close()
             self._manager = self._open()
 
+    def _meta(self, step: int) -> Meta:
+        return self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore())).meta
+
     def _restore(self, step: int, abstract: Callable) -> tuple[Any, Any, Meta]:
-        meta = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore())).meta
+        meta = self._meta(step)
         if meta["format"] != FORMAT:
             raise CheckpointFormatError(
                 f"checkpoint {step} in {self.directory} has format {meta['format']}, this jft reads {FORMAT}: "
@@ -166,7 +164,8 @@ class Checkpoints:
         if optimizer is not None:
             items["optimizer"] = ocp.args.StandardRestore(optimizer)
         restored = self._manager.restore(step, args=ocp.args.Composite(**items))
-        wrong = [k for k, crc in digests(restored.variables).items() if meta["digests"].get(k) != crc]
+        found = digests((restored.variables, restored.get("optimizer")))
+        wrong = [name for name, crc in found.items() if meta["digests"].get(name) != crc]
         if wrong:
             raise ValueError(f"{len(wrong)} arrays differ from what was saved, first {wrong[0]}")
         return restored.variables, restored.get("optimizer"), meta
@@ -192,14 +191,26 @@ class CheckpointFormatError(ValueError):
     """A checkpoint of another format version: whole, so there is nothing to fall back from."""
 
 
-_REFUSED = (CheckpointFormatError, KeyboardInterrupt)
+class _LastTwoAndBest:
+    """Orbax's preservation policy: two, so that there is one to fall back on, and the best on validation."""
+
+    def __init__(self) -> None:
+        self.best: int | None = None
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> Sequence[bool]:
+        """One bool for each checkpoint, in order of their steps."""
+        del context
+        last = len(checkpoints) - 2
+        return [i >= last or checkpoint.step == self.best for i, checkpoint in enumerate(checkpoints)]
 
 
-def _accuracy(metrics: dict[str, float]) -> float:
-    return metrics["accuracy"]
+def best_step(meta: Meta) -> int | None:
+    """Step of the evaluation with the highest accuracy, the latest of several; None without evaluations."""
+    history = meta.get("history", [])
+    return max(history, key=lambda values: (values["accuracy"], values["step"]))["step"] if history else None
 
 
-def digests(variables: Any) -> dict[str, int]:
+def digests(trees: Any) -> dict[str, int]:
     """CRC-32 of each leaf's bytes, by its path."""
-    flat, _ = jax.tree_util.tree_flatten_with_path(variables)
+    flat, _ = jax.tree_util.tree_flatten_with_path(trees)
     return {jax.tree_util.keystr(path): zlib.crc32(np.ascontiguousarray(leaf)) for path, leaf in flat}

@@ -105,7 +105,7 @@ def validate(config: ConfigDict) -> None:
     ]
     wrong += [f"{field} = {config[field]!r}: must be above 0" for field in _POSITIVE if not config[field] > 0]
     wrong += [f"{field} = {config[field]!r}: must not be below 0" for field in _NOT_NEGATIVE if config[field] < 0]
-    if config.batch_size % config.accumulate:
+    if config.accumulate > 0 and config.batch_size % config.accumulate:
         wrong.append(f"batch_size = {config.batch_size} is not a multiple of accumulate = {config.accumulate}")
     if not (config.epochs or config.steps):
         wrong.append("epochs and steps are both 0: nothing would be trained")

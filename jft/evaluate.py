@@ -1,6 +1,7 @@
 """Evaluation: every picture exactly once, from a checkpoint that needs neither its config file nor its data."""
 
 import dataclasses
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +33,8 @@ class Evaluator:
         *,
         fit: str,
         batch_size: int,
-        resize_on: str = "device",
-        cache_bytes: int = 4 * 10**9,
+        resize_on: str,
+        cache_bytes: int,
     ) -> None:
         """Keeps how to evaluate.
 
@@ -57,14 +58,18 @@ class Evaluator:
         Raises:
           RuntimeError: not every picture was counted exactly once, which would be a mistake of jft's own.
         """
-        total, indices = None, []
+        total, pending, indices = None, [], []
         for batch in pipeline.eval_batches(source, self._spec, **self._reading):
             placed = self._parallel.place_batch({key: batch[key] for key in ("image", "label", "mask")})
             if self._compiled is None:
                 preprocess.check_range(batch["image"], self._spec)
                 self._compiled = self._parallel.compile(self._step, variables, placed, donate=False)
-            total = metrics.add(total, self._compiled(variables, placed))
+            pending.append(self._compiled(variables, placed))
+            if len(pending) > 2:  # behind, so that the device is not kept waiting
+                total = metrics.add(total, pending.pop(0))
             indices.append(batch["index"][batch["mask"]])
+        for sums in pending:
+            total = metrics.add(total, sums)
         seen = np.concatenate(indices)
         if not (len(seen) == len(np.unique(seen)) == len(source) == round(float(total["count"]))):
             raise RuntimeError(f"{total['count']} of {len(source)} pictures counted, {len(np.unique(seen))} distinct.")
@@ -128,7 +133,7 @@ def evaluate(
     workdir: str | Path,
     *,
     split: str = "test",
-    dataset: str | None = None,
+    dataset: str | sources.Source | None = None,
     data_dir: str | None = None,
     batch_size: int | None = None,
 ) -> dict[str, Any]:
@@ -137,7 +142,7 @@ def evaluate(
     Args:
       workdir: folder of the run.
       split: 'train', 'validation', 'test', or 'all' pictures of other data.
-      dataset: name of other data with the same classes; None: what the run was trained on.
+      dataset: name of other data with the same classes, or pictures in memory; None: what the run was trained on.
       data_dir: where the data lie; None: where they lay in training.
       batch_size: pictures at a time, over all devices; None: the run's.
 
@@ -151,26 +156,27 @@ def evaluate(
     parallel = make_parallel("jit")
     trained = restore(workdir, parallel)
     config = trained.meta["config"]
-    source = sources.load_source(
-        dataset or config["dataset"],
+    source = load_like(
+        trained,
+        dataset,
         split=split,
         data_dir=config["data_dir"] if data_dir is None else data_dir,
         validation=config["validation"],
         seed=config["seed"],
-        classes=config["classes"],
         examples_per_class=config["examples_per_class"] if split == "train" else 0,
     )
-    if source.class_names != trained.class_names:
-        raise ValueError(
-            f"the model's classes are not the data's: the checkpoint has {list(trained.class_names)}, "
-            f"{source.name} has {list(source.class_names)}. Give data of the same classes, named alike."
-        )
     if not len(source):
         raise ValueError(f"{source.name} has no pictures in split {split!r}.")
     size = batch_size or config["eval_batch_size"]
     parallel.check_batch_size(size, what="batch_size")
     evaluator = Evaluator(
-        trained.model, trained.spec, parallel, fit=trained.meta["fit"], batch_size=size, resize_on=config["resize_on"]
+        trained.model,
+        trained.spec,
+        parallel,
+        fit=trained.meta["fit"],
+        batch_size=size,
+        resize_on=config["resize_on"],
+        cache_bytes=config["cache_bytes"],
     )
     total = evaluator(trained.variables, source)
     result = {
@@ -186,6 +192,32 @@ def evaluate(
     except OSError as error:  # the figures are worth more than the file
         logging.warning("eval.json was not written: %s", error)
     return result
+
+
+def load_like(trained: Trained, dataset: str | sources.Source | None, **where: Any) -> sources.Source:
+    """Loads data whose labels mean what the model's outputs mean.
+
+    Args:
+      trained: the model.
+      dataset: name of other data, or pictures in memory; None: what it was trained on, and those classes of it.
+      **where: further arguments of `sources.load_source`.
+
+    Returns:
+      The pictures, labelled in the order of the model's classes.
+
+    Raises:
+      ValueError: the data's classes are others; names both lists.
+    """
+    config = trained.meta["config"]
+    own = config["dataset"] if dataset is None else dataset
+    load = functools.partial(sources.load_source, own, **where)
+    source = load(classes=config["classes"] if dataset is None else ())
+    if set(source.class_names) != set(trained.class_names):
+        raise ValueError(
+            f"the model's classes are not the data's: the checkpoint has {list(trained.class_names)}, "
+            f"{source.name} has {list(source.class_names)}. Give data of the same classes, named alike."
+        )
+    return source if source.class_names == trained.class_names else load(classes=trained.class_names)
 
 
 def per_class(total: metrics.Sums, class_names: tuple[str, ...]) -> dict[str, dict[str, float | int | None]]:

@@ -28,6 +28,7 @@ def classification_sums(logits: jax.Array, labels: jax.Array, mask: jax.Array) -
     # Rank of the label, ties going to the smaller class index as in argmax; constant logits must not look right.
     earlier = jnp.arange(logits.shape[-1])[None, :] < labels[:, None]
     rank = jnp.sum((logits > own) | ((logits == own) & earlier), axis=-1)
+    rank = jnp.where(jnp.isfinite(own[:, 0]), rank, logits.shape[-1])  # no comparison is true of NaN: it is not first
     one_hot = jax.nn.one_hot(labels, logits.shape[-1], dtype=jnp.float32) * weight[:, None]
     correct = (rank == 0).astype(jnp.float32)
     return {

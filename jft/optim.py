@@ -57,6 +57,6 @@ def make_optimizer(config: ConfigDict, schedule: optax.Schedule, freeze_mask: An
             optax.adam(schedule) if config.optimizer == "adam" else optax.sgd(schedule, config.momentum, nesterov=True)
         )
         main = [*decay, rule]
-    # selective_transform, not optax.masked, which would pass raw gradients through, and clipping inside of it: outside,
-    # the norm would read frozen gradients and bring the whole backward pass back.
+    # selective_transform, not optax.masked, which would pass what it masks through; and clipping inside of it: outside,
+    # the norm would take in whatever stands for frozen gradients.
     return optax.selective_transform(optax.chain(*clip, *main), freeze_mask=freeze_mask)

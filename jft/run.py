@@ -4,12 +4,14 @@ import dataclasses
 import functools
 import json
 import math
+import zlib
 from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.sharding import NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
@@ -83,6 +85,8 @@ class Run:
             "class_names": list(self.train_source.class_names),
             "preprocess": self.spec.to_dict(),
             "fit": self.config.fit,
+            "training_pictures": len(self.train_source),
+            "training_labels": zlib.crc32(self.train_source.labels),
         }
 
 
@@ -91,12 +95,13 @@ def as_json(config: ConfigDict) -> dict[str, Any]:
     return json.loads(json.dumps(config.to_dict()))
 
 
-def create_run(config: ConfigDict, workdir: str | Path) -> Run:
+def create_run(config: ConfigDict, workdir: str | Path, data: sources.Source | None = None) -> Run:
     """Decides everything, and touches no file of the run.
 
     Args:
       config: from a config file.
       workdir: folder of the run; may not exist yet.
+      data: pictures in memory, from `sources.from_arrays`, in place of `config.dataset`.
 
     Returns:
       The run.
@@ -113,17 +118,7 @@ def create_run(config: ConfigDict, workdir: str | Path) -> Run:
     parallel.check_batch_size(config.eval_batch_size, what="eval_batch_size")
     row = catalog.find_row(config.model, config.weights) if config.weights else None
     spec = _preprocessing(row, config.image_size)
-    load = functools.partial(
-        sources.load_source,
-        config.dataset,
-        data_dir=config.data_dir,
-        validation=config.validation,
-        seed=config.seed,
-        classes=config.classes,
-        examples_per_class=config.examples_per_class,
-    )
-    train_source = load(split="train")
-    validation_source = load(split="validation")
+    train_source, validation_source = _load_data(config, data)
 
     options = {k: v for k, v in (row.options if row else {}).items() if k != "num_classes"}
     model = create_model(
@@ -156,6 +151,22 @@ def create_run(config: ConfigDict, workdir: str | Path) -> Run:
     )
 
 
+def _load_data(config: ConfigDict, data: sources.Source | None) -> tuple[sources.Source, sources.Source]:
+    """Training and validation pictures; the latter none where `config.validation` is 0."""
+    load = functools.partial(
+        sources.load_source,
+        config.dataset if data is None else data,
+        data_dir=config.data_dir,
+        validation=config.validation,
+        seed=config.seed,
+        classes=config.classes,
+        examples_per_class=config.examples_per_class,
+    )
+    train_source = load(split="train")
+    nothing = np.zeros(0, np.int64)
+    return train_source, load(split="validation") if config.validation else train_source.take(nothing)
+
+
 def _preprocessing(row: WeightSet | None, image_size: int) -> Preprocess:
     """The weight set's, at another size if the config asks for it; ImageNet's usual one from scratch."""
     spec = row.preprocess if row else Preprocess()
@@ -168,36 +179,40 @@ def check_workdir(config: ConfigDict, workdir: Path) -> None:
     """Raises a ValueError if the folder holds a run of another config, or files that are no run of jft's."""
     path = workdir / "config.json"
     if path.exists():
-        lines = config_lib.difference(json.loads(path.read_text()), as_json(config))
+        try:
+            there = json.loads(path.read_text())
+        except ValueError as error:
+            raise ValueError(f"{path} is damaged ({error}): restore it, or give another --workdir.") from error
+        lines = config_lib.difference(there, as_json(config))
         if lines:
             raise ValueError(
                 f"{workdir} holds a run of another config (there -> here): {'; '.join(lines)}. "
                 "Give another --workdir, or delete this one to start anew."
             )
-    elif workdir.exists() and (not workdir.is_dir() or any(workdir.iterdir())):
+    elif workdir.exists() and not (workdir.is_dir() and all(p.name.startswith(".") for p in workdir.iterdir())):
         raise ValueError(f"{workdir} exists and is no run of jft's (it has no config.json): give another --workdir.")
 
 
-def initial_state(run: Run) -> tuple[TrainState, Checkpoints, Meta]:
+def initial_state(run: Run) -> tuple[TrainState, Meta]:
     """The state to start from: the newest checkpoint, which wins, or pretrained weights over initial values.
 
-    Creates the run's folder, once everything that can go wrong before has not.
-
     Returns:
-      The state on the devices, the checkpoints, and the meta of all further ones; `meta['history']` lists the
-      evaluations so far, `meta['pretrained']` the leaves that came from the weights.
+      The state on the devices, and the meta of all further checkpoints; `meta['history']` lists the evaluations so
+      far, `meta['pretrained']` the leaves that came from the weights.
+
+    Raises:
+      ValueError: no weights, see `pretrained.overlay`; or the checkpoint was trained on other data.
     """
-    found = None
     if (run.workdir / "config.json").exists():
         checkpoints = Checkpoints(run.workdir)
-        found = checkpoints.latest(lambda meta: abstract_items(run))
-    if found is not None:
-        variables, optimizer, saved = found
-        meta = {**run.meta(), **{k: saved[k] for k in ("weights", "pretrained", "history")}}
-        return TrainState(**variables, **optimizer), checkpoints, meta
+        try:
+            found = checkpoints.latest(lambda meta: abstract_items(run))
+        finally:
+            checkpoints.close()
+        if found is not None:
+            return _resumed(run, *found)
 
-    size = run.spec.size
-    variables = initialise(run.model.clone(axis_name=None), size, run.config.seed)
+    variables = initialise(run.model, run.spec.size, run.config.seed)
     loaded, manifest = frozenset(), {}
     if run.row:
         variables, loaded, manifest = pretrained.overlay(
@@ -209,15 +224,32 @@ def initial_state(run: Run) -> tuple[TrainState, Checkpoints, Meta]:
         opt_state=run.parallel.place_state(jax.jit(run.tx.init)(variables["params"])),
         **variables,
     )
+    return state, {**run.meta(), "weights": manifest, "pretrained": sorted(loaded), "history": []}
+
+
+def _resumed(run: Run, variables: Any, optimizer: Any, saved: Meta) -> tuple[TrainState, Meta]:
+    meta = run.meta()
+    for key in ("class_names", "training_pictures", "training_labels"):
+        if saved[key] != meta[key]:
+            raise ValueError(
+                f"{run.workdir} was trained on other data: {key} was {saved[key]} and is {meta[key]}. "
+                "Put the data back, or give another --workdir."
+            )
+    kept = {key: saved[key] for key in ("weights", "pretrained", "history")}
+    return TrainState(**variables, **optimizer), {**meta, **kept}
+
+
+def open_folder(run: Run) -> Checkpoints:
+    """Makes the run's folder, to be called once all that can go wrong before the first step has not."""
     run.workdir.mkdir(parents=True, exist_ok=True)
-    write_json(run.workdir / "config.json", as_json(run.config))
-    meta = {**run.meta(), "weights": manifest, "pretrained": sorted(loaded), "history": []}
-    return state, Checkpoints(run.workdir), meta
+    if not (run.workdir / "config.json").exists():
+        write_json(run.workdir / "config.json", as_json(run.config))
+    return Checkpoints(run.workdir)
 
 
 def abstract_items(run: Run) -> tuple[Any, Any]:
     """Shapes and shardings of a checkpoint's `variables` and `optimizer`."""
-    variables = abstract_variables(run.model.clone(axis_name=None), run.spec.size)
+    variables = abstract_variables(run.model, run.spec.size)
     opt_state = jax.eval_shape(run.tx.init, variables["params"])
     optimizer = {"step": jax.ShapeDtypeStruct((), jnp.int32), "opt_state": opt_state}
     return jax.tree.map(

@@ -46,6 +46,7 @@ def make_train_step(
     plan: Plan,
     tx: optax.GradientTransformation,
     *,
+    schedule: optax.Schedule,
     transform: Callable[[jax.Array, jax.Array], jax.Array],
     seed: int,
     label_smoothing: float = 0.0,
@@ -58,6 +59,7 @@ def make_train_step(
       model: the chain.
       plan: what learns; the step differentiates by these leaves alone.
       tx: from `make_optimizer`.
+      schedule: step -> learning rate, as `tx` has it; for the metrics alone.
       transform: (uint8 images [batch, h, w, 3], key) -> float32 [batch, size, size, 3], augmented and normalised.
       seed: of augmentation and dropout, together with the step.
       label_smoothing: probability spread over all classes.
@@ -66,7 +68,7 @@ def make_train_step(
 
     Returns:
       A pure function of state and batch. Its metrics are `classification_sums` plus `objective`, the sum over the
-      batch of the loss that is minimised, and `grad_norm`, the norm of the learning leaves' gradient.
+      batch of the loss that is minimised; `grad_norm`, the norm of the learning leaves' gradient; `learning_rate`.
     """
 
     def gradients(params: Any, batch_stats: Any, batch: Batch, rng: jax.Array) -> tuple[Any, Any, metrics.Sums]:
@@ -104,8 +106,8 @@ def make_train_step(
         # Frozen leaves stand in for their own gradients, which the mask keeps unread.
         updates, opt_state = tx.update(plan.merge(grads, frozen), state.opt_state, state.params)
         learning = optax.apply_updates(learning, plan.split(updates)[0])
-        state = TrainState(state.step + 1, plan.merge(learning, frozen), stats, opt_state)
-        return state, {**sums, "grad_norm": optax.tree.norm(grads)}
+        told = {"grad_norm": optax.tree.norm(grads), "learning_rate": jnp.float32(schedule(state.step))}
+        return TrainState(state.step + 1, plan.merge(learning, frozen), stats, opt_state), {**sums, **told}
 
     return train_step
 
@@ -118,12 +120,16 @@ def _accumulated(gradients: Callable, parts: int) -> Callable:
         return jnp.swapaxes(x.reshape(-1, parts, *x.shape[1:]), 0, 1)
 
     def accumulated(params: Any, batch_stats: Any, batch: Batch, rng: jax.Array) -> tuple[Any, Any, metrics.Sums]:
-        def body(batch_stats: Any, part: tuple[Batch, jax.Array]) -> tuple[Any, Any]:
-            grads, stats, sums = gradients(params, batch_stats, part[0], jax.random.fold_in(rng, part[1]))
-            return stats, (grads, sums)
+        # The first micro-batch gives the sums that the others are added to: one gradient is held, not one of each.
+        def body(carry: tuple, part: tuple[Batch, jax.Array]) -> tuple[tuple, None]:
+            stats, *total = carry
+            grads, stats, sums = gradients(params, stats, part[0], jax.random.fold_in(rng, part[1]))
+            return (stats, *jax.tree.map(jnp.add, total, [grads, sums])), None
 
-        stats, added = jax.lax.scan(body, batch_stats, (jax.tree.map(fold, batch), jnp.arange(parts)))
-        grads, sums = jax.tree.map(lambda x: jnp.sum(x, axis=0), added)
+        folded = jax.tree.map(fold, batch), jnp.arange(parts)
+        first, rest = jax.tree.map(lambda x: x[0], folded), jax.tree.map(lambda x: x[1:], folded)
+        grads, stats, sums = gradients(params, batch_stats, first[0], jax.random.fold_in(rng, first[1]))
+        (stats, grads, sums), _ = jax.lax.scan(body, (stats, grads, sums), rest)
         return grads, stats, sums
 
     return accumulated

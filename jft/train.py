@@ -1,5 +1,7 @@
 """The training loop: step, log, evaluate, save; and what it says at the start and at the end."""
 
+import contextlib
+import itertools
 import signal
 import time
 from collections.abc import Iterator
@@ -10,14 +12,15 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from jft import metrics, optim
-from jft.checkpoint import Checkpoints, Meta
+from jft import metrics, optim, tree
+from jft.checkpoint import Checkpoints, Meta, best_step
 from jft.data import pipeline, preprocess
 from jft.data.augment import make_train_transform
+from jft.data.sources import Source
 from jft.evaluate import Evaluator
 from jft.interrupt import Interrupt
 from jft.logs import Logs, progress_bar
-from jft.run import Run, create_run, initial_state
+from jft.run import Run, create_run, initial_state, open_folder
 from jft.steps import TrainState, make_train_step
 from jft.transfer.table import transfer_table
 
@@ -26,62 +29,71 @@ class NonFiniteLossError(ValueError):
     """The loss became infinite or not a number."""
 
 
-def train(config: ConfigDict, workdir: str | Path) -> dict[str, Any]:
+def train(config: ConfigDict, workdir: str | Path, data: Source | None = None) -> dict[str, Any]:
     """Trains, from the beginning or from where an interrupted run stopped.
 
     Args:
       config: from a config file.
       workdir: folder of the run.
+      data: pictures in memory, from `sources.from_arrays`, in place of `config.dataset`.
 
     Returns:
       `{'step', 'finished', 'signal', 'history'}`: steps done, whether the run is at its end, the signal that stopped
       it or None, and the evaluations `{'step', 'loss', 'accuracy', 'top5', 'count'}`.
 
     Raises:
-      ValueError: see `create_run`.
+      ValueError: see `create_run` and `initial_state`; or a picture that cannot be read, named.
       NonFiniteLossError: names the step.
+      CheckpointWriteError: the disk is full or read-only; earlier checkpoints are whole.
     """
-    run = create_run(config, workdir)
-    state, checkpoints, meta = initial_state(run)
+    run = create_run(config, workdir, data)
+    state, meta = initial_state(run)
     print(describe(run, state, meta), flush=True)
-    logs = Logs(run.workdir, int(state.step))
-    try:
-        with Interrupt() as interrupt:
-            state, history = _loop(run, state, checkpoints, logs, meta, interrupt)
-        checkpoints.wait()
-    finally:
-        logs.close()
-        checkpoints.close()
-    step = int(state.step)
-    finished = step >= run.num_steps or _stops_early(config, history)
-    result = {"step": step, "finished": finished, "signal": interrupt.received, "history": history}
+    interrupted = None
+    if not is_finished(run, int(state.step), meta["history"]):
+        # Everything that a wrong config, picture or shape can stop comes before the folder is made.
+        batches = train_batches(run, int(state.step))
+        first = next(batches)
+        preprocess.check_range(first["image"], run.spec)
+        train_step = compile_train_step(run, state, first)
+        with contextlib.ExitStack() as stack:
+            interrupt = stack.enter_context(Interrupt())
+            checkpoints = stack.enter_context(contextlib.closing(open_folder(run)))
+            logs = stack.enter_context(contextlib.closing(Logs(run.workdir, int(state.step))))
+            batches = itertools.chain([first], batches)
+            state, meta = _loop(run, state, meta, train_step, batches, checkpoints, logs, interrupt)
+            checkpoints.wait()
+        interrupted = interrupt.received
+    step, history = int(state.step), meta["history"]
+    finished = is_finished(run, step, history)
+    result = {"step": step, "finished": finished, "signal": None if finished else interrupted, "history": history}
     print(farewell(run, result), flush=True)
     return result
 
 
 def _loop(
-    run: Run, state: TrainState, checkpoints: Checkpoints, logs: Logs, meta: Meta, interrupt: Interrupt
-) -> tuple[TrainState, list[dict]]:
-    config, history = run.config, list(meta["history"])
-    start = int(state.step)
-    if start >= run.num_steps or _stops_early(config, history):
-        return state, history
-    batches = train_batches(run, start)
-    first = next(batches)
-    preprocess.check_range(first["image"], run.spec)
-    train_step = compile_train_step(run, state, first)
+    run: Run,
+    state: TrainState,
+    meta: Meta,
+    train_step: jax.stages.Compiled,
+    batches: Iterator[dict[str, np.ndarray]],
+    checkpoints: Checkpoints,
+    logs: Logs,
+    interrupt: Interrupt,
+) -> tuple[TrainState, Meta]:
+    config, start = run.config, int(state.step)
     evaluator = make_evaluator(run)
     window = Window(run)
 
-    def save(step: int, values: dict | None) -> None:
-        window.check()  # nothing that is not finite becomes a checkpoint
+    def save(step: int) -> None:
+        window.check()
+        check_finite(run, step, state)
         optimizer = {"step": state.step, "opt_state": state.opt_state}
-        here = {**meta, "history": history, "data": data_position(run, step)}
-        checkpoints.save(step, state.variables, optimizer, here, values)
+        checkpoints.save(step, state.variables, optimizer, {**meta, "data": data_position(run, step)})
 
     with progress_bar(total=run.num_steps, initial=start, unit="step", description=config.model) as bar:
         for step in range(start + 1, run.num_steps + 1):
-            batch = first if step == start + 1 else window.wait_for(batches)
+            batch = window.wait_for(batches)
             state, sums = train_step(state, run.parallel.place_batch(on_device(batch)))
             window.add(step, sums)
             bar.update()
@@ -90,22 +102,33 @@ def _loop(
                 logs.write(step, "train", values)
                 bar.set_postfix_str(_postfix(values), refresh=False)
             if run.is_due(step, config.evaluate_every * run.steps_per_epoch):
-                values = None
                 if len(run.validation_source):
                     values = metrics.summarise(evaluator(state.variables, run.validation_source))
-                    history.append({"step": step, **values})
+                    meta = {**meta, "history": [*meta["history"], {"step": step, **values}]}
                     logs.write(step, "validation", values)
                     bar.write(f"step {step}: validation {_percent(values)}")
-                save(step, values)
+                save(step)
                 window.restart()
             elif config.checkpoint_every and step % config.checkpoint_every == 0:
-                save(step, None)
-            if _stops_early(config, history):
+                save(step)
+            if _stops_early(config, meta["history"]):
                 break
             if interrupt.received is not None:
-                save(step, None)
+                save(step)
                 break
-    return state, history
+    return state, meta
+
+
+def check_finite(run: Run, step: int, state: TrainState) -> None:
+    """Raises a NonFiniteLossError unless all learning leaves are finite; an update may break what its loss did not."""
+    for name, leaf in tree.flatten(run.plan.split(state.params)[0]).items():
+        if not np.isfinite(np.asarray(leaf)).all():
+            raise NonFiniteLossError(f"{name} is not finite after step {step}: {_remedy(run, step)}")
+
+
+def is_finished(run: Run, step: int, history: list[dict]) -> bool:
+    """Whether a run that stands at `step`, with these evaluations, is at its end."""
+    return step >= run.num_steps or _stops_early(run.config, history)
 
 
 def data_position(run: Run, step: int) -> dict[str, int]:
@@ -154,6 +177,7 @@ def compile_train_step(run: Run, state: TrainState, batch: dict[str, np.ndarray]
         run.model,
         run.plan,
         run.tx,
+        schedule=run.schedule,
         transform=make_train_transform(run.spec, fit=config.fit, flip=config.flip, crop_padding=config.crop_padding),
         seed=config.seed,
         label_smoothing=config.label_smoothing,
@@ -196,11 +220,11 @@ class Window:
         for step, sums in self._pending:
             if not np.isfinite(sums["objective"]):
                 raise NonFiniteLossError(
-                    f"the loss of step {step} is {float(sums['objective'])}: lower the learning rate "
-                    f"({self._run.schedule(step - 1):.3g}) or set clip_norm. Checkpoints before it are whole."
+                    f"the loss of step {step} is {float(sums['objective'])}: {_remedy(self._run, step)}"
                 )
             self._total = metrics.add(self._total, sums)
             self._last = step
+            self._rate = float(sums["learning_rate"])
         self._pending.clear()
 
     def close(self) -> dict[str, float]:
@@ -214,7 +238,7 @@ class Window:
             "loss": float(total["objective"]) / count,
             "accuracy": float(total["correct"]) / count,
             "grad_norm": float(total["grad_norm"]) * self._run.config.batch_size / count,
-            "learning_rate": float(self._run.schedule(step - 1)),
+            "learning_rate": self._rate,
             "images_per_second": self._steps * self._run.config.batch_size / seconds,
             "waiting": self._waited / seconds,
         }
@@ -235,7 +259,7 @@ def describe(run: Run, state: TrainState, meta: Meta) -> str:
     """What is about to be trained, on what, from what: the lines at the start of a run."""
     params = state.params
     everything = optim.make_optimizer(run.config, run.schedule, jax.tree.map(lambda _: False, params))
-    weights = meta["weights"].get("source", "none, from scratch") if meta["weights"] else "none, from scratch"
+    weights = meta["weights"].get("source", "none, from scratch")
     names = run.train_source.class_names
     shown = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
     return "\n".join(
@@ -245,7 +269,7 @@ def describe(run: Run, state: TrainState, meta: Meta) -> str:
             f"{run.train_source.name}: {len(run.train_source):,} pictures to train, "
             f"{len(run.validation_source):,} to validate, {len(names)} classes: {shown}",
             transfer_table(
-                run.model.clone(axis_name=None),
+                run.model,
                 state.variables,
                 run.plan,
                 frozenset(meta["pretrained"]),
@@ -265,11 +289,16 @@ def farewell(run: Run, result: dict[str, Any]) -> str:
         return f"{name}: saved at step {result['step']:,} of {run.num_steps:,}. Run the same command again to go on."
     if not result["history"]:
         return f"Done: {result['step']:,} steps in {run.workdir}."
-    best = max(result["history"], key=lambda values: (values["accuracy"], values["step"]))  # ties: as restore does
+    best = next(values for values in result["history"] if values["step"] == best_step(result))
     return (
         f"Done: best validation {_percent(best)} at step {best['step']:,}. "
         f"Test it: python scripts/evaluate.py --checkpoint {run.workdir}"
     )
+
+
+def _remedy(run: Run, step: int) -> str:
+    rate = float(run.schedule(step - 1))
+    return f"lower the learning rate ({rate:.3g}) or set clip_norm. Checkpoints before it are whole."
 
 
 def _percent(values: dict[str, float]) -> str:

@@ -32,12 +32,16 @@ def matching(patterns: Iterable[str], names: Iterable[str], *, what: str) -> set
       The set of matched names.
 
     Raises:
-      ValueError: a pattern matches nothing.
+      ValueError: a pattern matches nothing, or is none.
     """
     names = list(names)
     matched = set()
     for pattern in patterns:
-        hits = {name for name in names if re.fullmatch(f"(?:{pattern})(?:/.*)?", name)}
+        try:
+            compiled = re.compile(f"(?:{pattern})(?:/.*)?")
+        except re.error as error:
+            raise ValueError(f"{what}: {pattern!r} is no regular expression: {error}.") from error
+        hits = {name for name in names if compiled.fullmatch(name)}
         if not hits:
             raise ValueError(
                 f"{what}: pattern {pattern!r} matches none of {len(names)} names"

@@ -54,8 +54,7 @@ def measure(workdir: str) -> None:
     with config.unlocked():
         config.steps = _STEPS.value + 2 * _ROUNDS.value
     run = create_run(config, workdir + "/run")
-    state, checkpoints, meta = initial_state(run)
-    checkpoints.close()
+    state, meta = initial_state(run)
     print(describe(run, state, meta), flush=True)
 
     batches = train_batches(run, 0)
@@ -129,7 +128,7 @@ def evaluate(run, compiled: list) -> None:  # noqa: ANN001
     from jft.train import make_evaluator
 
     source = run.train_source.take(np.arange(min(_EVALUATE.value, len(run.train_source))))
-    variables = run.parallel.place_state(initialise(run.model.clone(axis_name=None), run.spec.size, 0))
+    variables = run.parallel.place_state(initialise(run.model, run.spec.size, 0))
     evaluator = make_evaluator(run)
     before = len(compiled)
     for _ in range(2):

@@ -39,10 +39,13 @@ def parse(argv: list[str]) -> list[str]:
     """Parses the flags; a config that sets an unknown field, or a wrong type, is one line and not a traceback."""
     try:
         return flags.FLAGS(argv)
-    except (AttributeError, KeyError) as error:  # ml_collections; the name is the first thing it quotes
-        text = str(error.args[0])
-        found = re.search(r'Key "(\w+)"', text) or re.search(r"'(\w+)'", text)
-        name = found[1] if found else text
+    except (AttributeError, KeyError) as error:
+        # ml_collections quotes a field that a config file or --config.name sets and that there is not.
+        pattern = r"""Key "(\w+)" does not exist|instead of "(\w+)"|^[\\'"]*(\w+)[\\'"]*$"""
+        found = re.search(pattern, str(error.args[0]))
+        if found is None:
+            raise
+        name = next(group for group in found.groups() if group)
         sys.exit(f"error: unknown config field {name!r}{tree.did_you_mean(name, default_config()) or '.'}")
     except (TypeError, ValueError, flags.Error) as error:
         sys.exit(f"error: {error}")

@@ -1,7 +1,6 @@
 """Eight CPU devices for every test, real data where there are any, and a cache of its own."""
 
 import os
-import re
 from pathlib import Path
 
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
@@ -11,7 +10,6 @@ from jft import runtime
 
 runtime.configure()
 
-import jax  # noqa: E402
 import pytest  # noqa: E402
 
 DATA = Path(os.environ.get("JFT_TEST_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
@@ -29,16 +27,3 @@ def real_data():
 def own_cache(tmp_path_factory, monkeypatch):
     """No test reads or fills the user's cache."""
     monkeypatch.setenv("JFT_CACHE", str(tmp_path_factory.mktemp("cache")))
-
-
-@pytest.fixture
-def compilations():
-    """Number of XLA compilations so far: call it before and after."""
-    count = [0]
-
-    def listen(event, duration, **kwargs):
-        count[0] += bool(re.search("backend_compile", event))
-
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    yield lambda: count[0]
-    jax.monitoring.unregister_event_duration_listener(listen)

@@ -15,8 +15,9 @@ TX = optax.selective_transform(optax.adam(0.1), freeze_mask={"a": True, "head": 
 
 def make(value):
     noise = np.random.default_rng(0).normal(size=(300, 300)).astype(np.float32)  # so that it does not compress
-    params = {"a": noise + np.float32(value), "head": jnp.arange(5.0) + value}
-    return {"params": params, "batch_stats": {}}, {"step": jnp.int32(value), "opt_state": TX.init(params)}
+    params = {"a": noise + np.float32(value), "head": noise + np.float32(value)}
+    opt_state = jax.tree.map(lambda leaf: leaf + 1, TX.init(params))
+    return {"params": params, "batch_stats": {}}, {"step": jnp.int32(value), "opt_state": opt_state}
 
 
 def abstract(meta=None):
@@ -26,9 +27,10 @@ def abstract(meta=None):
 
 def save(workdir, steps, accuracies=None):
     checkpoints = Checkpoints(workdir)
+    history = []
     for i, step in enumerate(steps):
-        metrics = {"accuracy": accuracies[i]} if accuracies else None
-        checkpoints.save(step, *make(float(step)), {"jft": "0", "history": [i]}, metrics)
+        history = [*history, {"step": step, "accuracy": accuracies[i]}] if accuracies else []
+        checkpoints.save(step, *make(float(step)), {"jft": "0", "history": history})
     checkpoints.wait()
     checkpoints.close()
 
@@ -39,7 +41,7 @@ def test_round_trip_and_retention(tmp_path):
     variables, optimizer, meta = checkpoints.latest(abstract)
     jax.tree.map(np.testing.assert_array_equal, (variables, optimizer), make(5.0))
     assert jax.tree.structure(optimizer) == jax.tree.structure(make(5.0)[1])
-    assert meta["step"] == 5 and meta["history"] == [4]
+    assert meta["step"] == 5 and len(meta["history"]) == 5
     # The last two and the best.
     assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir() if p.name.isdigit()) == ["2", "4", "5"]
     checkpoints.close()
@@ -63,13 +65,13 @@ def flip(path):
 
 
 @pytest.mark.parametrize("damage", [cut, flip, lambda path: path.unlink()], ids=["cut", "flipped", "missing"])
-@pytest.mark.parametrize("item", ["variables", "meta"])
+@pytest.mark.parametrize("item", ["variables", "optimizer", "meta"])
 def test_a_damaged_checkpoint_is_noticed_and_the_one_before_used(tmp_path, damage, item, caplog):
     save(tmp_path, [1, 2])
     if item == "meta":
         damage(tmp_path / "checkpoints" / "2" / "meta" / "metadata")
     else:
-        damage(largest(tmp_path / "checkpoints" / "2" / "variables"))
+        damage(largest(tmp_path / "checkpoints" / "2" / item))
     checkpoints = Checkpoints(tmp_path)
     variables, _, meta = checkpoints.latest(abstract)
     assert meta["step"] == 1
@@ -111,4 +113,16 @@ def test_another_format_is_refused_not_skipped(tmp_path, monkeypatch):
     checkpoints = Checkpoints(tmp_path)
     with pytest.raises(CheckpointFormatError, match="has format 99, this jft reads 1: use jft 0"):
         checkpoints.latest(abstract)
+    checkpoints.close()
+
+
+def test_a_fallback_sets_aside_only_what_failed(tmp_path):
+    save(tmp_path, [1, 2, 3], [0.9, 0.1, 0.2])
+    checkpoints = Checkpoints(tmp_path)
+    assert checkpoints.best(lambda meta: (abstract()[0], None))[2]["step"] == 1
+    checkpoints.close()
+    assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == ["1", "2", "3"]
+    cut(largest(tmp_path / "checkpoints" / "1" / "variables"))
+    checkpoints = Checkpoints(tmp_path, read_only=True)
+    assert checkpoints.best(lambda meta: (abstract()[0], None))[2]["step"] == 3
     checkpoints.close()

@@ -43,7 +43,7 @@ def test_unknown_field_is_refused_with_a_guess():
 
 def test_all_that_is_wrong_is_said_at_once():
     config = default_config()
-    config.update({"optimizer": "adamv", "batch_size": 0, "clip_norm": -1.0})
+    config.update({"optimizer": "adamv", "batch_size": 0, "clip_norm": -1.0, "accumulate": 0})
     with pytest.raises(ValueError, match=r"optimizer = 'adamv': choose adam, adamw, sgd.*batch_size = 0.*clip_norm"):
         validate(config)
 

@@ -35,3 +35,8 @@ def test_constant_logits_are_not_right():
     sums = metrics.classification_sums(jnp.zeros((10, 10)), jnp.arange(10), jnp.ones(10, bool))
     assert sums["correct"] == 1
     assert sums["correct5"] == 5
+
+
+def test_nan_is_never_right():
+    sums = metrics.classification_sums(jnp.full((4, 10), jnp.nan), jnp.arange(4), jnp.ones(4, bool))
+    assert sums["correct"] == sums["correct5"] == 0

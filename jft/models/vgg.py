@@ -38,24 +38,21 @@ class VGG(Chain):
     widths: tuple[int, ...] = (64, 128, 256, 512, 512)
     hidden: int = 4096
     batch_norm: bool = False
-    bn_momentum: float = 0.9
     grid: int = 7
     adaptive_pool: bool = True
     dropout: float = 0.5
 
     def stages(self) -> Stages:
         """block1 .. block5, fc6, fc7, head."""
-        norm = functools.partial(
-            layers.BatchNorm, momentum=self.bn_momentum, dtype=self.dtype, axis_name=self.axis_name
-        )
+        norm = functools.partial(layers.BatchNorm, dtype=self.dtype, axis_name=self.axis_name)
         dense = functools.partial(Hidden, self.hidden, self.dropout, self.dtype)
-        grid = (self.grid, self.adaptive_pool)
+        size = None if self.adaptive_pool else self.grid * 2 ** len(self.convs)
         return {
             **{
                 f"block{i}": functools.partial(Block, i, convs, width, norm if self.batch_norm else None, self.dtype)
                 for i, (convs, width) in enumerate(zip(self.convs, self.widths, strict=True), 1)
             },
-            "fc6": functools.partial(dense, grid=grid),
+            "fc6": functools.partial(dense, grid=self.grid, image_size=size),
             "fc7": dense,
             "head": functools.partial(Head, self.num_classes, self.dtype),
         }
@@ -83,25 +80,28 @@ class Block(nn.Module):
 
 
 class Hidden(nn.Module):
-    """A fully connected layer with ReLU and dropout; with `grid`, it first flattens a map of that size."""
+    """A fully connected layer with ReLU and dropout; with `grid`, it first flattens a map, averaged to that side.
+
+    With `image_size`, in pixels, the map must be what images of that size give, and nothing is averaged.
+    """
 
     features: int
     dropout: float
     dtype: jnp.dtype
-    grid: tuple[int, bool] | None = None
+    grid: int | None = None
+    image_size: int | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """[batch, grid, grid, c] or [batch, c] -> [batch, features]."""
         if self.grid is not None:
-            side, adaptive = self.grid
-            if not adaptive and x.shape[1:3] != (side, side):
+            if self.image_size is not None and x.shape[1:3] != (self.grid, self.grid):
                 raise ValueError(
-                    f"{self.name} reads a {side}x{side} map, which {32 * side}-pixel images give, but got "
-                    f"{x.shape[1]}x{x.shape[2]}: resize the images, or set adaptive_pool=True."
+                    f"{self.name} reads a {self.grid}x{self.grid} map, which {self.image_size}-pixel images give, but "
+                    f"got {x.shape[1]}x{x.shape[2]}: resize the images, or take weights whose model pools other maps."
                 )
             # Flattened height, width, channel; weights of other orders are permuted at conversion.
-            x = layers.adaptive_avg_pool(x, side).reshape(x.shape[0], -1)
+            x = layers.adaptive_avg_pool(x, self.grid).reshape(x.shape[0], -1)
         x = nn.relu(layers.Dense(self.features, dtype=self.dtype, name="dense")(x))
         return nn.Dropout(self.dropout, deterministic=not train)(x)
 

@@ -32,8 +32,5 @@ def overlay(
     fresh_names = {name for name in {*flat, *own} if name.split("/", 1)[1] in keep}
     leaves, manifest = store.load(row, own, weights_path=weights_path, fresh=frozenset(fresh_names))
     loaded = frozenset(set(flat) - fresh_names)
-    wrong = [f"{n} {flat[n].shape} (weights: {leaves[n].shape})" for n in loaded if flat[n].shape != leaves[n].shape]
-    if wrong:
-        raise ValueError(f"{row.name} does not fit the model in {', '.join(sorted(wrong))}.")
     merged = tree.unflatten({n: leaves[n] if n in loaded else leaf for n, leaf in flat.items()})
     return {**variables, **merged}, loaded, manifest

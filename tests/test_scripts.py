@@ -1,0 +1,81 @@
+"""The scripts as a user calls them: exit status, one line of error, and the quickstart."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def script(name, *arguments):
+    environment = {**os.environ, "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
+    return subprocess.run(
+        [sys.executable, f"scripts/{name}.py", *map(str, arguments)],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def test_quickstart_then_evaluate(tmp_path):
+    start = time.monotonic()
+    done = script("train", "--config", "configs/quickstart.py", "--workdir", tmp_path)
+    seconds = time.monotonic() - start
+    assert done.returncode == 0, done.stderr
+    rows = re.findall(r"^(from scratch|frozen|fine-tuned) +([\d.]+)% +[\d.]+ +(\d+)$", done.stdout, re.M)
+    assert [name for name, _, _ in rows] == ["from scratch", "frozen", "fine-tuned"]
+    assert {count for _, _, count in rows} == {"179"}
+    scratch, frozen, tuned = (float(accuracy) for _, accuracy, _ in rows)
+    # What the README promises, with room for another CPU's rounding: transfer beats training from scratch.
+    assert frozen > scratch and tuned > scratch and min(frozen, tuned) > 80
+    print(f"quickstart took {seconds:.0f} s")
+    again = script("evaluate", "--checkpoint", tmp_path / "frozen")
+    assert again.returncode == 0, again.stderr
+    assert f"top-1 {frozen:.1f}"[:-1] in again.stdout
+    result = json.loads((tmp_path / "frozen" / "eval.json").read_text())
+    assert result["count"] == 179 and list(result["per_class"]) == ["5", "6", "7", "8", "9"]
+
+
+BAD = """from jft.config import default_config
+
+
+def get_config():
+    config = default_config()
+    config.lerning_rate = 3.0
+    return config
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("train", "--config", "BAD"), "unknown config field 'lerning_rate', did you mean 'learning_rate'?"),
+        (
+            ("train", "--config", "configs/quickstart.py", "--config.learning_rat=2"),
+            "unknown config field 'learning_rat', did you mean 'learning_rate'?",
+        ),
+        (("train", "--config", "configs/quickstart.py", "--config.lrr=2"), "unknown config field 'lrr'."),
+        (("train", "--config", "configs/quickstart.py", "--config.freeze=fc9"), "did you mean 'fc"),
+        (("evaluate", "--checkpoint", "NOTHING"), "holds no checkpoints: give the folder that scripts/train.py wrote."),
+    ],
+)
+def test_wrong_input_is_one_line(tmp_path, arguments, message):
+    (tmp_path / "bad.py").write_text(BAD)
+    places = {"BAD": tmp_path / "bad.py", "NOTHING": tmp_path / "nothing"}
+    arguments = [places.get(argument, argument) for argument in arguments]
+    if arguments[0] == "train":
+        arguments += ["--workdir", tmp_path / "run"]
+    done = script(*arguments)
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines()[-1].startswith("error: ")
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "run").exists()
