@@ -4,6 +4,8 @@
 
 DIR holds cifar-10-python.tar.gz or its folder; without it TensorFlow Datasets downloads the set. The weights,
 torchvision's vgg16-397923af.pth (528 MB), are downloaded once, or found through --config.weights_path.
+
+Not run here: the weights could not be fetched. The same path ran with VGG19, see vgg19_cifar10.py.
 """
 
 from jft.config import default_config

@@ -4,6 +4,9 @@
 
 DIR holds cifar-10-python.tar.gz or its folder; without it TensorFlow Datasets downloads the set. The weights,
 torchvision's vgg19-dcbb9e9d.pth (548 MB), are downloaded once, or found through --config.weights_path.
+
+Measured with random weights in torchvision's layout, since the real ones could not be fetched, on 2 CPU cores: 9.1
+images/s over 50 steps, a step taking 1.003 times a forward pass. Accuracy: not run here.
 """
 
 from jft.config import default_config
