@@ -102,6 +102,9 @@ def restore(workdir: str | Path, parallel: Parallel) -> Trained:
       workdir: folder of the run.
       parallel: where to put it, on any number of devices.
 
+    Returns:
+      The model, ready to be applied.
+
     Raises:
       ValueError: there is no checkpoint that can be read.
     """

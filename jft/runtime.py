@@ -9,7 +9,7 @@ from absl import logging
 # XLA:CPU of these releases loses 1.3 to 2.9 times to one default, the YNN fusion (jax-ml/jax#39257); README has our
 # measurement. XLA aborts on a flag it does not know, so releases nobody has tried are left alone.
 CPU_FLAGS = {"--xla_cpu_experimental_ynn_fusion_type": ""}
-TRIED_RELEASES = ((0, 10, 2), (0, 12, 0))
+TRIED_RELEASES = ((0, 10, 2), (0, 11, 0))  # first and last
 
 
 def configure() -> None:
@@ -25,7 +25,7 @@ def configure() -> None:
 def xla_flags(own: str, jaxlib: str) -> str:
     """The user's own flags and those of ours that they do not set, for a jaxlib release such as '0.10.2'."""
     release = tuple(int(n) for n in re.findall(r"\d+", jaxlib)[:3])
-    if not TRIED_RELEASES[0] <= release < TRIED_RELEASES[1]:
+    if not TRIED_RELEASES[0] <= release <= TRIED_RELEASES[1]:
         return own
     set_already = {flag.split("=")[0] for flag in own.split()}
     return " ".join([own, *(f"{k}={v}" for k, v in CPU_FLAGS.items() if k not in set_already)]).strip()

@@ -20,8 +20,6 @@ from jft.files import written_whole  # noqa: E402
 from jft.models import MODELS, abstract_variables, create_model  # noqa: E402
 from jft.weights import catalog, convert, readers  # noqa: E402
 
-TOP = ("fc6", "fc7", "head")  # stages that a file without top does not hold
-
 
 def choose_row(names: list[str], model: str, tag: str | None) -> catalog.WeightSet:
     """The catalog row of `tag`, or the one that the tensors' names look like."""
@@ -61,7 +59,7 @@ def run(source: Path, model: str, out: Path, tag: str | None) -> str:
     chain = create_model(model, **{**row.options, **options})
     target = tree.flatten(abstract_variables(chain, row.preprocess.size))
     conversion = convert.convert(tensors, row, target)
-    conversion.check(source, fresh=[] if row.top else [leaf for leaf in target if leaf.split("/")[1] in TOP])
+    conversion.check(source, fresh=[] if row.top else [leaf for leaf in target if leaf.split("/")[1] in catalog.TOP])
     facts |= {"weights": row.name, "dialect": row.dialect}
     with written_whole(out) as aside:
         metadata = {**facts, "converter_version": str(convert.CONVERTER_VERSION)}

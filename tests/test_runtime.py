@@ -17,7 +17,7 @@ OURS = "--xla_cpu_experimental_ynn_fusion_type="
         ("--xla_dump_to=x", "0.11.0", f"--xla_dump_to=x {OURS}"),
         # A user's own value stays, and a release nobody has tried is left alone: XLA aborts on unknown flags.
         (f"{OURS}all", "0.10.2", f"{OURS}all"),
-        ("", "0.12.0", ""),
+        ("", "0.11.1", ""),
         ("--a=b", "0.9.1", "--a=b"),
         ("", "0.12.0.dev20261101", ""),
     ],

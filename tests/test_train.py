@@ -112,11 +112,12 @@ def test_devices_and_pmap_do_not_change_the_result(tmp_path, mode, monkeypatch):
 
 def command(workdir, *fields):
     config = workdir.parent / f"{workdir.name}.py"
+    fields = digits(steps=160, checkpoint_every=7, evaluate_every=2.0, crop_padding=0.1).to_dict()
     config.write_text(
         "from jft.config import default_config\n"
         "def get_config():\n"
         "    config = default_config()\n"
-        f"    config.update({digits(steps=160, checkpoint_every=7, evaluate_every=2.0).to_dict()!r})\n"
+        f"    config.update({fields!r})\n"
         "    return config\n"
     )
     script = [sys.executable, "scripts/train.py", "--config", str(config), "--workdir", str(workdir)]
@@ -162,6 +163,19 @@ def test_killed_and_started_again_equals_never_killed(tmp_path):
     assert validated("killed") == validated("whole")
     steps = [line["step"] for line in lines(tmp_path / "killed", "train")]
     assert steps == sorted(set(steps))
+
+
+def test_a_damaged_checkpoint_costs_the_steps_since_the_one_before(tmp_path, caplog):
+    config = digits(evaluate_every=100.0, checkpoint_every=5)
+    for name in ("damaged", "whole"):
+        train(config, tmp_path / name)
+    newest = tmp_path / "damaged" / "checkpoints" / "12"
+    files = (path for path in (newest / "optimizer").rglob("*") if path.is_file())
+    array = max(files, key=lambda path: path.stat().st_size)
+    array.write_bytes(array.read_bytes()[: array.stat().st_size // 2])
+    assert train(config, tmp_path / "damaged")["step"] == 12
+    assert "Falling back to checkpoint 10" in caplog.text
+    assert digests(params(tmp_path / "damaged")) == digests(params(tmp_path / "whole"))
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

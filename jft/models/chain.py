@@ -74,6 +74,12 @@ def abstract_variables(model: Chain, size: int) -> dict[str, Any]:
     Args:
       model: the chain.
       size: side of the square images, in pixels; fc6 of some models depends on it.
+
+    Returns:
+      Nested dicts of `jax.ShapeDtypeStruct`; `batch_stats` is {} without BatchNorm.
+
+    Raises:
+      ValueError: the model does not take images of this size.
     """
     image = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
     shapes = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), image)
@@ -81,7 +87,13 @@ def abstract_variables(model: Chain, size: int) -> dict[str, Any]:
 
 
 def initialise(model: Chain, size: int, seed: int) -> dict[str, Any]:
-    """Fresh variables, a function of the seed alone. Arguments as in `abstract_variables`."""
+    """Fresh variables on the default device, float32, a function of the seed alone.
+
+    Args:
+      model: the chain.
+      size: see `abstract_variables`.
+      seed: of the initialisers.
+    """
     image = jnp.zeros((1, size, size, 3))
     variables = jax.jit(lambda: model.init(jax.random.key(seed), image, train=False))()
     return {"params": variables["params"], "batch_stats": variables.get("batch_stats", {})}

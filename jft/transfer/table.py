@@ -19,6 +19,9 @@ def stage_costs(model: nn.Module, variables: Any, size: int) -> dict[str, tuple[
       model: the chain.
       variables: arrays or shapes.
       size: side of the square images, in pixels.
+
+    Returns:
+      stage -> (shape without the batch, FLOPs of one picture; multiplications by padding are not counted).
     """
     x = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
     costs, start = {}, None

@@ -7,6 +7,8 @@ from typing import Any
 from jft import tree
 from jft.data.preprocess import Preprocess
 
+TOP = ("fc6", "fc7", "head")  # stages that a set without top does not hold
+
 
 @dataclasses.dataclass(frozen=True)
 class WeightSet:

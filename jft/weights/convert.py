@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jft.models import create_model
-from jft.weights.catalog import CATALOG, WeightSet
+from jft.weights.catalog import CATALOG, TOP, WeightSet
 from jft.weights.rules import SYNONYMS, Rule, is_ignored, rules_for, same
 
 # Goes into the cache's manifest: raise it whenever the same file would give other leaves.
@@ -137,9 +137,8 @@ def _published_rules(row: WeightSet) -> list[Rule]:
     """The rules for what the row's file holds."""
     if row.dialect == "jft":
         return []
-    absent = () if row.top else ("params/fc6/", "params/fc7/", "params/head/")
     rules = rules_for(row, create_model(row.model, **row.options))
-    return [rule for rule in rules if not rule.target.startswith(absent or "-")]
+    return [rule for rule in rules if row.top or rule.target.split("/")[1] not in TOP]
 
 
 def _transformed(rule: Rule, arrays: list[np.ndarray], shape: tuple[int, ...]) -> np.ndarray | None:

@@ -13,7 +13,6 @@ from jft.weights import catalog, rules, store
 
 ROWS = [row for row in catalog.CATALOG.values() if row.dialect != "jft"]  # published by others
 NAMES = [row.name for row in ROWS]
-TOP = ("fc6", "fc7", "head")
 
 
 @functools.cache
@@ -42,7 +41,7 @@ def test_row(name):
     assert row.name == name == f"{row.model}.{row.tag}"
     model = create_model(row.model, **row.options)  # the options exist
     target = target_of(model)
-    held = [leaf for leaf in target if row.top or leaf.split("/")[1] not in TOP]
+    held = [leaf for leaf in target if row.top or leaf.split("/")[1] not in catalog.TOP]
     assert row.num_params == sum(math.prod(target[leaf].shape) for leaf in held if leaf.startswith("params/"))
     # One rule for each leaf, and no tensor is read twice.
     table = rules.rules_for(row, model)
