@@ -3,4 +3,6 @@
 Importing the package is cheap: it loads neither TensorFlow nor torch, and no JAX backend.
 """
 
-__version__ = "0.1.0"
+from jft.version import __version__
+
+__all__ = ["__version__"]

@@ -25,7 +25,7 @@ def train_arms(config: ConfigDict, workdir: str | Path) -> int:
     if not config.arms:
         result = train(config, workdir)
         return 0 if result["finished"] else 128 + result["signal"]
-    runs = {name: Path(workdir) / name for name, _ in config.arms}
+    runs = {name: Path(workdir) / name.replace(" ", "_") for name, _ in config.arms}
     configs = {name: arm_config(config, name, changes) for name, changes in config.arms}  # all, before any is trained
     for name, arm in configs.items():
         print(f"\n== {name}")

@@ -39,7 +39,9 @@ class Checkpoints:
         """
         self.directory = Path(workdir).absolute() / "checkpoints"
         if read_only and not self.directory.is_dir():
-            raise ValueError(f"{workdir} holds no checkpoints: give the folder that scripts/train.py wrote.")
+            runs = sorted(str(folder.parent) for folder in Path(workdir).glob("*/checkpoints"))
+            where = f"one of {', '.join(runs)}" if runs else "the folder that scripts/train.py wrote"
+            raise ValueError(f"{workdir} holds no checkpoints: give {where}.")
         self._read_only = read_only
         self._keep = _LastTwoAndBest()
         self._manager = self._open()

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import json
 import math
+import os
 import zlib
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,6 @@ import optax
 from jax.sharding import NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
-import jft
 from jft import config as config_lib
 from jft import optim, tree
 from jft.checkpoint import Checkpoints, Meta
@@ -28,6 +28,7 @@ from jft.parallel import Parallel, make_parallel
 from jft.steps import TrainState
 from jft.transfer import pretrained
 from jft.transfer.plan import Plan, make_plan
+from jft.version import __version__
 from jft.weights import catalog
 from jft.weights.catalog import WeightSet
 
@@ -79,7 +80,7 @@ class Run:
     def meta(self) -> Meta:
         """What every checkpoint holds beside arrays, so that it can be used without this config or these data."""
         return {
-            "jft": jft.__version__,
+            "jft": __version__,
             "config": as_json(self.config),
             "model": {"name": self.config.model, "options": self.model_options},
             "class_names": list(self.train_source.class_names),
@@ -119,6 +120,11 @@ def create_run(config: ConfigDict, workdir: str | Path, data: sources.Source | N
     row = catalog.find_row(config.model, config.weights) if config.weights else None
     spec = _preprocessing(row, config.image_size)
     train_source, validation_source = _load_data(config, data)
+    if len(train_source.class_names) < 2:
+        raise ValueError(
+            f"{train_source.name} has the one class {train_source.class_names[0]!r}: nothing to tell apart. "
+            "A class folder's parent is the data_dir."
+        )
 
     options = {k: v for k, v in (row.options if row else {}).items() if k != "num_classes"}
     model = create_model(
@@ -191,6 +197,9 @@ def check_workdir(config: ConfigDict, workdir: Path) -> None:
             )
     elif workdir.exists() and not (workdir.is_dir() and all(p.name.startswith(".") for p in workdir.iterdir())):
         raise ValueError(f"{workdir} exists and is no run of jft's (it has no config.json): give another --workdir.")
+    place = next(folder for folder in (workdir.absolute(), *workdir.absolute().parents) if folder.exists())
+    if not (place.is_dir() and os.access(place, os.W_OK)):
+        raise ValueError(f"{workdir} cannot be written: {place} is no folder one may write to. Give another --workdir.")
 
 
 def initial_state(run: Run) -> tuple[TrainState, Meta]:

@@ -15,8 +15,9 @@ TRIED_RELEASES = ((0, 10, 2), (0, 11, 0))  # first and last
 def configure() -> None:
     """Sets XLA flags that pay on CPU, never over a user's own, and quiets libraries. Call before using JAX."""
     logging.set_verbosity(logging.WARNING)
-    # Orbax warns of its own defaults, and tells of one failed save many times; what matters of it jft says itself.
-    logging.get_absl_logger().addFilter(lambda record: "orbax" not in record.pathname)
+    # They warn of their own defaults, and tell of one failure many times; what matters of it jft says itself.
+    libraries = re.compile("orbax|tensorflow_datasets")
+    logging.get_absl_logger().addFilter(lambda record: not libraries.search(record.pathname))
     flags = xla_flags(os.environ.get("XLA_FLAGS", ""), importlib.metadata.version("jaxlib"))
     if flags:
         os.environ["XLA_FLAGS"] = flags

@@ -46,29 +46,40 @@ def train(config: ConfigDict, workdir: str | Path, data: Source | None = None) -
       NonFiniteLossError: names the step.
       CheckpointWriteError: the disk is full or read-only; earlier checkpoints are whole.
     """
-    run = create_run(config, workdir, data)
-    state, meta = initial_state(run)
-    print(describe(run, state, meta), flush=True)
-    interrupted = None
-    if not is_finished(run, int(state.step), meta["history"]):
-        # Everything that a wrong config, picture or shape can stop comes before the folder is made.
-        batches = train_batches(run, int(state.step))
-        first = next(batches)
-        preprocess.check_range(first["image"], run.spec)
-        train_step = compile_train_step(run, state, first)
-        with contextlib.ExitStack() as stack:
-            interrupt = stack.enter_context(Interrupt())
-            checkpoints = stack.enter_context(contextlib.closing(open_folder(run)))
-            logs = stack.enter_context(contextlib.closing(Logs(run.workdir, int(state.step))))
-            batches = itertools.chain([first], batches)
-            state, meta = _loop(run, state, meta, train_step, batches, checkpoints, logs, interrupt)
-            checkpoints.wait()
-        interrupted = interrupt.received
+    with Interrupt() as interrupt:
+        run = create_run(config, workdir, data)
+        state, meta = initial_state(run)
+        print(describe(run, state, meta), flush=True)
+        if not is_finished(run, int(state.step), meta["history"]):
+            state, meta = _start(run, state, meta, interrupt)
     step, history = int(state.step), meta["history"]
     finished = is_finished(run, step, history)
-    result = {"step": step, "finished": finished, "signal": None if finished else interrupted, "history": history}
+    result = {
+        "step": step,
+        "finished": finished,
+        "signal": None if finished else interrupt.received,
+        "history": history,
+    }
     print(farewell(run, result), flush=True)
     return result
+
+
+def _start(run: Run, state: TrainState, meta: Meta, interrupt: Interrupt) -> tuple[TrainState, Meta]:
+    """Everything that a wrong config, picture or shape can stop, then the folder, then the loop."""
+    batches = train_batches(run, int(state.step))
+    first = next(batches)
+    preprocess.check_range(first["image"], run.spec)
+    train_step = compile_train_step(run, state, first)
+    if interrupt.received is not None:
+        return state, meta
+    batches = itertools.chain([first], batches)
+    with (
+        contextlib.closing(open_folder(run)) as checkpoints,
+        contextlib.closing(Logs(run.workdir, int(state.step))) as logs,
+    ):
+        state, meta = _loop(run, state, meta, train_step, batches, checkpoints, logs, interrupt)
+        checkpoints.wait()
+    return state, meta
 
 
 def _loop(
@@ -286,6 +297,8 @@ def farewell(run: Run, result: dict[str, Any]) -> str:
     """How the run ended and what to do next."""
     if not result["finished"]:
         name = signal.Signals(result["signal"]).name
+        if not result["step"]:
+            return f"{name}: stopped before the first step; nothing was written."
         return f"{name}: saved at step {result['step']:,} of {run.num_steps:,}. Run the same command again to go on."
     if not result["history"]:
         return f"Done: {result['step']:,} steps in {run.workdir}."

@@ -12,7 +12,12 @@ def main() -> int:
     """Prints the figures and writes RUN/eval.json; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--checkpoint", required=True, metavar="RUN", help="folder that scripts/train.py wrote")
-    parser.add_argument("--split", default="test", choices=("train", "validation", "test", "all"))
+    parser.add_argument(
+        "--split",
+        default="test",
+        choices=("train", "validation", "test", "all"),
+        help="pictures to evaluate; all: of other data, unsplit (of the run's own it includes the training pictures)",
+    )
     parser.add_argument("--dataset", help="other data of the same classes: folder, cifar10, digits, a TFDS name")
     parser.add_argument("--data", metavar="DIR", help="where the data lie; default: where they lay in training")
     parser.add_argument("--batch_size", type=int, help="pictures at a time; default: the run's eval_batch_size")

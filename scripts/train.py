@@ -1,5 +1,6 @@
 """Trains what a config says: python scripts/train.py --config configs/vgg19_cifar10.py [--config.field=value ...]
 
+The fields are those of jft/config.py, such as --config.learning_rate=0.01 or --config.data_dir=DIR.
 The same command again resumes an interrupted run. Exit status: 0 done, 1 wrong input, 128 + n stopped by signal n.
 """
 

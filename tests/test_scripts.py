@@ -37,6 +37,8 @@ def test_quickstart_then_evaluate(tmp_path):
     # What the README promises, with room for another CPU's rounding: transfer beats training from scratch.
     assert frozen > scratch and tuned > scratch and min(frozen, tuned) > 80
     print(f"quickstart took {seconds:.0f} s")
+    both = script("evaluate", "--checkpoint", tmp_path)
+    assert both.returncode == 1 and f"give one of {tmp_path}/fine-tuned, {tmp_path}/from_scratch" in both.stderr
     again = script("evaluate", "--checkpoint", tmp_path / "frozen")
     assert again.returncode == 0, again.stderr
     assert f"top-1 {frozen:.1f}"[:-1] in again.stdout

@@ -112,12 +112,12 @@ def test_devices_and_pmap_do_not_change_the_result(tmp_path, mode, monkeypatch):
 
 def command(workdir, *fields):
     config = workdir.parent / f"{workdir.name}.py"
-    fields = digits(steps=160, checkpoint_every=7, evaluate_every=2.0, crop_padding=0.1).to_dict()
+    values = digits(steps=160, checkpoint_every=7, evaluate_every=2.0, crop_padding=0.1).to_dict()
     config.write_text(
         "from jft.config import default_config\n"
         "def get_config():\n"
         "    config = default_config()\n"
-        f"    config.update({fields!r})\n"
+        f"    config.update({values!r})\n"
         "    return config\n"
     )
     script = [sys.executable, "scripts/train.py", "--config", str(config), "--workdir", str(workdir)]
@@ -333,5 +333,23 @@ def test_files_that_cannot_grow_are_one_error(tmp_path, limit):
 
 def test_a_folder_that_cannot_be_made_is_one_error(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(OSError, match="Not a directory"):
+    with pytest.raises(ValueError, match=r"file is no folder one may write to\. Give another --workdir"):
         train(digits(), tmp_path / "file" / "run")
+
+
+def test_a_signal_before_the_first_step_writes_nothing(tmp_path, monkeypatch, capsys):
+    import jft.train
+
+    describe = jft.train.describe
+    monkeypatch.setattr(jft.train, "describe", lambda *args: signal.raise_signal(signal.SIGTERM) or describe(*args))
+    result = train(digits(), tmp_path / "run")
+    assert (result["step"], result["finished"], result["signal"]) == (0, False, signal.SIGTERM)
+    assert "SIGTERM: stopped before the first step; nothing was written." in capsys.readouterr().out
+    assert not (tmp_path / "run").exists()
+
+
+def test_one_class_is_refused(tmp_path):
+    write_folder(tmp_path / "data", ["flower_photos"])
+    config = digits(dataset="folder", data_dir=str(tmp_path / "data"), validation=0.25)
+    with pytest.raises(ValueError, match="has the one class 'flower_photos': nothing to tell apart"):
+        train(config, tmp_path / "run")

@@ -11,7 +11,7 @@ from pathlib import Path
 import tqdm
 from absl import logging
 
-import jft
+from jft.version import __version__
 
 TIMEOUT = 30  # seconds without a byte
 _BLOCK = 1 << 20
@@ -54,7 +54,7 @@ def download(url: str, place: Path) -> Path:
     """
     part = place.with_name(f"{place.name}.part")
     have = part.stat().st_size if part.exists() else 0
-    request = urllib.request.Request(url, headers={"User-Agent": f"jft/{jft.__version__}"})
+    request = urllib.request.Request(url, headers={"User-Agent": f"jft/{__version__}"})
     if have:
         request.add_header("Range", f"bytes={have}-")
     try:

@@ -17,8 +17,8 @@ import numpy as np
 import safetensors.numpy
 from absl import logging
 
-import jft
 from jft.files import written_whole
+from jft.version import __version__
 from jft.weights import convert, download, readers
 from jft.weights.catalog import WeightSet
 
@@ -169,7 +169,7 @@ def load(
         "dialect": row.dialect,
         "licence": row.licence,
         "converter_version": str(convert.CONVERTER_VERSION),
-        "jft": jft.__version__,
+        "jft": __version__,
     }
     cached = cache_dir() / "converted" / f"{row.name}-{sha256[:16]}-v{convert.CONVERTER_VERSION}.safetensors"
     leaves = _read_converted(cached, target, manifest)
