@@ -1,6 +1,7 @@
 """Ctrl-C and SIGTERM as a wish to stop after the step, not as an exception in the middle of it."""
 
 import signal
+import threading
 import types
 
 
@@ -16,6 +17,8 @@ class Interrupt:
         self._previous: dict[int, object] = {}
 
     def __enter__(self) -> "Interrupt":
+        if threading.current_thread() is not threading.main_thread():
+            return self  # Python gives signals to the main thread alone
         for number in (signal.SIGINT, signal.SIGTERM):
             self._previous[number] = signal.signal(number, self._note)
         return self

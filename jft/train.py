@@ -1,8 +1,7 @@
-"""The training loop: step, log, evaluate, save; and what it says at the start and at the end."""
+"""The training loop: step, log, evaluate, save."""
 
 import contextlib
 import itertools
-import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,17 +11,17 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from jft import metrics, optim, tree
-from jft.checkpoint import Checkpoints, Meta, best_step
+from jft import metrics, tree
+from jft.checkpoint import Checkpoints, Meta
 from jft.data import pipeline, preprocess
 from jft.data.augment import make_train_transform
 from jft.data.sources import Source
+from jft.describe import describe, farewell, percent
 from jft.evaluate import Evaluator
 from jft.interrupt import Interrupt
 from jft.logs import Logs, progress_bar
 from jft.run import Run, create_run, initial_state, open_folder
 from jft.steps import TrainState, make_train_step
-from jft.transfer.table import transfer_table
 
 
 class NonFiniteLossError(ValueError):
@@ -117,7 +116,7 @@ def _loop(
                     values = metrics.summarise(evaluator(state.variables, run.validation_source))
                     meta = {**meta, "history": [*meta["history"], {"step": step, **values}]}
                     logs.write(step, "validation", values)
-                    bar.write(f"step {step}: validation {_percent(values)}")
+                    bar.write(f"step {step}: validation {percent(values)}")
                 save(step)
                 window.restart()
             elif config.checkpoint_every and step % config.checkpoint_every == 0:
@@ -266,56 +265,9 @@ def _stops_early(config: ConfigDict, history: list[dict]) -> bool:
     return len(history) - 1 - best >= config.early_stopping
 
 
-def describe(run: Run, state: TrainState, meta: Meta) -> str:
-    """What is about to be trained, on what, from what: the lines at the start of a run."""
-    params = state.params
-    everything = optim.make_optimizer(run.config, run.schedule, jax.tree.map(lambda _: False, params))
-    weights = meta["weights"].get("source", "none, from scratch")
-    names = run.train_source.class_names
-    shown = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
-    return "\n".join(
-        [
-            f"{run.config.model} at {run.spec.size} pixels on {run.parallel.mesh.size} x "
-            f"{run.parallel.mesh.devices.flat[0].device_kind}; weights: {weights}",
-            f"{run.train_source.name}: {len(run.train_source):,} pictures to train, "
-            f"{len(run.validation_source):,} to validate, {len(names)} classes: {shown}",
-            transfer_table(
-                run.model,
-                state.variables,
-                run.plan,
-                frozenset(meta["pretrained"]),
-                run.spec.size,
-                (_nbytes(jax.eval_shape(run.tx.init, params)), _nbytes(jax.eval_shape(everything.init, params))),
-            ),
-            f"{run.num_steps:,} steps of {run.config.batch_size} pictures, from step {int(state.step):,}, "
-            f"in {run.workdir}",
-        ]
-    )
-
-
-def farewell(run: Run, result: dict[str, Any]) -> str:
-    """How the run ended and what to do next."""
-    if not result["finished"]:
-        name = signal.Signals(result["signal"]).name
-        if not result["step"]:
-            return f"{name}: stopped before the first step; nothing was written."
-        return f"{name}: saved at step {result['step']:,} of {run.num_steps:,}. Run the same command again to go on."
-    if not result["history"]:
-        return f"Done: {result['step']:,} steps in {run.workdir}."
-    best = next(values for values in result["history"] if values["step"] == best_step(result))
-    return (
-        f"Done: best validation {_percent(best)} at step {best['step']:,}. "
-        f"Test it: python scripts/evaluate.py --checkpoint {run.workdir}"
-    )
-
-
 def _remedy(run: Run, step: int) -> str:
     rate = float(run.schedule(step - 1))
     return f"lower the learning rate ({rate:.3g}) or set clip_norm. Checkpoints before it are whole."
-
-
-def _percent(values: dict[str, float]) -> str:
-    return f"accuracy {values['accuracy']:.2%}, loss {values['loss']:.4f} (n = {values['count']:,})"
 
 
 def _postfix(values: dict[str, float]) -> str:
@@ -323,7 +275,3 @@ def _postfix(values: dict[str, float]) -> str:
         f"loss {values['loss']:.3f}, accuracy {values['accuracy']:.1%}, {values['images_per_second']:.1f} images/s, "
         f"waiting for input {values['waiting']:.1%}"
     )
-
-
-def _nbytes(tree: Any) -> int:
-    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))

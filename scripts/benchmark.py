@@ -43,8 +43,9 @@ def measure(workdir: str) -> None:
     """Builds the run and prints what it costs."""
     import jax
 
+    from jft.describe import describe
     from jft.run import create_run, initial_state
-    from jft.train import compile_train_step, describe, train_batches
+    from jft.train import compile_train_step, train_batches
 
     compiled = []
     jax.monitoring.register_event_duration_secs_listener(

@@ -1,0 +1,64 @@
+"""What a run says to the terminal: what it is about to do, and how it ended."""
+
+import signal
+from typing import Any
+
+import jax
+
+from jft import optim
+from jft.checkpoint import Meta, best_step
+from jft.run import Run
+from jft.steps import TrainState
+from jft.transfer.table import transfer_table
+
+
+def describe(run: Run, state: TrainState, meta: Meta) -> str:
+    """What is about to be trained, on what, from what: the lines at the start of a run."""
+    params = state.params
+    everything = optim.make_optimizer(run.config, run.schedule, jax.tree.map(lambda _: False, params))
+    weights = meta["weights"].get("source", "none, from scratch")
+    names = run.train_source.class_names
+    shown = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
+    return "\n".join(
+        [
+            f"{run.config.model} at {run.spec.size} pixels on {run.parallel.mesh.size} x "
+            f"{run.parallel.mesh.devices.flat[0].device_kind}; weights: {weights}",
+            f"{run.train_source.name}: {len(run.train_source):,} pictures to train, "
+            f"{len(run.validation_source):,} to validate, {len(names)} classes: {shown}",
+            transfer_table(
+                run.model,
+                state.variables,
+                run.plan,
+                frozenset(meta["pretrained"]),
+                run.spec.size,
+                (_nbytes(jax.eval_shape(run.tx.init, params)), _nbytes(jax.eval_shape(everything.init, params))),
+            ),
+            f"{run.num_steps:,} steps of {run.config.batch_size} pictures, from step {int(state.step):,}, "
+            f"in {run.workdir}",
+        ]
+    )
+
+
+def farewell(run: Run, result: dict[str, Any]) -> str:
+    """How the run ended and what to do next."""
+    if not result["finished"]:
+        name = signal.Signals(result["signal"]).name
+        if not result["step"]:
+            return f"{name}: stopped before the first step; nothing was written."
+        return f"{name}: saved at step {result['step']:,} of {run.num_steps:,}. Run the same command again to go on."
+    if not result["history"]:
+        return f"Done: {result['step']:,} steps in {run.workdir}."
+    best = next(values for values in result["history"] if values["step"] == best_step(result))
+    return (
+        f"Done: best validation {percent(best)} at step {best['step']:,}. "
+        f"Test it: python scripts/evaluate.py --checkpoint {run.workdir}"
+    )
+
+
+def percent(values: dict[str, float]) -> str:
+    """An evaluation in one phrase."""
+    return f"accuracy {values['accuracy']:.2%}, loss {values['loss']:.4f} (n = {values['count']:,})"
+
+
+def _nbytes(tree: Any) -> int:
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
