@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 from jft import tree
 from jft.config import validate
 from jft.evaluate import evaluate
+from jft.run import create_run
 from jft.train import train
 
 
@@ -26,7 +27,9 @@ def train_arms(config: ConfigDict, workdir: str | Path) -> int:
         result = train(config, workdir)
         return 0 if result["finished"] else 128 + result["signal"]
     runs = {name: Path(workdir) / name.replace(" ", "_") for name, _ in config.arms}
-    configs = {name: arm_config(config, name, changes) for name, changes in config.arms}  # all, before any is trained
+    configs = {name: arm_config(config, name, changes) for name, changes in config.arms}
+    for name, arm in configs.items():  # what is wrong with any arm is said before the first one is trained
+        create_run(arm, runs[name])
     for name, arm in configs.items():
         print(f"\n== {name}")
         result = train(arm, runs[name])

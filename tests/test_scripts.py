@@ -65,6 +65,8 @@ def get_config():
             "unknown config field 'learning_rat', did you mean 'learning_rate'?",
         ),
         (("train", "--config", "configs/quickstart.py", "--config.lrr=2"), "unknown config field 'lrr'."),
+        # The first arm trains from scratch and would do so without these weights.
+        (("train", "--config", "configs/quickstart.py", "--config.weights=digits05"), "did you mean 'digits04'?"),
         (("train", "--config", "configs/quickstart.py", "--config.freeze=fc9"), "did you mean 'fc"),
         (("evaluate", "--checkpoint", "NOTHING"), "holds no checkpoints: give the folder that scripts/train.py wrote."),
     ],
