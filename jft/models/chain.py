@@ -1,5 +1,6 @@
 """A model is a chain of named stages; every part of it that is contiguous can be run alone."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -12,24 +13,48 @@ from jft import tree
 Stages = dict[str, Callable[..., nn.Module]]
 
 
+@dataclasses.dataclass(frozen=True)
+class AuxiliaryHead:
+    """A second classifier in the middle of the chain, which only training runs.
+
+    Attributes:
+      after: the stage whose output it reads.
+      build: constructor of the module, called with `name=`.
+      weight: of its loss, beside the head's 1.
+    """
+
+    after: str
+    build: Callable[..., nn.Module]
+    weight: float
+
+
 class Chain(nn.Module):
     """Base of all models: stages run in order, each a submodule whose name is its key in `params`.
 
-    The last stage is called `head`, and so is the classifying layer inside it.
+    The last stage is called `head`, and so is the classifying layer inside it. Auxiliary heads are submodules too; in
+    training they leave their logits in the collection `auxiliary`: `{'logits': {name: float32 [batch, num_classes]}}`.
 
     Attributes:
       num_classes: number of logits.
+      default_size: side in pixels of the square images that the model was designed for; others may fit.
+      aux_heads: whether the model has its auxiliary heads.
       dtype: type of the computation; parameters and batch statistics stay float32.
       axis_name: the `jax.pmap` axis over which BatchNorm averages, or None.
     """
 
     num_classes: int = 1000
+    default_size: int = 224
+    aux_heads: bool = False
     dtype: Any = jnp.float32
     axis_name: str | None = None
 
     def stages(self) -> Stages:
         """The stages in order: name -> constructor, called with `name=`."""
         raise NotImplementedError
+
+    def auxiliary_heads(self) -> dict[str, AuxiliaryHead]:
+        """name -> auxiliary head, whether `aux_heads` asks for them or not; {} for most models."""
+        return {}
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool, start: str | None = None, stop: str | None = None) -> jax.Array:
@@ -48,11 +73,27 @@ class Chain(nn.Module):
           ValueError: unknown stage, nothing between `start` and `stop`, or images too small for the stages.
         """
         stages = self.stages()
+        side = self.auxiliary_heads() if self.aux_heads and (train or self.is_initializing()) else {}
+        logits = {}
         x = jnp.asarray(x, self.dtype)
+        given = " x ".join(map(str, x.shape[1:3]))
+
+        def run(build: Callable[..., nn.Module], name: str, x: jax.Array) -> jax.Array:
+            y = build(name=name)(x, train=train)
+            if 0 in y.shape:
+                raise ValueError(
+                    f"stage {name!r} has an empty output {y.shape}: {given} is too small. The model was designed for "
+                    f"images of {self.default_size} pixels; give larger ones."
+                )
+            return y
+
         for name in between(tuple(stages), start, stop):
-            x = stages[name](name=name)(x, train=train)
-            if 0 in x.shape:
-                raise ValueError(f"stage {name!r} has an empty output {x.shape}: the images are too small for it.")
+            x = run(stages[name], name, x)
+            for aux, head in side.items():
+                if head.after == name:
+                    logits[aux] = jnp.asarray(run(head.build, aux, x), jnp.float32)
+        if logits:
+            self.sow("auxiliary", "logits", logits, init_fn=lambda: None, reduce_fn=lambda _, new: new)
         return jnp.asarray(x, jnp.float32) if name == "head" else x
 
 

@@ -1,4 +1,4 @@
-"""Layers the zoo shares: pooling as the original frameworks do it, and the initialisers of the papers' code."""
+"""Layers the zoo shares: dense ones, pooling as the original frameworks do it, and the papers' initialisers."""
 
 import functools
 
@@ -25,6 +25,119 @@ class BatchNorm(nn.BatchNorm):
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """Normalises the last axis by the batch (train) or by the running averages; the shape stays."""
         return super().__call__(x, use_running_average=not train)
+
+
+class Hidden(nn.Module):
+    """A fully connected layer with ReLU and dropout, which flattens a map.
+
+    Attributes:
+      features: units.
+      dropout: dropped share of the outputs in training.
+      dtype: of the computation.
+      grid: side to which a map is averaged first, or None.
+      image_size: in pixels: the map must be what images of that size give, `grid` x `grid`, and nothing is averaged.
+      drop_input: dropout of the inputs instead of the outputs.
+    """
+
+    features: int
+    dropout: float
+    dtype: jnp.dtype
+    grid: int | None = None
+    image_size: int | None = None
+    drop_input: bool = False
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """[batch, h, w, c] or [batch, c] -> [batch, features]."""
+        drop = nn.Dropout(self.dropout, deterministic=not train)
+        if self.grid is not None:
+            if self.image_size is not None and x.shape[1:3] != (self.grid, self.grid):
+                raise ValueError(
+                    f"{self.name} reads a {self.grid}x{self.grid} map, which {self.image_size}-pixel images give, but "
+                    f"got {x.shape[1]}x{x.shape[2]}: resize the images, or take weights whose model pools other maps."
+                )
+            x = adaptive_avg_pool(x, self.grid)
+        # Flattened height, width, channel; weights of other orders are permuted at conversion.
+        x = x.reshape(x.shape[0], -1)
+        x = drop(x) if self.drop_input else x
+        x = nn.relu(Dense(self.features, dtype=self.dtype, name="dense")(x))
+        return x if self.drop_input else drop(x)
+
+
+class Head(nn.Module):
+    """The classifying layer, after the average over a map where it reads one, and dropout.
+
+    Attributes:
+      num_classes: number of logits.
+      dtype: of the computation.
+      dropout: dropped share of the inputs, averaged, in training.
+    """
+
+    num_classes: int
+    dtype: jnp.dtype
+    dropout: float = 0.0
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """[batch, h, w, c] or [batch, c] -> logits [batch, num_classes]."""
+        x = jnp.mean(x, axis=(1, 2)) if x.ndim == 4 else x
+        x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        return Dense(self.num_classes, dtype=self.dtype, name="head")(x)
+
+
+def local_response_norm(x: jax.Array, *, size: int, alpha: float, beta: float, k: float = 1.0) -> jax.Array:
+    """Divides by the neighbouring channels' energy: x / (k + alpha / size * sum of their squares) ** beta.
+
+    As Caffe's LRN across channels (https://caffe.berkeleyvision.org/tutorial/layers/lrn.html) and torch's
+    `LocalResponseNorm`; section 3.3 of the AlexNet paper has k = 2 and does not divide alpha by `size`.
+
+    Args:
+      x: [batch, height, width, channels].
+      size: channels in the neighbourhood, centred and cut at the ends.
+      alpha: weight of the mean square.
+      beta: exponent.
+      k: what is added before the power.
+
+    Returns:
+      Shape and dtype of `x`; computed in float32.
+    """
+    wide = jnp.asarray(x, jnp.float32)
+    energy = _window_sum(wide**2, 3, size, 1, (size // 2, (size - 1) // 2))
+    # XLA:CPU computes exp and log on vectors and pow one number at a time: a third of the time, with the gradient.
+    return (wide * jnp.exp(-beta * jnp.log(k + alpha / size * energy))).astype(x.dtype)
+
+
+def avg_pool(x: jax.Array, window: int, stride: int, *, padding: int = 0, count_include_pad: bool = True) -> jax.Array:
+    """Average pooling; sizes are rounded down.
+
+    Args:
+      x: [batch, height, width, channels].
+      window: side of the square window, in pixels.
+      stride: step of the window, in pixels.
+      padding: zeros on each side.
+      count_include_pad: divide by the whole window at the edges too, as torch and Caffe do, or by what lies inside
+        the picture, as Keras does.
+
+    Returns:
+      [batch, out_height, out_width, channels], of the dtype of `x`; computed in float32.
+    """
+    total, counts = jnp.asarray(x, jnp.float32), []
+    # Rows, then columns: two short sums are faster than one of window x window.
+    for axis in (1, 2):
+        total = _window_sum(total, axis, window, stride, (padding, padding))
+        begin = np.arange(total.shape[axis]) * stride - padding
+        inside = np.minimum(begin + window, x.shape[axis]) - np.maximum(begin, 0)
+        counts.append(np.full_like(inside, window) if count_include_pad else inside)
+    return (total / np.outer(*counts)[:, :, None].astype(np.float32)).astype(x.dtype)
+
+
+def _window_sum(x: jax.Array, axis: int, window: int, stride: int, pads: tuple[int, int]) -> jax.Array:
+    """Sums over windows along one axis of four."""
+
+    def along(value: int | tuple, other: int | tuple) -> tuple:
+        return tuple(value if i == axis else other for i in range(4))
+
+    return lax.reduce_window(x, 0.0, lax.add, along(window, 1), along(stride, 1), along(pads, (0, 0)))
 
 
 def max_pool(x: jax.Array, window: int, stride: int, *, padding: int = 0, ceil: bool = False) -> jax.Array:

@@ -8,7 +8,6 @@ import functools
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 
 from jft.models import layers
 from jft.models.chain import Chain, Stages
@@ -53,7 +52,7 @@ class ResNet(Chain):
                 )
                 for i, blocks in enumerate(self.blocks, 1)
             },
-            "head": functools.partial(Head, self.num_classes, self.dtype),
+            "head": functools.partial(layers.Head, self.num_classes, self.dtype),
         }
 
 
@@ -135,17 +134,3 @@ def _shortcut(
         return x
     x = conv(y.shape[-1], (1, 1), stride, padding=0, name="downsample_conv")(x)
     return norm(name="downsample_bn")(x, train=train)
-
-
-class Head(nn.Module):
-    """Global average pool and the classifying layer."""
-
-    num_classes: int
-    dtype: jnp.dtype
-
-    @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """[batch, h, w, c] -> logits [batch, num_classes]."""
-        del train
-        x = jnp.mean(x, axis=(1, 2))
-        return layers.Dense(self.num_classes, dtype=self.dtype, name="head")(x)

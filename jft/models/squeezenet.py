@@ -22,11 +22,13 @@ class SqueezeNet(Chain):
     Attributes:
       conv1: outputs and kernel side of the first convolution, whose stride is 2.
       pools: stages that end with a 3x3/2 max pool, whose size is rounded up.
+      head_padding: zeros around the head's input, in pixels: Caffe's 1.0 has one, torchvision's and 1.1 have none.
       dropout: dropped share of the head's input in training.
     """
 
     conv1: tuple[int, int] = (64, 3)
     pools: tuple[str, ...] = ("conv1", "fire3", "fire5")
+    head_padding: int = 0
     dropout: float = 0.5
 
     def stages(self) -> Stages:
@@ -35,7 +37,7 @@ class SqueezeNet(Chain):
         stages = {"conv1": functools.partial(Stem, *self.conv1), **fires}
         return {
             **{k: functools.partial(v, pool=k in self.pools, dtype=self.dtype) for k, v in stages.items()},
-            "head": functools.partial(Head, self.num_classes, self.dropout, self.dtype),
+            "head": functools.partial(Head, self.num_classes, self.head_padding, self.dropout, self.dtype),
         }
 
 
@@ -77,6 +79,7 @@ class Head(nn.Module):
     """Dropout, the classifying 1x1 convolution (conv10 in the paper), ReLU, global average pool."""
 
     num_classes: int
+    padding: int
     dropout: float
     dtype: jnp.dtype
 
@@ -84,7 +87,8 @@ class Head(nn.Module):
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """[batch, h, w, 512] -> logits [batch, num_classes], none below zero."""
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
-        x = nn.Conv(self.num_classes, (1, 1), kernel_init=layers.head_init, dtype=self.dtype, name="head")(x)
+        options = {"padding": self.padding, "kernel_init": layers.head_init, "dtype": self.dtype}
+        x = nn.Conv(self.num_classes, (1, 1), **options, name="head")(x)
         return jnp.mean(nn.relu(x), axis=(1, 2))
 
 

@@ -45,8 +45,8 @@ class VGG(Chain):
     def stages(self) -> Stages:
         """block1 .. block5, fc6, fc7, head."""
         norm = functools.partial(layers.BatchNorm, dtype=self.dtype, axis_name=self.axis_name)
-        dense = functools.partial(Hidden, self.hidden, self.dropout, self.dtype)
-        size = None if self.adaptive_pool else self.grid * 2 ** len(self.convs)
+        dense = functools.partial(layers.Hidden, self.hidden, self.dropout, self.dtype)
+        size = None if self.adaptive_pool else self.default_size
         return {
             **{
                 f"block{i}": functools.partial(Block, i, convs, width, norm if self.batch_norm else None, self.dtype)
@@ -54,7 +54,7 @@ class VGG(Chain):
             },
             "fc6": functools.partial(dense, grid=self.grid, image_size=size),
             "fc7": dense,
-            "head": functools.partial(Head, self.num_classes, self.dtype),
+            "head": functools.partial(layers.Head, self.num_classes, self.dtype),
         }
 
 
@@ -77,43 +77,3 @@ class Block(nn.Module):
                 x = self.norm(name=f"bn{self.index}_{i}")(x, train=train)
             x = nn.relu(x)
         return layers.max_pool(x, 2, 2)
-
-
-class Hidden(nn.Module):
-    """A fully connected layer with ReLU and dropout; with `grid`, it first flattens a map, averaged to that side.
-
-    With `image_size`, in pixels, the map must be what images of that size give, and nothing is averaged.
-    """
-
-    features: int
-    dropout: float
-    dtype: jnp.dtype
-    grid: int | None = None
-    image_size: int | None = None
-
-    @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """[batch, grid, grid, c] or [batch, c] -> [batch, features]."""
-        if self.grid is not None:
-            if self.image_size is not None and x.shape[1:3] != (self.grid, self.grid):
-                raise ValueError(
-                    f"{self.name} reads a {self.grid}x{self.grid} map, which {self.image_size}-pixel images give, but "
-                    f"got {x.shape[1]}x{x.shape[2]}: resize the images, or take weights whose model pools other maps."
-                )
-            # Flattened height, width, channel; weights of other orders are permuted at conversion.
-            x = layers.adaptive_avg_pool(x, self.grid).reshape(x.shape[0], -1)
-        x = nn.relu(layers.Dense(self.features, dtype=self.dtype, name="dense")(x))
-        return nn.Dropout(self.dropout, deterministic=not train)(x)
-
-
-class Head(nn.Module):
-    """The classifying layer."""
-
-    num_classes: int
-    dtype: jnp.dtype
-
-    @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """[batch, c] -> logits [batch, num_classes]."""
-        del train
-        return layers.Dense(self.num_classes, dtype=self.dtype, name="head")(x)

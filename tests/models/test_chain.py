@@ -1,17 +1,20 @@
 """The zoo's contract: exact parameter counts, pinned names, and any part of a chain run alone."""
 
-import functools
 import math
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jft import tree
-from jft.models import MODELS, between, create_model
+from jft.models import MODELS, abstract_variables, between, create_model
+from jft.weights import seeded
 
 COUNTS = {
+    "alexnet": 61_100_840,
+    "alexnet_caffe": 60_965_224,
     "vgg11": 132_863_336,
     "vgg13": 133_047_848,
     "vgg16": 138_357_544,
@@ -20,6 +23,9 @@ COUNTS = {
     "vgg13_bn": 133_053_736,
     "vgg16_bn": 138_365_992,
     "vgg19_bn": 143_678_248,
+    "googlenet": 6_624_904,
+    "googlenet_caffe": 6_998_552,
+    "inception_v3": 23_834_568,
     "resnet18": 11_689_512,
     "resnet34": 21_797_672,
     "resnet50": 25_557_032,
@@ -28,14 +34,40 @@ COUNTS = {
     "squeezenet1_0": 1_248_424,
     "squeezenet1_1": 1_235_496,
     "vgg_tiny": 158_344,
+    "cnn": 24_092_648,
+}
+WITH_AUXILIARY_HEADS = {"googlenet": 13_004_888, "googlenet_caffe": 13_378_280, "inception_v3": 27_161_264}
+
+# Sides in pixels at which every stage has something to do, and options that keep the large layers small.
+SMALL = {
+    "alexnet": (64, {"hidden": 16}),
+    "alexnet_caffe": (227, {"hidden": 16}),
+    "cnn": (32, {}),
+    "googlenet": (48, {}),
+    "googlenet_caffe": (48, {}),
+    "inception_v3": (75, {}),
+    "resnet18": (32, {}),
+    "resnet50": (32, {}),
+    "squeezenet1_0": (48, {}),
+    "squeezenet1_1": (48, {}),
+    "vgg11_bn": (32, {"hidden": 16}),
+    "vgg_tiny": (32, {}),
 }
 
-SMALL = {"vgg_tiny": 32, "vgg11_bn": 32, "resnet18": 32, "resnet50": 32, "squeezenet1_0": 48, "squeezenet1_1": 48}
+
+def shapes(model, size=None):
+    return abstract_variables(model, size or model.default_size)
 
 
-def shapes(model, size=224):
-    images = jnp.zeros((1, size, size, 3))
-    return jax.eval_shape(lambda: model.init(jax.random.key(0), images, train=False))
+def filled(model, size):
+    """Variables drawn by their names, which takes no compiler."""
+    kinds = {"kernel": "hwio", "scale": "scale", "var": "var"}
+    return tree.unflatten(
+        {
+            name: seeded.seeded_tensor(name, leaf.shape, kinds.get(name.split("/")[-1], "bias"))
+            for name, leaf in tree.flatten(shapes(model, size)).items()
+        }
+    )
 
 
 def count(params):
@@ -49,7 +81,7 @@ def test_every_model_has_a_count():
 @pytest.mark.parametrize("name", COUNTS)
 def test_parameter_count(name):
     model = create_model(name)
-    variables = shapes(model, 32 if name == "vgg_tiny" else 224)
+    variables = shapes(model)
     assert count(variables["params"]) == COUNTS[name]
     # The stages are the top-level keys, and the last one is the head, whose classifying layer is called head too.
     stages = tuple(model.stages())
@@ -58,14 +90,34 @@ def test_parameter_count(name):
     assert variables["params"]["head"]["head"]["bias"].shape == (1000,)
 
 
-def test_vgg16_with_one_output_unit():
-    params = shapes(create_model("vgg16", num_classes=1))["params"]
-    assert count(params) == 134_264_641
-    assert count(params["head"]) == 4_097
+@pytest.mark.parametrize("name", WITH_AUXILIARY_HEADS)
+def test_parameter_count_with_auxiliary_heads(name):
+    model = create_model(name, aux_heads=True)
+    params = shapes(model)["params"]
+    assert count(params) == WITH_AUXILIARY_HEADS[name]
+    assert set(params) == {*model.stages(), *model.auxiliary_heads()}
+
+
+@pytest.mark.parametrize(
+    ("name", "everything", "head"),
+    [("vgg16", 134_264_641, 4_097), ("cnn", 23_963_777, 129), ("googlenet", 5_600_929, 1_025)],
+)
+def test_one_output_unit(name, everything, head):
+    params = shapes(create_model(name, num_classes=1))["params"]
+    assert count(params) == everything
+    assert count(params["head"]) == head
 
 
 # Names are public API: weight rules, freeze patterns and checkpoints hold them.
 NAMES = {
+    "alexnet": [
+        *[f"conv{i}/conv{i}/{leaf}" for i in range(1, 6) for leaf in ("bias", "kernel")],
+        *[f"{layer}/{leaf}" for layer in ("fc6/dense", "fc7/dense", "head/head") for leaf in ("bias", "kernel")],
+    ],
+    "cnn": [
+        *[f"conv{i}/conv{i}/{leaf}" for i in range(1, 4) for leaf in ("bias", "kernel")],
+        *[f"{layer}/{leaf}" for layer in ("fc4/dense", "head/head") for leaf in ("bias", "kernel")],
+    ],
     "vgg_tiny": [
         "block1/conv1_1/bias",
         "block1/conv1_1/kernel",
@@ -122,20 +174,175 @@ def test_leaf_names(name):
     assert sorted(tree.flatten(params)) == NAMES[name]
 
 
-@pytest.mark.parametrize("name", SMALL)
-def test_stop_then_start_equals_the_whole(name):
-    model = create_model(name, num_classes=7, **({"hidden": 16} if name == "vgg11_bn" else {}))
-    images = jax.random.normal(jax.random.key(1), (2, SMALL[name], SMALL[name], 3))
-    variables = jax.jit(lambda: model.init(jax.random.key(0), images, train=False))()
+# Units of one stage, which differ in nothing but their widths from those of the stages like it.
+UNITS = {
+    ("googlenet", "stem"): ["conv1", "conv2", "conv2_reduce"],
+    ("googlenet", "3a"): ["1x1", "3x3", "3x3_reduce", "5x5", "5x5_reduce", "pool_proj"],
+    ("googlenet_caffe", "5b"): ["1x1", "3x3", "3x3_reduce", "5x5", "5x5_reduce", "pool_proj"],
+    ("inception_v3", "stem"): ["conv1a", "conv2a", "conv2b", "conv3b", "conv4a"],
+    ("inception_v3", "mixed_5b"): [
+        "branch1x1",
+        *[f"branch3x3dbl_{i}" for i in (1, 2, 3)],
+        *[f"branch5x5_{i}" for i in (1, 2)],
+        "branch_pool",
+    ],
+    ("inception_v3", "mixed_6a"): ["branch3x3", *[f"branch3x3dbl_{i}" for i in (1, 2, 3)]],
+    ("inception_v3", "mixed_6e"): [
+        "branch1x1",
+        *[f"branch7x7_{i}" for i in (1, 2, 3)],
+        *[f"branch7x7dbl_{i}" for i in (1, 2, 3, 4, 5)],
+        "branch_pool",
+    ],
+    ("inception_v3", "mixed_7a"): ["branch3x3_1", "branch3x3_2", *[f"branch7x7x3_{i}" for i in (1, 2, 3, 4)]],
+    ("inception_v3", "mixed_7c"): [
+        "branch1x1",
+        *[f"branch3x3_{i}" for i in ("1", "2a", "2b")],
+        *[f"branch3x3dbl_{i}" for i in ("1", "2", "3a", "3b")],
+        "branch_pool",
+    ],
+}
 
-    @functools.partial(jax.jit, static_argnums=(2, 3))
-    def apply(variables, x, start, stop):
+
+@pytest.mark.parametrize(("name", "stage"), UNITS)
+def test_unit_names(name, stage):
+    variables = shapes(create_model(name), 96)
+    units = UNITS[name, stage]
+    biased = name == "googlenet_caffe"
+    leaves = ["conv/bias", "conv/kernel"] if biased else ["bn/bias", "bn/scale", "conv/kernel"]
+    assert sorted(tree.flatten(variables["params"][stage])) == [f"{unit}/{leaf}" for unit in units for leaf in leaves]
+    if not biased:
+        stats = sorted(tree.flatten(variables["batch_stats"][stage]))
+        assert stats == [f"{unit}/bn/{leaf}" for unit in units for leaf in ("mean", "var")]
+
+
+@pytest.mark.parametrize(
+    ("name", "after", "units", "dense"),
+    [
+        ("googlenet", {"aux1": "4a", "aux2": "4d"}, ["reduce"], ["fc", "head"]),
+        ("googlenet_caffe", {"aux1": "4a", "aux2": "4d"}, ["reduce"], ["fc", "head"]),
+        ("inception_v3", {"aux": "mixed_6e"}, ["conv0", "conv1"], ["head"]),
+    ],
+)
+def test_auxiliary_heads(name, after, units, dense):
+    model = create_model(name, aux_heads=True)
+    assert {aux: head.after for aux, head in model.auxiliary_heads().items()} == after
+    weight = 0.4 if name == "inception_v3" else 0.3
+    assert {head.weight for head in model.auxiliary_heads().values()} == {weight}
+    biased = name == "googlenet_caffe"
+    leaves = ["conv/bias", "conv/kernel"] if biased else ["bn/bias", "bn/scale", "conv/kernel"]
+    names = [f"{unit}/{leaf}" for unit in units for leaf in leaves]
+    names += [f"{layer}/{leaf}" for layer in dense for leaf in ("bias", "kernel")]
+    variables = shapes(model)
+    for aux in after:
+        assert sorted(tree.flatten(variables["params"][aux])) == sorted(names)
+        assert (aux in variables["batch_stats"]) == (not biased)
+
+
+@pytest.mark.parametrize("name", WITH_AUXILIARY_HEADS)
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_auxiliary_logits_in_training(name, dtype):
+    model = create_model(name, aux_heads=True, num_classes=7, dtype=dtype)
+    images = jax.ShapeDtypeStruct((2, model.default_size, model.default_size, 3), jnp.float32)
+
+    def train(variables, images):
+        mutable, rngs = ["batch_stats", "auxiliary"], {"dropout": jax.random.key(0)}
+        return model.apply(variables, images, train=True, mutable=mutable, rngs=rngs)
+
+    logits, updated = jax.eval_shape(train, shapes(model), images)
+    found = updated["auxiliary"]["logits"]
+    assert set(found) == set(model.auxiliary_heads())
+    for x in (logits, *found.values()):
+        assert (x.shape, x.dtype) == ((2, 7), jnp.float32)
+    # The heads' own BatchNorm learns its averages with the others.
+    assert set(updated.get("batch_stats", {})) == set(shapes(model)["batch_stats"])
+    assert {leaf.dtype for leaf in jax.tree.leaves(updated)} == {jnp.dtype("float32")}
+
+
+# GoogLeNets share compiled operations, so one worker takes them all.
+GOOGLENETS = pytest.mark.xdist_group("GoogLeNets in parts")
+
+
+@GOOGLENETS
+def test_inference_does_not_run_auxiliary_heads():
+    model = create_model("googlenet", aux_heads=True, num_classes=7)
+    variables = filled(model, 48)
+    images = seeded.seeded_images(48)
+    logits, updated = model.apply(variables, images, train=False, mutable=["auxiliary"])
+    assert not updated
+    bare = create_model("googlenet", num_classes=7)
+    kept = {kind: {k: v for k, v in leaves.items() if "aux" not in k} for kind, leaves in variables.items()}
+    np.testing.assert_array_equal(logits, bare.apply(kept, images, train=False))
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "message"),
+    [
+        ("inception_v3", 298, "reads a map from 17x17 on, which 299-pixel images give, but got 16x16"),
+        ("googlenet_caffe", 256, "reads a 14x14 map, which 224-pixel images give, but got 16x16"),
+    ],
+)
+def test_auxiliary_heads_of_one_size(name, size, message):
+    with pytest.raises(ValueError, match=message):
+        shapes(create_model(name, aux_heads=True), size)
+    shapes(create_model(name), size)
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        ("alexnet", {"fc6": 0.5, "fc7": 0.5}),
+        ("alexnet_caffe", {"fc6": 0.5, "fc7": 0.5}),
+        ("vgg16", {"fc6": 0.5, "fc7": 0.5}),
+        ("googlenet", {"head": 0.2, "aux1": 0.7, "aux2": 0.7}),
+        ("googlenet_caffe", {"head": 0.4, "aux1": 0.7, "aux2": 0.7}),
+        ("inception_v3", {"head": 0.5}),
+        ("squeezenet1_1", {"head": 0.5}),
+        ("resnet18", {}),
+        ("cnn", {"conv2": 0.25}),
+    ],
+)
+def test_what_training_drops(name, wanted):
+    found = {}
+
+    def note(call, args, kwargs, context):
+        layer = context.module
+        if isinstance(layer, nn.Dropout) and layer.rate and not layer.deterministic:
+            found[layer.path[0]] = layer.rate
+        return call(*args, **kwargs)
+
+    model = create_model(name)
+    model = model.clone(aux_heads=bool(model.auxiliary_heads()))
+    images = jax.ShapeDtypeStruct((1, model.default_size, model.default_size, 3), jnp.float32)
+    with nn.intercept_methods(note):
+        rngs = {"params": jax.random.key(0), "dropout": jax.random.key(1)}
+        jax.eval_shape(lambda x: model.init(rngs, x, train=True), images)
+    assert found == wanted
+
+
+def test_models_without_auxiliary_heads_refuse_them():
+    wanted = "resnet18 has no auxiliary heads.*; googlenet, googlenet_caffe, inception_v3 have them"
+    with pytest.raises(ValueError, match=wanted):
+        create_model("resnet18", aux_heads=True)
+
+
+def test_every_family_is_run_in_parts():
+    assert {type(create_model(name)) for name in SMALL} == {type(create_model(name)) for name in MODELS}
+
+
+@pytest.mark.parametrize("name", [pytest.param(k, marks=GOOGLENETS if "googlenet" in k else ()) for k in SMALL])
+def test_stop_then_start_equals_the_whole(name):
+    size, options = SMALL[name]
+    model = create_model(name, num_classes=7, **options)
+    variables = filled(model, size)
+
+    def run(x, start, stop):
         return model.apply(variables, x, train=False, start=start, stop=stop)
 
-    run = functools.partial(apply, variables)
+    images = seeded.seeded_images(size)
     whole = run(images, None, None)
     assert whole.shape == (2, 7)
     assert whole.dtype == jnp.float32
+    assert float(jnp.max(jnp.abs(whole[0] - whole[1]))) > 0
     for stage in list(model.stages())[:-1]:
         np.testing.assert_array_equal(run(run(images, None, stage), stage, None), whole, err_msg=stage)
 
@@ -158,9 +365,18 @@ def test_vgg_other_sizes():
     assert count(shapes(create_model("vgg11"), 64)["params"]) == COUNTS["vgg11"]
 
 
-def test_images_too_small():
-    with pytest.raises(ValueError, match="stage 'block5' has an empty output"):
-        shapes(create_model("vgg11"), 16)
+@pytest.mark.parametrize(
+    ("name", "smallest", "stage"), [("vgg11", 32, "block5"), ("inception_v3", 75, "mixed_7a"), ("alexnet", 63, "conv5")]
+)
+def test_images_too_small(name, smallest, stage):
+    shapes(create_model(name), smallest)
+    with pytest.raises(ValueError, match=f"stage '{stage}' has an empty output"):
+        shapes(create_model(name), smallest - 1)
+
+
+def test_alexnet_of_2012_reads_one_map():
+    with pytest.raises(ValueError, match="fc6 reads a 6x6 map, which 227-pixel images give, but got 7x7"):
+        shapes(create_model("alexnet_caffe"), 256)
 
 
 def test_unknown_model():
