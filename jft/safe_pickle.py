@@ -9,7 +9,7 @@ import pickle
 import pickletools
 import struct
 from collections.abc import Callable, Mapping
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, ClassVar
 
 import numpy as np
 
@@ -51,7 +51,7 @@ def load(
 
     Raises:
       UnsafePickleError: it names anything else; nothing was run.
-      ValueError: not a pickle, truncated, or malformed.
+      ValueError: not a pickle, truncated, malformed, or a dict that is given one key twice.
     """
     try:
         _check_sizes(file)
@@ -82,7 +82,11 @@ def load_arrays(file: BinaryIO, *, encoding: str = "bytes") -> Any:
         raise ValueError(f"not a readable pickle of arrays ({type(e).__name__}: {e})") from e
 
 
-class _Unpickler(pickle.Unpickler):
+class _Unpickler(pickle._Unpickler):
+    """Python's own, since C's lets the last of several equal keys win and cannot be told otherwise."""
+
+    dispatch: ClassVar = dict(pickle._Unpickler.dispatch)
+
     def __init__(
         self,
         file: BinaryIO,
@@ -105,6 +109,33 @@ class _Unpickler(pickle.Unpickler):
             raise pickle.UnpicklingError("it refers to objects outside of itself")
         return self._persistent_load(pid)
 
+    def load_setitem(self) -> None:
+        *_, mapping, key, value = self.stack
+        del self.stack[-2:]
+        _set_new(mapping, [key, value])
+
+    def load_setitems(self) -> None:
+        items = self.pop_mark()
+        _set_new(self.stack[-1], items)
+
+    def load_dict(self) -> None:
+        items = self.pop_mark()
+        mapping = {}
+        _set_new(mapping, items)
+        self.append(mapping)
+
+    dispatch |= {pickle.SETITEM[0]: load_setitem, pickle.SETITEMS[0]: load_setitems, pickle.DICT[0]: load_dict}
+
+
+def _set_new(mapping: Any, items: list[Any]) -> None:
+    """Puts keys and values that take turns into a dict that has none of the keys."""
+    if not isinstance(mapping, dict):
+        raise ValueError(f"it sets items of a {type(mapping).__name__}")
+    for key, value in zip(items[::2], items[1::2], strict=True):
+        if key in mapping:
+            raise ValueError(f"it names {str(key)[:80]!r} twice")
+        mapping[key] = value
+
 
 class _Sealed:
     """A callable with no attributes to set: the pickle's BUILD would else write into our functions and classes."""
@@ -124,7 +155,7 @@ class _Sealed:
 def _check_sizes(file: BinaryIO) -> None:
     """Walks the opcodes up to STOP without building anything; back at the start, or an error.
 
-    The C unpickler trusts every length and every memo index: a dozen bytes can ask it for terabytes.
+    An unpickler trusts every length that it reads: a dozen bytes can ask it for terabytes.
     """
     start = file.tell()
     size = file.seek(0, 2)

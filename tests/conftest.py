@@ -1,6 +1,9 @@
-"""Eight CPU devices for every test, real data where there are any, and a cache of its own."""
+"""Eight CPU devices for every test, real data where there are any, and caches of its own."""
 
+import atexit
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
@@ -10,7 +13,14 @@ from jft import runtime
 
 runtime.configure()
 
+import jax  # noqa: E402, F401 - has read its environment now
 import pytest  # noqa: E402
+
+# For the scripts that tests start: what one has compiled the next need not. A folder for this run of the suite alone.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="jft-tests-")
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
+    atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
 DATA = Path(os.environ.get("JFT_TEST_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 

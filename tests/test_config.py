@@ -52,3 +52,10 @@ def test_difference_ignores_where_things_lie():
     old = default_config().to_dict()
     new = {**old, "data_dir": "elsewhere", "log_every": 1, "learning_rate": 0.5}
     assert difference(old, new) == ["learning_rate: 0.001 -> 0.5"]
+
+
+def test_a_field_younger_than_the_old_config_had_its_default():
+    new = default_config().to_dict()
+    old = {key: value for key, value in new.items() if key != "aux_heads"}
+    assert difference(old, new) == []
+    assert difference(old, {**new, "aux_heads": True}) == ["aux_heads: False -> True"]

@@ -19,7 +19,7 @@ def run(mode, devices, accumulate=1):
     parallel = make_parallel(mode, jax.devices()[:devices])
     model = ResNet(blocks=(1, 1, 1, 1), bottleneck=False, num_classes=4, axis_name=parallel.axis_name)
     variables = initialise(model, 32, seed=0)
-    plan = make_plan(tuple(model.stages()), variables["params"], "stem")
+    plan = make_plan(model, variables["params"], "stem")
     tx = optax.selective_transform(optax.sgd(0.01), freeze_mask=plan.freeze_mask(variables["params"]))
     state = TrainState(step=jnp.int32(0), opt_state=tx.init(variables["params"]), **variables)
     state = parallel.place_state(state)

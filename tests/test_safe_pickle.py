@@ -156,6 +156,8 @@ BROKEN = {
     "dtype that is structured": DTYPE + pickle.dumps((3, "<", None, ("a",), {"a": 1}, 8, 8, 0), 2)[2:-1] + b"b.",
     "array larger than its bytes": b"cnumpy.core.multiarray\n_reconstruct\n)R(K\x01(J\xff\xff\xff\x7ft"
     + DTYPE + b"\x89C\x08\x00\x00\x00\x00\x00\x00\x00\x00tb.",
+    "a key twice": b"\x80\x02}(K\x01NK\x01Nu.",
+    "items of a list": b"\x80\x02]NaK\x00K\x01s.",
     "a function for data": b"\x80\x02]cnumpy\ndtype\na.",
 }  # fmt: skip
 

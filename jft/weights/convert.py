@@ -9,7 +9,7 @@ import numpy as np
 
 from jft.models import create_model
 from jft.weights.catalog import CATALOG, TOP, WeightSet
-from jft.weights.rules import SYNONYMS, Rule, is_ignored, rules_for, same
+from jft.weights.rules import Rule, canonical, is_ignored, rules_for, same
 
 # Goes into the cache's manifest: raise it whenever the same file would give other leaves.
 CONVERTER_VERSION = 1
@@ -22,7 +22,7 @@ class Conversion:
     """What became of a file. Complete only after `check`.
 
     Attributes:
-      leaves: {'params/…' or 'batch_stats/…': float32 array}, C-contiguous, of the target's shape.
+      leaves: {'params/…' or 'batch_stats/…': float32 array}, C-contiguous, of the target's shape, finite or not.
       missing: leaf -> names of the tensors it lacks.
       unexpected: names of tensors that no rule reads.
       misshaped: leaf -> the shapes there are and should be, or another reason why it cannot be made.
@@ -39,12 +39,13 @@ class Conversion:
     row: str
     hint: str = ""
 
-    def check(self, source: object, fresh: Collection[str] = ()) -> None:
+    def check(self, source: object, fresh: Collection[str] = (), *, allow_nonfinite: bool = False) -> None:
         """Refuses an incomplete conversion.
 
         Args:
           source: the file, for the error.
           fresh: names of leaves that need not come from the file, since they start from initialisation.
+          allow_nonfinite: take NaN and infinity as they are; `nonfinite` still says where they stand.
 
         Raises:
           ValueError: lists everything missing, unexpected, misshaped and not finite, except what concerns `fresh`.
@@ -54,14 +55,14 @@ class Conversion:
             "missing": _by_leaf(self.missing, fresh),
             "unexpected": self.unexpected,
             "of another shape or type": [text for leaf, text in self.misshaped.items() if leaf not in fresh],
-            "holding NaN or infinity": _by_leaf(self.nonfinite, fresh),
+            "holding NaN or infinity": [] if allow_nonfinite else _by_leaf(self.nonfinite, fresh),
         }
         if any(lists.values()):
             # Weights of something else fit nowhere: a few lines show it.
             shown = _SHOWN // 4 if self.hint else _SHOWN
             lines = [line for what, entries in lists.items() for line in _listed(what, entries, shown)]
-            stages = dict.fromkeys(leaf.split("/")[1] for leaf in self.missing if leaf not in fresh)
-            anew = f", or let stages start from initialisation: --config.fresh='{' '.join(stages)}'" if stages else ""
+            stages = dict.fromkeys(_stage(leaf) for leaf in self.missing if leaf not in fresh)
+            anew = f", or train with --config.fresh='{' '.join(stages)}', which starts these anew" if stages else ""
             remedy = self.hint or f"Give a whole file of this model{anew}."
             raise ValueError("\n".join([f"{source} does not hold the weights {self.row}:", *lines, remedy]))
 
@@ -72,17 +73,18 @@ def convert(
     """Renames and transforms tensors to the leaves of the row's model.
 
     Args:
-      tensors: name -> array, as `readers.read_tensors` gives them; each one that is used is read once. Names that
-        begin with 'params/' mean that jft wrote them, whatever the row says.
+      tensors: name -> array, as `readers.read_tensors` gives them; each one that is used is read for every leaf that
+        it makes. Names that begin with 'params/' mean that jft wrote them, whatever the row says.
       row: names model and dialect.
       target: 'params/block1/conv1_1/kernel' -> shape, of the model that the weights are for: `jax.eval_shape` of its
         init. A head of another size than the file's is misshaped; `Conversion.check` forgives what starts afresh.
+        Auxiliary heads that the target goes without are neither read nor unexpected.
 
     Returns:
       The leaves and all that did not fit. Nothing is raised here; call `check`.
     """
-    names = _canonical(tensors)
-    rules = {rule.target: rule for rule in _rules(names, row, target) if rule.target in target}
+    names = _canonical(tensors, row)
+    rules = {rule.target: rule for rule in _rules(names, row, target)}
     leaves, missing, misshaped, nonfinite = {}, {}, {}, {}
     for leaf, wanted in target.items():
         rule = rules.get(leaf, Rule(leaf, ("no tensor of this dialect",), same))
@@ -94,23 +96,29 @@ def convert(
         if value is None:
             found = " and ".join(f"{name} {_shape(array)}" for name, array in zip(rule.sources, arrays, strict=True))
             misshaped[leaf] = f"{found} does not give {list(wanted.shape)} [{leaf}]"
-        elif bad := tuple(name for name, a in zip(rule.sources, arrays, strict=True) if not _finite(a)):
+            continue
+        leaves[leaf] = value
+        if bad := tuple(name for name, a in zip(rule.sources, arrays, strict=True) if not _finite(a)):
             nonfinite[leaf] = bad
-        else:
-            leaves[leaf] = value
     used = {name for rule in rules.values() for name in rule.sources}
     unexpected = tuple(original for name, original in names.items() if name not in used and not is_ignored(name))
-    hint = _hint(names, row, len(leaves) / len(target)) if missing or unexpected else ""
+    hint = _hint(list(tensors), row, len(leaves) / len(target)) if missing or unexpected else ""
     return Conversion(leaves, missing, unexpected, misshaped, nonfinite, row.name, hint)
 
 
 def guess_row(names: Iterable[str], rows: Iterable[WeightSet]) -> WeightSet | None:
-    """The row whose tensor names are most like these, the first of several; None where none is much alike."""
-    names = {name for name in _canonical(names) if not is_ignored(name)}
+    """The row whose tensor names are most like these, the first of several; None where none is much alike.
+
+    Args:
+      names: of a file's tensors, in its order.
+      rows: to choose from.
+    """
+    names = [name for name in names if not is_ignored(name)]
     best, likeness = None, 0.75
     for row in rows:
         known = {name for rule in _published_rules(row) for name in rule.sources}
-        alike = len(names & known) / max(len(names | known), 1)
+        found = canonical(row, names).keys()
+        alike = len(found & known) / max(len(found | known), 1)
         if alike > likeness:
             best, likeness = row, alike
     return best
@@ -121,24 +129,32 @@ def is_jft(names: Iterable[str]) -> bool:
     return any(name.startswith("params/") for name in names)
 
 
-def _canonical(names: Iterable[str]) -> dict[str, str]:
+def _canonical(names: Iterable[str], row: WeightSet) -> dict[str, str]:
     """{name that the rules use: name in the file}."""
-    names = dict.fromkeys(names)
-    return {new if (new := SYNONYMS.get(name, name)) not in names else name: name for name in names}
+    if row.dialect == "jft" or is_jft(names):
+        return {name: name for name in names}
+    return canonical(row, names)
 
 
 def _rules(names: Iterable[str], row: WeightSet, target: Iterable[str]) -> list[Rule]:
-    if row.dialect == "jft" or is_jft(names):
-        return [Rule(leaf, (leaf,), same) for leaf in target]
-    return rules_for(row, create_model(row.model, **row.options))
+    model = create_model(row.model, **row.options)
+    if row.dialect != "jft" and not is_jft(names):
+        return rules_for(row, model)
+    side = [name for name in names if name.count("/") > 1 and _stage(name) in model.auxiliary_heads()]
+    return [Rule(leaf, (leaf,), same) for leaf in dict.fromkeys([*target, *side])]
 
 
 def _published_rules(row: WeightSet) -> list[Rule]:
     """The rules for what the row's file holds."""
     if row.dialect == "jft":
         return []
-    rules = rules_for(row, create_model(row.model, **row.options))
-    return [rule for rule in rules if row.top or rule.target.split("/")[1] not in TOP]
+    model = create_model(row.model, **row.options)
+    lacking = {*(() if row.top else TOP), *(() if row.aux else model.auxiliary_heads())}
+    return [rule for rule in rules_for(row, model) if _stage(rule.target) not in lacking]
+
+
+def _stage(leaf: str) -> str:
+    return leaf.split("/")[1]
 
 
 def _transformed(rule: Rule, arrays: list[np.ndarray], shape: tuple[int, ...]) -> np.ndarray | None:
@@ -147,7 +163,7 @@ def _transformed(rule: Rule, arrays: list[np.ndarray], shape: tuple[int, ...]) -
         return None
     try:
         with np.errstate(over="ignore", invalid="ignore"):  # what is or becomes infinite is reported by name
-            value = rule.transform(*(array.astype(np.float32, copy=False) for array in arrays))
+            value = rule.transform.forward(*(array.astype(np.float32, copy=False) for array in arrays))
     except ValueError:
         return None
     return np.ascontiguousarray(value) if value.shape == shape else None

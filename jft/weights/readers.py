@@ -124,8 +124,10 @@ def _read_caffe(path: Path) -> torch_files.Reads:
     for key, entries in layers.items():
         layer = _text(key)
         if isinstance(entries, dict):  # weights, biases, then the others as they come
-            entries = {_text(k): v for k, v in entries.items()}
-            entries = [entries[k] for k in sorted(entries, key=lambda k: {"weights": 0, "biases": 1}.get(k, 2))]
+            order = {"weights": 0, "biases": 1}
+            entries = [entries[k] for k in sorted(entries, key=lambda k: order.get(_text(k), 2))]
+        if f"{layer}/0" in tensors:  # once as bytes and once as text
+            raise ValueError(f"it names layer {layer!r} twice")
         for i, array in enumerate(entries):
             if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub":
                 raise ValueError(f"entry {i} of layer {layer!r} is no tensor but a {type(array).__name__}")

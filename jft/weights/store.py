@@ -21,6 +21,7 @@ from jft.files import written_whole
 from jft.version import __version__
 from jft.weights import convert, download, readers
 from jft.weights.catalog import WeightSet
+from jft.weights.hashes import Hashes
 
 _PACKAGED = Path(__file__).parent / "packaged"
 
@@ -94,7 +95,8 @@ def by_hand(row: WeightSet, place: Path) -> str:
     hashes += [f"MD5 {row.md5}"] if row.md5 else []
     return (
         f"Get {row.filename} ({row.size:.0f} MiB, {' and '.join(hashes) or 'no published hash'})"
-        f"{f' from {row.url}' if row.url else ''} and put it at {place}, or pass --config.weights_path=FILE."
+        f"{f' from {row.url}' if row.url else ''} and put it at {place}; "
+        "a run also takes it as weights_path."
     )
 
 
@@ -108,8 +110,7 @@ def verify(path: Path, row: WeightSet) -> str:
       ValueError: another hash; names both.
     """
     if path.name != row.filename:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return Hashes(path).sha256
     try:
         return _checked(path, row)
     except ValueError as error:
@@ -120,19 +121,16 @@ def verify(path: Path, row: WeightSet) -> str:
 
 def _checked(path: Path, row: WeightSet, downloaded: bool = False) -> str:
     """The file's SHA-256; what is not the published file is deleted if it was downloaded, and refused."""
-    with path.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        file.seek(0)
-        md5 = hashlib.file_digest(file, "md5").hexdigest() if row.md5 else None
+    hashes = Hashes(path)
+    agree, trouble = hashes.judge(row)
     size = path.stat().st_size / 2**20
-    if row.sha256 and not sha256.startswith(row.sha256):
-        trouble = f"its SHA-256 is {sha256}, published is {row.sha256}"
-    elif row.md5 and md5 != row.md5:
-        trouble = f"its MD5 is {md5}, published is {row.md5}"
-    elif downloaded and not (row.sha256 or row.md5) and abs(size - row.size) > max(0.1, row.size / 100):
-        trouble = f"it has {size:.1f} MiB, the published file has {row.size:.1f}"  # a log-in page, perhaps
-    else:
-        return sha256
+    if agree is None and downloaded and abs(size - row.size) > max(0.1, row.size / 100):
+        agree, trouble = (
+            False,
+            f"it has {size:.1f} MiB, the published file has {row.size:.1f}",
+        )  # a log-in page, perhaps
+    if agree is not False:
+        return hashes.sha256
     if downloaded:
         path.unlink()
     raise ValueError(trouble)
@@ -149,7 +147,8 @@ def load(
 
     Args:
       row: the weight set.
-      target: leaf name -> shape, of the architecture that the weights are for, with their own head.
+      target: leaf name -> shape, of the architecture that the weights are for, with their own head: of
+        `create_model(row.model, **row.file_options)`, so that what is cached depends on the file alone.
       weights_path: see `locate`.
       fresh: leaves that start from initialisation and so may be missing.
 
@@ -177,7 +176,7 @@ def load(
         return leaves, manifest
     conversion = convert.convert(readers.read_tensors(path), row, target)
     conversion.check(path, fresh)
-    if len(conversion.leaves) == len(target) and not conversion.unexpected:
+    if len(conversion.leaves) == len(target) and not (conversion.unexpected or conversion.nonfinite):
         _write_converted(cached, conversion.leaves, manifest)
     return conversion.leaves, manifest
 

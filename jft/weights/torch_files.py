@@ -70,23 +70,38 @@ class _Tensor:
         ok = isinstance(self.storage, _Storage) and len(self.shape) == len(self.strides)
         ok = ok and all(type(n) is int and n >= 0 for n in numbers)
         if ok and 0 not in self.shape:
-            last = self.offset + sum((n - 1) * stride for n, stride in zip(self.shape, self.strides, strict=True))
-            ok = last < self.storage.numel and math.prod(self.shape) <= self.storage.numel
+            ok = self.offset + self._reach() <= self.storage.numel and math.prod(self.shape) <= self.storage.numel
         if not ok:
             raise ValueError("a tensor reaches out of its storage")
 
-    def read(self, storage: Callable[[_Storage], bytes]) -> np.ndarray:
+    def _reach(self) -> int:
+        """Elements from the window's first to its last, both counted."""
+        return 1 + sum((n - 1) * stride for n, stride in zip(self.shape, self.strides, strict=True))
+
+    def read(self, part: Callable[[_Storage, int, int], bytes]) -> np.ndarray:
+        """The array, which keeps no more bytes alive than its own: tensors by the hundred may share one storage.
+
+        Args:
+          part: gives the bytes of a storage from one position up to another.
+        """
+        dtype = self.storage.dtype
         if 0 in self.shape:
-            return np.empty(self.shape, self.storage.dtype)
-        size = self.storage.dtype.itemsize
-        strides = [stride * size for stride in self.strides]
-        return np.ndarray(self.shape, self.storage.dtype, storage(self.storage), self.offset * size, strides)
+            return np.empty(self.shape, dtype)
+        start = self.offset * dtype.itemsize
+        raw = part(self.storage, start, start + self._reach() * dtype.itemsize)
+        array = np.ndarray(self.shape, dtype, raw, strides=[stride * dtype.itemsize for stride in self.strides])
+        return array.copy() if array.nbytes < len(raw) else array
 
 
 class _Dict(dict):
     """Stands for OrderedDict; a state dict's _metadata, which torch sets as its attribute, is dropped."""
 
     __slots__ = ()
+
+    def __init__(self, pairs: Any = ()) -> None:  # Python 2 pickles it with its pairs
+        super().__init__(pairs)
+        if len(self) < len(pairs):
+            raise ValueError("it names a tensor twice")
 
     def __setstate__(self, state: Any) -> None:
         pass
@@ -134,11 +149,11 @@ def read_zip(path: Path) -> Reads:
         if member is None or member.file_size != storage.nbytes:
             raise ValueError(f"storage {storage.key} has {member and member.file_size} bytes, not {storage.nbytes}")
 
-    def read(storage: _Storage) -> bytes:
-        raw = archive.read(f"{folder}data/{storage.key}")  # checks the CRC
+    def part(storage: _Storage, start: int, stop: int) -> bytes:
+        raw = archive.read(f"{folder}data/{storage.key}")[start:stop]  # read as a whole, which checks the CRC
         return np.frombuffer(raw, f"u{storage.dtype.itemsize}").byteswap().tobytes() if swap else raw
 
-    return {name: functools.partial(tensor.read, read) for name, tensor in tensors.items()}
+    return {name: functools.partial(tensor.read, part) for name, tensor in tensors.items()}
 
 
 def _checked_members(archive: zipfile.ZipFile, size: int) -> dict[str, zipfile.ZipInfo]:
@@ -177,12 +192,12 @@ def read_legacy(path: Path) -> Reads:
     if missing := storages.keys() - offsets.keys():
         raise ValueError(f"{len(missing)} of {len(storages)} storages are missing")
 
-    def read(storage: _Storage) -> bytes:
+    def part(storage: _Storage, start: int, stop: int) -> bytes:
         with path.open("rb") as file:
-            file.seek(offsets[storage.key])
-            return file.read(storage.nbytes)
+            file.seek(offsets[storage.key] + start)
+            return file.read(stop - start)
 
-    return {name: functools.partial(tensor.read, read) for name, tensor in tensors.items()}
+    return {name: functools.partial(tensor.read, part) for name, tensor in tensors.items()}
 
 
 def _load_torch(file: BinaryIO, storages: dict[str, _Storage]) -> Any:

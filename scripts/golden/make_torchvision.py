@@ -1,89 +1,79 @@
-"""Writes tests/golden/<model>.npz: what torchvision's models compute from seeded weights.
+"""Writes jft/weights/proven/<model>.torchvision.npz: what torchvision's models compute from seeded weights.
 
-    PYTHONPATH=tests python scripts/golden/make_torchvision.py [MODEL ...]
+    PYTHONPATH=. python scripts/golden/make_torchvision.py [MODEL ...]
 
 Needs torch and torchvision, which neither jft nor its tests import; made with torchvision 0.29.2 and torch 2.13.
-Weights and pictures come from tests/seeded.py by name; a file holds only digests, '{size}/{stage}' -> float32 [258].
 """
 
-import pathlib
 import sys
-from collections.abc import Iterator
 
 import numpy as np
-import seeded
+import proof_file
 import torch
+import torch_model
 
-# The wheel's compiled operators need not fit the installed torch; the models use none, but importing asks for two.
-library = torch.library.Library("torchvision", "DEF")
-library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+import torchvision  # isort: skip - only after torch_model
 
-import torchvision  # noqa: E402
-
-FOLDER = pathlib.Path(__file__).parents[2] / "tests" / "golden"
-# 224 and another size: where VGG pools adaptively and SqueezeNet rounds its pools up. At even ones SAME would differ.
+# The published size and another: where AlexNet pools adaptively, and SqueezeNet and GoogLeNet round pools up.
 SIZES = {
-    **{f"vgg{n}{bn}": (224, 160) for n in (11, 13, 16, 19) for bn in ("", "_bn")},
-    **{f"resnet{n}": (224, 96) for n in (18, 34, 50, 101, 152)},
+    "alexnet": (224, 160),
+    **torch_model.SIZES,
+    "googlenet": (224, 112),
     **{f"squeezenet1_{n}": (224, 161) for n in (0, 1)},
 }
+# GoogLeNet's stages that a pool ends.
+GOOGLENET_POOLS = {"stem": "maxpool2", "3b": "maxpool3", "4e": "maxpool4"}
 
 
-def stages(model: torch.nn.Module, x: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
-    """jft's name of each stage, and its output."""
-    if isinstance(model, torchvision.models.VGG):
-        block = 1
-        for layer in model.features:
-            x = layer(x)
-            if isinstance(layer, torch.nn.MaxPool2d):
-                yield f"block{block}", x
-                block += 1
-        x = torch.flatten(model.avgpool(x), 1)
-        for name, part in {"fc6": slice(0, 3), "fc7": slice(3, 6), "head": slice(6, 7)}.items():
-            x = model.classifier[part](x)
-            yield name, x
-    elif isinstance(model, torchvision.models.ResNet):
-        x = model.maxpool(model.relu(model.bn1(model.conv1(x))))
-        yield "stem", x
-        for name in ("layer1", "layer2", "layer3", "layer4"):
-            x = getattr(model, name)(x)
-            yield name, x
-        yield "head", model.fc(torch.flatten(model.avgpool(x), 1))
-    else:
-        # A stage ends with a Fire or, where one follows, with its pool.
-        layers = list(model.features)
-        names = iter(["conv1", *(f"fire{i}" for i in range(2, 10))])
-        for layer, following in zip(layers, [*layers[1:], None], strict=True):
-            x = layer(x)
-            ends = not isinstance(layer, torch.nn.Conv2d | torch.nn.ReLU)
-            if ends and not isinstance(following, torch.nn.MaxPool2d):
-                yield next(names), x
-        yield "head", torch.flatten(model.classifier(x), 1)
+def stages(name: str, model: torch.nn.Module) -> dict[str, str]:
+    """jft's name of each stage -> the module that ends it."""
+    if name == "alexnet":
+        ends = dict(zip((f"conv{i}" for i in range(1, 6)), (2, 5, 7, 9, 12), strict=True))
+        features = {stage: f"features.{i}" for stage, i in ends.items()}
+        return {**features, "fc6": "classifier.2", "fc7": "classifier.5", "head": "classifier.6"}
+    if name.startswith("vgg"):
+        return torch_model.vgg(model, "classifier.1", "classifier.4", "classifier.6")
+    if name == "googlenet":
+        names = ("stem", "3a", "3b", *(f"4{letter}" for letter in "abcde"), "5a", "5b")
+        return {**{stage: GOOGLENET_POOLS.get(stage, f"inception{stage}") for stage in names}, "head": "fc"}
+    if name == "inception_v3":
+        return torch_model.inception_v3("maxpool2")
+    if name.startswith("resnet"):
+        return torch_model.RESNET
+    # A stage of SqueezeNet ends with a Fire or, where one follows, with its pool; its first two layers end none.
+    layers = [*model.features, None]
+    ends = [i for i in range(2, len(layers) - 1) if not isinstance(layers[i + 1], torch.nn.MaxPool2d)]
+    names = ("conv1", *(f"fire{i}" for i in range(2, 10)))
+    fires = {stage: f"features.{i}" for stage, i in zip(names, ends, strict=True)}
+    return {**fires, "head": "classifier.3"}
 
 
-@torch.no_grad()
-def golden(name: str) -> dict[str, np.ndarray]:
-    """Digests of every stage at every size."""
+def auxiliary(name: str, size: int) -> dict[str, tuple[str, str]]:
+    """jft's name of each auxiliary head -> its module and the stage that it reads. Inception's reads large maps."""
+    if name == "googlenet":
+        return {"aux1": ("aux1", "4a"), "aux2": ("aux2", "4d")}
+    return {"aux": ("AuxLogits", "mixed_6e")} if (name, size) == ("inception_v3", 299) else {}
+
+
+def build(name: str) -> torch.nn.Module:
+    """The model without the change of range that its weights ask for, which jft's catalog has as preprocessing."""
+    options = {"aux_logits": True, "transform_input": False, "init_weights": False}
     with torch.device("meta"):
-        model = torchvision.models.get_model(name, weights=None).eval()
-    tensors = seeded.seeded_torch({key: tuple(value.shape) for key, value in model.state_dict().items()})
-    model.load_state_dict({key: torch.from_numpy(value) for key, value in tensors.items()}, assign=True)
-    digests = {}
-    for size in SIZES[name]:
-        images = torch.from_numpy(seeded.seeded_images(size)).permute(0, 3, 1, 2).contiguous()
-        for stage, x in stages(model, images):
-            channels_last = x.permute(0, 2, 3, 1) if x.ndim == 4 else x
-            key = f"{size}/{stage}"
-            digests[key] = seeded.digest(key, channels_last.numpy())
-        whole = model(images).numpy()
-        assert np.array_equal(digests[f"{size}/head"], seeded.digest(f"{size}/head", whole)), name
-    return digests
+        wants = options if name in ("googlenet", "inception_v3") else {}
+        return torchvision.models.get_model(name, weights=None, **wants)
+
+
+def main(name: str) -> None:
+    """Writes the proof of one model."""
+    model = torch_model.fill(build(name))
+
+    def network(images: np.ndarray) -> list[tuple[str, np.ndarray]]:
+        return list(torch_model.outputs(model, stages(name, model), auxiliary(name, images.shape[1]), images))
+
+    source = torch_model.versions(torchvision)
+    proof_file.write(f"{name}.torchvision", source, proof_file.digests(network, SIZES[name]))
 
 
 if __name__ == "__main__":
-    FOLDER.mkdir(exist_ok=True)
-    for name in sys.argv[1:] or SIZES:
-        digests = golden(name)
-        np.savez_compressed(FOLDER / f"{name}.npz", **digests)
-        print(name, {key: [round(float(v), 3) for v in value[:2]] for key, value in digests.items()})
+    for model_name in sys.argv[1:] or SIZES:
+        main(model_name)

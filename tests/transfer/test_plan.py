@@ -10,11 +10,10 @@ import pytest
 
 from jft import optim, tree
 from jft.config import default_config
-from jft.models import abstract_variables, create_model, initialise
+from jft.models import create_model, initialise
 from jft.models.resnet import ResNet
 from jft.steps import TrainState, make_train_step
 from jft.transfer.plan import make_plan
-from jft.transfer.table import transfer_table
 
 TINY = functools.partial(ResNet, blocks=(1, 1, 1, 1), bottleneck=False, num_classes=4)
 STAGES = ("stem", "layer1", "layer2", "layer3", "layer4", "head")
@@ -37,7 +36,7 @@ def variables():
     ],
 )
 def test_boundary_and_learning_stages(variables, freeze, boundary, learning):
-    plan = make_plan(STAGES, variables["params"], freeze)
+    plan = make_plan(TINY(), variables["params"], freeze)
     assert plan.boundary == boundary
     learns, frozen = plan.split(variables["params"])
     assert set(learns) == learning
@@ -58,13 +57,13 @@ def test_boundary_and_learning_stages(variables, freeze, boundary, learning):
 )
 def test_plans_that_mean_nothing(variables, freeze, message):
     with pytest.raises(ValueError, match=message):
-        make_plan(STAGES, variables["params"], freeze)
+        make_plan(TINY(), variables["params"], freeze)
 
 
 def make_state_and_step(model, variables, freeze, **changes):
     config = default_config()
     config.update({"weight_decay": 0.1, "clip_norm": 0.5, "learning_rate": 1e-2, **changes})
-    plan = make_plan(tuple(model.stages()), variables["params"], freeze)
+    plan = make_plan(model, variables["params"], freeze)
     schedule = optim.make_schedule(config, num_steps=20, steps_per_epoch=5)
     tx = optim.make_optimizer(config, schedule, plan.freeze_mask(variables["params"]))
     state = TrainState(step=jnp.int32(0), opt_state=tx.init(variables["params"]), **variables)
@@ -193,17 +192,3 @@ def test_label_smoothing(variables):
     uniform = -float(jnp.sum(jnp.mean(jax.nn.log_softmax(logits), axis=-1)))
     assert losses[0] == pytest.approx(hard, rel=1e-5)
     assert losses[1] == pytest.approx(0.6 * hard + 0.4 * uniform, rel=1e-4)
-
-
-def test_table_says_what_learns_and_where_it_came_from():
-    model = create_model("vgg16", num_classes=1)
-    shapes = abstract_variables(model, 224)
-    plan = make_plan(tuple(model.stages()), shapes["params"], "fc7")
-    names = [f"params/{name}" for name in tree.flatten(shapes["params"]) if not name.startswith("head")]
-    text = transfer_table(model, shapes, plan, names, 224, (16, 32))
-    lines = {line.split()[0]: line.split() for line in text.splitlines()}
-    assert lines["block1"][-4:-1] == ["38,720", "frozen", "pretrained"]
-    assert lines["head"][-4:-1] == ["4,097", "yes", "initialised"]
-    assert "134,264,641, of which 4,097 learn" in text
-    # 15.47 GMAC less those that multiply padding, which XLA does not count; everything learning takes three times that.
-    assert "about 29.96 GFLOPs a picture; with everything learning 89.89" in text

@@ -5,19 +5,23 @@ import functools
 import math
 import re
 
+import jax
+import numpy as np
 import pytest
 
 from jft import tree
 from jft.models import MODELS, abstract_variables, create_model
-from jft.weights import catalog, rules, store
+from jft.weights import catalog, convert, rules, store
 
 ROWS = [row for row in catalog.CATALOG.values() if row.dialect != "jft"]  # published by others
 NAMES = [row.name for row in ROWS]
+OWN = {"vgg_tiny", "cnn"}  # nobody has published these
+KERAS = {"vgg16", "vgg19", "inception_v3", "resnet50", "resnet101", "resnet152"}
 
 
 @functools.cache
-def target_of(model):
-    return tree.flatten(abstract_variables(model, 224))
+def target_of(model, size):
+    return tree.flatten(abstract_variables(model, size))
 
 
 def tags(model):
@@ -25,51 +29,127 @@ def tags(model):
 
 
 def test_every_published_model_has_its_sets():
-    assert {row.model for row in ROWS} == set(MODELS) - {"vgg_tiny"}
-    for model in MODELS.keys() - {"vgg_tiny"}:
-        assert "torchvision" in tags(model)
-        assert ("timm" in tags(model)) is not model.startswith("squeezenet")
-    assert tags("vgg19") == ["torchvision", "timm", "keras", "keras_notop"]
+    assert {row.model for row in ROWS} == set(MODELS) - OWN
+    for model in MODELS.keys() - OWN:
+        assert ("torchvision" in tags(model)) is not model.endswith("_caffe")
+        assert ("timm" in tags(model)) is model.startswith(("vgg", "resnet", "inception"))
+        assert ("keras" in tags(model)) is ("keras_notop" in tags(model)) is (model in KERAS)
+    assert tags("vgg19") == ["torchvision", "timm", "keras", "keras_notop", "caffe"]
     assert tags("resnet152") == ["torchvision", "torchvision_v2", "timm", "timm_v2", "keras", "keras_notop"]
+    assert tags("inception_v3") == ["torchvision", "timm", "keras", "keras_notop"]
     assert tags("squeezenet1_1") == ["torchvision", "caffe"]
-    assert len(ROWS) == 45
+    assert tags("alexnet") == tags("googlenet") == ["torchvision"]
+    assert tags("alexnet_caffe") == tags("googlenet_caffe") == ["caffe"]
+    assert len(ROWS) == 56
+
+
+@pytest.mark.parametrize(
+    ("name", "total"),  # keras.applications' count_params()
+    [("inception_v3.keras", 23_851_784), ("resnet50.keras", 25_636_712)],
+)
+def test_keras_counts_statistics_and_biases_and_no_scale_that_it_lacks(name, total):
+    row = catalog.CATALOG[name]
+    model = create_model(row.model, **row.options)
+    target = target_of(model, row.preprocess.size)
+    counts = {leaf: math.prod(array.shape) for leaf, array in target.items()}
+    statistics = sum(count for leaf, count in counts.items() if leaf.startswith("batch_stats/"))
+    channels = statistics // 2
+    # Keras' Inception normalises without scale; its ResNet's convolutions have biases, one for each mean.
+    other = -channels if row.model == "inception_v3" else channels
+    assert row.num_params + statistics + other == total
+    shapes = rules.source_shapes(rules.rules_for(row, model), target)
+    assert sum(map(math.prod, shapes.values())) == total
+
+
+def small(target):
+    """The leaves with at most four channels, but for the inputs of fully connected layers, which flatten a map."""
+
+    def shape(wanted):
+        return (*wanted[:-2], *(min(n, 4) for n in wanted[-2:])) if len(wanted) == 4 else (*wanted[:-1], 4)
+
+    return {name: jax.ShapeDtypeStruct(shape(leaf.shape), leaf.dtype) for name, leaf in target.items()}
+
+
+def drawn(rng, shapes):
+    """Arrays that any leaf or tensor may be: variances are positive."""
+    return {name: rng.uniform(0.5, 1.5, shape).astype(np.float32) for name, shape in shapes.items()}
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_row(name):
     row = catalog.CATALOG[name]
     assert row.name == name == f"{row.model}.{row.tag}"
-    model = create_model(row.model, **row.options)  # the options exist
-    target = target_of(model)
+    model = create_model(row.model, **row.file_options)  # the options exist
+    assert row.aux is model.aux_heads
+    target = target_of(model, row.preprocess.size)
     held = [leaf for leaf in target if row.top or leaf.split("/")[1] not in catalog.TOP]
     assert row.num_params == sum(math.prod(target[leaf].shape) for leaf in held if leaf.startswith("params/"))
-    # One rule for each leaf, and no tensor is read twice.
-    table = rules.rules_for(row, model)
-    assert sorted(rule.target for rule in table) == sorted(target)
+
+    # One rule for each leaf; beside them auxiliary heads, of which the file knows nothing.
+    table = rules.rules_for(row, create_model(row.model, **row.options))
+    targets = [rule.target for rule in table]
+    assert len(targets) == len(set(targets)) and set(targets) >= set(target)
+    assert {leaf.split("/")[1] for leaf in set(targets) - set(target)} <= set(model.auxiliary_heads())
+    # No tensor is read twice, but for the bias of a BatchNorm without scale.
     read = collections.Counter(source for rule in table for source in rule.sources)
-    assert set(read.values()) == {1}
+    twice = {source for rule in table if rule.transform is rules.transforms.no_scale for source in rule.sources}
+    assert bool(twice) is (row.model == "inception_v3" and row.dialect == "keras")
+    assert all(count == 1 + (source in twice) for source, count in read.items())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_there_and_back(name):
+    """Leaves to tensors to leaves, and each rule's tensors to its leaf and back."""
+    row = catalog.CATALOG[name]
+    target = small(target_of(create_model(row.model, **row.file_options), row.preprocess.size))
+    table = rules.rules_for(row, create_model(row.model, **row.options))
+    rng = np.random.default_rng(0)
+    leaves = drawn(rng, {leaf: array.shape for leaf, array in target.items()})
+    if name.startswith("inception_v3.keras"):  # which has no other scale
+        leaves |= {leaf: np.ones(4, "f4") for leaf in leaves if leaf.endswith("/scale")}
+    source = rules.sources_of(table, leaves)
+    held = {source for rule in table if rule.target in target for source in rule.sources}
+    assert source.keys() == held
+    conversion = convert.convert(source, row, target)
+    conversion.check(name)
+    assert conversion.leaves.keys() == leaves.keys()
+    for leaf, array in leaves.items():
+        np.testing.assert_array_equal(conversion.leaves[leaf], array, strict=True)
+
+    tensors = drawn(rng, {tensor: array.shape for tensor, array in source.items()})
+    for rule in table:
+        if rule.target in target:
+            arrays = [tensors[tensor] for tensor in rule.sources]
+            there = rule.transform.forward(*arrays)
+            back = rule.transform.backward(there, *(leaves[leaf] for leaf in rule.beside))
+            if rule.transform is rules.transforms.centre:  # two tensors become one leaf
+                np.testing.assert_array_equal(rule.transform.forward(*back), there)
+            elif rule.transform is rules.transforms.keras_variance:
+                np.testing.assert_allclose(back[0], arrays[0], rtol=1e-6)
+            elif rule.transform is not rules.transforms.no_scale:
+                np.testing.assert_array_equal(back[0], arrays[0], strict=True)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_provenance(name):
     row = catalog.CATALOG[name]
-    assert row.url is None or re.fullmatch(r"https://\S+\.(pth|h5|safetensors)", row.url)
+    assert row.url is None or re.fullmatch(r"https://\S+\.(pth|h5|safetensors|npy)", row.url)
     assert row.sha256 is None or re.fullmatch(r"[0-9a-f]{8}|[0-9a-f]{64}", row.sha256)
     assert row.md5 is None or re.fullmatch(r"[0-9a-f]{32}", row.md5)
     assert (row.md5 is not None) is (row.dialect == "keras")
     assert row.licence
-    if row.dialect != "caffe":  # whose pickles for Python 2 spend two bytes on every other one
+    if name != "squeezenet1_1.caffe":  # whose pickle for Python 2 spends two bytes on every other one
         assert row.num_params * 4 / 2**20 == pytest.approx(row.size, rel=0.05)
     if row.top1 is None:
         assert row.top5 is None
-        assert row.dialect == "caffe" or not row.top
+        assert name == "squeezenet1_1.caffe" or not row.top
     else:
         assert 50 < row.top1 < row.top5 < 100
 
 
 def test_the_packaged_weights_are_whole_small_and_fit():
     row = catalog.find_row("vgg_tiny", "digits04")
-    target = tree.flatten(abstract_variables(create_model(row.model, **row.options), row.preprocess.size))
+    target = tree.flatten(abstract_variables(create_model(row.model, **row.file_options), row.preprocess.size))
     leaves, manifest = store.load(row, target)
     assert {name: leaf.shape for name, leaf in leaves.items()} == {name: leaf.shape for name, leaf in target.items()}
     assert sum(leaf.size for leaf in leaves.values()) == row.num_params
@@ -83,26 +163,52 @@ def test_files_and_addresses_are_distinct():
         assert len(values) == len(set(values)), field
 
 
+HALF = (0.5, 0.5, 0.5)
+
+
 @pytest.mark.parametrize(
-    ("name", "resize", "channels", "scale", "mean"),
+    ("name", "size", "resize", "channels", "scale", "mean"),
     [
-        ("resnet50.torchvision", 256, "RGB", 1 / 255, (0.485, 0.456, 0.406)),
-        ("resnet50.torchvision_v2", 232, "RGB", 1 / 255, (0.485, 0.456, 0.406)),
-        ("resnet50.timm_v2", 232, "RGB", 1 / 255, (0.485, 0.456, 0.406)),
-        ("vgg19.keras", 256, "BGR", 1.0, (103.939, 116.779, 123.68)),
-        ("squeezenet1_1.caffe", 256, "BGR", 1.0, (104.0, 117.0, 123.0)),
+        ("alexnet.torchvision", 224, 256, "RGB", 1 / 255, (0.485, 0.456, 0.406)),
+        ("resnet50.torchvision", 224, 256, "RGB", 1 / 255, (0.485, 0.456, 0.406)),
+        ("resnet50.torchvision_v2", 224, 232, "RGB", 1 / 255, (0.485, 0.456, 0.406)),
+        ("resnet50.timm_v2", 224, 232, "RGB", 1 / 255, (0.485, 0.456, 0.406)),
+        ("googlenet.torchvision", 224, 256, "RGB", 1 / 255, HALF),
+        ("inception_v3.torchvision", 299, 342, "RGB", 1 / 255, HALF),
+        ("inception_v3.timm", 299, 341, "RGB", 1 / 255, HALF),
+        ("inception_v3.keras", 299, 342, "RGB", 1 / 255, HALF),
+        ("inception_v3.keras_notop", 299, 342, "RGB", 1 / 255, HALF),
+        ("vgg19.keras", 224, 256, "BGR", 1.0, (103.939, 116.779, 123.68)),
+        ("vgg19.caffe", 224, 256, "BGR", 1.0, (103.939, 116.779, 123.68)),
+        ("alexnet_caffe.caffe", 227, 256, "BGR", 1.0, (104.00699, 116.66877, 122.67892)),
+        ("googlenet_caffe.caffe", 224, 256, "BGR", 1.0, (104.0, 117.0, 123.0)),
+        ("squeezenet1_1.caffe", 224, 256, "BGR", 1.0, (104.0, 117.0, 123.0)),
     ],
 )
-def test_preprocessing(name, resize, channels, scale, mean):
+def test_preprocessing(name, size, resize, channels, scale, mean):
     spec = catalog.CATALOG[name].preprocess
-    assert (spec.size, spec.resize, spec.interpolation, spec.antialias) == (224, resize, "bilinear", True)
+    assert (spec.size, spec.resize, spec.antialias) == (size, resize, True)
+    assert spec.interpolation == ("bicubic" if name == "inception_v3.timm" else "bilinear")
     assert (spec.channels, spec.scale, spec.mean) == (channels, scale, mean)
+    assert spec.std == {1.0: (1.0, 1.0, 1.0)}.get(scale, HALF if mean == HALF else (0.229, 0.224, 0.225))
+
+
+def test_models_read_the_size_that_their_weights_do():
+    for row in catalog.CATALOG.values():
+        assert create_model(row.model).default_size == row.preprocess.size, row.name
+
+
+def test_file_options():
+    row = catalog.find_row("googlenet", "torchvision")
+    assert (dict(row.options), row.file_options) == ({}, {"aux_heads": True})
+    row = catalog.find_row("inception_v3", "keras")
+    assert row.file_options == row.options == {"count_include_pad": False, "bn_momentum": 0.99}
 
 
 def test_find_row():
     assert catalog.find_row("vgg19", "torchvision") is catalog.CATALOG["vgg19.torchvision"]
     with pytest.raises(
-        ValueError, match=r"unknown vgg16 weights 'kears', did you mean 'keras'\? Known: keras, keras_n"
+        ValueError, match=r"unknown vgg16 weights 'kears', did you mean 'keras'\? Known: caffe, keras, keras_n"
     ):
         catalog.find_row("vgg16", "kears")
     with pytest.raises(ValueError, match=r"unknown model with published weights 'vgg17'"):

@@ -1,22 +1,17 @@
-"""Conversion: each transform by hand, strictness both ways, and the script."""
+"""Conversion: strictness both ways, auxiliary heads, and numbers that are none."""
 
 import functools
-import importlib.util
-import pathlib
-import sys
+import zlib
 
+import jax
 import ml_dtypes
 import numpy as np
 import pytest
-import safetensors.numpy
-import seeded
 
 from jft import tree
 from jft.models import abstract_variables, create_model
-from jft.models.vgg import VGG
-from jft.weights import catalog, convert, readers, rules
+from jft.weights import catalog, convert, readers, rules, seeded
 
-SCRIPT = pathlib.Path(__file__).parents[2] / "scripts" / "convert_weights.py"
 SQUEEZENET = catalog.find_row("squeezenet1_1", "torchvision")
 RESNET = catalog.find_row("resnet18", "torchvision")
 
@@ -28,62 +23,9 @@ def target_of(row):
 
 @functools.cache
 def source_of(row):
-    """Seeded tensors of the row's dialect, for kernels that are stored as torch does."""
-    shapes = {}
-    for rule in rules.rules_for(row, create_model(row.model, **row.options)):
-        shape = target_of(row)[rule.target].shape
-        permuted = {4: (3, 2, 0, 1), 2: (1, 0), 1: (0,)}[len(shape)]
-        shapes[rule.sources[0]] = tuple(shape[i] for i in permuted)
-    return seeded.seeded_torch(shapes)
-
-
-def test_torch_layouts():
-    rng = np.random.default_rng(0)
-    kernel = rng.normal(size=(5, 4, 3, 2))
-    assert rules.hwio(kernel)[2, 1, 3, 4] == kernel[4, 3, 2, 1]
-    assert rules.dense(kernel[0, 0])[1, 2] == kernel[0, 0, 2, 1]
-
-
-def test_fc6_reads_the_map_in_torchs_order():
-    rng = np.random.default_rng(0)
-    feature_map = rng.normal(size=(2, 3, 3, 4))  # [batch, height, width, channels]
-    weight = rng.normal(size=(5, 4 * 3 * 3))
-    torch = feature_map.transpose(0, 3, 1, 2).reshape(2, -1) @ weight.T
-    ours = feature_map.reshape(2, -1) @ rules.dense_of_map(weight, grid=3)
-    np.testing.assert_allclose(ours, torch)
-    assert not np.allclose(feature_map.reshape(2, -1) @ weight.T, torch)  # unpermuted: another network
-    np.testing.assert_array_equal(rules.dense_of_conv(weight.reshape(5, 4, 3, 3)), rules.dense_of_map(weight, grid=3))
-
-
-def test_timm_equals_torchvision():
-    """timm renames the classifier and makes convolutions of it; the leaves must be the same."""
-    model = VGG(convs=(1, 1), widths=(4, 8), hidden=16, grid=3, num_classes=5, batch_norm=True)
-    as_torchvision = rules.rules_for(catalog.find_row("vgg16", "torchvision"), model)
-    as_timm = rules.rules_for(catalog.find_row("vgg16", "timm"), model)
-    target = tree.flatten(abstract_variables(model, 12))
-    renamed = {"classifier.0": "pre_logits.fc1", "classifier.3": "pre_logits.fc2", "classifier.6": "head.fc"}
-    conv = {"classifier.0.weight": (16, 8, 3, 3), "classifier.3.weight": (16, 16, 1, 1)}
-    assert [rule.target for rule in as_timm] == [rule.target for rule in as_torchvision]
-    for ours, theirs in zip(as_torchvision, as_timm, strict=True):
-        (name,) = ours.sources
-        stem, leaf = name.rsplit(".", 1)
-        assert theirs.sources == (f"{renamed.get(stem, stem)}.{leaf}",)
-        shape = target[ours.target].shape
-        array = seeded.seeded_tensor(name, {4: shape[:1:-1] + shape[:2], 2: shape[::-1], 1: shape}[len(shape)], "oihw")
-        leaf = ours.transform(array)
-        assert leaf.shape == shape
-        np.testing.assert_array_equal(theirs.transform(array.reshape(conv.get(name, array.shape))), leaf)
-
-
-def test_keras_bias_and_epsilon_are_absorbed():
-    rng = np.random.default_rng(0)
-    x, bias, mean, gamma, beta = rng.normal(size=(5, 7)).astype("f4")
-    var = np.float32([1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1, 10])  # small enough for epsilon to matter
-    keras = gamma * (x + bias - mean) / np.sqrt(var + np.float32(1.001e-5)) + beta
-    ours = gamma * (x - rules.centre(bias, mean)) / np.sqrt(rules.keras_variance(var) + np.float32(1e-5)) + beta
-    np.testing.assert_allclose(ours, keras, rtol=1e-5)
-    wrong = gamma * (x - rules.centre(bias, mean)) / np.sqrt(var + np.float32(1e-5)) + beta
-    assert np.max(np.abs(wrong - keras)) > 10 * np.max(np.abs(ours - keras))
+    """Seeded tensors of the row's dialect."""
+    table = rules.rules_for(row, create_model(row.model, **row.options))
+    return seeded.SEEDED[row.dialect](rules.source_shapes(table, target_of(row)))
 
 
 @pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16, np.float64])
@@ -136,7 +78,7 @@ def test_all_faults_are_in_one_error_and_fresh_forgives_its_leaves():
     with pytest.raises(ValueError, match=r"(?s)weights.pth does not.*resnet18.torchvision.*conv1.*fc.weight.*fc.bias"):
         conversion.check("weights.pth")
     head = {"params/head/head/kernel", "params/head/head/bias"}
-    assert not head & set(conversion.leaves)
+    assert "params/head/head/kernel" not in conversion.leaves
     with pytest.raises(ValueError, match=r"missing \(1\)") as caught:
         conversion.check("weights.pth", fresh=head)
     assert "fc." not in str(caught.value)
@@ -158,19 +100,10 @@ def test_batch_counts_are_ignored():
     assert len(conversion.leaves) == len(target_of(RESNET))
 
 
-def keras_source(row, rename=None):
-    rows = rules.rules_for(row, create_model(row.model, **row.options))
-    shapes = {}
-    for rule in rows:
-        for name in rule.sources:
-            shapes[name] = target_of(row)[rule.target].shape
-    tensors = seeded.seeded_keras(shapes)
-    return {(rename or {}).get(name, name): array for name, array in tensors.items()}
-
-
 def test_keras_bias_folds_into_the_mean_it_belongs_to():
     row = catalog.find_row("resnet50", "keras")
-    source = keras_source(row)
+    source = dict(source_of(row))
+    assert len(source) == len(target_of(row)) + 53  # biases of convolutions
     leaves = convert.convert(source, row, target_of(row)).leaves
     np.testing.assert_array_equal(
         leaves["batch_stats/layer2/block0/downsample_bn/mean"],
@@ -185,7 +118,7 @@ def test_keras_bias_folds_into_the_mean_it_belongs_to():
 
 def test_old_name_of_keras_classifier():
     row = catalog.find_row("resnet50", "keras")
-    old = keras_source(row, {"predictions/0": "probs/0", "predictions/1": "probs/1"})
+    old = {name.replace("predictions", "probs"): array for name, array in source_of(row).items()}
     conversion = convert.convert(old, row, target_of(row))
     conversion.check("f")
     np.testing.assert_array_equal(conversion.leaves["params/head/head/kernel"], old["probs/0"])
@@ -194,18 +127,132 @@ def test_old_name_of_keras_classifier():
         convert.convert(both, row, target_of(row)).check("f")
 
 
+def names_of(row):
+    """The names of the tensors of the row's file."""
+    model = create_model(row.model, **row.options)
+    lacking = set() if row.aux else set(model.auxiliary_heads())
+    table = [rule for rule in rules.rules_for(row, model) if rule.target.split("/")[1] not in lacking]
+    return list(dict.fromkeys(source for rule in table for source in rule.sources))
+
+
 @pytest.mark.parametrize(
-    "name", [n for n, row in catalog.CATALOG.items() if row.tag in ("torchvision", "keras", "caffe")]
+    "name",
+    [
+        n
+        for n, row in catalog.CATALOG.items()
+        if row.tag in ("torchvision", "keras", "caffe") or n == "inception_v3.timm"
+    ],
 )
 def test_a_file_is_known_by_its_names(name):
     row = catalog.CATALOG[name]
-    table = rules.rules_for(row, create_model(row.model, **row.options))
-    names = [source for rule in table for source in rule.sources]
+    names = names_of(row)
     guess = convert.guess_row(names, catalog.CATALOG.values())
-    assert guess.name == name
+    assert guess.name == ("squeezenet1_0.caffe" if name == "squeezenet1_1.caffe" else name)  # these share their names
     wrong = catalog.CATALOG["vgg11.torchvision" if name != "vgg11.torchvision" else "resnet34.torchvision"]
-    with pytest.raises(ValueError, match=f"It looks like weights of another kind: {name}"):
+    with pytest.raises(ValueError, match=f"It looks like weights of another kind: {guess.name}"):
         convert.convert(dict.fromkeys(names, np.ones(1, "f4")), wrong, target_of(wrong)).check("f")
+
+
+def test_a_file_is_known_by_order_and_by_caffes_other_names():
+    keras = catalog.find_row("inception_v3", "keras")
+    # conv2d_95/0, batch_normalization_95/0 …: in the file's order, which is that of the rules.
+    kinds = {"conv": "conv2d", "bn": "batch_normalization", "predictions": "predictions"}
+    layers = {layer: layer.rstrip("0123456789") for layer in (name.split("/")[0] for name in names_of(keras))}
+    renamed = {layer: f"{kinds[kind]}_{200 - i}" for i, (layer, kind) in enumerate(layers.items())}
+    names = [f"{renamed[layer]}/{i}" for layer, i in (name.split("/") for name in names_of(keras))]
+    assert convert.guess_row(names, catalog.CATALOG.values()) is keras
+    assert rules.canonical(keras, names) == dict(zip(names_of(keras), names, strict=True))
+    googlenet = catalog.find_row("googlenet_caffe", "caffe")
+    names = [name.replace("/", "_", name.count("/") - 1) for name in names_of(googlenet)]
+    assert "inception_3a_1x1/0" in names
+    assert convert.guess_row(names, catalog.CATALOG.values()) is googlenet
+
+
+# Auxiliary heads
+
+
+def few(target):
+    """The leaves with at most four channels, but for what flattens a map."""
+    shapes = {name: (*leaf.shape[:-1], min(leaf.shape[-1], 4)) for name, leaf in target.items()}
+    return {name: jax.ShapeDtypeStruct(shape, np.float32) for name, shape in shapes.items()}
+
+
+@functools.cache
+def googlenet(aux_heads):
+    model = create_model("googlenet", aux_heads=aux_heads)
+    return few(tree.flatten(abstract_variables(model, 224)))
+
+
+def googlenet_file(dialect, aux):
+    """(row, tensors) of a file with or without the auxiliary heads."""
+    row = catalog.find_row("googlenet", "torchvision")
+    shapes = {name: leaf.shape for name, leaf in googlenet(aux).items()}
+    if dialect == "jft":
+        return row, seeded.seeded_leaves(shapes)
+    return row, seeded.seeded_torch(
+        rules.source_shapes(rules.rules_for(row, create_model("googlenet")), googlenet(aux))
+    )
+
+
+@pytest.mark.parametrize("dialect", ["torchvision", "jft"])
+@pytest.mark.parametrize("file", [True, False], ids=["file with", "file without"])
+@pytest.mark.parametrize("wanted", [True, False], ids=["model with", "model without"])
+def test_auxiliary_heads(dialect, file, wanted):
+    row, tensors = googlenet_file(dialect, file)
+    conversion = convert.convert(tensors, row, googlenet(wanted))
+    assert conversion.unexpected == ()
+    side = {leaf for leaf in googlenet(wanted) if leaf.split("/")[1].startswith("aux")}
+    assert len(side) == (18 if wanted else 0)
+    if wanted and not file:
+        assert conversion.missing.keys() == side
+        with pytest.raises(ValueError, match=r"missing \(18\):(.|\n)*--config.fresh='aux1 aux2'"):
+            conversion.check("f")
+    else:
+        assert set(conversion.leaves) == set(googlenet(wanted))
+    conversion.check("f", fresh=side)
+
+
+def test_an_auxiliary_head_of_another_model_is_unexpected():
+    row, tensors = googlenet_file("jft", False)
+    tensors["params/aux3/fc/kernel"] = np.ones((2, 2), "f4")
+    assert convert.convert(tensors, row, googlenet(False)).unexpected == ("params/aux3/fc/kernel",)
+
+
+def test_inception_of_keras_is_converted_by_order():
+    row = catalog.find_row("inception_v3", "keras")
+    target = few(tree.flatten(abstract_variables(create_model(row.model, **row.options), 299)))
+    table = rules.rules_for(row, create_model(row.model, **row.options))
+    shapes = rules.source_shapes(table, target)
+    assert len(shapes) == 94 * 4 + 2
+    tensors = seeded.seeded_keras(shapes)
+    # Names that sort and count otherwise; the file's order is that of the rules.
+    renamed = {f"layer_{zlib.crc32(name.split('/')[0].encode())}/{name[-1]}": array for name, array in tensors.items()}
+    conversion = convert.convert(renamed, row, target)
+    conversion.check("f")
+    for name, leaf in (("conv6/0", "mixed_5b/branch3x3dbl_1/conv/kernel"), ("bn9/0", "mixed_5b/branch1x1/bn/bias")):
+        np.testing.assert_array_equal(conversion.leaves[f"params/{leaf}"], tensors[name])
+    np.testing.assert_array_equal(conversion.leaves["batch_stats/mixed_7c/branch_pool/bn/var"], tensors["bn94/2"])
+    np.testing.assert_array_equal(conversion.leaves["params/mixed_7c/branch_pool/bn/scale"], np.ones(4))
+    with pytest.raises(ValueError, match=r"unexpected \(4\):\n    extra/0\n"):
+        convert.convert({**renamed, **{f"extra/{i}": np.ones(4, "f4") for i in range(4)}}, row, target).check("f")
+
+
+# Numbers that are none
+
+
+def test_nan_is_refused_unless_allowed():
+    bias = source_of(RESNET)["bn1.bias"].copy()
+    bias[5] = np.nan
+    conversion = convert.convert(with_({"bn1.bias": bias}), RESNET, target_of(RESNET))
+    assert conversion.nonfinite == {"params/stem/bn1/bias": ("bn1.bias",)}
+    with pytest.raises(ValueError, match="NaN or infinity"):
+        conversion.check("f")
+    conversion.check("f", allow_nonfinite=True)
+    np.testing.assert_array_equal(conversion.leaves["params/stem/bn1/bias"], bias)
+    incomplete = convert.convert(with_({"bn1.bias": bias, "bn1.weight": None}), RESNET, target_of(RESNET))
+    with pytest.raises(ValueError, match=r"missing \(1\):\n    bn1.weight") as caught:
+        incomplete.check("f", allow_nonfinite=True)
+    assert "NaN" not in str(caught.value)
 
 
 def test_jft_names_are_taken_as_they_are():
@@ -231,60 +278,3 @@ def test_resnet18_without_layer4_convolutions(real_data):
     assert all(f"    {name} [params/layer4/" in str(caught.value) for name in absent)
     assert str(caught.value).count("\n    ") == 4
     conversion.check("resnet18.safetensors", [leaf for leaf in target if leaf.split("/")[1] in ("layer4", "head")])
-
-
-@pytest.fixture
-def script(monkeypatch, capsys):
-    spec = importlib.util.spec_from_file_location("convert_weights", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["convert_weights.py", *map(str, arguments)])
-        status = module.main()
-        return status, "".join(capsys.readouterr())
-
-    return run
-
-
-def test_script(script, tmp_path):
-    source, out, again = (tmp_path / f"{name}.safetensors" for name in ("source", "out", "again"))
-    tensors = source_of(SQUEEZENET)
-    safetensors.numpy.save_file(tensors, source)
-    status, printed = script(source, "--model", "squeezenet1_1", "--out", out)
-    assert status == 0
-    assert "dialect: torchvision" in printed
-    assert "parameters: 1,235,496 in 52 tensors" in printed
-    assert "source_sha256: " in printed
-    leaves = safetensors.numpy.load_file(out)
-    assert leaves.keys() == target_of(SQUEEZENET).keys()
-    np.testing.assert_array_equal(leaves["params/conv1/conv1/kernel"], rules.hwio(tensors["features.0.weight"]))
-    # A file of jft's own is a source too.
-    assert script(out, "--model", "squeezenet1_1", "--out", again)[0] == 0
-    for name, leaf in safetensors.numpy.load_file(again).items():
-        np.testing.assert_array_equal(leaf, leaves[name])
-    before = out.read_bytes()
-    status, printed = script(source, "--model", "squeezenet1_1", "--out", out)
-    assert (status, "exists already" in printed) == (1, True)
-    assert out.read_bytes() == before
-    assert script(source, "--model", "squeezenet1_1", "--out", out, "--force")[0] == 0
-
-
-@pytest.mark.parametrize(
-    ("model", "extra", "message"),
-    [
-        ("squeezenet1_0", (), "does not look like weights of squeezenet1_0 but like squeezenet1_1.torchvision"),
-        ("squeezenet1_1", ("--weights", "caffe"), "does not hold the weights squeezenet1_1.caffe"),
-        ("squeezenet1_1", ("--weights", "cafe"), "did you mean 'caffe'?"),
-        ("squeznet1_1", (), "did you mean 'squeezenet1_1'?"),
-        ("vgg_tiny", (), "Sets of vgg_tiny: digits04"),
-    ],
-)
-def test_script_refuses_and_leaves_nothing(script, tmp_path, model, extra, message):
-    source = tmp_path / "source.safetensors"
-    safetensors.numpy.save_file(source_of(SQUEEZENET), source)
-    status, printed = script(source, "--model", model, "--out", tmp_path / "out.safetensors", *extra)
-    assert status == 1
-    assert printed.startswith("error: ")
-    assert message in printed
-    assert list(tmp_path.iterdir()) == [source]

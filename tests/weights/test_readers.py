@@ -2,11 +2,13 @@
 
 import functools
 import io
+import json
 import os
 import pickle
 import struct
 import tracemalloc
 import zipfile
+import zlib
 from pathlib import Path
 
 import h5py
@@ -179,6 +181,41 @@ def test_big_endian_zip(write):
     np.testing.assert_array_equal(tensors["weight"], np.arange(6, dtype=np.float32).reshape(2, 3), strict=True)
 
 
+SHARED = np.arange(250_000, dtype="<f4")
+
+
+def shared_legacy(pickled: bytes) -> bytes:
+    return legacy(pickled, SHARED.size, end=SHARED[6:].tobytes())
+
+
+def shared_zip(pickled: bytes) -> bytes:
+    return zipped(pickled, {"archive/data/0": SHARED.tobytes()}.items())
+
+
+@pytest.mark.parametrize(("make", "most"), [(shared_legacy, 0), (shared_zip, 2 * SHARED.nbytes)])
+def test_a_window_keeps_its_own_bytes_alive_and_not_its_storage(make, most, write):
+    """Sixty vectors that share a megabyte, all held at once, and `most`: what reading one may take for a moment."""
+    whole = storage(SHARED.size)
+    entries = {str(i): tensor(of=whole, offset=4000 * i, shape=(100,), stride=(1,)) for i in range(60)}
+    entries["from end to end"] = tensor(of=whole, offset=0, shape=(250,), stride=(1000,))
+    pickled = b"}(" + b"".join(value(name) + entry for name, entry in entries.items()) + b"u"
+    path = write(make(pickled))
+    tensors = readers.read_tensors(path)
+    tracemalloc.start()
+    try:
+        held = {str(i): tensors[str(i)] for i in range(60)}
+        current, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert 60 * 400 <= current < 60 * 400 + 40_000
+    assert peak < most + 100_000
+    for i in range(60):
+        np.testing.assert_array_equal(held[str(i)], SHARED[4000 * i : 4000 * i + 100], strict=True)
+    wide = tensors["from end to end"]
+    np.testing.assert_array_equal(wide, SHARED[::1000], strict=True)
+    assert wide.flags.owndata
+
+
 def test_module_is_stripped_only_if_common(write):
     both = b"}(" + value("module.a") + tensor() + value("b") + tensor() + b"u"
     assert list(readers.read_tensors(write(legacy(both)))) == ["module.a", "b"]
@@ -235,6 +272,24 @@ def claims_more(text: bytes, claim=2**40) -> bytes:
     return text[:at] + struct.pack("<II", claim % 2**32, claim % 2**32) + text[at + 8 :]
 
 
+def twice(archive=b"a/data/1", other=b"a/data/2") -> bytes:
+    """A zip with two members of one name, which `zipfile` would warn of."""
+    return zipped(state_dict(tensor()), [(archive.decode(), b""), (other.decode(), b"")]).replace(other, archive)
+
+
+def layers_twice() -> bytes:
+    """A Caffe file with one layer twice: last wins, for whoever unpickles it."""
+    return caffe({"conv1": [BASE], "conv2": [BASE]}).replace(b"conv2", b"conv1")
+
+
+def terabytes_of_names() -> bytes:
+    """An h5 file whose list of layers claims to be a terabyte long."""
+    text = keras()
+    at = text.index(b"layer_names")
+    at = text.index(struct.pack("<QQ", 3, 3), at)  # its length, and the length that it may grow to
+    return text[:at] + struct.pack("<QQ", 2**40, 2**40) + text[at + 16 :]
+
+
 def external(group):
     group["kernel"] = h5py.ExternalLink("/etc/passwd", "kernel")
 
@@ -273,6 +328,8 @@ WRONG = {
     "absolute path": (zipped(b"N", [("/etc/x", b"")]), "outside of the archive"),
     "windows path": (zipped(b"N", [("c:x", b"")]), "outside of the archive"),
     "compressed": (zipped(state_dict(tensor()), compression=zipfile.ZIP_DEFLATED), "is compressed"),
+    "two members of one name": (twice(), "two members 'a/data/1'"),
+    "absolute path of a storage": (zipped(state_dict(tensor(of=storage(key="/etc/passwd")))), "has None bytes"),
     "claims more than the file": (claims_more(zipped(state_dict(tensor())), 2**31), "claims"),
     "storage is missing": (zipped(state_dict(tensor(of=storage(key="1")))), "storage 1 has None bytes, not 24"),
     "storage is a path": (zipped(state_dict(tensor(of=storage(key="../../etc")))), "has None bytes"),
@@ -291,6 +348,18 @@ WRONG = {
     "window of no numbers": (legacy(state_dict(tensor(shape="ab"))), "out of its storage"),
     "tensor without storage": (legacy(state_dict(call("torch.FloatTensor"))), "out of its storage"),
     "tensor of numbers": (legacy(state_dict(tensor(of=value("0")))), "out of its storage"),
+    "tensor of complex numbers": (
+        legacy(state_dict(tensor(of=storage(kind="ComplexFloatStorage")))), "ComplexFloatStorage"),
+    "one name twice": (legacy(b"}(" + (value("weight") + tensor()) * 2 + b"u"), "names 'weight' twice"),
+    "one name twice, one by one": (legacy(b"}" + (value("weight") + tensor() + b"s") * 2), "names 'weight' twice"),
+    "one name twice, from marks": (legacy(b"(" + (value("weight") + tensor()) * 2 + b"d"), "names 'weight' twice"),
+    "one name twice, zip": (zipped(b"}(" + (value("weight") + tensor()) * 2 + b"u"), "names 'weight' twice"),
+    "one name twice, ordered": (
+        legacy(call("collections.OrderedDict") + b"(" + (value("weight") + tensor()) * 2 + b"u"),
+        "names 'weight' twice"),
+    "one name twice, in pairs": (
+        legacy(call("collections.OrderedDict", b"]((" + value("w") + tensor() + b"l(" + value("w") + tensor() + b"le")),
+        "names a tensor twice"),
     "no tensor": (legacy(value({"weight": 3})), "'weight' is no tensor but a int"),
     "no names": (legacy(b"}" + value(1) + tensor() + b"s"), "'1' is no tensor"),
     "no state dict": (legacy(value([1, 2])), "no state dict but a list"),
@@ -300,14 +369,23 @@ WRONG = {
     "npy with a list": (caffe([1, 2]), "not with a dict of layers"),
     "npy with text": (caffe({"conv1": ["weights"]}), "entry 0 of layer 'conv1' is no tensor but a str"),
     "npy with a number": (caffe({"conv1": 3}), "cannot be read"),
+    "npy of complex numbers": (caffe({"conv1": [BASE.astype("c8")]}), "entry 0 of layer 'conv1' is no tensor"),
+    "npy of dates": (caffe({"conv1": [BASE.astype("M8[s]")]}), "dtype 'M8'"),
+    "npy, one layer twice": (layers_twice(), "names 'conv1' twice"),
+    "npy, one layer as bytes and as text": (caffe({"conv1": [BASE], b"conv1": [BASE]}), "names layer 'conv1' twice"),
+    "npy, megabytes": (caffe({"conv1": [BASE]}).replace(b"K\x02K\x03K\x04", b"K\xffK\xffK\xff"), "cannot reshape"),
     "safetensors, terabytes of header": (huge_header(), "header"),
     "safetensors, terabytes of tensor": (
         safetensors_of('{"a":{"dtype":"F32","shape":[1099511627776],"data_offsets":[0,4398046511104]}}'), "read"),
     "safetensors, one name twice": (
         safetensors_of(f'{{"a":{FOUR},"a":{FOUR}}}', bytes(4)), "names a tensor twice"),
+    "safetensors of an unknown type": (safetensors_of(f'{{"a":{FOUR}}}'.replace("F32", "F7"), bytes(4)), "F7"),
     "safetensors, overlapping": (safetensors_of(f'{{"a":{FOUR},"b":{FOUR}}}', bytes(4)), "offset"),
     "h5 of another layout": (keras().replace(b"layer_names", b"layer_nameS"), "no attribute layer_names"),
     "h5, layer is missing": (keras().replace(b"conv1\x00", b"convX\x00", 1), "missing"),
+    "h5, one layer twice": (keras().replace(b"fire2/squeeze", b"conv1" + bytes(8), 1), "names 'conv1/0' twice"),
+    "h5, terabytes of names": (terabytes_of_names(), "cannot be read"),
+    "h5 of complex numbers": (plain_h5(lambda group: group.create_dataset("kernel", data=BASE + 1j)), "is no tensor"),
     "h5, compressed": (keras(compression="gzip"), "is compressed"),
     "h5, a group for a tensor": (plain_h5(lambda group: group.create_group("kernel")), "is no tensor"),
     "h5, text for a tensor": (plain_h5(lambda group: group.create_dataset("kernel", data=b"x")), "is no tensor"),
@@ -346,10 +424,10 @@ def test_no_file(tmp_path):
         readers.read_tensors(tmp_path / "nothing.pth")
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", ["safetensors", "torch zip", "torch legacy", "caffe", "keras"])
 def test_truncated(name, write):
     text = FILES[name][0]()
-    for end in (9, 60, len(text) // 3, len(text) // 2, 2 * len(text) // 3, len(text) - 1):
+    for end in (9, 60, *(len(text) * tenth // 10 for tenth in range(1, 10)), len(text) - 1):
         with pytest.raises(ValueError, match=r"weights\.bin"):
             dict(readers.read_tensors(write(text[:end])))
 
@@ -364,10 +442,14 @@ def read_mutated(path: Path, text: bytes, changes) -> None:
         at = int(where * len(text))
         text = text[:at] + new + text[at + len(new) :]
     path.write_bytes(text)
+    tracemalloc.start()
     try:
         dict(readers.read_tensors(path))
     except ValueError as error:
         assert str(path) in str(error)
+    finally:
+        assert tracemalloc.get_traced_memory()[1] < 10e6  # of a file of a few kilobytes
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("name", ["safetensors", "torch zip", "torch legacy", "caffe"])
@@ -415,6 +497,16 @@ def test_real_files(name, real_data):
     assert len(tensors) == count
     assert {key: tensors[key].shape for key in shapes} == shapes
     assert all(np.isfinite(array).all() for array in tensors.values())
+
+
+def test_real_torch_file_is_as_torch_reads_it(real_data):
+    """Every tensor's type, shape and CRC-32, as scripts/golden/make_torch_crc.py wrote them with torch."""
+    wanted = json.loads((GOLDEN / "resnet20-12fca82f.json").read_text())
+    tensors = readers.read_tensors(real_data / "weights" / "resnet20-12fca82f.th")
+    assert list(tensors) == list(wanted) and len(wanted) == 97
+    for name, facts in wanted.items():
+        array = tensors[name]
+        assert [str(array.dtype), list(array.shape), zlib.crc32(np.ascontiguousarray(array))] == facts, name
 
 
 def test_real_h5_is_as_h5py_reads_it(real_data):

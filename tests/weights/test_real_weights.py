@@ -1,24 +1,50 @@
-"""Real weights on real pictures: SqueezeNet 1.1 from its Caffe file classifies 100 pictures of ImageNet."""
+"""Real weights: SqueezeNet 1.1 from its Caffe file against its proof, and on 100 pictures of ImageNet."""
 
 import json
 
 import jax
 import numpy as np
+import pytest
 
 from jft import tree
 from jft.data.augment import make_eval_transform
 from jft.data.decode import decode
 from jft.models import abstract_variables, create_model
-from jft.weights import catalog, store
+from jft.weights import catalog, proofs, store
 
 
-def test_squeezenet_classifies_imagenet(real_data):
+@pytest.fixture
+def squeezenet(real_data):
+    """Row, model and leaves."""
     row = catalog.find_row("squeezenet1_1", "caffe")
     model = create_model(row.model, **row.options)
     target = tree.flatten(abstract_variables(model, row.preprocess.size))
     leaves, manifest = store.load(row, target, weights_path=real_data / "weights")
     assert manifest["source_sha256"] == row.sha256
+    return row, model, leaves
 
+
+@pytest.mark.xdist_group("proofs of squeezenet")
+@pytest.mark.usefixtures("hasty_compiler")
+def test_squeezenet_is_what_its_proof_says(squeezenet):
+    row, model, leaves = squeezenet
+    assert proofs.check_leaves(row, leaves) == []
+    errors = proofs.check_activations(row, leaves)
+    assert list(errors) == [f"224/{stage}" for stage in model.stages()]
+    assert all(error < proofs.LIMIT for error in errors.values()), errors
+    # The same numbers in another order, and a number that rounding would hardly show.
+    kernel = "params/fire5/expand3x3/kernel"
+    mirrored = {**leaves, kernel: leaves[kernel][::-1]}
+    assert proofs.check_leaves(row, mirrored) == [kernel]
+    wrong = [key for key, error in proofs.check_activations(row, mirrored).items() if error > proofs.LIMIT]
+    assert wrong == [f"224/{stage}" for stage in ("fire5", "fire6", "fire7", "fire8", "fire9", "head")]
+    nudged = leaves[kernel].copy()
+    nudged.flat[7] = np.nextafter(nudged.flat[7], np.float32(9))
+    assert proofs.check_leaves(row, {**leaves, kernel: nudged}) == [kernel]
+
+
+def test_squeezenet_classifies_imagenet(real_data, squeezenet):
+    row, model, leaves = squeezenet
     folder = real_data / "imagenet_samples"
     index = json.loads((folder / "imagenet_class_index.json").read_text())
     numbers = {wnid: int(number) for number, (wnid, _) in index.items()}

@@ -129,7 +129,7 @@ def refused(row, message: str, **options) -> str:
         store.fetch(row, **options)
     text = str(error.value)
     assert text.count("Get weights.safetensors (2 MiB, ") == 1 and "\n" not in text
-    assert f"put it at {store.cache_dir() / 'downloads' / row.filename}, or pass --config.weights_path" in text
+    assert f"put it at {store.cache_dir() / 'downloads' / row.filename}; a run also takes it as weights_path." in text
     assert row.url is None or f"from {row.url}" in text
     return text
 
@@ -436,6 +436,25 @@ def test_incomplete_weights(row, tmp_path):
     fresh = frozenset({"params/head/kernel", "params/head/bias"})
     leaves, _ = store.load(row, TARGET, weights_path=path, fresh=fresh)
     assert list(leaves) == ["params/conv1/kernel"] and converted() == []
+
+
+def test_what_is_cached_does_not_depend_on_what_starts_afresh(row, reads):
+    head = frozenset({"params/head/kernel", "params/head/bias"})
+    same(store.load(row, TARGET, fresh=head)[0])
+    same(store.load(row, TARGET)[0])
+    assert len(reads) == 1 and len(converted()) == 1
+
+
+def test_nan_in_what_starts_afresh_is_not_cached(row, tmp_path):
+    """Or a later run, which takes it from the weights, would not hear of it."""
+    path = tmp_path / "mine.safetensors"
+    bias = LEAVES["params/head/bias"].copy()
+    bias[3] = np.nan
+    path.write_bytes(safetensors.numpy.save({**LEAVES, "params/head/bias": bias}))
+    store.load(row, TARGET, weights_path=path, fresh=frozenset({"params/head/bias"}))
+    assert converted() == []
+    with pytest.raises(ValueError, match=r"mine.safetensors(.|\n)*NaN or infinity \(1\):\n    params/head/bias"):
+        store.load(row, TARGET, weights_path=path)
 
 
 def test_unsafe_and_broken_sources_leave_nothing(row, tmp_path):

@@ -1,0 +1,124 @@
+"""What a file of jft's own says of itself, in JSON texts beside its tensors. Anyone may have written them."""
+
+import contextlib
+import dataclasses
+import json
+import math
+import os
+import reprlib
+import textwrap
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import safetensors
+
+from jft import tree
+from jft.data.preprocess import Preprocess, check_fit
+from jft.models import MODELS
+from jft.weights.catalog import CATALOG
+
+_KEYS = ("model", "options", "class_names", "preprocess", "fit")
+_LARGEST = 2**16  # of any size; building a model's shapes takes time and memory that grow with some
+
+
+def read(path: str | os.PathLike) -> dict[str, Any]:
+    """What a safetensors file says of itself, as far as it does.
+
+    Args:
+      path: the file; one of another format says nothing.
+
+    Returns:
+      Some of: model, a key of `jft.models.MODELS`; options, fields of it that are numbers or switches; class_names, a
+      tuple of str, or None; preprocess, a `Preprocess`; fit, 'crop' or 'whole'; and tag, of the weight set that the
+      file is, or is like.
+
+    Raises:
+      ValueError: what it says makes no sense.
+    """
+    try:
+        with safetensors.safe_open(path, "np") as file:
+            about = file.metadata() or {}
+    except safetensors.SafetensorError:  # another format, in which jft writes nothing
+        return {}
+    with doubted(path):
+        return _checked(about)
+
+
+@contextlib.contextmanager
+def doubted(path: str | os.PathLike) -> Iterator[None]:
+    """Makes one clear ValueError of whatever goes wrong with what the file says."""
+    try:
+        yield
+    except Exception as error:  # JSON, JAX and Flax have no common base error, and JSON may nest too deeply
+        why = f"{type(error).__name__}: {textwrap.shorten(str(error), 500).rstrip('.')}"
+        raise ValueError(f"{path} says of itself what makes no sense: {why}. Make it anew from its source.") from error
+
+
+def check_classes(class_names: tuple[str, ...] | None, num_classes: int) -> None:
+    """Refuses names of other classes than a model has; ValueError with both numbers."""
+    if class_names is not None and len(class_names) != num_classes:
+        raise ValueError(f"class_names are {len(class_names)}, and the head has {num_classes} classes")
+
+
+def _checked(about: Mapping[str, str]) -> dict[str, Any]:
+    said = {key: json.loads(about[key]) for key in _KEYS if key in about}
+    if row := CATALOG.get(about.get("weights") or about.get("like")):
+        if said.setdefault("model", row.model) != row.model:
+            raise ValueError(f"model is {reprlib.repr(said['model'])}, and the weights are {row.name}")
+        said["tag"] = row.tag
+    if "model" in said:
+        if not isinstance(said["model"], str):
+            raise ValueError(f"model is {reprlib.repr(said['model'])}, which is no name")
+        tree.choose(MODELS, said["model"], what="model")
+    if "options" in said:
+        _check_options(said["options"], said.get("model"))
+    if "preprocess" in said:
+        said["preprocess"] = _preprocess(said["preprocess"])
+    if "fit" in said:
+        check_fit(said["fit"])
+    if said.get("class_names") is not None:
+        names = said["class_names"]
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise ValueError(f"class_names is {reprlib.repr(names)}, which is no list of names")
+        said["class_names"] = tuple(names)
+    return said
+
+
+def _check_options(options: Any, model: str | None) -> None:
+    """Numbers and switches of the model alone: what it computes in, or is called, is not the file's to say."""
+    if model is None or not isinstance(options, dict):
+        raise ValueError(f"options is {reprlib.repr(options)} of the model {model}")
+    built = MODELS[model]()
+    defaults = {field.name: getattr(built, field.name) for field in dataclasses.fields(built)}
+    defaults = {name: value for name, value in defaults.items() if isinstance(value, bool | int | float)}
+    for name, value in options.items():
+        usual = tree.choose(defaults, name, what="option")
+        _check_like(f"option {name}", value, usual)
+        if isinstance(usual, float) and not 0 <= value <= 1:  # dropout, momentum
+            raise ValueError(f"option {name} is {value}, which is no share of 1")
+
+
+def _preprocess(fields: Any) -> Preprocess:
+    usual = Preprocess().to_dict()
+    if not isinstance(fields, dict):
+        raise ValueError(f"preprocess is {reprlib.repr(fields)}")
+    for name, value in fields.items():
+        if name in usual:
+            _check_like(f"preprocess {name}", value, usual[name])
+    return Preprocess.from_dict(fields)
+
+
+def _check_like(what: str, value: Any, usual: Any) -> None:
+    """Refuses a value of another type than is usual, and a number that nothing can be made with."""
+    if isinstance(usual, list):
+        good = isinstance(value, list) and len(value) == len(usual)
+        for i in range(len(usual) if good else 0):
+            _check_like(what, value[i], usual[i])
+    elif isinstance(usual, bool | str):
+        good = type(value) is type(usual)
+    elif isinstance(usual, int):  # a size; none at all only where that is usual
+        good = type(value) is int and min(usual, 1) <= value <= _LARGEST
+    else:
+        good = type(value) in (int, float) and math.isfinite(value)
+    if not good:
+        raise ValueError(f"{what} is {reprlib.repr(value)}, where {usual!r} is usual")

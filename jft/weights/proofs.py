@@ -1,0 +1,230 @@
+"""Proofs that jft computes what the reference frameworks compute, and the tools to replay them.
+
+A proof belongs to a model and a dialect: jft/weights/proven/<model>.<dialect>.npz. It holds digests of what the
+framework's own model gives, stage by stage and at several image sizes, for weights and pictures that are functions of a
+name (`jft.weights.seeded`); so a replay needs neither the framework nor the published file, and tests the architecture
+and the dialect's rules at once. Where the published file was at hand, the proof also holds checksums of the leaves that
+it must become, and digests with its numbers. scripts/golden makes the proofs.
+"""
+
+import dataclasses
+import zlib
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from jft import tree
+from jft.models import Chain, create_model
+from jft.weights import convert, rules, seeded
+from jft.weights.catalog import WeightSet
+from jft.weights.target import leaf_shapes
+
+# Largest error of a digest, relative to its largest value. Frameworks that add up float32 in other orders differ by
+# 1e-6 to 1e-5 in the deepest stages; the slightest mistake in padding or order by 1e-2 and more.
+LIMIT = 1e-4
+
+FOLDER = Path(__file__).parent / "proven"
+
+
+@dataclasses.dataclass(frozen=True)
+class Digests:
+    """What a network computes.
+
+    Attributes:
+      stages: '{size}/{stage or auxiliary head}' -> float32 [up to 258], see `seeded.digest`.
+      spread: standard deviation of the pictures.
+    """
+
+    stages: Mapping[str, np.ndarray]
+    spread: float
+
+    def at(self, size: int) -> list[str]:
+        """The stages and auxiliary heads that have a digest at a size in pixels."""
+        return [key.split("/")[1] for key in self.stages if key.startswith(f"{size}/")]
+
+    def sizes(self) -> list[int]:
+        """Sizes of the pictures, in pixels."""
+        return sorted({int(key.split("/")[0]) for key in self.stages})
+
+
+@dataclasses.dataclass(frozen=True)
+class Proof:
+    """What is known of a model and a dialect.
+
+    Attributes:
+      source: the reference and its version.
+      seeded: of seeded weights.
+      weights: name of the weight set whose published file `crc32` and `real` come from, or None.
+      crc32: leaf -> CRC-32 of its float32 bytes; {} without a published file.
+      real: of the published weights; None without.
+    """
+
+    source: str
+    seeded: Digests
+    weights: str | None
+    crc32: Mapping[str, int]
+    real: Digests | None
+
+
+def load(row: WeightSet) -> Proof | None:
+    """The proof of a weight set's model and dialect, or None where there is none."""
+    path = FOLDER / f"{row.model}.{row.dialect}.npz"
+    if not path.exists():
+        return None
+    with np.load(path) as file:
+        arrays = dict(file)
+    published = "weights" in arrays
+    return Proof(
+        source=str(arrays["source"]),
+        seeded=_digests(arrays, "seeded"),
+        weights=str(arrays["weights"]) if published else None,
+        crc32=dict(zip(arrays["leaves"].tolist(), arrays["crc32"].tolist(), strict=True)) if published else {},
+        real=_digests(arrays, "real") if published else None,
+    )
+
+
+def _digests(arrays: Mapping[str, np.ndarray], kind: str) -> Digests:
+    stages = {key.removeprefix(f"{kind}/"): x for key, x in arrays.items() if key.startswith(f"{kind}/")}
+    return Digests(stages, float(arrays[f"spread/{kind}"]))
+
+
+def whole_model(row: WeightSet) -> Chain:
+    """The model of a weight set, with its auxiliary heads if the dialect has names for them."""
+    model = create_model(row.model, **row.options)
+    heads = model.auxiliary_heads()
+    named = {rule.target.split("/")[1] for rule in rules.rules_for(row, model)} if heads else set()
+    return model.clone(aux_heads=not named.isdisjoint(heads))
+
+
+def _shapes(model: Chain) -> dict[str, jax.ShapeDtypeStruct]:
+    return leaf_shapes(model, model.default_size)
+
+
+def seeded_sources(row: WeightSet) -> dict[str, np.ndarray]:
+    """Seeded tensors of everything that the dialect names in a model: float32, by the names of the rules.
+
+    That can be more than the published file holds: the top, or auxiliary heads.
+    """
+    model = whole_model(row)
+    shapes = _shapes(model)
+    if row.dialect == "jft":
+        return seeded.SEEDED["jft"]({name: tuple(leaf.shape) for name, leaf in shapes.items()})
+    return seeded.SEEDED[row.dialect](rules.source_shapes(rules.rules_for(row, model), shapes))
+
+
+def replay(row: WeightSet) -> dict[str, float]:
+    """Converts seeded tensors of the dialect and runs the model with them.
+
+    Args:
+      row: the weight set; those that share model and dialect share the proof.
+
+    Returns:
+      '{size}/{stage or auxiliary head}' -> error, see `errors`. All are below `LIMIT` where jft is right.
+
+    Raises:
+      ValueError: there is no proof, or the rules do not fit the model.
+    """
+    proof = load(row)
+    if proof is None:
+        raise ValueError(f"{row.name} has no proof {row.model}.{row.dialect}.npz; scripts/golden makes them.")
+    model = whole_model(row)
+    conversion = convert.convert(seeded_sources(row), row, _shapes(model))
+    conversion.check(f"the seeded tensors of {row.name}")
+    return errors(model, conversion.leaves, proof.seeded)
+
+
+def check_leaves(row: WeightSet, leaves: Mapping[str, np.ndarray]) -> list[str] | None:
+    """Compares converted weights with the checksums of the published file.
+
+    Args:
+      row: the weight set.
+      leaves: 'params/…' or 'batch_stats/…' -> array.
+
+    Returns:
+      Names of leaves that differ, are missing, or are not the file's; None where no checksums are known.
+    """
+    proof = load(row)
+    if proof is None or proof.weights != row.name:
+        return None
+    found = {name: zlib.crc32(np.ascontiguousarray(leaf, "<f4")) for name, leaf in leaves.items()}
+    return sorted(name for name in found.keys() | proof.crc32.keys() if found.get(name) != proof.crc32.get(name))
+
+
+def check_activations(row: WeightSet, leaves: Mapping[str, np.ndarray]) -> dict[str, float] | None:
+    """Runs the model with converted weights and compares it with an independent run of the published file.
+
+    Args:
+      row: the weight set.
+      leaves: 'params/…' or 'batch_stats/…' -> array, all of the model's.
+
+    Returns:
+      '{size}/{stage}' -> error, see `errors`; None where no such run is known.
+    """
+    proof = load(row)
+    if proof is None or proof.real is None or proof.weights != row.name:
+        return None
+    return errors(create_model(row.model, **row.options), leaves, proof.real)
+
+
+def errors(model: Chain, leaves: Mapping[str, np.ndarray], digests: Digests) -> dict[str, float]:
+    """Runs a model stage by stage on the pictures of a proof.
+
+    Args:
+      model: the architecture.
+      leaves: its weights.
+      digests: what it should compute.
+
+    Returns:
+      '{size}/{stage or auxiliary head}' -> largest difference, relative to the largest value of the digest; infinity
+      where the model lacks the stage, gives another number of values, or not numbers.
+    """
+    found = dict.fromkeys(digests.stages, float("inf"))
+    variables = tree.unflatten(leaves)
+    for size in digests.sizes():
+        images = seeded.seeded_images(size, spread=digests.spread)
+        for stage, x in activations(model, variables, images, digests.at(size)):
+            key = f"{size}/{stage}"
+            found[key] = difference(seeded.digest(key, x), digests.stages[key])
+    return found
+
+
+def activations(
+    model: Chain, variables: Mapping[str, Any], images: np.ndarray, wanted: Collection[str]
+) -> Iterator[tuple[str, jax.Array]]:
+    """Outputs of stages and auxiliary heads in inference mode; what comes after the last one wanted is not run.
+
+    Not under jit: models share their operations, which so are compiled once for all of them.
+
+    Args:
+      model: the architecture.
+      variables: its weights.
+      images: [batch, height, width, 3].
+      wanted: names of the stages and auxiliary heads.
+
+    Yields:
+      Name and output, in the order of the chain.
+    """
+    heads = {name: head for name, head in model.auxiliary_heads().items() if name in wanted}
+    missing, start, x = set(wanted), None, images
+    for stage in model.stages():
+        if not missing:
+            return
+        x = model.apply(variables, x, train=False, start=start, stop=stage)
+        start = stage
+        if stage in wanted:
+            yield stage, x
+        for name in [name for name, head in heads.items() if head.after == stage]:
+            own = {kind: leaves[name] for kind, leaves in variables.items() if name in leaves}
+            yield name, heads[name].build().apply(own, x, train=False)
+            missing.discard(name)
+        missing.discard(stage)
+
+
+def difference(found: np.ndarray, wanted: np.ndarray) -> float:
+    """Largest difference of two digests, relative to the largest value of the second; infinity if not comparable."""
+    if found.shape != wanted.shape or not np.isfinite(found).all():
+        return float("inf")
+    return float(np.max(np.abs(found - wanted)) / np.max(np.abs(wanted)))

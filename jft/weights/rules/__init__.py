@@ -1,0 +1,149 @@
+"""Which tensors of a file become which leaf, dialect by dialect: tables that small functions spell out of a model.
+
+What frameworks do differently is absorbed here wherever algebra allows: layouts, fc6's flatten order, a convolution's
+bias before BatchNorm, BatchNorm's epsilon and missing scale. What it does not allow is a module option in the catalog
+row. Every rule goes both ways, so the same tables write files for the other frameworks.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from jft import tree
+from jft.models import Chain, create_model
+from jft.models.alexnet import AlexNet
+from jft.models.googlenet import GoogLeNet
+from jft.models.inception import InceptionV3
+from jft.models.resnet import ResNet
+from jft.models.squeezenet import SqueezeNet
+from jft.models.vgg import VGG
+from jft.weights.catalog import WeightSet
+from jft.weights.rules import alexnet, googlenet, inception, resnet, squeezenet, vgg
+from jft.weights.rules.rule import Rule, Rules
+from jft.weights.rules.transforms import Transform, dense, dense_of_conv, dense_of_map, hwio, same
+
+__all__ = [
+    "Rule",
+    "Transform",
+    "canonical",
+    "dense",
+    "dense_of_conv",
+    "dense_of_map",
+    "hwio",
+    "is_ignored",
+    "rules_for",
+    "same",
+    "source_shapes",
+    "sources_of",
+]
+
+_FAMILIES: dict[type[Chain], dict[str, Callable[[Any], Rules]]] = {
+    AlexNet: alexnet.RULES,
+    GoogLeNet: googlenet.RULES,
+    InceptionV3: inception.RULES,
+    ResNet: resnet.RULES,
+    SqueezeNet: squeezenet.RULES,
+    VGG: vgg.RULES,
+}
+
+
+def rules_for(row: WeightSet, model: Chain) -> list[Rule]:
+    """All rules for a weight set: exactly one for each leaf of the model.
+
+    Args:
+      row: names the dialect; 'jft' has no rules, its names are the leaves' own.
+      model: `create_model(row.model, **row.options)`, or one that differs from it in sizes.
+
+    Returns:
+      The rules, stage by stage; then those of its auxiliary heads, whether the model has them or not, if the dialect
+      has names for them.
+
+    Raises:
+      ValueError: nobody has published such a model in this dialect.
+    """
+    families = {family.__name__: family for family in _FAMILIES if row.dialect in _FAMILIES[family]}
+    if not families:
+        tree.choose({dialect: None for rules in _FAMILIES.values() for dialect in rules}, row.dialect, what="dialect")
+    family = tree.choose(families, type(model).__name__, what=f"{row.dialect} family")
+    return list(_FAMILIES[family][row.dialect](model))
+
+
+def is_ignored(name: str) -> bool:
+    """Whether a tensor has no meaning here: torch counts the batches that BatchNorm has seen."""
+    return name.endswith(".num_batches_tracked")
+
+
+def canonical(row: WeightSet, names: Iterable[str]) -> dict[str, str]:
+    """What the rules call the tensors of a file.
+
+    Args:
+      row: names model and dialect.
+      names: of the file's tensors, in its order.
+
+    Returns:
+      {name that the rules use: name in the file}. A tensor that would take the name of another keeps its own.
+    """
+    names = dict.fromkeys(names)
+    model = create_model(row.model, **row.options)
+    if row.dialect == "keras" and isinstance(model, InceptionV3):
+        return inception.by_order(names)
+    synonyms = _synonyms(row, model)
+    return {new if (new := synonyms.get(name, name)) not in names else name: name for name in names}
+
+
+def _synonyms(row: WeightSet, model: Chain) -> dict[str, str]:
+    """Other names of tensors: that of the rules."""
+    if row.dialect == "keras":
+        # keras-applications 1.0.7, which the published ResNet files belong to, called the classifier 'probs'.
+        return {f"probs/{i}": f"predictions/{i}" for i in (0, 1)}
+    if row.dialect == "caffe":
+        # caffe-tensorflow writes 'inception_3a_1x1' for 'inception_3a/1x1'.
+        sources = [source for rule in rules_for(row, model) for source in rule.sources]
+        return {source.replace("/", "_", source.count("/") - 1): source for source in sources}
+    return {}
+
+
+def sources_of(table: Iterable[Rule], leaves: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The tensors that a file of the table's dialect would hold for these leaves: the way back.
+
+    Args:
+      table: from `rules_for`. Rules whose leaf is not among `leaves` give nothing.
+      leaves: 'params/…' or 'batch_stats/…' -> float32 array.
+
+    Returns:
+      Name of the tensor -> array, a view of the leaf where only its layout differs.
+
+    Raises:
+      ValueError: leaves that the dialect has no tensors for.
+    """
+    rules = {rule.target: rule for rule in table}
+    if strange := [leaf for leaf in leaves if leaf not in rules]:
+        raise ValueError(
+            f"{len(strange)} leaves have no tensor in this dialect, such as {', '.join(strange[:3])}: "
+            "leave them out, or choose a dialect that has them."
+        )
+    tensors = {}
+    for leaf, rule in rules.items():
+        if leaf in leaves:
+            arrays = rule.transform.backward(leaves[leaf], *(leaves[name] for name in rule.beside))
+            tensors |= {name: array for name, array in zip(rule.sources, arrays, strict=True) if array is not None}
+    return tensors
+
+
+def source_shapes(table: Iterable[Rule], target: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Shapes of the tensors that make leaves of these shapes, without allocating them.
+
+    Args:
+      table: from `rules_for`.
+      target: leaf -> what has a shape, such as `tree.flatten(abstract_variables(…))`.
+
+    Returns:
+      Name of the tensor -> its shape.
+
+    Raises:
+      ValueError: see `sources_of`.
+    """
+    # Ones are a scale that does nothing, so that no kernel is multiplied by it.
+    leaves = {name: np.broadcast_to(np.float32(1), leaf.shape) for name, leaf in target.items()}
+    return {name: array.shape for name, array in sources_of(table, leaves).items()}

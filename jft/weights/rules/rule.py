@@ -1,0 +1,84 @@
+"""One leaf and how it is made, and the groups of rules that several families share."""
+
+import dataclasses
+from collections.abc import Iterator
+
+from jft.weights.rules import transforms
+from jft.weights.rules.transforms import Transform, dense, hwio, same
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    """One leaf and how it is made.
+
+    Attributes:
+      target: 'params/…' or 'batch_stats/…', the name of the leaf.
+      sources: names of the tensors that `transform.forward` takes, in order.
+      transform: of the sources to the leaf, and back.
+      beside: other leaves that `transform.backward` takes after this one.
+    """
+
+    target: str
+    sources: tuple[str, ...]
+    transform: Transform
+    beside: tuple[str, ...] = ()
+
+
+Rules = Iterator[Rule]
+
+
+# torchvision, and timm: 'layer.weight', kernels [out, in, height, width].
+
+
+def torch_layer(target: str, source: str, kernel: Transform = hwio, *, bias: bool = True) -> Rules:
+    """A convolution or, with another `kernel`, a fully connected layer."""
+    yield Rule(f"params/{target}/kernel", (f"{source}.weight",), kernel)
+    if bias:
+        yield Rule(f"params/{target}/bias", (f"{source}.bias",), same)
+
+
+def torch_norm(target: str, source: str) -> Rules:
+    """A BatchNorm."""
+    yield Rule(f"params/{target}/scale", (f"{source}.weight",), same)
+    yield Rule(f"params/{target}/bias", (f"{source}.bias",), same)
+    yield Rule(f"batch_stats/{target}/mean", (f"{source}.running_mean",), same)
+    yield Rule(f"batch_stats/{target}/var", (f"{source}.running_var",), same)
+
+
+def torch_unit(target: str, source: str) -> Rules:
+    """torchvision's BasicConv2d: a convolution without bias, and its BatchNorm."""
+    yield from torch_layer(f"{target}/conv", f"{source}.conv", bias=False)
+    yield from torch_norm(f"{target}/bn", f"{source}.bn")
+
+
+def torch_dense(target: str, source: str) -> Rules:
+    """A fully connected layer that reads a vector."""
+    yield from torch_layer(target, source, dense)
+
+
+# Keras and Caffe: 'layer/position', kernels in jft's own layout.
+
+
+def layer(target: str, source: str) -> Rules:
+    """A convolution or a fully connected layer with its bias."""
+    yield Rule(f"params/{target}/kernel", (f"{source}/0",), same)
+    yield Rule(f"params/{target}/bias", (f"{source}/1",), same)
+
+
+def keras_conv_norm(conv: str, norm: str, source: str) -> Rules:
+    """Keras' '{source}_conv', which has a bias, and '{source}_bn'."""
+    yield Rule(f"params/{conv}/kernel", (f"{source}_conv/0",), same)
+    yield Rule(f"params/{norm}/scale", (f"{source}_bn/0",), same)
+    yield Rule(f"params/{norm}/bias", (f"{source}_bn/1",), same)
+    yield Rule(f"batch_stats/{norm}/mean", (f"{source}_conv/1", f"{source}_bn/2"), transforms.centre)
+    yield Rule(f"batch_stats/{norm}/var", (f"{source}_bn/3",), transforms.keras_variance)
+
+
+def keras_unit(target: str, conv: str, norm: str) -> Rules:
+    """A convolution without bias and a BatchNorm without scale, whose leaf becomes ones."""
+    scale = (f"params/{target}/bn/scale",)
+    yield Rule(f"params/{target}/conv/kernel", (f"{conv}/0",), transforms.scaled, scale)
+    yield Rule(*scale, (f"{norm}/0",), transforms.no_scale)
+    yield Rule(f"params/{target}/bn/bias", (f"{norm}/0",), same)
+    yield Rule(f"batch_stats/{target}/bn/mean", (f"{norm}/1",), transforms.scaled, scale)
+    yield Rule(f"batch_stats/{target}/bn/var", (f"{norm}/2",), same)

@@ -1,0 +1,108 @@
+"""Weights, pictures and digests that are functions of a name, so that proofs hold outputs only. Needs NumPy alone.
+
+The reference frameworks, which share no environment with JAX, draw the same numbers here.
+"""
+
+import math
+import re
+import zlib
+from collections.abc import Mapping
+
+import numpy as np
+
+# Larger kernels are one block of numbers again and again, each output at its own scale: drawing a hundred million
+# normal numbers takes seconds. The length is prime, so no two outputs of a layer read the block from the same place.
+_LARGE = 2**20
+_BLOCK = 65_521
+
+
+def generator(name: str) -> np.random.Generator:
+    """Random numbers that depend on the name alone."""
+    return np.random.Generator(np.random.PCG64(zlib.crc32(name.encode())))
+
+
+def seeded_tensor(name: str, shape: tuple[int, ...], kind: str) -> np.ndarray:
+    """A float32 tensor.
+
+    Args:
+      name: of the tensor; the seed.
+      shape: of the tensor.
+      kind: 'oihw' or 'hwio': a kernel or matrix, He-normal, outputs first or last; 'scale' and 'var': 0.5 .. 1.5;
+        'last_scale': 0.1 .. 0.3, of a residual branch, or 50 blocks would add up to 1e15; 'bias' and 'mean': small.
+    """
+    rng = generator(name)
+    if kind in ("oihw", "hwio"):
+        outputs = 0 if kind == "oihw" else -1
+        size = math.prod(shape)
+        kernel = rng.standard_normal(min(size, _BLOCK) if size > _LARGE else size, np.float32)
+        kernel *= np.sqrt(2 * shape[outputs] / size)
+        if size <= _LARGE:
+            return kernel.reshape(shape)
+        scale = rng.uniform(0.5, 1.5, shape[outputs]).astype(np.float32)
+        kernel = np.resize(kernel, shape)
+        kernel *= scale.reshape([-1 if i == outputs % len(shape) else 1 for i in range(len(shape))])
+        return kernel
+    low, high = {"scale": (0.5, 1.5), "var": (0.5, 1.5), "last_scale": (0.1, 0.3)}.get(kind, (-0.2, 0.2))
+    return rng.uniform(low, high, shape).astype(np.float32)
+
+
+def seeded_torch(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
+    """Every tensor of a torch state dict."""
+    tensors = {}
+    for name, shape in shapes.items():
+        stem, leaf = name.rsplit(".", 1)
+        if leaf == "num_batches_tracked":
+            tensors[name] = np.zeros((), np.int64)
+            continue
+        kind = {"running_mean": "mean", "running_var": "var", "bias": "bias"}.get(leaf, "oihw")
+        if leaf == "weight" and len(shape) == 1:
+            last = stem.endswith(".bn3") or (stem.endswith(".bn2") and f"{stem[:-1]}3.weight" not in shapes)
+            kind = "last_scale" if last else "scale"
+        tensors[name] = seeded_tensor(name, shape, kind)
+    return tensors
+
+
+def seeded_keras(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
+    """Every tensor of a Keras or Caffe file, by 'layer/position'."""
+    tensors = {}
+    for name, shape in shapes.items():
+        layer, position = name.rsplit("/", 1)
+        if layer.endswith("_bn"):
+            kinds = ("last_scale" if layer.endswith("_3_bn") else "scale", "bias", "mean", "var")
+        else:  # bn1 .. bn94 are Inception's, which have no scale
+            kinds = ("bias", "mean", "var") if re.fullmatch(r"bn\d+", layer) else ("hwio", "bias")
+        tensors[name] = seeded_tensor(name, shape, kinds[int(position)])
+    return tensors
+
+
+def seeded_leaves(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
+    """Every leaf of a model without residual branches, by jft's own names."""
+    return {
+        name: seeded_tensor(name, shape, {"kernel": "hwio"}.get(kind := name.rsplit("/", 1)[1], kind))
+        for name, shape in shapes.items()
+    }
+
+
+# By the dialect that names the tensors.
+SEEDED = {
+    "torchvision": seeded_torch,
+    "timm": seeded_torch,
+    "keras": seeded_keras,
+    "caffe": seeded_keras,
+    "jft": seeded_leaves,
+}
+
+
+def seeded_images(size: int, batch: int = 2, spread: float = 1.0) -> np.ndarray:
+    """Normalised pictures, float32 [batch, size, size, 3], of mean 0 and standard deviation `spread`."""
+    return np.float32(spread) * generator(f"images {size}").standard_normal((batch, size, size, 3), np.float32)
+
+
+def digest(name: str, activation: np.ndarray) -> np.ndarray:
+    """Mean, standard deviation and 256 values of an activation [batch, …, channels], drawn by the name; float32.
+
+    An activation of fewer values gives them all.
+    """
+    values = np.asarray(activation, np.float32).ravel()
+    sample = generator(name).choice(values.size, min(256, values.size), replace=False)
+    return np.concatenate([[values.mean(dtype=np.float64), values.std(dtype=np.float64)], values[sample]]).astype("f4")

@@ -1,0 +1,92 @@
+"""Writes jft/weights/proven/<model>.keras.npz: what keras.applications computes from seeded weights.
+
+    PYTHONPATH=. python scripts/golden/make_keras.py [MODEL ...]
+
+Made with keras 3.15 and tensorflow 2.21, which jft's test environment has.
+"""
+
+import os
+import sys
+from collections.abc import Iterator
+
+import numpy as np
+import proof_file
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras
+import tensorflow as tf
+
+from jft.weights import seeded
+
+# model: keras.applications' name, and sizes. Its VGG classifies pictures of 224 pixels only; of others it has blocks.
+MODELS = {
+    "vgg16": ("VGG16", (224, 160)),
+    "vgg19": ("VGG19", (224, 160)),
+    "resnet50": ("ResNet50", (224, 96)),
+    "resnet101": ("ResNet101", (224, 96)),
+    "resnet152": ("ResNet152", (224, 96)),
+    "inception_v3": ("InceptionV3", (299, 75)),
+}
+
+
+def stages(name: str, model: keras.Model) -> dict[str, str]:
+    """jft's name of each stage -> the layer that ends it."""
+    layers = [layer.name for layer in model.layers]
+    if name.startswith("vgg"):
+        names = {f"block{i}": f"block{i}_pool" for i in range(1, 6)}
+        return {**names, "fc6": "fc1", "fc7": "fc2", "head": "predictions"} if "fc1" in layers else names
+    if name.startswith("resnet"):
+        # 'conv3_block4_out' is the last of its name to come.
+        blocks = {f"layer{int(layer[4]) - 1}": layer for layer in layers if layer.endswith("_out")}
+        return {"stem": "pool1_pool", **blocks, "head": "predictions"}
+    pools = [layer.name for layer in model.layers if isinstance(layer, keras.layers.MaxPooling2D)]
+    mixed = ("5b", "5c", "5d", "6a", "6b", "6c", "6d", "6e", "7a", "7b", "7c")
+    return {"stem": pools[1], **{f"mixed_{block}": f"mixed{i}" for i, block in enumerate(mixed)}, "head": "predictions"}
+
+
+def canonical_names(name: str, model: keras.Model) -> dict[str, str]:
+    """Layer -> the name that jft's rules have for it, of the layers with weights.
+
+    InceptionV3's are numbered as the process made them; the rules number them as the model and its files list them.
+    """
+    layers = [layer for layer in model.layers if layer.weights]
+    if name != "inception_v3":
+        return {layer.name: layer.name for layer in layers}
+    kinds = {keras.layers.Conv2D: "conv", keras.layers.BatchNormalization: "bn"}
+    canonical = {}
+    for kind, stem in kinds.items():
+        those = [layer.name for layer in layers if isinstance(layer, kind)]
+        canonical.update({layer: f"{stem}{k}" for k, layer in enumerate(those, 1)})
+    return {**canonical, "predictions": "predictions"}
+
+
+def build(name: str, size: int) -> keras.Model:
+    """The model for pictures of one size, with seeded weights; logits, where it has its top."""
+    top = size == 224 or not name.startswith("vgg")
+    constructor = getattr(keras.applications, MODELS[name][0])
+    model = constructor(weights=None, include_top=top, classifier_activation=None, input_shape=(size, size, 3))
+    for layer, canonical in canonical_names(name, model).items():
+        weights = model.get_layer(layer).weights
+        tensors = seeded.seeded_keras({f"{canonical}/{i}": tuple(w.shape) for i, w in enumerate(weights)})
+        model.get_layer(layer).set_weights(list(tensors.values()))
+    return model
+
+
+def main(name: str) -> None:
+    """Writes the proof of one model."""
+
+    def network(images: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+        model = build(name, images.shape[1])
+        ends = stages(name, model)
+        outputs = keras.Model(model.input, [model.get_layer(layer).output for layer in ends.values()])
+        for stage, x in zip(ends, outputs(images, training=False), strict=True):
+            yield stage, keras.ops.convert_to_numpy(x)
+
+    source = f"keras {keras.__version__}, tensorflow {tf.__version__}"
+    proof_file.write(f"{name}.keras", source, proof_file.digests(network, MODELS[name][1]))
+
+
+if __name__ == "__main__":
+    for model_name in sys.argv[1:] or MODELS:
+        main(model_name)

@@ -1,0 +1,40 @@
+"""Writes jft/weights/proven/<model>.timm.npz: what timm's models compute from seeded weights.
+
+    PYTHONPATH=. python scripts/golden/make_timm.py [MODEL ...]
+
+Needs torch, torchvision and timm, which neither jft nor its tests import; made with timm 1.0.31 and torch 2.13.
+"""
+
+import sys
+
+import numpy as np
+import proof_file
+import torch
+import torch_model
+
+import timm  # isort: skip - only after torch_model
+
+
+def stages(name: str, model: torch.nn.Module) -> dict[str, str]:
+    """jft's name of each stage -> the module that ends it."""
+    if name.startswith("vgg"):
+        return torch_model.vgg(model, "pre_logits.act1", "pre_logits.act2", "head")
+    return torch_model.inception_v3("Pool2") if name == "inception_v3" else torch_model.RESNET
+
+
+def main(name: str) -> None:
+    """Writes the proof of one model."""
+    with torch.device("meta"):
+        model = timm.create_model(name)
+    torch_model.fill(model)
+
+    def network(images: np.ndarray) -> list[tuple[str, np.ndarray]]:
+        return list(torch_model.outputs(model, stages(name, model), {}, images))
+
+    digests = proof_file.digests(network, torch_model.SIZES[name])
+    proof_file.write(f"{name}.timm", torch_model.versions(timm), digests)
+
+
+if __name__ == "__main__":
+    for model_name in sys.argv[1:] or torch_model.SIZES:
+        main(model_name)

@@ -1,0 +1,44 @@
+"""Weight files of small models, in a framework's layout, to go in and out."""
+
+import functools
+
+import numpy as np
+import safetensors.numpy
+
+from jft import tree
+from jft.models import MODELS, abstract_variables, create_model
+from jft.models.alexnet import AlexNet
+from jft.models.resnet import ResNet
+from jft.models.vgg import VGG
+from jft.weights import catalog, keras_files, rules, seeded
+
+# Small enough for every test to write, read and run.
+TINY = {
+    "alexnet": functools.partial(AlexNet, widths=(4, 6, 8, 6, 4), hidden=8),
+    "vgg11": functools.partial(VGG, convs=(1, 2), widths=(4, 6), hidden=8, grid=3, default_size=12),
+    "vgg13_bn": functools.partial(VGG, convs=(2, 1), widths=(4, 6), hidden=8, grid=3, default_size=12, batch_norm=True),
+    "vgg16": functools.partial(VGG, convs=(1, 2), widths=(4, 6), hidden=8, grid=3, default_size=12),
+    "resnet34": functools.partial(ResNet, blocks=(1, 1, 1, 1), bottleneck=False),
+    "resnet50": functools.partial(ResNet, blocks=(2, 1), bottleneck=True),
+}
+
+
+def shrink(monkeypatch):
+    for name, build in TINY.items():
+        monkeypatch.setitem(MODELS, name, build)
+
+
+def seeded_file(path, model, dialect, size, classes=10):
+    """A file in a framework's layout, of a fine-tuned model; returns its tensors."""
+    row = catalog.find_row(model, dialect)
+    chain = create_model(model, **{**row.file_options, "num_classes": classes})
+    table = rules.rules_for(row, chain)
+    shapes = rules.source_shapes(table, tree.flatten(abstract_variables(chain, size)))
+    tensors = seeded.SEEDED[dialect](shapes)
+    if dialect == "keras":
+        keras_files.write(path, keras_files.in_order(chain, table, tensors), {})
+    else:
+        means = [name for name in tensors if name.endswith("running_mean")]
+        tensors |= {name.replace("running_mean", "num_batches_tracked"): np.array(12345) for name in means}
+        safetensors.numpy.save_file(tensors, path)
+    return tensors

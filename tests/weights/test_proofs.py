@@ -1,0 +1,222 @@
+"""Every weight set of the catalog against its framework, replayed from its proof; and that a proof notices mistakes.
+
+The proofs are made by scripts/golden.
+"""
+
+import dataclasses
+import functools
+import itertools
+
+import flax.linen as nn
+import numpy as np
+import pytest
+
+from jft import tree
+from jft.models import Chain, abstract_variables, create_model, layers
+from jft.weights import catalog, convert, proofs, rules, seeded, store
+
+ROWS = list(catalog.CATALOG.values())
+# Rows that share model and dialect share the proof, and so a replay.
+REPLAYED = {f"{row.model}.{row.dialect}": row for row in reversed(ROWS)}
+# Models of these families share compiled operations, so one worker takes all of a family.
+FAMILIES = ("resnet", "inception", "googlenet", "squeezenet")
+
+
+pytestmark = pytest.mark.usefixtures("hasty_compiler")
+
+
+def grouped(name):
+    family = next((family for family in FAMILIES if name.startswith(family)), None)
+    return pytest.param(name, marks=pytest.mark.xdist_group(f"proofs of {family}") if family else ())
+
+
+@pytest.mark.parametrize("name", [row.name for row in ROWS])
+def test_every_weight_set_has_a_proof(name):
+    row = catalog.CATALOG[name]
+    proof = proofs.load(row)
+    assert proof is not None, (
+        f"{name} has no proof. Make jft/weights/proven/{row.model}.{row.dialect}.npz as scripts/golden does: run the "
+        "reference framework's own model with the tensors of `seeded.SEEDED` on `seeded_images` of two sizes or more, "
+        "and keep a digest of every stage."
+    )
+    assert row.options == REPLAYED[f"{row.model}.{row.dialect}"].options
+    model = proofs.whole_model(row)
+    stages, heads = list(model.stages()), model.auxiliary_heads() if model.aux_heads else {}
+    sizes = proof.seeded.sizes()
+    assert row.preprocess.size in sizes
+    assert len(sizes) >= 2
+    for size in sizes:
+        held = [stage for stage in proof.seeded.at(size) if stage not in heads]
+        assert held == stages[: len(held)]
+        assert len(held) >= 3
+    assert set(proof.seeded.at(row.preprocess.size)) == {*stages, *heads}
+    # Of a stage that gives the same everywhere a digest says little.
+    for x in proof.seeded.stages.values():
+        assert np.isfinite(x).all()
+        assert np.std(x) > 0.05 * np.max(np.abs(x))
+
+
+def test_published_files_that_were_at_hand():
+    known = [row for row in ROWS if proofs.check_leaves(row, {}) is not None]
+    assert {row.name for row in known} == {"squeezenet1_1.caffe", "vgg_tiny.digits04"}
+    for row in known:
+        proof, model = proofs.load(row), create_model(row.model, **row.options)
+        assert proof.crc32.keys() == tree.flatten(abstract_variables(model, model.default_size)).keys()
+        assert proof.real.at(row.preprocess.size) == list(model.stages())
+
+
+def test_no_proof_is_left_over():
+    names = {path.stem for path in proofs.FOLDER.glob("*")}
+    assert names == REPLAYED.keys()
+    assert sum(path.stat().st_size for path in proofs.FOLDER.glob("*")) < 1.2e6  # they travel in the package
+
+
+@functools.cache
+def replay(evidence):
+    return proofs.replay(evidence.row)
+
+
+@dataclasses.dataclass(frozen=True)
+class Evidence:
+    """All that a replay depends on: timm's ResNets have torchvision's names and digests, and need none of their own."""
+
+    row: catalog.WeightSet = dataclasses.field(compare=False)
+    model: Chain
+    rules: tuple[rules.Rule, ...]
+    digests: tuple[bytes, ...]
+
+
+@pytest.mark.parametrize("name", [grouped(name) for name in REPLAYED])
+def test_replay(name):
+    row = REPLAYED[name]
+    model = proofs.whole_model(row)
+    table = () if row.dialect == "jft" else tuple(rules.rules_for(row, model))
+    digests = proofs.load(row).seeded.stages
+    errors = replay(Evidence(row, model, table, tuple(x.tobytes() for x in digests.values())))
+    assert errors.keys() == digests.keys()
+    assert all(error < proofs.LIMIT for error in errors.values()), errors
+
+
+@functools.cache
+def leaves_of(name):
+    """A complete model of the row, with seeded weights, and its digests."""
+    row = catalog.CATALOG[name]
+    model = create_model(row.model, **row.options)
+    target = tree.flatten(abstract_variables(model, model.default_size))
+    return model, convert.convert(proofs.seeded_sources(row), row, target).leaves
+
+
+def errors_of(name, keys, *, model=None, **changed):
+    """Errors of some stages with another model or other leaves."""
+    right, leaves = leaves_of(name)
+    digests = proofs.load(catalog.CATALOG[name]).seeded
+    digests = dataclasses.replace(digests, stages={key: digests.stages[key] for key in keys})
+    assert not changed.keys() - leaves.keys()
+    found = proofs.errors(model or right, {**leaves, **changed}, digests)
+    return [found[key] for key in keys]
+
+
+# An error of the order of the values themselves, or, of what changes all values a little, still far above the limit.
+WRONG = 100 * proofs.LIMIT
+
+
+def test_another_flatten_order_is_noticed():
+    leaf = "params/fc6/dense/kernel"
+    _, leaves = leaves_of("alexnet.torchvision")
+    channels_first = leaves[leaf].reshape(6, 6, 256, -1).transpose(2, 0, 1, 3).reshape(leaves[leaf].shape)
+    before, after = errors_of("alexnet.torchvision", ["160/conv5", "160/fc6"], **{leaf: channels_first})
+    assert before < proofs.LIMIT
+    assert after > WRONG
+
+
+@pytest.mark.parametrize(("padding", "right"), [(3, True), ("SAME", False)])
+def test_another_padding_is_noticed(padding, right):
+    _, leaves = leaves_of("resnet18.torchvision")
+    stem = {name.split("stem/")[1]: leaf for name, leaf in leaves.items() if "/stem/" in name}
+    conv = nn.Conv(64, (7, 7), (2, 2), padding=padding, use_bias=False)
+    x = conv.apply({"params": {"kernel": stem["conv1/kernel"]}}, seeded.seeded_images(224))
+    x = (x - stem["bn1/mean"]) / np.sqrt(stem["bn1/var"] + 1e-5) * stem["bn1/scale"] + stem["bn1/bias"]
+    x = nn.max_pool(nn.relu(x), (3, 3), (2, 2), ((1, 1), (1, 1)))
+    digests = proofs.load(catalog.CATALOG["resnet18.torchvision"]).seeded
+    error = proofs.difference(seeded.digest("224/stem", x), digests.stages["224/stem"])
+    assert error < proofs.LIMIT if right else error > WRONG
+
+
+def test_a_missing_relu_is_noticed(monkeypatch):
+    leaves_of("alexnet.torchvision")  # its shapes are traced before relus are counted
+    relu, calls = nn.relu, itertools.count(1)
+    monkeypatch.setattr(nn, "relu", lambda x: x if next(calls) == 3 else relu(x))
+    before, after = errors_of("alexnet.torchvision", ["160/conv2", "160/conv3"])
+    assert before < proofs.LIMIT
+    assert after > WRONG
+
+
+@pytest.mark.xdist_group("proofs of inception")
+@pytest.mark.parametrize("name", ["inception_v3.torchvision", "inception_v3.keras"])
+def test_padding_that_is_counted_or_not_is_noticed(name):
+    model, _ = leaves_of(name)
+    flipped = model.clone(count_include_pad=not model.count_include_pad)
+    stem, mixed = errors_of(name, ["75/stem", "75/mixed_5b"], model=flipped)
+    assert stem < proofs.LIMIT
+    assert mixed > WRONG
+
+
+def test_a_missing_local_response_norm_is_noticed(monkeypatch):
+    keys = ["127/conv1", "127/conv2"]
+    assert max(errors_of("alexnet_caffe.caffe", keys)) < proofs.LIMIT
+    monkeypatch.setattr(layers, "local_response_norm", lambda x, **_: x)
+    assert min(errors_of("alexnet_caffe.caffe", keys)) > WRONG
+
+
+def test_swapped_groups_are_noticed():
+    _, leaves = leaves_of("alexnet_caffe.caffe")
+    swapped = {
+        name: np.roll(leaves[name], leaves[name].shape[-1] // 2, axis=-1)
+        for name in ("params/conv2/conv2/kernel", "params/conv2/conv2/bias")
+    }
+    first, second = errors_of("alexnet_caffe.caffe", ["127/conv1", "127/conv2"], **swapped)
+    assert first < proofs.LIMIT
+    assert second > WRONG
+
+
+def test_what_cannot_be_compared_is_infinitely_wrong():
+    golden = np.arange(258, dtype=np.float32)
+    assert proofs.difference(golden, golden) == 0
+    assert proofs.difference(golden + 1, golden) == pytest.approx(1 / 257)
+    assert proofs.difference(golden[:-1], golden) == np.inf
+    assert proofs.difference(np.where(golden == 3, np.nan, golden), golden) == np.inf
+    digests = proofs.Digests({"32/block9": golden}, spread=1.0)
+    row = catalog.find_row("vgg_tiny", "digits04")
+    leaves = leaves_of(row.name)[1]
+    assert proofs.errors(create_model("vgg_tiny", num_classes=5), leaves, digests) == {"32/block9": np.inf}
+
+
+def test_nothing_is_known_of_a_set_without_a_proof():
+    row = dataclasses.replace(catalog.find_row("vgg11", "torchvision"), dialect="caffe")
+    assert proofs.load(row) is None
+    assert proofs.check_leaves(row, {}) is None
+    assert proofs.check_activations(row, {}) is None
+    with pytest.raises(ValueError, match=r"vgg11.torchvision has no proof vgg11.caffe.npz"):
+        proofs.replay(row)
+
+
+def test_checksums_and_activations_of_published_weights():
+    row = catalog.find_row("vgg_tiny", "digits04")
+    model = create_model(row.model, **row.options)
+    leaves, _ = store.load(row, tree.flatten(abstract_variables(model, row.preprocess.size)))
+    assert proofs.check_leaves(row, leaves) == []
+    errors = proofs.check_activations(row, leaves)
+    assert list(errors) == [f"32/{stage}" for stage in model.stages()]
+    assert all(error < proofs.LIMIT for error in errors.values())
+
+    changed = leaves["params/fc7/dense/kernel"] * np.float32(1.01)
+    wrong = {**leaves, "params/fc7/dense/kernel": changed, "params/new/bias": changed}
+    del wrong["params/block1/conv1_1/bias"]
+    names = ["params/block1/conv1_1/bias", "params/fc7/dense/kernel", "params/new/bias"]
+    assert proofs.check_leaves(row, wrong) == names
+    errors = proofs.check_activations(row, {**leaves, "params/fc7/dense/kernel": changed})
+    assert [key for key, error in errors.items() if error > proofs.LIMIT] == ["32/fc7", "32/head"]
+    # Of this model in other dialects, or of other sets, these checksums say nothing.
+    other = dataclasses.replace(row, tag="mine")
+    assert proofs.check_leaves(other, leaves) is None
+    assert proofs.check_activations(other, leaves) is None
