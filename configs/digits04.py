@@ -1,7 +1,8 @@
 """The weights that jft carries: vgg_tiny on the embedded digits 0 to 4, from scratch; 100 % of 180 test pictures.
 
 python scripts/train.py --config configs/digits04.py
-python scripts/convert_weights.py runs/digits04 --model vgg_tiny --out jft/weights/vgg_tiny-digits04.safetensors
+python scripts/weights.py convert runs/digits04 --model vgg_tiny \\
+    --out jft/weights/packaged/vgg_tiny-digits04.safetensors
 """
 
 from jft.config import default_config

@@ -12,6 +12,7 @@ A config file changes a few of them:
 Unknown fields are refused with a guess at what was meant, in a file and on the command line alike.
 """
 
+import json
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -40,6 +41,7 @@ def default_config() -> ConfigDict:
     config.model = "vgg19"  # a key of jft.models.MODELS
     config.weights = "torchvision"  # a set of the catalog for this model; empty: from scratch
     config.weights_path = ""  # file or folder looked at before the cache and the network
+    config.aux_heads = False  # train the auxiliary heads of GoogLeNet or Inception-V3 too, at their published weights
     config.fresh = ""  # stages or patterns that start from initialisation, beside the head: 'layer4 head'
 
     # Transfer.
@@ -115,6 +117,8 @@ def validate(config: ConfigDict) -> None:
 
 def difference(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     """Lines 'field: old -> new' for the fields in which two configs (as dicts) would compute something else."""
+    # A field younger than the old config had its default's effect then.
+    old = {**json.loads(json.dumps(default_config().to_dict())), **old}
     return [
         f"{key}: {old.get(key)!r} -> {new.get(key)!r}"
         for key in sorted({*old, *new} - set(RESUMABLE))

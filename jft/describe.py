@@ -17,6 +17,8 @@ def describe(run: Run, state: TrainState, meta: Meta) -> str:
     params = state.params
     everything = optim.make_optimizer(run.config, run.schedule, jax.tree.map(lambda _: False, params))
     weights = meta["weights"].get("source", "none, from scratch")
+    if run.config.weights_path and not run.row:
+        weights += f" (weights='' leaves {run.config.weights_path} unread)"
     names = run.train_source.class_names
     shown = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
     return "\n".join(

@@ -132,6 +132,20 @@ def _model(meta: Meta) -> nn.Module:
     )
 
 
+def _evaluator(trained: Trained, parallel: Parallel, batch_size: int) -> Evaluator:
+    """Prepares pictures as the run did."""
+    parallel.check_batch_size(batch_size, what="batch_size")
+    return Evaluator(
+        trained.model,
+        trained.spec,
+        parallel,
+        fit=trained.meta["fit"],
+        batch_size=batch_size,
+        resize_on=trained.meta["config"]["resize_on"],
+        cache_bytes=trained.meta["config"]["cache_bytes"],
+    )
+
+
 def evaluate(
     workdir: str | Path,
     *,
@@ -170,17 +184,7 @@ def evaluate(
     )
     if not len(source):
         raise ValueError(f"{source.name} has no pictures in split {split!r}.")
-    size = batch_size or config["eval_batch_size"]
-    parallel.check_batch_size(size, what="batch_size")
-    evaluator = Evaluator(
-        trained.model,
-        trained.spec,
-        parallel,
-        fit=trained.meta["fit"],
-        batch_size=size,
-        resize_on=config["resize_on"],
-        cache_bytes=config["cache_bytes"],
-    )
+    evaluator = _evaluator(trained, parallel, batch_size or config["eval_batch_size"])
     total = evaluator(trained.variables, source)
     result = {
         "checkpoint": str(workdir),

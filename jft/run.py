@@ -9,7 +9,6 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -23,7 +22,7 @@ from jft.checkpoint import Checkpoints, Meta
 from jft.data import sources
 from jft.data.preprocess import Preprocess
 from jft.logs import write_json
-from jft.models import MODELS, abstract_variables, create_model, initialise
+from jft.models import MODELS, Chain, abstract_variables, create_model, initialise
 from jft.parallel import Parallel, make_parallel
 from jft.steps import TrainState
 from jft.transfer import pretrained
@@ -60,7 +59,7 @@ class Run:
     row: WeightSet | None
     spec: Preprocess
     model_options: dict[str, Any]
-    model: nn.Module
+    model: Chain
     plan: Plan
     schedule: optax.Schedule
     tx: optax.GradientTransformation
@@ -118,7 +117,6 @@ def create_run(config: ConfigDict, workdir: str | Path, data: sources.Source | N
     parallel.check_batch_size(config.batch_size, what="batch_size", parts=config.accumulate)
     parallel.check_batch_size(config.eval_batch_size, what="eval_batch_size")
     row = catalog.find_row(config.model, config.weights) if config.weights else None
-    spec = _preprocessing(row, config.image_size)
     train_source, validation_source = _load_data(config, data)
     if len(train_source.class_names) < 2:
         raise ValueError(
@@ -126,16 +124,9 @@ def create_run(config: ConfigDict, workdir: str | Path, data: sources.Source | N
             "A class folder's parent is the data_dir."
         )
 
-    options = {k: v for k, v in (row.options if row else {}).items() if k != "num_classes"}
-    model = create_model(
-        config.model,
-        num_classes=len(train_source.class_names),
-        dtype=jnp.dtype(config.dtype),
-        axis_name=parallel.axis_name,
-        **options,
-    )
+    model, options, spec = _choose_model(config, row, len(train_source.class_names), parallel.axis_name)
     params = abstract_variables(model, spec.size)["params"]
-    plan = make_plan(tuple(model.stages()), params, config.freeze)
+    plan = make_plan(model, params, config.freeze)
     steps_per_epoch = len(train_source) / config.batch_size
     num_steps = config.steps or max(1, round(config.epochs * steps_per_epoch))
     schedule = optim.make_schedule(config, num_steps=num_steps, steps_per_epoch=steps_per_epoch)
@@ -157,6 +148,19 @@ def create_run(config: ConfigDict, workdir: str | Path, data: sources.Source | N
     )
 
 
+def _choose_model(
+    config: ConfigDict, row: WeightSet | None, num_classes: int, axis_name: str | None
+) -> tuple[Chain, dict[str, Any], Preprocess]:
+    """The chain, those of its fields that a checkpoint must name, and what its pictures are prepared by."""
+    options = {k: v for k, v in (row.options if row else {}).items() if k != "num_classes"}
+    options |= {"aux_heads": True} if config.aux_heads else {}
+    model = create_model(
+        config.model, num_classes=num_classes, dtype=jnp.dtype(config.dtype), axis_name=axis_name, **options
+    )
+    spec = row.preprocess if row else Preprocess().at(model.default_size)  # from scratch: ImageNet's usual one
+    return model, options, spec.at(config.image_size) if config.image_size else spec
+
+
 def _load_data(config: ConfigDict, data: sources.Source | None) -> tuple[sources.Source, sources.Source]:
     """Training and validation pictures; the latter none where `config.validation` is 0."""
     load = functools.partial(
@@ -171,14 +175,6 @@ def _load_data(config: ConfigDict, data: sources.Source | None) -> tuple[sources
     train_source = load(split="train")
     nothing = np.zeros(0, np.int64)
     return train_source, load(split="validation") if config.validation else train_source.take(nothing)
-
-
-def _preprocessing(row: WeightSet | None, image_size: int) -> Preprocess:
-    """The weight set's, at another size if the config asks for it; ImageNet's usual one from scratch."""
-    spec = row.preprocess if row else Preprocess()
-    if not image_size:
-        return spec
-    return dataclasses.replace(spec, size=image_size, resize=round(spec.resize * image_size / spec.size))
 
 
 def check_workdir(config: ConfigDict, workdir: Path) -> None:

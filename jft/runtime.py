@@ -1,6 +1,7 @@
 """What must be set before JAX starts. Scripts call `configure()` first; the package itself never does."""
 
 import importlib.metadata
+import logging as std_logging
 import os
 import re
 
@@ -18,6 +19,8 @@ def configure() -> None:
     # They warn of their own defaults, and tell of one failure many times; what matters of it jft says itself.
     libraries = re.compile("orbax|tensorflow_datasets")
     logging.get_absl_logger().addFilter(lambda record: not libraries.search(record.pathname))
+    # asyncio repeats, after our error and at length, what failed in Orbax's other tasks for the same reason.
+    std_logging.getLogger("asyncio").setLevel(std_logging.CRITICAL)
     flags = xla_flags(os.environ.get("XLA_FLAGS", ""), importlib.metadata.version("jaxlib"))
     if flags:
         os.environ["XLA_FLAGS"] = flags

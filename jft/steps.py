@@ -7,13 +7,13 @@ They are jitted (or pmapped) once, at the edge, by `jft.parallel`. A batch is `{
 from collections.abc import Callable
 from typing import Any
 
-import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
 
 from jft import metrics
+from jft.models import Chain
 from jft.transfer.plan import Plan, apply_frozen, apply_learning
 
 Batch = dict[str, jax.Array]
@@ -42,7 +42,7 @@ class TrainState:
 
 
 def make_train_step(
-    model: nn.Module,
+    model: Chain,
     plan: Plan,
     tx: optax.GradientTransformation,
     *,
@@ -68,27 +68,11 @@ def make_train_step(
 
     Returns:
       A pure function of state and batch. Its metrics are `classification_sums` plus `objective`, the sum over the
-      batch of the loss that is minimised; `grad_norm`, the norm of the learning leaves' gradient; `learning_rate`.
+      batch of the loss that is minimised, with the auxiliary heads' shares; `grad_norm`, the norm of the learning
+      leaves' gradient; `learning_rate`.
     """
 
-    def gradients(params: Any, batch_stats: Any, batch: Batch, rng: jax.Array) -> tuple[Any, Any, metrics.Sums]:
-        learning, frozen = plan.split(params)
-        for_augment, for_dropout = jax.random.split(rng)
-        images = transform(batch["image"], for_augment)
-        features = apply_frozen(model, plan, frozen, batch_stats, images)
-
-        def objective(learning: Any) -> tuple[jax.Array, tuple[Any, metrics.Sums]]:
-            logits, stats = apply_learning(
-                model, plan, learning, frozen, batch_stats, features, {"dropout": for_dropout}
-            )
-            targets = optax.smooth_labels(jax.nn.one_hot(batch["label"], logits.shape[-1]), label_smoothing)
-            loss = jnp.sum(batch["mask"] * optax.softmax_cross_entropy(logits, targets))
-            sums = metrics.classification_sums(logits, batch["label"], batch["mask"])
-            return loss, (stats, {**sums, "objective": loss})
-
-        grads, (stats, sums) = jax.grad(objective, has_aux=True)(learning)
-        return grads, stats, sums
-
+    gradients = _make_gradients(model, plan, transform, label_smoothing)
     if accumulate > 1:
         gradients = _accumulated(gradients, accumulate)
 
@@ -110,6 +94,37 @@ def make_train_step(
         return TrainState(state.step + 1, plan.merge(learning, frozen), stats, opt_state), {**sums, **told}
 
     return train_step
+
+
+def _make_gradients(model: Chain, plan: Plan, transform: Callable, label_smoothing: float) -> Callable:
+    """Makes `(params, batch_stats, batch, rng) -> (gradients of the summed loss, batch_stats, sums)`."""
+
+    def gradients(params: Any, batch_stats: Any, batch: Batch, rng: jax.Array) -> tuple[Any, Any, metrics.Sums]:
+        learning, frozen = plan.split(params)
+        for_augment, for_dropout = jax.random.split(rng)
+        images = transform(batch["image"], for_augment)
+        features = apply_frozen(model, plan, frozen, batch_stats, images)
+
+        def objective(learning: Any) -> tuple[jax.Array, tuple[Any, metrics.Sums]]:
+            logits, aux_logits, stats = apply_learning(
+                model, plan, learning, frozen, batch_stats, features, {"dropout": for_dropout}
+            )
+            loss = cross_entropy(logits, batch, label_smoothing)
+            for name, x in aux_logits.items():
+                loss += model.auxiliary_heads()[name].weight * cross_entropy(x, batch, label_smoothing)
+            sums = metrics.classification_sums(logits, batch["label"], batch["mask"])
+            return loss, (stats, {**sums, "objective": loss})
+
+        grads, (stats, sums) = jax.grad(objective, has_aux=True)(learning)
+        return grads, stats, sums
+
+    return gradients
+
+
+def cross_entropy(logits: jax.Array, batch: Batch, label_smoothing: float) -> jax.Array:
+    """Softmax cross entropy of [batch, num_classes] logits, summed over the batch's pictures: a scalar, in nats."""
+    targets = optax.smooth_labels(jax.nn.one_hot(batch["label"], logits.shape[-1]), label_smoothing)
+    return jnp.sum(batch["mask"] * optax.softmax_cross_entropy(logits, targets))
 
 
 def _accumulated(gradients: Callable, parts: int) -> Callable:
@@ -136,7 +151,7 @@ def _accumulated(gradients: Callable, parts: int) -> Callable:
 
 
 def make_eval_step(
-    model: nn.Module, *, transform: Callable[[jax.Array], jax.Array], axis_name: str | None = None
+    model: Chain, *, transform: Callable[[jax.Array], jax.Array], axis_name: str | None = None
 ) -> Callable[[Any, Batch], metrics.Sums]:
     """Makes `(variables, batch) -> classification_sums`, for `variables = {'params', 'batch_stats'}`.
 

@@ -55,6 +55,10 @@ class Preprocess:
         if len(self.mean) != 3 or len(self.std) != 3 or not all(s > 0 for s in self.std):
             raise ValueError(f"Preprocess needs 3 means and 3 positive stds, not mean={self.mean}, std={self.std}.")
 
+    def at(self, size: int) -> "Preprocess":
+        """The same for images of another size in pixels, with the margin around the crop in proportion."""
+        return dataclasses.replace(self, size=size, resize=round(self.resize * size / self.size))
+
     def to_dict(self) -> dict[str, Any]:
         """Every field, in types that JSON has."""
         return {key: list(v) if isinstance(v, tuple) else v for key, v in dataclasses.asdict(self).items()}

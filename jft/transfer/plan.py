@@ -7,6 +7,7 @@ leaves them alone. So frozen leaves are bit-identical after any number of steps.
 
 import contextlib
 import dataclasses
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +15,7 @@ import flax.linen as nn
 import jax
 
 from jft import tree
+from jft.models import Chain
 from jft.models.layers import BatchNorm
 
 Params = dict[str, Any]
@@ -66,11 +68,13 @@ class Plan:
         return nn.intercept_methods(intercept)
 
 
-def make_plan(stages: tuple[str, ...], params: Mapping[str, Any], freeze: str) -> Plan:
+def make_plan(model: Chain, params: Mapping[str, Any], freeze: str) -> Plan:
     """Plans a transfer.
 
+    An auxiliary head is frozen with the stage that it reads: behind the boundary it neither runs nor teaches.
+
     Args:
-      stages: the model's stages, in order.
+      model: the chain.
       params: the model's parameters (arrays or shapes), nested.
       freeze: the name of a stage, which freezes it and all before it; or patterns over the names of leaves, separated
         by spaces ('block[12] .*/bias'); or empty.
@@ -82,31 +86,30 @@ def make_plan(stages: tuple[str, ...], params: Mapping[str, Any], freeze: str) -
       ValueError: a pattern matches nothing, or nothing would learn.
     """
     names = list(tree.flatten(params))
+    stages = tuple(model.stages())
     if freeze in stages:
         prefix = stages[: stages.index(freeze) + 1]
         frozen = {name for name in names if name.split("/")[0] in prefix}
     else:
         frozen = tree.matching(freeze.split(), names, what="freeze")
+    learning = {name.split("/")[0] for name in names if name not in frozen}
+    prefix = tuple(itertools.takewhile(lambda stage: stage not in learning, stages))
+    behind = {name for name, head in model.auxiliary_heads().items() if head.after in prefix}
+    frozen |= {name for name in names if name.split("/")[0] in behind}
     if len(frozen) == len(names):
         raise ValueError(f"freeze = {freeze!r} freezes all {len(names)} leaves: nothing would learn.")
-    learning_stages = {name.split("/")[0] for name in names if name not in frozen}
-    boundary = None
-    for stage in stages:
-        if stage in learning_stages:
-            break
-        boundary = stage
-    return Plan(stages, frozenset(frozen), boundary)
+    return Plan(stages, frozenset(frozen), prefix[-1] if prefix else None)
 
 
 def apply_learning(
-    model: nn.Module,
+    model: Chain,
     plan: Plan,
     learning: Params,
     frozen: Params,
     batch_stats: Params,
     x: jax.Array,
     rngs: dict[str, jax.Array],
-) -> tuple[jax.Array, Params]:
+) -> tuple[jax.Array, dict[str, jax.Array], Params]:
     """Runs the stages after the boundary in training mode.
 
     Args:
@@ -119,15 +122,18 @@ def apply_learning(
       rngs: keys for dropout.
 
     Returns:
-      Logits float32 [batch, num_classes], and the batch statistics after the step.
+      Logits float32 [batch, num_classes]; those of the auxiliary heads that ran, by name; and the batch statistics
+      after the step.
     """
     variables = {"params": plan.merge(learning, frozen), "batch_stats": batch_stats}
     with plan.frozen_norms():
-        logits, updated = model.apply(variables, x, train=True, start=plan.boundary, rngs=rngs, mutable=["batch_stats"])
-    return logits, updated.get("batch_stats", batch_stats)
+        logits, updated = model.apply(
+            variables, x, train=True, start=plan.boundary, rngs=rngs, mutable=["batch_stats", "auxiliary"]
+        )
+    return logits, updated.get("auxiliary", {}).get("logits", {}), updated.get("batch_stats", batch_stats)
 
 
-def apply_frozen(model: nn.Module, plan: Plan, frozen: Params, batch_stats: Params, images: jax.Array) -> jax.Array:
+def apply_frozen(model: Chain, plan: Plan, frozen: Params, batch_stats: Params, images: jax.Array) -> jax.Array:
     """Runs the stages up to the boundary in inference mode: [batch, h, w, 3] images -> the boundary's output."""
     if plan.boundary is None:
         return images

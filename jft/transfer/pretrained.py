@@ -1,11 +1,12 @@
-"""From a weight set to a model's variables: everything but the head, and what the user wants fresh."""
+"""From a weight set to a model's variables: everything but the classifying layers, and what the user wants fresh."""
 
 from typing import Any
 
 from jft import tree
-from jft.models import abstract_variables, create_model
+from jft.models import create_model
 from jft.weights import store
 from jft.weights.catalog import WeightSet
+from jft.weights.target import leaf_shapes
 
 
 def overlay(
@@ -17,7 +18,8 @@ def overlay(
       variables: from `models.initialise`, with the new head.
       row: the weight set; finding, fetching, verifying and converting it is the store's work.
       weights_path: file or folder to look at first, or None.
-      fresh: stages or patterns over leaf names, separated by spaces, that keep their initial values beside the head.
+      fresh: stages or patterns over leaf names, separated by spaces, that keep their initial values beside the
+        classifying layers of the head and of auxiliary heads. So do auxiliary heads that the weights never have.
 
     Returns:
       The variables; the names of the leaves that came from the weights, such as 'params/layer1/...'; the manifest.
@@ -26,11 +28,12 @@ def overlay(
       ValueError: the weights are not to be had, are damaged, or are not this model's.
     """
     flat = tree.flatten(variables)
-    own = tree.flatten(abstract_variables(create_model(row.model, **row.options), row.preprocess.size))
+    own = leaf_shapes(create_model(row.model, **row.file_options), row.preprocess.size)
     names = {name.split("/", 1)[1] for name in flat}
-    keep = tree.matching(["head", *fresh.split()], names, what="fresh")
-    fresh_names = {name for name in {*flat, *own} if name.split("/", 1)[1] in keep}
-    leaves, manifest = store.load(row, own, weights_path=weights_path, fresh=frozenset(fresh_names))
-    loaded = frozenset(set(flat) - fresh_names)
+    keep = tree.matching(["(.+/)?head", *fresh.split()], names, what="fresh")
+    fresh_names = {name for name in flat if name.split("/", 1)[1] in keep}
+    unneeded = own.keys() - flat.keys()  # auxiliary heads that this model goes without
+    leaves, manifest = store.load(row, own, weights_path=weights_path, fresh=fresh_names | unneeded)
+    loaded = frozenset(flat.keys() & own.keys() - fresh_names)
     merged = tree.unflatten({n: leaves[n] if n in loaded else leaf for n, leaf in flat.items()})
     return {**variables, **merged}, loaded, manifest

@@ -1,0 +1,141 @@
+"""Pictures of ImageNet, labelled by the WordNet ids in their names or by the official order of the validation set.
+
+The 1000 ids, sorted, are the classes of every published weight set. jft reads them from Keras' class index beside the
+pictures, or from TensorFlow Datasets' list, as a file: nothing is imported for it and nothing downloaded.
+"""
+
+import functools
+import importlib.util
+import json
+import os
+import pathlib
+import re
+from collections.abc import Callable
+
+import numpy as np
+
+from jft.data.folder import natural
+from jft.data.sources import Source
+
+CLASSES = 1000
+CLASS_INDEX = "imagenet_class_index.json"
+
+_WNID = re.compile(r"n\d{8}")
+_VALIDATION = re.compile(r"ILSVRC2012_val_(\d{8})")
+_SUFFIXES = (".jpeg", ".jpg", ".png")
+
+
+def load(folder: str | os.PathLike) -> Source:
+    """The pictures of a folder, at any depth, in natural order.
+
+    Args:
+      folder: pictures named '<id>_<anything>.jpg', such as 'n01440764_tench.jpg'; or in folders named by their id; or
+        the validation set as it was published, 'ILSVRC2012_val_00000001.JPEG'. It may hold imagenet_class_index.json.
+
+    Returns:
+      A source whose class names are the 1000 ids.
+
+    Raises:
+      FileNotFoundError: there is no such folder.
+      ValueError: it holds no pictures, some without a label, or the ids are not known.
+    """
+    root = pathlib.Path(folder).expanduser()
+    if not root.is_dir():
+        raise FileNotFoundError(f"there is no folder {root} of ImageNet pictures.")
+    pictures = sorted(_pictures(root), key=lambda path: [natural(part) for part in path.relative_to(root).parts])
+    if not pictures:
+        raise ValueError(f"{root} holds no pictures (.JPEG, .jpg or .png).")
+    ids = class_ids(root)
+    numbers = {wnid: number for number, wnid in enumerate(ids)}
+    labels = [numbers.get(_wnid(path, root)) for path in pictures]
+    if strangers := [path for path, label in zip(pictures, labels, strict=True) if label is None]:
+        raise ValueError(
+            f"{len(strangers)} of {len(pictures)} pictures in {root} carry none of ImageNet's ids, first "
+            f"{strangers[0].relative_to(root)}. Name them '<id>_<anything>.jpg', as n01440764_tench.jpg, or put them "
+            "into folders named by their id."
+        )
+    rows = np.arange(len(pictures), dtype=np.int64)
+    return Source("imagenet", ids, np.array(labels, np.int32), tuple(pictures), rows)
+
+
+def class_ids(folder: pathlib.Path | None = None) -> tuple[str, ...]:
+    """The 1000 WordNet ids in the order of the published weights' outputs.
+
+    Args:
+      folder: looked at first, for imagenet_class_index.json: `{"0": ["n01440764", "tench"], ...}`.
+
+    Raises:
+      ValueError: neither the folder nor TensorFlow Datasets has a sound list.
+    """
+    index = folder / CLASS_INDEX if folder else None
+    if index is not None and index.exists():
+        return _sound(index, _read_index)
+    path = _official("labels.txt")
+    if path is None:
+        raise ValueError(
+            f"ImageNet's classes are not known: put {CLASS_INDEX} into the folder of the pictures "
+            "(https://storage.googleapis.com/download.tensorflow.org/data/imagenet_class_index.json), or install "
+            "tensorflow-datasets."
+        )
+    return _sound(path, lambda file: file.read_text().split())
+
+
+def _sound(path: pathlib.Path, read: Callable[[pathlib.Path], list[str]]) -> tuple[str, ...]:
+    """The ids in a file, if they are ImageNet's: as many, each once, sorted, as all published weights have them."""
+    try:
+        ids = read(path)
+    except (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
+        raise ValueError(f"{path} is no list of ImageNet's classes: {type(error).__name__}: {error}.") from error
+    if len(ids) != CLASSES or sorted(set(ids)) != ids or not all(_WNID.fullmatch(wnid) for wnid in ids):
+        raise ValueError(f"{path} does not list {CLASSES} different WordNet ids in ascending order.")
+    return tuple(ids)
+
+
+def _read_index(path: pathlib.Path) -> list[str]:
+    index = json.loads(path.read_text())
+    return [index[str(number)][0] for number in range(len(index))]
+
+
+def _official(name: str) -> pathlib.Path | None:
+    """A file of TensorFlow Datasets' ImageNet, without importing the package, or None."""
+    spec = importlib.util.find_spec("tensorflow_datasets")
+    for place in spec.submodule_search_locations or () if spec else ():
+        path = pathlib.Path(place, "datasets", "imagenet2012", name)
+        if path.exists():
+            return path
+    return None
+
+
+def _pictures(root: pathlib.Path) -> list[pathlib.Path]:
+    found = []
+    for parent, folders, names in os.walk(root):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [pathlib.Path(parent, n) for n in names if n.lower().endswith(_SUFFIXES) and not n.startswith(".")]
+    return found
+
+
+def _wnid(path: pathlib.Path, root: pathlib.Path) -> str | None:
+    """The id of a picture: its folder's name, the beginning of its own, or what its number stands for."""
+    for folder in reversed(path.relative_to(root).parts[:-1]):
+        if _WNID.fullmatch(folder):
+            return folder
+    if number := _VALIDATION.fullmatch(path.stem):
+        return _validation_id(int(number[1]))
+    return path.stem.split("_")[0]
+
+
+def _validation_id(number: int) -> str | None:
+    """The id of validation picture 1 .. 50000."""
+    ids = _validation_ids()
+    return ids[number - 1] if 0 < number <= len(ids) else None
+
+
+@functools.cache
+def _validation_ids() -> tuple[str, ...]:
+    path = _official("validation_labels.txt")
+    if path is None:
+        raise ValueError(
+            "pictures named ILSVRC2012_val_… say nothing of their class, and TensorFlow Datasets, which lists them, is "
+            "not installed: put them into folders named by their WordNet id, as n01440764."
+        )
+    return tuple(path.read_text().split())

@@ -1,0 +1,242 @@
+"""Weights that a user points at: a run that jft trained, a set of the catalog, or a weight file in any dialect."""
+
+import dataclasses
+import functools
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
+
+from jft import evaluate, parallel, tree
+from jft.data.preprocess import Preprocess
+from jft.files import written_whole
+from jft.models import MODELS, Chain, create_model
+from jft.weights import catalog, convert, metadata, readers, rules, store
+from jft.weights.catalog import CATALOG, WeightSet
+from jft.weights.hashes import Hashes
+from jft.weights.target import absent, leaf_shapes
+
+Leaves = Mapping[str, np.ndarray]
+
+HEAD = "params/head/head/bias"  # as long as there are classes
+
+# Fields that change nothing in what a model computes for images of its own size, outside of training.
+BENIGN = frozenset(
+    {
+        *("num_classes", "default_size", "aux_heads", "dtype", "axis_name", "parent", "name"),
+        *("adaptive_pool", "bn_momentum", "dropout", "aux_dropout"),
+    }
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class SourceWeights:
+    """Weights and what must be known to use them.
+
+    Attributes:
+      model: key of `jft.models.MODELS`.
+      options: fields of the model, its number of classes and auxiliary heads among them.
+      spec: preprocessing.
+      fit: how a picture becomes a square, 'crop' or 'whole', see `preprocess.to_model_input`.
+      class_names: what the outputs mean, or None where the source does not say.
+      facts: where the weights come from, for people, as far as known: source, source_sha256, dialect, licence; and the
+        name of a weight set: weights where they are that set, like where they were guessed, or are said, to be like it.
+      read: gives the leaves, all of the model's but those that a set without top does not hold; slow. ValueError where
+        they are not the model's. With True for its argument NaN and infinity are let through.
+    """
+
+    model: str
+    options: dict[str, Any]
+    spec: Preprocess
+    fit: str
+    class_names: tuple[str, ...] | None
+    facts: dict[str, str]
+    read: Callable[[bool], Leaves]
+
+    def build(self) -> Chain:
+        """The model, float32."""
+        return create_model(self.model, **self.options)
+
+    def to_json(self) -> dict[str, str]:
+        """What a file of these weights should say of itself, as JSON texts."""
+        facts = {"model": self.model, "options": self.options, "class_names": self.class_names}
+        return {k: json.dumps(v) for k, v in {**facts, "preprocess": self.spec.to_dict(), "fit": self.fit}.items()}
+
+
+def open_source(
+    source: str, *, model: str | None = None, tag: str | None = None, image_size: int | None = None
+) -> SourceWeights:
+    """Finds out what a source is; its numbers are read later.
+
+    Args:
+      source: folder of a run, name of a weight set such as 'vgg19.torchvision', or path of a weight file.
+      model: key of `jft.models.MODELS`; needed for a file that does not say it, otherwise a check.
+      tag: of the weight set that a file is like, such as 'torchvision'; None: guessed from hash and names.
+      image_size: side in pixels that the model shall read; None: as the source was trained.
+
+    Raises:
+      ValueError: no such thing, or not what `model` and `tag` say.
+    """
+    if model:
+        tree.choose(MODELS, model, what="model")
+    path = Path(source).expanduser()
+    if source in CATALOG:
+        opened = _open_set(CATALOG[source])
+    elif path.is_dir():
+        opened = _open_run(path)
+    elif path.exists():
+        opened = _open_file(path, model, tag, image_size)
+    else:
+        raise ValueError(
+            f"{source} is neither a run's folder nor a weight file nor a set of the catalog"
+            f"{tree.did_you_mean(source, CATALOG) or ', such as vgg19.torchvision.'}"
+        )
+    if model and opened.model != model:
+        raise ValueError(f"{source} holds a {opened.model}, not the {model} of --model.")
+    return dataclasses.replace(opened, spec=opened.spec.at(image_size)) if image_size else opened
+
+
+def write_own(opened: SourceWeights, out: Path, *, allow_nonfinite: bool = False) -> str:
+    """Writes weights under jft's own names, as safetensors.
+
+    Args:
+      opened: the weights.
+      out: the file; appears when it is whole.
+      allow_nonfinite: write NaN and infinity too.
+
+    Returns:
+      What was done, in lines.
+
+    Raises:
+      ValueError: see `SourceWeights.read`.
+    """
+    leaves = opened.read(allow_nonfinite)
+    about = {**opened.facts, **opened.to_json(), "converter_version": str(convert.CONVERTER_VERSION)}
+    with written_whole(out) as aside:
+        safetensors.numpy.save_file(dict(leaves), aside, about)
+    parameters = sum(leaf.size for name, leaf in leaves.items() if name.startswith("params/"))
+    lines = [f"{key}: {value}" for key, value in opened.facts.items()]
+    lines.append(f"parameters: {parameters:,} in {len(leaves)} tensors")
+    if bad := [name for name, leaf in leaves.items() if not np.isfinite(leaf).all()]:
+        lines.append(f"holding NaN or infinity: {', '.join(bad[:5])}{', ...' if len(bad) > 5 else ''}")
+    lines.append(f"wrote {out}")
+    if name := opened.facts.get("weights") or opened.facts.get("like"):
+        tag = CATALOG[name].tag
+        lines.append(f"use --config.model={opened.model} --config.weights={tag} --config.weights_path={out}")
+    return "\n".join(lines)
+
+
+def _open_set(row: WeightSet) -> SourceWeights:
+    def read(allow_nonfinite: bool) -> Leaves:
+        del allow_nonfinite  # what is published and has them is refused
+        target = leaf_shapes(create_model(row.model, **row.file_options), row.preprocess.size)
+        return store.load(row, target, fresh=absent(row, target))[0]
+
+    facts = {"source": row.filename, "weights": row.name, "dialect": row.dialect, "licence": row.licence}
+    return SourceWeights(row.model, row.file_options, row.preprocess, "crop", None, facts, read)
+
+
+def _open_run(folder: Path) -> SourceWeights:
+    trained = evaluate.restore(folder, parallel.make_parallel("jit"))
+    model = trained.meta["model"]["name"]
+    options = {**trained.meta["model"]["options"], "num_classes": len(trained.class_names)}
+    facts = {"source": f"{folder.resolve().name}, step {trained.meta['step']}", "dialect": "jft"}
+    facts |= {key: value for key, value in trained.meta["weights"].items() if key == "licence"}
+    leaves = {name: np.asarray(leaf) for name, leaf in tree.flatten(trained.variables).items()}
+    target = leaf_shapes(create_model(model, **options), trained.spec.size)
+    read = functools.partial(_converted, folder, leaves, _own_row(model), target)
+    return SourceWeights(model, options, trained.spec, trained.meta["fit"], trained.class_names, facts, read)
+
+
+def _open_file(path: Path, model: str | None, tag: str | None, image_size: int | None) -> SourceWeights:
+    hashes = Hashes(path)
+    tensors = readers.read_tensors(path)
+    own = metadata.read(path) if convert.is_jft(tensors) else {}
+    model = own.get("model", model)
+    if model is None:
+        raise ValueError(f"{path} does not say which model it is for: give --model.")
+    row = _choose_row(list(tensors), model, tag or own.get("tag"), hashes)
+    if row.tag == "jft" and "options" not in own:
+        _check_unambiguous(path, model)
+    options = {**row.options, **own.get("options", {}), **_sizes(tensors, row)}
+    spec, class_names = own.get("preprocess", row.preprocess), own.get("class_names")
+    if own:
+        with metadata.doubted(path):
+            built = create_model(model, **options)
+            leaf_shapes(built, spec.size)
+            metadata.check_classes(class_names, built.num_classes)
+    target = leaf_shapes(create_model(model, **options), image_size or spec.size)
+    facts = {"source": path.name, "source_sha256": hashes.sha256, **_provenance(row, hashes)}
+    read = functools.partial(_converted, path, tensors, row, target)
+    return SourceWeights(model, options, spec, own.get("fit", "crop"), class_names, facts, read)
+
+
+def _provenance(row: WeightSet, hashes: Hashes) -> dict[str, str]:
+    """The set that a file is, if its hash shows it; else the set that it is like: it may be fine-tuned."""
+    if hashes.judge(row)[0]:
+        return {"weights": row.name, "dialect": row.dialect, "licence": row.licence}
+    return {**({"like": row.name} if row.name in CATALOG else {}), "dialect": row.dialect}
+
+
+def _converted(
+    source: Path, tensors: Leaves, row: WeightSet, target: Mapping[str, Any], allow_nonfinite: bool
+) -> Leaves:
+    conversion = convert.convert(tensors, row, target)
+    conversion.check(source, absent(row, target), allow_nonfinite=allow_nonfinite)
+    return conversion.leaves
+
+
+def _own_row(model: str) -> WeightSet:
+    """A row for jft's own names, of a model that need not be published."""
+    row = next(iter(CATALOG.values()))
+    spec = Preprocess().at(create_model(model).default_size)
+    facts = {"dialect": "jft", "options": {}, "top": True, "aux": False, "sha256": None, "md5": None}
+    return dataclasses.replace(row, model=model, tag="jft", preprocess=spec, **facts)
+
+
+def _choose_row(names: list[str], model: str, tag: str | None, hashes: Hashes) -> WeightSet:
+    """The catalog row of `tag`, or of this hash, or the one that the tensors' names look like."""
+    if tag:
+        return catalog.find_row(model, tag)
+    rows = [row for row in CATALOG.values() if row.model == model]
+    if published := next((row for row in rows if hashes.judge(row)[0]), None):
+        return published
+    if convert.is_jft(names):  # of any model, published or not
+        return _own_row(model)
+    row = convert.guess_row(names, rows)
+    if row is None:
+        other = convert.guess_row(names, CATALOG.values())
+        raise ValueError(
+            f"this does not look like weights of {model} but like {other.name if other else 'nothing known'}; its "
+            f"tensors are {', '.join(names[:3])}, … Sets of {model}: {', '.join(row.tag for row in rows) or 'none'}."
+        )
+    return row
+
+
+def _sizes(tensors: Leaves, row: WeightSet) -> dict[str, Any]:
+    """What the tensors themselves say of the model: its number of classes, and whether it has auxiliary heads."""
+    model = create_model(row.model, **row.options)
+    if row.dialect == "jft" or convert.is_jft(tensors):
+        names = {name: name for name in tensors}
+    else:
+        own = rules.canonical(row, tensors)
+        first = {rule.target: rule.sources[0] for rule in rules.rules_for(row, model)}
+        names = {leaf: own[source] for leaf, source in first.items() if source in own}
+    shape = np.shape(tensors[names[HEAD]]) if HEAD in names else ()
+    sizes = {"num_classes": shape[0]} if len(shape) == 1 and shape[0] else {}
+    side = tuple(f"params/{name}/" for name in model.auxiliary_heads())
+    return sizes | ({"aux_heads": True} if any(name.startswith(side) for name in names) else {})
+
+
+def _check_unambiguous(path: Path, model: str) -> None:
+    """Leaves alone do not tell a ResNet of Keras' from one of torchvision's; they would be taken for the wrong one."""
+    options = {
+        row.tag: {field: value for field, value in row.options.items() if field not in BENIGN}
+        for row in CATALOG.values()
+        if row.model == model
+    }
+    if any(those != next(iter(options.values())) for those in options.values()):
+        raise ValueError(f"{path} does not say which {model} it is for: give --weights {' or '.join(options)}.")
