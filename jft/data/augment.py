@@ -1,13 +1,92 @@
-"""Training pictures, varied on the device: random crops and mirror images, of uint8, before anything is resized."""
+"""Training pictures, varied on the device: which variants there are, and how one is made.
 
+Some variations can be counted: a picture mirrored or not, at one of five crops, has ten variants, each of which can be
+computed once and kept. Crops at random places and automatic augmentation cannot.
+"""
+
+import dataclasses
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from jft import tree
+from jft.data import auto_augment as automatic
 from jft.data import preprocess
 from jft.data.preprocess import Preprocess
+
+CROPS = ("random", "centre", "five")
+AUTO_AUGMENTS = ("", "trivial", "rand")
+
+
+@dataclasses.dataclass(frozen=True)
+class Augmentation:
+    """How training pictures vary. The default is not at all.
+
+    Attributes:
+      flip: mirrored left and right, half of the time.
+      crop_padding: black border added on each side before cutting at a random place, as a share of that side: CIFAR's
+        classic 4 of 32 pixels are 0.125. 0 adds none.
+      crop: what fit 'crop' cuts out: 'random', at any place; 'centre'; 'five', one of the centre and the four corners
+        (Krizhevsky et al. 2012). Fit 'whole' keeps the whole picture whatever stands here.
+      auto_augment: what the raw pictures go through first: 'trivial', `auto_augment.trivial_augment`; 'rand',
+        `auto_augment.rand_augment`; empty: nothing.
+      rand_operations: of 'rand': operations on a picture.
+      rand_magnitude: of 'rand': 0 .. 30.
+
+    Raises:
+      ValueError: a crop or automatic augmentation that there is not.
+    """
+
+    flip: bool = False
+    crop_padding: float = 0.0
+    crop: str = "centre"
+    auto_augment: str = ""
+    rand_operations: int = 2
+    rand_magnitude: int = 9
+
+    def __post_init__(self) -> None:
+        tree.choose(dict.fromkeys(CROPS), self.crop, what="crop")
+        tree.choose(dict.fromkeys(AUTO_AUGMENTS), self.auto_augment, what="auto_augment")
+
+    @classmethod
+    def from_config(cls, config: Any) -> "Augmentation":
+        """What a config's fields of the same names say."""
+        return cls(**{field.name: config[field.name] for field in dataclasses.fields(cls)})
+
+    def uncountable(self, spec: Preprocess, fit: str) -> str | None:
+        """Why a picture has more variants than can be counted, for the log; None where `num_variants` counts them."""
+        if self.auto_augment:
+            return f"auto_augment = {self.auto_augment!r} changes every picture anew"
+        if self.crop_padding:
+            return f"crop_padding = {self.crop_padding:g} cuts every picture at a random place"
+        if self.cuts_anywhere(fit):
+            return (
+                f"crop = 'random' cuts {spec.size} pixels at a random place out of {spec.resize} "
+                f"('centre' and 'five' can be counted)"
+            )
+        return None
+
+    def num_variants(self, fit: str) -> int:
+        """Variants that flip and fixed crops make of a picture: 1, 2, 5 or 10. Random places are not among them."""
+        five = preprocess.check_fit(fit) == "crop" and self.crop == "five"
+        return (5 if five else 1) * (2 if self.flip else 1)
+
+    def draw(self, rng: jax.Array, batch: int, *, fit: str) -> jax.Array:
+        """A variant for each of `batch` pictures: int32 [batch], uniform in 0 .. num_variants - 1, by the key alone."""
+        return jax.random.randint(rng, (batch,), 0, self.num_variants(fit), jnp.int32)
+
+    def cuts_anywhere(self, fit: str) -> bool:
+        """Whether crops lie at random places; a ValueError where padding meets crops at fixed ones."""
+        cropped = preprocess.check_fit(fit) == "crop"
+        if cropped and self.crop != "random" and self.crop_padding:
+            raise ValueError(
+                f"crop_padding = {self.crop_padding:g} is for crops at random places, but crop is {self.crop!r}: "
+                f"set crop_padding = 0 or crop = 'random'."
+            )
+        return self.crop_padding > 0 or (cropped and self.crop == "random")
 
 
 def augment(
@@ -19,8 +98,7 @@ def augment(
       images: [batch, h, w, 3], uint8 or float.
       rng: one key for the whole batch; every picture draws its own numbers from it.
       flip: mirror left and right with probability 1/2.
-      crop_padding: black border added on each side before cutting, as a share of that side: CIFAR's classic 4 of 32
-        pixels are 0.125. 0 adds none.
+      crop_padding: see `Augmentation`.
       size: side of the square to cut out, in pixels; None cuts out h x w.
 
     Returns:
@@ -29,7 +107,7 @@ def augment(
     Raises:
       ValueError: the padded pictures are smaller than `size`.
     """
-    batch, height, width, channels = images.shape
+    batch, height, width, _ = images.shape
     crop_rng, flip_rng = jax.random.split(rng)
     pads = tuple(round(crop_padding * length) for length in (height, width))
     target = (size or height, size or width)
@@ -38,38 +116,76 @@ def augment(
         raise ValueError(f"cannot cut {target[0]}x{target[1]} out of {height}x{width} pictures padded by {pads}.")
     if max(room) > 0:
         padded = jnp.pad(images, ((0, 0), (pads[0], pads[0]), (pads[1], pads[1]), (0, 0)))
-        corners = jax.random.randint(crop_rng, (batch, 2), 0, jnp.array(room) + 1)
-        cut = functools.partial(jax.lax.dynamic_slice, slice_sizes=(*target, channels))
-        images = jax.vmap(lambda image, corner: cut(image, (corner[0], corner[1], 0)))(padded, corners)
+        images = _cut(padded, jax.random.randint(crop_rng, (batch, 2), 0, jnp.array(room) + 1), target)
     if flip:
-        mirrored = jax.random.bernoulli(flip_rng, shape=(batch, 1, 1, 1))
-        images = jnp.where(mirrored, images[:, :, ::-1], images)
+        images = _mirror(images, jax.random.bernoulli(flip_rng, shape=(batch,)))
     return images
 
 
+def variant(
+    images: jax.Array, number: jax.Array, spec: Preprocess, *, fit: str, augmentation: Augmentation
+) -> jax.Array:
+    """One variant of each picture, of those that can be counted.
+
+    The crops come in the order of centre, upper left, upper right, lower left, lower right, each upright and then,
+    with flip, mirrored. So number 0 is what evaluation reads: `preprocess.to_model_input`.
+
+    Args:
+      images: uint8 or float [batch, h, w, 3], RGB, 0 .. 255.
+      number: int32 [batch], 0 .. num_variants - 1.
+      spec: of the weights.
+      fit: 'crop' or 'whole', see `preprocess.to_model_input`.
+      augmentation: says which variants there are; of it only `flip` and a fixed `crop` count here.
+
+    Returns:
+      float32 [batch, spec.size, spec.size, 3], normalised.
+    """
+    crop, mirrored = (number // 2, number % 2 == 1) if augmentation.flip else (number, None)
+    if preprocess.check_fit(fit) == "crop":
+        images = preprocess.resize_shorter(images, spec)
+        if augmentation.crop == "five":
+            images = _cut(images, _five_corners(*images.shape[1:3], spec.size)[crop], (spec.size, spec.size))
+        else:
+            images = preprocess.center_crop(images, spec.size)
+    if mirrored is not None:
+        images = _mirror(images, mirrored)
+    return preprocess.normalise(preprocess.resize(images, spec.size, spec.size, spec), spec)
+
+
 def make_train_transform(
-    spec: Preprocess, *, fit: str, flip: bool, crop_padding: float
+    spec: Preprocess, *, fit: str, augmentation: Augmentation
 ) -> Callable[[jax.Array, jax.Array], jax.Array]:
     """What the training step does to its pictures.
 
+    Where variants can be counted it is `variant(images, augmentation.draw(rng, batch, fit=fit), ...)` and nothing else,
+    so that whoever draws with the same key knows which variants the step saw.
+
     Args:
       spec: of the weights.
-      fit: 'crop' cuts a random `spec.size` square out of pictures whose shorter side is `spec.resize`; 'whole' cuts
-        raw pictures at their own size and squashes them to `spec.size`.
-      flip: see `augment`.
-      crop_padding: see `augment`.
+      fit: 'crop' cuts `spec.size` squares out of pictures whose shorter side is `spec.resize`; 'whole' squashes
+        pictures, or what `crop_padding` leaves of them, to `spec.size`.
+      augmentation: how pictures vary.
 
     Returns:
       `(images, rng) -> inputs`: pure, jittable; images uint8 [batch, h, w, 3], inputs float32
       [batch, spec.size, spec.size, 3], normalised.
+
+    Raises:
+      ValueError: padding was asked for, and a crop at a fixed place.
     """
-    preprocess.check_fit(fit)
+    cuts_anywhere = augmentation.cuts_anywhere(fit)
 
     def transform(images: jax.Array, rng: jax.Array) -> jax.Array:
+        if augmentation.auto_augment:
+            auto_rng, rng = jax.random.split(rng)
+            images = _automatic(images, auto_rng, augmentation)
+        if not cuts_anywhere:
+            number = augmentation.draw(rng, len(images), fit=fit)
+            return variant(images, number, spec, fit=fit, augmentation=augmentation)
         if fit == "crop":
             images = preprocess.resize_shorter(images, spec)
         size = spec.size if fit == "crop" else None
-        images = augment(images, rng, flip=flip, crop_padding=crop_padding, size=size)
+        images = augment(images, rng, flip=augmentation.flip, crop_padding=augmentation.crop_padding, size=size)
         return preprocess.normalise(preprocess.resize(images, spec.size, spec.size, spec), spec)
 
     return transform
@@ -79,3 +195,29 @@ def make_eval_transform(spec: Preprocess, *, fit: str) -> Callable[[jax.Array], 
     """What evaluation and prediction do to their pictures: `preprocess.to_model_input` for one spec and fit."""
     preprocess.check_fit(fit)
     return functools.partial(preprocess.to_model_input, spec=spec, fit=fit)
+
+
+def _automatic(images: jax.Array, rng: jax.Array, augmentation: Augmentation) -> jax.Array:
+    if augmentation.auto_augment == "trivial":
+        return automatic.trivial_augment(images, rng)
+    return automatic.rand_augment(images, rng, augmentation.rand_operations, augmentation.rand_magnitude)
+
+
+def _five_corners(height: int, width: int, size: int) -> jax.Array:
+    """Upper left corners, int32 [5, 2], of the central crop and of those in the corners of an h x w picture."""
+    if min(height, width) < size:
+        raise ValueError(f"a {height}x{width} picture has no {size}x{size} crops; raise Preprocess.resize.")
+    down, right = height - size, width - size
+    centre = preprocess.crop_offset(height, size), preprocess.crop_offset(width, size)
+    return jnp.array([centre, (0, 0), (0, right), (down, 0), (down, right)], jnp.int32)
+
+
+def _cut(images: jax.Array, corners: jax.Array, size: tuple[int, int]) -> jax.Array:
+    """Cuts [batch, *size, 3] out of [batch, h, w, 3], at `corners` int32 [batch, 2]."""
+    cut = functools.partial(jax.lax.dynamic_slice, slice_sizes=(*size, images.shape[-1]))
+    return jax.vmap(lambda image, corner: cut(image, (corner[0], corner[1], 0)))(images, corners)
+
+
+def _mirror(images: jax.Array, mirrored: jax.Array) -> jax.Array:
+    """[batch, h, w, 3] with those mirrored for which `mirrored`, bool [batch], says so."""
+    return jnp.where(mirrored[:, None, None, None], images[:, :, ::-1], images)

@@ -1,15 +1,25 @@
-"""Random crops and mirror images: every outcome possible, none other, all from one key."""
+"""Crops and mirror images: every outcome possible, none other, all from one key."""
+
+import dataclasses
 
 import jax
 import numpy as np
 import pytest
 
+from jft.config import default_config
 from jft.data import augment as augment_lib
 from jft.data import preprocess
-from jft.data.augment import augment
+from jft.data.augment import Augmentation, make_train_transform
 from jft.data.preprocess import Preprocess
 
 KEY = jax.random.key(3)
+SPEC = Preprocess(size=56, resize=64)
+augment = jax.jit(augment_lib.augment, static_argnames=("flip", "crop_padding", "size"))
+variant = jax.jit(augment_lib.variant, static_argnames=("spec", "fit", "augmentation"))
+
+
+def pictures(height, width, batch=4):
+    return np.random.default_rng(0).integers(0, 256, (batch, height, width, 3), dtype=np.uint8)
 
 
 def numbered(side, batch=256):
@@ -27,7 +37,7 @@ def places(images, side):
 
 
 def test_crops_reach_every_place_and_only_those():
-    out = np.asarray(jax.jit(lambda x: augment(x, KEY, flip=True, crop_padding=0.0, size=6))(numbered(8)))
+    out = np.asarray(augment(numbered(8), KEY, flip=True, crop_padding=0.0, size=6))
     assert out.shape == (256, 6, 6, 3) and out.dtype == np.uint8
     rows, columns, mirrored = places(out, 8)
     assert set(rows) == set(columns) == {0, 1, 2}
@@ -66,19 +76,101 @@ def test_rectangles_and_too_large_crops():
         augment(numbered(8, 2), KEY, flip=False, crop_padding=0.0, size=9)
 
 
-@pytest.mark.parametrize("shape", [(32, 32), (64, 64), (40, 70)])
+@pytest.mark.parametrize("shape", [(64, 64), (40, 70)])
 @pytest.mark.parametrize("fit", preprocess.FITS)
-def test_train_transform(shape, fit):
-    spec = Preprocess(size=56, resize=64)
-    images = np.random.default_rng(0).integers(0, 256, (4, *shape, 3), dtype=np.uint8)
-    transform = jax.jit(augment_lib.make_train_transform(spec, fit=fit, flip=True, crop_padding=0.1))
+def test_train_transform_at_random_places(shape, fit):
+    augmentation = Augmentation(flip=True, crop="random", crop_padding=0.1)
+    transform = jax.jit(make_train_transform(SPEC, fit=fit, augmentation=augmentation))
+    images = pictures(*shape)
     out = transform(images, KEY)
     assert out.shape == (4, 56, 56, 3) and out.dtype == np.float32
     assert (np.asarray(transform(images, jax.random.key(1))) != np.asarray(out)).any()
 
 
-def test_train_transform_without_augmentation_is_evaluation():
-    spec = Preprocess(size=56, resize=64)
-    images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
-    trained = augment_lib.make_train_transform(spec, fit="whole", flip=False, crop_padding=0.0)(images, KEY)
-    np.testing.assert_array_equal(trained, augment_lib.make_eval_transform(spec, fit="whole")(images))
+@pytest.mark.parametrize("crop", ["centre", "five"])
+@pytest.mark.parametrize("fit", preprocess.FITS)
+def test_variant_0_is_what_evaluation_reads(fit, crop):
+    augmentation = Augmentation(flip=True, crop=crop)
+    images = pictures(40, 71)
+    got = variant(images, np.zeros(4, np.int32), SPEC, fit=fit, augmentation=augmentation)
+    np.testing.assert_allclose(got, augment_lib.make_eval_transform(SPEC, fit=fit)(images), atol=1e-6)
+
+
+def test_five_crops_and_their_mirror_images():
+    spec = Preprocess(size=4, resize=8, mean=(0, 0, 0), std=(1, 1, 1), scale=1.0)
+    augmentation = Augmentation(flip=True, crop="five")
+    out = variant(numbered(8, 10), np.arange(10), spec, fit="crop", augmentation=augmentation)
+    picture = numbered(8, 1)[0]
+    for k, (top, left) in enumerate([(2, 2), (0, 0), (0, 4), (4, 0), (4, 4)]):
+        expected = picture[top : top + 4, left : left + 4]
+        np.testing.assert_array_equal(out[2 * k], expected)
+        np.testing.assert_array_equal(out[2 * k + 1], expected[:, ::-1])
+    unmirrored = dataclasses.replace(augmentation, flip=False)
+    alone = variant(numbered(8, 5), np.arange(5), spec, fit="crop", augmentation=unmirrored)
+    np.testing.assert_array_equal(alone, out[::2])
+
+
+def test_fixed_crops_need_room():
+    spec = Preprocess(size=9, resize=8)
+    for crop in ("centre", "five"):
+        with pytest.raises(ValueError, match="raise Preprocess"):
+            variant(numbered(8, 1), np.zeros(1), spec, fit="crop", augmentation=Augmentation(crop=crop))
+
+
+@pytest.mark.parametrize(
+    ("augmentation", "fit", "count"),
+    [
+        (Augmentation(), "whole", 1),
+        (Augmentation(flip=True), "crop", 2),
+        (Augmentation(crop="five"), "crop", 5),
+        (Augmentation(flip=True, crop="five"), "crop", 10),
+        (Augmentation(flip=True, crop="five"), "whole", 2),
+        (Augmentation(flip=True, crop="random"), "whole", 2),
+    ],
+)
+def test_the_train_transform_shows_the_variants_that_were_drawn(augmentation, fit, count):
+    """What a cache relies on: the same key names the same variants outside the step."""
+    assert augmentation.uncountable(SPEC, fit) is None and augmentation.num_variants(fit) == count
+    numbers = np.asarray(augmentation.draw(KEY, 1000, fit=fit))
+    assert numbers.dtype == np.int32 and set(numbers) == set(range(count))
+    assert np.bincount(numbers).min() > 0.6 * 1000 / count
+
+    images = pictures(40, 60)
+    inputs = jax.jit(make_train_transform(SPEC, fit=fit, augmentation=augmentation))(images, KEY)
+    drawn = augmentation.draw(KEY, len(images), fit=fit)
+    np.testing.assert_allclose(inputs, variant(images, drawn, SPEC, fit=fit, augmentation=augmentation), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("augmentation", "fit", "why"),
+    [
+        (Augmentation(crop="random"), "crop", "crop = 'random' cuts 56 pixels at a random place out of 64"),
+        (Augmentation(crop_padding=0.125), "whole", "crop_padding = 0.125"),
+        (Augmentation(auto_augment="trivial", flip=True), "whole", "auto_augment = 'trivial'"),
+        (Augmentation(auto_augment="rand", crop="five"), "crop", "auto_augment = 'rand'"),
+    ],
+)
+def test_what_cannot_be_counted_says_why(augmentation, fit, why):
+    assert why in augmentation.uncountable(SPEC, fit)
+    transform = jax.jit(make_train_transform(SPEC, fit=fit, augmentation=augmentation))
+    images = pictures(32, 32, batch=16)
+    outs = [np.asarray(transform(images, jax.random.key(k))) for k in (1, 1, 2)]
+    assert outs[0].shape == (16, 56, 56, 3) and np.isfinite(outs[0]).all()
+    np.testing.assert_array_equal(outs[0], outs[1])
+    assert (outs[0] != outs[2]).any()
+
+
+def test_padding_and_a_fixed_crop_contradict_each_other():
+    augmentation = Augmentation(crop="five", crop_padding=0.1)
+    with pytest.raises(ValueError, match=r"crop_padding = 0.1 .* but crop is 'five'"):
+        make_train_transform(SPEC, fit="crop", augmentation=augmentation)
+    make_train_transform(SPEC, fit="whole", augmentation=augmentation)
+
+
+def test_from_config():
+    config = default_config()
+    config.update({"flip": False, "crop": "five", "auto_augment": "rand", "rand_magnitude": 5})
+    expected = Augmentation(flip=False, crop="five", auto_augment="rand", rand_magnitude=5)
+    assert Augmentation.from_config(config) == expected
+    with pytest.raises(ValueError, match="unknown crop 'center', did you mean 'centre'"):
+        Augmentation(crop="center")

@@ -1,0 +1,69 @@
+"""Pairs of training pictures mixed, and their labels with them, on the device: mixup and CutMix."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+
+def mix(
+    images: jax.Array, targets: jax.Array, rng: jax.Array, *, mixup: float, cutmix: float
+) -> tuple[jax.Array, jax.Array]:
+    """Mixes every picture of a batch with its partner, the one that stands as far from the batch's other end.
+
+    mixup (Zhang et al. 2018) adds the two, weighted by a share that is drawn from Beta(alpha, alpha) for the whole
+    batch. CutMix (Yun et al. 2019) pastes a box of the partner in, at one place in the whole batch, whose area is the
+    other share where the box does not stick out of the picture. Targets are mixed by what is seen of each.
+
+    Args:
+      images: float [batch, h, w, 3], normalised or not.
+      targets: float32 [batch, classes]: one-hot, smoothed or multi-hot.
+      rng: one key for the whole batch.
+      mixup: alpha of mixup; 0: no mixup.
+      cutmix: alpha of CutMix; 0: no CutMix. With both above 0 a fair coin chooses one for the batch.
+
+    Returns:
+      Images and targets, in the shapes and types of the arguments; as they were where both alphas are 0.
+
+    Raises:
+      ValueError: a negative alpha, or pictures that are not float.
+    """
+    if min(mixup, cutmix) < 0:
+        raise ValueError(f"mixup = {mixup} and cutmix = {cutmix} must not be below 0, which is none.")
+    if not jnp.issubdtype(images.dtype, jnp.floating):
+        raise ValueError(f"pictures to be mixed must be float, these are {images.dtype}: mix after normalising.")
+    if not mixup and not cutmix:
+        return images, targets
+    mix_rng, coin_rng = jax.random.split(rng)
+    ways = [functools.partial(way, alpha=alpha) for way, alpha in ((_mixup, mixup), (_cutmix, cutmix)) if alpha]
+    if len(ways) == 1:
+        return ways[0](images, targets, mix_rng)
+    return jax.lax.cond(jax.random.bernoulli(coin_rng), *ways, images, targets, mix_rng)
+
+
+def _mixup(images: jax.Array, targets: jax.Array, rng: jax.Array, *, alpha: float) -> tuple[jax.Array, jax.Array]:
+    share = jax.random.beta(rng, alpha, alpha)
+    return _blend(images, share), _blend(targets, share)
+
+
+def _cutmix(images: jax.Array, targets: jax.Array, rng: jax.Array, *, alpha: float) -> tuple[jax.Array, jax.Array]:
+    share_rng, row_rng, column_rng = jax.random.split(rng, 3)
+    side = jnp.sqrt(1 - jax.random.beta(share_rng, alpha, alpha))
+    height, width = images.shape[1:3]
+    rows, columns = _interval(row_rng, height, side), _interval(column_rng, width, side)
+    box = rows[:, None] & columns
+    return jnp.where(box[:, :, None], images[::-1], images), _blend(targets, 1 - jnp.mean(box))
+
+
+def _interval(rng: jax.Array, length: int, share: jax.Array) -> jax.Array:
+    """bool [length], true for the pixels within `share * length / 2` of a random one."""
+    half = (share * length).astype(jnp.int32) // 2
+    centre = jax.random.randint(rng, (), 0, length)
+    pixels = jnp.arange(length)
+    return (pixels >= centre - half) & (pixels < centre + half)
+
+
+def _blend(values: jax.Array, share: jax.Array) -> jax.Array:
+    """`share` of [batch, ...] and the rest of its partners, in the type of `values`."""
+    share = share.astype(values.dtype)
+    return share * values + (1 - share) * values[::-1]
