@@ -10,7 +10,8 @@ import numpy as np
 from absl import logging
 
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".pbm", ".pnm", ".tif", ".tiff"}
-_SPLITS = {"train": "train", "validation": "validation", "val": "validation", "valid": "validation", "test": "test"}
+# What folders (and rows of a CSV) call the splits.
+SPLITS = {"train": "train", "validation": "validation", "val": "validation", "valid": "validation", "test": "test"}
 
 Reader = Callable[[], tuple[tuple[pathlib.Path, ...], np.ndarray]]
 
@@ -35,7 +36,7 @@ def find(data_dir: str | None) -> tuple[tuple[str, ...], dict[str, Reader]]:
     if not root.is_dir():
         raise FileNotFoundError(f"there is no folder {root}; data_dir must hold one folder of pictures for each class.")
     # A folder 'train' that holds pictures, not folders, is a class: trains beside cars and planes.
-    roots = {_SPLITS[p.name.lower()]: p for p in _folders(root) if p.name.lower() in _SPLITS and _folders(p)}
+    roots = {SPLITS[p.name.lower()]: p for p in _folders(root) if p.name.lower() in SPLITS and _folders(p)}
     if not roots:
         roots = {"train": root}
     reference = roots.get("train", next(iter(roots.values())))
@@ -43,6 +44,12 @@ def find(data_dir: str | None) -> tuple[tuple[str, ...], dict[str, Reader]]:
     if not class_names:
         raise ValueError(f"{reference} holds no class folders; it must hold one folder of pictures for each class.")
     return class_names, {split: functools.partial(_read, path, class_names) for split, path in roots.items()}
+
+
+@functools.cache
+def report(message: str) -> None:
+    """Warns, once in a process: a run loads its data twice."""
+    logging.warning("%s", message)
 
 
 def natural(name: str) -> tuple[list[str | int], str]:
@@ -74,7 +81,7 @@ def _read(root: pathlib.Path, class_names: tuple[str, ...]) -> tuple[tuple[pathl
         labels += [known[folder.name]] * len(pictures)
         strays += others
     if strays:
-        logging.info("%s: %d files are no pictures and were left out, e.g. %s.", root, len(strays), strays[0].name)
+        report(f"{root}: {len(strays)} files are no pictures and were left out, e.g. {strays[0].name}.")
     return tuple(paths), np.array(labels, np.int32)
 
 

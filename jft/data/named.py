@@ -13,7 +13,7 @@ import numpy as np
 from jft import tree
 from jft.data.lazy_tf import import_tensorflow
 
-_OTHERS = ("cifar10", "digits", "folder")  # names that jft answers itself
+_OTHERS = ("cifar10", "digits", "folder", "csv", "gtsrb")  # names that jft answers itself
 
 Reader = Callable[[], tuple[np.ndarray | tuple[bytes, ...], np.ndarray]]
 
@@ -59,19 +59,30 @@ def find(
         raise ValueError(
             f"unknown dataset {name!r}{guess} There are {', '.join(_OTHERS)}, and what TFDS knows or has in {folder}."
         ) from None
-    features = dict(getattr(builder.info.features, "items", tuple)())
-    image, label = features.get("image"), features.get("label")
-    if not isinstance(image, tfds.features.Image) or not isinstance(label, tfds.features.ClassLabel):
-        raise ValueError(
-            f"{name!r} is not image classification: TFDS lists its features as {', '.join(features)}, "
-            "and jft needs an image named 'image' and a class label named 'label'."
-        )
+    _, label = _features(name, builder)
     if not builder.is_prepared():
         _prepare(builder, name, folder, url, remedy)
     readers = {split: functools.partial(_read, name, split, folder) for split in builder.info.splits}
     if "test" not in readers and "validation" in readers:
         readers["test"] = readers.pop("validation")
-    return tuple(label.names), readers
+    return tuple(builder.info.features[label].names), readers
+
+
+def _features(name: str, builder: Any) -> tuple[str, str]:
+    """What the dataset calls the picture and its class: 'image' and 'label', or the only ones of their kind."""
+    import tensorflow_datasets as tfds
+
+    features = dict(getattr(builder.info.features, "items", tuple)())
+    found = []
+    for usual, kind in (("image", tfds.features.Image), ("label", tfds.features.ClassLabel)):
+        known = [key for key, feature in features.items() if isinstance(feature, kind)]
+        found += [usual] if usual in known else known if len(known) == 1 else []
+    if len(found) < 2:
+        raise ValueError(
+            f"{name!r} is not image classification: TFDS lists its features as {', '.join(features)}, "
+            "and jft needs an image named 'image' and a class label named 'label', or only one of each."
+        )
+    return found[0], found[1]
 
 
 def _prepare(builder: Any, name: str, folder: pathlib.Path, url: str, remedy: str) -> None:
@@ -96,9 +107,11 @@ def _read(name: str, split: str, folder: pathlib.Path) -> tuple[np.ndarray | tup
     """All pictures and labels of a split, in the order of its files."""
     import tensorflow_datasets as tfds
 
-    shape = tfds.builder(name, data_dir=str(folder)).info.features["image"].shape
-    wanted = {"image": True, "label": True}
-    skip = {"image": tfds.decode.SkipDecoding()} if None in shape else {}
+    builder = tfds.builder(name, data_dir=str(folder))
+    image, label = _features(name, builder)
+    # Pixels where all have one size and are plain greys or colours; PIL sees to every other kind.
+    shape, dtype = builder.info.features[image].shape, builder.info.features[image].np_dtype
+    plain = None not in shape and shape[-1] in (1, 3) and dtype == np.uint8
     data = tfds.load(
         name,
         split=split,
@@ -106,11 +119,13 @@ def _read(name: str, split: str, folder: pathlib.Path) -> tuple[np.ndarray | tup
         download=False,
         batch_size=-1,  # one tensor: an example at a time is 20 times slower
         shuffle_files=False,
-        decoders=tfds.decode.PartialDecoding(wanted, decoders=skip),
+        decoders=tfds.decode.PartialDecoding(
+            {image: True, label: True}, decoders={} if plain else {image: tfds.decode.SkipDecoding()}
+        ),
         read_config=tfds.ReadConfig(interleave_cycle_length=1),
     )
     data = tfds.as_numpy(data)
-    images = data["image"]
-    if None in shape:
-        return tuple(images.tolist()), data["label"]
-    return np.repeat(images, 3, axis=-1) if shape[-1] == 1 else images, data["label"]
+    images = data[image]
+    if not plain:
+        return tuple(images.tolist()), data[label]
+    return np.repeat(images, 3, axis=-1) if shape[-1] == 1 else images, data[label]

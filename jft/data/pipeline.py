@@ -21,7 +21,7 @@ from jft.data.decode import decode
 from jft.data.lazy_tf import import_tensorflow
 from jft.data.preprocess import Preprocess, stored_size
 from jft.data.sources import Source
-from jft.data.splits import epoch_order
+from jft.data.splits import make_stream
 
 Batch = dict[str, np.ndarray]
 Rows = Callable[[int], tuple[np.ndarray, np.ndarray]]  # step -> int64 [b] rows of the source, bool [b] mask
@@ -42,6 +42,7 @@ def train_batches(
     resize_on: str,
     cache_bytes: int,
     shard: tuple[int, int] = (0, 1),
+    balanced: bool = False,
 ) -> Iterator[Batch]:
     """Batches of the steps start_step, start_step + 1, ...: the same whichever step one starts from.
 
@@ -57,24 +58,16 @@ def train_batches(
       cache_bytes: files whose decoded pictures fit into so many bytes, together with those of other sources kept
         already, are decoded once and kept in memory for as long as the source lives.
       shard: (i, n) yields the i-th of n equal contiguous parts of each batch, for host i of n.
+      balanced: draws classes equally often, see `splits.balanced_order`.
 
     Yields:
-      {'image': uint8 [b, h, w, 3] RGB, 'label': int32 [b], 'index': int64 [b] as in the source, 'mask': bool [b], True}
-      with b = batch_size / n; read-only.
+      {'image': uint8 [b, h, w, 3] RGB, 'label': int32 [b] or uint8 [b, classes], 'index': int64 [b] as in the source,
+      'mask': bool [b], True} with b = batch_size / n; read-only.
 
     Raises:
       ValueError: an empty source, a batch that n does not divide; when yielding, a picture that cannot be read.
     """
-    part = _part(source, batch_size, shard)
-    size = len(source)
-
-    def rows(step: int) -> tuple[np.ndarray, np.ndarray]:
-        epochs, places = np.divmod(step * batch_size + part, size)
-        chosen = np.empty(len(part), np.int64)
-        for epoch in np.unique(epochs):
-            chosen[epochs == epoch] = epoch_order(size, seed, int(epoch))[places[epochs == epoch]]
-        return chosen, np.ones(len(part), bool)
-
+    rows = train_rows(source, batch_size=batch_size, seed=seed, shard=shard, balanced=balanced)
     return _batches(source, spec, rows, range(start_step, start_step + num_steps), fit, resize_on, cache_bytes)
 
 
@@ -92,14 +85,28 @@ def eval_batches(
 
     Arguments, batches and errors are those of `train_batches`; all shards yield equally many batches.
     """
+    rows = eval_rows(source, batch_size=batch_size, shard=shard)
+    return _batches(source, spec, rows, range(-(-len(source) // batch_size)), fit, resize_on, cache_bytes)
+
+
+def train_rows(
+    source: Source, *, batch_size: int, seed: int, shard: tuple[int, int] = (0, 1), balanced: bool = False
+) -> Rows:
+    """Which examples a training step reads; arguments and errors are those of `train_batches`."""
     part = _part(source, batch_size, shard)
-    size = len(source)
+    stream = make_stream(source.labels, seed, balanced=balanced)
+    return lambda step: (stream(step * batch_size + part), np.ones(len(part), bool))
+
+
+def eval_rows(source: Source, *, batch_size: int, shard: tuple[int, int] = (0, 1)) -> Rows:
+    """Which examples a batch of `eval_batches` reads, and which of them count."""
+    part = _part(source, batch_size, shard)
 
     def rows(step: int) -> tuple[np.ndarray, np.ndarray]:
         positions = step * batch_size + part
-        return positions % size, positions < size
+        return positions % len(source), positions < len(source)
 
-    return _batches(source, spec, rows, range(-(-size // batch_size)), fit, resize_on, cache_bytes)
+    return rows
 
 
 def _part(source: Source, batch_size: int, shard: tuple[int, int]) -> np.ndarray:
@@ -213,7 +220,11 @@ def _interleaved(weights: np.ndarray) -> np.ndarray:
 
 
 def _decode_row(source: Source, spec: Preprocess, fit: str, row: int) -> np.ndarray:
-    return decode(source.pictures[row], spec, fit=fit, name=source.picture_name(row))
+    region = None if source.regions is None else source.regions[row]
+    try:
+        return decode(source.pictures[row], spec, fit=fit, name=source.picture_name(row), region=region)
+    except ValueError as e:
+        raise ValueError(f"{e} Repair or remove it, or set skip_unreadable=True to leave such pictures out.") from e
 
 
 def _cached(source: Source, spec: Preprocess, fit: str, cache_bytes: int) -> Source:
@@ -247,4 +258,4 @@ def _decode_all(source: Source, spec: Preprocess, fit: str) -> Source:
         except BaseException:  # the first broken picture is the answer; Ctrl-C does not wait for the rest
             pool.shutdown(cancel_futures=True)
             raise
-    return dataclasses.replace(source, pictures=pictures)
+    return dataclasses.replace(source, pictures=pictures, regions=None)

@@ -5,19 +5,22 @@ import functools
 import hashlib
 import pathlib
 from collections.abc import Callable, Sequence
-from importlib import resources
 from typing import Any
 
 import numpy as np
+from absl import logging
 
 from jft import tree
-from jft.data import cifar, folder, named, splits
+from jft.data import cifar, csv_file, decode, digits, folder, gtsrb, named, splits
 
 SPLITS = ("train", "validation", "test", "all")
 
 # Where a dataset has no test split of its own, this share of it is one, the same in every run whatever its seed.
 _TEST_SHARE = 0.2
 _TEST_SEED = -1
+
+# What was found to be unreadable, by the fingerprint of its source: {row: why}. A run loads its data twice.
+_unreadable: dict[str, dict[int, str]] = {}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -27,9 +30,13 @@ class Source:
     Attributes:
       name: of the dataset, for people.
       class_names: what the labels 0, 1, ... mean.
-      labels: int32 [n], 0 .. len(class_names)-1.
+      labels: int32 [n], 0 .. len(class_names)-1; or, where pictures have several, multi-hot uint8 [n, classes].
       pictures: uint8 [n, h, w, 3] RGB, or n paths of pictures, or n encoded pictures as bytes.
       indices: int64 [n], each example's row in the dataset's own split, before anything was taken out of it.
+      groups: int64 [n], pictures of one group are never parted by a split of jft's, such as the frames of one GTSRB
+        track; None: each is its own.
+      regions: int32 [n, 4], x1, y1, x2, y2 in pixels, x2 and y2 exclusive: what is cut out of each picture when it is
+        decoded, of those that are arrays already nothing; None: all of it is used.
     """
 
     name: str
@@ -37,6 +44,8 @@ class Source:
     labels: np.ndarray
     pictures: np.ndarray | tuple[pathlib.Path, ...] | tuple[bytes, ...]
     indices: np.ndarray
+    groups: np.ndarray | None = None
+    regions: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -46,11 +55,18 @@ class Source:
         """Whether the pictures are arrays of pixels already."""
         return isinstance(self.pictures, np.ndarray)
 
+    @property
+    def multi_label(self) -> bool:
+        """Whether a picture may have several labels, or none."""
+        return self.labels.ndim == 2
+
     def take(self, rows: np.ndarray) -> "Source":
         """The examples at `rows`: int [k] positions, or bool [n]."""
         rows = np.arange(len(self))[rows]
         pictures = self.pictures[rows] if self.decoded else tuple(self.pictures[row] for row in rows)
-        return dataclasses.replace(self, labels=self.labels[rows], pictures=pictures, indices=self.indices[rows])
+        arrays = {name: getattr(self, name) for name in ("labels", "indices", "groups", "regions")}
+        taken = {name: None if array is None else array[rows] for name, array in arrays.items()}
+        return dataclasses.replace(self, pictures=pictures, **taken)
 
     def picture_name(self, row: int) -> str:
         """What to call the picture at `row` in an error: its path, or its place in the dataset."""
@@ -58,9 +74,11 @@ class Source:
         return str(picture) if isinstance(picture, pathlib.Path) else f"picture {self.indices[row]} of {self.name}"
 
     def fingerprint(self) -> str:
-        """Hexadecimal digest of pictures, labels and order; files count by path, size and time, not by content."""
+        """Hexadecimal digest of pictures, regions, labels and order; files count by path, size and time."""
         digest = hashlib.sha256(repr((self.name, self.class_names, len(self))).encode())
         digest.update(np.ascontiguousarray(self.labels))
+        if self.regions is not None:
+            digest.update(np.ascontiguousarray(self.regions))
         if self.decoded:
             digest.update(repr(self.pictures.shape).encode())
             digest.update(np.ascontiguousarray(self.pictures))
@@ -81,7 +99,7 @@ def from_arrays(
 
     Args:
       images: uint8 [n, h, w, 3], RGB, 0 .. 255.
-      labels: integers [n], 0 .. classes-1.
+      labels: integers [n], 0 .. classes-1; or, for pictures with several labels, multi-hot 0 or 1 [n, classes].
       class_names: what the labels mean; None numbers them.
       name: of the dataset, for people.
 
@@ -94,24 +112,43 @@ def from_arrays(
             f"images of {name!r} are {images.dtype} {list(images.shape)}; jft wants uint8 [n, height, width, 3], RGB, "
             "0..255 (greys: repeat them along the last axis; 0..1: multiply by 255, round, cast)."
         )
-    if not np.issubdtype(labels.dtype, np.integer) or labels.shape != (len(images),):
+    whole = np.issubdtype(labels.dtype, np.integer) or labels.dtype == bool
+    if not whole or labels.ndim not in (1, 2) or len(labels) != len(images):
         raise ValueError(
             f"labels of {name!r} are {labels.dtype} {list(labels.shape)}; jft wants one integer for each of the "
-            f"{len(images)} images."
+            f"{len(images)} images, or a row of zeros and ones where they have several labels."
         )
     if class_names is None:
-        class_names = [str(c) for c in range(int(labels.max(initial=0)) + 1)]
+        count = labels.shape[1] if labels.ndim == 2 else int(labels.max(initial=0)) + 1
+        class_names = [str(c) for c in range(count)]
     return _source(name, tuple(class_names), images, labels)
 
 
-def _source(name: str, class_names: tuple[str, ...], pictures: Any, labels: Any) -> Source:
-    labels = np.asarray(labels, np.int32)
+def _source(
+    name: str,
+    class_names: tuple[str, ...],
+    pictures: Any,
+    labels: Any,
+    groups: np.ndarray | None = None,
+    regions: np.ndarray | None = None,
+) -> Source:
+    labels = np.asarray(labels)
+    if labels.ndim == 2:
+        if labels.shape[1] != len(class_names) or not np.isin(labels, (0, 1)).all():
+            raise ValueError(
+                f"labels of {name!r} are {list(labels.shape)} from {labels.min(initial=0)} to {labels.max(initial=0)}; "
+                f"several labels of a picture are a row of zeros and ones, one for each of {len(class_names)} classes."
+            )
+        indices = np.arange(len(labels), dtype=np.int64)
+        return Source(name, class_names, labels.astype(np.uint8), pictures, indices, groups, regions)
+    labels = labels.astype(np.int32)
     if len(labels) and not 0 <= labels.min() <= labels.max() < len(class_names):
         raise ValueError(
             f"labels of {name!r} lie in {labels.min()}..{labels.max()}, but its classes are numbered "
             f"0..{len(class_names) - 1}."
         )
-    return Source(name, tuple(class_names), labels, pictures, np.arange(len(labels), dtype=np.int64))
+    indices = np.arange(len(labels), dtype=np.int64)
+    return Source(name, tuple(class_names), labels, pictures, indices, groups, regions)
 
 
 def load_source(
@@ -123,33 +160,43 @@ def load_source(
     seed: int,
     classes: Sequence[str] = (),
     examples_per_class: int = 0,
+    region_of_interest: bool = True,
+    skip_unreadable: bool = False,
 ) -> Source:
     """One split of a dataset. Test never depends on the seed and never shares a picture with the other two.
 
     Args:
-      dataset: 'cifar10'; 'digits', which needs nothing else; 'folder', a folder of class folders; a name that
-        TensorFlow Datasets knows, or 'tfds:NAME'; or a Source, which is split like a dataset without official splits.
+      dataset: 'cifar10'; 'digits', which needs nothing else; 'folder', a folder of class folders; 'csv', a file that
+        lists pictures; 'gtsrb'; a name that TensorFlow Datasets knows, or 'tfds:NAME'; or a Source, which is split like
+        a dataset without official splits.
       split: 'train', 'validation', 'test', or 'all' that the dataset has, unsplit, as for evaluating on other data.
-      data_dir: where the data lie; None or empty is TFDS's own folder.
-      validation: share in (0, 1) or count of training pictures to hold out, stratified; 0 for none. Not used where
-        the dataset has a validation split of its own.
+      data_dir: where the data lie, of 'csv' the file; None or empty is TFDS's own folder.
+      validation: share in (0, 1) or count of training pictures to hold out, stratified, in whole groups where there are
+        such; 0 for none. Not used where the dataset has a validation split of its own.
       seed: decides what is held out, and which few examples are kept.
-      classes: names of the classes to keep, relabelled in this order; empty keeps all.
+      classes: names of the classes to keep, relabelled in this order, with the pictures that have any of them; empty
+        keeps all.
       examples_per_class: training pictures to keep of each class; 0 keeps all.
+      region_of_interest: cuts out the region that the dataset marks in each picture, if it does; else they stay whole.
+      skip_unreadable: tries to read every picture and leaves those out that cannot be, with a warning that names them;
+        else such a picture is an error once it is reached.
 
     Raises:
-      ValueError: an unknown dataset, split or class, or too few pictures for what is asked.
+      ValueError: an unknown dataset, split or class, a broken list, or too few pictures for what is asked.
       FileNotFoundError: the data are neither there nor to be had; says what to put where.
     """
     tree.choose(dict.fromkeys(SPLITS), split, what="split")
-    official = _official_splits(dataset, data_dir)
-    if split == "all":
+    official = {
+        name: functools.partial(_prepared, read, region_of_interest, skip_unreadable)
+        for name, read in _official_splits(dataset, data_dir).items()
+    }
+    if split == "all" and official:
         return _keep(_joined([read() for read in official.values()]), classes)
     if split != "train" and split in official:
         return _keep(official[split](), classes)
     source = _keep(_train_or_test(official, split), classes)
     if split != "test" and "validation" not in official:
-        held_out = splits.stratified(source.labels, validation, seed, source.class_names)
+        held_out = splits.stratified(source.labels, validation, seed, source.class_names, source.groups)
         source = source.take(held_out if split == "validation" else ~held_out)
     if not len(source):
         raise ValueError(f"{source.name!r} has no {split} pictures (validation = {validation}).")
@@ -161,11 +208,13 @@ def load_source(
 def _train_or_test(official: dict[str, Callable[[], Source]], split: str) -> Source:
     """The training split, parted into what is test and what is not where the dataset does not do so itself."""
     if "train" not in official:
-        raise ValueError(f"the data have no train split, only {', '.join(official)}.")
+        raise ValueError(
+            f"the data have no train split, only {', '.join(official) or 'others that jft does not know'}."
+        )
     source = official["train"]()
     if "test" in official:
         return source
-    test = splits.stratified(source.labels, _TEST_SHARE, _TEST_SEED, source.class_names)
+    test = splits.stratified(source.labels, _TEST_SHARE, _TEST_SEED, source.class_names, source.groups)
     return source.take(test if split == "test" else ~test)
 
 
@@ -174,9 +223,13 @@ def _official_splits(dataset: str | Source, data_dir: str | None) -> dict[str, C
     if isinstance(dataset, Source):
         return {"train": lambda: dataset}
     if dataset == "digits":
-        class_names, readers = _digits()
+        class_names, readers = digits.find()
     elif dataset == "folder":
         class_names, readers = folder.find(data_dir)
+    elif dataset == "csv":
+        class_names, readers = csv_file.find(data_dir)
+    elif dataset == "gtsrb":
+        class_names, readers = gtsrb.find(data_dir)
     elif dataset == "cifar10":
         class_names, readers = cifar.find(data_dir) or named.find(
             "cifar10", data_dir, url=cifar.URL, remedy=cifar.REMEDY
@@ -184,26 +237,31 @@ def _official_splits(dataset: str | Source, data_dir: str | None) -> dict[str, C
     else:
         class_names, readers = named.find(dataset.removeprefix("tfds:"), data_dir)
     return {
-        split: functools.partial(_read, dataset, class_names, readers[split]) for split in SPLITS if split in readers
+        split: functools.partial(_read, dataset, class_names, readers[split])
+        for split in ("train", "validation", "test")
+        if split in readers
     }
 
 
-def _read(name: str, class_names: tuple[str, ...], reader: Callable[[], tuple[Any, Any]]) -> Source:
+def _read(name: str, class_names: tuple[str, ...], reader: Callable[[], tuple[Any, ...]]) -> Source:
     return _source(name, class_names, *reader())
 
 
-def _digits() -> tuple[tuple[str, ...], dict[str, Callable[[], tuple[Any, Any]]]]:
-    """The 1,797 handwritten digits, 8x8, that come with jft: E. Alpaydin, C. Kaynak, UCI (1998), CC BY 4.0.
-
-    https://archive.ics.uci.edu/dataset/80, as in scikit-learn's load_digits; made by scripts/make_digits.py.
-    """
-
-    def read() -> tuple[np.ndarray, np.ndarray]:
-        with resources.files("jft.data").joinpath("digits.npz").open("rb") as file, np.load(file) as arrays:
-            greys = np.rint(arrays["images"] * (255 / 16)).astype(np.uint8)  # 0 .. 16 as scanned
-            return np.repeat(greys[..., None], 3, axis=-1), arrays["labels"]
-
-    return tuple("0123456789"), {"train": read}
+def _prepared(read: Callable[[], Source], region_of_interest: bool, skip_unreadable: bool) -> Source:
+    source = read()
+    if not region_of_interest:
+        source = dataclasses.replace(source, regions=None)
+    if not skip_unreadable or source.decoded:
+        return source
+    key = source.fingerprint()
+    if key not in _unreadable:
+        _unreadable[key] = found = decode.unreadable(source.pictures, source.regions)
+        if found:
+            which = "; ".join(f"{source.picture_name(row)} ({why})" for row, why in found.items())
+            logging.warning(
+                "%s: left out %d unreadable of %d pictures: %s.", source.name, len(found), len(source), which
+            )
+    return source.take(~np.isin(np.arange(len(source)), list(_unreadable[key])))
 
 
 def _keep(source: Source, classes: Sequence[str]) -> Source:
@@ -214,6 +272,10 @@ def _keep(source: Source, classes: Sequence[str]) -> Source:
     chosen = [tree.choose(numbers, name, what=f"class of {source.name}") for name in classes]
     if len(set(chosen)) < len(chosen):
         raise ValueError(f"classes names a class twice: {', '.join(classes)}.")
+    if source.multi_label:
+        labels = np.ascontiguousarray(source.labels[:, chosen])
+        some = labels.any(axis=1)
+        return dataclasses.replace(source.take(some), class_names=tuple(classes), labels=labels[some])
     relabel = np.full(len(source.class_names), -1, np.int32)
     relabel[chosen] = np.arange(len(chosen))
     kept = source.take(relabel[source.labels] >= 0)
@@ -226,4 +288,8 @@ def _joined(parts: list[Source]) -> Source:
         return first
     decoded = all(part.decoded for part in parts)
     pictures = np.concatenate([p.pictures for p in parts]) if decoded else sum((p.pictures for p in parts), ())
-    return _source(first.name, first.class_names, pictures, np.concatenate([p.labels for p in parts]))
+    labels, groups, regions = (
+        None if getattr(first, name) is None else np.concatenate([getattr(part, name) for part in parts])
+        for name in ("labels", "groups", "regions")
+    )
+    return _source(first.name, first.class_names, pictures, labels, groups, regions)

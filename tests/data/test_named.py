@@ -20,14 +20,18 @@ def load(dataset, split, data_dir, **options):
     return sources.load_source(dataset, split=split, data_dir=str(data_dir), seed=0, **{"validation": 0.2, **options})
 
 
-def write(root, name, image_shape, split_images, names):
-    """A prepared dataset: TFRecords and metadata, as `tfds build` leaves them; the labels are 0, 1, 2, ..."""
+def write(root, name, image_shape, split_images, names, keys=("image", "label"), dtype=np.uint8, **others):
+    """A prepared dataset: TFRecords and metadata, as `tfds build` leaves them; the labels are 0, 1, 2, ...
+
+    `keys` are what it calls picture and class; `others` are further features and their one value.
+    """
     tf = import_tensorflow()
     import tensorflow_datasets as tfds
 
-    image = tfds.features.Image(shape=image_shape, encoding_format="png")
+    image = tfds.features.Image(shape=image_shape, dtype=dtype, encoding_format="png")
     features = tfds.features.FeaturesDict(
-        {"id": tfds.features.Text(), "image": image, "label": tfds.features.ClassLabel(names=names)}
+        {"id": tfds.features.Text(), keys[0]: image, keys[1]: tfds.features.ClassLabel(names=names)}
+        | {key: feature for key, (feature, _) in others.items()}
     )
     folder = root / name / "3.0.2"
     folder.mkdir(parents=True)
@@ -35,7 +39,8 @@ def write(root, name, image_shape, split_images, names):
     for split, images in split_images.items():
         with tf.io.TFRecordWriter(str(folder / f"{name}-{split}.tfrecord-00000-of-00001")) as writer:
             for i, pixels in enumerate(images):
-                example = {"id": f"{split}{i}", "image": pixels, "label": i % len(names)}
+                example = {"id": f"{split}{i}", keys[0]: pixels, keys[1]: i % len(names)}
+                example |= {key: value for key, (_, value) in others.items()}
                 writer.write(features.serialize_example(features.encode_example(example)))
         template = tfds.core.ShardedFileTemplate(
             data_dir=folder, dataset_name=name, split=split, filetype_suffix="tfrecord"
@@ -92,6 +97,54 @@ def test_greys_become_three_channels_and_a_missing_test_split_is_made(tmp_path):
     parts = [load("marks", split, tmp_path) for split in ("train", "validation", "test")]
     assert [part.pictures.shape for part in parts] == [(32, 8, 8, 3), (8, 8, 8, 3), (10, 8, 8, 3)]
     assert sorted(np.concatenate([part.indices for part in parts])) == list(range(50))
+
+
+def test_other_names_of_the_picture_and_the_class(tmp_path):
+    write(tmp_path, "bugs", (8, 8, 3), {"train": greys(*range(20), shape=(8, 8, 3))}, ["ant", "bee"], ("photo", "kind"))
+    every = load("bugs", "all", tmp_path)
+    assert every.pictures[:, 0, 0, 0].tolist() == list(range(20)) and every.labels.tolist() == [0, 1] * 10
+
+
+def test_of_two_kinds_of_class_the_label_is_meant_or_none(tmp_path):
+    import_tensorflow()
+    import tensorflow_datasets as tfds
+
+    pictures = {"train": greys(*range(20), shape=(8, 8, 3))}
+    coarse = (tfds.features.ClassLabel(names=["insect"]), 0)  # as in cifar100
+    write(tmp_path, "bugs", (8, 8, 3), pictures, ["ant", "bee"], coarse_label=coarse)
+    assert load("bugs", "all", tmp_path).class_names == ("ant", "bee")
+    write(tmp_path, "mixed", (8, 8, 3), pictures, ["ant", "bee"], ("image", "fine"), coarse=coarse)
+    with pytest.raises(ValueError, match=r"'mixed' is not image classification: .* features as .*coarse.* only one"):
+        load("mixed", "train", tmp_path)
+
+
+@pytest.mark.parametrize("channels,dtype", [(4, np.uint8), (1, np.uint16)])
+def test_alpha_and_sixteen_bits_of_one_size(tmp_path, channels, dtype):
+    pictures = [np.full((8, 8, channels), level * (257 if dtype == np.uint16 else 1), dtype) for level in range(10)]
+    write(tmp_path, "marks", (8, 8, channels), {"train": pictures}, ["a", "b"], dtype=dtype)
+    options = {"batch_size": 10, "fit": "whole", "resize_on": "host", "cache_bytes": 0}
+    (batch,) = pipeline.eval_batches(load("marks", "all", tmp_path), Preprocess(size=8, resize=8), **options)
+    assert (batch["image"] == np.arange(10)[:, None, None, None]).all() and batch["image"].shape == (10, 8, 8, 3)
+
+
+def test_splits_that_are_none_of_ours_are_not_read(tmp_path):
+    pictures = greys(*range(20), shape=(8, 8, 3))
+    write(tmp_path, "bugs", (8, 8, 3), {"train": pictures, "extra": pictures[:3], "test": pictures[:6]}, ["ant", "bee"])
+    assert len(load("bugs", "all", tmp_path)) == 26
+    write(tmp_path, "mites", (8, 8, 3), {"extra": pictures}, ["ant", "bee"])
+    for split in ("train", "all"):
+        with pytest.raises(ValueError, match="the data have no train split"):
+            load("mites", split, tmp_path)
+
+
+def test_unreadable_encoded_pictures_are_left_out_if_asked(tmp_path):
+    write(tmp_path, "bugs", (None, None, 3), {"train": greys(*range(10))}, ["ant", "bee"])
+    every = load("bugs", "all", tmp_path)
+    broken = sources.Source(
+        "bugs", every.class_names, every.labels, (b"", *every.pictures[1:9], every.pictures[9][:50]), every.indices
+    )
+    kept = sources.load_source(broken, split="all", data_dir="", validation=0, seed=0, skip_unreadable=True)
+    assert kept.indices.tolist() == list(range(1, 9))
 
 
 def test_unknown_names_and_other_kinds_of_data(tmp_path):

@@ -98,6 +98,18 @@ def test_the_seed_decides_the_order(source):
     assert one == same != other
 
 
+def test_balanced_batches_draw_classes_equally_often(source):
+    few = source.take(np.concatenate([np.flatnonzero(source.labels == c)[:n] for c, n in enumerate((7, 2, 2))]))
+    batches = list(train(few, 9, balanced=True))
+    for batch in batches:  # of 6 pictures: two of each of the 3 classes, unless an epoch ends within
+        assert np.bincount(batch["label"], minlength=3).min() >= 1
+        row = {index: row for row, index in enumerate(few.indices)}
+        np.testing.assert_array_equal(batch["label"], few.labels[[row[index] for index in batch["index"]]])
+    counts = np.bincount(np.concatenate([batch["label"] for batch in batches]))
+    assert counts.max() - counts.min() <= 6 < 3 * np.ptp(np.bincount(few.labels))
+    assert_same(train(few, 5, start_step=4, balanced=True), batches[4:])
+
+
 @pytest.mark.parametrize("shards", [1, 2, 3])
 def test_shards_make_up_the_batch(source, shards):
     def joined(make):
@@ -178,7 +190,56 @@ def test_a_corrupt_picture_is_one_error_with_its_path(tmp_path, cache_bytes):
     with pytest.raises(ValueError) as caught:
         list(train(source, 4, cache_bytes=cache_bytes))
     assert str(caught.value).startswith(f"cannot read {bad} as a picture (")
+    assert str(caught.value).endswith(" set skip_unreadable=True to leave such pictures out.")
     assert "Traceback" not in str(caught.value) and "tensorflow" not in str(caught.value).lower()
+
+
+@pytest.mark.filterwarnings("error")
+def test_every_kind_of_picture_comes_out_right(tmp_path):
+    """Left half (200, 100, 50), right half (20, 40, 160), or the greys 180 and 60, whatever holds them."""
+    colours, greys = Image.new("RGB", (24, 24), (200, 100, 50)), Image.new("L", (24, 24), 180)
+    colours.paste((20, 40, 160), (12, 0, 24, 24))
+    greys.paste(60, (12, 0, 24, 24))
+    palette = colours.quantize(4)
+    see_through = colours.convert("RGBA")
+    see_through.putalpha(greys)
+    turned = Image.Exif()
+    turned[0x0112] = 6  # a camera held upright: to be turned clockwise to be seen as it was
+    sixteen = (np.asarray(greys).astype(np.uint16) * 257).astype(np.uint16)
+    save = {
+        "colours/rgba.png": lambda p: see_through.save(p),
+        "colours/palette.png": lambda p: palette.save(p),
+        "colours/palette_one_clear.png": lambda p: palette.save(p, transparency=0),
+        "colours/palette_alphas.png": lambda p: palette.save(p, transparency=bytes([0, 128, 255, 7])),
+        "colours/palette.gif": lambda p: palette.save(p, transparency=1),
+        "colours/cmyk.jpg": lambda p: colours.convert("CMYK").save(p, quality=100, subsampling=0),
+        "colours/cmyk.tif": lambda p: colours.convert("CMYK").save(p),
+        "colours/turned.jpg": lambda p: colours.rotate(90).save(p, exif=turned, quality=100, subsampling=0),
+        "colours/named_wrongly.jpg": lambda p: colours.save(p, "PNG"),
+        "greys/plain.png": lambda p: greys.save(p),
+        "greys/grey.jpg": lambda p: greys.save(p, quality=100),
+        "greys/alpha.png": lambda p: greys.convert("LA").save(p),
+        "greys/sixteen.png": lambda p: Image.fromarray(sixteen).save(p),
+        "greys/sixteen.tif": lambda p: Image.fromarray(sixteen).save(p),
+        "greys/sixteen.pgm": lambda p: p.write_bytes(b"P5 24 24 65535\n" + sixteen.astype(">u2").tobytes()),
+    }
+    for name, write in save.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        write(tmp_path / name)
+    source = sources.load_source(
+        "folder", split="all", data_dir=str(tmp_path), validation=0, seed=0, skip_unreadable=True
+    )
+    assert len(source) == len(save)
+    expected = np.array([[(200, 100, 50), (20, 40, 160)], [(180,) * 3, (60,) * 3]])
+    for cache_bytes in (0, 10**9):
+        for fit in preprocess.FITS:
+            options = {"batch_size": len(save), "fit": fit, "resize_on": "device", "cache_bytes": cache_bytes}
+            (batch,) = pipeline.eval_batches(source, SPEC, **options)
+            seen = batch["image"][:, [[4], [20]], [3, -4]].astype(int)  # above and below, left and right
+            wrong = np.abs(seen - expected[batch["label"]][:, None]).max(axis=(1, 2, 3))
+            assert dict(zip([p.name for p in source.pictures], wrong > 3, strict=True)) == {
+                p.name: False for p in source.pictures
+            }
 
 
 def test_batches_before_the_corrupt_picture_are_yielded(tmp_path):

@@ -1,5 +1,6 @@
 """Sources: arrays, the embedded digits, folders, and how each is split."""
 
+import itertools
 import logging
 import subprocess
 import sys
@@ -8,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jft.data import sources
+from jft.data import pipeline, sources
 from jft.data.folder import natural
+from jft.data.preprocess import Preprocess
 
 
 def load(dataset, split, data_dir=None, validation=0.1, seed=0, **options):
@@ -33,7 +35,7 @@ def arrays(n=60, classes=3):
 
 
 def test_importing_the_data_room_does_not_import_tensorflow():
-    modules = "augment cifar decode folder lazy_tf named pipeline preprocess sources splits"
+    modules = "augment cifar csv_file decode digits folder gtsrb lazy_tf named pipeline preprocess sources splits units"
     code = f"import sys\nfrom jft.data import {', '.join(modules.split())}\nprint('tensorflow' in sys.modules)"
     output = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
     assert output == "False\n"
@@ -58,11 +60,29 @@ def test_from_arrays():
         (np.zeros((2, 8, 8, 3), np.uint8), [0, 1, 1], None, r"int64 \[3\].* 2 images"),
         (np.zeros((2, 8, 8, 3), np.uint8), [0, -1], None, "lie in -1..0"),
         (np.zeros((2, 8, 8, 3), np.uint8), [0, 2], ["cat", "dog"], r"lie in 0..2, .* 0..1"),
+        (np.zeros((2, 8, 8, 3), np.uint8), [[0, 2], [1, 0]], None, r"\[2, 2\] from 0 to 2; .* zeros and ones"),
+        (np.zeros((2, 8, 8, 3), np.uint8), [[0, 1], [1, 0]], ["cat"], "one for each of 1 classes"),
+        (np.zeros((2, 8, 8, 3), np.uint8), [[0, 1]], None, r"int64 \[1, 2\].* 2 images, or a row of zeros and ones"),
     ],
 )
 def test_from_arrays_refuses(images, labels, names, message):
     with pytest.raises(ValueError, match=message):
         sources.from_arrays(images, labels, names)
+
+
+def test_several_labels_of_arrays():
+    hot = np.random.default_rng(0).random((60, 3)) < (0.7, 0.4, 0.2)
+    source = sources.from_arrays(arrays().pictures, hot, ["sea", "sky", "town"])
+    assert source.multi_label and source.labels.dtype == np.uint8 and not arrays().multi_label
+    np.testing.assert_array_equal(source.labels, hot)
+    parts = {split: load(source, split, validation=12) for split in ("train", "validation", "test")}
+    assert {split: len(part) for split, part in parts.items()} == {"train": 36, "validation": 12, "test": 12}
+    assert np.abs(parts["test"].labels.sum(axis=0) - hot.sum(axis=0) / 5).max() <= 1.5
+    kept = load(source, "all", classes=("town", "sea"))
+    assert kept.class_names == ("town", "sea") and (kept.labels.sum(axis=1) >= 1).all()
+    np.testing.assert_array_equal(kept.labels, hot[kept.indices][:, [2, 0]])
+    assert (load(source, "train", examples_per_class=2).labels.sum(axis=0) >= 2).all()
+    assert source.fingerprint() != sources.from_arrays(source.pictures, 1 - hot, source.class_names).fingerprint()
 
 
 def test_digits():
@@ -138,7 +158,7 @@ def test_folder_natural_order_strays_and_splits(tmp_path, caplog):
     (tmp_path / "LICENSE.txt").write_text("CC")
     (tmp_path / "b" / "notes.md").write_text("notes")
     (tmp_path / "b" / ".DS_Store").write_text("")
-    with caplog.at_level(logging.INFO, logger="absl"):
+    with caplog.at_level(logging.WARNING, logger="absl"):
         every = load("folder", "all", tmp_path)
     assert [record.message for record in caplog.records if "no pictures" in record.message] == [
         f"{tmp_path}: 2 files are no pictures and were left out, e.g. LICENSE.txt."
@@ -190,6 +210,57 @@ def test_broken_folders(tmp_path):
         load("folder", "test", unknown)
 
 
+@pytest.fixture
+def pet_images(tmp_path):
+    """As Microsoft's archive: class folders with a database of thumbnails, empty files, and others cut short."""
+    root = tmp_path / "PetImages"
+    for i, name in itertools.product(range(12), ("Cat", "Dog")):
+        (root / name).mkdir(parents=True, exist_ok=True)
+        rough = np.random.default_rng(i).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+        Image.fromarray(rough).resize((40, 40)).save(root / name / f"{i}.jpg")
+        (root / name / "Thumbs.db").write_bytes(b"\xd0\xcf\x11\xe0")
+    (root / "Cat/6.jpg").write_bytes(b"")
+    (root / "Dog/10.jpg").write_bytes((root / "Dog/10.jpg").read_bytes()[:-150])
+    (root / "Dog/11.jpg").write_text("<html>404</html>")
+    return root
+
+
+def test_unreadable_pictures_are_an_error(pet_images, caplog):
+    source = load("folder", "all", pet_images)
+    assert len(source) == 24  # found only when read
+    assert "PetImages: 2 files are no pictures and were left out, e.g. Thumbs.db." in caplog.text
+    options = {"batch_size": 24, "fit": "crop", "resize_on": "device", "cache_bytes": 10**9}
+    with pytest.raises(ValueError, match=r"cannot read .*/Cat/6.jpg as a picture \(no format .* skip_unreadable=True"):
+        list(pipeline.eval_batches(source, Preprocess(), **options))
+
+
+def test_unreadable_pictures_are_left_out_if_asked(pet_images, caplog, monkeypatch):
+    source = load("folder", "all", pet_images, skip_unreadable=True)
+    assert [int(p.stem) for p in source.pictures if p.parent.name == "Cat"] == [0, 1, 2, 3, 4, 5, 7, 8, 9, 10, 11]
+    assert [int(p.stem) for p in source.pictures if p.parent.name == "Dog"] == list(range(10))
+    (warning,) = [record.getMessage() for record in caplog.records if "left out 3" in record.getMessage()]
+    for part in (
+        "left out 3 unreadable of 24",
+        "Cat/6.jpg (no format",
+        "Dog/10.jpg (OSError: ",
+        "Dog/11.jpg (no format",
+    ):
+        assert part in warning
+    options = {"batch_size": 7, "fit": "crop", "resize_on": "device", "cache_bytes": 0}
+    assert len(list(pipeline.eval_batches(source, Preprocess(), **options))) == 3
+    # Tried once: the other splits know, and are split from what can be read.
+    monkeypatch.setattr(sources.decode, "unreadable", None)
+    parts = [load("folder", split, pet_images, skip_unreadable=True, validation=4) for split in sources.SPLITS[:3]]
+    assert [len(part) for part in parts] == [13, 4, 4] and len(caplog.records) == 2
+    assert sorted(np.concatenate([part.indices for part in parts])) == source.indices.tolist()
+
+
+def test_a_picture_repaired_since_is_tried_again(pet_images):
+    assert len(load("folder", "all", pet_images, skip_unreadable=True)) == 21
+    Image.new("RGB", (9, 9)).save(pet_images / "Cat/6.jpg")
+    assert len(load("folder", "all", pet_images, skip_unreadable=True)) == 22
+
+
 def test_natural_order():
     names = ["img10", "img2", "10", "9", "a", "a1", "a1b", "img02", "٣", "", "B"]
     assert sorted(names, key=natural) == ["", "9", "10", "B", "a", "a1", "a1b", "img02", "img2", "img10", "٣"]
@@ -214,7 +285,7 @@ def test_fingerprint_tells_sources_apart(tmp_path):
     assert files.fingerprint() != same[0]
 
 
-def test_real_flowers(real_data):
+def test_real_flowers(real_data, caplog):
     parts = {split: load("folder", split, real_data / "flowers/flower_photos") for split in sources.SPLITS}
     assert parts["all"].class_names == ("daisy", "dandelion", "roses", "sunflowers", "tulips")
     assert {split: len(part) for split, part in parts.items()} == {
@@ -224,3 +295,15 @@ def test_real_flowers(real_data):
         "all": 550,
     }
     assert not {*parts["train"].pictures, *parts["validation"].pictures} & {*parts["test"].pictures}
+    assert "flower_photos: 1 files are no pictures and were left out, e.g. LICENSE.txt." in caplog.text
+
+
+def test_real_cats_and_dogs(real_data):
+    data_dir = real_data / "cats_vs_dogs/PetImages"
+    parts = {split: load("folder", split, data_dir, skip_unreadable=True) for split in ("train", "validation", "test")}
+    assert {split: np.bincount(part.labels).tolist() for split, part in parts.items()} == {
+        "train": [216, 216],
+        "validation": [24, 24],
+        "test": [60, 60],
+    }
+    assert parts["test"].class_names == ("Cat", "Dog")
