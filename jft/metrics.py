@@ -41,6 +41,79 @@ def classification_sums(logits: jax.Array, labels: jax.Array, mask: jax.Array) -
     }
 
 
+def label_sums(losses: jax.Array, probabilities: jax.Array, labels: jax.Array, mask: jax.Array) -> Sums:
+    """Sums over the examples of a batch whose pictures have several labels.
+
+    Args:
+      losses: float32 [batch], in nats.
+      probabilities: float32 [batch, classes]; from 1/2 on a label is said to be there.
+      labels: [batch, classes], 1 where a label is there.
+      mask: bool [batch], False for padding.
+
+    Returns:
+      As `classification_sums`, without `correct5`. An example is correct by the share of the classes decided rightly;
+      `class_count` counts decisions, which are all examples.
+    """
+    weight = mask.astype(jnp.float32)
+    right = ((probabilities >= 0.5) == (labels > 0)).astype(jnp.float32)
+    return {
+        "loss": jnp.sum(weight * losses),
+        "correct": jnp.sum(weight * jnp.mean(right, axis=-1)),
+        "count": jnp.sum(weight),
+        "class_correct": weight @ right,
+        "class_count": jnp.broadcast_to(jnp.sum(weight), right.shape[-1:]),
+    }
+
+
+def average_precision(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Average precision of each class: the sum over thresholds of precision times the recall gained.
+
+    As scikit-learn's `average_precision_score`; examples of one score pass a threshold together.
+
+    Args:
+      scores: float [n, classes], higher where a label is more likely.
+      labels: [n, classes], 1 where a label is there.
+
+    Returns:
+      float64 [classes], 0 .. 1; NaN for a class that no example has.
+    """
+    result = np.full(scores.shape[1], np.nan)
+    for c in np.flatnonzero(labels.sum(axis=0)):
+        order = np.argsort(-scores[:, c], kind="stable")
+        hits = np.cumsum(labels[order, c] > 0)
+        ends = np.append(np.flatnonzero(np.diff(scores[order, c])), len(order) - 1)
+        result[c] = np.sum(np.diff(hits[ends], prepend=0) * hits[ends] / (ends + 1)) / hits[-1]
+    return result
+
+
+def of_probabilities(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float | int]:
+    """What `summarise` gives, of probabilities on the host.
+
+    Args:
+      probabilities: float [n, classes].
+      labels: int [n], or multi-hot [n, classes].
+    """
+    tiny = np.finfo(np.float64).tiny
+    if labels.ndim == 2:
+        likely = np.where(labels > 0, probabilities, 1 - probabilities)
+        return {
+            "loss": float(-np.log(np.maximum(likely, tiny)).mean()),
+            "accuracy": float(((probabilities >= 0.5) == (labels > 0)).mean()),
+            "count": len(labels),
+            "mean_average_precision": float(np.nanmean(average_precision(probabilities, labels))),
+        }
+    own = np.take_along_axis(probabilities, labels[:, None], axis=1)
+    # Ties go to the smaller class index, as in `classification_sums`.
+    earlier = np.arange(probabilities.shape[1]) < labels[:, None]
+    rank = ((probabilities > own) | ((probabilities == own) & earlier)).sum(axis=1)
+    return {
+        "loss": float(-np.log(np.maximum(own, tiny)).mean()),
+        "accuracy": float((rank == 0).mean()),
+        "top5": float((rank < 5).mean()),
+        "count": len(labels),
+    }
+
+
 def add(total: Sums | None, sums: Sums) -> Sums:
     """Adds one batch's sums to the running ones, on the host in float64; None is the empty total."""
     sums = jax.tree.map(lambda x: np.asarray(x, np.float64), sums)
@@ -48,11 +121,20 @@ def add(total: Sums | None, sums: Sums) -> Sums:
 
 
 def summarise(total: Sums) -> dict[str, float | int]:
-    """`{'loss', 'accuracy', 'top5', 'count'}`: the sums divided once, rates as shares of 1."""
+    """`{'loss', 'accuracy', 'top5', 'count'}`: the sums divided once, rates as shares of 1.
+
+    There is no `top5` where pictures have several labels.
+    """
     count = float(total["count"])
+    top5 = {"top5": float(total["correct5"]) / count} if "correct5" in total else {}
     return {
         "loss": float(total["loss"]) / count,
         "accuracy": float(total["correct"]) / count,
-        "top5": float(total["correct5"]) / count,
+        **top5,
         "count": round(count),
     }
+
+
+def score(values: dict[str, float]) -> float:
+    """What evaluations are ranked by: mean average precision where there is one, else accuracy."""
+    return values.get("mean_average_precision", values["accuracy"])

@@ -40,3 +40,35 @@ def test_constant_logits_are_not_right():
 def test_nan_is_never_right():
     sums = metrics.classification_sums(jnp.full((4, 10), jnp.nan), jnp.arange(4), jnp.ones(4, bool))
     assert sums["correct"] == sums["correct5"] == 0
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_average_precision_against_scikit_learn(ties):
+    rng = np.random.default_rng(0)
+    scores = rng.random((60, 4)).astype(np.float32)
+    scores = np.round(scores, 1) if ties else scores
+    labels = (rng.random((60, 4)) < [0.1, 0.5, 0.9, 0.0]).astype(np.uint8)
+    found = metrics.average_precision(scores, labels)
+    expected = [sklearn.metrics.average_precision_score(labels[:, c], scores[:, c]) for c in range(3)]
+    np.testing.assert_allclose(found[:3], expected, rtol=1e-12)
+    assert np.isnan(found[3])  # nobody has it
+
+
+def test_sums_of_several_labels():
+    rng = np.random.default_rng(0)
+    probabilities, labels = rng.random((30, 3)).astype(np.float32), rng.integers(0, 2, (30, 3))
+    losses, mask = rng.random(30).astype(np.float32), np.arange(30) < 23
+    summary = metrics.summarise(metrics.label_sums(jnp.asarray(losses), jnp.asarray(probabilities), labels, mask))
+    kept, said = labels[mask], probabilities[mask] >= 0.5
+    assert summary == {
+        "loss": pytest.approx(losses[mask].mean(), rel=1e-5),
+        "accuracy": pytest.approx(1 - sklearn.metrics.hamming_loss(kept, said), rel=1e-6),
+        "count": 23,
+    }
+    sums = metrics.label_sums(jnp.asarray(losses), jnp.asarray(probabilities), labels, mask)
+    np.testing.assert_allclose(sums["class_correct"] / sums["class_count"], (kept == said).mean(axis=0), rtol=1e-6)
+
+
+def test_evaluations_are_ranked_by_average_precision_where_there_is_one():
+    assert metrics.score({"accuracy": 0.9}) == 0.9
+    assert metrics.score({"accuracy": 0.9, "mean_average_precision": 0.4}) == 0.4

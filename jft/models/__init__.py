@@ -50,7 +50,10 @@ def create_model(name: str, **options: Any) -> Chain:
     Raises:
       ValueError: unknown name, or `aux_heads=True` where the model has none.
     """
+    if "head_hidden" in options:  # a list where it comes from JSON
+        options["head_hidden"] = tuple(options["head_hidden"])
     model = tree.choose(MODELS, name, what="model")(**options)
+    model.stages()  # refuses a cut that is none
     if model.aux_heads and not model.auxiliary_heads():
         having = ", ".join(key for key, build in MODELS.items() if build().auxiliary_heads())
         raise ValueError(f"{name} has no auxiliary heads, which aux_heads=True asks for; {having} have them.")

@@ -35,7 +35,7 @@ class AlexNet(Chain):
     original: bool = False
     dropout: float = 0.5
 
-    def stages(self) -> Stages:
+    def published(self) -> Stages:
         """conv1 .. conv5, fc6, fc7, head."""
         dense = functools.partial(layers.Hidden, self.hidden, self.dropout, self.dtype, drop_input=not self.original)
         return {

@@ -1,6 +1,7 @@
 """A model is a chain of named stages; every part of it that is contiguous can be run alone."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jft import tree
+from jft.models import layers
 
 Stages = dict[str, Callable[..., nn.Module]]
 
@@ -38,6 +40,10 @@ class Chain(nn.Module):
       num_classes: number of logits.
       default_size: side in pixels of the square images that the model was designed for; others may fit.
       aux_heads: whether the model has its auxiliary heads.
+      cut: the stage that the head follows, the network's later ones being left out; '' leaves none out.
+      new_head: 'published', the network's own head; 'linear', `layers.Head`: average, hidden layers, logits.
+      head_hidden: units of a linear head's hidden layers.
+      head_dropout: dropped share before each layer of a linear head.
       dtype: type of the computation; parameters and batch statistics stay float32.
       axis_name: the `jax.pmap` axis over which BatchNorm averages, or None.
     """
@@ -45,12 +51,33 @@ class Chain(nn.Module):
     num_classes: int = 1000
     default_size: int = 224
     aux_heads: bool = False
+    cut: str = ""
+    new_head: str = "published"
+    head_hidden: tuple[int, ...] = ()
+    head_dropout: float = 0.0
     dtype: Any = jnp.float32
     axis_name: str | None = None
 
-    def stages(self) -> Stages:
-        """The stages in order: name -> constructor, called with `name=`."""
+    def published(self) -> Stages:
+        """The published network's stages in order: name -> constructor, called with `name=`."""
         raise NotImplementedError
+
+    def stages(self) -> Stages:
+        """The stages in order, as `cut` and `new_head` change the published ones; ValueError for a cut that is none."""
+        stages = self.published()
+        head = stages.pop("head")
+        kept = between(tuple(stages), None, self.cut or None)
+        if self.new_head == "linear":
+            head = functools.partial(
+                layers.Head, self.num_classes, self.dtype, self.head_dropout, tuple(self.head_hidden)
+            )
+        return {**{name: stages[name] for name in kept}, "head": head}
+
+    def averages_after(self, stage: str) -> bool:
+        """Whether what follows `stage` is a head that begins by averaging its map: the average is all it needs."""
+        stages = self.stages()
+        follower = next(iter(between(tuple(stages), stage, None)))
+        return getattr(stages[follower], "func", None) is layers.Head
 
     def auxiliary_heads(self) -> dict[str, AuxiliaryHead]:
         """name -> auxiliary head, whether `aux_heads` asks for them or not; {} for most models."""
@@ -127,14 +154,18 @@ def abstract_variables(model: Chain, size: int) -> dict[str, Any]:
     return {"params": shapes["params"], "batch_stats": shapes.get("batch_stats", {})}
 
 
-def initialise(model: Chain, size: int, seed: int) -> dict[str, Any]:
+def initialise(model: Chain, size: int, seed: int, *, head_init: float = 1.0) -> dict[str, Any]:
     """Fresh variables on the default device, float32, a function of the seed alone.
 
     Args:
       model: the chain.
       size: see `abstract_variables`.
       seed: of the initialisers.
+      head_init: factor on the classifying layer's kernel; with 0 the first logits are 0 (biases start there).
     """
     image = jnp.zeros((1, size, size, 3))
     variables = jax.jit(lambda: model.init(jax.random.key(seed), image, train=False))()
+    if head_init != 1.0:
+        classifier = variables["params"]["head"]["head"]
+        classifier["kernel"] = head_init * classifier["kernel"]
     return {"params": variables["params"], "batch_stats": variables.get("batch_stats", {})}

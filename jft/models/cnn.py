@@ -25,7 +25,7 @@ class CNN(Chain):
     hidden: int = 128
     dropout: float = 0.25
 
-    def stages(self) -> Stages:
+    def published(self) -> Stages:
         """conv1, conv2, conv3, fc4, head."""
         conv = functools.partial(Conv, width=self.width, dtype=self.dtype)
         return {

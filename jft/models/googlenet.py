@@ -45,7 +45,7 @@ class GoogLeNet(Chain):
     dropout: float = 0.2
     aux_dropout: float = 0.7
 
-    def stages(self) -> Stages:
+    def published(self) -> Stages:
         """stem, 3a .. 5b, head."""
         pool = functools.partial(layers.max_pool, window=3, stride=2, ceil=True)
         last_pool = pool if self.original else functools.partial(pool, window=2)

@@ -31,7 +31,7 @@ class InceptionV3(Chain):
     dropout: float = 0.5
     default_size: int = 299
 
-    def stages(self) -> Stages:
+    def published(self) -> Stages:
         """stem, mixed_5b .. mixed_5d, mixed_6a .. mixed_6e, mixed_7a .. mixed_7c, head."""
         pool = functools.partial(
             layers.avg_pool, window=3, stride=1, padding=1, count_include_pad=self.count_include_pad

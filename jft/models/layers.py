@@ -65,23 +65,31 @@ class Hidden(nn.Module):
 
 
 class Head(nn.Module):
-    """The classifying layer, after the average over a map where it reads one, and dropout.
+    """The classifying layer, after the average over a map where it reads one, hidden layers, and dropout.
 
     Attributes:
       num_classes: number of logits.
       dtype: of the computation.
-      dropout: dropped share of the inputs, averaged, in training.
+      dropout: dropped share of each layer's inputs, averaged, in training.
+      hidden: units of the layers before it, `hidden1`, ..., each with ReLU.
     """
 
     num_classes: int
     dtype: jnp.dtype
     dropout: float = 0.0
+    hidden: tuple[int, ...] = ()
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """[batch, h, w, c] or [batch, c] -> logits [batch, num_classes]."""
         x = jnp.mean(x, axis=(1, 2)) if x.ndim == 4 else x
-        x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        drop = nn.Dropout(self.dropout, deterministic=not train)
+        for number, units in enumerate(self.hidden, 1):
+            x = nn.Dense(units, kernel_init=nn.initializers.he_normal(), dtype=self.dtype, name=f"hidden{number}")(
+                drop(x)
+            )
+            x = nn.relu(x)
+        x = drop(x)
         return Dense(self.num_classes, dtype=self.dtype, name="head")(x)
 
 

@@ -37,7 +37,7 @@ class ResNet(Chain):
     stride_in_1x1: bool = False
     bn_momentum: float = 0.9
 
-    def stages(self) -> Stages:
+    def published(self) -> Stages:
         """stem, layer1 .. layer4, head."""
         conv = functools.partial(layers.Conv, use_bias=False, dtype=self.dtype)
         norm = functools.partial(

@@ -31,7 +31,7 @@ class SqueezeNet(Chain):
     head_padding: int = 0
     dropout: float = 0.5
 
-    def stages(self) -> Stages:
+    def published(self) -> Stages:
         """conv1, fire2 .. fire9, head."""
         fires = {f"fire{i}": functools.partial(Fire, squeeze) for i, squeeze in enumerate(SQUEEZE, 2)}
         stages = {"conv1": functools.partial(Stem, *self.conv1), **fires}

@@ -42,7 +42,7 @@ class VGG(Chain):
     adaptive_pool: bool = True
     dropout: float = 0.5
 
-    def stages(self) -> Stages:
+    def published(self) -> Stages:
         """block1 .. block5, fc6, fc7, head."""
         norm = functools.partial(layers.BatchNorm, dtype=self.dtype, axis_name=self.axis_name)
         dense = functools.partial(layers.Hidden, self.hidden, self.dropout, self.dtype)

@@ -1,0 +1,111 @@
+"""What a run minimises: softmax or sigmoid cross entropy, of one label a picture or several."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+
+@dataclasses.dataclass(frozen=True)
+class Objective:
+    """How labels become targets and logits a loss. Made by `make_objective`.
+
+    Attributes:
+      kind: 'softmax', one of the classes; 'binary', one sigmoid unit for the second of two classes; 'multilabel', a
+        sigmoid unit for each class, any of which may be there.
+      num_classes: number of classes.
+      label_smoothing: probability moved from the labels to all outcomes alike (Szegedy et al., 2016).
+      class_weights: a factor on the loss for each class, or () for 1.
+    """
+
+    kind: str
+    num_classes: int
+    label_smoothing: float = 0.0
+    class_weights: tuple[float, ...] = ()
+
+    @property
+    def num_outputs(self) -> int:
+        """Number of logits."""
+        return 1 if self.kind == "binary" else self.num_classes
+
+    def targets(self, labels: jax.Array) -> jax.Array:
+        """Labels, int [batch] or multi-hot [batch, classes], as probabilities: float32 [batch, classes]."""
+        if self.kind == "multilabel":
+            # A label is there or it is not: two outcomes.
+            return jnp.asarray(labels, jnp.float32) * (1 - self.label_smoothing) + self.label_smoothing / 2
+        return optax.smooth_labels(jax.nn.one_hot(labels, self.num_classes), self.label_smoothing)
+
+    def losses(self, logits: jax.Array, targets: jax.Array) -> jax.Array:
+        """Cross entropies in nats, float32 [batch]; where a picture has several labels, the mean over the classes.
+
+        Args:
+          logits: float32 [batch, num_outputs].
+          targets: float32 [batch, classes], from `targets`, mixed or not.
+        """
+        weights = jnp.asarray(self.class_weights or (1.0,) * self.num_classes, jnp.float32)
+        if self.kind == "multilabel":
+            return jnp.mean(weights * optax.sigmoid_binary_cross_entropy(logits, targets), axis=-1)
+        return -jnp.sum(weights * targets * jax.nn.log_softmax(self.class_logits(logits)), axis=-1)
+
+    def class_logits(self, logits: jax.Array) -> jax.Array:
+        """A logit for each class: [batch, classes]; one sigmoid unit z is a softmax over (0, z)."""
+        if self.kind == "binary":
+            return jnp.concatenate([jnp.zeros_like(logits), logits], axis=-1)
+        return logits
+
+    def probabilities(self, logits: jax.Array) -> jax.Array:
+        """Float32 [batch, classes]; they add up to 1 unless a picture may have several labels."""
+        if self.kind == "multilabel":
+            return jax.nn.sigmoid(logits)
+        return jax.nn.softmax(self.class_logits(logits))
+
+
+def make_objective(
+    loss: str,
+    labels: np.ndarray,
+    class_names: tuple[str, ...],
+    *,
+    label_smoothing: float = 0.0,
+    balance: str = "",
+    class_weights: tuple[float, ...] = (),
+) -> Objective:
+    """Chooses the objective.
+
+    Args:
+      loss: 'softmax' or 'sigmoid'.
+      labels: of the training pictures: int [n], or multi-hot [n, classes].
+      class_names: what they mean.
+      label_smoothing: see `Objective`.
+      balance: 'weights' multiplies the loss of class c by n / (classes * n_c), as scikit-learn's 'balanced' does.
+      class_weights: factors of the user's own, one a class.
+
+    Raises:
+      ValueError: the loss does not fit the labels, or the weights not the classes.
+    """
+    classes = len(class_names)
+    if labels.ndim == 2 and loss == "softmax":
+        raise ValueError(
+            "the pictures have several labels each, and loss = 'softmax' chooses one: set loss = 'sigmoid'."
+        )
+    if labels.ndim == 1 and loss == "sigmoid" and classes != 2:
+        raise ValueError(
+            f"loss = 'sigmoid' is for two classes, or pictures with several labels; here each has one of {classes}: "
+            "set loss = 'softmax'."
+        )
+    if class_weights and len(class_weights) != classes:
+        raise ValueError(
+            f"class_weights has {len(class_weights)} numbers for {classes} classes: {', '.join(class_names)}."
+        )
+    if class_weights and balance == "weights":
+        raise ValueError("class_weights and balance = 'weights' both weight the loss: choose one.")
+    if min(class_weights, default=1) < 0 or max(class_weights, default=1) <= 0:
+        raise ValueError(f"class_weights = {class_weights}: must not be below 0, and not all 0.")
+    weights = tuple(map(float, class_weights))
+    if balance == "weights":
+        counts = labels.sum(axis=0) if labels.ndim == 2 else np.bincount(labels, minlength=classes)
+        # A class without pictures is never asked for; any weight would do.
+        weights = tuple((counts.sum() / (classes * np.maximum(counts, 1))).tolist())
+    kind = "softmax" if loss == "softmax" else "multilabel" if labels.ndim == 2 else "binary"
+    return Objective(kind, classes, label_smoothing, weights)
