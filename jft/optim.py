@@ -1,5 +1,6 @@
 """Optimizers and schedules from the config, with Optax. The mask keeps frozen leaves out of every one of them."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -11,8 +12,8 @@ def make_schedule(config: ConfigDict, *, num_steps: int, steps_per_epoch: float)
     """Learning rate as a function of the step alone, so that a resumed run goes on as an uninterrupted one would.
 
     Args:
-      config: `schedule`, `learning_rate`, `warmup_epochs`, `step_epochs`, `step_factor`.
-      num_steps: length of the run, where 'cosine' reaches 0.
+      config: `schedule`, `learning_rate`, `warmup_epochs`, `step_epochs`, `step_factor`, `rate_decay`.
+      num_steps: length of the run or phase, where 'cosine' reaches 0.
       steps_per_epoch: to turn epochs into steps.
 
     Returns:
@@ -25,6 +26,8 @@ def make_schedule(config: ConfigDict, *, num_steps: int, steps_per_epoch: float)
     elif config.schedule == "step":
         boundaries = {round(epoch * steps_per_epoch) - warmup: config.step_factor for epoch in config.step_epochs}
         main = optax.piecewise_constant_schedule(peak, boundaries)
+    elif config.schedule == "inverse_time":
+        main = lambda step: peak / (1 + config.rate_decay * step)  # noqa: E731
     else:
         main = optax.constant_schedule(peak)
     if not warmup:
@@ -32,31 +35,98 @@ def make_schedule(config: ConfigDict, *, num_steps: int, steps_per_epoch: float)
     return optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), main], [warmup])
 
 
-def make_optimizer(config: ConfigDict, schedule: optax.Schedule, freeze_mask: Any) -> optax.GradientTransformation:
-    """The optimizer of the learning leaves.
+def make_optimizer(
+    config: ConfigDict,
+    freeze_mask: Any,
+    *,
+    groups: Mapping[str, str] | None = None,
+    factors: Mapping[str, float] | None = None,
+) -> optax.GradientTransformation:
+    """The optimizer of the learning leaves, but for the learning rate: the step multiplies by it.
+
+    So the rate is a function of the step alone, and no counter of Optax's can disagree with it.
 
     Args:
       config: `optimizer`, `momentum`, `weight_decay`, `clip_norm`.
-      schedule: from `make_schedule`.
       freeze_mask: tree of bools like the parameters, True where frozen.
+      groups: name of a leaf -> its group. Each group has a state of its own, with its own counter, by which Adam
+        corrects the bias of its averages: leaves that begin to learn later need one that begins later. None: one group.
+      factors: stage -> factor on its leaves' updates; None: 1.
 
     Returns:
-      A transformation over the whole tree that holds no state for frozen leaves, reads nothing of them (neither for
-      the global norm nor for weight decay) and gives them a zero update.
+      A transformation from gradients to directions, to be multiplied by minus the rate. It holds no state for frozen
+      leaves, reads nothing of them (neither for the global norm nor for weight decay) and gives them a zero update.
     """
+    clip = [optax.clip_by_global_norm(config.clip_norm)] if config.clip_norm else []
+    rules = {group: optax.chain(*_rule(config)) for group in set((groups or {}).values()) or {"all"}}
 
+    def labels(params: Any) -> Any:
+        # What the mask hides has no leaves, and so no label.
+        names = {name: groups[name] if groups else "all" for name in _names(params)}
+        return jax.tree.unflatten(jax.tree.structure(params), list(names.values()))
+
+    scale = [_scale_by_stage(factors)] if factors and set(factors.values()) != {1.0} else []
+    # selective_transform, not optax.masked, which would pass what it masks through; and clipping inside of it: outside,
+    # the norm would take in whatever stands for frozen gradients.
+    return optax.selective_transform(
+        optax.chain(*clip, optax.partition(rules, labels), *scale), freeze_mask=freeze_mask
+    )
+
+
+def _rule(config: ConfigDict) -> list[optax.GradientTransformation]:
     def kernels(params: Any) -> Any:
         return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
 
-    clip = [optax.clip_by_global_norm(config.clip_norm)] if config.clip_norm else []
-    if config.optimizer == "adamw":
-        main = [optax.adamw(schedule, weight_decay=config.weight_decay, mask=kernels)]
-    else:
-        decay = [optax.add_decayed_weights(config.weight_decay, mask=kernels)] if config.weight_decay else []
-        rule = (
-            optax.adam(schedule) if config.optimizer == "adam" else optax.sgd(schedule, config.momentum, nesterov=True)
-        )
-        main = [*decay, rule]
-    # selective_transform, not optax.masked, which would pass what it masks through; and clipping inside of it: outside,
-    # the norm would take in whatever stands for frozen gradients.
-    return optax.selective_transform(optax.chain(*clip, *main), freeze_mask=freeze_mask)
+    decay = [optax.add_decayed_weights(config.weight_decay, mask=kernels)] if config.weight_decay else []
+    if config.optimizer == "sgd":
+        return [*decay, optax.trace(config.momentum, nesterov=True)]
+    # Decoupled decay comes after the averages (Loshchilov & Hutter, 2019), an L2 term before.
+    return [optax.scale_by_adam(), *decay] if config.optimizer == "adamw" else [*decay, optax.scale_by_adam()]
+
+
+def _scale_by_stage(factors: Mapping[str, float]) -> optax.GradientTransformation:
+    def update(updates: Any, params: Any = None) -> Any:
+        del params
+        scaled = [
+            factors[name.split("/")[0]] * leaf
+            for name, leaf in zip(_names(updates), jax.tree.leaves(updates), strict=True)
+        ]
+        return jax.tree.unflatten(jax.tree.structure(updates), scaled)
+
+    return optax.stateless(update)
+
+
+def _names(params: Any) -> list[str]:
+    """Names of the leaves that a mask leaves visible, in the tree's order."""
+    return ["/".join(entry.key for entry in path) for path, _ in jax.tree_util.tree_flatten_with_path(params)[0]]
+
+
+def carry_over(old: Any, new: Any) -> Any:
+    """Puts into a fresh state what an older one knows of the same leaves in the same groups.
+
+    Args:
+      old: state of an optimizer of `make_optimizer`.
+      new: fresh state of another.
+
+    Returns:
+      `new`, with those arrays of `old` that stand at the same place of it and have the same shape.
+    """
+    known = {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_flatten_with_path(old)[0]}
+
+    def choose(path: Any, leaf: jax.Array) -> jax.Array:
+        found = known.get(jax.tree_util.keystr(path))
+        return found if found is not None and found.shape == leaf.shape else leaf
+
+    return jax.tree_util.tree_map_with_path(choose, new)
+
+
+def decay_factors(stages: tuple[str, ...], factor: float, heads: Mapping[str, str]) -> dict[str, float]:
+    """Layer-wise learning rates (Howard & Ruder, 2018): the head's factor is 1, each stage before it `factor` less.
+
+    Args:
+      stages: of the model, in order, the head last.
+      factor: between neighbours, such as 0.7; 1 leaves all alike.
+      heads: auxiliary head -> the stage that it reads, whose factor it shares.
+    """
+    depths = {stage: factor ** (len(stages) - 1 - i) for i, stage in enumerate(stages)}
+    return {**depths, **{name: depths[after] for name, after in heads.items() if after in depths}}

@@ -2,7 +2,6 @@
 
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
 from jft import optim
@@ -27,6 +26,8 @@ def make(**changes):
             {5: 0.05, 10: 0.1, 49: 0.1, 51: 0.05},
         ),
         ({"warmup_epochs": 1.0}, {0: 0.0, 5: 0.05, 10: 0.1, 90: 0.1}),
+        # Keras' SGD(decay=0.05): lr / (1 + decay * iterations)
+        ({"schedule": "inverse_time", "rate_decay": 0.05}, {0: 0.1, 1: 0.1 / 1.05, 20: 0.05, 100: 0.1 / 6}),
     ],
 )
 def test_schedules(changes, expected):
@@ -36,7 +37,7 @@ def test_schedules(changes, expected):
 
 def one_update(**changes):
     params = {"kernel": jnp.full((2, 2), 2.0), "bias": jnp.full(2, 2.0)}
-    tx = optim.make_optimizer(make(**changes), optax.constant_schedule(0.1), {"kernel": False, "bias": False})
+    tx = optim.make_optimizer(make(**changes), {"kernel": False, "bias": False})
     grads = {"kernel": jnp.full((2, 2), 3.0), "bias": jnp.full(2, 3.0)}
     return tx.update(grads, tx.init(params), params)[0]
 
@@ -44,14 +45,15 @@ def one_update(**changes):
 @pytest.mark.parametrize(
     ("changes", "kernel", "bias"),
     [
-        ({"optimizer": "sgd", "momentum": 0.5}, -0.1 * 3 * 1.5, -0.1 * 3 * 1.5),  # Nesterov: g + m g
-        ({"optimizer": "sgd", "momentum": 0.0, "weight_decay": 0.5}, -0.1 * (3 + 1), -0.1 * 3),
-        ({"optimizer": "adam"}, -0.1, -0.1),
-        ({"optimizer": "adamw", "weight_decay": 0.5}, -0.1 * (1 + 0.5 * 2), -0.1),
-        ({"optimizer": "sgd", "momentum": 0.0, "clip_norm": 1.0}, -0.1 / np.sqrt(6), -0.1 / np.sqrt(6)),
+        ({"optimizer": "sgd", "momentum": 0.5}, 3 * 1.5, 3 * 1.5),  # Nesterov: g + m g
+        ({"optimizer": "sgd", "momentum": 0.0, "weight_decay": 0.5}, 3 + 1, 3),
+        ({"optimizer": "adam"}, 1, 1),
+        ({"optimizer": "adamw", "weight_decay": 0.5}, 1 + 0.5 * 2, 1),
+        ({"optimizer": "sgd", "momentum": 0.0, "clip_norm": 1.0}, 1 / np.sqrt(6), 1 / np.sqrt(6)),
     ],
 )
-def test_first_update(changes, kernel, bias):
+def test_first_direction(changes, kernel, bias):
+    """The step multiplies it by minus the learning rate."""
     updates = one_update(**changes)
     np.testing.assert_allclose(updates["kernel"], kernel, rtol=1e-5)
     np.testing.assert_allclose(updates["bias"], bias, rtol=1e-5)

@@ -28,12 +28,14 @@ class Plan:
     Attributes:
       stages: the model's stages, in order.
       frozen: names of the frozen leaves, such as 'block1/conv1_1/kernel'.
-      boundary: the last stage of the longest prefix in which every leaf is frozen, or None.
+      boundary: the last stage of the longest prefix in which nothing moves, or None.
+      still_norms: BatchNorms that run in inference mode and whose statistics stay, such as 'layer1/block0/bn1'.
     """
 
     stages: tuple[str, ...]
     frozen: frozenset[str]
     boundary: str | None
+    still_norms: frozenset[str]
 
     def split(self, params: Params) -> tuple[Params, Params]:
         """(learning, frozen) parts of the parameters, as nested dicts of the same names."""
@@ -56,28 +58,30 @@ class Plan:
         return self.stages[: self.stages.index(self.boundary) + 1] if self.boundary else ()
 
     def frozen_norms(self) -> contextlib.AbstractContextManager:
-        """Context in which BatchNorms whose parameters are frozen run in inference mode, wherever they are."""
+        """Context in which the still BatchNorms run in inference mode, wherever they are."""
 
         def intercept(call: Any, args: tuple, kwargs: dict, context: nn.module.InterceptorContext) -> Any:
             path = "/".join(context.module.path)
             norm = isinstance(context.module, BatchNorm) and "train" in kwargs  # not Flax's own call inside of ours
-            if norm and {f"{path}/scale", f"{path}/bias"} <= self.frozen:
+            if norm and path in self.still_norms:
                 kwargs = {**kwargs, "train": False}
             return call(*args, **kwargs)
 
         return nn.intercept_methods(intercept)
 
 
-def make_plan(model: Chain, params: Mapping[str, Any], freeze: str) -> Plan:
+def make_plan(model: Chain, variables: Mapping[str, Any], freeze: str, *, batch_norm: str = "trained") -> Plan:
     """Plans a transfer.
 
     An auxiliary head is frozen with the stage that it reads: behind the boundary it neither runs nor teaches.
 
     Args:
       model: the chain.
-      params: the model's parameters (arrays or shapes), nested.
+      variables: `{'params', 'batch_stats'}` (arrays or shapes), nested.
       freeze: the name of a stage, which freezes it and all before it; or patterns over the names of leaves, separated
         by spaces ('block[12] .*/bias'); or empty.
+      batch_norm: of what is not frozen: 'trained'; 'statistics', normalise by the batch and follow it, while scale and
+        bias stay; 'frozen', run in inference mode, while scale and bias stay.
 
     Returns:
       The plan.
@@ -85,20 +89,24 @@ def make_plan(model: Chain, params: Mapping[str, Any], freeze: str) -> Plan:
     Raises:
       ValueError: a pattern matches nothing, or nothing would learn.
     """
-    names = list(tree.flatten(params))
+    names = list(tree.flatten(variables["params"]))
     stages = tuple(model.stages())
     if freeze in stages:
         prefix = stages[: stages.index(freeze) + 1]
         frozen = {name for name in names if name.split("/")[0] in prefix}
     else:
         frozen = tree.matching(freeze.split(), names, what="freeze")
-    learning = {name.split("/")[0] for name in names if name not in frozen}
-    prefix = tuple(itertools.takewhile(lambda stage: stage not in learning, stages))
+    norms = {name.rsplit("/", 1)[0] for name in tree.flatten(variables["batch_stats"])}
+    still = {norm for norm in norms if {f"{norm}/scale", f"{norm}/bias"} <= frozen or batch_norm == "frozen"}
+    if batch_norm != "trained":
+        frozen |= {name for name in names if name.rsplit("/", 1)[0] in norms}
+    moving = {name.split("/")[0] for name in {*names} - frozen | (norms - still)}
+    prefix = tuple(itertools.takewhile(lambda stage: stage not in moving, stages))
     behind = {name for name, head in model.auxiliary_heads().items() if head.after in prefix}
     frozen |= {name for name in names if name.split("/")[0] in behind}
     if len(frozen) == len(names):
         raise ValueError(f"freeze = {freeze!r} freezes all {len(names)} leaves: nothing would learn.")
-    return Plan(stages, frozenset(frozen), prefix[-1] if prefix else None)
+    return Plan(stages, frozenset(frozen), prefix[-1] if prefix else None, frozenset(still))
 
 
 def apply_learning(

@@ -10,9 +10,10 @@ import pytest
 
 from jft import optim, tree
 from jft.config import default_config
+from jft.losses import Objective
 from jft.models import create_model, initialise
 from jft.models.resnet import ResNet
-from jft.steps import TrainState, make_train_step
+from jft.steps import Input, TrainState, make_train_step
 from jft.transfer.plan import make_plan
 
 TINY = functools.partial(ResNet, blocks=(1, 1, 1, 1), bottleneck=False, num_classes=4)
@@ -36,7 +37,7 @@ def variables():
     ],
 )
 def test_boundary_and_learning_stages(variables, freeze, boundary, learning):
-    plan = make_plan(TINY(), variables["params"], freeze)
+    plan = make_plan(TINY(), variables, freeze)
     assert plan.boundary == boundary
     learns, frozen = plan.split(variables["params"])
     assert set(learns) == learning
@@ -57,25 +58,24 @@ def test_boundary_and_learning_stages(variables, freeze, boundary, learning):
 )
 def test_plans_that_mean_nothing(variables, freeze, message):
     with pytest.raises(ValueError, match=message):
-        make_plan(TINY(), variables["params"], freeze)
+        make_plan(TINY(), variables, freeze)
 
 
 def make_state_and_step(model, variables, freeze, **changes):
     config = default_config()
     config.update({"weight_decay": 0.1, "clip_norm": 0.5, "learning_rate": 1e-2, **changes})
-    plan = make_plan(model, variables["params"], freeze)
-    schedule = optim.make_schedule(config, num_steps=20, steps_per_epoch=5)
-    tx = optim.make_optimizer(config, schedule, plan.freeze_mask(variables["params"]))
+    plan = make_plan(model, variables, freeze, batch_norm=config.batch_norm)
+    tx = optim.make_optimizer(config, plan.freeze_mask(variables["params"]))
     state = TrainState(step=jnp.int32(0), opt_state=tx.init(variables["params"]), **variables)
     step = make_train_step(
         model,
         plan,
         tx,
-        schedule=schedule,
-        transform=lambda images, rng: images / 255.0 - 0.5,
+        schedule=optax.constant_schedule(config.learning_rate),
+        objective=Objective("softmax", model.num_classes, config.label_smoothing),
+        inputs=Input(lambda images, rng: images / 255.0 - 0.5),
         seed=0,
         accumulate=config.accumulate,
-        label_smoothing=config.label_smoothing,
     )
     return plan, state, step
 
@@ -163,7 +163,7 @@ def test_clipping_reads_learning_leaves_alone(variables):
     plan, _, _ = make_state_and_step(TINY(), variables, "layer4")
     config = default_config()
     config.update({"optimizer": "sgd", "momentum": 0.0, "clip_norm": 1.0})
-    tx = optim.make_optimizer(config, optax.constant_schedule(1.0), plan.freeze_mask(variables["params"]))
+    tx = optim.make_optimizer(config, plan.freeze_mask(variables["params"]))
     gradients = jax.tree.map(lambda p: jnp.full_like(p, jnp.inf), variables["params"])
     gradients["head"] = jax.tree.map(lambda p: jnp.full_like(p, 3.0), variables["params"]["head"])
     updates, _ = tx.update(gradients, tx.init(variables["params"]), variables["params"])

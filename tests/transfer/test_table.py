@@ -10,7 +10,7 @@ from jft.transfer.table import transfer_table
 
 def make_table(model, freeze, size, loaded=()):
     shapes = abstract_variables(model, size)
-    text = transfer_table(model, shapes, make_plan(model, shapes["params"], freeze), loaded, size, (16, 32))
+    text = transfer_table(model, shapes, make_plan(model, shapes, freeze), loaded, size, (16, 32))
     return text, {line.split()[0]: line.split() for line in text.splitlines()}
 
 

@@ -1,0 +1,296 @@
+"""Computes the features that a store lacks, on all devices, at the speed of plain inference."""
+
+import collections
+import os
+from collections.abc import Callable, Iterator, Mapping
+from concurrent import futures
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tqdm
+
+from jft.data import augment, pipeline, preprocess
+from jft.data.augment import Augmentation
+from jft.data.preprocess import Preprocess, stored_size
+from jft.data.sources import Source
+from jft.interrupt import Interrupt
+from jft.models import Chain
+from jft.parallel import Parallel
+from jft.transfer.features import Features, FeatureStore
+from jft.transfer.recipe import picture_digests, recipe
+
+Batch = dict[str, jax.Array]
+
+_IN_FLIGHT = 3  # batches that the devices are given before the first is waited for
+
+
+def make_feature_step(
+    model: Chain,
+    spec: Preprocess,
+    *,
+    boundary: str,
+    pooled: bool,
+    fit: str,
+    augmentation: Augmentation | None,
+    dtype: str = "float32",
+    axis_name: str | None = None,
+) -> Callable[[Mapping[str, Any], Batch], jax.Array]:
+    """Makes `(variables, batch) -> features` of one variant of each picture.
+
+    Args:
+      model: the chain.
+      spec: preprocessing of the weights.
+      boundary: the last stage to run.
+      pooled: average its output over height and width where it is a map.
+      fit: 'crop' or 'whole', see `preprocess.to_model_input`.
+      augmentation: whose variants they are; None: the one that evaluation reads.
+      dtype: of the features.
+      axis_name: under `jax.pmap`, the axis over which the features are gathered.
+
+    Returns:
+      A pure function of batches `{'image': uint8 [batch, h, w, 3], 'number': int32 [batch]}`, number being the variant;
+      features are [batch, ...], of the whole batch on every device.
+    """
+    several = augmentation is not None and augmentation.num_variants(fit) > 1
+
+    def step(variables: Mapping[str, Any], batch: Batch) -> jax.Array:
+        if several:
+            x = augment.variant(batch["image"], batch["number"], spec, fit=fit, augmentation=augmentation)
+        else:
+            x = preprocess.to_model_input(batch["image"], spec, fit=fit)
+        x = model.apply(variables, x, train=False, stop=boundary)
+        if pooled and x.ndim == 4:
+            x = jnp.mean(x, axis=(1, 2))
+        x = x.astype(dtype)
+        return x if axis_name is None else jax.lax.all_gather(x, axis_name, tiled=True)
+
+    return step
+
+
+def open_store(
+    folder: str | os.PathLike,
+    model: Chain,
+    variables: Mapping[str, Any],
+    spec: Preprocess,
+    *,
+    boundary: str,
+    pooled: bool,
+    fit: str,
+    augmentation: Augmentation | None,
+    resize_on: str,
+    dtype: str = "float32",
+) -> FeatureStore:
+    """The store for what `extract` computes with the same arguments. Nothing is computed or written.
+
+    Args:
+      folder: of the stores of all recipes.
+      model: the chain.
+      variables: `{'params', 'batch_stats'}`.
+      spec: preprocessing of the weights.
+      boundary: see `make_feature_step`, as `pooled`, `fit` and `augmentation`.
+      pooled: see there.
+      fit: see there.
+      augmentation: see there.
+      resize_on: 'device' or 'host'.
+      dtype: in which features are stored: 'float32' or 'bfloat16'.
+
+    Raises:
+      ValueError: a stage that there is not, variants that cannot be counted, or images of a size for which the
+        variables are not.
+    """
+    what = {"boundary": boundary, "pooled": pooled, "fit": fit, "augmentation": augmentation}
+    known = recipe(model, variables, spec, resize_on=resize_on, **what)
+    step = make_feature_step(model, spec, **what)
+    side = stored_size(spec, fit)
+    batch = {
+        "image": jax.ShapeDtypeStruct((1, side, side, 3), jnp.uint8),
+        "number": jax.ShapeDtypeStruct((1,), jnp.int32),
+    }
+    shape = jax.eval_shape(step, variables, batch).shape
+    variants = augmentation.num_variants(fit) if augmentation else 1
+    return FeatureStore(folder, known, (variants, *shape[1:]), dtype)
+
+
+def extract(
+    model: Chain,
+    variables: Mapping[str, Any],
+    source: Source,
+    spec: Preprocess,
+    *,
+    boundary: str,
+    pooled: bool,
+    fit: str,
+    augmentation: Augmentation | None,
+    parallel: Parallel,
+    batch_size: int,
+    resize_on: str,
+    cache_bytes: int,
+    store: FeatureStore,
+    digests: np.ndarray | None = None,
+    interrupt: Interrupt | None = None,
+) -> Features | None:
+    """Computes those features of a source's pictures that the store lacks.
+
+    What is finished is kept, shard by shard: the next call goes on from there.
+
+    Args:
+      model: the chain; its `axis_name` is the parallel's.
+      variables: `{'params', 'batch_stats'}`, placed by `parallel.place_state`; leaves behind the boundary may
+        be absent.
+      source: the pictures.
+      spec: preprocessing of the weights.
+      boundary: see `make_feature_step`, as `pooled`, `fit` and `augmentation`, all of whose variants are computed.
+      pooled: see there.
+      fit: see there.
+      augmentation: see there.
+      parallel: the devices.
+      batch_size: pictures at a time, over all devices.
+      resize_on: 'device' or 'host'.
+      cache_bytes: decoded pictures kept in memory, see `pipeline.train_batches`.
+      store: of the recipe of all these.
+      digests: of the source, from `picture_digests`, where they are known already.
+      interrupt: when it has received a signal, what is computed is stored and the extraction ends.
+
+    Returns:
+      The features of all pictures, in the source's order; None where it was interrupted.
+
+    Raises:
+      ValueError: pictures that cannot be read, a batch that the devices do not divide, features that are not finite,
+        or a store of another recipe.
+      OSError: the disk has no room, naming the bytes; or it cannot be written.
+    """
+    parallel.check_batch_size(batch_size, what="batch_size")
+    digests = picture_digests(source) if digests is None else digests
+    rows = store.missing(digests)
+    what = {"boundary": boundary, "pooled": pooled, "fit": fit, "augmentation": augmentation}
+    if len(rows):
+        _check_recipe(store, recipe(model, variables, spec, resize_on=resize_on, **what))
+        if shortage := store.shortage(len(rows)):
+            raise OSError(f"{shortage}: free some, or choose another folder.")
+        # The source itself where all is missing: what was decoded of it is not decoded again.
+        wanted = source if len(rows) == len(source) else source.take(rows)
+        reading = {"batch_size": batch_size, "fit": fit, "resize_on": resize_on, "cache_bytes": cache_bytes}
+        step = make_feature_step(model, spec, **what, dtype=store.dtype.name, axis_name=parallel.axis_name)
+        with _Writer(store, wanted, digests[rows], boundary) as writer:
+            _run(step, variables, pipeline.eval_batches(wanted, spec, **reading), parallel, spec, writer, interrupt)
+    return None if interrupt and interrupt.received else store.open(digests)
+
+
+def _check_recipe(store: FeatureStore, known: Mapping[str, Any]) -> None:
+    """Features under another recipe's name would be taken for that recipe's ever after."""
+    if wrong := [name for name, value in known.items() if store.recipe[name] != value]:
+        raise ValueError(
+            f"the store {store.folder} is for other features, in {', '.join(wrong)}: open it with the same arguments."
+        )
+
+
+def feature_batches(
+    source: Source, features: Features, rows: Callable[[int], tuple[np.ndarray, np.ndarray]], steps: range
+) -> Iterator[dict[str, np.ndarray]]:
+    """Batches as `pipeline` makes them, with `'feature'` [b, variants, ...] in place of `'image'`.
+
+    Args:
+      source: the pictures.
+      features: of them, in their order.
+      rows: step -> int64 [b] rows of the source, bool [b] mask; from `pipeline.train_rows` or `pipeline.eval_rows`.
+      steps: which batches.
+    """
+    for step in steps:
+        chosen, mask = rows(step)
+        yield {
+            "feature": features.gather(chosen),
+            "label": source.labels[chosen],
+            "index": source.indices[chosen],
+            "mask": mask,
+        }
+
+
+def _run(
+    step: Callable,
+    variables: Mapping[str, Any],
+    batches: Any,
+    parallel: Parallel,
+    spec: Preprocess,
+    writer: "_Writer",
+    interrupt: Interrupt | None,
+) -> None:
+    """Runs the step over all batches and variants, several ahead of what the writer is given."""
+    compiled, numbers = None, []
+    pending: collections.deque[tuple[list[jax.Array], int]] = collections.deque()
+    for batch in batches:
+        placed = parallel.place_batch({"image": batch["image"]})
+        if compiled is None:
+            preprocess.check_range(batch["image"], spec)
+            size, variants = len(batch["image"]), writer.store.shape[0]
+            numbers = [parallel.place_batch({"number": np.full(size, n, np.int32)}) for n in range(variants)]
+            compiled = parallel.compile(step, variables, placed | numbers[0], donate=False)
+        pending.append(([compiled(variables, placed | number) for number in numbers], int(batch["mask"].sum())))
+        if len(pending) > _IN_FLIGHT:
+            writer.add(*pending.popleft())
+        if interrupt and interrupt.received:
+            break
+    while pending:
+        writer.add(*pending.popleft())
+
+
+class _Writer:
+    """Collects features into shards, which a thread writes while the devices compute on. As a context, to its end."""
+
+    def __init__(self, store: FeatureStore, source: Source, digests: np.ndarray, boundary: str) -> None:
+        """Takes features of the source's pictures, in order, to be stored under `digests`, uint8 [n, 16]."""
+        self.store, self._source, self._digests, self._boundary = store, source, digests, boundary
+        self._pool = futures.ThreadPoolExecutor(1)
+        self._writing: futures.Future | None = None
+        self._shard = np.empty((0, *store.shape), store.dtype)
+        self._start = self._filled = 0
+        what = f"{boundary} of {source.name}"
+        self._bar = tqdm.tqdm(total=len(digests), desc=what, unit=" pictures", leave=False, disable=None)
+
+    def __enter__(self) -> "_Writer":
+        return self
+
+    def __exit__(self, kind: type | None, *error: object) -> None:
+        try:
+            if kind is None:
+                self._flush()
+                self._wait()
+        finally:
+            self._pool.shutdown()
+            self._bar.close()
+
+    def add(self, variants: list[jax.Array], count: int) -> None:
+        """Takes the first `count` features of a batch [b, ...], one array a variant; waits for the devices."""
+        batch = np.stack([np.asarray(array) for array in variants], axis=1)[:count]
+        while len(batch):
+            if not self._filled:
+                room = min(self.store.shard_pictures, len(self._digests) - self._start)
+                self._shard = np.empty((room, *self.store.shape), self.store.dtype)
+            part, batch = np.split(batch, [len(self._shard) - self._filled])
+            self._shard[self._filled : self._filled + len(part)] = part
+            self._filled += len(part)
+            self._bar.update(len(part))
+            if self._filled == len(self._shard):
+                self._flush()
+
+    def _flush(self) -> None:
+        """Hands on what is collected; at most one shard waits to be written while another fills."""
+        self._wait()
+        if self._filled:
+            self._writing = self._pool.submit(self._write, self._start, self._shard[: self._filled])
+            self._start, self._filled = self._start + self._filled, 0
+
+    def _wait(self) -> None:
+        if self._writing is not None:
+            self._writing.result()
+
+    def _write(self, start: int, shard: np.ndarray) -> None:
+        finite = np.isfinite(shard).reshape(len(shard), -1).all(axis=1)
+        if not finite.all():
+            row = start + int(np.argmin(finite))
+            raise ValueError(
+                f"features of {self._source.picture_name(row)} at stage {self._boundary!r} are NaN or infinite, of "
+                f"{(~finite).sum():,} of {len(shard):,} pictures: look at the weights, or compute in another dtype."
+            )
+        self.store.write(self._digests[start : start + len(shard)], shard)

@@ -1,0 +1,99 @@
+"""Nearest neighbours in feature space: a baseline that learns nothing."""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jft.transfer.examples import Examples, accuracy
+
+DEFAULT_KS = (1, 3, 5, 10, 20, 50)
+_SIMILARITIES = 2**26  # numbers of float32 on the device at a time
+
+
+@dataclasses.dataclass(frozen=True)
+class Neighbours:
+    """What validation said.
+
+    Attributes:
+      k: the best number of neighbours; of equals the largest.
+      accuracies: {k: accuracy on validation, see `examples.accuracy`}.
+    """
+
+    k: int
+    accuracies: dict[int, float]
+
+
+def choose_neighbours(train: Examples, validation: Examples, *, outputs: int, ks: Sequence[int] = ()) -> Neighbours:
+    """Chooses k by accuracy on validation.
+
+    Args:
+      train: among which neighbours are sought.
+      validation: what chooses.
+      outputs: classes, or 1 for one sigmoid unit between two classes, or the number of labels.
+      ks: to choose from; empty: those of `DEFAULT_KS` that train has examples for.
+
+    Raises:
+      ValueError: see `nearest_neighbours`.
+    """
+    train.check_alike(validation)
+    validation.targets(outputs)
+    ks = sorted(set(ks or [k for k in DEFAULT_KS if k <= len(train)]))
+    guesses = nearest_neighbours(train, validation.features, outputs=outputs, ks=ks)
+    accuracies = {k: accuracy(guess, validation.labels) for k, guess in zip(ks, guesses, strict=True)}
+    return Neighbours(max(reversed(ks), key=accuracies.__getitem__), accuracies)
+
+
+def nearest_neighbours(train: Examples, features: np.ndarray, *, outputs: int, ks: Sequence[int]) -> np.ndarray:
+    """Labels by the plain majority of the k examples of the largest cosine similarity.
+
+    A tie goes to the class of the smallest number, and of several labels each stands where more than half have it:
+    scikit-learn's KNeighborsClassifier(metric='cosine').
+
+    Args:
+      train: the examples, kept on the device.
+      features: float [n, d], finite.
+      outputs: see `choose_neighbours`.
+      ks: numbers of neighbours, each of 1 .. len(train); one search serves all.
+
+    Returns:
+      int32 [len(ks), n] classes, or [len(ks), n, outputs] of 0 and 1 where pictures have several labels.
+
+    Raises:
+      ValueError: another number of features, a k that cannot be, labels that `outputs` does not admit.
+    """
+    train.targets(outputs)
+    train.check_alike(Examples(features, np.zeros((len(features), *train.labels.shape[1:]), np.int32)))
+    if wrong := [k for k in ks if not 1 <= k <= len(train)]:
+        raise ValueError(
+            f"k = {wrong[0]} neighbours were asked for, but there are {len(train)} examples: ask for fewer."
+        )
+    labels = jnp.asarray(train.labels, jnp.int32)
+    known = _normalised(jnp.asarray(train.features, jnp.float32))
+    batch = max(1, min(1024, _SIMILARITIES // len(train), len(features)))
+    vote = functools.partial(_vote, classes=max(outputs, 2), ks=tuple(ks))
+    guesses = []
+    for start in range(0, len(features), batch):
+        rows = np.arange(start, start + batch) % len(features)  # the last batch is filled up: one program serves all
+        guesses.append(vote(known, labels, jnp.asarray(features[rows], jnp.float32)))
+    return np.concatenate(jax.device_get(guesses), axis=1)[:, : len(features)]
+
+
+@functools.partial(jax.jit, static_argnames=("classes", "ks"))
+def _vote(known: jax.Array, labels: jax.Array, queries: jax.Array, *, classes: int, ks: tuple[int, ...]) -> jax.Array:
+    similarities = jnp.matmul(_normalised(queries), known.T, precision="highest")
+    _, nearest = jax.lax.top_k(similarities, max(ks))
+    voters = labels[nearest]
+    if labels.ndim == 2:
+        return jnp.stack([(2 * voters[:, :k].sum(1) > k).astype(jnp.int32) for k in ks])
+    votes = (jax.nn.one_hot(voters[:, :k], classes, dtype=jnp.int32).sum(1) for k in ks)
+    return jnp.stack([jnp.argmax(counts, -1).astype(jnp.int32) for counts in votes])
+
+
+def _normalised(x: jax.Array) -> jax.Array:
+    """To length 1; features that are all 0 stay so."""
+    length = jnp.linalg.norm(x, axis=-1, keepdims=True)
+    return x / jnp.where(length > 0, length, 1)
