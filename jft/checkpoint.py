@@ -19,7 +19,9 @@ import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
 
-FORMAT = 1
+from jft.metrics import score
+
+FORMAT = 2  # 1 had no phases: its optimizer states are others
 
 Meta = dict[str, Any]
 
@@ -207,9 +209,9 @@ class _LastTwoAndBest:
 
 
 def best_step(meta: Meta) -> int | None:
-    """Step of the evaluation with the highest accuracy, the latest of several; None without evaluations."""
+    """Step of the evaluation with the highest score, the latest of several; None without evaluations."""
     history = meta.get("history", [])
-    return max(history, key=lambda values: (values["accuracy"], values["step"]))["step"] if history else None
+    return max(history, key=lambda values: (score(values), values["step"]))["step"] if history else None
 
 
 def digests(trees: Any) -> dict[str, int]:

@@ -15,7 +15,7 @@ Unknown fields are refused with a guess at what was meant, in a file and on the 
 import json
 from typing import Any
 
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, FieldReference
 
 
 def default_config() -> ConfigDict:
@@ -23,11 +23,13 @@ def default_config() -> ConfigDict:
     config = ConfigDict()
 
     # Data.
-    config.dataset = "cifar10"  # cifar10, digits, folder, or a TFDS name
-    config.data_dir = ""  # folder of the data; empty: TFDS's own
+    config.dataset = "cifar10"  # cifar10, digits, folder, csv, gtsrb, or a TFDS name
+    config.data_dir = ""  # folder of the data, or the CSV file; empty: TFDS's own
     config.classes = ()  # names of the classes to keep, relabelled in this order; empty: all
     config.examples_per_class = 0  # training pictures of each class, drawn by the seed; 0: all
     config.validation = 0.1  # held out of the training split, stratified: a share below 1, or a count
+    config.region_of_interest = True  # gtsrb: only the sign itself, as annotated; False: the whole picture
+    config.skip_unreadable = False  # leave out pictures that cannot be read, naming them; False: they are an error
     config.fit = "whole"  # whole: the picture squashed to the square; crop: shorter side resized, square cut out
     config.image_size = 0  # pixels; 0: what the weights were trained on
     config.resize_on = "device"  # device: raw uint8 travels, resized in the jitted step; host: resized by tf.data
@@ -36,6 +38,12 @@ def default_config() -> ConfigDict:
     # Augmentation of training pictures, on the device.
     config.flip = True  # mirror left and right, half of the time
     config.crop_padding = 0.0  # random crop after padding by this share of the side; CIFAR's classic 4 pixels: 0.125
+    config.crop = "random"  # of fit 'crop': random; centre; five, one of the corners or the centre
+    config.auto_augment = ""  # trivial (TrivialAugment); rand (RandAugment); empty: neither
+    config.rand_operations = 2  # of RandAugment: operations on a picture
+    config.rand_magnitude = 9  # of RandAugment, 0 .. 30
+    config.mixup = 0.0  # alpha of the Beta distribution by which pairs of pictures and labels are mixed; 0: not
+    config.cutmix = 0.0  # likewise, for a box of one picture pasted into another; with mixup each half of the time
 
     # Model and weights.
     config.model = "vgg19"  # a key of jft.models.MODELS
@@ -44,8 +52,28 @@ def default_config() -> ConfigDict:
     config.aux_heads = False  # train the auxiliary heads of GoogLeNet or Inception-V3 too, at their published weights
     config.fresh = ""  # stages or patterns that start from initialisation, beside the head: 'layer4 head'
 
+    # Head and loss.
+    config.cut = ""  # the stage after which the head comes, the network's later ones being left out; empty: none is
+    config.head = "published"  # published: the network's own; linear: averages a map, hidden layers, logits
+    config.head_hidden = ()  # of a linear head: units of its hidden layers, each with ReLU
+    config.head_dropout = 0.0  # of a linear head: dropped share before each of its layers
+    config.head_init = 1.0  # factor on the classifying layer's initial kernel; 0: zeros
+    config.loss = "softmax"  # softmax; sigmoid: one unit for two classes, or one a class where pictures have several
+    config.balance = ""  # weights: the loss by inverse frequency of classes; sampling: they are drawn alike
+    config.class_weights = ()  # factors on the loss, one a class; empty: 1
+
     # Transfer.
     config.freeze = ""  # a stage (it and all before it), or patterns over parameter names; empty: all learn
+    config.batch_norm = "trained"  # of what learns: trained; statistics (they move, scale and bias stay); frozen (both)
+    config.layer_decay = 1.0  # factor on the learning rate for each stage further from the head
+    config.preset = ""  # linear_probe, lp_ft, gradual_unfreezing, full, from_scratch; or name the phases yourself:
+    config.phases = ()  # ({"epochs": 2, "freeze": "fc7"}, {"epochs": 5, "freeze": ""}); see jft.transfer.phases
+    # What frozen stages compute, kept on disk: True; False; 'auto', where it can be kept and pays.
+    config.cache_features = FieldReference("auto", field_type=object)
+    config.features_dir = ""  # where; empty: $JFT_CACHE/features
+    config.features_dtype = "float32"  # in which they are kept: float32, bfloat16
+    config.solver = "steps"  # steps; lbfgs or ridge: a linear head solved for at once, on cached features
+    config.regularisation = ()  # of a solver: inverse strengths (C) to choose from on validation; empty: its own
 
     # Optimisation.
     config.batch_size = 32  # pictures in a step, over all devices
@@ -55,13 +83,15 @@ def default_config() -> ConfigDict:
     config.learning_rate = 1e-3  # peak
     config.momentum = 0.9  # of sgd
     config.weight_decay = 0.0  # on kernels, not on biases or BatchNorm; decoupled in adamw, an L2 term elsewhere
-    config.schedule = "constant"  # constant, cosine (to 0), step
+    config.schedule = "constant"  # constant, cosine (to 0), step, inverse_time: rate / (1 + rate_decay * step)
     config.warmup_epochs = 0.0  # linear, from 0 to the peak
     config.step_epochs = ()  # schedule 'step': epochs at which the rate is multiplied by step_factor
     config.step_factor = 0.1
+    config.rate_decay = 0.0  # schedule 'inverse_time': what Keras' SGD calls decay
     config.clip_norm = 0.0  # global norm of the learning leaves' gradient; 0: not clipped
     config.label_smoothing = 0.0  # probability spread over all classes
     config.accumulate = 1  # micro-batches in a step, to fit a large batch in memory
+    config.ema = 0.0  # decay of an average of the learning parameters, which is evaluated in their place; 0: none
     config.early_stopping = 0  # evaluations without a better validation accuracy before stopping; 0: never
     config.seed = 0
 
@@ -82,31 +112,56 @@ def default_config() -> ConfigDict:
 
 _CHOICES = {
     "fit": ("whole", "crop"),
+    "crop": ("random", "centre", "five"),
+    "auto_augment": ("", "trivial", "rand"),
+    "head": ("published", "linear"),
+    "loss": ("softmax", "sigmoid"),
+    "balance": ("", "weights", "sampling"),
+    "batch_norm": ("trained", "statistics", "frozen"),
+    "preset": ("", "linear_probe", "lp_ft", "gradual_unfreezing", "full", "from_scratch"),
+    "cache_features": ("auto", True, False),
+    "features_dtype": ("float32", "bfloat16"),
+    "solver": ("steps", "lbfgs", "ridge"),
     "resize_on": ("device", "host"),
     "optimizer": ("adam", "adamw", "sgd"),
-    "schedule": ("constant", "cosine", "step"),
+    "schedule": ("constant", "cosine", "step", "inverse_time"),
     "dtype": ("float32", "bfloat16"),
     "parallel": ("jit", "pmap"),
 }
-_POSITIVE = ("batch_size", "eval_batch_size", "accumulate", "log_every", "evaluate_every", "learning_rate")
+_SHARES = ("ema", "head_dropout")
+_POSITIVE = (
+    *("batch_size", "eval_batch_size", "accumulate", "log_every", "evaluate_every", "learning_rate"),
+    *("layer_decay", "rand_operations"),
+)
 _NOT_NEGATIVE = (
     *("examples_per_class", "image_size", "cache_bytes", "crop_padding", "epochs", "steps", "weight_decay"),
     *("warmup_epochs", "clip_norm", "label_smoothing", "early_stopping", "checkpoint_every", "validation"),
+    *("mixup", "cutmix", "rand_magnitude", "rate_decay"),
 )
 
 # What may differ when a run is resumed: where things lie and how often one looks, not what is computed.
-RESUMABLE = ("data_dir", "weights_path", "cache_bytes", "log_every", "checkpoint_every", "eval_batch_size")
+RESUMABLE = (
+    *("data_dir", "weights_path", "features_dir", "cache_bytes"),
+    *("log_every", "checkpoint_every", "eval_batch_size"),
+)
 
 
 def validate(config: ConfigDict) -> None:
     """Raises one ValueError listing every field whose value makes no sense."""
     wrong = [
-        f"{field} = {config[field]!r}: choose {', '.join(choices)}"
+        f"{field} = {config[field]!r}: choose {', '.join(map(str, choices))}"
         for field, choices in _CHOICES.items()
         if config[field] not in choices
     ]
     wrong += [f"{field} = {config[field]!r}: must be above 0" for field in _POSITIVE if not config[field] > 0]
     wrong += [f"{field} = {config[field]!r}: must not be below 0" for field in _NOT_NEGATIVE if config[field] < 0]
+    wrong += [
+        f"{field} = {config[field]!r}: must be in 0 .. 1, below 1" for field in _SHARES if not 0 <= config[field] < 1
+    ]
+    if config.rand_magnitude > 30:
+        wrong.append(f"rand_magnitude = {config.rand_magnitude}: must be in 0 .. 30")
+    if config.fit == "crop" and config.crop != "random" and config.crop_padding:
+        wrong.append(f"crop_padding = {config.crop_padding:g} is for random crops, and crop = {config.crop!r}")
     if config.accumulate > 0 and config.batch_size % config.accumulate:
         wrong.append(f"batch_size = {config.batch_size} is not a multiple of accumulate = {config.accumulate}")
     if not (config.epochs or config.steps):

@@ -1,39 +1,47 @@
 """What a run says to the terminal: what it is about to do, and how it ended."""
 
 import signal
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 
 from jft import optim
+from jft.caching import Decision
 from jft.checkpoint import Meta, best_step
 from jft.run import Run
 from jft.steps import TrainState
+from jft.transfer.phases import phase_table
 from jft.transfer.table import transfer_table
 
 
-def describe(run: Run, state: TrainState, meta: Meta) -> str:
+def describe(run: Run, state: TrainState, meta: Meta, decisions: Mapping[int, Decision]) -> str:
     """What is about to be trained, on what, from what: the lines at the start of a run."""
     params = state.params
-    everything = optim.make_optimizer(run.config, run.schedule, jax.tree.map(lambda _: False, params))
+    phase = run.phase_after(int(state.step))
+    everything = optim.make_optimizer(phase.config, jax.tree.map(lambda _: False, params))
     weights = meta["weights"].get("source", "none, from scratch")
     if run.config.weights_path and not run.row:
         weights += f" (weights='' leaves {run.config.weights_path} unread)"
     names = run.train_source.class_names
-    shown = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
     return "\n".join(
         [
             f"{run.config.model} at {run.spec.size} pixels on {run.parallel.mesh.size} x "
             f"{run.parallel.mesh.devices.flat[0].device_kind}; weights: {weights}",
             f"{run.train_source.name}: {len(run.train_source):,} pictures to train, "
-            f"{len(run.validation_source):,} to validate, {len(names)} classes: {shown}",
+            f"{len(run.validation_source):,} to validate, {len(names)} classes: {', '.join(names)}",
             transfer_table(
                 run.model,
                 state.variables,
-                run.plan,
+                phase.plan,
                 frozenset(meta["pretrained"]),
                 run.spec.size,
-                (_nbytes(jax.eval_shape(run.tx.init, params)), _nbytes(jax.eval_shape(everything.init, params))),
+                (_nbytes(jax.eval_shape(phase.tx.init, params)), _nbytes(jax.eval_shape(everything.init, params))),
+            ),
+            *([phase_table(run.phases, state.variables)] if len(run.phases) > 1 else []),
+            *(
+                f"Features{f' of {one.name}' if len(run.phases) > 1 else ''}: {decisions[one.first].why}."
+                for one in run.phases
             ),
             f"{run.num_steps:,} steps of {run.config.batch_size} pictures, from step {int(state.step):,}, "
             f"in {run.workdir}",
@@ -59,7 +67,11 @@ def farewell(run: Run, result: dict[str, Any]) -> str:
 
 def percent(values: dict[str, float]) -> str:
     """An evaluation in one phrase."""
-    return f"accuracy {values['accuracy']:.2%}, loss {values['loss']:.4f} (n = {values['count']:,})"
+    if "mean_average_precision" in values:
+        rate = f"mean average precision {values['mean_average_precision']:.2%}"
+    else:
+        rate = f"accuracy {values['accuracy']:.2%}"
+    return f"{rate}, loss {values['loss']:.4f} (n = {values['count']:,})"
 
 
 def _nbytes(tree: Any) -> int:

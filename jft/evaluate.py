@@ -1,11 +1,11 @@
-"""Evaluation: every picture exactly once, from a checkpoint that needs neither its config file nor its data."""
+"""Evaluation of runs, from checkpoints that need neither their config files nor their data."""
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import flax.linen as nn
 import jax
 import numpy as np
 from absl import logging
@@ -13,67 +13,13 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from jft import metrics
 from jft.checkpoint import Checkpoints, Meta
-from jft.data import pipeline, preprocess, sources
-from jft.data.augment import make_eval_transform
+from jft.data import sources
 from jft.data.preprocess import Preprocess
+from jft.evaluator import Evaluation, Evaluator, per_class
 from jft.logs import write_json
-from jft.models import abstract_variables, create_model
+from jft.losses import Objective
+from jft.models import Chain, abstract_variables, create_model
 from jft.parallel import Parallel, make_parallel
-from jft.steps import make_eval_step
-
-
-class Evaluator:
-    """`evaluator(variables, source) -> sums`; compiles at its first call, once."""
-
-    def __init__(
-        self,
-        model: nn.Module,
-        spec: Preprocess,
-        parallel: Parallel,
-        *,
-        fit: str,
-        batch_size: int,
-        resize_on: str,
-        cache_bytes: int,
-    ) -> None:
-        """Keeps how to evaluate.
-
-        Args:
-          model: the chain; its `axis_name` is the parallel's.
-          spec: preprocessing of the weights.
-          parallel: the devices.
-          fit: 'whole' or 'crop', as trained.
-          batch_size: pictures at a time over all devices; the last batch is padded and its padding masked.
-          resize_on: 'device' or 'host'.
-          cache_bytes: decoded pictures kept in memory.
-        """
-        self._step = make_eval_step(model, transform=make_eval_transform(spec, fit=fit), axis_name=parallel.axis_name)
-        self._compiled: jax.stages.Compiled | None = None
-        self._spec, self._parallel = spec, parallel
-        self._reading = {"batch_size": batch_size, "fit": fit, "resize_on": resize_on, "cache_bytes": cache_bytes}
-
-    def __call__(self, variables: Any, source: sources.Source) -> metrics.Sums:
-        """Adds up `classification_sums` over every picture of a source that is not empty.
-
-        Raises:
-          RuntimeError: not every picture was counted exactly once, which would be a mistake of jft's own.
-        """
-        total, pending, indices = None, [], []
-        for batch in pipeline.eval_batches(source, self._spec, **self._reading):
-            placed = self._parallel.place_batch({key: batch[key] for key in ("image", "label", "mask")})
-            if self._compiled is None:
-                preprocess.check_range(batch["image"], self._spec)
-                self._compiled = self._parallel.compile(self._step, variables, placed, donate=False)
-            pending.append(self._compiled(variables, placed))
-            if len(pending) > 2:  # behind, so that the device is not kept waiting
-                total = metrics.add(total, pending.pop(0))
-            indices.append(batch["index"][batch["mask"]])
-        for sums in pending:
-            total = metrics.add(total, sums)
-        seen = np.concatenate(indices)
-        if not (len(seen) == len(np.unique(seen)) == len(source) == round(float(total["count"]))):
-            raise RuntimeError(f"{total['count']} of {len(source)} pictures counted, {len(np.unique(seen))} distinct.")
-        return total
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,7 +34,7 @@ class Trained:
       meta: all else that the checkpoint holds.
     """
 
-    model: nn.Module
+    model: Chain
     variables: Any
     spec: Preprocess
     class_names: tuple[str, ...]
@@ -123,22 +69,29 @@ def restore(workdir: str | Path, parallel: Parallel) -> Trained:
     return Trained(model, variables, Preprocess.from_dict(meta["preprocess"]), tuple(meta["class_names"]), meta)
 
 
-def _model(meta: Meta) -> nn.Module:
+def _model(meta: Meta) -> Chain:
     return create_model(
         meta["model"]["name"],
-        num_classes=len(meta["class_names"]),
+        num_classes=_objective(meta).num_outputs,
         dtype=meta["config"]["dtype"],
         **meta["model"]["options"],
     )
 
 
-def _evaluator(trained: Trained, parallel: Parallel, batch_size: int) -> Evaluator:
+def _objective(meta: Meta) -> Objective:
+    """For evaluation: neither smoothed nor weighted."""
+    return Objective(meta["objective"], len(meta["class_names"]))
+
+
+def _evaluator(trained: Trained, parallel: Parallel, batch_size: int, *, probabilities: bool = False) -> Evaluator:
     """Prepares pictures as the run did."""
     parallel.check_batch_size(batch_size, what="batch_size")
     return Evaluator(
         trained.model,
         trained.spec,
         parallel,
+        objective=_objective(trained.meta),
+        probabilities=probabilities,
         fit=trained.meta["fit"],
         batch_size=batch_size,
         resize_on=trained.meta["config"]["resize_on"],
@@ -146,59 +99,114 @@ def _evaluator(trained: Trained, parallel: Parallel, batch_size: int) -> Evaluat
     )
 
 
-def evaluate(
-    workdir: str | Path,
-    *,
-    split: str = "test",
-    dataset: str | sources.Source | None = None,
-    data_dir: str | None = None,
-    batch_size: int | None = None,
-) -> dict[str, Any]:
-    """Evaluates a run and writes `<workdir>/eval.json`.
+@dataclasses.dataclass(frozen=True)
+class Pictures:
+    """Which pictures to evaluate on.
 
-    Args:
-      workdir: folder of the run.
+    Attributes:
       split: 'train', 'validation', 'test', or 'all' pictures of other data.
       dataset: name of other data with the same classes, or pictures in memory; None: what the run was trained on.
       data_dir: where the data lie; None: where they lay in training.
       batch_size: pictures at a time, over all devices; None: the run's.
+    """
+
+    split: str = "test"
+    dataset: str | sources.Source | None = None
+    data_dir: str | None = None
+    batch_size: int | None = None
+
+
+def evaluate(workdir: str | Path, **pictures: Any) -> dict[str, Any]:
+    """Evaluates a run and writes `<workdir>/eval.json`.
+
+    Args:
+      workdir: folder of the run.
+      **pictures: fields of `Pictures`: split, dataset, data_dir, batch_size.
 
     Returns:
-      `{'checkpoint', 'step', 'dataset', 'split', 'loss', 'accuracy', 'top5', 'count', 'per_class'}`; loss in nats,
-      rates as shares of 1, `per_class` {name: {'accuracy', 'count'}}.
+      `{'checkpoint', 'step', 'dataset', 'split', 'parameters', 'loss', 'accuracy', 'top5', 'count', 'per_class'}`:
+      loss in nats, rates as shares of 1, `per_class` {name: {'accuracy', 'count'}}. Where pictures have several labels,
+      `mean_average_precision` in place of `top5`, and `average_precision` in `per_class`.
 
     Raises:
       ValueError: no checkpoint, or the data's classes are not those of the model; names both lists.
     """
-    parallel = make_parallel("jit")
-    trained = restore(workdir, parallel)
-    config = trained.meta["config"]
-    source = load_like(
-        trained,
-        dataset,
-        split=split,
-        data_dir=config["data_dir"] if data_dir is None else data_dir,
-        validation=config["validation"],
-        seed=config["seed"],
-        examples_per_class=config["examples_per_class"] if split == "train" else 0,
-    )
-    if not len(source):
-        raise ValueError(f"{source.name} has no pictures in split {split!r}.")
-    evaluator = _evaluator(trained, parallel, batch_size or config["eval_batch_size"])
-    total = evaluator(trained.variables, source)
+    trained, source, found = _predicted(workdir, Pictures(**pictures), probabilities=False)
     result = {
         "checkpoint": str(workdir),
         "step": trained.meta["step"],
         "dataset": source.name,
-        "split": split,
-        **metrics.summarise(total),
-        "per_class": per_class(total, trained.class_names),
+        "split": pictures.get("split", "test"),
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(trained.variables["params"])),
+        **found.summary(),
+        "per_class": per_class(found, trained.class_names),
     }
     try:
         write_json(Path(workdir) / "eval.json", result)
     except OSError as error:  # the figures are worth more than the file
         logging.warning("eval.json was not written: %s", error)
     return result
+
+
+def evaluate_ensemble(workdirs: Sequence[str | Path], **pictures: Any) -> dict[str, Any]:
+    """Evaluates runs together: the average of their probabilities (Hansen & Salamon, 1990). Writes nothing.
+
+    Args:
+      workdirs: folders of the runs, which may differ in model and preprocessing, not in classes.
+      **pictures: fields of `Pictures`.
+
+    Returns:
+      As `evaluate`, with `'members'`, the same for each run, in place of `'step'` and `'per_class'`; `loss` is the mean
+      log loss of the averaged probabilities, in nats.
+
+    Raises:
+      ValueError: see `evaluate`; or the runs have other classes, or other pictures.
+    """
+    wanted = Pictures(**pictures)
+    first: tuple[Trained, sources.Source] | None = None
+    members, total = [], 0.0
+    for workdir in workdirs:
+        trained, source, found = _predicted(workdir, wanted, probabilities=True)
+        if first is None:
+            first = trained, source
+        same = len(source) == len(first[1]) and np.array_equal(source.labels, first[1].labels)
+        if trained.class_names != first[0].class_names or not same:
+            raise ValueError(
+                f"{workdir} has classes {list(trained.class_names)} and {len(source)} pictures, {workdirs[0]} has "
+                f"{list(first[0].class_names)} and {len(first[1])}: an ensemble needs the same, in the same order."
+            )
+        members.append({"checkpoint": str(workdir), "step": trained.meta["step"], **found.summary()})
+        total = total + found.probabilities.astype(np.float64)
+    return {
+        "checkpoint": " + ".join(map(str, workdirs)),
+        "dataset": first[1].name,
+        "split": wanted.split,
+        **metrics.of_probabilities(total / len(members), first[1].labels),
+        "members": members,
+    }
+
+
+def _predicted(
+    workdir: str | Path, pictures: Pictures, *, probabilities: bool
+) -> tuple[Trained, sources.Source, Evaluation]:
+    """A run, the pictures, and what it makes of them."""
+    parallel = make_parallel("jit")
+    trained = restore(workdir, parallel)
+    config = trained.meta["config"]
+    source = load_like(
+        trained,
+        pictures.dataset,
+        split=pictures.split,
+        data_dir=config["data_dir"] if pictures.data_dir is None else pictures.data_dir,
+        validation=config["validation"],
+        seed=config["seed"],
+        examples_per_class=config["examples_per_class"] if pictures.split == "train" else 0,
+    )
+    if not len(source):
+        raise ValueError(f"{source.name} has no pictures in split {pictures.split!r}.")
+    size = pictures.batch_size or config["eval_batch_size"]
+    evaluator = _evaluator(trained, parallel, size, probabilities=probabilities)
+    return trained, source, evaluator(trained.variables, source)
 
 
 def load_like(trained: Trained, dataset: str | sources.Source | None, **where: Any) -> sources.Source:
@@ -217,7 +225,9 @@ def load_like(trained: Trained, dataset: str | sources.Source | None, **where: A
     """
     config = trained.meta["config"]
     own = config["dataset"] if dataset is None else dataset
-    load = functools.partial(sources.load_source, own, **where)
+    reading = {"region_of_interest": True, "skip_unreadable": False}  # as before there were these fields
+    reading = {field: config.get(field, value) for field, value in reading.items()}
+    load = functools.partial(sources.load_source, own, **reading, **where)
     source = load(classes=config["classes"] if dataset is None else ())
     if set(source.class_names) != set(trained.class_names):
         raise ValueError(
@@ -227,25 +237,25 @@ def load_like(trained: Trained, dataset: str | sources.Source | None, **where: A
     return source if source.class_names == trained.class_names else load(classes=trained.class_names)
 
 
-def per_class(total: metrics.Sums, class_names: tuple[str, ...]) -> dict[str, dict[str, float | int | None]]:
-    """{name: {'accuracy', 'count'}} from `classification_sums`; accuracy is None for a class without pictures."""
-    return {
-        name: {"accuracy": correct / count if count else None, "count": round(count)}
-        for name, correct, count in zip(
-            class_names, total["class_correct"].tolist(), total["class_count"].tolist(), strict=True
-        )
-    }
-
-
 def format_evaluation(result: dict[str, Any]) -> str:
-    """The result of `evaluate` as lines for a terminal."""
+    """The result of `evaluate` or `evaluate_ensemble` as lines for a terminal."""
+    several = "mean_average_precision" in result
+    rates = (
+        f"mean average precision {result['mean_average_precision']:.2%}, labels right {result['accuracy']:.2%}"
+        if several
+        else f"top-1 {result['accuracy']:.2%}, top-5 {result['top5']:.2%}"
+    )
+    step = f" (step {result['step']:,})" if "step" in result else ""
     lines = [
-        f"{result['checkpoint']} (step {result['step']:,}) on {result['dataset']} {result['split']}, "
-        f"{result['count']:,} pictures:",
-        f"  top-1 {result['accuracy']:.2%}, top-5 {result['top5']:.2%}, cross entropy {result['loss']:.4f}",
+        f"{result['checkpoint']}{step} on {result['dataset']} {result['split']}, {result['count']:,} pictures:",
+        f"  {rates}, cross entropy {result['loss']:.4f}",
     ]
-    width = max(map(len, result["per_class"]))
-    for name, values in result["per_class"].items():
-        share = "no pictures" if values["accuracy"] is None else f"{values['accuracy']:7.2%} of {values['count']:,}"
+    for member in result.get("members", []):
+        lines.append(f"  {member['checkpoint']} alone: {member['accuracy']:.2%}, cross entropy {member['loss']:.4f}")
+    classes = result.get("per_class", {})
+    width = max(map(len, classes), default=0)
+    for name, values in classes.items():
+        rate = values["average_precision" if several else "accuracy"]
+        share = "no pictures" if rate is None else f"{rate:7.2%} of {values['count']:,}"
         lines.append(f"  {name:<{width}}  {share}")
     return "\n".join(lines)

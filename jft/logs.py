@@ -30,12 +30,13 @@ class Logs:
         self._file = path.open("a")
         self._board = tensorboardX.SummaryWriter(str(workdir / "tensorboard"), purge_step=step + 1 if step else None)
 
-    def write(self, step: int, kind: str, values: dict[str, float]) -> None:
+    def write(self, step: int, kind: str, values: dict[str, float | str]) -> None:
         """One line `{'step', 'kind', ...values}`; in TensorBoard the tags are '<kind>/<name>'."""
         self._file.write(json.dumps({"step": step, "kind": kind, **values}) + "\n")
         self._file.flush()
         for name, value in values.items():
-            self._board.add_scalar(f"{kind}/{name}", value, step)
+            if not isinstance(value, str):
+                self._board.add_scalar(f"{kind}/{name}", value, step)
 
     def close(self) -> None:
         """Closes both."""

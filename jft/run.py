@@ -1,7 +1,6 @@
 """A run: everything that is decided once, from the config, before the first step."""
 
 import dataclasses
-import functools
 import json
 import math
 import os
@@ -12,7 +11,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax.sharding import NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
@@ -20,13 +18,15 @@ from jft import config as config_lib
 from jft import optim, tree
 from jft.checkpoint import Checkpoints, Meta
 from jft.data import sources
+from jft.data.augment import Augmentation
 from jft.data.preprocess import Preprocess
 from jft.logs import write_json
+from jft.losses import Objective, make_objective
 from jft.models import MODELS, Chain, abstract_variables, create_model, initialise
 from jft.parallel import Parallel, make_parallel
 from jft.steps import TrainState
 from jft.transfer import pretrained
-from jft.transfer.plan import Plan, make_plan
+from jft.transfer.phases import Phase, make_phases
 from jft.version import __version__
 from jft.weights import catalog
 from jft.weights.catalog import WeightSet
@@ -45,11 +45,10 @@ class Run:
       spec: preprocessing of the weights.
       model_options: fields of the model beside its number of classes, for the checkpoint.
       model: the chain.
-      plan: what learns.
-      schedule: step -> learning rate.
-      tx: the optimizer.
+      objective: what is minimised.
+      augmentation: how training pictures vary.
+      phases: what learns, and how, from which step on.
       parallel: the devices.
-      num_steps: length of the run.
     """
 
     config: ConfigDict
@@ -60,11 +59,19 @@ class Run:
     spec: Preprocess
     model_options: dict[str, Any]
     model: Chain
-    plan: Plan
-    schedule: optax.Schedule
-    tx: optax.GradientTransformation
+    objective: Objective
+    augmentation: Augmentation
+    phases: tuple[Phase, ...]
     parallel: Parallel
-    num_steps: int
+
+    @property
+    def num_steps(self) -> int:
+        """Length of the run."""
+        return self.phases[-1].last
+
+    def phase_after(self, step: int) -> Phase:
+        """The phase whose optimizer a state holds after `step` steps: one ends before the next begins."""
+        return next(phase for phase in self.phases if step <= phase.last)
 
     @property
     def steps_per_epoch(self) -> float:
@@ -82,6 +89,7 @@ class Run:
             "jft": __version__,
             "config": as_json(self.config),
             "model": {"name": self.config.model, "options": self.model_options},
+            "objective": self.objective.kind,
             "class_names": list(self.train_source.class_names),
             "preprocess": self.spec.to_dict(),
             "fit": self.config.fit,
@@ -116,21 +124,35 @@ def create_run(config: ConfigDict, workdir: str | Path, data: sources.Source | N
     parallel = make_parallel(config.parallel)
     parallel.check_batch_size(config.batch_size, what="batch_size", parts=config.accumulate)
     parallel.check_batch_size(config.eval_batch_size, what="eval_batch_size")
-    row = catalog.find_row(config.model, config.weights) if config.weights else None
-    train_source, validation_source = _load_data(config, data)
+    pretrained_wanted = config.weights and config.preset != "from_scratch"
+    row = catalog.find_row(config.model, config.weights) if pretrained_wanted else None
+    train_source = load_split(config, "train", data)
+    nothing = np.zeros(0, np.int64)
+    validation_source = load_split(config, "validation", data) if config.validation else train_source.take(nothing)
     if len(train_source.class_names) < 2:
         raise ValueError(
             f"{train_source.name} has the one class {train_source.class_names[0]!r}: nothing to tell apart. "
             "A class folder's parent is the data_dir."
         )
 
-    model, options, spec = _choose_model(config, row, len(train_source.class_names), parallel.axis_name)
-    params = abstract_variables(model, spec.size)["params"]
-    plan = make_plan(model, params, config.freeze)
+    objective = make_objective(
+        config.loss,
+        train_source.labels,
+        train_source.class_names,
+        label_smoothing=config.label_smoothing,
+        balance=config.balance,
+        class_weights=tuple(config.class_weights),
+    )
+    model, options, spec = _choose_model(config, row, objective.num_outputs, parallel.axis_name)
+    variables = abstract_variables(model, spec.size)
     steps_per_epoch = len(train_source) / config.batch_size
-    num_steps = config.steps or max(1, round(config.epochs * steps_per_epoch))
-    schedule = optim.make_schedule(config, num_steps=num_steps, steps_per_epoch=steps_per_epoch)
-    tx = optim.make_optimizer(config, schedule, plan.freeze_mask(params))
+    phases = make_phases(
+        config,
+        model,
+        variables,
+        num_steps=config.steps or max(1, round(config.epochs * steps_per_epoch)),
+        steps_per_epoch=steps_per_epoch,
+    )
     return Run(
         config=config,
         workdir=workdir,
@@ -140,41 +162,48 @@ def create_run(config: ConfigDict, workdir: str | Path, data: sources.Source | N
         spec=spec,
         model_options=options,
         model=model,
-        plan=plan,
-        schedule=schedule,
-        tx=tx,
+        objective=objective,
+        augmentation=Augmentation.from_config(config),
+        phases=phases,
         parallel=parallel,
-        num_steps=num_steps,
     )
 
 
 def _choose_model(
-    config: ConfigDict, row: WeightSet | None, num_classes: int, axis_name: str | None
+    config: ConfigDict, row: WeightSet | None, num_outputs: int, axis_name: str | None
 ) -> tuple[Chain, dict[str, Any], Preprocess]:
     """The chain, those of its fields that a checkpoint must name, and what its pictures are prepared by."""
     options = {k: v for k, v in (row.options if row else {}).items() if k != "num_classes"}
     options |= {"aux_heads": True} if config.aux_heads else {}
+    options |= {"cut": config.cut} if config.cut else {}
+    if config.head == "linear":
+        options |= {
+            "new_head": "linear",
+            "head_hidden": tuple(config.head_hidden),
+            "head_dropout": config.head_dropout,
+        }
+    elif config.head_hidden or config.head_dropout:
+        raise ValueError("head_hidden and head_dropout belong to a linear head: set head = 'linear'.")
     model = create_model(
-        config.model, num_classes=num_classes, dtype=jnp.dtype(config.dtype), axis_name=axis_name, **options
+        config.model, num_classes=num_outputs, dtype=jnp.dtype(config.dtype), axis_name=axis_name, **options
     )
     spec = row.preprocess if row else Preprocess().at(model.default_size)  # from scratch: ImageNet's usual one
     return model, options, spec.at(config.image_size) if config.image_size else spec
 
 
-def _load_data(config: ConfigDict, data: sources.Source | None) -> tuple[sources.Source, sources.Source]:
-    """Training and validation pictures; the latter none where `config.validation` is 0."""
-    load = functools.partial(
-        sources.load_source,
+def load_split(config: ConfigDict, split: str, data: sources.Source | None = None) -> sources.Source:
+    """One split of a config's data, or of pictures in memory in their place; see `sources.load_source`."""
+    return sources.load_source(
         config.dataset if data is None else data,
+        split=split,
         data_dir=config.data_dir,
         validation=config.validation,
         seed=config.seed,
         classes=config.classes,
         examples_per_class=config.examples_per_class,
+        region_of_interest=config.region_of_interest,
+        skip_unreadable=config.skip_unreadable,
     )
-    train_source = load(split="train")
-    nothing = np.zeros(0, np.int64)
-    return train_source, load(split="validation") if config.validation else train_source.take(nothing)
 
 
 def check_workdir(config: ConfigDict, workdir: Path) -> None:
@@ -211,25 +240,54 @@ def initial_state(run: Run) -> tuple[TrainState, Meta]:
     if (run.workdir / "config.json").exists():
         checkpoints = Checkpoints(run.workdir)
         try:
-            found = checkpoints.latest(lambda meta: abstract_items(run))
+            found = checkpoints.latest(lambda meta: abstract_items(run, meta["step"]))
         finally:
             checkpoints.close()
         if found is not None:
             return _resumed(run, *found)
 
-    variables = initialise(run.model, run.spec.size, run.config.seed)
+    variables = initialise(run.model, run.spec.size, run.config.seed, head_init=run.config.head_init)
     loaded, manifest = frozenset(), {}
     if run.row:
         variables, loaded, manifest = pretrained.overlay(
             variables, run.row, weights_path=run.config.weights_path or None, fresh=run.config.fresh
         )
     variables = run.parallel.place_state(variables)
+    phase = run.phases[0]
     state = TrainState(
         step=run.parallel.place_state(jnp.zeros((), jnp.int32)),
-        opt_state=run.parallel.place_state(jax.jit(run.tx.init)(variables["params"])),
+        opt_state=run.parallel.place_state(jax.jit(phase.tx.init)(variables["params"])),
+        ema=run.parallel.place_state(jax.tree.map(jnp.copy, phase.plan.split(variables["params"])[0]))
+        if run.config.ema
+        else {},
         **variables,
     )
     return state, {**run.meta(), "weights": manifest, "pretrained": sorted(loaded), "history": []}
+
+
+def enter_phase(run: Run, phase: Phase, state: TrainState) -> TrainState:
+    """The state with which a phase begins, from that with which the one before ended.
+
+    Leaves that go on learning keep what the optimizer knows of them, and their average; the others begin anew.
+    """
+    opt_state = optim.carry_over(state.opt_state, jax.jit(phase.tx.init)(state.params))
+    learning = tree.flatten(phase.plan.split(state.params)[0])
+    average = {name: tree.flatten(state.ema).get(name, jnp.copy(leaf)) for name, leaf in learning.items()}
+    return run.parallel.place_state(
+        state.replace(opt_state=opt_state, ema=tree.unflatten(average) if run.config.ema else {})
+    )
+
+
+def optimizer_items(state: TrainState) -> dict[str, Any]:
+    """What a checkpoint holds beside the variables to go on: `{'step', 'opt_state'}`.
+
+    Where there is an average, it is among the variables, and `'learning'` holds the parameters that it averages.
+    """
+    items = {"step": state.step, "opt_state": state.opt_state}
+    if not state.ema:
+        return items
+    params = tree.flatten(state.params)
+    return {**items, "learning": tree.unflatten({name: params[name] for name in tree.flatten(state.ema)})}
 
 
 def _resumed(run: Run, variables: Any, optimizer: Any, saved: Meta) -> tuple[TrainState, Meta]:
@@ -241,7 +299,12 @@ def _resumed(run: Run, variables: Any, optimizer: Any, saved: Meta) -> tuple[Tra
                 "Put the data back, or give another --workdir."
             )
     kept = {key: saved[key] for key in ("weights", "pretrained", "history")}
-    return TrainState(**variables, **optimizer), {**meta, **kept}
+    average = {}
+    if "learning" in optimizer:
+        learning, params = tree.flatten(optimizer.pop("learning")), tree.flatten(variables["params"])
+        average = tree.unflatten({name: params[name] for name in learning})
+        variables = {**variables, "params": tree.unflatten({**params, **learning})}
+    return TrainState(**variables, **optimizer, ema=average), {**meta, **kept}
 
 
 def open_folder(run: Run) -> Checkpoints:
@@ -249,15 +312,24 @@ def open_folder(run: Run) -> Checkpoints:
     run.workdir.mkdir(parents=True, exist_ok=True)
     if not (run.workdir / "config.json").exists():
         write_json(run.workdir / "config.json", as_json(run.config))
+        write_json(run.workdir / "class_names.json", list(run.train_source.class_names))
     return Checkpoints(run.workdir)
 
 
-def abstract_items(run: Run) -> tuple[Any, Any]:
-    """Shapes and shardings of a checkpoint's `variables` and `optimizer`."""
+def abstract_items(run: Run, step: int) -> tuple[Any, Any]:
+    """Shapes and shardings of the `variables` and `optimizer` of a checkpoint after `step` steps."""
+    state = abstract_state(run, run.phase_after(step))
+    return state.variables, optimizer_items(state)
+
+
+def abstract_state(run: Run, phase: Phase) -> TrainState:
+    """Shapes and shardings of the state within a phase."""
     variables = abstract_variables(run.model, run.spec.size)
-    opt_state = jax.eval_shape(run.tx.init, variables["params"])
-    optimizer = {"step": jax.ShapeDtypeStruct((), jnp.int32), "opt_state": opt_state}
-    return jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=NamedSharding(run.parallel.mesh, PartitionSpec())),
-        (variables, optimizer),
+    state = TrainState(
+        step=jax.ShapeDtypeStruct((), jnp.int32),
+        opt_state=jax.eval_shape(phase.tx.init, variables["params"]),
+        ema=phase.plan.split(variables["params"])[0] if run.config.ema else {},
+        **variables,
     )
+    sharding = NamedSharding(run.parallel.mesh, PartitionSpec())
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), state)

@@ -1,9 +1,12 @@
 """The pure steps: `(state, batch) -> (state, metrics)` and `(variables, batch) -> sums`.
 
 They are jitted (or pmapped) once, at the edge, by `jft.parallel`. A batch is `{'image': uint8 [batch, h, w, 3],
-'label': int32 [batch], 'mask': bool [batch]}`.
+'label': int32 [batch], 'mask': bool [batch]}`; labels are [batch, classes] where pictures have several. Where
+the frozen stages' output is cached, `'feature'` takes the place of `'image'`: [batch, variants, ...], what they make of
+each variant of a picture.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +15,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jft import metrics
+from jft import metrics, tree
+from jft.losses import Objective
 from jft.models import Chain
 from jft.transfer.plan import Plan, apply_frozen, apply_learning
 
@@ -28,17 +32,36 @@ class TrainState:
       params: parameters by stage, float32.
       batch_stats: BatchNorm's running statistics by stage, float32; {} without BatchNorm.
       opt_state: Optax's state, holding nothing for frozen leaves.
+      ema: exponential moving average of the learning parameters; {} without.
     """
 
     step: jax.Array
     params: Any
     batch_stats: Any
     opt_state: Any
+    ema: Any = flax.struct.field(default_factory=dict)
 
     @property
     def variables(self) -> dict[str, Any]:
-        """`{'params', 'batch_stats'}`, as `model.apply` takes them."""
-        return {"params": self.params, "batch_stats": self.batch_stats}
+        """`{'params', 'batch_stats'}` as they are evaluated and shipped: averaged where there is an average."""
+        averaged = {**tree.flatten(self.params), **tree.flatten(self.ema)}
+        return {"params": tree.unflatten(averaged) if self.ema else self.params, "batch_stats": self.batch_stats}
+
+
+@dataclasses.dataclass(frozen=True)
+class Input:
+    """What becomes of a training batch before the model sees it; all pure and random by a key.
+
+    Attributes:
+      transform: (uint8 images [batch, h, w, 3], key) -> float32 [batch, size, size, 3], augmented and normalised.
+      draw: (key, batch size) -> int32 [batch], the variant of each picture that `transform` would take with that key;
+        chooses among cached features.
+      mix: (images, targets, key) -> the same, mixed with one another; None leaves them alone.
+    """
+
+    transform: Callable[[jax.Array, jax.Array], jax.Array]
+    draw: Callable[[jax.Array, int], jax.Array] | None = None
+    mix: Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]] | None = None
 
 
 def make_train_step(
@@ -47,9 +70,10 @@ def make_train_step(
     tx: optax.GradientTransformation,
     *,
     schedule: optax.Schedule,
-    transform: Callable[[jax.Array, jax.Array], jax.Array],
+    objective: Objective,
+    inputs: Input,
     seed: int,
-    label_smoothing: float = 0.0,
+    ema: float = 0.0,
     accumulate: int = 1,
     axis_name: str | None = None,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, metrics.Sums]]:
@@ -58,21 +82,22 @@ def make_train_step(
     Args:
       model: the chain.
       plan: what learns; the step differentiates by these leaves alone.
-      tx: from `make_optimizer`.
-      schedule: step -> learning rate, as `tx` has it; for the metrics alone.
-      transform: (uint8 images [batch, h, w, 3], key) -> float32 [batch, size, size, 3], augmented and normalised.
+      tx: from `make_optimizer`, which leaves the learning rate to the step.
+      schedule: step -> learning rate.
+      objective: what is minimised.
+      inputs: what becomes of a batch first.
       seed: of augmentation and dropout, together with the step.
-      label_smoothing: probability spread over all classes.
+      ema: decay of the average of the learning parameters, as `state.ema` holds it; 0 for none.
       accumulate: micro-batches, run one after another, whose gradients are summed.
       axis_name: under `jax.pmap`, the axis to sum over.
 
     Returns:
-      A pure function of state and batch. Its metrics are `classification_sums` plus `objective`, the sum over the
-      batch of the loss that is minimised, with the auxiliary heads' shares; `grad_norm`, the norm of the learning
-      leaves' gradient; `learning_rate`.
+      A pure function of state and batch. Its metrics are `classification_sums` (or `label_sums`) plus `objective`, the
+      sum over the batch of the loss that is minimised, with the auxiliary heads' shares; `grad_norm`, the norm of the
+      learning leaves' gradient; `learning_rate`.
     """
 
-    gradients = _make_gradients(model, plan, transform, label_smoothing)
+    gradients = _make_gradients(model, plan, objective, inputs)
     if accumulate > 1:
         gradients = _accumulated(gradients, accumulate)
 
@@ -89,42 +114,59 @@ def make_train_step(
         learning, frozen = plan.split(state.params)
         # Frozen leaves stand in for their own gradients, which the mask keeps unread.
         updates, opt_state = tx.update(plan.merge(grads, frozen), state.opt_state, state.params)
-        learning = optax.apply_updates(learning, plan.split(updates)[0])
-        told = {"grad_norm": optax.tree.norm(grads), "learning_rate": jnp.float32(schedule(state.step))}
-        return TrainState(state.step + 1, plan.merge(learning, frozen), stats, opt_state), {**sums, **told}
+        rate = jnp.float32(schedule(state.step))
+        learning = jax.tree.map(lambda leaf, update: leaf - rate * update, learning, plan.split(updates)[0])
+        average = jax.tree.map(lambda old, new: ema * old + (1 - ema) * new, state.ema, learning) if ema else {}
+        told = {"grad_norm": optax.tree.norm(grads), "learning_rate": rate}
+        return TrainState(state.step + 1, plan.merge(learning, frozen), stats, opt_state, average), {**sums, **told}
 
     return train_step
 
 
-def _make_gradients(model: Chain, plan: Plan, transform: Callable, label_smoothing: float) -> Callable:
+def _make_gradients(model: Chain, plan: Plan, objective: Objective, inputs: Input) -> Callable:
     """Makes `(params, batch_stats, batch, rng) -> (gradients of the summed loss, batch_stats, sums)`."""
+
+    def features_of(
+        params: Any, batch_stats: Any, batch: Batch, rng: jax.Array, for_mix: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        """The boundary's output and the targets."""
+        targets = objective.targets(batch["label"])
+        if "feature" in batch:
+            cached = batch["feature"]
+            chosen = inputs.draw(rng, len(cached)).reshape(-1, *(1,) * (cached.ndim - 1))
+            return jnp.take_along_axis(cached, chosen, axis=1)[:, 0], targets
+        images = inputs.transform(batch["image"], rng)
+        if inputs.mix is not None:
+            images, targets = inputs.mix(images, targets, for_mix)
+        return apply_frozen(model, plan, params, batch_stats, images), targets
 
     def gradients(params: Any, batch_stats: Any, batch: Batch, rng: jax.Array) -> tuple[Any, Any, metrics.Sums]:
         learning, frozen = plan.split(params)
-        for_augment, for_dropout = jax.random.split(rng)
-        images = transform(batch["image"], for_augment)
-        features = apply_frozen(model, plan, frozen, batch_stats, images)
+        for_augment, for_mix, for_dropout = jax.random.split(rng, 3)
+        features, targets = features_of(frozen, batch_stats, batch, for_augment, for_mix)
 
-        def objective(learning: Any) -> tuple[jax.Array, tuple[Any, metrics.Sums]]:
+        def total(learning: Any) -> tuple[jax.Array, tuple[Any, metrics.Sums]]:
             logits, aux_logits, stats = apply_learning(
                 model, plan, learning, frozen, batch_stats, features, {"dropout": for_dropout}
             )
-            loss = cross_entropy(logits, batch, label_smoothing)
+            loss = jnp.sum(batch["mask"] * objective.losses(logits, targets))
             for name, x in aux_logits.items():
-                loss += model.auxiliary_heads()[name].weight * cross_entropy(x, batch, label_smoothing)
-            sums = metrics.classification_sums(logits, batch["label"], batch["mask"])
-            return loss, (stats, {**sums, "objective": loss})
+                loss += model.auxiliary_heads()[name].weight * jnp.sum(batch["mask"] * objective.losses(x, targets))
+            return loss, (stats, {**_sums(objective, logits, batch), "objective": loss})
 
-        grads, (stats, sums) = jax.grad(objective, has_aux=True)(learning)
+        grads, (stats, sums) = jax.grad(total, has_aux=True)(learning)
         return grads, stats, sums
 
     return gradients
 
 
-def cross_entropy(logits: jax.Array, batch: Batch, label_smoothing: float) -> jax.Array:
-    """Softmax cross entropy of [batch, num_classes] logits, summed over the batch's pictures: a scalar, in nats."""
-    targets = optax.smooth_labels(jax.nn.one_hot(batch["label"], logits.shape[-1]), label_smoothing)
-    return jnp.sum(batch["mask"] * optax.softmax_cross_entropy(logits, targets))
+def _sums(objective: Objective, logits: jax.Array, batch: Batch) -> metrics.Sums:
+    """Metrics of a batch, of the labels as they are: neither smoothed, weighted nor mixed."""
+    if objective.kind != "multilabel":
+        return metrics.classification_sums(objective.class_logits(logits), batch["label"], batch["mask"])
+    plain = Objective(objective.kind, objective.num_classes)
+    losses = plain.losses(logits, plain.targets(batch["label"]))
+    return metrics.label_sums(losses, plain.probabilities(logits), batch["label"], batch["mask"])
 
 
 def _accumulated(gradients: Callable, parts: int) -> Callable:
@@ -151,22 +193,38 @@ def _accumulated(gradients: Callable, parts: int) -> Callable:
 
 
 def make_eval_step(
-    model: Chain, *, transform: Callable[[jax.Array], jax.Array], axis_name: str | None = None
+    model: Chain,
+    *,
+    objective: Objective,
+    transform: Callable[[jax.Array], jax.Array],
+    boundary: str | None = None,
+    probabilities: bool = False,
+    axis_name: str | None = None,
 ) -> Callable[[Any, Batch], metrics.Sums]:
-    """Makes `(variables, batch) -> classification_sums`, for `variables = {'params', 'batch_stats'}`.
+    """Makes `(variables, batch) -> sums`, for `variables = {'params', 'batch_stats'}`.
 
     Args:
       model: the chain.
+      objective: says what logits mean.
       transform: uint8 images [batch, h, w, 3] -> float32 [batch, size, size, 3], normalised.
+      boundary: the stage whose output a batch's `'feature'` is, where it has one.
+      probabilities: whether to return them too, as `'probabilities'`: float32 [batch, classes], on every device.
       axis_name: under `jax.pmap`, the axis to sum over.
 
     Returns:
-      A pure function.
+      A pure function, giving `classification_sums` or, where pictures have several labels, `label_sums`.
     """
 
     def eval_step(variables: Any, batch: Batch) -> metrics.Sums:
-        logits = model.apply(variables, transform(batch["image"]), train=False)
-        sums = metrics.classification_sums(logits, batch["label"], batch["mask"])
-        return sums if axis_name is None else jax.lax.psum(sums, axis_name)
+        # The first variant of a picture is neither mirrored nor moved.
+        cached = "feature" in batch
+        x = batch["feature"][:, 0] if cached else transform(batch["image"])
+        logits = model.apply(variables, x, train=False, start=boundary if cached else None)
+        sums = _sums(objective, logits, batch)
+        told = {"probabilities": objective.probabilities(logits)} if probabilities else {}
+        if axis_name is not None:
+            sums = jax.lax.psum(sums, axis_name)
+            told = jax.lax.all_gather(told, axis_name, tiled=True)
+        return {**sums, **told}
 
     return eval_step

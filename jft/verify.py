@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import safetensors
 
-from jft import metrics, parallel, tree
+from jft import parallel, tree
 from jft.data.sources import Source
-from jft.evaluate import Evaluator
+from jft.evaluator import Evaluator
+from jft.losses import Objective
 from jft.models import create_model
 from jft.weights import convert, listing, proofs, readers, store
 from jft.weights.catalog import CATALOG, WeightSet
@@ -189,13 +190,14 @@ def _check_accuracy(row: WeightSet, leaves: Leaves | None, pictures: Source) -> 
         model,
         row.preprocess,
         devices,
+        objective=Objective("softmax", model.num_classes),
         fit="crop",
         batch_size=count * min(_BATCH, -(-len(pictures) // count)),
         resize_on="device",
         cache_bytes=0,  # each picture is read once
     )
-    found = metrics.summarise(evaluator(devices.place_state(tree.unflatten(leaves)), pictures))
-    return judge_accuracy(row, found)
+    found = evaluator(devices.place_state(tree.unflatten(leaves)), pictures)
+    return judge_accuracy(row, found.summary())
 
 
 def judge_accuracy(row: WeightSet, found: dict[str, float | int]) -> Check:

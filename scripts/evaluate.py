@@ -1,4 +1,7 @@
-"""Evaluates a run: python scripts/evaluate.py --checkpoint RUN [--split test] [--dataset NAME] [--data DIR]"""
+"""Evaluates a run: python scripts/evaluate.py --checkpoint RUN [--split test] [--dataset NAME] [--data DIR]
+
+With several runs, --checkpoint RUN1 RUN2 ..., their probabilities are averaged: an ensemble.
+"""
 
 import argparse
 import sys
@@ -9,9 +12,11 @@ runtime.configure()
 
 
 def main() -> int:
-    """Prints the figures and writes RUN/eval.json; returns the exit status."""
+    """Prints the figures, of one run also into RUN/eval.json; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--checkpoint", required=True, metavar="RUN", help="folder that scripts/train.py wrote")
+    parser.add_argument(
+        "--checkpoint", required=True, nargs="+", metavar="RUN", help="folder that scripts/train.py wrote, or several"
+    )
     parser.add_argument(
         "--split",
         default="test",
@@ -23,16 +28,14 @@ def main() -> int:
     parser.add_argument("--batch_size", type=int, help="pictures at a time; default: the run's eval_batch_size")
     args = parser.parse_args()
 
-    from jft.evaluate import evaluate, format_evaluation
+    from jft.evaluate import evaluate, evaluate_ensemble, format_evaluation
 
+    pictures = {"split": args.split, "dataset": args.dataset, "data_dir": args.data, "batch_size": args.batch_size}
     try:
-        result = evaluate(
-            args.checkpoint,
-            split=args.split,
-            dataset=args.dataset,
-            data_dir=args.data,
-            batch_size=args.batch_size,
-        )
+        if len(args.checkpoint) == 1:
+            result = evaluate(args.checkpoint[0], **pictures)
+        else:
+            result = evaluate_ensemble(args.checkpoint, **pictures)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -12,11 +12,12 @@ import pytest
 from jft import optim, tree
 from jft.config import default_config
 from jft.evaluate import evaluate, restore
+from jft.losses import Objective
 from jft.models import MODELS, initialise
 from jft.models.chain import AuxiliaryHead, Chain
 from jft.models.layers import BatchNorm
 from jft.parallel import make_parallel
-from jft.steps import TrainState, make_train_step
+from jft.steps import Input, TrainState, make_train_step
 from jft.train import train as train_a_run
 from jft.transfer.plan import make_plan
 
@@ -38,7 +39,7 @@ class Classify(nn.Module):
 class Side(Chain):
     """Three stages, with auxiliary heads after the first and the second."""
 
-    def stages(self):
+    def published(self):
         return {"a": Stage, "b": Stage, "c": Stage, "head": functools.partial(Classify, self.num_classes)}
 
     def auxiliary_heads(self):
@@ -62,13 +63,13 @@ def variables():
 def train(model, variables, freeze="", steps=1, accumulate=1):
     config = default_config()
     config.update({"learning_rate": 1e-2, "weight_decay": 0.1})
-    plan = make_plan(model, variables["params"], freeze)
-    schedule = optim.make_schedule(config, num_steps=steps, steps_per_epoch=1)
-    tx = optim.make_optimizer(config, schedule, plan.freeze_mask(variables["params"]))
+    plan = make_plan(model, variables, freeze)
+    tx = optim.make_optimizer(config, plan.freeze_mask(variables["params"]))
     step = make_train_step(
         *(model, plan, tx),
-        schedule=schedule,
-        transform=lambda images, rng: images / 255.0 - 0.5,
+        schedule=optax.constant_schedule(config.learning_rate),
+        objective=Objective("softmax", model.num_classes),
+        inputs=Input(lambda images, rng: images / 255.0 - 0.5),
         seed=0,
         accumulate=accumulate,
     )
@@ -121,7 +122,7 @@ def test_a_head_is_frozen_with_its_stage(variables, freeze, learns):
 
 def test_nothing_but_auxiliary_heads_to_learn_is_nothing(variables):
     with pytest.raises(ValueError, match="nothing would learn"):
-        make_plan(MODEL, variables["params"], "head")
+        make_plan(MODEL, variables, "head")
 
 
 def test_absent_unless_asked_for_and_in_inference(variables):

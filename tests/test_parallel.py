@@ -7,11 +7,14 @@ import optax
 import pytest
 
 from jft import tree
+from jft.losses import Objective
 from jft.models import initialise
 from jft.models.resnet import ResNet
 from jft.parallel import make_parallel
-from jft.steps import TrainState, make_eval_step, make_train_step
+from jft.steps import Input, TrainState, make_eval_step, make_train_step
 from jft.transfer.plan import make_plan
+
+OBJECTIVE = Objective("softmax", 4)
 
 
 def run(mode, devices, accumulate=1):
@@ -19,8 +22,8 @@ def run(mode, devices, accumulate=1):
     parallel = make_parallel(mode, jax.devices()[:devices])
     model = ResNet(blocks=(1, 1, 1, 1), bottleneck=False, num_classes=4, axis_name=parallel.axis_name)
     variables = initialise(model, 32, seed=0)
-    plan = make_plan(model, variables["params"], "stem")
-    tx = optax.selective_transform(optax.sgd(0.01), freeze_mask=plan.freeze_mask(variables["params"]))
+    plan = make_plan(model, variables, "stem")
+    tx = optax.selective_transform(optax.identity(), freeze_mask=plan.freeze_mask(variables["params"]))
     state = TrainState(step=jnp.int32(0), opt_state=tx.init(variables["params"]), **variables)
     state = parallel.place_state(state)
     rng = np.random.default_rng(0)
@@ -34,7 +37,8 @@ def run(mode, devices, accumulate=1):
         plan,
         tx,
         schedule=optax.constant_schedule(0.01),
-        transform=lambda images, rng: images / 255.0 - 0.5,
+        objective=OBJECTIVE,
+        inputs=Input(lambda images, rng: images / 255.0 - 0.5),
         seed=0,
         accumulate=accumulate,
         axis_name=parallel.axis_name,
@@ -46,7 +50,13 @@ def run(mode, devices, accumulate=1):
         state, sums = compiled(state, placed)
         losses.append(float(sums["objective"]))
     ragged = parallel.place_batch({**batch, "mask": np.arange(16) < 11})
-    evaluate = make_eval_step(model, transform=lambda images: images / 255.0 - 0.5, axis_name=parallel.axis_name)
+    evaluate = make_eval_step(
+        model,
+        objective=OBJECTIVE,
+        transform=lambda images: images / 255.0 - 0.5,
+        probabilities=True,
+        axis_name=parallel.axis_name,
+    )
     sums = parallel.compile(evaluate, state.variables, ragged, donate=False)(state.variables, ragged)
     return tree.flatten(state.variables), losses, sums
 
@@ -64,6 +74,8 @@ def test_devices_do_not_change_the_step(alone, mode, devices):
         np.testing.assert_allclose(variables[name], leaf, rtol=1e-4, atol=1e-5, err_msg=name)
     assert float(sums["count"]) == 11
     assert float(sums["correct"]) == float(alone[2]["correct"])
+    # On every device those of the whole batch, in its order.
+    np.testing.assert_allclose(sums["probabilities"], alone[2]["probabilities"], rtol=1e-3, atol=1e-5)
 
 
 def test_batch_sizes_that_do_not_divide():

@@ -1,0 +1,101 @@
+"""What a config's frozen features are worth by themselves: ridge, logistic regression and nearest neighbours."""
+
+import copy
+import dataclasses
+import tempfile
+import time
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from jft import caching, solve
+from jft.data.augment import Augmentation
+from jft.interrupt import Interrupt
+from jft.run import Run, create_run, initial_state, load_split
+from jft.transfer import probe
+from jft.transfer.examples import Examples, accuracy
+from jft.transfer.neighbours import choose_neighbours, nearest_neighbours
+
+
+@dataclasses.dataclass(frozen=True)
+class Baseline:
+    """One method.
+
+    Attributes:
+      method: 'ridge', 'lbfgs' or 'nearest neighbours'.
+      chosen: what validation chose: 'C = 0.01', 'k = 10'.
+      validation: accuracy on validation of the head that has not seen it.
+      test: accuracy on test of the head solved for on training and validation pictures together, or on the training
+        pictures alone where `examples_per_class` says how many there are to be.
+      seconds: to choose and to solve.
+    """
+
+    method: str
+    chosen: str
+    validation: float
+    test: float
+    seconds: float
+
+
+def measure(config: ConfigDict) -> list[Baseline] | None:
+    """Extracts the features of a config's pictures, as far as they are not cached, and measures each method on them.
+
+    Args:
+      config: as of a run; its head, optimizer and phases do not matter, `cut` does.
+
+    Returns:
+      A baseline a method; None where a signal came.
+
+    Raises:
+      ValueError: see `create_run`; no validation pictures; or variants that cannot be counted.
+    """
+    config = copy.deepcopy(config)
+    with config.unlocked():
+        config.update({"solver": "lbfgs", "head": "linear", "head_hidden": (), "phases": (), "preset": "", "arms": ()})
+    with tempfile.TemporaryDirectory() as folder, Interrupt() as interrupt:
+        run = create_run(config, Path(folder) / "run")
+        if not len(run.validation_source):
+            raise ValueError("baselines choose on validation, and validation = 0: hold some pictures out.")
+        solve.check_head(run)
+        state, _ = initial_state(run)
+        parts = []
+        for source, augmentation in (
+            (run.train_source, run.augmentation),
+            (run.validation_source, Augmentation()),
+            (load_split(config, "test"), Augmentation()),
+        ):
+            features = caching.features_of(run, run.phases[0], state, source, augmentation, interrupt)
+            if features is None:
+                return None
+            parts.append(solve.examples(features, source.labels))
+    return [_solved(run, method, *parts) for method in ("ridge", "lbfgs")] + [_neighbours(run, *parts)]
+
+
+def _solved(run: Run, method: str, train: Examples, validation: Examples, test: Examples) -> Baseline:
+    start, outputs = time.perf_counter(), run.objective.num_outputs
+    own = run.config.regularisation if method == run.config.solver else ()
+    found = probe.fit(
+        method, train, validation, outputs=outputs, regularisation=own, refit=not run.config.examples_per_class
+    )
+    seconds = time.perf_counter() - start
+    reached = found.accuracies[found.regularisation]
+    tested, _ = probe.measure(found.linear, test)
+    return Baseline(method, f"C = {found.regularisation:g}", reached, tested, seconds)
+
+
+def _neighbours(run: Run, train: Examples, validation: Examples, test: Examples) -> Baseline:
+    start, outputs = time.perf_counter(), run.objective.num_outputs
+    chosen = choose_neighbours(train, validation, outputs=outputs)
+    known = train if run.config.examples_per_class else train.join(validation)
+    [guesses] = nearest_neighbours(known, test.features, outputs=outputs, ks=[chosen.k])
+    seconds = time.perf_counter() - start
+    reached, tested = chosen.accuracies[chosen.k], accuracy(guesses, test.labels)
+    return Baseline("nearest neighbours", f"k = {chosen.k}", reached, tested, seconds)
+
+
+def format_baselines(baselines: list[Baseline]) -> str:
+    """A line a method."""
+    return "\n".join(
+        f"{b.method:<19} {b.chosen:<11} validation {b.validation:7.2%}   test {b.test:7.2%}   {b.seconds:.1f} s"
+        for b in baselines
+    )

@@ -1,0 +1,210 @@
+"""Sets of configs side by side: each trained with several seeds and tested on the same pictures; a table and a plot."""
+
+import ast
+import copy
+import csv
+import dataclasses
+import importlib.util
+import json
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from jft import config as config_lib
+from jft import tree
+from jft.arms import arm_config
+from jft.evaluate import evaluate
+from jft.files import written_whole
+from jft.run import create_run
+from jft.train import train
+
+COLUMNS = ("run", "seeds", "test accuracy", "log loss", "training time", "parameters", "trainable", "images/s")
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """What came out for one config, over its seeds.
+
+    Attributes:
+      name: of the config, with its arm.
+      accuracies: on the test pictures, of each seed: shares of 1; mean average precision where pictures have several
+        labels.
+      losses: cross entropy in nats, likewise.
+      seconds: of stepping, extracting features and solving, likewise; neither compilation nor evaluation.
+      parameters: of the network.
+      trainable: parameters that learn, in the phase in which most do.
+      images_per_second: of the training steps, the median of each seed's log lines; () where a head is solved for.
+    """
+
+    name: str
+    accuracies: tuple[float, ...]
+    losses: tuple[float, ...]
+    seconds: tuple[float, ...]
+    parameters: int
+    trainable: int
+    images_per_second: tuple[float, ...]
+
+    def cells(self) -> tuple[str, ...]:
+        """As `COLUMNS`, with means and standard deviations over seeds."""
+        return (
+            self.name,
+            str(len(self.accuracies)),
+            _spread([100 * a for a in self.accuracies], ".2f", " %"),
+            _spread(self.losses, ".3f"),
+            _spread(self.seconds, ".1f", " s"),
+            f"{self.parameters:,}",
+            f"{self.trainable:,}",
+            _spread(self.images_per_second, ",.0f") if self.images_per_second else "-",
+        )
+
+
+def compare(configs: Sequence[tuple[str, ConfigDict]], out: str | Path, *, seeds: int = 3) -> list[Row] | None:
+    """Trains and tests, and writes `compare.md`, `compare.csv` and `compare.png`.
+
+    Args:
+      configs: (name, config); a config with arms gives a row for each.
+      out: folder of the files and, in `runs/`, of the runs. What is trained there already is not trained again.
+      seeds: runs of each, with `config.seed`, `config.seed + 1`, ...
+
+    Returns:
+      A row a config, or None where a signal stopped a run; the same call goes on.
+
+    Raises:
+      ValueError: two configs of one name, or one that makes no sense; said before the first is trained.
+    """
+    arms = [(name, arm) for config_name, config in configs for name, arm in _arms(config_name, config)]
+    if len({name for name, _ in arms}) < len(arms):
+        raise ValueError(f"several runs have one name: {', '.join(name for name, _ in arms)}. Rename the config files.")
+    runs = {name: [_seeded(arm, i) for i in range(seeds)] for name, arm in arms}
+    places = {name: [Path(out) / "runs" / name / f"seed{c.seed}" for c in configs] for name, configs in runs.items()}
+    for name in runs:
+        create_run(runs[name][0], places[name][0])
+    rows = []
+    for name in runs:
+        for config, place in zip(runs[name], places[name], strict=True):
+            print(f"\n== {name}, seed {config.seed}", flush=True)
+            if not train(config, place)["finished"]:
+                return None
+        rows.append(_row(name, places[name]))
+        write(rows, Path(out))  # what there is so far
+    return rows
+
+
+def _arms(name: str, config: ConfigDict) -> list[tuple[str, ConfigDict]]:
+    if not config.arms:
+        return [(name, config)]
+    return [(f"{name}/{arm.replace(' ', '_')}", arm_config(config, arm, changes)) for arm, changes in config.arms]
+
+
+def _seeded(config: ConfigDict, number: int) -> ConfigDict:
+    seeded = copy.deepcopy(config)
+    seeded.seed = config.seed + number
+    return seeded
+
+
+def _row(name: str, places: Sequence[Path]) -> Row:
+    tested = [evaluate(place) for place in places]
+    lines = [[json.loads(line) for line in (place / "metrics.jsonl").read_text().splitlines()] for place in places]
+    speeds = [[line["images_per_second"] for line in run if "images_per_second" in line] for run in lines]
+    return Row(
+        name,
+        tuple(values.get("mean_average_precision", values["accuracy"]) for values in tested),
+        tuple(values["loss"] for values in tested),
+        tuple(sum(line.get("seconds", 0) for line in run) for run in lines),
+        tested[0]["parameters"],
+        max(line.get("learning", 0) for line in lines[0]),
+        tuple(statistics.median(speed) for speed in speeds if speed),
+    )
+
+
+def write(rows: Sequence[Row], out: Path) -> None:
+    """Writes the table as Markdown and CSV, and the plot where matplotlib is installed."""
+    table = markdown(rows)
+    with written_whole(out / "compare.md") as aside:
+        aside.write_text(table + "\n")
+    with written_whole(out / "compare.csv") as aside, aside.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow([field.name for field in dataclasses.fields(Row)])
+        for row in rows:
+            values = dataclasses.astuple(row)
+            writer.writerow([" ".join(map(repr, value)) if isinstance(value, tuple) else value for value in values])
+    if importlib.util.find_spec("matplotlib") is None:
+        print("No plot, for want of matplotlib: pip install 'jft[plot]'")
+        return
+    with written_whole(out / "compare.png") as aside:
+        plot(rows, aside)
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """The table; its columns are level, so that it reads well in a terminal too."""
+    table = [COLUMNS, *(row.cells() for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    lines = []
+    for cells in table:
+        name, *others = (cell.rjust(width) for cell, width in zip(cells, widths, strict=True))
+        lines.append(f"| {name.strip():<{widths[0]}} | {' | '.join(others)} |")
+    rule = "|".join(["-" * (widths[0] + 2), *("-" * (width + 1) + ":" for width in widths[1:])])
+    return "\n".join([lines[0], f"|{rule}|", *lines[1:]])
+
+
+def plot(rows: Sequence[Row], path: Path) -> None:
+    """Draws test accuracies, mean and standard deviation over seeds, a bar a row, as PNG."""
+    from matplotlib.figure import Figure  # not pyplot: no display, no state
+
+    figure = Figure(figsize=(8, 1 + 0.4 * len(rows)), layout="constrained")
+    axes = figure.subplots()
+    means = [100 * statistics.mean(row.accuracies) for row in rows]
+    spreads = [100 * statistics.stdev(row.accuracies) if len(row.accuracies) > 1 else 0 for row in rows]
+    bars = axes.barh([row.name for row in rows], means, xerr=spreads, color="#2b7bbf", ecolor="#1b2733", capsize=3)
+    axes.bar_label(bars, [f"{mean:.1f}" for mean in means], padding=4)
+    axes.invert_yaxis()  # the first row on top, as in the table
+    axes.set_xlim(0, 108)
+    axes.set_xlabel("test accuracy in %, mean and standard deviation over seeds")
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, format="png", dpi=150)
+
+
+def _spread(values: Sequence[float], form: str, unit: str = "") -> str:
+    mean = format(statistics.mean(values), form)
+    return f"{mean} ± {statistics.stdev(values):{form}}{unit}" if len(values) > 1 else f"{mean}{unit}"
+
+
+def load_config(path: str | Path, changes: Sequence[str] = ()) -> ConfigDict:
+    """The config of a file, with fields set as on a command line.
+
+    Args:
+      path: of a Python file with `get_config()`.
+      changes: 'field=value'; values of other types than text are written as in Python.
+
+    Raises:
+      ValueError: there is no such file, field or value.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"there is no config file {path}.")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    config = module.get_config()
+    for change in changes:
+        field, equals, text = change.partition("=")
+        tree.choose(config.to_dict(), field, what="config field")
+        if not equals:
+            raise ValueError(f"{change!r} sets nothing: write field=value.")
+        config[field] = _parsed(field, text, config[field])
+    config_lib.validate(config)
+    return config
+
+
+def _parsed(field: str, text: str, before: Any) -> Any:
+    """The value of a field, in the type that it has; 'cache_features' alone is text or a bool."""
+    if isinstance(before, str) and text not in ("True", "False"):
+        return text
+    try:
+        value = ast.literal_eval(text)
+        return value if isinstance(before, str) else type(before)(value)
+    except (ValueError, SyntaxError, TypeError) as error:
+        raise ValueError(f"{field} = {text!r} is no {type(before).__name__}.") from error

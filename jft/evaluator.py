@@ -1,0 +1,151 @@
+"""The evaluator: every picture of a source exactly once, on any number of devices."""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+
+from jft import metrics
+from jft.data import pipeline, preprocess, sources
+from jft.data.augment import make_eval_transform
+from jft.data.preprocess import Preprocess
+from jft.losses import Objective
+from jft.models import Chain
+from jft.parallel import Parallel
+from jft.steps import make_eval_step
+from jft.transfer.extract import feature_batches
+from jft.transfer.features import Features
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """What an evaluator found.
+
+    Attributes:
+      sums: over all pictures, `metrics.classification_sums` or `metrics.label_sums`.
+      labels: of the pictures, in their order: int32 [n], or [n, classes].
+      probabilities: float32 [n, classes], if they were asked for or pictures have several labels; else None.
+    """
+
+    sums: metrics.Sums
+    labels: np.ndarray
+    probabilities: np.ndarray | None
+
+    def summary(self) -> dict[str, float | int]:
+        """`metrics.summarise`, with `mean_average_precision` over the classes there are where pictures have several."""
+        values = metrics.summarise(self.sums)
+        if self.labels.ndim == 1:
+            return values
+        precision = metrics.average_precision(self.probabilities, self.labels)
+        return {**values, "mean_average_precision": float(np.nanmean(precision))}
+
+
+class Evaluator:
+    """`evaluator(variables, source) -> Evaluation`; compiles at its first call, once."""
+
+    def __init__(
+        self,
+        model: Chain,
+        spec: Preprocess,
+        parallel: Parallel,
+        *,
+        objective: Objective,
+        fit: str,
+        batch_size: int,
+        resize_on: str,
+        cache_bytes: int,
+        boundary: str | None = None,
+        probabilities: bool = False,
+    ) -> None:
+        """Keeps how to evaluate.
+
+        Args:
+          model: the chain; its `axis_name` is the parallel's.
+          spec: preprocessing of the weights.
+          parallel: the devices.
+          objective: what logits and labels mean.
+          fit: 'whole' or 'crop', as trained.
+          batch_size: pictures at a time over all devices; the last batch is padded and its padding masked.
+          resize_on: 'device' or 'host'.
+          cache_bytes: decoded pictures kept in memory.
+          boundary: the stage of which cached features are given, where they are.
+          probabilities: whether to return them where pictures have one label, too.
+        """
+        self._probabilities = probabilities or objective.kind == "multilabel"
+        self._step = make_eval_step(
+            model,
+            objective=objective,
+            transform=make_eval_transform(spec, fit=fit),
+            boundary=boundary,
+            probabilities=self._probabilities,
+            axis_name=parallel.axis_name,
+        )
+        self._compiled: jax.stages.Compiled | None = None
+        self._spec, self._parallel = spec, parallel
+        self._reading = {"batch_size": batch_size, "fit": fit, "resize_on": resize_on, "cache_bytes": cache_bytes}
+
+    def __call__(self, variables: Any, source: sources.Source, features: Features | None = None) -> Evaluation:
+        """Adds up over every picture of a source that is not empty.
+
+        Args:
+          variables: `{'params', 'batch_stats'}` on the devices.
+          source: the pictures.
+          features: what is cached of them at the boundary; read in their place.
+
+        Raises:
+          RuntimeError: not every picture was counted exactly once, which would be a mistake of jft's own.
+        """
+        total, pending, indices, probabilities = None, [], [], []
+
+        def collect(sums: metrics.Sums, mask: np.ndarray) -> metrics.Sums:
+            if self._probabilities:
+                probabilities.append(np.asarray(sums.pop("probabilities"))[mask])
+            return metrics.add(total, sums)
+
+        for batch in self._batches(source, features):
+            keys = [key for key in ("image", "feature", "label", "mask") if key in batch]
+            placed = self._parallel.place_batch({key: batch[key] for key in keys})
+            if self._compiled is None:
+                if "image" in batch:
+                    preprocess.check_range(batch["image"], self._spec)
+                self._compiled = self._parallel.compile(self._step, variables, placed, donate=False)
+            pending.append((self._compiled(variables, placed), batch["mask"]))
+            if len(pending) > 2:  # behind, so that the device is not kept waiting
+                total = collect(*pending.pop(0))
+            indices.append(batch["index"][batch["mask"]])
+        for sums, mask in pending:
+            total = collect(sums, mask)
+        seen = np.concatenate(indices)
+        if not (len(seen) == len(np.unique(seen)) == len(source) == round(float(total["count"]))):
+            raise RuntimeError(f"{total['count']} of {len(source)} pictures counted, {len(np.unique(seen))} distinct.")
+        return Evaluation(total, source.labels, np.concatenate(probabilities) if probabilities else None)
+
+    def _batches(self, source: sources.Source, features: Features | None) -> Iterator[dict[str, np.ndarray]]:
+        if features is None:
+            return pipeline.eval_batches(source, self._spec, **self._reading)
+        size = self._reading["batch_size"]
+        return feature_batches(
+            source, features, pipeline.eval_rows(source, batch_size=size), range(-(-len(source) // size))
+        )
+
+
+def per_class(found: Evaluation, class_names: tuple[str, ...]) -> dict[str, dict[str, float | int | None]]:
+    """{name: {'accuracy', 'count'}}; accuracy is None for a class without pictures.
+
+    Where pictures have several labels: {'accuracy', 'average_precision', 'count'}, the share of pictures of which the
+    label was decided rightly, and how many have it.
+    """
+    correct, count = found.sums["class_correct"].tolist(), found.sums["class_count"].tolist()
+    rates = [c / n if n else None for c, n in zip(correct, count, strict=True)]
+    if found.labels.ndim == 1:
+        return {
+            name: {"accuracy": rate, "count": round(n)} for name, rate, n in zip(class_names, rates, count, strict=True)
+        }
+    precision = metrics.average_precision(found.probabilities, found.labels).tolist()
+    having = found.labels.sum(axis=0).tolist()
+    return {
+        name: {"accuracy": rate, "average_precision": p if n else None, "count": int(n)}
+        for name, rate, p, n in zip(class_names, rates, precision, having, strict=True)
+    }

@@ -1,0 +1,100 @@
+"""A run whose head is solved for at once, on cached features, instead of stepped towards."""
+
+import time
+
+import numpy as np
+
+from jft import caching, tree
+from jft.caching import Cached
+from jft.checkpoint import Checkpoints, Meta
+from jft.describe import percent
+from jft.feed import make_evaluator
+from jft.interrupt import Interrupt
+from jft.logs import Logs
+from jft.run import Run, optimizer_items
+from jft.steps import TrainState
+from jft.transfer import probe
+from jft.transfer.examples import Examples
+from jft.transfer.features import Features
+from jft.transfer.phases import in_force
+
+
+def check_head(run: Run) -> None:
+    """Raises a ValueError unless the head is an affine map of the boundary's features, which is what can be solved."""
+    phase = run.phases[0]
+    if set(tree.flatten(phase.plan.split(caching.abstract_params(run))[0])) != {"head/head/kernel", "head/head/bias"}:
+        raise ValueError(
+            f"solver = {run.config.solver!r} solves for one layer, kernel and bias: leave out head_hidden and freeze."
+        )
+    shape = caching.feature_shape(run, phase)
+    if len(shape) > 2:
+        raise ValueError(
+            f"solver = {run.config.solver!r} needs a vector for each picture; {run.config.model}'s own head reads "
+            f"a map of {' x '.join(map(str, shape[1:]))}: set head = 'linear', which averages it."
+        )
+
+
+def solve(
+    run: Run, state: TrainState, meta: Meta, checkpoints: Checkpoints, logs: Logs, interrupt: Interrupt
+) -> tuple[TrainState, Meta]:
+    """Solves for the head at the C that does best on validation, notes how well, and solves again with both joined.
+
+    Args:
+      run: with `config.solver` 'lbfgs' or 'ridge'; see `check_head`.
+      state: to start from.
+      meta: of the checkpoint.
+      checkpoints: where the head is saved, at step 1.
+      logs: where C, the time and the figure on validation are written.
+      interrupt: a signal ends the extraction of features, and nothing is saved.
+
+    Returns:
+      The state, at step 1, and the meta as saved, whose history holds the figure on validation.
+    """
+    phase = run.phases[0]
+    cached = caching.prepare(run, phase, state, logs, interrupt)
+    if cached is None:
+        return state, meta
+    start = time.perf_counter()
+    head, chosen = _fit(run, cached)
+    seconds = time.perf_counter() - start
+    told = {"regularisation": chosen.regularisation, "seconds": seconds, **in_force(phase, state.variables)}
+    logs.write(1, "train", told)
+    if cached.validation is not None:
+        # The head that validation has not seen, though the one with it is kept.
+        variables = _with_head(run, state, chosen.linear).variables
+        values = make_evaluator(run, phase)(variables, run.validation_source, cached.validation).summary()
+        meta = {**meta, "history": [{"step": 1, **values}]}
+        logs.write(1, "validation", values)
+        for c, accuracy in chosen.accuracies.items():
+            print(f"C = {c:<8g} validation accuracy {accuracy:.2%}, loss {chosen.losses[c]:.4f}")
+        print(f"C = {chosen.regularisation:g}: validation {percent(values)}; solved in {seconds:.1f} s")
+    state = _with_head(run, state, head).replace(step=run.parallel.place_state(np.int32(1)))
+    checkpoints.save(1, state.variables, optimizer_items(state), {**meta, "data": {}})
+    return state, meta
+
+
+def _fit(run: Run, cached: Cached) -> tuple[probe.Linear, probe.Fit]:
+    """The head to keep, of all examples; and the fit that chose its C."""
+    config, outputs = run.config, run.objective.num_outputs
+    train = examples(cached.train, run.train_source.labels)
+    if cached.validation is None:
+        chosen = probe.fit(config.solver, train, None, outputs=outputs, regularisation=config.regularisation)
+        return chosen.linear, chosen
+    validation = examples(cached.validation, run.validation_source.labels)
+    chosen = probe.fit(config.solver, train, validation, outputs=outputs, regularisation=config.regularisation)
+    if config.examples_per_class:  # so many are to be learnt from and no more
+        return chosen.linear, chosen
+    both = train.join(validation)
+    again = probe.fit(config.solver, both, None, outputs=outputs, regularisation=[chosen.regularisation])
+    return again.linear, chosen
+
+
+def examples(features: Features, labels: np.ndarray) -> Examples:
+    """All variants of all pictures, each an example of its own, in memory."""
+    whole = features.gather(np.arange(len(features))).astype(np.float32)
+    return Examples(whole.reshape(-1, whole.shape[-1]), np.repeat(labels, whole.shape[1], axis=0))
+
+
+def _with_head(run: Run, state: TrainState, head: probe.Linear) -> TrainState:
+    params = {**state.params, "head": {"head": {"kernel": head.kernel, "bias": head.bias}}}
+    return state.replace(params=run.parallel.place_state(params))

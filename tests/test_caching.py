@@ -1,0 +1,178 @@
+"""Cached features: when a run takes them, and that a run which does learns what one that does not would."""
+
+import dataclasses
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+from small_chain import Small, pictures
+
+from jft import caching, tree
+from jft.config import default_config
+from jft.data import sources
+from jft.evaluate import evaluate, restore
+from jft.models import MODELS
+from jft.parallel import make_parallel
+from jft.run import create_run
+from jft.train import train
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    """The model by its name, and two devices, for which XLA compiles faster than for eight."""
+    monkeypatch.setitem(MODELS, "small", Small)
+    monkeypatch.setattr(jax, "devices", lambda *a: jax.local_devices()[:2])
+
+
+def make(tmp_path, **changes):
+    config = default_config()
+    config.update(
+        {
+            **{"model": "small", "weights": "", "batch_size": 12, "validation": 0.25, "flip": False, "freeze": "c"},
+            # Not Adam, which blows rounding up where there is no gradient, as of a bias before BatchNorm.
+            **{"optimizer": "sgd", "learning_rate": 0.05, "steps": 8, "evaluate_every": 1000.0, "log_every": 1},
+            **{"features_dir": str(tmp_path / "features"), "cache_features": True, "eval_batch_size": 16, **changes},
+        }
+    )
+    return config
+
+
+def decision(tmp_path, **changes):
+    run = create_run(make(tmp_path, **changes), tmp_path / "run", pictures())
+    return caching.decide(run, run.phases[0])
+
+
+OBSTACLES = [
+    ({"freeze": ""}, "no stage is frozen with all before it"),
+    ({"freeze": "b/.*"}, "no stage is frozen with all before it"),
+    ({"crop_padding": 0.125}, "crop_padding = 0.125 cuts every picture at a random place, and the variants of a"),
+    ({"auto_augment": "trivial"}, "auto_augment = 'trivial' changes every picture anew"),
+    ({"fit": "crop"}, "crop = 'random' cuts 8 pixels"),
+    ({"mixup": 0.2}, "mixup and cutmix mix pictures anew at every step"),
+    ({"cutmix": 1.0}, "mixup and cutmix mix pictures anew at every step"),
+]
+
+
+@pytest.mark.parametrize(("changes", "why"), OBSTACLES)
+def test_what_cannot_be_cached_is_computed_or_refused(tmp_path, changes, why):
+    found = decision(tmp_path, cache_features="auto", **changes)
+    assert not found.use and found.why.startswith(f"computed at each step: {why}")
+    with pytest.raises(ValueError, match=f"cache_features = True or a solver asks: {why}"):
+        decision(tmp_path, **changes)
+
+
+def test_a_disk_without_room_names_the_bytes(tmp_path, monkeypatch):
+    usage = shutil.disk_usage
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(path)._replace(free=1000))
+    found = decision(tmp_path, cache_features="auto", freeze="b")
+    assert not found.use
+    said, _, left = found.why.partition(" bytes and ")
+    assert said.startswith("computed at each step: the features of 48 pictures take ")
+    # 8 x 8 maps of 4 channels in float32, and little else.
+    assert 48 * 1024 < int(said.split()[-1].replace(",", "")) < 2 * 48 * 1024
+    assert left == f"{tmp_path / 'features'} has 1,000 left; make room, or set features_dir"
+    with pytest.raises(ValueError, match="has 1,000 left; make room"):
+        decision(tmp_path, freeze="b")
+
+
+def test_what_would_not_pay_is_computed_unless_asked_for(tmp_path):
+    # 36 pictures to train, mirrored or not; six steps read as many.
+    found = decision(tmp_path, cache_features="auto", flip=True, steps=6)
+    assert found == caching.Decision(
+        False, "computed at each step: 72 pictures are read, and 72 would have to be computed first"
+    )
+    assert decision(tmp_path, cache_features="auto", flip=True, steps=7).use
+    assert decision(tmp_path, flip=True, steps=6).use
+    assert not decision(tmp_path, cache_features=False, flip=True, steps=1000).use
+
+
+def test_it_says_what_is_cached_and_where(tmp_path):
+    assert decision(tmp_path).why == f"cached after c, averaged, 48 x 4 (0.0 MB) in {tmp_path / 'features'}"
+    # The head does not average first where it does not come next; 2 x 36 variants, and 12 to validate.
+    found = decision(tmp_path, freeze="b", flip=True, features_dtype="bfloat16")
+    assert found.why == f"cached after b, 84 x 8 x 8 x 4 (0.0 MB) in {tmp_path / 'features'}"
+
+
+def final(workdir):
+    restored = restore(workdir, make_parallel("jit")).variables
+    return tree.flatten(jax.tree.map(np.asarray, restored))
+
+
+def both(tmp_path, **changes):
+    """Trains with features and without; returns both results and the parameters of the first."""
+    results = {}
+    for cache in (True, False):
+        config = make(tmp_path, **{**changes, "cache_features": cache})
+        results[cache] = train(config, tmp_path / f"{cache}", pictures())["history"]
+    cached, live = final(tmp_path / "True"), final(tmp_path / "False")
+    assert cached.keys() == live.keys()
+    for name, leaf in live.items():
+        np.testing.assert_allclose(cached[name], leaf, rtol=1e-5, atol=1e-5, err_msg=name)
+    for one, two in zip(results[True], results[False], strict=True):
+        assert one == {**two, "loss": pytest.approx(two["loss"], abs=1e-5)}
+    return results[True], live
+
+
+def test_a_cached_run_learns_what_a_live_one_does_and_the_next_computes_nothing(tmp_path):
+    history, _ = both(tmp_path)
+    assert history[-1]["count"] == 12
+
+    def written():
+        return {path: path.stat().st_mtime_ns for path in (tmp_path / "features").rglob("*") if path.is_file()}
+
+    before = written()
+    assert before
+    other = train(make(tmp_path, learning_rate=0.2), tmp_path / "other", pictures())
+    assert written() == before
+    assert other["history"][-1]["loss"] != history[-1]["loss"]
+
+
+def test_variants_dropout_and_another_head(tmp_path):
+    """Ten variants of each picture, and a head that drops half of what it reads and has a hidden layer."""
+    head = {"cut": "b", "freeze": "b", "head": "linear", "head_hidden": (8,), "head_dropout": 0.5}
+    _, params = both(tmp_path, fit="crop", crop="five", flip=True, steps=12, **head)
+    assert {name.split("/")[1] for name in params if name.startswith("params")} == {"a", "b", "head"}
+    assert params["params/head/hidden1/kernel"].shape == (4, 8)
+    (folder,) = [path for path in (tmp_path / "features").glob("*") if '"crop": "five"' in recipe_of(path)]
+    assert folder.is_dir()
+    found = [evaluate(tmp_path / name, dataset=pictures(), split="all") for name in ("True", "False")]
+    assert found[0]["count"] == 48
+    assert found[0]["accuracy"] == found[1]["accuracy"]
+
+
+def recipe_of(folder):
+    return json.dumps(json.loads((folder / "recipe.json").read_text()))
+
+
+def test_under_pmap(tmp_path):
+    """BatchNorm behind the boundary learns by the batch of all devices, and each draws its own variants."""
+    both(tmp_path, parallel="pmap", flip=True, freeze="b")
+
+
+def test_features_are_of_the_weights_that_the_phases_before_have_trained(tmp_path):
+    phases = ({"steps": 4, "freeze": "", "learning_rate": 0.5}, {"steps": 6, "freeze": "b"})
+    config = {"phases": phases, "cache_features": "auto"}
+    train(make(tmp_path, **config), tmp_path / "auto", pictures())
+    assert (tmp_path / "features").is_dir()
+    train(make(tmp_path, **{**config, "cache_features": False}), tmp_path / "live", pictures())
+    auto, live = final(tmp_path / "auto"), final(tmp_path / "live")
+    for name, leaf in live.items():
+        np.testing.assert_allclose(auto[name], leaf, rtol=1e-4, atol=1e-5, err_msg=name)
+    train(make(tmp_path, phases=phases[1:]), tmp_path / "untrained", pictures())
+    assert not np.allclose(final(tmp_path / "untrained")["params/b/conv/kernel"], live["params/b/conv/kernel"])
+
+
+@pytest.mark.parametrize("several", [False, True], ids=["binary", "several labels"])
+def test_sigmoid_losses(tmp_path, several):
+    source = pictures(classes=2)
+    if several:
+        both_labels = np.stack([source.labels, 1 - source.labels, np.arange(48) % 2], axis=1).astype(np.uint8)
+        source = dataclasses.replace(source, labels=both_labels, class_names=("a", "b", "c"))
+    result = train(make(tmp_path, loss="sigmoid", learning_rate=1.0, steps=60), tmp_path / "run", source)
+    assert final(tmp_path / "run")["params/head/head/kernel"].shape == (4, 3 if several else 1)
+    found = evaluate(tmp_path / "run", dataset=source, split="all")
+    assert found["count"] == 48 and found["accuracy"] > 0.9
+    assert ("mean_average_precision" in found) == ("mean_average_precision" in result["history"][-1]) == several
+    assert found["per_class"]["b"]["count"] == 24
