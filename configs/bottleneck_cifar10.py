@@ -1,0 +1,26 @@
+"""Bottleneck features: a head on frozen VGG, Inception and ResNet, 100 pictures of each class of CIFAR-10, 50 epochs.
+
+    python scripts/compare.py configs/bottleneck_cifar10.py --seeds 5 --set data_dir=DIR
+
+Published, on validation: 72.4, 65.6 and 73.5 %. Not run with the official weights, which could not be fetched; see
+few_squeezenet.py and few_resnet18.py for the same with others.
+"""
+
+from jft.config import default_config
+
+
+def get_config():
+    config = default_config()
+    config.dataset = "cifar10"
+    config.examples_per_class = 100
+    config.flip = False
+    config.batch_size = 64
+    config.epochs = 50.0
+    config.optimizer = "adam"
+    config.learning_rate = 1e-3
+    config.arms = (
+        ("VGG", {"model": "vgg16", "freeze": "fc7"}),
+        ("Inception", {"model": "inception_v3", "freeze": "mixed_7c"}),
+        ("ResNet", {"model": "resnet50", "freeze": "layer4"}),
+    )
+    return config

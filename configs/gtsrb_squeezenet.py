@@ -1,0 +1,27 @@
+"""German traffic signs, 43 classes, on SqueezeNet 1.1: a probe of frozen, averaged fire9; then everything.
+
+    python scripts/train.py --config configs/gtsrb_squeezenet.py --config.data_dir GTSRB
+
+Whole pictures, as the figure that it is compared with has them. Signs are never mirrored: left and right would swap.
+"""
+
+from jft.config import default_config
+
+
+def get_config():
+    config = default_config()
+    config.dataset = "gtsrb"
+    config.region_of_interest = False
+    config.model = "squeezenet1_1"
+    config.weights = "torchvision"
+    config.head = "linear"
+    config.flip = False
+    config.batch_size = 32
+    config.optimizer = "sgd"
+    config.learning_rate = 1e-2
+    config.schedule = "cosine"
+    config.arms = (
+        ("probe", {"solver": "lbfgs"}),
+        ("fine-tuned", {"preset": "lp_ft", "epochs": 8.0}),
+    )
+    return config
