@@ -198,16 +198,15 @@ def logistic(
     targets = train.targets(outputs)
     standard = _Standard.of(train.features)
     dtype = jnp.result_type(float)
-    z = jax.device_put(standard.apply(train.features, dtype))
-    targets = jax.device_put(targets)
+    z, targets = jax.device_put((standard.apply(train.features, dtype), targets))
     params = {"rows": jnp.zeros((outputs, z.shape[1]), dtype), "bias": jnp.zeros(outputs, dtype)}
     heads = {}
     for c in sorted(set(regularisation)):
         params, steps, gradient = _solve(z, targets, c, params, tolerance, max_steps)
         if not gradient <= tolerance:
             logging.warning(
-                "Logistic regression at C = %g stopped after %d steps with a gradient of %.1e, above %.1e: it is off its "
-                "optimum. A smaller C, or more max_steps, gets there.",
+                "Logistic regression at C = %g stopped after %d steps with a gradient of %.1e, above %.1e: it has not "
+                "converged. A smaller C, or more max_steps, would get there.",
                 *(c, steps, gradient, tolerance),
             )
         heads[c] = standard.fold(params["rows"].T, params["bias"])
@@ -230,8 +229,7 @@ def _solve(z: jax.Array, targets: jax.Array, c: Any, start: Any, tolerance: Any,
     value_and_grad = optax.value_and_grad_from_state(objective)
 
     def going(carry: tuple) -> jax.Array:
-        _, _, step, gradient = carry
-        return (gradient > tolerance) & (step < max_steps)
+        return (carry[3] > tolerance) & (carry[2] < max_steps)
 
     def advance(carry: tuple) -> tuple:
         params, state, step, _ = carry
