@@ -50,8 +50,9 @@ def measure(config: ConfigDict) -> list[Baseline] | None:
       ValueError: see `create_run`; no validation pictures; or variants that cannot be counted.
     """
     config = copy.deepcopy(config)
+    solver = "lbfgs" if config.solver == "steps" else config.solver
     with config.unlocked():
-        config.update({"solver": "lbfgs", "head": "linear", "head_hidden": (), "phases": (), "preset": "", "arms": ()})
+        config.update({"solver": solver, "head": "linear", "head_hidden": (), "phases": (), "preset": "", "arms": ()})
     with tempfile.TemporaryDirectory() as folder, Interrupt() as interrupt:
         run = create_run(config, Path(folder) / "run")
         if not len(run.validation_source):

@@ -43,10 +43,15 @@ def describe(run: Run, state: TrainState, meta: Meta, decisions: Mapping[int, De
                 f"Features{f' of {one.name}' if len(run.phases) > 1 else ''}: {decisions[one.first].why}."
                 for one in run.phases
             ),
-            f"{run.num_steps:,} steps of {run.config.batch_size} pictures, from step {int(state.step):,}, "
-            f"in {run.workdir}",
+            f"{_work(run, int(state.step))}, in {run.workdir}",
         ]
     )
+
+
+def _work(run: Run, step: int) -> str:
+    if run.config.solver != "steps":
+        return f"The head is solved for by {run.config.solver}"
+    return f"{run.num_steps:,} steps of {run.config.batch_size} pictures, from step {step:,}"
 
 
 def farewell(run: Run, result: dict[str, Any]) -> str:
@@ -54,7 +59,7 @@ def farewell(run: Run, result: dict[str, Any]) -> str:
     if not result["finished"]:
         name = signal.Signals(result["signal"]).name
         if not result["step"]:
-            return f"{name}: stopped before the first step; nothing was written."
+            return f"{name}: stopped before the first step. Run the same command again."
         return f"{name}: saved at step {result['step']:,} of {run.num_steps:,}. Run the same command again to go on."
     if not result["history"]:
         return f"Done: {result['step']:,} steps in {run.workdir}."

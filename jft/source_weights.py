@@ -142,7 +142,7 @@ def _open_set(row: WeightSet) -> SourceWeights:
 def _open_run(folder: Path) -> SourceWeights:
     trained = evaluate.restore(folder, parallel.make_parallel("jit"))
     model = trained.meta["model"]["name"]
-    options = {**trained.meta["model"]["options"], "num_classes": len(trained.class_names)}
+    options = {**trained.meta["model"]["options"], "num_classes": trained.model.num_classes}
     facts = {"source": f"{folder.resolve().name}, step {trained.meta['step']}", "dialect": "jft"}
     facts |= {key: value for key, value in trained.meta["weights"].items() if key == "licence"}
     leaves = {name: np.asarray(leaf) for name, leaf in tree.flatten(trained.variables).items()}

@@ -115,6 +115,7 @@ class Loop:
         """Takes what the loop writes to; nothing is written yet."""
         self.meta = meta
         self._run, self._checkpoints, self._logs, self._interrupt = run, checkpoints, logs, interrupt
+        self._evaluator = make_evaluator(run)  # of pictures; compiled once, whatever the number of phases
 
     def __call__(
         self, state: TrainState, compiled: Mapping[int, jax.stages.Compiled], decisions: Mapping[int, Decision]
@@ -151,7 +152,7 @@ class Loop:
         self, phase: Phase, state: TrainState, train_step: jax.stages.Compiled, cached: Cached | None, bar: tqdm
     ) -> TrainState:
         run, config = self._run, self._run.config
-        evaluator = make_evaluator(run, phase if cached else None)
+        evaluator = make_evaluator(run, phase) if cached else self._evaluator
         window = Window(run, phase, state)
         begin = int(state.step)
         batches = train_batches(run, cached, begin, phase.last)

@@ -43,29 +43,32 @@ def measure(workdir: str) -> None:
     """Builds the run and prints what it costs."""
     import jax
 
+    from jft import caching
     from jft.describe import describe
+    from jft.feed import image_batches
     from jft.run import create_run, initial_state
-    from jft.train import compile_train_step, train_batches
+    from jft.train import compile_train_step
 
     compiled = []
     jax.monitoring.register_event_duration_secs_listener(
         lambda event, seconds, **_: compiled.append(seconds) if "backend_compile" in event else None
     )
     config = _CONFIG.value
-    with config.unlocked():
-        config.steps = _STEPS.value + 2 * _ROUNDS.value
+    num_steps = _STEPS.value + 2 * _ROUNDS.value
+    config.update({"steps": num_steps, "cache_features": False})  # the whole network is what is measured
     run = create_run(config, workdir + "/run")
+    phase = run.phases[0]
     state, meta = initial_state(run)
-    print(describe(run, state, meta), flush=True)
+    print(describe(run, state, meta, {one.first: caching.decide(run, one, state) for one in run.phases}), flush=True)
 
-    batches = train_batches(run, 0)
+    batches = image_batches(run, 0, num_steps)
     first = next(batches)
     before = len(compiled)
-    step = compile_train_step(run, state, first)
+    step = compile_train_step(run, phase, first)
     print(f"\ntraining step compiled {len(compiled) - before} time(s) in {sum(compiled[before:]):.1f} s")
     state = compare_with_forward(run, step, state, first)
     before = len(compiled)
-    loop(run, step, state, batches)
+    loop(run, phase, step, state, batches)
     print(f"compilations while stepping: {len(compiled) - before}")
     evaluate(run, compiled)
 
@@ -75,7 +78,7 @@ def compare_with_forward(run, step, state, batch):  # noqa: ANN001, ANN201
     import jax
 
     from jft.data.augment import make_eval_transform
-    from jft.train import on_device
+    from jft.feed import on_device
 
     transform = make_eval_transform(run.spec, fit=run.config.fit)
 
@@ -105,11 +108,12 @@ def compare_with_forward(run, step, state, batch):  # noqa: ANN001, ANN201
     return state
 
 
-def loop(run, step, state, batches) -> None:  # noqa: ANN001
+def loop(run, phase, step, state, batches) -> None:  # noqa: ANN001
     """Steps as the training loop does, over real batches."""
-    from jft.train import Window, on_device
+    from jft.feed import on_device
+    from jft.window import Window
 
-    window = Window(run)
+    window = Window(run, phase, state)
     for number in range(2, _STEPS.value + 2):
         batch = window.wait_for(batches)
         state, sums = step(state, run.parallel.place_batch(on_device(batch)))
@@ -125,8 +129,8 @@ def evaluate(run, compiled: list) -> None:  # noqa: ANN001
     """Evaluates twice, with a ragged last batch, on fresh variables."""
     import numpy as np
 
+    from jft.feed import make_evaluator
     from jft.models import initialise
-    from jft.train import make_evaluator
 
     source = run.train_source.take(np.arange(min(_EVALUATE.value, len(run.train_source))))
     variables = run.parallel.place_state(initialise(run.model, run.spec.size, 0))
@@ -134,7 +138,7 @@ def evaluate(run, compiled: list) -> None:  # noqa: ANN001
     before = len(compiled)
     for _ in range(2):
         start = time.perf_counter()
-        total = evaluator(variables, source)
+        total = evaluator(variables, source).sums
         seconds = time.perf_counter() - start
     count = total["count"]
     print(

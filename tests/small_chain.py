@@ -6,14 +6,17 @@ import flax.linen as nn
 import numpy as np
 
 from jft.data import sources
+from jft.models import layers
 from jft.models.chain import Chain
-from jft.models.layers import BatchNorm, Head
 
 
 class Stage(nn.Module):
+    axis_name: str | None
+
     @nn.compact
     def __call__(self, x, *, train):
-        return nn.relu(BatchNorm(name="bn")(nn.Conv(4, (3, 3), name="conv")(x), train=train))
+        x = nn.Conv(4, (3, 3), name="conv")(x)
+        return nn.relu(layers.BatchNorm(axis_name=self.axis_name, name="bn")(x, train=train))
 
 
 class Small(Chain):
@@ -22,8 +25,9 @@ class Small(Chain):
     default_size: int = 8
 
     def published(self):
-        head = functools.partial(Head, self.num_classes, self.dtype)
-        return {"a": Stage, "b": Stage, "c": Stage, "head": head}
+        stage = functools.partial(Stage, self.axis_name)
+        head = functools.partial(layers.Head, self.num_classes, self.dtype)
+        return {"a": stage, "b": stage, "c": stage, "head": head}
 
 
 def pictures(n=48, classes=3):

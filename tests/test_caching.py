@@ -7,15 +7,15 @@ import shutil
 import jax
 import numpy as np
 import pytest
-from small_chain import Small, pictures
+from small_chain import Small
+from small_chain import pictures as some_pictures
 
 from jft import caching, tree
 from jft.config import default_config
-from jft.data import sources
 from jft.evaluate import evaluate, restore
 from jft.models import MODELS
 from jft.parallel import make_parallel
-from jft.run import create_run
+from jft.run import create_run, initial_state
 from jft.train import train
 
 
@@ -24,6 +24,11 @@ def small(monkeypatch):
     """The model by its name, and two devices, for which XLA compiles faster than for eight."""
     monkeypatch.setitem(MODELS, "small", Small)
     monkeypatch.setattr(jax, "devices", lambda *a: jax.local_devices()[:2])
+
+
+def pictures(classes=3):
+    """36 to train, 12 to validate, 12 to test."""
+    return some_pictures(60, classes)
 
 
 def make(tmp_path, **changes):
@@ -39,9 +44,9 @@ def make(tmp_path, **changes):
     return config
 
 
-def decision(tmp_path, **changes):
+def decision(tmp_path, with_state=False, **changes):
     run = create_run(make(tmp_path, **changes), tmp_path / "run", pictures())
-    return caching.decide(run, run.phases[0])
+    return caching.decide(run, run.phases[0], initial_state(run)[0] if with_state else None)
 
 
 OBSTACLES = [
@@ -66,7 +71,7 @@ def test_what_cannot_be_cached_is_computed_or_refused(tmp_path, changes, why):
 def test_a_disk_without_room_names_the_bytes(tmp_path, monkeypatch):
     usage = shutil.disk_usage
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(path)._replace(free=1000))
-    found = decision(tmp_path, cache_features="auto", freeze="b")
+    found = decision(tmp_path, cache_features="auto", freeze="b", with_state=True)
     assert not found.use
     said, _, left = found.why.partition(" bytes and ")
     assert said.startswith("computed at each step: the features of 48 pictures take ")
@@ -74,7 +79,7 @@ def test_a_disk_without_room_names_the_bytes(tmp_path, monkeypatch):
     assert 48 * 1024 < int(said.split()[-1].replace(",", "")) < 2 * 48 * 1024
     assert left == f"{tmp_path / 'features'} has 1,000 left; make room, or set features_dir"
     with pytest.raises(ValueError, match="has 1,000 left; make room"):
-        decision(tmp_path, freeze="b")
+        decision(tmp_path, freeze="b", with_state=True)
 
 
 def test_what_would_not_pay_is_computed_unless_asked_for(tmp_path):
@@ -115,7 +120,7 @@ def both(tmp_path, **changes):
     return results[True], live
 
 
-def test_a_cached_run_learns_what_a_live_one_does_and_the_next_computes_nothing(tmp_path):
+def test_a_cached_run_learns_what_a_live_one_does_and_the_next_computes_nothing(tmp_path, monkeypatch):
     history, _ = both(tmp_path)
     assert history[-1]["count"] == 12
 
@@ -127,6 +132,10 @@ def test_a_cached_run_learns_what_a_live_one_does_and_the_next_computes_nothing(
     other = train(make(tmp_path, learning_rate=0.2), tmp_path / "other", pictures())
     assert written() == before
     assert other["history"][-1]["loss"] != history[-1]["loss"]
+    # What is there already needs no room.
+    usage = shutil.disk_usage
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(path)._replace(free=0))
+    assert decision(tmp_path, with_state=True).use
 
 
 def test_variants_dropout_and_another_head(tmp_path):
@@ -138,7 +147,7 @@ def test_variants_dropout_and_another_head(tmp_path):
     (folder,) = [path for path in (tmp_path / "features").glob("*") if '"crop": "five"' in recipe_of(path)]
     assert folder.is_dir()
     found = [evaluate(tmp_path / name, dataset=pictures(), split="all") for name in ("True", "False")]
-    assert found[0]["count"] == 48
+    assert found[0]["count"] == 60
     assert found[0]["accuracy"] == found[1]["accuracy"]
 
 
@@ -168,11 +177,11 @@ def test_features_are_of_the_weights_that_the_phases_before_have_trained(tmp_pat
 def test_sigmoid_losses(tmp_path, several):
     source = pictures(classes=2)
     if several:
-        both_labels = np.stack([source.labels, 1 - source.labels, np.arange(48) % 2], axis=1).astype(np.uint8)
+        both_labels = np.stack([source.labels, 1 - source.labels, np.arange(60) % 2], axis=1).astype(np.uint8)
         source = dataclasses.replace(source, labels=both_labels, class_names=("a", "b", "c"))
     result = train(make(tmp_path, loss="sigmoid", learning_rate=1.0, steps=60), tmp_path / "run", source)
     assert final(tmp_path / "run")["params/head/head/kernel"].shape == (4, 3 if several else 1)
     found = evaluate(tmp_path / "run", dataset=source, split="all")
-    assert found["count"] == 48 and found["accuracy"] > 0.9
+    assert found["count"] == 60 and found["accuracy"] > 0.9
     assert ("mean_average_precision" in found) == ("mean_average_precision" in result["history"][-1]) == several
-    assert found["per_class"]["b"]["count"] == 24
+    assert found["per_class"]["b"]["count"] == 30

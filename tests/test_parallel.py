@@ -5,11 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from small_chain import Small
 
 from jft import tree
 from jft.losses import Objective
 from jft.models import initialise
-from jft.models.resnet import ResNet
 from jft.parallel import make_parallel
 from jft.steps import Input, TrainState, make_eval_step, make_train_step
 from jft.transfer.plan import make_plan
@@ -20,15 +20,15 @@ OBJECTIVE = Objective("softmax", 4)
 def run(mode, devices, accumulate=1):
     """Three steps and an evaluation with a ragged mask; returns variables, the losses and the sums."""
     parallel = make_parallel(mode, jax.devices()[:devices])
-    model = ResNet(blocks=(1, 1, 1, 1), bottleneck=False, num_classes=4, axis_name=parallel.axis_name)
-    variables = initialise(model, 32, seed=0)
-    plan = make_plan(model, variables, "stem")
+    model = Small(num_classes=4, axis_name=parallel.axis_name)
+    variables = initialise(model, 8, seed=0)
+    plan = make_plan(model, variables, "a")
     tx = optax.selective_transform(optax.identity(), freeze_mask=plan.freeze_mask(variables["params"]))
     state = TrainState(step=jnp.int32(0), opt_state=tx.init(variables["params"]), **variables)
     state = parallel.place_state(state)
     rng = np.random.default_rng(0)
     batch = {
-        "image": rng.integers(0, 256, (16, 32, 32, 3), dtype=np.uint8),
+        "image": rng.integers(0, 256, (16, 8, 8, 3), dtype=np.uint8),
         "label": rng.integers(0, 4, 16, dtype=np.int32),
         "mask": np.ones(16, bool),
     }

@@ -344,7 +344,7 @@ def test_a_signal_before_the_first_step_writes_nothing(tmp_path, monkeypatch, ca
     monkeypatch.setattr(jft.train, "describe", lambda *args: signal.raise_signal(signal.SIGTERM) or describe(*args))
     result = train(digits(), tmp_path / "run")
     assert (result["step"], result["finished"], result["signal"]) == (0, False, signal.SIGTERM)
-    assert "SIGTERM: stopped before the first step; nothing was written." in capsys.readouterr().out
+    assert "SIGTERM: stopped before the first step. Run the same command again." in capsys.readouterr().out
     assert not (tmp_path / "run").exists()
 
 

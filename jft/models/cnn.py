@@ -9,9 +9,11 @@ import jax.numpy as jnp
 from jft.models import layers
 from jft.models.chain import Chain, Stages
 
+GLOROT = nn.initializers.glorot_uniform()
+
 
 class CNN(Chain):
-    """Three 3x3 convolutions without padding, a fully connected layer and the head.
+    """Three 3x3 convolutions without padding, a fully connected layer and the head. Keras' initialiser, as published.
 
     fc4 reads the flattened map, so its weights are of one image size.
 
@@ -32,7 +34,7 @@ class CNN(Chain):
             "conv1": functools.partial(conv, "conv1"),
             "conv2": functools.partial(conv, "conv2", pool=True, dropout=self.dropout),
             "conv3": functools.partial(conv, "conv3", pool=True),
-            "fc4": functools.partial(layers.Hidden, self.hidden, 0.0, self.dtype),
+            "fc4": functools.partial(layers.Hidden, self.hidden, 0.0, self.dtype, kernel_init=GLOROT),
             "head": functools.partial(layers.Head, self.num_classes, self.dtype),
         }
 
@@ -49,7 +51,9 @@ class Conv(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """[batch, h, w, c] -> [batch, h - 2, w - 2, width], halved by a pool."""
-        x = nn.relu(layers.Conv(self.width, (3, 3), padding=0, dtype=self.dtype, name=self.layer)(x))
+        x = nn.relu(
+            layers.Conv(self.width, (3, 3), padding=0, dtype=self.dtype, kernel_init=GLOROT, name=self.layer)(x)
+        )
         if self.pool:
             x = layers.max_pool(x, 2, 2)
         return nn.Dropout(self.dropout, deterministic=not train)(x)

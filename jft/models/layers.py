@@ -37,6 +37,7 @@ class Hidden(nn.Module):
       grid: side to which a map is averaged first, or None.
       image_size: in pixels: the map must be what images of that size give, `grid` x `grid`, and nothing is averaged.
       drop_input: dropout of the inputs instead of the outputs.
+      kernel_init: initialiser of the weights.
     """
 
     features: int
@@ -45,6 +46,7 @@ class Hidden(nn.Module):
     grid: int | None = None
     image_size: int | None = None
     drop_input: bool = False
+    kernel_init: nn.initializers.Initializer = head_init
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
@@ -60,7 +62,7 @@ class Hidden(nn.Module):
         # Flattened height, width, channel; weights of other orders are permuted at conversion.
         x = x.reshape(x.shape[0], -1)
         x = drop(x) if self.drop_input else x
-        x = nn.relu(Dense(self.features, dtype=self.dtype, name="dense")(x))
+        x = nn.relu(Dense(self.features, kernel_init=self.kernel_init, dtype=self.dtype, name="dense")(x))
         return x if self.drop_input else drop(x)
 
 

@@ -55,8 +55,8 @@ def doubted(path: str | os.PathLike) -> Iterator[None]:
 
 
 def check_classes(class_names: tuple[str, ...] | None, num_classes: int) -> None:
-    """Refuses names of other classes than a model has; ValueError with both numbers."""
-    if class_names is not None and len(class_names) != num_classes:
+    """Refuses names of other classes than a model has; ValueError with both numbers. One logit tells two apart."""
+    if class_names is not None and len(class_names) != (num_classes if num_classes > 1 else 2):
         raise ValueError(f"class_names are {len(class_names)}, and the head has {num_classes} classes")
 
 
@@ -84,6 +84,14 @@ def _checked(about: Mapping[str, str]) -> dict[str, Any]:
     return said
 
 
+# What may follow a network in place of its own head: options that are no numbers.
+_OF_THE_HEAD = {
+    "cut": lambda value: isinstance(value, str),
+    "new_head": lambda value: value in ("published", "linear"),
+    "head_hidden": lambda value: isinstance(value, list) and all(type(n) is int and 0 < n <= 2**16 for n in value),
+}
+
+
 def _check_options(options: Any, model: str | None) -> None:
     """Numbers and switches of the model alone: what it computes in, or is called, is not the file's to say."""
     if model is None or not isinstance(options, dict):
@@ -92,6 +100,10 @@ def _check_options(options: Any, model: str | None) -> None:
     defaults = {field.name: getattr(built, field.name) for field in dataclasses.fields(built)}
     defaults = {name: value for name, value in defaults.items() if isinstance(value, bool | int | float)}
     for name, value in options.items():
+        if name in _OF_THE_HEAD:
+            if not _OF_THE_HEAD[name](value):
+                raise ValueError(f"option {name} is {reprlib.repr(value)}")
+            continue
         usual = tree.choose(defaults, name, what="option")
         _check_like(f"option {name}", value, usual)
         if isinstance(usual, float) and not 0 <= value <= 1:  # dropout, momentum

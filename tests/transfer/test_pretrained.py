@@ -4,11 +4,19 @@ import jax
 import numpy as np
 import pytest
 import safetensors.numpy
+from small_chain import Small
 
 from jft import tree
 from jft.models import abstract_variables, create_model, initialise
 from jft.transfer import pretrained
 from jft.weights import catalog, rules
+
+pytestmark = pytest.mark.xdist_group("ResNet-18 from a file")
+
+
+@pytest.fixture(scope="module")
+def initial():
+    return initialise(create_model("resnet18", num_classes=5), 64, seed=0)
 
 
 @pytest.fixture(scope="module")
@@ -29,10 +37,8 @@ def torch_file(tmp_path_factory):
 
 
 @pytest.mark.parametrize(("fresh", "anew"), [("", {"head"}), ("layer4", {"head", "layer4"})])
-def test_what_comes_from_the_weights(torch_file, fresh, anew):
+def test_what_comes_from_the_weights(torch_file, initial, fresh, anew):
     path, tensors = torch_file
-    model = create_model("resnet18", num_classes=5)
-    initial = initialise(model, 64, seed=0)
     row = catalog.find_row("resnet18", "torchvision")
     variables, loaded, manifest = pretrained.overlay(initial, row, weights_path=path, fresh=fresh)
     before, after = tree.flatten(initial), tree.flatten(variables)
@@ -47,11 +53,10 @@ def test_what_comes_from_the_weights(torch_file, fresh, anew):
     assert manifest["source"] == "resnet18.safetensors" and len(manifest["source_sha256"]) == 64
 
 
-def test_partial_weights_need_fresh_stages(torch_file, tmp_path):
+def test_partial_weights_need_fresh_stages(torch_file, initial, tmp_path):
     _, tensors = torch_file
     path = tmp_path / "partial.safetensors"
     safetensors.numpy.save_file({k: v for k, v in tensors.items() if k != "layer4.1.conv2.weight"}, path)
-    initial = initialise(create_model("resnet18", num_classes=5), 64, seed=0)
     row = catalog.find_row("resnet18", "torchvision")
     with pytest.raises(ValueError, match=r"missing \(1\):\s+layer4\.1\.conv2\.weight .*--config.fresh='layer4'"):
         try:
@@ -62,15 +67,13 @@ def test_partial_weights_need_fresh_stages(torch_file, tmp_path):
     assert not any("layer4" in name for name in loaded)
 
 
-def test_fresh_that_matches_nothing(torch_file):
-    initial = initialise(create_model("resnet18", num_classes=5), 64, seed=0)
+def test_fresh_that_matches_nothing(torch_file, initial):
     row = catalog.find_row("resnet18", "torchvision")
     with pytest.raises(ValueError, match="fresh: pattern 'layer9' matches none"):
         pretrained.overlay(initial, row, weights_path=torch_file[0], fresh="layer9")
 
 
 def test_initial_values_are_a_function_of_the_seed():
-    model = create_model("vgg_tiny", num_classes=3)
-    one, two, other = (initialise(model, 32, seed) for seed in (0, 0, 1))
+    one, two, other = (initialise(Small(num_classes=3), 8, seed) for seed in (0, 0, 1))
     assert all(np.array_equal(a, b) for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(two), strict=True))
     assert not np.array_equal(one["params"]["head"]["head"]["kernel"], other["params"]["head"]["head"]["kernel"])
