@@ -134,11 +134,14 @@ def features_dir(run: Run) -> Path:
     return Path(run.config.features_dir).expanduser() if run.config.features_dir else cache_dir() / "features"
 
 
-def example(run: Run, phase: Phase, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """A batch like `batch`, with features, all 0, in place of the pictures: what a phase's step is compiled for."""
-    shape = (len(batch["label"]), *feature_shape(run, phase))
-    others = {key: value for key, value in batch.items() if key != "image"}
-    return {"feature": np.zeros(shape, jnp.dtype(run.config.features_dtype)), **others}
+def example(run: Run, phase: Phase) -> dict[str, np.ndarray]:
+    """A batch of cached features, all 0: what a phase's step is compiled for, before anything is extracted."""
+    size, dtype = run.config.batch_size, jnp.dtype(run.config.features_dtype)
+    return {
+        "feature": np.zeros((size, *feature_shape(run, phase)), dtype),
+        "label": run.train_source.labels[np.zeros(size, np.int64)],
+        "mask": np.ones(size, bool),
+    }
 
 
 def prepare(run: Run, phase: Phase, state: TrainState, logs: Logs, interrupt: Interrupt) -> Cached | None:
@@ -155,7 +158,7 @@ def prepare(run: Run, phase: Phase, state: TrainState, logs: Logs, interrupt: In
         validation = features_of(run, phase, state, run.validation_source, Augmentation(), interrupt)
     if interrupt.received is not None:
         return None
-    logs.write(phase.first, "features", {"seconds": time.perf_counter() - start})
+    logs.write(int(state.step), "features", {"seconds": time.perf_counter() - start})
     return Cached(train, validation)
 
 

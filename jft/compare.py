@@ -201,10 +201,16 @@ def load_config(path: str | Path, changes: Sequence[str] = ()) -> ConfigDict:
 
 def _parsed(field: str, text: str, before: Any) -> Any:
     """The value of a field, in the type that it has; 'cache_features' alone is text or a bool."""
-    if isinstance(before, str) and text not in ("True", "False"):
+    if field == "cache_features":
+        return {"True": True, "False": False}.get(text, text)
+    if isinstance(before, str):
         return text
     try:
         value = ast.literal_eval(text)
-        return value if isinstance(before, str) else type(before)(value)
+        cast = type(before)(value)
+        # A text is no tuple of letters, and 2.5 steps are not 2.
+        if isinstance(value, str) or not (isinstance(before, tuple) or cast == value):
+            raise ValueError
     except (ValueError, SyntaxError, TypeError) as error:
         raise ValueError(f"{field} = {text!r} is no {type(before).__name__}.") from error
+    return cast

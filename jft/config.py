@@ -91,7 +91,7 @@ def default_config() -> ConfigDict:
     config.clip_norm = 0.0  # global norm of the learning leaves' gradient; 0: not clipped
     config.label_smoothing = 0.0  # probability spread over all classes
     config.accumulate = 1  # micro-batches in a step, to fit a large batch in memory
-    config.ema = 0.0  # decay of an average of the learning parameters, which is evaluated in their place; 0: none
+    config.ema = 0.0  # decay of an average of what learns, which is evaluated in its place; 0: none
     config.early_stopping = 0  # evaluations without a better validation accuracy before stopping; 0: never
     config.seed = 0
 

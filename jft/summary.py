@@ -110,7 +110,7 @@ def summarise(title: str, model: Chain, size: int, freeze: str = "") -> Summary:
       ValueError: the model does not take pictures of this size, or `freeze` means nothing.
     """
     stages = stage_costs(model, size)
-    frozen = make_plan(model, parameter_shapes(stages), freeze).frozen
+    frozen = make_plan(model, {"params": parameter_shapes(stages), "batch_stats": {}}, freeze).frozen
     return Summary(title, size, model.num_classes, freeze, stages, frozen)
 
 

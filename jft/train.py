@@ -85,13 +85,15 @@ def _start(
 ) -> tuple[TrainState, Meta]:
     """Everything that a wrong config, picture or shape can stop, then the folder, then the loop."""
     step = int(state.step)
-    example = next(image_batches(run, step, step + 1))
-    preprocess.check_range(example["image"], run.spec)
+    ahead = [phase for phase in run.phases if phase.last > step]
+    pictures = None  # read only where a phase needs them
+    if not all(decisions[phase.first].use for phase in ahead):
+        pictures = next(image_batches(run, step, step + 1))
+        preprocess.check_range(pictures["image"], run.spec)
     compiled = {}
-    for phase in run.phases:
-        if phase.last > step:
-            batch = caching.example(run, phase, example) if decisions[phase.first].use else example
-            compiled[phase.first] = compile_train_step(run, phase, batch)
+    for phase in ahead:
+        batch = caching.example(run, phase) if decisions[phase.first].use else pictures
+        compiled[phase.first] = compile_train_step(run, phase, batch)
     if interrupt.received is not None:
         return state, meta
     with (

@@ -157,3 +157,38 @@ def test_a_cached_conversion_says_enough(tiny, tmp_path, monkeypatch):
     opened = source_weights.open_source(str(cached))
     assert (opened.model, opened.build().adaptive_pool, opened.spec) == ("vgg16", False, SPEC_12)
     assert opened.read(False).keys() == leaf_shapes(opened.build(), 12).keys()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"cut": 3}, "option cut is 3"),
+        ({"cut": "block9"}, "unknown stage 'block9', did you mean 'block"),
+        ({"cut": "head"}, "unknown stage 'head'"),
+        ({"new_head": "mine"}, "option new_head is 'mine'"),
+        ({"new_head": True}, "option new_head is True"),
+        ({"head_hidden": 8}, "option head_hidden is 8"),
+        ({"head_hidden": [8, 0]}, r"option head_hidden is \[8, 0\]"),
+        ({"head_hidden": [True]}, r"option head_hidden is \[True\]"),
+        ({"head_hidden": [2**20]}, r"option head_hidden is \[1048576\]"),
+        ({"head_hidden": ["8"]}, r"option head_hidden is \['8'\]"),
+        ({"head_dropout": 1.5}, "option head_dropout is 1.5, which is no share"),
+        ({"head_dropout": "no"}, "option head_dropout is 'no'"),
+    ],
+)
+def test_a_head_that_makes_no_sense_is_refused(tmp_path, options, message):
+    path = of_vgg11(tmp_path / "own.safetensors", options=json.dumps(options))
+    with pytest.raises(ValueError, match=f"says of itself what makes no sense: .*{message}"):
+        source_weights.open_source(path)
+
+
+@pytest.mark.parametrize(("classes", "names", "fits"), [(1, 2, True), (1, 1, False), (1, 3, False), (2, 1, False)])
+def test_one_logit_is_two_classes(tmp_path, classes, names, fits):
+    about = {"class_names": json.dumps(["cat", "dog", "cow"][:names]), "options": "{}"}
+    path = of_vgg11(tmp_path / "own.safetensors", classes=classes, **about)
+    if fits:
+        opened = source_weights.open_source(path)
+        assert (opened.build().num_classes, opened.class_names) == (1, ("cat", "dog"))
+        return
+    with pytest.raises(ValueError, match=f"class_names are {names}, and the head has {classes} classes"):
+        source_weights.open_source(path)

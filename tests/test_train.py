@@ -20,9 +20,16 @@ from jft.data import sources
 from jft.evaluate import evaluate, restore
 from jft.parallel import make_parallel
 from jft.run import create_run
-from jft.train import NonFiniteLossError, train
+from jft.train import train
+from jft.window import NonFiniteLossError
 
 ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True)
+def one_device(monkeypatch):
+    """For which XLA compiles faster than for eight; a test of several takes them all back."""
+    monkeypatch.setattr(jax, "devices", lambda: jax.local_devices()[:1])
 
 
 def digits(**changes):
@@ -99,6 +106,7 @@ def test_same_config_and_seed_give_the_same_bits(tmp_path):
 @pytest.mark.parametrize("mode", ["jit", "pmap"])
 def test_devices_and_pmap_do_not_change_the_result(tmp_path, mode, monkeypatch):
     """Frozen up to fc7, so that dropout, which is drawn per device under pmap, plays no part."""
+    monkeypatch.setattr(jax, "devices", jax.local_devices)
     config = digits(freeze="fc7", steps=10, optimizer="sgd", parallel=mode)
     train(config, tmp_path / "eight")
     monkeypatch.setattr(jax, "devices", lambda: jax.local_devices()[:1])
@@ -112,7 +120,7 @@ def test_devices_and_pmap_do_not_change_the_result(tmp_path, mode, monkeypatch):
 
 def command(workdir, *fields):
     config = workdir.parent / f"{workdir.name}.py"
-    values = digits(steps=160, checkpoint_every=7, evaluate_every=2.0, crop_padding=0.1).to_dict()
+    values = digits(steps=110, checkpoint_every=7, evaluate_every=2.0, crop_padding=0.1).to_dict()
     config.write_text(
         "from jft.config import default_config\n"
         "def get_config():\n"
@@ -142,13 +150,12 @@ def wait_for_step(process, workdir, step):
 
 
 def test_killed_and_started_again_equals_never_killed(tmp_path):
-    """SIGKILL in mid-epoch, twice; bit for bit the parameters, and the log line by line."""
-    for step in (30, 75):
-        process = start(tmp_path / "killed")
-        wait_for_step(process, tmp_path / "killed", step)
-        process.kill()
-        process.communicate()
-        assert process.returncode == -signal.SIGKILL
+    """SIGKILL in mid-epoch; bit for bit the parameters, and the log line by line. See test_train_phases.py for more."""
+    process = start(tmp_path / "killed")
+    wait_for_step(process, tmp_path / "killed", 30)
+    process.kill()
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
     for name in ("killed", "whole"):
         process = start(tmp_path / name)
         out, _ = process.communicate(timeout=240)
@@ -293,7 +300,8 @@ def test_evaluate_on_other_data_of_the_same_classes(tmp_path):
         ({"examples_per_class": 5000}, "5,?000"),
     ],
 )
-def test_wrong_configs_make_no_folder(tmp_path, changes, message):
+def test_wrong_configs_make_no_folder(tmp_path, changes, message, monkeypatch):
+    monkeypatch.setattr(jax, "devices", jax.local_devices)
     with pytest.raises(ValueError, match=message):
         train(digits(**changes), tmp_path / "run")
     assert not (tmp_path / "run").exists()
@@ -310,7 +318,7 @@ def test_a_full_disk_is_one_error_and_keeps_the_last_checkpoint(tmp_path, monkey
     monkeypatch.setattr(shutil, "disk_usage", disk_usage)
     with pytest.raises(CheckpointWriteError, match=r"takes [\d,]+ bytes and .* has 1,000 left: .* run the same"):
         train(config, tmp_path / "run")
-    monkeypatch.undo()
+    monkeypatch.setattr(shutil, "disk_usage", usage)
     assert train(config, tmp_path / "run")["finished"]
     train(config, tmp_path / "whole")
     assert digests(params(tmp_path / "run")) == digests(params(tmp_path / "whole"))

@@ -10,9 +10,13 @@ import sys
 import numpy as np
 import pytest
 import safetensors.numpy
+import small_digits
 
-from jft import tree
+from jft import source_weights, tree
+from jft.evaluate import restore
 from jft.models import abstract_variables, create_model
+from jft.parallel import make_parallel
+from jft.train import train
 from jft.weights import catalog, rules, seeded, store
 
 SCRIPT = pathlib.Path(__file__).parents[1] / "scripts" / "weights.py"
@@ -260,3 +264,38 @@ def test_a_wrong_command_line_is_one_line(script, arguments, message):
     assert (status, printed) == (1, "")
     assert error.startswith("error: ") and error.count("\n") == 1
     assert message in error
+
+
+@pytest.mark.parametrize(
+    ("changes", "options", "classes"),
+    [
+        (
+            {"cut": "block3", "freeze": "block3", "head": "linear", "head_hidden": (8,), "head_dropout": 0.25},
+            {"cut": "block3", "new_head": "linear", "head_hidden": [8], "head_dropout": 0.25, "num_classes": 3},
+            ("5", "6", "7"),
+        ),
+        ({"classes": ("5", "8"), "loss": "sigmoid", "solver": "ridge"}, {"num_classes": 1}, ("5", "8")),
+    ],
+    ids=["linear", "binary"],
+)
+def test_convert_takes_a_run_with_another_head(script, tmp_path, changes, options, classes):
+    run, out, again = tmp_path / "run", tmp_path / "out.safetensors", tmp_path / "again.safetensors"
+    with small_digits.quick():
+        train(small_digits.make(tmp_path / "features", steps=1, **changes), run)
+        trained = restore(run, make_parallel("jit"))
+        for source, target in ((run, out), (out, again)):
+            status, _, error = script("convert", source, "--out", target)
+            assert status == 0, error
+    for path in (out, again):
+        opened = source_weights.open_source(str(path))
+        assert {key: list(v) if isinstance(v, tuple) else v for key, v in opened.options.items()} == options
+        assert (opened.model, opened.class_names, opened.spec) == ("vgg_tiny", classes, trained.spec)
+        leaves = opened.read(False)
+        assert leaves.keys() == tree.flatten(trained.variables).keys()
+        for name, leaf in tree.flatten(trained.variables).items():
+            np.testing.assert_array_equal(leaves[name], leaf)
+        images = seeded.seeded_images(32)
+        found = opened.build().apply(tree.unflatten(leaves), images, train=False)
+        np.testing.assert_allclose(found, trained.model.apply(trained.variables, images, train=False), atol=1e-6)
+    status, _, error = script("convert", out, "--model", "vgg11", "--out", again, "--force")
+    assert status == 1 and "holds a vgg_tiny, not the vgg11" in error

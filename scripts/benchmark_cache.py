@@ -1,0 +1,197 @@
+"""Measures what cached features are worth: python scripts/benchmark_cache.py --config CONFIG [--set field=value ...]
+
+CONFIG freezes a backbone in a way that can be cached, such as configs/squeezenet_cifar10.py with --set head=linear
+--set flip=False. In a folder that is deleted afterwards, and without the user's cache, it prints
+
+- extraction over plain inference, pictures a second, in rounds of one after the other;
+- an epoch from the cache over a live one, both as the loop runs them, on all training pictures;
+- the largest difference of parameters after the same steps, live and cached.
+"""
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from jft import runtime
+
+runtime.configure()
+
+
+def main() -> int:
+    """Prints the figures; returns the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", required=True, metavar="FILE")
+    parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="fields of the config")
+    parser.add_argument("--steps", type=int, default=10, help="live steps that are timed; default: 10")
+    parser.add_argument("--epochs", type=int, default=5, help="epochs from the cache that are timed; default: 5")
+    parser.add_argument("--rounds", type=int, default=5, help="of extraction and inference; default: 5")
+    args = parser.parse_args()
+
+    from jft.compare import load_config
+
+    try:
+        config = load_config(args.config, args.set)
+        with tempfile.TemporaryDirectory() as folder, config.unlocked():
+            config.update({"cache_features": True, "features_dir": f"{folder}/features", "validation": 0.0})
+            measure(config, Path(folder), args)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def measure(config, folder: Path, args: argparse.Namespace) -> None:  # noqa: ANN001
+    """Builds the run and times its parts."""
+    import jax
+    import numpy as np
+
+    from jft import caching
+    from jft.interrupt import Interrupt
+    from jft.run import create_run, initial_state
+
+    run = create_run(config, folder / "run")
+    phase = run.phases[0]
+    state, _ = initial_state(run)
+    print(f"{config.model} after {phase.plan.boundary}: {caching.decide(run, phase, state).why}", flush=True)
+    extraction(run, phase, state, args.rounds)
+    with Interrupt() as interrupt:
+        start = time.perf_counter()
+        features = caching.features_of(run, phase, state, run.train_source, run.augmentation, interrupt)
+        seconds = time.perf_counter() - start
+    if features is None:
+        return
+    print(f"extraction of all {len(run.train_source):,} pictures: {seconds:.1f} s, compilation and writing included")
+
+    def copy():  # noqa: ANN202
+        return jax.tree.map(lambda x: x.copy(), state)
+
+    cached = caching.Cached(features, None)
+    live_rate, live_state = live(run, phase, copy(), args.steps)
+    seconds, cached_state = from_cache(run, phase, copy(), cached, args)
+    size = len(run.train_source)
+    epoch = size / live_rate
+    print(f"live: {live_rate:,.1f} images/s over {args.steps} steps, an epoch of {size:,} in {epoch:,.1f} s")
+    ratios = sorted(epoch / each for each in seconds)
+    print(
+        f"from the cache: an epoch in {statistics.median(seconds):.3f} s (median of {len(seconds)}; {min(seconds):.3f} "
+        f"to {max(seconds):.3f}): {statistics.median(ratios):,.0f} times live ({ratios[0]:,.0f} to {ratios[-1]:,.0f})"
+    )
+    gaps = jax.tree.map(lambda a, b: float(np.abs(np.asarray(a) - np.asarray(b)).max()), live_state, cached_state)
+    print(f"largest difference of a parameter after {args.steps} steps: {max(jax.tree.leaves(gaps)):.1e}")
+
+
+def extraction(run, phase, state, rounds: int) -> None:  # noqa: ANN001
+    """Times extraction of a thousand pictures against the same forward passes alone."""
+    import jax
+
+    from jft.data import pipeline
+    from jft.data.augment import Augmentation
+    from jft.transfer.extract import extract, make_feature_step, open_store
+
+    config, parallel, plain = run.config, run.parallel, Augmentation()
+    what = {"boundary": phase.plan.boundary, "pooled": run.model.averages_after(phase.plan.boundary), "fit": config.fit}
+    variables = {"params": state.params, "batch_stats": state.batch_stats}
+    size, count = config.eval_batch_size, 16
+    source = run.train_source.take(slice(0, size * count))
+    reading = {"batch_size": size, "resize_on": config.resize_on, "cache_bytes": config.cache_bytes}
+    batch = next(pipeline.eval_batches(source, run.spec, fit=config.fit, **reading))
+    placed = parallel.place_batch({"image": batch["image"]})
+    step = make_feature_step(run.model, run.spec, **what, augmentation=plain, axis_name=parallel.axis_name)
+    compiled = parallel.compile(step, variables, placed, donate=False)
+    compilation = []
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda event, seconds, **_: compilation.append(seconds) if event.startswith("/jax/core/compile") else None
+    )
+    ratios, rates = [], []
+    batches = -(-len(source) // size)
+    for number in range(rounds):
+        start = time.perf_counter()
+        for _ in range(batches):
+            out = compiled(variables, placed)
+        jax.block_until_ready(out)
+        plainly = time.perf_counter() - start
+        with tempfile.TemporaryDirectory() as folder:
+            store = open_store(
+                folder, run.model, variables, run.spec, **what, augmentation=plain, resize_on=config.resize_on
+            )
+            compilation.clear()
+            start = time.perf_counter()
+            extract(
+                run.model,
+                variables,
+                source,
+                run.spec,
+                **what,
+                augmentation=plain,
+                parallel=parallel,
+                store=store,
+                **reading,
+            )
+            extracting = time.perf_counter() - start - sum(compilation)
+        if number:  # the first warms up
+            ratios.append(plainly / extracting)
+            rates.append(len(source) / extracting)
+    ratios.sort()
+    print(
+        f"extraction: {statistics.median(rates):,.1f} images/s, {statistics.median(ratios):.3f} of plain inference "
+        f"(median of {len(ratios)}; {ratios[0]:.3f} to {ratios[-1]:.3f}; {len(source):,} pictures, without compiling)",
+        flush=True,
+    )
+
+
+def live(run, phase, state, steps: int) -> tuple:  # noqa: ANN001
+    """Pictures a second of live steps, the first two left out; and the parameters after `steps`."""
+    import jax
+
+    from jft.feed import image_batches, on_device
+    from jft.train import compile_train_step
+
+    batches = image_batches(run, 0, steps + 2)
+    first = next(batches)
+    step = compile_train_step(run, phase, first)
+    state, sums = step(state, run.parallel.place_batch(on_device(first)))
+    params = None
+    for number, batch in enumerate(batches, 2):
+        if number == 3:
+            jax.block_until_ready(state)
+            start = time.perf_counter()
+        state, sums = step(state, run.parallel.place_batch(on_device(batch)))
+        if number == steps:
+            params = jax.tree.map(lambda x: x.copy(), state.params)
+    jax.block_until_ready((state, sums))
+    return steps * run.config.batch_size / (time.perf_counter() - start), params
+
+
+def from_cache(run, phase, state, cached, args: argparse.Namespace) -> tuple:  # noqa: ANN001
+    """Seconds of each epoch from the cache, the first left out; and the parameters after `args.steps`."""
+    import jax
+
+    from jft import caching
+    from jft.feed import on_device, train_batches
+    from jft.train import compile_train_step
+    from jft.window import Window
+
+    step = compile_train_step(run, phase, caching.example(run, phase))
+    length = round(run.steps_per_epoch)
+    batches = train_batches(run, cached, 0, (args.epochs + 1) * length)
+    window, params, seconds = Window(run, phase, state), None, []
+    for epoch in range(args.epochs + 1):
+        start = time.perf_counter()
+        for number in range(epoch * length + 1, (epoch + 1) * length + 1):
+            batch = window.wait_for(batches)
+            state, sums = step(state, run.parallel.place_batch(on_device(batch)))
+            window.add(number, sums)
+            if number == args.steps:
+                params = jax.tree.map(lambda x: x.copy(), state.params)
+        window.close()
+        jax.block_until_ready(state)
+        if epoch:
+            seconds.append(time.perf_counter() - start)
+    return seconds, params
+
+
+if __name__ == "__main__":
+    sys.exit(main())

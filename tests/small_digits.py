@@ -1,0 +1,70 @@
+"""Runs of seconds: vgg_tiny, which knows the embedded digits 0 to 4, and a new head for three others."""
+
+import contextlib
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jft import caching, solve, tree
+from jft.config import default_config
+from jft.data.augment import Augmentation
+from jft.interrupt import Interrupt
+from jft.models import abstract_variables
+from jft.run import create_run, initial_state, load_split
+
+
+@contextlib.contextmanager
+def quick():
+    """One device, and what is not pretrained drawn by NumPy, for neither of which XLA compiles long."""
+
+    def drawn(model, size, seed, *, head_init):
+        del head_init
+        rng, ones = np.random.default_rng(seed), ("scale", "var")
+
+        def draw(name, leaf):
+            if name.endswith("kernel"):
+                deviation = (2 / np.prod(leaf.shape[:-1])) ** 0.5
+                return jnp.asarray(deviation * rng.standard_normal(leaf.shape), leaf.dtype)
+            return jnp.full(leaf.shape, name.endswith(ones), leaf.dtype)
+
+        flat = tree.flatten(abstract_variables(model, size))
+        return {"batch_stats": {}, **tree.unflatten({name: draw(name, leaf) for name, leaf in flat.items()})}
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jax, "devices", lambda *a: jax.local_devices()[:1])
+        patch.setattr("jft.run.initialise", drawn)
+        yield
+
+
+def make(features, **changes):
+    """326 pictures to train, 108 to validate, 109 to test; the head reads 64 numbers, kept in the folder `features`."""
+    config = default_config()
+    config.update({"dataset": "digits", "classes": ("5", "6", "7"), "validation": 0.25, "flip": False})
+    config.update({"model": "vgg_tiny", "weights": "digits04", "image_size": 32, "freeze": "fc7"})
+    config.update({"features_dir": str(features), "eval_batch_size": 128, **changes})
+    return config
+
+
+def examples(config, workdir):
+    """Features at the boundary of a run's first phase, with labels: of its training, validation and test pictures."""
+    run = create_run(config, workdir)
+    state, _ = initial_state(run)
+    sources = (
+        (run.train_source, run.augmentation),
+        (run.validation_source, Augmentation()),
+        (load_split(config, "test"), Augmentation()),
+    )
+    with Interrupt() as interrupt:
+        return [
+            solve.examples(caching.features_of(run, run.phases[0], state, source, how, interrupt), source.labels)
+            for source, how in sources
+        ]
+
+
+def records(workdir, kind=None):
+    """Lines of a run's log, of one kind or all."""
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    return [line for line in lines if kind in (None, line["kind"])]

@@ -1,0 +1,131 @@
+"""What frozen features are worth by themselves: each method's figures, and the script."""
+
+import importlib.util
+import signal
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import small_digits
+from small_digits import examples, make
+
+from jft.baselines import format_baselines, measure
+from jft.interrupt import Interrupt
+from jft.transfer import probe
+from jft.transfer.neighbours import choose_neighbours, nearest_neighbours
+
+SCRIPT = Path(__file__).parents[1] / "scripts" / "probe.py"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick():
+    with small_digits.quick():
+        yield
+
+
+@pytest.fixture(scope="module")
+def features(tmp_path_factory):
+    return tmp_path_factory.mktemp("features")
+
+
+@pytest.fixture(scope="module")
+def few(features):
+    """Five examples of each class; C given for the config's own solver."""
+    config = make(features, examples_per_class=5, solver="ridge", regularisation=(1e-3, 1e-1))
+    return config, measure(config)
+
+
+def test_few_examples_stay_few(few, tmp_path):
+    config, found = few
+    train, validation, test = examples(config, tmp_path / "run")
+    assert len(train) == 15
+    for baseline, regularisation in zip(found, ((1e-3, 1e-1), ()), strict=False):
+        fitted = probe.fit(baseline.method, train, validation, outputs=3, regularisation=regularisation)
+        assert baseline.chosen == f"C = {fitted.regularisation:g}"
+        assert baseline.validation == fitted.accuracies[fitted.regularisation]
+        assert baseline.test == probe.measure(fitted.linear, test)[0]
+    nearest = choose_neighbours(train, validation, outputs=3)
+    (guessed,) = nearest_neighbours(train, test.features, outputs=3, ks=[nearest.k])
+    assert [b.method for b in found] == ["ridge", "lbfgs", "nearest neighbours"]
+    assert found[2].chosen == f"k = {nearest.k}"
+    assert (found[2].validation, found[2].test) == (nearest.accuracies[nearest.k], np.mean(guessed == test.labels))
+    assert all(b.seconds > 0 for b in found)
+
+
+def test_validation_joins_for_test(features, tmp_path):
+    # The config's own head, phases and solver do not matter, nor is it changed.
+    config = make(features, head="linear", head_hidden=(4,), phases=({"epochs": 1.0, "freeze": "fc6"},))
+    before = config.to_json()
+    found = measure(config)
+    assert config.to_json() == before
+    train, validation, test = examples(make(features), tmp_path / "run")
+    both = train.join(validation)
+    for baseline in found[:2]:
+        chosen = float(baseline.chosen.removeprefix("C = "))
+        own = probe.fit(baseline.method, train, None, outputs=3, regularisation=[chosen]).linear
+        joined = probe.fit(baseline.method, both, None, outputs=3, regularisation=[chosen]).linear
+        assert baseline.validation == pytest.approx(probe.measure(own, validation)[0], abs=1.5 / len(validation))
+        assert baseline.test == pytest.approx(probe.measure(joined, test)[0], abs=1.5 / len(test))
+        assert baseline.test > 0.9
+    k = int(found[2].chosen.removeprefix("k = "))
+    (guessed,) = nearest_neighbours(both, test.features, outputs=3, ks=[k])
+    assert found[2].test == np.mean(guessed == test.labels)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"validation": 0}, "baselines choose on validation, and validation = 0: hold some pictures out"),
+        ({"cut": "fc9"}, "unknown stage 'fc9', did you mean 'fc"),
+        ({"auto_augment": "trivial"}, "variants that can be counted, but auto_augment = 'trivial'"),
+    ],
+)
+def test_what_is_wrong_is_said(features, changes, message):
+    with pytest.raises(ValueError, match=message):
+        measure(make(features, **changes))
+
+
+def test_a_signal_ends_it(tmp_path, monkeypatch):
+    def signalled(self):
+        enter(self)
+        self.received = signal.SIGTERM
+        return self
+
+    enter = Interrupt.__enter__
+    monkeypatch.setattr(Interrupt, "__enter__", signalled)
+    assert measure(make(tmp_path)) is None
+
+
+def test_format(few):
+    lines = format_baselines(few[1]).splitlines()
+    assert len(lines) == 3 and len({line.index("validation") for line in lines}) == 1
+    assert f"test {few[1][0].test:7.2%}" in lines[0]
+
+
+def test_script(few, tmp_path, monkeypatch, capsys):
+    spec = importlib.util.spec_from_file_location("probe_script", SCRIPT)
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    path = tmp_path / "config.py"
+    path.write_text(
+        "from jft.config import default_config\n\n\ndef get_config():\n    config = default_config()\n"
+        f"    config.update({few[0].to_dict()!r})\n    return config\n"
+    )
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["probe.py", "--config", str(path), *arguments])
+        return script.main(), *capsys.readouterr()
+
+    status, printed, _ = run()
+    assert status == 0
+
+    def without_seconds(text):
+        return [line.split("   ")[:-1] for line in text.strip().splitlines()]
+
+    assert without_seconds(printed)[-3:] == without_seconds(format_baselines(few[1]))
+    status, printed, error = run("--set", "cutt=fc6")
+    assert (status, printed) == (1, "")
+    assert error.startswith("error: unknown config field 'cutt', did you mean 'cut'?") and error.count("\n") == 1
+    status, _, error = run("--set", "validation=0")
+    assert status == 1 and error.startswith("error: baselines choose on validation")

@@ -1,0 +1,233 @@
+"""Configs side by side: the table holds what the runs' own files hold, and nothing is trained twice."""
+
+import csv
+import importlib.util
+import json
+import re
+import statistics
+import sys
+from pathlib import Path
+
+import pytest
+import small_digits
+from PIL import Image
+from small_digits import make, records
+
+from jft import compare as lib
+from jft.compare import COLUMNS, Row, compare, load_config, markdown, write
+
+SCRIPT = Path(__file__).parents[1] / "scripts" / "compare.py"
+NAMES = ("solved", "stepped/two_steps", "stepped/four")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick():
+    with small_digits.quick():
+        yield
+
+
+def configs(features):
+    arms = (("two steps", {"steps": 2}), ("four", {"steps": 4, "freeze": "fc6", "cache_features": False}))
+    stepped = make(features, arms=arms, learning_rate=0.05, log_every=1, batch_size=64)
+    return [("solved", make(features, solver="ridge", examples_per_class=20, seed=3)), ("stepped", stepped)]
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory):
+    """Folder of the features, folder of the comparison, its rows."""
+    folder = tmp_path_factory.mktemp("compare")
+    return folder / "features", folder / "out", compare(configs(folder / "features"), folder / "out", seeds=2)
+
+
+def runs(out, name):
+    first = 3 if name == "solved" else 0
+    return [out / "runs" / name / f"seed{first + i}" for i in range(2)]
+
+
+def test_a_row_holds_what_the_runs_say(compared):
+    _, out, rows = compared
+    assert tuple(row.name for row in rows) == NAMES
+    for row in rows:
+        tested = [json.loads((run / "eval.json").read_text()) for run in runs(out, row.name)]
+        assert row.accuracies == tuple(values["accuracy"] for values in tested)
+        assert row.losses == tuple(values["loss"] for values in tested)
+        assert len(set(row.losses)) == 2  # the seeds are two
+        assert row.parameters == tested[0]["parameters"] == 93_539
+        lines = [records(run) for run in runs(out, row.name)]
+        assert row.seconds == tuple(sum(line.get("seconds", 0) for line in run) for run in lines)
+    solved, two, four = rows
+    assert (solved.trainable, two.trainable, four.trainable) == (195, 195, 195 + 64 * 65)
+    assert solved.images_per_second == ()
+    for row, steps in ((two, 2), (four, 4)):
+        speeds = [[line["images_per_second"] for line in records(run, "train")] for run in runs(out, row.name)]
+        assert [len(speed) for speed in speeds] == [steps, steps]
+        assert row.images_per_second == tuple(map(statistics.median, speeds))
+    assert min(solved.accuracies) > max(two.accuracies)
+
+
+def test_the_table_has_means_and_deviations(compared):
+    _, out, rows = compared
+    text = (out / "compare.md").read_text()
+    assert text == markdown(rows) + "\n"
+    lines = text.splitlines()
+    assert len({len(line) for line in lines}) == 1
+    header, rule, *cells = ([cell.strip() for cell in line.strip("|").split("|")] for line in lines)
+    assert tuple(header) == COLUMNS and re.fullmatch("[-:]+", "".join(rule))
+    for row, (name, seeds, accuracy, loss, seconds, parameters, trainable, speed) in zip(rows, cells, strict=True):
+        assert (name, seeds, parameters, trainable) == (row.name, "2", "93,539", f"{row.trainable:,}")
+        one, two = (100 * a for a in row.accuracies)
+        assert accuracy == f"{(one + two) / 2:.2f} ± {abs(one - two) / 2**0.5:.2f} %"
+        one, two = row.losses
+        assert loss == f"{(one + two) / 2:.3f} ± {abs(one - two) / 2**0.5:.3f}"
+        assert seconds == f"{sum(row.seconds) / 2:.1f} ± {abs(row.seconds[0] - row.seconds[1]) / 2**0.5:.1f} s"
+        assert (speed == "-") == (row.name == "solved")
+
+
+def test_the_csv_has_every_seed_and_the_plot_is_a_picture(compared):
+    _, out, rows = compared
+    with (out / "compare.csv").open(newline="") as file:
+        found = list(csv.DictReader(file))
+    for row, line in zip(rows, found, strict=True):
+        assert line["name"] == row.name and int(line["trainable"]) == row.trainable
+        for field in ("accuracies", "losses", "seconds", "images_per_second"):
+            assert tuple(map(float, line[field].split())) == getattr(row, field)
+    with Image.open(out / "compare.png") as picture:
+        assert picture.format == "PNG" and min(picture.size) > 100
+    assert {path.name for path in out.iterdir()} == {"runs", "compare.md", "compare.csv", "compare.png"}
+
+
+def test_again_trains_nothing(compared, monkeypatch):
+    features, out, rows = compared
+
+    def written():
+        return {path: path.stat().st_mtime_ns for path in (out / "runs").rglob("*") if path.name != "eval.json"}
+
+    before = {path: time for path, time in written().items() if path.is_file()}
+    monkeypatch.setattr("jft.train._start", None)
+    monkeypatch.setattr("jft.train._solve", None)
+    assert compare(configs(features)[:1], out, seeds=2) == rows[:1]
+    assert {path: time for path, time in written().items() if path.is_file()} == before
+    assert (out / "compare.md").read_text() == markdown(rows[:1]) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("second", "message"),
+    [
+        (("b", {"freeze": "fc9"}), "did you mean 'fc"),
+        (("b", {"arms": (("one", {}), ("two", {"learning_rat": 1.0}))}), "did you mean 'learning_rate'"),
+        (("b", {"arms": (("a b", {}), ("a_b", {}))}), "several runs have one name: a, b/a_b, b/a_b. Rename"),
+        (("a", {}), "several runs have one name: a, a. Rename the config files"),
+    ],
+)
+def test_what_is_wrong_is_said_before_anything_is_trained(tmp_path, second, message):
+    name, changes = second
+    with pytest.raises(ValueError, match=message):
+        compare([("a", make(tmp_path)), (name, make(tmp_path, **changes))], tmp_path / "out", seeds=1)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_signal_ends_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(lib, "train", lambda config, place: {"finished": False, "signal": 2})
+    assert compare([("a", make(tmp_path))], tmp_path / "out", seeds=2) is None
+    assert not (tmp_path / "out" / "compare.md").exists()
+
+
+def test_without_matplotlib_there_is_no_plot(tmp_path, monkeypatch, capsys):
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "matplotlib" else find_spec(name))
+    (tmp_path / "out").mkdir()
+    row = Row("a", (0.5,), (1.25,), (10.0,), 1000, 10, ())
+    write([row], tmp_path / "out")
+    assert "for want of matplotlib: pip install 'jft[plot]'" in capsys.readouterr().out
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"compare.md", "compare.csv"}
+    # One seed has no deviation.
+    assert row.cells() == ("a", "1", "50.00 %", "1.250", "10.0 s", "1,000", "10", "-")
+
+
+FILE = """from jft.config import default_config
+
+
+def get_config():
+    config = default_config()
+    config.weights = ""
+    return config
+"""
+
+
+@pytest.fixture
+def file(tmp_path):
+    (tmp_path / "config.py").write_text(FILE)
+    return tmp_path / "config.py"
+
+
+@pytest.mark.parametrize(
+    ("change", "value"),
+    [
+        ("cache_features=auto", "auto"),
+        ("cache_features=True", True),
+        ("cache_features=False", False),
+        ("data_dir=a=b", "a=b"),
+        ("data_dir=True", "True"),
+        ("weights=torchvision", "torchvision"),
+        ("epochs=3", 3.0),
+        ("steps=7", 7),
+        ("flip=False", False),
+        ("classes=('5', '6')", ("5", "6")),
+        ("regularisation=[0.1, 1]", (0.1, 1)),
+        ("phases=({'steps': 3, 'freeze': 'fc7'},)", ({"steps": 3, "freeze": "fc7"},)),
+    ],
+)
+def test_fields_set_on_the_command_line(file, change, value):
+    found = load_config(file, ["log_every=5", change])
+    got = found.to_dict()[change.partition("=")[0]]
+    assert got == value and type(got) is type(value)
+    assert found.log_every == 5 and found.is_locked
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("learning_rat=1", "unknown config field 'learning_rat', did you mean 'learning_rate'"),
+        ("flip", "'flip' sets nothing: write field=value"),
+        ("flip=maybe", "flip = 'maybe' is no bool"),
+        ("flip=2", "flip = '2' is no bool"),
+        ("steps=many", "steps = 'many' is no int"),
+        ("steps=2.5", r"steps = '2\.5' is no int"),
+        ("classes='dog'", r"classes = .'dog'. is no tuple"),
+        ("regularisation=0.1", "regularisation = '0.1' is no tuple"),
+        ("solver=lbgfs", "solver = 'lbgfs': choose steps, lbfgs, ridge"),
+        ("cache_features=yes", "cache_features = 'yes': choose auto, True, False"),
+    ],
+)
+def test_wrong_fields_on_the_command_line(file, change, message):
+    with pytest.raises(ValueError, match=message):
+        load_config(file, [change])
+
+
+def test_no_file():
+    with pytest.raises(ValueError, match=r"there is no config file nothing\.py"):
+        load_config("nothing.py")
+
+
+def test_script(compared, tmp_path, monkeypatch, capsys):
+    features, out, rows = compared
+    spec = importlib.util.spec_from_file_location("compare_script", SCRIPT)
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    (name, config), _ = configs(features)
+    path = tmp_path / f"{name}.py"
+    path.write_text(FILE.replace('config.weights = ""', f"config.update({config.to_dict()!r})"))
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["compare.py", str(path), "--out", str(out), *arguments])
+        return script.main(), *capsys.readouterr()
+
+    status, printed, _ = run("--seeds", "2")
+    assert status == 0
+    assert f"\n{markdown(rows[:1])}\n" in printed and f"{out} holds the table" in printed
+    status, _, error = run("--seeds", "0")
+    assert (status, error) == (1, "error: --seeds 0: at least 1.\n")
+    status, _, error = run("--set", "solvr=ridge")
+    assert status == 1 and error.startswith("error: unknown config field 'solvr', did you mean 'solver'?")
+    status, _, error = run("--set", "solver=lbfgs")  # another config than the runs that are there
+    assert status == 1 and "holds a run of another config (there -> here): solver: 'ridge' -> 'lbfgs'" in error

@@ -1,0 +1,149 @@
+"""Runs tested together: the average of their probabilities, measured as scikit-learn measures it."""
+
+import importlib.util
+import shutil
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+import sklearn.metrics
+import small_digits
+from small_chain import Small
+from small_chain import pictures as some_pictures
+
+from jft.data import sources
+from jft.data.preprocess import to_model_input
+from jft.evaluate import evaluate, evaluate_ensemble, format_evaluation, restore
+from jft.models import MODELS
+from jft.parallel import make_parallel
+from jft.train import train
+
+SCRIPT = Path(__file__).parents[1] / "scripts" / "evaluate.py"
+CLASSES = tuple("0123456789")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick():
+    with small_digits.quick():
+        yield
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("ensemble")
+
+
+def run(folder, name, **changes):
+    config = small_digits.make(folder / "features", **{"classes": CLASSES, "solver": "ridge", **changes})
+    return train(config, folder / name)["finished"] and folder / name
+
+
+@pytest.fixture(scope="module")
+def members(folder):
+    """Two runs of other networks, seeds and sizes of pictures."""
+    return [
+        run(folder, "one", examples_per_class=3),
+        run(folder, "two", examples_per_class=4, seed=1, cut="block2", freeze="block2", head="linear", image_size=24),
+    ]
+
+
+@pytest.fixture(scope="module")
+def found(members):
+    return evaluate_ensemble(members)
+
+
+def probabilities(workdir, source):
+    """As the run's own model has them, one picture after the other prepared outside of the evaluator."""
+    trained = restore(workdir, make_parallel("jit"))
+    images = to_model_input(source.pictures, trained.spec, fit=trained.meta["fit"])
+    logits = np.asarray(jax.jit(lambda v, x: trained.model.apply(v, x, train=False))(trained.variables, images))
+    if trained.meta["objective"] == "multilabel":
+        return 1 / (1 + np.exp(-logits.astype(np.float64)))
+    powers = np.exp(logits.astype(np.float64) - logits.max(-1, keepdims=True))
+    return powers / powers.sum(-1, keepdims=True)
+
+
+def test_the_average_of_probabilities(members, found):
+    source = sources.load_source(
+        "digits", split="test", data_dir=None, validation=0.25, seed=0, classes=CLASSES, examples_per_class=0
+    )
+    own = [probabilities(member, source) for member in members]
+    average = np.mean(own, axis=0)
+    assert found["accuracy"] == pytest.approx(sklearn.metrics.accuracy_score(source.labels, average.argmax(-1)))
+    assert found["top5"] == pytest.approx(sklearn.metrics.top_k_accuracy_score(source.labels, average, k=5))
+    assert found["top5"] < 1
+    assert found["loss"] == pytest.approx(sklearn.metrics.log_loss(source.labels, average), rel=1e-5)
+    assert found["count"] == len(source) and found["split"] == "test" and found["dataset"] == source.name
+    for member, alone, theirs in zip(found["members"], own, members, strict=True):
+        assert member["checkpoint"] == str(theirs) and member["step"] == 1
+        assert member["accuracy"] == pytest.approx(sklearn.metrics.accuracy_score(source.labels, alone.argmax(-1)))
+        assert member["loss"] == pytest.approx(sklearn.metrics.log_loss(source.labels, alone), rel=1e-5)
+        assert not (theirs / "eval.json").exists()
+    # Neither member's figure, nor that of averaged logits.
+    assert found["loss"] not in [pytest.approx(member["loss"], rel=1e-3) for member in found["members"]]
+    geometric = np.exp(np.mean(np.log(own), axis=0))
+    geometric /= geometric.sum(-1, keepdims=True)
+    assert found["loss"] != pytest.approx(sklearn.metrics.log_loss(source.labels, geometric), rel=1e-3)
+
+
+def test_one_member_is_the_run(members, folder):
+    copy = shutil.copytree(members[0], folder / "copy")
+    single, found = evaluate(copy, split="validation"), evaluate_ensemble([copy], split="validation")
+    shared = ("accuracy", "top5", "count", "dataset", "split", "checkpoint")
+    assert {key: found[key] for key in shared} == {key: single[key] for key in shared}
+    assert found["loss"] == pytest.approx(single["loss"], rel=1e-5)
+    assert found["members"][0]["loss"] == single["loss"]
+
+
+def test_other_classes_or_pictures_are_refused(members, folder):
+    other = run(folder, "other", classes=CLASSES[::-1], examples_per_class=3)
+    with pytest.raises(ValueError) as error:
+        evaluate_ensemble([members[0], other])
+    assert f"{other} has classes {list(CLASSES[::-1])}" in str(error.value)
+    assert f"{members[0]} has {list(CLASSES)}" in str(error.value)
+    # The seeds of the members hold out other pictures to validate.
+    with pytest.raises(ValueError, match="an ensemble needs the same, in the same order"):
+        evaluate_ensemble(members, split="validation")
+
+
+def test_several_labels(folder, monkeypatch):
+    monkeypatch.setitem(MODELS, "small", Small)
+    plain = some_pictures(60, classes=2)
+    labels = np.stack([plain.labels, np.arange(60) % 3 == 0, np.arange(60) % 5 == 0], axis=1)
+    source = sources.from_arrays(plain.pictures, labels.astype(np.uint8), ("a", "b", "c"))
+    runs = [folder / "labels0", folder / "labels1"]
+    for seed, workdir in enumerate(runs):
+        config = small_digits.make(folder / "features", classes=(), model="small", weights="", loss="sigmoid")
+        config.update({"image_size": 0, "freeze": "", "steps": 3, "batch_size": 15, "seed": seed, "validation": 0})
+        config.update({"optimizer": "sgd", "learning_rate": 0.3})
+        train(config, workdir, source)
+    found = evaluate_ensemble(runs, dataset=source, split="all")
+    average = np.mean([probabilities(one, source) for one in runs], axis=0)
+    assert len(np.unique(average)) == average.size
+    assert "top5" not in found
+    assert found["mean_average_precision"] == pytest.approx(
+        sklearn.metrics.average_precision_score(source.labels, average, average="macro"), rel=1e-5
+    )
+    likely = np.where(source.labels, average, 1 - average)
+    assert found["loss"] == pytest.approx(-np.log(likely).mean(), rel=1e-4)
+    assert found["accuracy"] == pytest.approx(np.mean((average >= 0.5) == source.labels))
+    assert "mean average precision" in format_evaluation(found)
+
+
+def test_script(members, found, monkeypatch, capsys):
+    spec = importlib.util.spec_from_file_location("evaluate_script", SCRIPT)
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    monkeypatch.setattr(sys, "argv", ["evaluate.py", "--checkpoint", *map(str, members)])
+    assert script.main() == 0
+    printed = capsys.readouterr().out
+    assert printed == format_evaluation(found) + "\n"
+    assert f"{members[0]} + {members[1]} on digits test, {found['count']} pictures:" in printed
+    assert f"top-1 {found['accuracy']:.2%}, top-5 {found['top5']:.2%}, cross entropy {found['loss']:.4f}" in printed
+    assert f"{members[1]} alone: {found['members'][1]['accuracy']:.2%}" in printed
+    monkeypatch.setattr(sys, "argv", [*sys.argv[:2], str(members[0] / "nothing"), str(members[1])])
+    assert script.main() == 1
+    printed, error = capsys.readouterr()
+    assert printed == "" and error.startswith("error: ") and error.count("\n") == 1

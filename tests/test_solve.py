@@ -1,0 +1,149 @@
+"""A head solved for at once, in a run: what it equals, what it is told, and what cannot be solved for."""
+
+import numpy as np
+import pytest
+import small_digits
+from small_digits import examples, records
+
+from jft import solve, tree
+from jft.evaluate import evaluate, restore
+from jft.parallel import make_parallel
+from jft.run import create_run
+from jft.train import train
+from jft.transfer import probe
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick():
+    with small_digits.quick():
+        yield
+
+
+@pytest.fixture(scope="module")
+def features(tmp_path_factory):
+    """One folder for all: what one run extracts the next one reads."""
+    return tmp_path_factory.mktemp("features")
+
+
+def make(features, **changes):
+    return small_digits.make(features, **{"solver": "ridge", **changes})
+
+
+def head(workdir):
+    leaves = tree.flatten(restore(workdir, make_parallel("jit")).variables["params"]["head"])
+    assert set(leaves) == {"head/kernel", "head/bias"}
+    return np.asarray(leaves["head/kernel"]), np.asarray(leaves["head/bias"])
+
+
+CASES = {
+    "lbfgs": {"solver": "lbfgs"},
+    "ridge": {"regularisation": (1e-4, 1e-2, 1.0)},
+    "few": {"examples_per_class": 5, "regularisation": (1e-3, 1e-1)},
+    "binary": {"classes": ("5", "8"), "loss": "sigmoid"},
+    "layer": {"cut": "block3", "freeze": "block3", "head": "linear"},
+}
+
+
+@pytest.fixture(scope="module", params=CASES)
+def solved(request, features, tmp_path_factory):
+    """Config, folder and result of a run."""
+    config = make(features, **CASES[request.param])
+    workdir = tmp_path_factory.mktemp("solved") / request.param
+    return config, workdir, train(config, workdir)
+
+
+def test_the_head_is_what_the_probe_finds(solved):
+    config, workdir, result = solved
+    own, held_out, _ = examples(config, workdir)
+    outputs = 1 if config.loss == "sigmoid" else 3
+    assert own.features.shape[1] == 64
+    found = probe.fit(config.solver, own, held_out, outputs=outputs, regularisation=config.regularisation)
+    (line,) = records(workdir, "train")
+    assert (line["step"], line["regularisation"]) == (1, found.regularisation)
+    # What is kept has learnt from validation too, unless so many examples were asked for and no more.
+    joined = probe.fit(
+        config.solver, own.join(held_out), None, outputs=outputs, regularisation=[found.regularisation]
+    ).linear
+    wanted, other = (found.linear, joined) if config.examples_per_class else (joined, found.linear)
+    kernel, bias = head(workdir)
+    assert kernel.shape == (64, outputs)
+    np.testing.assert_allclose(kernel, wanted.kernel, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(bias, wanted.bias, rtol=1e-4, atol=1e-6)
+    assert not np.allclose(kernel, other.kernel, rtol=1e-3, atol=1e-5)
+    # But the figure on validation is of the head that has not seen it.
+    (entry,) = result["history"]
+    accuracy, loss = probe.measure(found.linear, held_out)
+    assert entry["step"] == 1 and entry["count"] == len(held_out)
+    assert (entry["accuracy"], entry["loss"]) == pytest.approx((accuracy, loss), rel=1e-4)
+    assert 0 < probe.measure(joined, held_out)[1] != pytest.approx(loss, rel=1e-4)
+
+
+def test_the_run_is_whole_and_says_what_happened(solved):
+    config, workdir, result = solved
+    assert (result["finished"], result["step"], result["signal"]) == (True, 1, None)
+    (line,) = records(workdir, "train")
+    boundary, outputs = config.cut or "fc7", 1 if config.loss == "sigmoid" else 3
+    assert (line["phase"], line["boundary"], line["learning"]) == ("linear probe", boundary, 65 * outputs)
+    assert line["seconds"] > 0
+    (extracted,) = records(workdir, "features")
+    assert extracted["step"] == 0 and extracted["seconds"] > 0
+    (told,) = records(workdir, "validation")
+    assert {key: value for key, value in told.items() if key != "kind"} == result["history"][0]
+    found = evaluate(workdir)
+    assert found["step"] == 1 and found["accuracy"] > 0.8
+    assert sum(of["count"] for of in found["per_class"].values()) == found["count"]
+
+
+def test_a_solved_run_is_finished(solved, monkeypatch):
+    config, workdir, result = solved
+    monkeypatch.setattr(solve, "solve", None)
+    before = (workdir / "metrics.jsonl").read_text()
+    assert train(config, workdir) == result
+    assert (workdir / "metrics.jsonl").read_text() == before
+
+
+def test_mirrored_pictures_are_examples_of_their_own(features, tmp_path):
+    config = make(features, flip=True, regularisation=(1e-2,), examples_per_class=20)
+    own, held_out, _ = examples(config, tmp_path / "run")
+    plain, *_ = examples(make(features, examples_per_class=20), tmp_path / "run")
+    assert (len(plain), len(own)) == (60, 120)
+    np.testing.assert_array_equal(own.labels, np.repeat(plain.labels, 2))
+    np.testing.assert_array_equal(own.features[::2], plain.features)
+    assert not np.allclose(own.features[1::2], plain.features)
+    train(config, tmp_path / "run")
+    wanted = probe.fit("ridge", own, held_out, outputs=3, regularisation=(1e-2,)).linear
+    np.testing.assert_allclose(head(tmp_path / "run")[0], wanted.kernel, rtol=1e-4, atol=1e-6)
+
+
+def test_without_validation_one_strength_is_given(features, tmp_path):
+    config = make(features, validation=0, regularisation=(1e-2,))
+    assert train(config, tmp_path / "run")["history"] == []
+    assert evaluate(tmp_path / "run")["accuracy"] > 0.8
+    with pytest.raises(ValueError, match=r"regularisation has 6 values to choose from .* there is no validation"):
+        train(make(features, validation=0), tmp_path / "several")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"head": "linear", "head_hidden": (8,)}, "'ridge' solves for one layer, kernel and bias: leave out head_hid"),
+        ({"phases": ({"epochs": 1},)}, "'ridge' solves for the head at once: leave out phases and preset"),
+        ({"preset": "linear_probe"}, "'ridge' solves for the head at once: leave out phases and preset"),
+        ({"cache_features": False}, "cache_features = False, but solver = 'ridge' reads cached features"),
+        ({"crop_padding": 0.125}, "as cache_features = True or a solver asks: crop_padding = 0.125 cuts"),
+        ({"solver": "lbgfs"}, "solver = 'lbgfs': choose steps, lbfgs, ridge"),
+        ({"regularisation": (0.0,)}, r"regularisation has 0, but an inverse strength C is a finite number above 0"),
+    ],
+)
+def test_what_cannot_be_solved_for(features, tmp_path, changes, message):
+    with pytest.raises(ValueError, match=message):
+        train(make(features, **changes), tmp_path / "run")
+
+
+def test_a_head_that_reads_a_map_is_replaced_by_a_linear_one(features, tmp_path):
+    config = make(features, model="squeezenet1_1", weights="", image_size=48)
+    with pytest.raises(ValueError, match=r"squeezenet1_1's own head reads a map of .* x 512: set head = 'linear'"):
+        solve.check_head(create_run(config, tmp_path / "run"))
+    with config.unlocked():
+        config.head = "linear"
+    solve.check_head(create_run(config, tmp_path / "run"))
