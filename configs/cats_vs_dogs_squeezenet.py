@@ -17,7 +17,7 @@ def get_config():
     config.crop = "centre"
     config.batch_size = 16
     config.optimizer = "sgd"
-    config.learning_rate = 1e-2
+    config.learning_rate = 2e-3
     config.schedule = "cosine"
     config.arms = (
         ("probe", {"solver": "lbfgs", "flip": False}),

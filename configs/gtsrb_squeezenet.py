@@ -18,7 +18,7 @@ def get_config():
     config.flip = False
     config.batch_size = 32
     config.optimizer = "sgd"
-    config.learning_rate = 1e-2
+    config.learning_rate = 5e-3
     config.schedule = "cosine"
     config.arms = (
         ("probe", {"solver": "lbfgs"}),

@@ -9,8 +9,7 @@ from ml_collections import ConfigDict
 from jft import tree
 from jft.config import validate
 from jft.evaluate import evaluate
-from jft.run import create_run
-from jft.train import train
+from jft.train import checked_run, train
 
 
 def train_arms(config: ConfigDict, workdir: str | Path) -> int:
@@ -29,7 +28,7 @@ def train_arms(config: ConfigDict, workdir: str | Path) -> int:
     runs = {name: Path(workdir) / name.replace(" ", "_") for name, _ in config.arms}
     configs = {name: arm_config(config, name, changes) for name, changes in config.arms}
     for name, arm in configs.items():  # what is wrong with any arm is said before the first one is trained
-        create_run(arm, runs[name])
+        checked_run(arm, runs[name])
     for name, arm in configs.items():
         print(f"\n== {name}")
         result = train(arm, runs[name])

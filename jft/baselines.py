@@ -11,7 +11,8 @@ from ml_collections import ConfigDict
 from jft import caching, solve
 from jft.data.augment import Augmentation
 from jft.interrupt import Interrupt
-from jft.run import Run, create_run, initial_state, load_split
+from jft.run import Run, create_run, load_split
+from jft.state import initial_state
 from jft.transfer import probe
 from jft.transfer.examples import Examples, accuracy
 from jft.transfer.neighbours import choose_neighbours, nearest_neighbours

@@ -2,6 +2,7 @@
 
 import dataclasses
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,60 +46,78 @@ class Cached:
     validation: Features | None
 
 
-def decide(run: Run, phase: Phase, state: TrainState) -> Decision:
-    """Decides before the phase begins, and before the first one does.
+def decide(run: Run, state: TrainState | None, saved: Mapping[str, bool]) -> dict[int, Decision]:
+    """Decides for all phases that are ahead, before the first of them begins.
 
     Args:
       run: its config asks for it or not, its augmentation allows it or not.
-      phase: its boundary and length.
-      state: at the start of the run; looked at only where room is short, for what is there already.
+      state: where the run stands; looked at only where room is short, for what is there already. None at a check
+        before there is one.
+      saved: first step of a phase, as text -> what was decided when the run began: a resumed run computes alike.
+
+    Returns:
+      First step of a phase -> decision.
 
     Raises:
-      ValueError: `config.cache_features` is True, and it cannot be done.
+      ValueError: `config.cache_features` is True, or a solver asks for it, and no phase can be cached.
     """
-    wanted = run.config.cache_features
-    if run.config.solver != "steps":
-        if wanted is False:
-            raise ValueError(f"cache_features = False, but solver = {run.config.solver!r} reads cached features.")
-        wanted = True
-    if wanted is False:
-        return Decision(False, "computed at each step, as cache_features = False asks")
-    obstacle = _obstacle(run, phase, state)
-    if obstacle is None and wanted == "auto":
-        obstacle = _loss(run, phase)
-    if obstacle is not None and wanted is True:
-        raise ValueError(f"features cannot be cached, as cache_features = True or a solver asks: {obstacle}.")
-    if obstacle is not None:
-        return Decision(False, f"computed at each step: {obstacle}")
+    step = 0 if state is None else int(state.step)
+    ahead = [phase for phase in run.phases if phase.last > step]
+    decisions, reserved = {}, 0
+    for phase in ahead:
+        if str(phase.first) in saved:
+            use = saved[str(phase.first)]
+            told = _told(run, phase) if use else "computed at each step, as when the run began"
+            decisions[phase.first] = Decision(use, told)
+            continue
+        before = [other for other in ahead if other.first < phase.first]
+        settled = all(set(phase.plan.frozen_stages) <= set(other.plan.frozen_stages) for other in before)
+        obstacle, needed = _obstacle(run, phase, state if settled else None, reserved)
+        decisions[phase.first] = Decision(
+            obstacle is None, _told(run, phase) if obstacle is None else f"computed at each step: {obstacle}"
+        )
+        reserved += 0 if obstacle else needed
+    wanted = run.config.cache_features is True or run.config.solver != "steps"
+    if wanted and decisions and not any(decision.use for decision in decisions.values()):
+        reasons = "; ".join(decision.why for decision in decisions.values())
+        asks = "cache_features = True asks" if run.config.solver == "steps" else f"solver = {run.config.solver!r} needs"
+        raise ValueError(f"features cannot be cached, as {asks}. They would be {reasons}.")
+    return decisions
+
+
+def _told(run: Run, phase: Phase) -> str:
     variants, *shape = feature_shape(run, phase)
     count = len(run.train_source) * variants + len(run.validation_source)
     size = count * int(np.prod(shape)) * jnp.dtype(run.config.features_dtype).itemsize
-    pooled = ", averaged" if run.model.averages_after(phase.plan.boundary) else ""
-    return Decision(
-        True,
+    pooled = ", averaged" if run.model.averages_after(phase.plan.boundary) and len(_output(run, phase)) > 1 else ""
+    return (
         f"cached after {phase.plan.boundary}{pooled}, {count:,} x {' x '.join(map(str, shape))} "
-        f"({size / 1e6:,.1f} MB) in {features_dir(run)}",
+        f"({size / 1e6:,.1f} MB) in {features_dir(run)}"
     )
 
 
-def _obstacle(run: Run, phase: Phase, state: TrainState) -> str | None:
-    """Why nothing can be cached, or None."""
+def _obstacle(run: Run, phase: Phase, state: TrainState | None, reserved: int) -> tuple[str | None, int]:
+    """Why nothing is cached, or None; and the bytes that it would take, beside `reserved` for earlier phases."""
     config = run.config
+    if config.cache_features is False and config.solver == "steps":
+        return "cache_features = False asks for it", 0
     if phase.plan.boundary is None:
-        return "no stage is frozen with all before it"
+        return "no stage is frozen with all before it (freeze)", 0
     if why := run.augmentation.uncountable(run.spec, config.fit):
-        return f"{why}, and the variants of a picture cannot be counted"
+        return f"{why}, and the variants of a picture cannot be counted", 0
     if config.mixup or config.cutmix:
-        return "mixup and cutmix mix pictures anew at every step, and the mixtures cannot be counted"
+        return "mixup and cutmix mix pictures anew at every step, and the mixtures cannot be counted", 0
+    if config.cache_features == "auto" and config.solver == "steps" and (why := _loss(run, phase)):
+        return why, 0
     # A store of no recipe in particular, as if there were nothing yet.
     store = FeatureStore(features_dir(run), {}, feature_shape(run, phase), config.features_dtype)
-    shortage = store.shortage(len(run.train_source) + len(run.validation_source))
-    if shortage and phase.first == 0:
-        stores = _store(run, phase, state, run.augmentation), _store(run, phase, state, Augmentation())
-        sources = run.train_source, run.validation_source
-        missing = sum(len(own.missing(picture_digests(source))) for own, source in zip(stores, sources, strict=True))
-        shortage = store.shortage(missing) if missing else None
-    return f"{shortage}; make room, or set features_dir" if shortage else None
+    missing = len(run.train_source) + len(run.validation_source)
+    if state is not None and store.shortage(missing, beside=reserved):
+        pictures = (run.train_source, run.augmentation), (run.validation_source, Augmentation())
+        stores = [(source, _store(run, phase, state, augmentation)) for source, augmentation in pictures]
+        missing = sum(len(own.missing(picture_digests(source))) for source, own in stores)
+    shortage = store.shortage(missing, beside=reserved) if missing else None
+    return (f"{shortage}; make room, or set features_dir" if shortage else None), store.bytes_needed(missing)
 
 
 def _loss(run: Run, phase: Phase) -> str | None:
@@ -107,7 +126,7 @@ def _loss(run: Run, phase: Phase) -> str | None:
     extracted, read = len(run.train_source) * variants, phase.num_steps * run.config.batch_size
     if read > extracted:
         return None
-    return f"{read:,} pictures are read, and {extracted:,} would have to be computed first"
+    return f"{read:,} pictures are read, and at most {extracted:,} would have to be computed first"
 
 
 def abstract_params(run: Run) -> dict[str, Any]:
@@ -117,11 +136,18 @@ def abstract_params(run: Run) -> dict[str, Any]:
 
 def feature_shape(run: Run, phase: Phase) -> tuple[int, ...]:
     """[variants, ...]: what is cached of a training picture."""
-    step = extraction.make_feature_step(run.model, run.spec, augmentation=None, **_reading(run, phase))
+    output = _output(run, phase)
+    shape = output[-1:] if run.model.averages_after(phase.plan.boundary) else output
+    return (run.augmentation.num_variants(run.config.fit), *shape)
+
+
+def _output(run: Run, phase: Phase) -> tuple[int, ...]:
+    """Shape of the boundary's output for one picture."""
     side = stored_size(run.spec, run.config.fit)
     batch = {"image": jax.ShapeDtypeStruct((1, side, side, 3), jnp.uint8)}
-    shape = jax.eval_shape(step, abstract_variables(run.model, run.spec.size), batch).shape
-    return (run.augmentation.num_variants(run.config.fit), *shape[1:])
+    reading = {**_reading(run, phase), "pooled": False}
+    step = extraction.make_feature_step(run.model, run.spec, augmentation=None, **reading)
+    return jax.eval_shape(step, abstract_variables(run.model, run.spec.size), batch).shape[1:]
 
 
 def _reading(run: Run, phase: Phase) -> dict[str, Any]:

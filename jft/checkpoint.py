@@ -161,7 +161,7 @@ class Checkpoints:
         if meta["format"] != FORMAT:
             raise CheckpointFormatError(
                 f"checkpoint {step} in {self.directory} has format {meta['format']}, this jft reads {FORMAT}: "
-                f"use jft {meta['jft']}, which wrote it."
+                f"train anew, or use the jft that wrote it ({meta['jft']})."
             )
         variables, optimizer = abstract(meta)
         items = {"variables": ocp.args.StandardRestore(variables)}

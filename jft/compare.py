@@ -18,10 +18,19 @@ from jft import tree
 from jft.arms import arm_config
 from jft.evaluate import evaluate
 from jft.files import written_whole
-from jft.run import create_run
-from jft.train import train
+from jft.train import checked_run, train
 
-COLUMNS = ("run", "seeds", "test accuracy", "log loss", "training time", "parameters", "trainable", "images/s")
+COLUMNS = (
+    "run",
+    "seeds",
+    "test accuracy",
+    "log loss",
+    "training time",
+    "features",
+    "parameters",
+    "trainable",
+    "images/s",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +42,8 @@ class Row:
       accuracies: on the test pictures, of each seed: shares of 1; mean average precision where pictures have several
         labels.
       losses: cross entropy in nats, likewise.
-      seconds: of stepping, extracting features and solving, likewise; neither compilation nor evaluation.
+      seconds: of stepping or solving, likewise; neither compilation nor evaluation.
+      extraction: seconds in which features were computed, of all seeds together: what one has computed the others read.
       parameters: of the network.
       trainable: parameters that learn, in the phase in which most do.
       images_per_second: of the training steps, the median of each seed's log lines; () where a head is solved for.
@@ -43,6 +53,7 @@ class Row:
     accuracies: tuple[float, ...]
     losses: tuple[float, ...]
     seconds: tuple[float, ...]
+    extraction: float
     parameters: int
     trainable: int
     images_per_second: tuple[float, ...]
@@ -55,6 +66,7 @@ class Row:
             _spread([100 * a for a in self.accuracies], ".2f", " %"),
             _spread(self.losses, ".3f"),
             _spread(self.seconds, ".1f", " s"),
+            f"{self.extraction:.1f} s" if self.extraction else "-",
             f"{self.parameters:,}",
             f"{self.trainable:,}",
             _spread(self.images_per_second, ",.0f") if self.images_per_second else "-",
@@ -75,13 +87,13 @@ def compare(configs: Sequence[tuple[str, ConfigDict]], out: str | Path, *, seeds
     Raises:
       ValueError: two configs of one name, or one that makes no sense; said before the first is trained.
     """
-    arms = [(name, arm) for config_name, config in configs for name, arm in _arms(config_name, config)]
+    arms = [(name, arm) for config_name, config in configs for name, arm in arms_of(config_name, config)]
     if len({name for name, _ in arms}) < len(arms):
         raise ValueError(f"several runs have one name: {', '.join(name for name, _ in arms)}. Rename the config files.")
     runs = {name: [_seeded(arm, i) for i in range(seeds)] for name, arm in arms}
     places = {name: [Path(out) / "runs" / name / f"seed{c.seed}" for c in configs] for name, configs in runs.items()}
     for name in runs:
-        create_run(runs[name][0], places[name][0])
+        checked_run(runs[name][0], places[name][0])
     rows = []
     for name in runs:
         for config, place in zip(runs[name], places[name], strict=True):
@@ -93,7 +105,8 @@ def compare(configs: Sequence[tuple[str, ConfigDict]], out: str | Path, *, seeds
     return rows
 
 
-def _arms(name: str, config: ConfigDict) -> list[tuple[str, ConfigDict]]:
+def arms_of(name: str, config: ConfigDict) -> list[tuple[str, ConfigDict]]:
+    """(name, config) of each arm of a config, or of itself where it has none."""
     if not config.arms:
         return [(name, config)]
     return [(f"{name}/{arm.replace(' ', '_')}", arm_config(config, arm, changes)) for arm, changes in config.arms]
@@ -113,7 +126,8 @@ def _row(name: str, places: Sequence[Path]) -> Row:
         name,
         tuple(values.get("mean_average_precision", values["accuracy"]) for values in tested),
         tuple(values["loss"] for values in tested),
-        tuple(sum(line.get("seconds", 0) for line in run) for run in lines),
+        tuple(sum(line["seconds"] for line in run if line["kind"] == "train") for run in lines),
+        sum(line["seconds"] for run in lines for line in run if line["kind"] == "features"),
         tested[0]["parameters"],
         max(line.get("learning", 0) for line in lines[0]),
         tuple(statistics.median(speed) for speed in speeds if speed),
@@ -188,7 +202,10 @@ def load_config(path: str | Path, changes: Sequence[str] = ()) -> ConfigDict:
     spec = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    config = module.get_config()
+    try:
+        config = module.get_config()
+    except (AttributeError, KeyError) as error:
+        raise ValueError(f"{path}: {config_lib.unknown_field(error) or error}") from error
     for change in changes:
         field, equals, text = change.partition("=")
         tree.choose(config.to_dict(), field, what="config field")

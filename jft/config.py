@@ -13,9 +13,12 @@ Unknown fields are refused with a guess at what was meant, in a file and on the 
 """
 
 import json
+import re
 from typing import Any
 
 from ml_collections import ConfigDict, FieldReference
+
+from jft import tree
 
 
 def default_config() -> ConfigDict:
@@ -119,7 +122,6 @@ _CHOICES = {
     "balance": ("", "weights", "sampling"),
     "batch_norm": ("trained", "statistics", "frozen"),
     "preset": ("", "linear_probe", "lp_ft", "gradual_unfreezing", "full", "from_scratch"),
-    "cache_features": ("auto", True, False),
     "features_dtype": ("float32", "bfloat16"),
     "solver": ("steps", "lbfgs", "ridge"),
     "resize_on": ("device", "host"),
@@ -128,6 +130,11 @@ _CHOICES = {
     "dtype": ("float32", "bfloat16"),
     "parallel": ("jit", "pmap"),
 }
+# Of the loop alone; a solver minimises the plain loss of every picture alike, with one layer.
+_OF_STEPS = (
+    *("label_smoothing", "balance", "class_weights", "ema", "mixup", "cutmix", "phases", "preset", "batch_norm"),
+    *("head_hidden", "head_dropout", "early_stopping"),
+)
 _SHARES = ("ema", "head_dropout")
 _POSITIVE = (
     *("batch_size", "eval_batch_size", "accumulate", "log_every", "evaluate_every", "learning_rate"),
@@ -162,12 +169,36 @@ def validate(config: ConfigDict) -> None:
         wrong.append(f"rand_magnitude = {config.rand_magnitude}: must be in 0 .. 30")
     if config.fit == "crop" and config.crop != "random" and config.crop_padding:
         wrong.append(f"crop_padding = {config.crop_padding:g} is for random crops, and crop = {config.crop!r}")
+    wrong += _wrong_for_solver(config) if config.solver != "steps" else []
+    if not (config.cache_features == "auto" or isinstance(config.cache_features, bool)):
+        wrong.append(f"cache_features = {config.cache_features!r}: choose 'auto', True or False")
     if config.accumulate > 0 and config.batch_size % config.accumulate:
         wrong.append(f"batch_size = {config.batch_size} is not a multiple of accumulate = {config.accumulate}")
     if not (config.epochs or config.steps):
         wrong.append("epochs and steps are both 0: nothing would be trained")
     if wrong:
         raise ValueError("the config is wrong in " + "; ".join(wrong) + ".")
+
+
+def _wrong_for_solver(config: ConfigDict) -> list[str]:
+    """What a solver would ignore or stumble over."""
+    ignored = [field for field in _OF_STEPS if config[field] != default_config()[field]]
+    wrong = [f"{', '.join(ignored)} belong to solver = 'steps', and solver = {config.solver!r}"] if ignored else []
+    if any(not c > 0 for c in config.regularisation):
+        wrong.append(f"regularisation = {config.regularisation}: inverse strengths are above 0")
+    if not config.validation and len(config.regularisation) != 1:
+        wrong.append("validation = 0 leaves nothing to choose regularisation by: hold pictures out, or give one value")
+    return wrong
+
+
+def unknown_field(error: Exception) -> str | None:
+    """What to say of an error that ml_collections raised for a field that there is not; None if it is about another."""
+    # It quotes the field that a config file or --config.name sets.
+    found = re.search(r"""Key "(\w+)" does not exist|instead of "(\w+)"|^[\\'"]*(\w+)[\\'"]*$""", str(error.args[0]))
+    if found is None:
+        return None
+    name = next(group for group in found.groups() if group)
+    return f"unknown config field {name!r}{tree.did_you_mean(name, default_config()) or '.'}"
 
 
 def difference(old: dict[str, Any], new: dict[str, Any]) -> list[str]:

@@ -22,7 +22,7 @@ def describe(run: Run, state: TrainState, meta: Meta, decisions: Mapping[int, De
     everything = optim.make_optimizer(phase.config, jax.tree.map(lambda _: False, params))
     weights = meta["weights"].get("source", "none, from scratch")
     if run.config.weights_path and not run.row:
-        weights += f" (weights='' leaves {run.config.weights_path} unread)"
+        weights += f" ({run.config.weights_path} stays unread)"
     names = run.train_source.class_names
     return "\n".join(
         [
@@ -42,6 +42,7 @@ def describe(run: Run, state: TrainState, meta: Meta, decisions: Mapping[int, De
             *(
                 f"Features{f' of {one.name}' if len(run.phases) > 1 else ''}: {decisions[one.first].why}."
                 for one in run.phases
+                if one.first in decisions
             ),
             f"{_work(run, int(state.step))}, in {run.workdir}",
         ]

@@ -20,6 +20,7 @@ from jft.logs import write_json
 from jft.losses import Objective
 from jft.models import Chain, abstract_variables, create_model
 from jft.parallel import Parallel, make_parallel
+from jft.transfer.recipe import picture_digests
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,17 +164,19 @@ def evaluate_ensemble(workdirs: Sequence[str | Path], **pictures: Any) -> dict[s
       ValueError: see `evaluate`; or the runs have other classes, or other pictures.
     """
     wanted = Pictures(**pictures)
-    first: tuple[Trained, sources.Source] | None = None
+    first: tuple[Trained, sources.Source, np.ndarray] | None = None
     members, total = [], 0.0
     for workdir in workdirs:
         trained, source, found = _predicted(workdir, wanted, probabilities=True)
+        digests = picture_digests(source)
         if first is None:
-            first = trained, source
-        same = len(source) == len(first[1]) and np.array_equal(source.labels, first[1].labels)
+            first = trained, source, digests
+        same = np.array_equal(source.labels, first[1].labels) and np.array_equal(digests, first[2])
         if trained.class_names != first[0].class_names or not same:
             raise ValueError(
                 f"{workdir} has classes {list(trained.class_names)} and {len(source)} pictures, {workdirs[0]} has "
-                f"{list(first[0].class_names)} and {len(first[1])}: an ensemble needs the same, in the same order."
+                f"{list(first[0].class_names)} and {len(first[1])}, and not the same in the same order: evaluate an "
+                "ensemble on the test pictures, or train its runs with one seed and validation."
             )
         members.append({"checkpoint": str(workdir), "step": trained.meta["step"], **found.summary()})
         total = total + found.probabilities.astype(np.float64)
@@ -193,6 +196,11 @@ def _predicted(
     parallel = make_parallel("jit")
     trained = restore(workdir, parallel)
     config = trained.meta["config"]
+    if pictures.split == "validation" and pictures.dataset is None and trained.meta.get("learnt_validation"):
+        raise ValueError(
+            f"the head of {workdir} was solved for on its validation pictures too, once they had chosen its C: "
+            "evaluate it on test. What validation said before is in its metrics.jsonl."
+        )
     source = load_like(
         trained,
         pictures.dataset,
@@ -225,8 +233,7 @@ def load_like(trained: Trained, dataset: str | sources.Source | None, **where: A
     """
     config = trained.meta["config"]
     own = config["dataset"] if dataset is None else dataset
-    reading = {"region_of_interest": True, "skip_unreadable": False}  # as before there were these fields
-    reading = {field: config.get(field, value) for field, value in reading.items()}
+    reading = {field: config[field] for field in ("region_of_interest", "skip_unreadable")}
     load = functools.partial(sources.load_source, own, **reading, **where)
     source = load(classes=config["classes"] if dataset is None else ())
     if set(source.class_names) != set(trained.class_names):

@@ -99,7 +99,7 @@ class Evaluator:
         """
         total, pending, indices, probabilities = None, [], [], []
 
-        def collect(sums: metrics.Sums, mask: np.ndarray) -> metrics.Sums:
+        def collect(total: metrics.Sums | None, sums: metrics.Sums, mask: np.ndarray) -> metrics.Sums:
             if self._probabilities:
                 probabilities.append(np.asarray(sums.pop("probabilities"))[mask])
             return metrics.add(total, sums)
@@ -113,10 +113,10 @@ class Evaluator:
                 self._compiled = self._parallel.compile(self._step, variables, placed, donate=False)
             pending.append((self._compiled(variables, placed), batch["mask"]))
             if len(pending) > 2:  # behind, so that the device is not kept waiting
-                total = collect(*pending.pop(0))
+                total = collect(total, *pending.pop(0))
             indices.append(batch["index"][batch["mask"]])
         for sums, mask in pending:
-            total = collect(sums, mask)
+            total = collect(total, sums, mask)
         seen = np.concatenate(indices)
         if not (len(seen) == len(np.unique(seen)) == len(source) == round(float(total["count"]))):
             raise RuntimeError(f"{total['count']} of {len(source)} pictures counted, {len(np.unique(seen))} distinct.")

@@ -90,6 +90,7 @@ def load_pictures(config: Mapping[str, Any], split: str, *, dataset: str | None,
         validation=config["validation"],
         seed=config["seed"],
         classes=config["classes"] if dataset is None else (),
+        examples_per_class=config["examples_per_class"] if dataset is None and split == "train" else 0,
         region_of_interest=config["region_of_interest"],
         skip_unreadable=config["skip_unreadable"],
     )

@@ -55,7 +55,8 @@ def label_sums(losses: jax.Array, probabilities: jax.Array, labels: jax.Array, m
       `class_count` counts decisions, which are all examples.
     """
     weight = mask.astype(jnp.float32)
-    right = ((probabilities >= 0.5) == (labels > 0)).astype(jnp.float32)
+    # No comparison is true of NaN, so no label would be said to be there, which is often right.
+    right = (((probabilities >= 0.5) == (labels > 0)) & jnp.isfinite(probabilities)).astype(jnp.float32)
     return {
         "loss": jnp.sum(weight * losses),
         "correct": jnp.sum(weight * jnp.mean(right, axis=-1)),
@@ -98,7 +99,7 @@ def of_probabilities(probabilities: np.ndarray, labels: np.ndarray) -> dict[str,
         likely = np.where(labels > 0, probabilities, 1 - probabilities)
         return {
             "loss": float(-np.log(np.maximum(likely, tiny)).mean()),
-            "accuracy": float(((probabilities >= 0.5) == (labels > 0)).mean()),
+            "accuracy": float((((probabilities >= 0.5) == (labels > 0)) & np.isfinite(probabilities)).mean()),
             "count": len(labels),
             "mean_average_precision": float(np.nanmean(average_precision(probabilities, labels))),
         }
@@ -106,6 +107,7 @@ def of_probabilities(probabilities: np.ndarray, labels: np.ndarray) -> dict[str,
     # Ties go to the smaller class index, as in `classification_sums`.
     earlier = np.arange(probabilities.shape[1]) < labels[:, None]
     rank = ((probabilities > own) | ((probabilities == own) & earlier)).sum(axis=1)
+    rank = np.where(np.isfinite(own[:, 0]), rank, probabilities.shape[1])
     return {
         "loss": float(-np.log(np.maximum(own, tiny)).mean()),
         "accuracy": float((rank == 0).mean()),

@@ -57,7 +57,8 @@ def make_optimizer(
       A transformation from gradients to directions, to be multiplied by minus the rate. It holds no state for frozen
       leaves, reads nothing of them (neither for the global norm nor for weight decay) and gives them a zero update.
     """
-    clip = [optax.clip_by_global_norm(config.clip_norm)] if config.clip_norm else []
+    # Always as many parts, so that what `carry_over` finds stands at the same place whatever is on or off.
+    clip = optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity()
     rules = {group: optax.chain(*_rule(config)) for group in set((groups or {}).values()) or {"all"}}
 
     def labels(params: Any) -> Any:
@@ -65,23 +66,22 @@ def make_optimizer(
         names = {name: groups[name] if groups else "all" for name in _names(params)}
         return jax.tree.unflatten(jax.tree.structure(params), list(names.values()))
 
-    scale = [_scale_by_stage(factors)] if factors and set(factors.values()) != {1.0} else []
+    scale = _scale_by_stage(factors) if factors and set(factors.values()) != {1.0} else optax.identity()
     # selective_transform, not optax.masked, which would pass what it masks through; and clipping inside of it: outside,
     # the norm would take in whatever stands for frozen gradients.
-    return optax.selective_transform(
-        optax.chain(*clip, optax.partition(rules, labels), *scale), freeze_mask=freeze_mask
-    )
+    return optax.selective_transform(optax.chain(clip, optax.partition(rules, labels), scale), freeze_mask=freeze_mask)
 
 
 def _rule(config: ConfigDict) -> list[optax.GradientTransformation]:
     def kernels(params: Any) -> Any:
         return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
 
-    decay = [optax.add_decayed_weights(config.weight_decay, mask=kernels)] if config.weight_decay else []
+    # At a decay of 0 it adds 0; its state is there all the same.
+    decay = optax.add_decayed_weights(config.weight_decay, mask=kernels)
     if config.optimizer == "sgd":
-        return [*decay, optax.trace(config.momentum, nesterov=True)]
+        return [decay, optax.trace(config.momentum, nesterov=True)]
     # Decoupled decay comes after the averages (Loshchilov & Hutter, 2019), an L2 term before.
-    return [optax.scale_by_adam(), *decay] if config.optimizer == "adamw" else [*decay, optax.scale_by_adam()]
+    return [optax.scale_by_adam(), decay] if config.optimizer == "adamw" else [decay, optax.scale_by_adam()]
 
 
 def _scale_by_stage(factors: Mapping[str, float]) -> optax.GradientTransformation:

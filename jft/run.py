@@ -8,24 +8,20 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
 from jft import config as config_lib
-from jft import optim, tree
+from jft import tree
 from jft.checkpoint import Checkpoints, Meta
 from jft.data import sources
 from jft.data.augment import Augmentation
 from jft.data.preprocess import Preprocess
 from jft.logs import write_json
 from jft.losses import Objective, make_objective
-from jft.models import MODELS, Chain, abstract_variables, create_model, initialise
+from jft.models import MODELS, Chain, abstract_variables, create_model
 from jft.parallel import Parallel, make_parallel
-from jft.steps import TrainState
-from jft.transfer import pretrained
 from jft.transfer.phases import Phase, make_phases
 from jft.version import __version__
 from jft.weights import catalog
@@ -227,86 +223,6 @@ def check_workdir(config: ConfigDict, workdir: Path) -> None:
         raise ValueError(f"{workdir} cannot be written: {place} is no folder one may write to. Give another --workdir.")
 
 
-def initial_state(run: Run) -> tuple[TrainState, Meta]:
-    """The state to start from: the newest checkpoint, which wins, or pretrained weights over initial values.
-
-    Returns:
-      The state on the devices, and the meta of all further checkpoints; `meta['history']` lists the evaluations so
-      far, `meta['pretrained']` the leaves that came from the weights.
-
-    Raises:
-      ValueError: no weights, see `pretrained.overlay`; or the checkpoint was trained on other data.
-    """
-    if (run.workdir / "config.json").exists():
-        checkpoints = Checkpoints(run.workdir)
-        try:
-            found = checkpoints.latest(lambda meta: abstract_items(run, meta["step"]))
-        finally:
-            checkpoints.close()
-        if found is not None:
-            return _resumed(run, *found)
-
-    variables = initialise(run.model, run.spec.size, run.config.seed, head_init=run.config.head_init)
-    loaded, manifest = frozenset(), {}
-    if run.row:
-        variables, loaded, manifest = pretrained.overlay(
-            variables, run.row, weights_path=run.config.weights_path or None, fresh=run.config.fresh
-        )
-    variables = run.parallel.place_state(variables)
-    phase = run.phases[0]
-    state = TrainState(
-        step=run.parallel.place_state(jnp.zeros((), jnp.int32)),
-        opt_state=run.parallel.place_state(jax.jit(phase.tx.init)(variables["params"])),
-        ema=run.parallel.place_state(jax.tree.map(jnp.copy, phase.plan.split(variables["params"])[0]))
-        if run.config.ema
-        else {},
-        **variables,
-    )
-    return state, {**run.meta(), "weights": manifest, "pretrained": sorted(loaded), "history": []}
-
-
-def enter_phase(run: Run, phase: Phase, state: TrainState) -> TrainState:
-    """The state with which a phase begins, from that with which the one before ended.
-
-    Leaves that go on learning keep what the optimizer knows of them, and their average; the others begin anew.
-    """
-    opt_state = optim.carry_over(state.opt_state, jax.jit(phase.tx.init)(state.params))
-    learning = tree.flatten(phase.plan.split(state.params)[0])
-    average = {name: tree.flatten(state.ema).get(name, jnp.copy(leaf)) for name, leaf in learning.items()}
-    return run.parallel.place_state(
-        state.replace(opt_state=opt_state, ema=tree.unflatten(average) if run.config.ema else {})
-    )
-
-
-def optimizer_items(state: TrainState) -> dict[str, Any]:
-    """What a checkpoint holds beside the variables to go on: `{'step', 'opt_state'}`.
-
-    Where there is an average, it is among the variables, and `'learning'` holds the parameters that it averages.
-    """
-    items = {"step": state.step, "opt_state": state.opt_state}
-    if not state.ema:
-        return items
-    params = tree.flatten(state.params)
-    return {**items, "learning": tree.unflatten({name: params[name] for name in tree.flatten(state.ema)})}
-
-
-def _resumed(run: Run, variables: Any, optimizer: Any, saved: Meta) -> tuple[TrainState, Meta]:
-    meta = run.meta()
-    for key in ("class_names", "training_pictures", "training_labels"):
-        if saved[key] != meta[key]:
-            raise ValueError(
-                f"{run.workdir} was trained on other data: {key} was {saved[key]} and is {meta[key]}. "
-                "Put the data back, or give another --workdir."
-            )
-    kept = {key: saved[key] for key in ("weights", "pretrained", "history")}
-    average = {}
-    if "learning" in optimizer:
-        learning, params = tree.flatten(optimizer.pop("learning")), tree.flatten(variables["params"])
-        average = tree.unflatten({name: params[name] for name in learning})
-        variables = {**variables, "params": tree.unflatten({**params, **learning})}
-    return TrainState(**variables, **optimizer, ema=average), {**meta, **kept}
-
-
 def open_folder(run: Run) -> Checkpoints:
     """Makes the run's folder, to be called once all that can go wrong before the first step has not."""
     run.workdir.mkdir(parents=True, exist_ok=True)
@@ -314,22 +230,3 @@ def open_folder(run: Run) -> Checkpoints:
         write_json(run.workdir / "config.json", as_json(run.config))
         write_json(run.workdir / "class_names.json", list(run.train_source.class_names))
     return Checkpoints(run.workdir)
-
-
-def abstract_items(run: Run, step: int) -> tuple[Any, Any]:
-    """Shapes and shardings of the `variables` and `optimizer` of a checkpoint after `step` steps."""
-    state = abstract_state(run, run.phase_after(step))
-    return state.variables, optimizer_items(state)
-
-
-def abstract_state(run: Run, phase: Phase) -> TrainState:
-    """Shapes and shardings of the state within a phase."""
-    variables = abstract_variables(run.model, run.spec.size)
-    state = TrainState(
-        step=jax.ShapeDtypeStruct((), jnp.int32),
-        opt_state=jax.eval_shape(phase.tx.init, variables["params"]),
-        ema=phase.plan.split(variables["params"])[0] if run.config.ema else {},
-        **variables,
-    )
-    sharding = NamedSharding(run.parallel.mesh, PartitionSpec())
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), state)

@@ -11,7 +11,8 @@ from jft.describe import percent
 from jft.feed import make_evaluator
 from jft.interrupt import Interrupt
 from jft.logs import Logs
-from jft.run import Run, optimizer_items
+from jft.run import Run
+from jft.state import optimizer_items
 from jft.steps import TrainState
 from jft.transfer import probe
 from jft.transfer.examples import Examples
@@ -24,7 +25,8 @@ def check_head(run: Run) -> None:
     phase = run.phases[0]
     if set(tree.flatten(phase.plan.split(caching.abstract_params(run))[0])) != {"head/head/kernel", "head/head/bias"}:
         raise ValueError(
-            f"solver = {run.config.solver!r} solves for one layer, kernel and bias: leave out head_hidden and freeze."
+            f"solver = {run.config.solver!r} solves for one layer, kernel and bias, and this head has others: "
+            "leave out head_hidden."
         )
     shape = caching.feature_shape(run, phase)
     if len(shape) > 2:
@@ -69,12 +71,14 @@ def solve(
             print(f"C = {c:<8g} validation accuracy {accuracy:.2%}, loss {chosen.losses[c]:.4f}")
         print(f"C = {chosen.regularisation:g}: validation {percent(values)}; solved in {seconds:.1f} s")
     state = _with_head(run, state, head).replace(step=run.parallel.place_state(np.int32(1)))
-    checkpoints.save(1, state.variables, optimizer_items(state), {**meta, "data": {}})
+    joined = cached.validation is not None and not run.config.examples_per_class
+    checkpoints.save(1, state.variables, optimizer_items(state), {**meta, "data": {}, "learnt_validation": joined})
     return state, meta
 
 
 def _fit(run: Run, cached: Cached) -> tuple[probe.Linear, probe.Fit]:
     """The head to keep, of all examples; and the fit that chose its C."""
+    # A validation picture joins with one variant, whatever the number of a training picture's.
     config, outputs = run.config, run.objective.num_outputs
     train = examples(cached.train, run.train_source.labels)
     if cached.validation is None:

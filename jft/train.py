@@ -23,7 +23,8 @@ from jft.evaluator import Evaluator
 from jft.feed import image_batches, make_evaluator, on_device, train_batches
 from jft.interrupt import Interrupt
 from jft.logs import Logs, progress_bar
-from jft.run import Run, abstract_state, create_run, enter_phase, initial_state, open_folder, optimizer_items
+from jft.run import Run, create_run, open_folder
+from jft.state import abstract_state, enter_phase, initial_state, optimizer_items
 from jft.steps import Input, TrainState, make_train_step
 from jft.transfer.phases import Phase
 from jft.window import Window, check_finite
@@ -47,9 +48,10 @@ def train(config: ConfigDict, workdir: str | Path, data: Source | None = None) -
       CheckpointWriteError: the disk is full or read-only; earlier checkpoints are whole.
     """
     with Interrupt() as interrupt:
-        run = create_run(config, workdir, data)
+        run = checked_run(config, workdir, data)
         state, meta = initial_state(run)
-        decisions = {phase.first: caching.decide(run, phase, state) for phase in run.phases}
+        decisions = caching.decide(run, state, meta["cached"])
+        meta = {**meta, "cached": meta["cached"] | {str(first): decision.use for first, decision in decisions.items()}}
         print(describe(run, state, meta, decisions), flush=True)
         if not is_finished(run, int(state.step), meta["history"]):
             begin = _start if config.solver == "steps" else _solve
@@ -66,11 +68,19 @@ def train(config: ConfigDict, workdir: str | Path, data: Source | None = None) -
     return result
 
 
+def checked_run(config: ConfigDict, workdir: str | Path, data: Source | None = None) -> Run:
+    """`create_run`, and whether what it asks for can be solved or cached; reads no weights, touches no file."""
+    run = create_run(config, workdir, data)
+    if config.solver != "steps":
+        solve.check_head(run)
+    caching.decide(run, None, {})
+    return run
+
+
 def _solve(
     run: Run, state: TrainState, meta: Meta, decisions: Mapping[int, Decision], interrupt: Interrupt
 ) -> tuple[TrainState, Meta]:
     del decisions  # a solver always reads cached features
-    solve.check_head(run)
     with (
         contextlib.closing(open_folder(run)) as checkpoints,
         contextlib.closing(Logs(run.workdir, int(state.step))) as logs,
@@ -140,13 +150,15 @@ class Loop:
                 step = int(state.step)
                 if step >= phase.last:
                     continue
+                if self._ended():
+                    break
                 if step == phase.first > 0:
                     state = enter_phase(self._run, phase, state)
                 cached = None
                 if decisions[phase.first].use:
                     cached = caching.prepare(self._run, phase, state, self._logs, self._interrupt)
-                if self._ended():
-                    break
+                    if cached is None:
+                        break
                 state = self._phase(phase, state, compiled[phase.first], cached, bar)
         return state
 

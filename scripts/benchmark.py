@@ -46,7 +46,8 @@ def measure(workdir: str) -> None:
     from jft import caching
     from jft.describe import describe
     from jft.feed import image_batches
-    from jft.run import create_run, initial_state
+    from jft.run import create_run
+    from jft.state import initial_state
     from jft.train import compile_train_step
 
     compiled = []
@@ -59,7 +60,7 @@ def measure(workdir: str) -> None:
     run = create_run(config, workdir + "/run")
     phase = run.phases[0]
     state, meta = initial_state(run)
-    print(describe(run, state, meta, {one.first: caching.decide(run, one, state) for one in run.phases}), flush=True)
+    print(describe(run, state, meta, caching.decide(run, state, {})), flush=True)
 
     batches = image_batches(run, 0, num_steps)
     first = next(batches)

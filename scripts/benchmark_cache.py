@@ -50,12 +50,15 @@ def measure(config, folder: Path, args: argparse.Namespace) -> None:  # noqa: AN
 
     from jft import caching
     from jft.interrupt import Interrupt
-    from jft.run import create_run, initial_state
+    from jft.run import create_run
+    from jft.state import initial_state
 
     run = create_run(config, folder / "run")
+    if not 0 < args.steps <= run.steps_per_epoch:
+        raise ValueError(f"--steps {args.steps} is not within an epoch of {run.steps_per_epoch:.0f} steps.")
     phase = run.phases[0]
     state, _ = initial_state(run)
-    print(f"{config.model} after {phase.plan.boundary}: {caching.decide(run, phase, state).why}", flush=True)
+    print(f"{config.model} after {phase.plan.boundary}: {caching.decide(run, state, {})[0].why}", flush=True)
     extraction(run, phase, state, args.rounds)
     with Interrupt() as interrupt:
         start = time.perf_counter()
@@ -103,7 +106,7 @@ def extraction(run, phase, state, rounds: int) -> None:  # noqa: ANN001
     compiled = parallel.compile(step, variables, placed, donate=False)
     compilation = []
     jax.monitoring.register_event_duration_secs_listener(
-        lambda event, seconds, **_: compilation.append(seconds) if event.startswith("/jax/core/compile") else None
+        lambda event, seconds, **_: compilation.append(seconds) if "backend_compile" in event else None
     )
     ratios, rates = [], []
     batches = -(-len(source) // size)
@@ -143,25 +146,24 @@ def extraction(run, phase, state, rounds: int) -> None:  # noqa: ANN001
 
 
 def live(run, phase, state, steps: int) -> tuple:  # noqa: ANN001
-    """Pictures a second of live steps, the first two left out; and the parameters after `steps`."""
+    """Pictures a second of as many live steps after the first `steps`; and the parameters after those."""
     import jax
 
     from jft.feed import image_batches, on_device
     from jft.train import compile_train_step
 
-    batches = image_batches(run, 0, steps + 2)
-    first = next(batches)
-    step = compile_train_step(run, phase, first)
-    state, sums = step(state, run.parallel.place_batch(on_device(first)))
-    params = None
-    for number, batch in enumerate(batches, 2):
-        if number == 3:
-            jax.block_until_ready(state)
-            start = time.perf_counter()
-        state, sums = step(state, run.parallel.place_batch(on_device(batch)))
-        if number == steps:
-            params = jax.tree.map(lambda x: x.copy(), state.params)
-    jax.block_until_ready((state, sums))
+    batches = list(image_batches(run, 0, 2 * steps))
+    step = compile_train_step(run, phase, batches[0])
+
+    def take(state, batches):  # noqa: ANN001, ANN202
+        for batch in batches:
+            state, _ = step(state, run.parallel.place_batch(on_device(batch)))
+        return jax.block_until_ready(state)
+
+    state = take(state, batches[:steps])
+    params = jax.tree.map(lambda x: x.copy(), state.params)
+    start = time.perf_counter()
+    take(state, batches[steps:])
     return steps * run.config.batch_size / (time.perf_counter() - start), params
 
 

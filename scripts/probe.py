@@ -6,6 +6,7 @@ Ridge, logistic regression (L-BFGS) and nearest neighbours on the features of a 
 
 import argparse
 import sys
+from pathlib import Path
 
 from jft import runtime
 
@@ -20,17 +21,18 @@ def main() -> int:
     args = parser.parse_args()
 
     from jft.baselines import format_baselines, measure
-    from jft.compare import load_config
+    from jft.compare import arms_of, load_config
 
     try:
-        baselines = measure(load_config(args.config, args.set))
+        for name, config in arms_of(Path(args.config).stem, load_config(args.config, args.set)):
+            baselines = measure(config)
+            if baselines is None:
+                print("Stopped; the same command goes on.")
+                return 130
+            print(f"{name}\n{format_baselines(baselines)}")
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    if baselines is None:
-        print("Stopped; the same command goes on.")
-        return 130
-    print(format_baselines(baselines))
     return 0
 
 

@@ -4,7 +4,6 @@ The fields are those of jft/config.py, such as --config.learning_rate=0.01 or --
 The same command again resumes an interrupted run. Exit status: 0 done, 1 wrong input, 128 + n stopped by signal n.
 """
 
-import re
 import sys
 from pathlib import Path
 
@@ -15,8 +14,7 @@ from jft import runtime
 
 runtime.configure()
 
-from jft import tree  # noqa: E402
-from jft.config import default_config  # noqa: E402
+from jft.config import unknown_field  # noqa: E402
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The config file; fields: --config.field=value.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run. Default: runs/<name of the config file>.")
@@ -41,13 +39,10 @@ def parse(argv: list[str]) -> list[str]:
     try:
         return flags.FLAGS(argv)
     except (AttributeError, KeyError) as error:
-        # ml_collections quotes a field that a config file or --config.name sets and that there is not.
-        pattern = r"""Key "(\w+)" does not exist|instead of "(\w+)"|^[\\'"]*(\w+)[\\'"]*$"""
-        found = re.search(pattern, str(error.args[0]))
-        if found is None:
+        message = unknown_field(error)
+        if message is None:
             raise
-        name = next(group for group in found.groups() if group)
-        sys.exit(f"error: unknown config field {name!r}{tree.did_you_mean(name, default_config()) or '.'}")
+        sys.exit(f"error: {message}")
     except (TypeError, ValueError, flags.Error) as error:
         sys.exit(f"error: {error}")
 

@@ -13,7 +13,8 @@ from jft.config import default_config
 from jft.data.augment import Augmentation
 from jft.interrupt import Interrupt
 from jft.models import abstract_variables
-from jft.run import create_run, initial_state, load_split
+from jft.run import create_run, load_split
+from jft.state import initial_state
 
 
 @contextlib.contextmanager

@@ -15,7 +15,8 @@ from jft.config import default_config
 from jft.evaluate import evaluate, restore
 from jft.models import MODELS
 from jft.parallel import make_parallel
-from jft.run import create_run, initial_state
+from jft.run import create_run
+from jft.state import initial_state
 from jft.train import train
 
 

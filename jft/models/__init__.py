@@ -53,8 +53,10 @@ def create_model(name: str, **options: Any) -> Chain:
     if "head_hidden" in options:  # a list where it comes from JSON
         options["head_hidden"] = tuple(options["head_hidden"])
     model = tree.choose(MODELS, name, what="model")(**options)
-    model.stages()  # refuses a cut that is none
+    stages = model.stages()  # refuses a cut that is none
     if model.aux_heads and not model.auxiliary_heads():
         having = ", ".join(key for key, build in MODELS.items() if build().auxiliary_heads())
         raise ValueError(f"{name} has no auxiliary heads, which aux_heads=True asks for; {having} have them.")
+    if model.aux_heads and (lost := [n for n, head in model.auxiliary_heads().items() if head.after not in stages]):
+        raise ValueError(f"cut = {model.cut!r} leaves out what {', '.join(lost)} read: set aux_heads = False.")
     return model

@@ -30,7 +30,6 @@ SHARD_PICTURES = 1024
 SHARD_BYTES = 256 * 10**6
 
 _FEATURES, _PICTURES, _MANIFEST = "features.npy", "pictures.npy", "manifest.json"
-_HEADER = 128  # bytes before the numbers of an .npy file
 _OVERHEAD = 4096  # bytes of a shard beside features and digests, generously
 
 
@@ -126,10 +125,15 @@ class FeatureStore:
         shards = -(-count // self.shard_pictures)
         return count * (self._picture_bytes + recipes.DIGEST_BYTES) + shards * _OVERHEAD
 
-    def shortage(self, count: int) -> str | None:
-        """Why the features of `count` further pictures cannot be stored, naming the bytes; None if they can."""
+    def shortage(self, count: int, *, beside: int = 0) -> str | None:
+        """Why the features of `count` further pictures cannot be stored, naming the bytes; None if they can.
+
+        Args:
+          count: pictures.
+          beside: bytes of the free ones that others will take.
+        """
         place = next(path for path in (self.folder, *self.folder.absolute().parents) if path.exists())
-        needed, free = self.bytes_needed(count), shutil.disk_usage(place).free
+        needed, free = self.bytes_needed(count), shutil.disk_usage(place).free - beside
         if needed <= free:
             return None
         return f"the features of {count:,} pictures take {needed:,} bytes and {self.folder.parent} has {free:,} left"

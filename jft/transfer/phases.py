@@ -81,6 +81,11 @@ def make_phases(
       ValueError: a phase has no length or several, an unknown field, a wrong value, or nothing that learns; names it.
     """
     settings = _settings(config, model, num_steps)
+    if len(settings) > 1 and config.early_stopping:
+        raise ValueError(
+            f"early_stopping = {config.early_stopping} would end the run in its first phase that gains nothing: leave "
+            f"it out of a run with {len(settings)} phases."
+        )
     phases: list[Phase] = []
     for number, own in enumerate(settings, 1):
         name = own.get("name", f"phase {number}")
@@ -132,7 +137,7 @@ def _changed(config: ConfigDict, own: Mapping[str, Any]) -> ConfigDict:
 def _length(own: Mapping[str, Any], batch_size: int, steps_per_epoch: float) -> int:
     """Length of a phase in steps."""
     given = [field for field in _LENGTHS if field in own]
-    if len(given) != 1 or not own[given[0]] > 0:
+    if len(given) != 1 or not isinstance(own[given[0]], int | float) or not own[given[0]] > 0:
         raise ValueError(
             f"a phase has one length above 0, of {', '.join(_LENGTHS)}; here: {', '.join(given) or 'none'}."
         )
@@ -145,9 +150,15 @@ def _settings(config: ConfigDict, model: Chain, num_steps: int) -> list[dict[str
     if config.phases and config.preset:
         raise ValueError(f"phases and preset = {config.preset!r} both say how the run is divided: choose one.")
     if config.solver != "steps":
-        if config.phases or config.preset:
-            raise ValueError(f"solver = {config.solver!r} solves for the head at once: leave out phases and preset.")
+        last = tuple(model.stages())[-2]
+        if config.freeze not in ("", last):
+            raise ValueError(
+                f"solver = {config.solver!r} solves for the head on all that is before it, and freeze = "
+                f"{config.freeze!r}: leave freeze out; cut = STAGE puts the head earlier."
+            )
         return _linear_probe(config, model, 1)
+    if config.phases and config.steps:
+        raise ValueError(f"phases have their own lengths, and steps = {config.steps}: leave steps out.")
     if config.phases:
         return [dict(own) for own in config.phases]
     return _PRESETS[config.preset](config, model, num_steps)
@@ -160,7 +171,7 @@ def _single(config: ConfigDict, model: Chain, num_steps: int) -> list[dict[str, 
 
 def _linear_probe(config: ConfigDict, model: Chain, num_steps: int) -> list[dict[str, Any]]:
     """Only the head learns."""
-    del config
+    _check_freeze(config, "linear_probe", "", tuple(model.stages())[-2])
     return [{"name": "linear probe", "steps": num_steps, "freeze": tuple(model.stages())[-2]}]
 
 
@@ -168,7 +179,8 @@ def _lp_ft(config: ConfigDict, model: Chain, num_steps: int) -> list[dict[str, A
     """Half of the steps the head alone, then all (or what `freeze` leaves), gently (Kumar et al., 2022, LP-FT)."""
     probe = max(1, num_steps // 2)
     tuning = {"name": "fine-tuning", "steps": max(1, num_steps - probe)}
-    return [*_linear_probe(config, model, probe), {**tuning, "learning_rate": _GENTLER * config.learning_rate}]
+    head = {"name": "linear probe", "steps": probe, "freeze": tuple(model.stages())[-2]}
+    return [head, {**tuning, "learning_rate": _GENTLER * config.learning_rate}]
 
 
 def _gradual_unfreezing(config: ConfigDict, model: Chain, num_steps: int) -> list[dict[str, Any]]:
@@ -176,6 +188,8 @@ def _gradual_unfreezing(config: ConfigDict, model: Chain, num_steps: int) -> lis
     stages = tuple(model.stages())
     if config.freeze and config.freeze not in stages:
         raise ValueError(f"gradual_unfreezing goes down to a stage, and freeze = {config.freeze!r} is patterns.")
+    if config.freeze == "head":
+        raise ValueError("gradual_unfreezing goes down to a stage before the head, and freeze = 'head'.")
     # The boundary of each phase, from the last stage before the head down; "" is none.
     lowest = stages.index(config.freeze) + 1 if config.freeze else 0
     boundaries = [stages[i - 1] if i else "" for i in range(len(stages) - 1, lowest - 1, -1)]
@@ -194,9 +208,17 @@ def _gradual_unfreezing(config: ConfigDict, model: Chain, num_steps: int) -> lis
     ]
 
 
+def _check_freeze(config: ConfigDict, preset: str, *possible: str) -> None:
+    if config.freeze not in possible:
+        raise ValueError(
+            f"preset {preset!r} says what is frozen, and freeze = {config.freeze!r}: leave one of them out."
+        )
+
+
 def _full(config: ConfigDict, model: Chain, num_steps: int) -> list[dict[str, Any]]:
     """Everything learns; `from_scratch` beside it loads no weights."""
-    del config, model
+    _check_freeze(config, config.preset, "")
+    del model
     return [{"name": "training", "steps": num_steps, "freeze": ""}]
 
 

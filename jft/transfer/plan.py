@@ -105,7 +105,9 @@ def make_plan(model: Chain, variables: Mapping[str, Any], freeze: str, *, batch_
     behind = {name for name, head in model.auxiliary_heads().items() if head.after in prefix}
     frozen |= {name for name in names if name.split("/")[0] in behind}
     if len(frozen) == len(names):
-        raise ValueError(f"freeze = {freeze!r} freezes all {len(names)} leaves: nothing would learn.")
+        raise ValueError(
+            f"freeze = {freeze!r} and batch_norm = {batch_norm!r} freeze all {len(names)} leaves: nothing would learn."
+        )
     return Plan(stages, frozenset(frozen), prefix[-1] if prefix else None, frozenset(still))
 
 

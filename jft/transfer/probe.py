@@ -17,6 +17,7 @@ import optax
 from absl import logging
 
 from jft import tree
+from jft.metrics import average_precision
 from jft.transfer.examples import Examples, accuracy
 
 # What is tried where nothing is said: the best for some 10 to 500 pictures of a class lie within.
@@ -109,8 +110,10 @@ def fit(
 
 
 def measure(head: Linear, examples: Examples) -> tuple[float, float]:
-    """(accuracy, loss) of a head as `Fit` has them."""
+    """(accuracy, loss) of a head as `Fit` has them; of several labels the mean average precision is its accuracy."""
     logits, targets = head.logits(examples.features), examples.targets(len(head.bias))
+    if examples.labels.ndim == 2:  # as runs are ranked; that most labels are absent is soon learnt
+        return float(np.nanmean(average_precision(logits, targets))), float(np.mean(_losses(logits, targets)))
     guessed = np.argmax(logits, -1) if targets.ndim == 1 else logits > 0
     return accuracy(guessed, targets), float(np.asarray(_losses(logits, targets)).mean(dtype=np.float64))
 
@@ -203,6 +206,8 @@ def logistic(
     heads = {}
     for c in sorted(set(regularisation)):
         params, steps, gradient = _solve(z, targets, c, params, tolerance, max_steps)
+        if not np.isfinite(gradient):
+            raise ValueError(f"logistic regression at C = {c:g} has no finite gradient: the features are too large.")
         if not gradient <= tolerance:
             logging.warning(
                 "Logistic regression at C = %g stopped after %d steps with a gradient of %.1e, above %.1e: it has not "

@@ -15,7 +15,8 @@ from jft import tree
 from jft.config import default_config
 from jft.logs import Logs
 from jft.models import MODELS, abstract_variables
-from jft.run import create_run, enter_phase, initial_state
+from jft.run import create_run
+from jft.state import enter_phase, initial_state
 from jft.train import compile_train_step, train
 from jft.transfer.phases import in_force, make_phases, phase_table
 

@@ -55,8 +55,8 @@ def test_boundary_and_learning_stages(freeze, boundary, learning):
         ("layer9", r"pattern 'layer9' matches none of \d+ names, did you mean 'layer\d'\?"),
         ("layer[", "freeze: 'layer\\[' is no regular expression"),
         ("layer1 conv1/.*", r"pattern 'conv1/\.\*' matches none"),
-        ("head", "freezes all .* nothing would learn"),
-        (".*", "freezes all"),
+        ("head", "freeze all .* nothing would learn"),
+        (".*", "freeze all"),
     ],
 )
 def test_plans_that_mean_nothing(freeze, message):
