@@ -9,6 +9,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from jft import caching, solve
+from jft.config import OF_STEPS, default_config
 from jft.data.augment import Augmentation
 from jft.interrupt import Interrupt
 from jft.run import Run, create_run, load_split
@@ -50,10 +51,11 @@ def measure(config: ConfigDict) -> list[Baseline] | None:
     Raises:
       ValueError: see `create_run`; no validation pictures; or variants that cannot be counted.
     """
-    config = copy.deepcopy(config)
+    config, usual = copy.deepcopy(config), default_config()
     solver = "lbfgs" if config.solver == "steps" else config.solver
     with config.unlocked():
-        config.update({"solver": solver, "head": "linear", "head_hidden": (), "phases": (), "preset": "", "arms": ()})
+        config.update({field: usual[field] for field in (*OF_STEPS, "freeze", "arms")})
+        config.update({"solver": solver, "head": "linear"})
     with tempfile.TemporaryDirectory() as folder, Interrupt() as interrupt:
         run = create_run(config, Path(folder) / "run")
         if not len(run.validation_source):

@@ -52,7 +52,7 @@ def decide(run: Run, state: TrainState | None, saved: Mapping[str, bool]) -> dic
     Args:
       run: its config asks for it or not, its augmentation allows it or not.
       state: where the run stands; looked at only where room is short, for what is there already. None at a check
-        before there is one.
+        before there is one, which says nothing of room.
       saved: first step of a phase, as text -> what was decided when the run began: a resumed run computes alike.
 
     Returns:
@@ -72,7 +72,9 @@ def decide(run: Run, state: TrainState | None, saved: Mapping[str, bool]) -> dic
             continue
         before = [other for other in ahead if other.first < phase.first]
         settled = all(set(phase.plan.frozen_stages) <= set(other.plan.frozen_stages) for other in before)
-        obstacle, needed = _obstacle(run, phase, state if settled else None, reserved)
+        obstacle = _obstacle(run, phase)
+        shortage, needed = (None, 0) if obstacle or state is None else _room(run, phase, state, settled, reserved)
+        obstacle = obstacle or shortage
         decisions[phase.first] = Decision(
             obstacle is None, _told(run, phase) if obstacle is None else f"computed at each step: {obstacle}"
         )
@@ -96,23 +98,29 @@ def _told(run: Run, phase: Phase) -> str:
     )
 
 
-def _obstacle(run: Run, phase: Phase, state: TrainState | None, reserved: int) -> tuple[str | None, int]:
-    """Why nothing is cached, or None; and the bytes that it would take, beside `reserved` for earlier phases."""
+def _obstacle(run: Run, phase: Phase) -> str | None:
+    """Why nothing is cached, whatever room there is, or None."""
     config = run.config
     if config.cache_features is False and config.solver == "steps":
-        return "cache_features = False asks for it", 0
+        return "cache_features = False asks for it"
     if phase.plan.boundary is None:
-        return "no stage is frozen with all before it (freeze)", 0
+        return "no stage is frozen with all before it (freeze)"
     if why := run.augmentation.uncountable(run.spec, config.fit):
-        return f"{why}, and the variants of a picture cannot be counted", 0
+        return f"{why}, and the variants of a picture cannot be counted"
     if config.mixup or config.cutmix:
-        return "mixup and cutmix mix pictures anew at every step, and the mixtures cannot be counted", 0
-    if config.cache_features == "auto" and config.solver == "steps" and (why := _loss(run, phase)):
-        return why, 0
+        return "mixup and cutmix mix pictures anew at every step, and the mixtures cannot be counted"
+    return _loss(run, phase) if config.cache_features == "auto" and config.solver == "steps" else None
+
+
+def _room(run: Run, phase: Phase, state: TrainState, settled: bool, reserved: int) -> tuple[str | None, int]:
+    """Why the disk has no room, or None; and the bytes that the features take, beside `reserved` for earlier phases.
+
+    `settled`: what is frozen in the phase is as it will be, so that what is stored of it already can be found.
+    """
     # A store of no recipe in particular, as if there were nothing yet.
-    store = FeatureStore(features_dir(run), {}, feature_shape(run, phase), config.features_dtype)
+    store = FeatureStore(features_dir(run), {}, feature_shape(run, phase), run.config.features_dtype)
     missing = len(run.train_source) + len(run.validation_source)
-    if state is not None and store.shortage(missing, beside=reserved):
+    if settled and store.shortage(missing, beside=reserved):
         pictures = (run.train_source, run.augmentation), (run.validation_source, Augmentation())
         stores = [(source, _store(run, phase, state, augmentation)) for source, augmentation in pictures]
         missing = sum(len(own.missing(picture_digests(source))) for source, own in stores)

@@ -131,7 +131,7 @@ _CHOICES = {
     "parallel": ("jit", "pmap"),
 }
 # Of the loop alone; a solver minimises the plain loss of every picture alike, with one layer.
-_OF_STEPS = (
+OF_STEPS = (
     *("label_smoothing", "balance", "class_weights", "ema", "mixup", "cutmix", "phases", "preset", "batch_norm"),
     *("head_hidden", "head_dropout", "early_stopping"),
 )
@@ -182,7 +182,7 @@ def validate(config: ConfigDict) -> None:
 
 def _wrong_for_solver(config: ConfigDict) -> list[str]:
     """What a solver would ignore or stumble over."""
-    ignored = [field for field in _OF_STEPS if config[field] != default_config()[field]]
+    ignored = [field for field in OF_STEPS if config[field] != default_config()[field]]
     wrong = [f"{', '.join(ignored)} belong to solver = 'steps', and solver = {config.solver!r}"] if ignored else []
     if any(not c > 0 for c in config.regularisation):
         wrong.append(f"regularisation = {config.regularisation}: inverse strengths are above 0")

@@ -28,7 +28,9 @@ def classification_sums(logits: jax.Array, labels: jax.Array, mask: jax.Array) -
     # Rank of the label, ties going to the smaller class index as in argmax; constant logits must not look right.
     earlier = jnp.arange(logits.shape[-1])[None, :] < labels[:, None]
     rank = jnp.sum((logits > own) | ((logits == own) & earlier), axis=-1)
-    rank = jnp.where(jnp.isfinite(own[:, 0]), rank, logits.shape[-1])  # no comparison is true of NaN: it is not first
+    # No comparison is true of NaN: where there is one, nothing is right, among the first five neither.
+    sound = jnp.isfinite(own[:, 0]) & ~jnp.isnan(logits).any(axis=-1)
+    rank = jnp.where(sound, rank, max(logits.shape[-1], 5))
     one_hot = jax.nn.one_hot(labels, logits.shape[-1], dtype=jnp.float32) * weight[:, None]
     correct = (rank == 0).astype(jnp.float32)
     return {
@@ -107,7 +109,7 @@ def of_probabilities(probabilities: np.ndarray, labels: np.ndarray) -> dict[str,
     # Ties go to the smaller class index, as in `classification_sums`.
     earlier = np.arange(probabilities.shape[1]) < labels[:, None]
     rank = ((probabilities > own) | ((probabilities == own) & earlier)).sum(axis=1)
-    rank = np.where(np.isfinite(own[:, 0]), rank, probabilities.shape[1])
+    rank = np.where(np.isnan(probabilities).any(axis=1), max(probabilities.shape[1], 5), rank)
     return {
         "loss": float(-np.log(np.maximum(own, tiny)).mean()),
         "accuracy": float((rank == 0).mean()),

@@ -9,20 +9,32 @@ from pathlib import Path
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
 os.environ["JAX_PLATFORMS"] = "cpu"
 
-from jft import runtime
+# Tests compile much and run little: compiling well would take longer than running what comes of it saves.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
-runtime.configure()
-
-import jax  # noqa: E402, F401 - has read its environment now
-import pytest  # noqa: E402
-
-# For the scripts that tests start: what one has compiled the next need not. A folder for this run of the suite alone.
+# What one test, or a script that it starts, has compiled the next need not: a folder for this run of the suite alone.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="jft-tests-")
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
     atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
+from jft import runtime
+
+runtime.configure()
+
+import jax  # noqa: E402 - has read its environment now
+import pytest  # noqa: E402
+
 DATA = Path(os.environ.get("JFT_TEST_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
+
+
+@pytest.fixture
+def optimising_compiler():
+    """Compiles as users do."""
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
 
 
 @pytest.fixture

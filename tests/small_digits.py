@@ -36,7 +36,7 @@ def quick():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(jax, "devices", lambda *a: jax.local_devices()[:1])
-        patch.setattr("jft.run.initialise", drawn)
+        patch.setattr("jft.state.initialise", drawn)
         yield
 
 

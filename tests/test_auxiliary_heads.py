@@ -13,7 +13,7 @@ from jft import optim, tree
 from jft.config import default_config
 from jft.evaluate import evaluate, restore
 from jft.losses import Objective
-from jft.models import MODELS, initialise
+from jft.models import MODELS, create_model, initialise
 from jft.models.chain import AuxiliaryHead, Chain
 from jft.models.layers import BatchNorm
 from jft.parallel import make_parallel
@@ -162,3 +162,9 @@ def test_a_model_without_any_is_an_error(tmp_path):
     config.update({"dataset": "digits", "model": "vgg_tiny", "weights": "", "aux_heads": True})
     with pytest.raises(ValueError, match="vgg_tiny has no auxiliary heads"):
         train_a_run(config, tmp_path / "run")
+
+
+def test_a_cut_before_an_auxiliary_head_is_an_error():
+    assert create_model("googlenet", num_classes=3, aux_heads=True, cut="4d").aux_heads
+    with pytest.raises(ValueError, match="cut = '4b' leaves out what aux2 read: set aux_heads = False"):
+        create_model("googlenet", num_classes=3, aux_heads=True, cut="4b")

@@ -76,7 +76,11 @@ def test_validation_joins_for_test(features, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"validation": 0}, "baselines choose on validation, and validation = 0: hold some pictures out"),
+        ({"validation": 0}, "validation = 0 leaves nothing to choose regularisation by: hold pictures out"),
+        (
+            {"validation": 0, "solver": "ridge", "regularisation": (0.1,)},
+            "baselines choose on validation, and validation = 0: hold some pictures out",
+        ),
         ({"cut": "fc9"}, "unknown stage 'fc9', did you mean 'fc"),
         ({"auto_augment": "trivial"}, "variants that can be counted, but auto_augment = 'trivial'"),
     ],
@@ -128,4 +132,4 @@ def test_script(few, tmp_path, monkeypatch, capsys):
     assert (status, printed) == (1, "")
     assert error.startswith("error: unknown config field 'cutt', did you mean 'cut'?") and error.count("\n") == 1
     status, _, error = run("--set", "validation=0")
-    assert status == 1 and error.startswith("error: baselines choose on validation")
+    assert status == 1 and "validation = 0 leaves nothing to choose regularisation by" in error

@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
+import re
 import shutil
+import signal
 
 import jax
 import numpy as np
@@ -10,14 +12,23 @@ import pytest
 from small_chain import Small
 from small_chain import pictures as some_pictures
 
+import jft.train
 from jft import caching, tree
 from jft.config import default_config
 from jft.evaluate import evaluate, restore
+from jft.logs import Logs
 from jft.models import MODELS
 from jft.parallel import make_parallel
 from jft.run import create_run
 from jft.state import initial_state
-from jft.train import train
+from jft.train import checked_run, train
+
+DISK_USAGE, WRITE, COMPILE = shutil.disk_usage, Logs.write, jft.train.compile_train_step
+# All learn, and then what is behind b, on its features.
+TWO = {
+    **{"phases": ({"steps": 4, "freeze": "", "learning_rate": 0.5}, {"steps": 6, "freeze": "b"}), "freeze": ""},
+    **{"steps": 0, "cache_features": "auto"},
+}
 
 
 @pytest.fixture(autouse=True)
@@ -45,9 +56,22 @@ def make(tmp_path, **changes):
     return config
 
 
-def decision(tmp_path, with_state=False, **changes):
+def decisions(tmp_path, with_state=False, **changes):
+    """Of each phase, in order."""
     run = create_run(make(tmp_path, **changes), tmp_path / "run", pictures())
-    return caching.decide(run, run.phases[0], initial_state(run)[0] if with_state else None)
+    found = caching.decide(run, initial_state(run)[0] if with_state else None, {})
+    assert list(found) == [phase.first for phase in run.phases]
+    return list(found.values())
+
+
+def decision(tmp_path, with_state=False, **changes):
+    (found,) = decisions(tmp_path, with_state, **changes)
+    return found
+
+
+def free(monkeypatch, size):
+    """Leaves so many bytes on every disk."""
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: DISK_USAGE(path)._replace(free=size))
 
 
 OBSTACLES = [
@@ -65,13 +89,12 @@ OBSTACLES = [
 def test_what_cannot_be_cached_is_computed_or_refused(tmp_path, changes, why):
     found = decision(tmp_path, cache_features="auto", **changes)
     assert not found.use and found.why.startswith(f"computed at each step: {why}")
-    with pytest.raises(ValueError, match=f"cache_features = True or a solver asks: {why}"):
+    with pytest.raises(ValueError, match=f"as cache_features = True asks. They would be computed at each step: {why}"):
         decision(tmp_path, **changes)
 
 
 def test_a_disk_without_room_names_the_bytes(tmp_path, monkeypatch):
-    usage = shutil.disk_usage
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(path)._replace(free=1000))
+    free(monkeypatch, 1000)
     found = decision(tmp_path, cache_features="auto", freeze="b", with_state=True)
     assert not found.use
     said, _, left = found.why.partition(" bytes and ")
@@ -87,7 +110,7 @@ def test_what_would_not_pay_is_computed_unless_asked_for(tmp_path):
     # 36 pictures to train, mirrored or not; six steps read as many.
     found = decision(tmp_path, cache_features="auto", flip=True, steps=6)
     assert found == caching.Decision(
-        False, "computed at each step: 72 pictures are read, and 72 would have to be computed first"
+        False, "computed at each step: 72 pictures are read, and at most 72 would have to be computed first"
     )
     assert decision(tmp_path, cache_features="auto", flip=True, steps=7).use
     assert decision(tmp_path, flip=True, steps=6).use
@@ -99,6 +122,31 @@ def test_it_says_what_is_cached_and_where(tmp_path):
     # The head does not average first where it does not come next; 2 x 36 variants, and 12 to validate.
     found = decision(tmp_path, freeze="b", flip=True, features_dtype="bfloat16")
     assert found.why == f"cached after b, 84 x 8 x 8 x 4 (0.0 MB) in {tmp_path / 'features'}"
+
+
+def test_room_is_enough_for_one_of_two_phases(tmp_path, monkeypatch):
+    phases = ({"steps": 6, "freeze": "a"}, {"steps": 6, "freeze": "b"})
+    config = make(tmp_path, cache_features="auto", freeze="", steps=0, phases=phases)
+    run = create_run(config, tmp_path / "run", pictures())
+    state, _ = initial_state(run)
+    free(monkeypatch, 0)
+    found = caching.decide(run, state, {})
+    # One stage's output is as large as another's.
+    taken = [re.search(r"take ([\d,]+) bytes", found[first].why).group(1) for first in (0, 6)]
+    assert taken[0] == taken[1]
+    needed = int(taken[0].replace(",", ""))
+    free(monkeypatch, int(needed / 0.6))
+    found = caching.decide(run, state, {})
+    assert found[0].use and not found[6].use
+    assert f"take {needed:,} bytes and" in found[6].why and f"has {int(needed / 0.6) - needed:,} left" in found[6].why
+    free(monkeypatch, 2 * needed)
+    assert all(one.use for one in caching.decide(run, state, {}).values())
+
+
+def test_a_preset_is_cached_where_it_can_be(tmp_path):
+    probe, tuning = decisions(tmp_path, preset="lp_ft", freeze="", flip=True)
+    assert probe.use and probe.why.startswith("cached after c")
+    assert tuning == caching.Decision(False, "computed at each step: no stage is frozen with all before it (freeze)")
 
 
 def final(workdir):
@@ -134,9 +182,9 @@ def test_a_cached_run_learns_what_a_live_one_does_and_the_next_computes_nothing(
     assert written() == before
     assert other["history"][-1]["loss"] != history[-1]["loss"]
     # What is there already needs no room.
-    usage = shutil.disk_usage
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(path)._replace(free=0))
+    free(monkeypatch, 0)
     assert decision(tmp_path, with_state=True).use
+    checked_run(make(tmp_path), tmp_path / "full", pictures())
 
 
 def test_variants_dropout_and_another_head(tmp_path):
@@ -161,17 +209,80 @@ def test_under_pmap(tmp_path):
     both(tmp_path, parallel="pmap", flip=True, freeze="b")
 
 
-def test_features_are_of_the_weights_that_the_phases_before_have_trained(tmp_path):
-    phases = ({"steps": 4, "freeze": "", "learning_rate": 0.5}, {"steps": 6, "freeze": "b"})
-    config = {"phases": phases, "cache_features": "auto"}
-    train(make(tmp_path, **config), tmp_path / "auto", pictures())
+def test_features_are_of_the_weights_that_the_phases_before_have_trained(tmp_path, compiled_once):
+    train(make(tmp_path, **TWO), tmp_path / "auto", pictures())
     assert (tmp_path / "features").is_dir()
-    train(make(tmp_path, **{**config, "cache_features": False}), tmp_path / "live", pictures())
+    train(make(tmp_path, **{**TWO, "cache_features": False}), tmp_path / "live", pictures())
     auto, live = final(tmp_path / "auto"), final(tmp_path / "live")
     for name, leaf in live.items():
         np.testing.assert_allclose(auto[name], leaf, rtol=1e-4, atol=1e-5, err_msg=name)
-    train(make(tmp_path, phases=phases[1:]), tmp_path / "untrained", pictures())
-    assert not np.allclose(final(tmp_path / "untrained")["params/b/conv/kernel"], live["params/b/conv/kernel"])
+    untrained, _ = initial_state(create_run(make(tmp_path, **TWO), tmp_path / "untrained", pictures()))
+    assert not np.allclose(untrained.params["b"]["conv"]["kernel"], live["params/b/conv/kernel"])
+
+
+@pytest.fixture(scope="module")
+def programs():
+    """(First step, cached) of a phase of `TWO` -> its program, compiled once for all its runs."""
+    return {}
+
+
+@pytest.fixture
+def compiled_once(programs, monkeypatch):
+    def compile_once(run, phase, batch):
+        key = phase.first, "feature" in batch
+        if key not in programs:
+            programs[key] = COMPILE(run, phase, batch)
+        return programs[key]
+
+    monkeypatch.setattr(jft.train, "compile_train_step", compile_once)
+
+
+def stop_at(monkeypatch, last):
+    """A signal comes as this step is logged; 0: none."""
+
+    def stopping(self, step, kind, values):
+        WRITE(self, step, kind, values)
+        if kind == "train" and step == last:
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(Logs, "write", stopping)
+
+
+@pytest.mark.parametrize("last", [2, 4])
+def test_a_run_that_is_stopped_extracts_nothing_for_the_next_phase(tmp_path, monkeypatch, compiled_once, last):
+    stop_at(monkeypatch, last)
+    assert train(make(tmp_path, **TWO, validation=0), tmp_path / "run", pictures())["step"] == last
+    assert not (tmp_path / "features").exists()
+
+
+@pytest.mark.parametrize("cached", [True, False], ids=["cached", "live"])
+def test_a_resumed_run_computes_as_it_began(tmp_path, monkeypatch, capsys, compiled_once, cached):
+    """Whatever room the disk has by then, one that read features goes on with them, and another without.
+
+    20,000 bytes are enough for checkpoints, and not for the features, of 49,152.
+    """
+    config = make(tmp_path, **TWO, validation=0)
+    free(monkeypatch, 10**9 if cached else 20_000)
+    stop_at(monkeypatch, 6)
+    assert train(config, tmp_path / "run", pictures())["step"] == 6
+    features = sorted(path for path in (tmp_path / "features").rglob("*") if path.is_file())
+    assert bool(features) == cached
+    free(monkeypatch, 20_000 if cached else 10**9)
+    stop_at(monkeypatch, 0)
+    capsys.readouterr()
+    assert train(config, tmp_path / "run", pictures())["finished"]
+    said = "cached after b" if cached else "computed at each step, as when the run began"
+    assert f"Features of phase 2: {said}" in capsys.readouterr().out
+    assert sorted(path for path in (tmp_path / "features").rglob("*") if path.is_file()) == features
+    free(monkeypatch, 10**9)
+    train(
+        make(tmp_path, **{**TWO, "validation": 0, "cache_features": "auto" if cached else False}),
+        tmp_path / "whole",
+        pictures(),
+    )
+    resumed, whole = final(tmp_path / "run"), final(tmp_path / "whole")
+    for name, leaf in whole.items():
+        np.testing.assert_array_equal(resumed[name], leaf, err_msg=name)
 
 
 @pytest.mark.parametrize("several", [False, True], ids=["binary", "several labels"])

@@ -17,7 +17,7 @@ from jft import compare as lib
 from jft.compare import COLUMNS, Row, compare, load_config, markdown, write
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "compare.py"
-NAMES = ("solved", "stepped/four_steps")
+NAMES = ("solved", "stepped/two_steps")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -27,8 +27,8 @@ def quick():
 
 
 def configs(features):
-    arms = (("four steps", {"steps": 4, "freeze": "fc6"}),)
-    stepped = make(features, arms=arms, learning_rate=0.05, log_every=1, batch_size=64)
+    arms = (("two steps", {"steps": 2, "freeze": "fc6"}),)
+    stepped = make(features, arms=arms, learning_rate=0.05, log_every=1, cache_features=False)
     return [("solved", make(features, solver="ridge", examples_per_class=20, seed=3)), ("stepped", stepped)]
 
 
@@ -54,12 +54,14 @@ def test_a_row_holds_what_the_runs_say(compared):
         assert len(set(row.losses)) == 2  # the seeds are two
         assert row.parameters == tested[0]["parameters"] == 93_539
         lines = [records(run) for run in runs(out, row.name)]
-        assert row.seconds == tuple(sum(line.get("seconds", 0) for line in run) for run in lines)
+        assert row.seconds == tuple(sum(line["seconds"] for line in run if line["kind"] == "train") for run in lines)
+        assert row.extraction == sum(line["seconds"] for run in lines for line in run if line["kind"] == "features")
     solved, stepped = rows
     assert (solved.trainable, stepped.trainable) == (195, 195 + 64 * 65)
     assert solved.images_per_second == ()
+    assert solved.extraction > stepped.extraction == 0
     speeds = [[line["images_per_second"] for line in records(run, "train")] for run in runs(out, stepped.name)]
-    assert [len(speed) for speed in speeds] == [4, 4]
+    assert [len(speed) for speed in speeds] == [2, 2]
     assert stepped.images_per_second == tuple(map(statistics.median, speeds))
 
 
@@ -71,13 +73,15 @@ def test_the_table_has_means_and_deviations(compared):
     assert len({len(line) for line in lines}) == 1
     header, rule, *cells = ([cell.strip() for cell in line.strip("|").split("|")] for line in lines)
     assert tuple(header) == COLUMNS and re.fullmatch("[-:]+", "".join(rule))
-    for row, (name, seeds, accuracy, loss, seconds, parameters, trainable, speed) in zip(rows, cells, strict=True):
+    for row, cell in zip(rows, cells, strict=True):
+        name, seeds, accuracy, loss, seconds, extracted, parameters, trainable, speed = cell
         assert (name, seeds, parameters, trainable) == (row.name, "2", "93,539", f"{row.trainable:,}")
         one, two = (100 * a for a in row.accuracies)
         assert accuracy == f"{(one + two) / 2:.2f} ± {abs(one - two) / 2**0.5:.2f} %"
         one, two = row.losses
         assert loss == f"{(one + two) / 2:.3f} ± {abs(one - two) / 2**0.5:.3f}"
         assert seconds == f"{sum(row.seconds) / 2:.1f} ± {abs(row.seconds[0] - row.seconds[1]) / 2**0.5:.1f} s"
+        assert extracted == (f"{row.extraction:.1f} s" if row.name == "solved" else "-")
         assert (speed == "-") == (row.name == "solved")
 
 
@@ -87,6 +91,7 @@ def test_the_csv_has_every_seed_and_the_plot_is_a_picture(compared):
         found = list(csv.DictReader(file))
     for row, line in zip(rows, found, strict=True):
         assert line["name"] == row.name and int(line["trainable"]) == row.trainable
+        assert float(line["extraction"]) == row.extraction
         for field in ("accuracies", "losses", "seconds", "images_per_second"):
             assert tuple(map(float, line[field].split())) == getattr(row, field)
     with Image.open(out / "compare.png") as picture:
@@ -134,12 +139,12 @@ def test_without_matplotlib_there_is_no_plot(tmp_path, monkeypatch, capsys):
     find_spec = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "matplotlib" else find_spec(name))
     (tmp_path / "out").mkdir()
-    row = Row("a", (0.5,), (1.25,), (10.0,), 1000, 10, ())
+    row = Row("a", (0.5,), (1.25,), (10.0,), 0.0, 1000, 10, ())
     write([row], tmp_path / "out")
     assert "for want of matplotlib: pip install 'jft[plot]'" in capsys.readouterr().out
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"compare.md", "compare.csv"}
     # One seed has no deviation.
-    assert row.cells() == ("a", "1", "50.00 %", "1.250", "10.0 s", "1,000", "10", "-")
+    assert row.cells() == ("a", "1", "50.00 %", "1.250", "10.0 s", "-", "1,000", "10", "-")
 
 
 FILE = """from jft.config import default_config
@@ -194,7 +199,7 @@ def test_fields_set_on_the_command_line(file, change, value):
         ("classes='dog'", r"classes = .'dog'. is no tuple"),
         ("regularisation=0.1", "regularisation = '0.1' is no tuple"),
         ("solver=lbgfs", "solver = 'lbgfs': choose steps, lbfgs, ridge"),
-        ("cache_features=yes", "cache_features = 'yes': choose auto, True, False"),
+        ("cache_features=yes", "cache_features = 'yes': choose 'auto', True or False"),
     ],
 )
 def test_wrong_fields_on_the_command_line(file, change, message):

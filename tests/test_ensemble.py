@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import sklearn.metrics
 import small_digits
+from PIL import Image
 from small_chain import Small
 from small_chain import pictures as some_pictures
 
@@ -45,7 +46,7 @@ def members(folder):
     """Two runs of other networks, seeds and sizes of pictures."""
     return [
         run(folder, "one", examples_per_class=3),
-        run(folder, "two", examples_per_class=4, seed=1, cut="block2", freeze="block2", head="linear", image_size=24),
+        run(folder, "two", examples_per_class=4, seed=1, cut="block2", freeze="", head="linear", image_size=24),
     ]
 
 
@@ -103,9 +104,20 @@ def test_other_classes_or_pictures_are_refused(members, folder):
         evaluate_ensemble([members[0], other])
     assert f"{other} has classes {list(CLASSES[::-1])}" in str(error.value)
     assert f"{members[0]} has {list(CLASSES)}" in str(error.value)
-    # The seeds of the members hold out other pictures to validate.
-    with pytest.raises(ValueError, match="an ensemble needs the same, in the same order"):
-        evaluate_ensemble(members, split="validation")
+
+
+def test_validation_pictures_of_two_seeds_are_refused(members, tmp_path):
+    """A class folder is sorted by class, so that their labels are the same ones in the same order."""
+    rng = np.random.default_rng(0)
+    for name in CLASSES:
+        (tmp_path / name).mkdir()
+        for i in range(8):
+            Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8)).save(tmp_path / name / f"{i}.png")
+    drawn = {"classes": (), "examples_per_class": 0, "validation": 0.25, "data_dir": str(tmp_path)}
+    one, two = (sources.load_source("folder", split="validation", seed=seed, **drawn) for seed in (0, 1))
+    np.testing.assert_array_equal(one.labels, two.labels)
+    with pytest.raises(ValueError, match="and not the same in the same order: evaluate an ensemble on the test"):
+        evaluate_ensemble(members, dataset="folder", data_dir=str(tmp_path), split="validation")
 
 
 def test_several_labels(folder, monkeypatch):

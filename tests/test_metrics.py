@@ -37,9 +37,23 @@ def test_constant_logits_are_not_right():
     assert sums["correct5"] == 5
 
 
-def test_nan_is_never_right():
-    sums = metrics.classification_sums(jnp.full((4, 10), jnp.nan), jnp.arange(4), jnp.ones(4, bool))
-    assert sums["correct"] == sums["correct5"] == 0
+@pytest.mark.parametrize("where", [..., np.s_[:, 1], np.s_[:, 0]], ids=["all", "the label", "another class"])
+def test_nan_is_never_right(where):
+    values = np.tile(np.float32([0.1, 0.8, 0.1]), (4, 1))
+    values[where] = np.nan
+    labels = np.ones(4, np.int32)
+    sums = metrics.classification_sums(jnp.asarray(values), labels, jnp.ones(4, bool))
+    assert sums["correct"] == sums["correct5"] == sums["class_correct"].sum() == 0
+    found = metrics.of_probabilities(values, labels)
+    assert found["accuracy"] == found["top5"] == 0
+
+
+def test_nan_is_neither_a_label_nor_none():
+    probabilities = np.full((4, 3), np.nan, np.float32)
+    labels = np.tile([1, 0, 0], (4, 1))
+    sums = metrics.label_sums(jnp.zeros(4), jnp.asarray(probabilities), labels, jnp.ones(4, bool))
+    assert sums["correct"] == sums["class_correct"].sum() == 0
+    assert metrics.of_probabilities(probabilities, labels)["accuracy"] == 0
 
 
 @pytest.mark.parametrize("ties", [False, True])

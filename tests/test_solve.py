@@ -9,7 +9,7 @@ from jft import solve, tree
 from jft.evaluate import evaluate, restore
 from jft.parallel import make_parallel
 from jft.run import create_run
-from jft.train import train
+from jft.train import checked_run, train
 from jft.transfer import probe
 
 
@@ -36,11 +36,10 @@ def head(workdir):
 
 
 CASES = {
-    "lbfgs": {"solver": "lbfgs"},
-    "ridge": {"regularisation": (1e-4, 1e-2, 1.0)},
+    "lbfgs": {"solver": "lbfgs", "regularisation": (1e-2, 1e-1)},
     "few": {"examples_per_class": 5, "regularisation": (1e-3, 1e-1)},
     "binary": {"classes": ("5", "8"), "loss": "sigmoid"},
-    "layer": {"cut": "block3", "freeze": "block3", "head": "linear"},
+    "layer": {"cut": "block3", "freeze": "", "head": "linear"},
 }
 
 
@@ -92,6 +91,12 @@ def test_the_run_is_whole_and_says_what_happened(solved):
     found = evaluate(workdir)
     assert found["step"] == 1 and found["accuracy"] > 0.8
     assert sum(of["count"] for of in found["per_class"].values()) == found["count"]
+    if config.examples_per_class:
+        assert evaluate(workdir, split="validation")["accuracy"] == result["history"][0]["accuracy"]
+    else:  # which it has learnt from
+        with pytest.raises(ValueError, match=r"was solved for on its validation pictures too.* evaluate it on test"):
+            evaluate(workdir, split="validation")
+        assert evaluate(workdir, split="train")["count"] > found["count"]
 
 
 def test_a_solved_run_is_finished(solved, monkeypatch):
@@ -119,29 +124,43 @@ def test_without_validation_one_strength_is_given(features, tmp_path):
     config = make(features, validation=0, regularisation=(1e-2,))
     assert train(config, tmp_path / "run")["history"] == []
     assert evaluate(tmp_path / "run")["accuracy"] > 0.8
-    with pytest.raises(ValueError, match=r"regularisation has 6 values to choose from .* there is no validation"):
-        train(make(features, validation=0), tmp_path / "several")
+    for several in ((), (1e-2, 1e-1)):
+        with pytest.raises(ValueError, match=r"validation = 0 leaves nothing to choose regularisation by"):
+            create_run(make(features, validation=0, regularisation=several), tmp_path / "several")
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"head": "linear", "head_hidden": (8,)}, "'ridge' solves for one layer, kernel and bias: leave out head_hid"),
-        ({"phases": ({"epochs": 1},)}, "'ridge' solves for the head at once: leave out phases and preset"),
-        ({"preset": "linear_probe"}, "'ridge' solves for the head at once: leave out phases and preset"),
-        ({"cache_features": False}, "cache_features = False, but solver = 'ridge' reads cached features"),
-        ({"crop_padding": 0.125}, "as cache_features = True or a solver asks: crop_padding = 0.125 cuts"),
+        ({"ema": 0.9}, "ema belong to solver = 'steps', and solver = 'ridge'"),
+        ({"label_smoothing": 0.1, "balance": "weights"}, "label_smoothing, balance belong to solver = 'steps'"),
+        ({"balance": "sampling"}, "balance belong to"),
+        ({"class_weights": (1.0, 2.0, 1.0)}, "class_weights belong to"),
+        ({"mixup": 0.2, "cutmix": 1.0}, "mixup, cutmix belong to"),
+        ({"batch_norm": "frozen", "early_stopping": 2}, "batch_norm, early_stopping belong to"),
+        ({"head": "linear", "head_hidden": (8,)}, "head_hidden belong to"),
+        ({"head": "linear", "head_dropout": 0.5}, "head_dropout belong to"),
+        ({"phases": ({"epochs": 1},)}, "phases belong to"),
+        ({"preset": "linear_probe"}, "preset belong to"),
+        ({"freeze": "fc6"}, "all that is before it, and freeze = 'fc6': leave freeze out"),
         ({"solver": "lbgfs"}, "solver = 'lbgfs': choose steps, lbfgs, ridge"),
-        ({"regularisation": (0.0,)}, r"regularisation has 0, but an inverse strength C is a finite number above 0"),
+        ({"regularisation": (0.0,)}, r"regularisation = \(0\.0,\): inverse strengths are above 0"),
+        ({"regularisation": (1.0, float("nan"))}, r"regularisation = \(1\.0, nan\): inverse strengths are above 0"),
     ],
 )
-def test_what_cannot_be_solved_for(features, tmp_path, changes, message):
+def test_what_a_solver_would_ignore_is_refused(features, tmp_path, changes, message):
     with pytest.raises(ValueError, match=message):
-        train(make(features, **changes), tmp_path / "run")
+        create_run(make(features, **changes), tmp_path / "run")
+
+
+def test_variants_that_cannot_be_counted_cannot_be_solved_for(features, tmp_path):
+    message = r"solver = 'ridge' needs. They would be computed at each step: crop_padding = 0\.125 cuts"
+    with pytest.raises(ValueError, match=message):
+        checked_run(make(features, crop_padding=0.125), tmp_path / "run")
 
 
 def test_a_head_that_reads_a_map_is_replaced_by_a_linear_one(features, tmp_path):
-    config = make(features, model="squeezenet1_1", weights="", image_size=48)
+    config = make(features, model="squeezenet1_1", weights="", image_size=48, freeze="")
     with pytest.raises(ValueError, match=r"squeezenet1_1's own head reads a map of .* x 512: set head = 'linear'"):
         solve.check_head(create_run(config, tmp_path / "run"))
     with config.unlocked():

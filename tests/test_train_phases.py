@@ -1,6 +1,7 @@
-"""A run of three phases, two of which read cached features, killed once in each and gone on with."""
+"""A run of three phases with BatchNorm, one of which reads cached features, killed once in each and gone on with."""
 
 import json
+import math
 import os
 import re
 import signal
@@ -19,22 +20,31 @@ ROOT = Path(__file__).parents[1]
 
 pytestmark = pytest.mark.xdist_group("phases")  # which one worker runs for all
 
+# Of 200 pictures the first phase reads 192, which does not pay for extracting them, and the next one 224.
 PHASES = (
-    {"name": "head", "steps": 12, "freeze": "fc7", "learning_rate": 1e-2},
-    {"name": "top", "steps": 12, "freeze": "block2", "learning_rate": 2e-3, "schedule": "cosine", "layer_decay": 0.5},
-    {"name": "all", "steps": 12, "freeze": "", "learning_rate": 1e-4, "optimizer": "sgd"},
+    {"name": "shift", "steps": 12, "freeze": "block1", "batch_norm": "statistics"},
+    {"name": "top", "steps": 14, "freeze": "block2", "batch_norm": "frozen", "schedule": "cosine", "layer_decay": 0.5},
+    {"name": "all", "steps": 10, "freeze": "", "optimizer": "adam", "schedule": "inverse_time", "rate_decay": 0.5},
 )
+RATE = 1e-2
+# Logged steps at which the run is killed, and the last phase's end.
+KILLS, END = (11, 25, 35), 36
 
 # scripts/train.py as it is, in a process of its own for each start; what they import is imported once, before they are
 # forked. One is killed as it logs a step, so neither in time by chance nor too late, and its checkpoints copied.
 STARTS = """
-import os, runpy, shutil, signal, sys
+import functools, os, runpy, shutil, signal, sys
 from jft import runtime
 runtime.configure()
 import jft.arms, jft.caching
 from jft.data import lazy_tf
 from jft.logs import Logs
+from jft.models import MODELS
+from jft.models.vgg import VGG
 lazy_tf.import_tensorflow()
+MODELS["small"] = functools.partial(
+    VGG, convs=(1, 1, 1), widths=(8, 8, 8), hidden=16, grid=2, default_size=16, batch_norm=True
+)
 
 def start(last):
     write = Logs.write
@@ -47,8 +57,8 @@ def start(last):
     Logs.write = killing
     runpy.run_path("scripts/train.py", run_name="__main__")
 
-folder, config = sys.argv[1:]
-for name, last in (("whole", 0), ("killed", 11), ("killed", 23), ("killed", 35), ("killed", 0)):
+folder, config, *kills = sys.argv[1:]
+for name, last in (("whole", 0), *(("killed", last) for last in map(int, kills)), ("killed", 0)):
     sys.argv = ["train.py", "--config", config, "--workdir", f"{folder}/{name}"]
     sys.argv.append(f"--config.features_dir={folder}/features-{name}")
     child = os.fork()
@@ -64,8 +74,8 @@ for name, last in (("whole", 0), ("killed", 11), ("killed", 23), ("killed", 35),
 
 def write_config(folder):
     config = default_config()
-    config.update({"dataset": "digits", "classes": ("5", "6", "7", "8", "9"), "examples_per_class": 10})
-    config.update({"model": "vgg_tiny", "weights": "digits04", "image_size": 32, "flip": False, "batch_size": 16})
+    config.update({"dataset": "digits", "classes": ("5", "6", "7", "8", "9"), "examples_per_class": 40})
+    config.update({"model": "small", "weights": "", "flip": False, "batch_size": 16, "learning_rate": RATE})
     config.update({"phases": PHASES, "evaluate_every": 1000.0, "checkpoint_every": 3, "log_every": 1, "ema": 0.9})
     path = folder / "config.py"
     path.write_text(
@@ -76,12 +86,12 @@ def write_config(folder):
 
 
 def saved(folder):
-    """Step -> parameters, of every whole checkpoint."""
+    """Step -> 'params/...' and 'batch_stats/...', of every whole checkpoint."""
     found = {}
     for path in folder.iterdir():
         if path.name.isdigit():
             with ocp.StandardCheckpointer() as reader:
-                found[int(path.name)] = tree.flatten(reader.restore(path / "variables")["params"])
+                found[int(path.name)] = tree.flatten(reader.restore(path / "variables"))
     return found
 
 
@@ -90,7 +100,7 @@ def runs(tmp_path_factory):
     """Folder of the runs 'killed' and 'whole', what the latter printed, and the checkpoints at each of the kills."""
     folder = tmp_path_factory.mktemp("phases")
     done = subprocess.run(
-        [sys.executable, "-c", STARTS, str(folder), str(write_config(folder))],
+        [sys.executable, "-c", STARTS, str(folder), str(write_config(folder)), *map(str, KILLS)],
         cwd=ROOT,
         env={**os.environ, "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"},
         capture_output=True,
@@ -101,10 +111,10 @@ def runs(tmp_path_factory):
     statuses = re.findall(r"^== (\w+) (\d+): (-?\d+)$", done.stdout, re.M)
     assert [int(status) for _, _, status in statuses] == [0, kill, kill, kill, 0], done.stderr
     whole, _, *resumed = re.split(r"^==.*\n", done.stdout, flags=re.M)
-    for told, step in zip(resumed, (9, 21, 33), strict=False):
+    for told, step in zip(resumed, (9, 24, 33), strict=False):
         found = int(re.search(r"from step (\d+),", told).group(1))
         assert step - 3 <= found <= step  # the last checkpoint may not have been whole yet
-    return folder, whole, [saved(folder / f"at_{last}") for last in (11, 23, 35)]
+    return folder, whole, [saved(folder / f"at_{last}") for last in KILLS]
 
 
 def records(workdir):
@@ -115,10 +125,11 @@ def test_killed_in_every_phase_equals_never_killed(runs):
     folder, _, _ = runs
     digests = {}
     for name in ("killed", "whole"):
-        meta = json.loads((folder / name / "checkpoints" / "36" / "meta" / "metadata").read_text())
+        meta = json.loads((folder / name / "checkpoints" / str(END) / "meta" / "metadata").read_text())
         digests[name] = meta["digests"], meta["history"]
     assert digests["killed"] == digests["whole"]
-    assert any("opt_state" in name for name in digests["whole"][0])
+    for part in ("params", "batch_stats", "opt_state"):
+        assert any(part in name for name in digests["whole"][0]), part
     measured = ("images_per_second", "waiting", "seconds")
     lines = {
         name: [
@@ -129,31 +140,53 @@ def test_killed_in_every_phase_equals_never_killed(runs):
         for name in digests
     }
     assert lines["killed"] == lines["whole"]
-    assert [line["step"] for line in lines["whole"] if line["kind"] == "train"] == list(range(1, 37))
+    assert [line["step"] for line in lines["whole"] if line["kind"] == "train"] == list(range(1, END + 1))
 
 
-def test_frozen_leaves_do_not_move_within_a_phase(runs):
-    _, _, (head, top, everything) = runs
-    for checkpoints, learning in ((head, "head"), (top, "block3 fc6 fc7 head"), (everything, "")):
+def table(told):
+    """Rows of the table of phases: name, first and last step, boundary, number of learning leaves, BatchNorm's mode."""
+    rows = re.findall(r"^(shift|top|all) +(\d+) to (\d+) +(\S+) +([\d,]+) +(\w+) ", told, re.M)
+    assert [(name, norm) for name, *_, norm in rows] == [("shift", "statistics"), ("top", "frozen"), ("all", "trained")]
+    return [
+        (name, int(first), int(last), boundary, int(learning.replace(",", "")), norm)
+        for name, first, last, boundary, learning, norm in rows
+    ]
+
+
+def test_exactly_what_the_table_promises_moves(runs):
+    _, told, found = runs
+    stages = ["-", "block1", "block2", "block3", "fc6", "fc7", "head"]
+    for (_, first, last, boundary, learning, norm), checkpoints in zip(table(told), found, strict=True):
         one, two = sorted(checkpoints)[-2:]
-        assert two - one == 3
-        for name, leaf in checkpoints[one].items():
-            learns = checkpoints is everything or name.split("/")[0] in learning.split()
-            assert np.array_equal(leaf, checkpoints[two][name]) != learns, name
+        assert first <= one == two - 3 < last
+        moving = set()
+        for name in checkpoints[one]:
+            kind, stage, layer = name.split("/")[:3]
+            if stage in stages[stages.index(boundary) + 1 :]:
+                keeps = {"trained": (), "statistics": ("params",), "frozen": ("params", "batch_stats")}[norm]
+                moving |= set() if layer.startswith("bn") and kind in keeps else {name}
+        before, after = checkpoints[one], checkpoints[two]
+        assert {name for name in before if not np.array_equal(before[name], after[name])} == moving
+        assert sum(before[name].size for name in moving if name.startswith("params/")) == learning
 
 
 def test_the_log_says_what_the_table_said(runs):
     folder, told, _ = runs
     lines = {line["step"]: line for line in records(folder / "whole") if line["kind"] == "train"}
-    rows = re.findall(
-        r"^(head|top|all) +(\d+) to (\d+) +(\S+) +([\d,]+) +(\w+) +\w+ +(\S+) to (\S+) \((\w+)\) +([\d.]+)$", told, re.M
-    )
-    assert [row[0] for row in rows] == ["head", "top", "all"]
-    for name, first, last, boundary, learning, norm, rate, final, _, _ in rows:
-        for step in range(int(first) + 1, int(last) + 1):
-            line = lines[step]
-            assert line["phase"] == name and line["boundary"] == boundary.replace("-", "")
-            assert line["learning"] == int(learning.replace(",", "")) and line["batch_norm"] == norm == "none"
-        assert [f"{lines[step]['learning_rate']:.3g}" for step in (int(first) + 1, int(last))] == [rate, final]
-    assert "Features of head: cached after fc7" in told and "Features of top: cached after block2" in told
+    for name, first, last, boundary, learning, norm in table(told):
+        for step in range(first + 1, last + 1):
+            said = [lines[step][key] for key in ("phase", "boundary", "learning", "batch_norm")]
+            assert said == [name, boundary.replace("-", ""), learning, norm]
+    assert "Features of shift: computed at each step: 192 pictures are read" in told
+    assert "Features of top: cached after block2" in told
     assert "Features of all: computed at each step: no stage is frozen" in told
+
+
+def test_the_rates_are_the_schedules(runs):
+    folder, told, _ = runs
+    found = [line["learning_rate"] for line in records(folder / "whole") if line["kind"] == "train"]
+    cosine = [RATE * (1 + math.cos(math.pi * step / 14)) / 2 for step in range(14)]
+    assert found == pytest.approx([RATE] * 12 + cosine + [RATE / (1 + 0.5 * step) for step in range(10)], rel=1e-5)
+    rates = re.findall(r" (\S+) to (\S+) \(\w+\) +[\d.]+$", told, re.M)
+    ends = [(0, 11), (12, 25), (26, 35)]
+    assert rates == [tuple(f"{found[step]:.3g}" for step in span) for span in ends]

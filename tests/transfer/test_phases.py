@@ -11,7 +11,7 @@ import pytest
 from small_chain import Small, pictures
 
 import jft.train
-from jft import tree
+from jft import optim, tree
 from jft.config import default_config
 from jft.logs import Logs
 from jft.models import MODELS, abstract_variables
@@ -69,6 +69,17 @@ def test_lengths_are_steps_epochs_or_examples():
         ({"phases": ({"steps": 5}, {"steps": 5, "learning_rate": "fast"})}, r"^phase 2: learning_rate = 'fast'"),
         ({"phases": ({"steps": 5}, {"steps": 5, "learning_rate": -1.0})}, r"^phase 2: .*learning_rate = -1.0"),
         ({"phases": ({"steps": 5},), "preset": "full"}, "phases and preset = 'full' both say"),
+        ({"phases": ({"steps": 5},), "steps": 9}, "phases have their own lengths, and steps = 9: leave steps out"),
+        ({"phases": ({"steps": 5}, {"steps": 5}), "early_stopping": 2}, "early_stopping = 2 .* a run with 2 phases"),
+        ({"preset": "lp_ft", "early_stopping": 2}, "early_stopping = 2 .* a run with 2 phases"),
+        ({"preset": "linear_probe", "freeze": "b"}, "'linear_probe' says what is frozen, and freeze = 'b'"),
+        ({"preset": "full", "freeze": "b"}, "'full' says what is frozen, and freeze = 'b': leave one of them out"),
+        ({"preset": "from_scratch", "freeze": "b"}, "'from_scratch' says what is frozen, and freeze = 'b'"),
+        ({"preset": "gradual_unfreezing", "freeze": "head"}, "a stage before the head, and freeze = 'head'"),
+        (
+            {"solver": "ridge", "freeze": "b", "validation": 0.2},
+            "'ridge' solves for the head on all that is before it, and freeze = 'b'",
+        ),
         ({"preset": "gradual_unfreezing", "num_steps": 3}, "has 4 phases, and the run 3 steps: train longer"),
         ({"preset": "gradual_unfreezing", "freeze": "a/.* b/.*"}, r"goes down to a stage, and freeze = 'a/\.\*"),
     ],
@@ -83,8 +94,11 @@ def boundaries(phases):
 
 
 def test_presets():
-    (probe,) = phases_of(preset="linear_probe")
-    assert (probe.plan.boundary, probe.num_steps) == ("c", 40)
+    for freeze in ("", "c"):
+        (probe,) = phases_of(preset="linear_probe", freeze=freeze)
+        assert (probe.plan.boundary, probe.num_steps) == ("c", 40)
+        (solved,) = phases_of(solver="ridge", freeze=freeze, validation=0.25)
+        assert (solved.plan.boundary, solved.num_steps) == ("c", 1)
     probe, tuning = phases_of(preset="lp_ft", num_steps=41, learning_rate=1e-2, freeze="a")
     assert spans((probe, tuning)) == [(0, 20), (20, 41)]
     assert boundaries((probe, tuning)) == ["c", "a"]
@@ -95,7 +109,7 @@ def test_presets():
     assert [phase.name for phase in gradual] == ["from head", "from c", "from b", "from a"]
     assert boundaries(phases_of(preset="gradual_unfreezing", freeze="a")) == ["c", "b", "a"]
     for preset in ("full", "from_scratch"):
-        (everything,) = phases_of(preset=preset, freeze="b")
+        (everything,) = phases_of(preset=preset)
         assert (everything.plan.boundary, everything.num_steps) == (None, 40)
 
 
@@ -221,6 +235,22 @@ def test_a_leaf_that_goes_on_learning_keeps_its_averages_and_a_new_one_starts_an
 
 def names_of(opt_state):
     return {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(opt_state)}
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
+def test_what_the_optimizer_knows_outlives_clipping_and_decay(optimizer):
+    settings = [(0.0, 0.0), (1.0, 0.1), (0.0, 0.1), (1.0, 0.0), (0.0, 0.0)]
+    own = tuple({"steps": 2, "clip_norm": norm, "weight_decay": decay} for norm, decay in settings)
+    first, *others = phases_of(phases=own, optimizer=optimizer)
+    params = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), SHAPES["params"])
+    state = jax.tree.map(lambda x: np.asarray(x) + 1, first.tx.init(params))
+    known = names_of(state)
+    assert len(known) == (1 if optimizer == "sgd" else 2) * len(copied(params)) + (optimizer != "sgd")
+    for phase in others:
+        state = optim.carry_over(state, phase.tx.init(params))
+        found = names_of(state)
+        assert found.keys() == known.keys()
+        assert all(np.array_equal(found[name], leaf) for name, leaf in known.items()), phase.first
 
 
 def test_another_optimizer_starts_anew(tmp_path):

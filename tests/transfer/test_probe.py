@@ -190,11 +190,13 @@ def test_a_class_absent_from_validation_or_from_training(method, absent):
     assert found.accuracies[0.01] > 0.5
 
 
-def test_measures_of_sigmoid_units():
+def test_measures_of_several_labels():
+    """Mean average precision, by which runs are ranked too, and not the share of right decisions, here 4/6."""
     head = Linear(np.eye(2, dtype=np.float32), np.zeros(2, np.float32))
-    examples = Examples(np.array([[3.0, -3.0], [3.0, 3.0]]), np.array([[1, 0], [1, 0]], np.uint8))
-    right, wrong = np.log1p(np.exp(-3)), np.log1p(np.exp(3))
-    assert probe.measure(head, examples) == (0.75, pytest.approx((3 * right + wrong) / 2, rel=1e-6))
+    features, labels = np.array([[3.0, -3.0], [-1.0, 3.0], [1.0, 2.5]]), np.array([[1, 0], [1, 1], [0, 1]], np.uint8)
+    # Of the first label the second of three is wrong, (1 + 2/3) / 2; the other is in order.
+    loss = np.logaddexp(0, features * np.where(labels, -1, 1)).sum(axis=-1).mean()
+    assert probe.measure(head, Examples(features, labels)) == pytest.approx(((5 / 6 + 1) / 2, loss), rel=1e-6)
 
 
 def test_stopping_short_is_said(monkeypatch):

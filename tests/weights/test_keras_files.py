@@ -17,7 +17,6 @@ from jft.models import abstract_variables, create_model
 from jft.weights import catalog, convert, proofs, readers, seeded
 
 pytestmark = [
-    pytest.mark.usefixtures("hasty_compiler"),
     # Keras' tensors copy themselves to NumPy in a way that NumPy 2 deprecates.
     pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
 ]

@@ -22,9 +22,6 @@ REPLAYED = {f"{row.model}.{row.dialect}": row for row in reversed(ROWS)}
 FAMILIES = ("resnet", "inception", "googlenet", "squeezenet")
 
 
-pytestmark = pytest.mark.usefixtures("hasty_compiler")
-
-
 def grouped(name):
     family = next((family for family in FAMILIES if name.startswith(family)), None)
     return pytest.param(name, marks=pytest.mark.xdist_group(f"proofs of {family}") if family else ())

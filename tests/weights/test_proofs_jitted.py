@@ -14,6 +14,7 @@ from jft.models import abstract_variables, create_model
 from jft.weights import catalog, convert, proofs, seeded
 
 
+@pytest.mark.usefixtures("optimising_compiler")
 @pytest.mark.parametrize(
     ("name", "size"),
     [
@@ -27,7 +28,6 @@ from jft.weights import catalog, convert, proofs, seeded
     ],
 )
 def test_logits_under_jit(name, size):
-    assert not jax.config.read("jax_disable_most_optimizations")
     row = catalog.CATALOG[name]
     model = create_model(row.model, **row.options)
     target = tree.flatten(abstract_variables(model, model.default_size))

@@ -25,7 +25,6 @@ def squeezenet(real_data):
 
 
 @pytest.mark.xdist_group("proofs of squeezenet")
-@pytest.mark.usefixtures("hasty_compiler")
 def test_squeezenet_is_what_its_proof_says(squeezenet):
     row, model, leaves = squeezenet
     assert proofs.check_leaves(row, leaves) == []
