@@ -22,6 +22,6 @@ def get_config():
     config.schedule = "cosine"
     config.arms = (
         ("probe", {"solver": "lbfgs"}),
-        ("fine-tuned", {"preset": "lp_ft", "epochs": 8.0}),
+        ("fine-tuned", {"preset": "lp_ft", "epochs": 4.0}),
     )
     return config

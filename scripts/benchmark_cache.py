@@ -27,6 +27,9 @@ def main() -> int:
     parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="fields of the config")
     parser.add_argument("--steps", type=int, default=10, help="live steps that are timed; default: 10")
     parser.add_argument("--epochs", type=int, default=5, help="epochs from the cache that are timed; default: 5")
+    parser.add_argument(
+        "--synthetic", action="store_true", help="random features: an epoch takes as long, and nothing is extracted"
+    )
     parser.add_argument("--rounds", type=int, default=5, help="of extraction and inference; default: 5")
     args = parser.parse_args()
 
@@ -59,14 +62,19 @@ def measure(config, folder: Path, args: argparse.Namespace) -> None:  # noqa: AN
     phase = run.phases[0]
     state, _ = initial_state(run)
     print(f"{config.model} after {phase.plan.boundary}: {caching.decide(run, state, {})[0].why}", flush=True)
-    extraction(run, phase, state, args.rounds)
-    with Interrupt() as interrupt:
+    if args.synthetic:
+        features = synthetic(run, phase, folder)
+    else:
+        extraction(run, phase, state, args.rounds)
         start = time.perf_counter()
-        features = caching.features_of(run, phase, state, run.train_source, run.augmentation, interrupt)
+        with Interrupt() as interrupt:
+            features = caching.features_of(run, phase, state, run.train_source, run.augmentation, interrupt)
+        if features is None:
+            return
         seconds = time.perf_counter() - start
-    if features is None:
-        return
-    print(f"extraction of all {len(run.train_source):,} pictures: {seconds:.1f} s, compilation and writing included")
+        print(
+            f"extraction of all {len(run.train_source):,} pictures: {seconds:.1f} s, compilation and writing included"
+        )
 
     def copy():  # noqa: ANN202
         return jax.tree.map(lambda x: x.copy(), state)
@@ -82,8 +90,27 @@ def measure(config, folder: Path, args: argparse.Namespace) -> None:  # noqa: AN
         f"from the cache: an epoch in {statistics.median(seconds):.3f} s (median of {len(seconds)}; {min(seconds):.3f} "
         f"to {max(seconds):.3f}): {statistics.median(ratios):,.0f} times live ({ratios[0]:,.0f} to {ratios[-1]:,.0f})"
     )
+    if args.synthetic:
+        return
     gaps = jax.tree.map(lambda a, b: float(np.abs(np.asarray(a) - np.asarray(b)).max()), live_state, cached_state)
     print(f"largest difference of a parameter after {args.steps} steps: {max(jax.tree.leaves(gaps)):.1e}")
+
+
+def synthetic(run, phase, folder: Path):  # noqa: ANN001, ANN201
+    """Random features of all training pictures, stored and opened as real ones are."""
+    import numpy as np
+
+    from jft import caching
+    from jft.transfer.features import FeatureStore
+    from jft.transfer.recipe import picture_digests
+
+    rng = np.random.default_rng(0)
+    store = FeatureStore(folder, {}, caching.feature_shape(run, phase), run.config.features_dtype)
+    digests = picture_digests(run.train_source)
+    for start in range(0, len(digests), store.shard_pictures):
+        part = digests[start : start + store.shard_pictures]
+        store.write(part, rng.random((len(part), *store.shape), np.float32))
+    return store.open(digests)
 
 
 def extraction(run, phase, state, rounds: int) -> None:  # noqa: ANN001

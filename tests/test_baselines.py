@@ -15,6 +15,8 @@ from jft.interrupt import Interrupt
 from jft.transfer import probe
 from jft.transfer.neighbours import choose_neighbours, nearest_neighbours
 
+pytestmark = pytest.mark.xdist_group("baselines")  # whose runs one worker trains for all
+
 SCRIPT = Path(__file__).parents[1] / "scripts" / "probe.py"
 
 

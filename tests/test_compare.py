@@ -16,6 +16,8 @@ from small_digits import make, records
 from jft import compare as lib
 from jft.compare import COLUMNS, Row, compare, load_config, markdown, write
 
+pytestmark = pytest.mark.xdist_group("compare")  # whose runs one worker trains for all
+
 SCRIPT = Path(__file__).parents[1] / "scripts" / "compare.py"
 NAMES = ("solved", "stepped/two_steps")
 

@@ -21,6 +21,8 @@ from jft.models import MODELS
 from jft.parallel import make_parallel
 from jft.train import train
 
+pytestmark = pytest.mark.xdist_group("ensemble")  # whose runs one worker trains for all
+
 SCRIPT = Path(__file__).parents[1] / "scripts" / "evaluate.py"
 CLASSES = tuple("0123456789")
 

@@ -152,6 +152,7 @@ def make_run(folder, model, classes, **options):
     variables = initialise(chain, chain.default_size, 0)
     meta = {
         "model": {"name": model, "options": options},
+        "objective": "softmax",
         "class_names": classes,
         "preprocess": Preprocess().at(chain.default_size).to_dict(),
         "config": {"dtype": "bfloat16"},

@@ -12,6 +12,8 @@ from jft.run import create_run
 from jft.train import checked_run, train
 from jft.transfer import probe
 
+pytestmark = pytest.mark.xdist_group("solve")  # whose runs one worker trains for all
+
 
 @pytest.fixture(scope="module", autouse=True)
 def quick():

@@ -149,29 +149,6 @@ def wait_for_step(process, workdir, step):
     raise AssertionError(f"the run never came to step {step}: {process.communicate()[0]}")
 
 
-def test_killed_and_started_again_equals_never_killed(tmp_path):
-    """SIGKILL in mid-epoch; bit for bit the parameters, and the log line by line. See test_train_phases.py for more."""
-    process = start(tmp_path / "killed")
-    wait_for_step(process, tmp_path / "killed", 30)
-    process.kill()
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL
-    for name in ("killed", "whole"):
-        process = start(tmp_path / name)
-        out, _ = process.communicate(timeout=240)
-        assert process.returncode == 0, out
-        if name == "killed":
-            assert "from step 0," not in out
-    assert digests(params(tmp_path / "killed")) == digests(params(tmp_path / "whole"))
-
-    def validated(name):
-        return lines(tmp_path / name, "validation")
-
-    assert validated("killed") == validated("whole")
-    steps = [line["step"] for line in lines(tmp_path / "killed", "train")]
-    assert steps == sorted(set(steps))
-
-
 def test_a_damaged_checkpoint_costs_the_steps_since_the_one_before(tmp_path, caplog):
     config = digits(evaluate_every=100.0, checkpoint_every=5)
     for name in ("damaged", "whole"):

@@ -26,6 +26,9 @@ ENHANCERS = {
     "sharpness": ImageEnhance.Sharpness,
 }
 
+# Rounding is PIL's where the compiler fuses as it does for users.
+pytestmark = pytest.mark.usefixtures("optimising_compiler")
+
 
 def picture(height, width):
     """A smooth picture with noise, whose channels have other ranges and a border."""
