@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 from jft import tree
 from jft.config import validate
 from jft.evaluate import evaluate
+from jft.metrics import score
 from jft.train import checked_run, train
 
 
@@ -34,11 +35,12 @@ def train_arms(config: ConfigDict, workdir: str | Path) -> int:
         result = train(arm, runs[name])
         if not result["finished"]:
             return 128 + result["signal"]
-    print(f"\n{'on the test pictures':<24}{'top-1':>8}{'loss':>9}{'pictures':>10}")
-    for name, run in runs.items():
-        tested = evaluate(run)
-        print(f"{name:<24}{tested['accuracy']:>8.1%}{tested['loss']:>9.3f}{tested['count']:>10,}")
-    print(f"\nEach is a run of its own: python scripts/evaluate.py --checkpoint {run}")
+    results = {name: evaluate(run) for name, run in runs.items()}
+    rate = "mean AP" if any("mean_average_precision" in tested for tested in results.values()) else "top-1"
+    print(f"\n{'on the test pictures':<24}{rate:>8}{'loss':>9}{'pictures':>10}")
+    for name, tested in results.items():
+        print(f"{name:<24}{score(tested):>8.1%}{tested['loss']:>9.3f}{tested['count']:>10,}")
+    print(f"\nEach is a run of its own: python scripts/evaluate.py --checkpoint {runs[name]}")
     return 0
 
 

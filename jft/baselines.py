@@ -15,19 +15,19 @@ from jft.interrupt import Interrupt
 from jft.run import Run, create_run, load_split
 from jft.state import initial_state
 from jft.transfer import probe
-from jft.transfer.examples import Examples, accuracy
+from jft.transfer.examples import Examples, score
 from jft.transfer.neighbours import choose_neighbours, nearest_neighbours
 
 
 @dataclasses.dataclass(frozen=True)
 class Baseline:
-    """One method.
+    """One method. Scores are accuracies, or mean average precision where pictures have several labels.
 
     Attributes:
       method: 'ridge', 'lbfgs' or 'nearest neighbours'.
       chosen: what validation chose: 'C = 0.01', 'k = 10'.
-      validation: accuracy on validation of the head that has not seen it.
-      test: accuracy on test of the head solved for on training and validation pictures together, or on the training
+      validation: score on validation of the head that has not seen it.
+      test: score on test of the head solved for on training and validation pictures together, or on the training
         pictures alone where `examples_per_class` says how many there are to be.
       seconds: to choose and to solve.
     """
@@ -54,7 +54,7 @@ def measure(config: ConfigDict) -> list[Baseline] | None:
     config, usual = copy.deepcopy(config), default_config()
     solver = "lbfgs" if config.solver == "steps" else config.solver
     with config.unlocked():
-        config.update({field: usual[field] for field in (*OF_STEPS, "freeze", "arms")})
+        config.update({field: usual[field] for field in (*OF_STEPS, "freeze", "arms", "cache_features")})
         config.update({"solver": solver, "head": "linear"})
     with tempfile.TemporaryDirectory() as folder, Interrupt() as interrupt:
         run = create_run(config, Path(folder) / "run")
@@ -82,7 +82,7 @@ def _solved(run: Run, method: str, train: Examples, validation: Examples, test: 
         method, train, validation, outputs=outputs, regularisation=own, refit=not run.config.examples_per_class
     )
     seconds = time.perf_counter() - start
-    reached = found.accuracies[found.regularisation]
+    reached = found.scores[found.regularisation]
     tested, _ = probe.measure(found.linear, test)
     return Baseline(method, f"C = {found.regularisation:g}", reached, tested, seconds)
 
@@ -93,7 +93,7 @@ def _neighbours(run: Run, train: Examples, validation: Examples, test: Examples)
     known = train if run.config.examples_per_class else train.join(validation)
     [guesses] = nearest_neighbours(known, test.features, outputs=outputs, ks=[chosen.k])
     seconds = time.perf_counter() - start
-    reached, tested = chosen.accuracies[chosen.k], accuracy(guesses, test.labels)
+    reached, tested = chosen.scores[chosen.k], score(guesses, test.labels)
     return Baseline("nearest neighbours", f"k = {chosen.k}", reached, tested, seconds)
 
 

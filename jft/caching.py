@@ -63,7 +63,7 @@ def decide(run: Run, state: TrainState | None, saved: Mapping[str, bool]) -> dic
     """
     step = 0 if state is None else int(state.step)
     ahead = [phase for phase in run.phases if phase.last > step]
-    decisions, reserved = {}, 0
+    decisions, reserved, counted = {}, 0, set()
     for phase in ahead:
         if str(phase.first) in saved:
             use = saved[str(phase.first)]
@@ -73,14 +73,18 @@ def decide(run: Run, state: TrainState | None, saved: Mapping[str, bool]) -> dic
         before = [other for other in ahead if other.first < phase.first]
         settled = all(set(phase.plan.frozen_stages) <= set(other.plan.frozen_stages) for other in before)
         obstacle = _obstacle(run, phase)
-        shortage, needed = (None, 0) if obstacle or state is None else _room(run, phase, state, settled, reserved)
-        obstacle = obstacle or shortage
+        # A phase that moves nothing before the boundary of the one before it reads the same features.
+        known = settled and phase.plan.boundary in counted
+        if obstacle is None and state is not None and not known:
+            obstacle, needed = _room(run, phase, state, settled, reserved)
+            if obstacle is None:
+                reserved += needed
+                counted.add(phase.plan.boundary)
         decisions[phase.first] = Decision(
             obstacle is None, _told(run, phase) if obstacle is None else f"computed at each step: {obstacle}"
         )
-        reserved += 0 if obstacle else needed
     wanted = run.config.cache_features is True or run.config.solver != "steps"
-    if wanted and decisions and not any(decision.use for decision in decisions.values()):
+    if wanted and not saved and decisions and not any(decision.use for decision in decisions.values()):
         reasons = "; ".join(decision.why for decision in decisions.values())
         asks = "cache_features = True asks" if run.config.solver == "steps" else f"solver = {run.config.solver!r} needs"
         raise ValueError(f"features cannot be cached, as {asks}. They would be {reasons}.")
@@ -101,7 +105,7 @@ def _told(run: Run, phase: Phase) -> str:
 def _obstacle(run: Run, phase: Phase) -> str | None:
     """Why nothing is cached, whatever room there is, or None."""
     config = run.config
-    if config.cache_features is False and config.solver == "steps":
+    if config.cache_features is False:
         return "cache_features = False asks for it"
     if phase.plan.boundary is None:
         return "no stage is frozen with all before it (freeze)"
@@ -220,7 +224,7 @@ def features_of(
         parallel=run.parallel,
         batch_size=config.eval_batch_size,
         resize_on=config.resize_on,
-        cache_bytes=config.cache_bytes,
+        cache_bytes=0,  # every picture is read once
         store=_store(run, phase, state, augmentation),
         interrupt=interrupt,
     )

@@ -18,6 +18,7 @@ from jft import tree
 from jft.arms import arm_config
 from jft.evaluate import evaluate
 from jft.files import written_whole
+from jft.metrics import score
 from jft.train import checked_run, train
 
 COLUMNS = (
@@ -124,7 +125,7 @@ def _row(name: str, places: Sequence[Path]) -> Row:
     speeds = [[line["images_per_second"] for line in run if "images_per_second" in line] for run in lines]
     return Row(
         name,
-        tuple(values.get("mean_average_precision", values["accuracy"]) for values in tested),
+        tuple(score(values) for values in tested),
         tuple(values["loss"] for values in tested),
         tuple(sum(line["seconds"] for line in run if line["kind"] == "train") for run in lines),
         sum(line["seconds"] for run in lines for line in run if line["kind"] == "features"),

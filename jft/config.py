@@ -133,7 +133,7 @@ _CHOICES = {
 # Of the loop alone; a solver minimises the plain loss of every picture alike, with one layer.
 OF_STEPS = (
     *("label_smoothing", "balance", "class_weights", "ema", "mixup", "cutmix", "phases", "preset", "batch_norm"),
-    *("head_hidden", "head_dropout", "early_stopping"),
+    *("head_hidden", "head_dropout", "head_init", "early_stopping"),
 )
 _SHARES = ("ema", "head_dropout")
 _POSITIVE = (
@@ -169,7 +169,14 @@ def validate(config: ConfigDict) -> None:
         wrong.append(f"rand_magnitude = {config.rand_magnitude}: must be in 0 .. 30")
     if config.fit == "crop" and config.crop != "random" and config.crop_padding:
         wrong.append(f"crop_padding = {config.crop_padding:g} is for random crops, and crop = {config.crop!r}")
-    wrong += _wrong_for_solver(config) if config.solver != "steps" else []
+    if config.solver != "steps":
+        wrong += _wrong_for_solver(config)
+    elif config.regularisation:
+        wrong.append(
+            f"regularisation = {config.regularisation} is of the solvers 'lbfgs' and 'ridge': weight_decay is of steps"
+        )
+    if config.early_stopping and not config.validation:
+        wrong.append(f"early_stopping = {config.early_stopping} looks at validation, and validation = 0")
     if not (config.cache_features == "auto" or isinstance(config.cache_features, bool)):
         wrong.append(f"cache_features = {config.cache_features!r}: choose 'auto', True or False")
     if config.accumulate > 0 and config.batch_size % config.accumulate:
@@ -184,6 +191,8 @@ def _wrong_for_solver(config: ConfigDict) -> list[str]:
     """What a solver would ignore or stumble over."""
     ignored = [field for field in OF_STEPS if config[field] != default_config()[field]]
     wrong = [f"{', '.join(ignored)} belong to solver = 'steps', and solver = {config.solver!r}"] if ignored else []
+    if config.cache_features is False:
+        wrong.append(f"solver = {config.solver!r} reads cached features, and cache_features = False")
     if any(not c > 0 for c in config.regularisation):
         wrong.append(f"regularisation = {config.regularisation}: inverse strengths are above 0")
     if not config.validation and len(config.regularisation) != 1:

@@ -196,7 +196,8 @@ def _predicted(
     parallel = make_parallel("jit")
     trained = restore(workdir, parallel)
     config = trained.meta["config"]
-    if pictures.split == "validation" and pictures.dataset is None and trained.meta.get("learnt_validation"):
+    own = pictures.dataset in (None, config["dataset"])
+    if pictures.split == "validation" and own and trained.meta.get("learnt_validation"):
         raise ValueError(
             f"the head of {workdir} was solved for on its validation pictures too, once they had chosen its C: "
             "evaluate it on test. What validation said before is in its metrics.jsonl."

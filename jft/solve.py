@@ -57,40 +57,44 @@ def solve(
     if cached is None:
         return state, meta
     start = time.perf_counter()
-    head, chosen = _fit(run, cached)
+    found = _fit(run, cached)
     seconds = time.perf_counter() - start
-    told = {"regularisation": chosen.regularisation, "seconds": seconds, **in_force(phase, state.variables)}
+    told = {"regularisation": found.regularisation, "seconds": seconds, **in_force(phase, state.variables)}
     logs.write(1, "train", told)
     if cached.validation is not None:
         # The head that validation has not seen, though the one with it is kept.
-        variables = _with_head(run, state, chosen.linear).variables
+        variables = _with_head(run, state, found.chosen).variables
         values = make_evaluator(run, phase)(variables, run.validation_source, cached.validation).summary()
         meta = {**meta, "history": [{"step": 1, **values}]}
         logs.write(1, "validation", values)
-        for c, accuracy in chosen.accuracies.items():
-            print(f"C = {c:<8g} validation accuracy {accuracy:.2%}, loss {chosen.losses[c]:.4f}")
-        print(f"C = {chosen.regularisation:g}: validation {percent(values)}; solved in {seconds:.1f} s")
-    state = _with_head(run, state, head).replace(step=run.parallel.place_state(np.int32(1)))
-    joined = cached.validation is not None and not run.config.examples_per_class
+        for c, score in found.scores.items():
+            print(f"C = {c:<8g} validation {score:.2%}, loss {found.losses[c]:.4f}")
+        print(f"C = {found.regularisation:g}: validation {percent(values)}; solved in {seconds:.1f} s")
+    state = _with_head(run, state, found.linear).replace(step=run.parallel.place_state(np.int32(1)))
+    joined = cached.validation is not None and _joins(run)
     checkpoints.save(1, state.variables, optimizer_items(state), {**meta, "data": {}, "learnt_validation": joined})
     return state, meta
 
 
-def _fit(run: Run, cached: Cached) -> tuple[probe.Linear, probe.Fit]:
-    """The head to keep, of all examples; and the fit that chose its C."""
+def _fit(run: Run, cached: Cached) -> probe.Fit:
+    """The head to keep, of all examples, and the one that chose its C."""
+    config, validation = run.config, None
     # A validation picture joins with one variant, whatever the number of a training picture's.
-    config, outputs = run.config, run.objective.num_outputs
-    train = examples(cached.train, run.train_source.labels)
-    if cached.validation is None:
-        chosen = probe.fit(config.solver, train, None, outputs=outputs, regularisation=config.regularisation)
-        return chosen.linear, chosen
-    validation = examples(cached.validation, run.validation_source.labels)
-    chosen = probe.fit(config.solver, train, validation, outputs=outputs, regularisation=config.regularisation)
-    if config.examples_per_class:  # so many are to be learnt from and no more
-        return chosen.linear, chosen
-    both = train.join(validation)
-    again = probe.fit(config.solver, both, None, outputs=outputs, regularisation=[chosen.regularisation])
-    return again.linear, chosen
+    if cached.validation is not None:
+        validation = examples(cached.validation, run.validation_source.labels)
+    return probe.fit(
+        config.solver,
+        examples(cached.train, run.train_source.labels),
+        validation,
+        outputs=run.objective.num_outputs,
+        regularisation=config.regularisation,
+        refit=_joins(run),
+    )
+
+
+def _joins(run: Run) -> bool:
+    """Whether validation is learnt from too, once it has chosen; not where so many pictures a class are to be."""
+    return not run.config.examples_per_class
 
 
 def examples(features: Features, labels: np.ndarray) -> Examples:

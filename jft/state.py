@@ -59,11 +59,11 @@ def enter_phase(run: Run, phase: Phase, state: TrainState) -> TrainState:
     Leaves that go on learning keep what the optimizer knows of them, and their average; the others begin anew.
     """
     opt_state = optim.carry_over(state.opt_state, jax.jit(phase.tx.init)(state.params))
-    learning = tree.flatten(phase.plan.split(state.params)[0])
-    average = {name: tree.flatten(state.ema).get(name, jnp.copy(leaf)) for name, leaf in learning.items()}
-    return run.parallel.place_state(
-        state.replace(opt_state=opt_state, ema=tree.unflatten(average) if run.config.ema else {})
-    )
+    ema = {}
+    if run.config.ema:
+        known, learning = tree.flatten(state.ema), tree.flatten(phase.plan.split(state.params)[0])
+        ema = tree.unflatten({name: known[name] if name in known else jnp.copy(x) for name, x in learning.items()})
+    return run.parallel.place_state(state.replace(opt_state=opt_state, ema=ema))
 
 
 def optimizer_items(state: TrainState) -> dict[str, Any]:

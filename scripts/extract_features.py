@@ -34,7 +34,9 @@ def parse() -> argparse.Namespace:
         "--pool", action=argparse.BooleanOptionalAction, default=True, help="average maps over height and width"
     )
     parser.add_argument("--image_size", type=int, metavar="PIXELS", help="default: what the weights were trained on")
-    parser.add_argument("--fit", choices=("whole", "crop"), help="squash the picture, or crop it; default: as trained")
+    parser.add_argument(
+        "--fit", choices=("whole", "crop"), help="squash the picture, or crop it; default: the run's; whole"
+    )
     parser.add_argument("--batch_size", type=int, help="pictures at a time, over all devices")
     parser.add_argument("--out", required=True, type=Path, metavar="FILE", help=".npz or .safetensors")
     parser.add_argument("--force", action="store_true", help="replace the file if it exists")

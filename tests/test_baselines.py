@@ -45,13 +45,13 @@ def test_few_examples_stay_few(few, tmp_path):
     for baseline, regularisation in zip(found, ((1e-3, 1e-1), ()), strict=False):
         fitted = probe.fit(baseline.method, train, validation, outputs=3, regularisation=regularisation)
         assert baseline.chosen == f"C = {fitted.regularisation:g}"
-        assert baseline.validation == fitted.accuracies[fitted.regularisation]
+        assert baseline.validation == fitted.scores[fitted.regularisation]
         assert baseline.test == probe.measure(fitted.linear, test)[0]
     nearest = choose_neighbours(train, validation, outputs=3)
     (guessed,) = nearest_neighbours(train, test.features, outputs=3, ks=[nearest.k])
     assert [b.method for b in found] == ["ridge", "lbfgs", "nearest neighbours"]
     assert found[2].chosen == f"k = {nearest.k}"
-    assert (found[2].validation, found[2].test) == (nearest.accuracies[nearest.k], np.mean(guessed == test.labels))
+    assert (found[2].validation, found[2].test) == (nearest.scores[nearest.k], np.mean(guessed == test.labels))
     assert all(b.seconds > 0 for b in found)
 
 

@@ -143,10 +143,26 @@ def test_room_is_enough_for_one_of_two_phases(tmp_path, monkeypatch):
     assert all(one.use for one in caching.decide(run, state, {}).values())
 
 
+def test_phases_of_one_boundary_take_room_once(tmp_path, monkeypatch):
+    phases = ({"steps": 6, "freeze": "b"}, {"steps": 6, "freeze": "b", "learning_rate": 1e-4})
+    run = create_run(make(tmp_path, freeze="", steps=0, phases=phases), tmp_path / "run", pictures())
+    state, _ = initial_state(run)
+    free(monkeypatch, 60_000)  # for one of 48 KiB
+    assert all(one.use for one in caching.decide(run, state, {}).values())
+
+
 def test_a_preset_is_cached_where_it_can_be(tmp_path):
     probe, tuning = decisions(tmp_path, preset="lp_ft", freeze="", flip=True)
     assert probe.use and probe.why.startswith("cached after c")
     assert tuning == caching.Decision(False, "computed at each step: no stage is frozen with all before it (freeze)")
+
+
+def test_a_run_that_is_past_what_is_cached_can_be_resumed(tmp_path):
+    run = create_run(make(tmp_path, preset="lp_ft", freeze=""), tmp_path / "run", pictures())
+    state, _ = initial_state(run)
+    later = run.phases[1].first
+    found = caching.decide(run, state.replace(step=later + 1), {"0": True, str(later): False})
+    assert found == {later: caching.Decision(False, "computed at each step, as when the run began")}
 
 
 def final(workdir):

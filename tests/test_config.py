@@ -20,6 +20,13 @@ def test_all_that_is_wrong_is_said_at_once():
         validate(config)
 
 
+def test_what_would_be_ignored_is_refused():
+    config = default_config()
+    config.update({"regularisation": (0.1,), "early_stopping": 2, "validation": 0.0})
+    with pytest.raises(ValueError, match=r"regularisation = \(0\.1,\) is of the solvers.*early_stopping = 2 looks at"):
+        validate(config)
+
+
 def test_difference_ignores_where_things_lie():
     old = default_config().to_dict()
     new = {**old, "data_dir": "elsewhere", "log_every": 1, "learning_rate": 0.5}

@@ -1,6 +1,5 @@
 """Every file in configs/, and every arm of it, makes a run without data or weights: its phases, and what learns."""
 
-import functools
 import math
 import re
 from pathlib import Path
@@ -39,14 +38,6 @@ LEARNING = {
     "vgg16_cifar10_finetune": [[134_301_514 - 38_720 - 221_440 - 1_475_328]],
     "vgg19_cifar10_full": [[139_611_210]],
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick():
-    """Shapes of a model are found out once."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("jft.run.abstract_variables", functools.cache(abstract_variables))
-        yield
 
 
 def pictures(config, name):

@@ -91,13 +91,13 @@ def test_the_run_is_whole_and_says_what_happened(solved):
     (told,) = records(workdir, "validation")
     assert {key: value for key, value in told.items() if key != "kind"} == result["history"][0]
     found = evaluate(workdir)
-    assert found["step"] == 1 and found["accuracy"] > 0.8
+    assert found["step"] == 1 and found["accuracy"] > 0.75
     assert sum(of["count"] for of in found["per_class"].values()) == found["count"]
     if config.examples_per_class:
         assert evaluate(workdir, split="validation")["accuracy"] == result["history"][0]["accuracy"]
     else:  # which it has learnt from
         with pytest.raises(ValueError, match=r"was solved for on its validation pictures too.* evaluate it on test"):
-            evaluate(workdir, split="validation")
+            evaluate(workdir, split="validation", dataset="digits")
         assert evaluate(workdir, split="train")["count"] > found["count"]
 
 
@@ -142,6 +142,8 @@ def test_without_validation_one_strength_is_given(features, tmp_path):
         ({"batch_norm": "frozen", "early_stopping": 2}, "batch_norm, early_stopping belong to"),
         ({"head": "linear", "head_hidden": (8,)}, "head_hidden belong to"),
         ({"head": "linear", "head_dropout": 0.5}, "head_dropout belong to"),
+        ({"head_init": 0.0}, "head_init belong to"),
+        ({"cache_features": False}, "solver = 'ridge' reads cached features, and cache_features = False"),
         ({"phases": ({"epochs": 1},)}, "phases belong to"),
         ({"preset": "linear_probe"}, "preset belong to"),
         ({"freeze": "fc6"}, "all that is before it, and freeze = 'fc6': leave freeze out"),

@@ -70,7 +70,7 @@ def unreadable(pictures: Sequence[pathlib.Path | bytes], regions: Sequence[Regio
       regions: what is to be cut out of each, [n, 4]; None: nothing.
 
     Returns:
-      {row: why} of those that `decode` would refuse, in order.
+      {row: why} of those that `decode` would refuse with either fit, in order.
     """
 
     def reason(row: int) -> str:
@@ -100,11 +100,11 @@ def _open(picture: pathlib.Path | str | bytes, region: Region | None) -> Image.I
     """The picture or its region, loaded whole, upright, RGB; alpha is dropped, as by torchvision's loader."""
     with Image.open(io.BytesIO(picture) if isinstance(picture, bytes) else picture) as image:
         image.load()
+        upright = _UPRIGHT.get(_orientation(image))  # of the file: an image made of its pixels has none
         if image.mode.startswith("I"):  # 16 bit greys, which convert() would clip at 255
             image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
         if image.mode == "P" and "transparency" in image.info:  # convert("RGB") would warn about every one of them
             image = image.convert("RGBA")
-        upright = _UPRIGHT.get(_orientation(image))
         if upright is not None:
             image = image.transpose(upright)
         return (image if region is None else _cut(image, region)).convert("RGB")

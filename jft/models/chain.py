@@ -149,9 +149,16 @@ def abstract_variables(model: Chain, size: int) -> dict[str, Any]:
     Raises:
       ValueError: the model does not take images of this size.
     """
+    return jax.tree.map(lambda leaf: leaf, {"batch_stats": {}, **_traced(model, size)})  # dicts of the caller's own
+
+
+def trace(model: Chain, size: int) -> dict[str, Any]:
+    """Runs a model's initialisation, auxiliary heads too, on shapes alone; arguments as of `abstract_variables`."""
     image = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
-    shapes = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), image)
-    return {"params": shapes["params"], "batch_stats": shapes.get("batch_stats", {})}
+    return jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), image)
+
+
+_traced = functools.lru_cache(maxsize=64)(trace)  # a run asks for the same shapes a dozen times
 
 
 def initialise(model: Chain, size: int, seed: int, *, head_init: float = 1.0) -> dict[str, Any]:

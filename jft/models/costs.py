@@ -14,7 +14,7 @@ import flax.linen as nn
 import jax
 
 from jft import tree
-from jft.models.chain import Chain, abstract_variables
+from jft.models.chain import Chain, trace
 
 Shape = tuple[int, ...]
 
@@ -113,7 +113,7 @@ def stage_costs(model: Chain, size: int) -> dict[str, StageCosts]:
         return output
 
     with nn.intercept_methods(record):
-        abstract_variables(model, size)  # initialisation runs the auxiliary heads too
+        trace(model, size)
     after = {name: head.after for name, head in model.auxiliary_heads().items()}
     return {
         name: StageCosts(name, output, tuple(v for v in layers.values() if v.stage == name), after.get(name))

@@ -5,6 +5,8 @@ import dataclasses
 import jax.numpy as jnp
 import numpy as np
 
+from jft.metrics import average_precision
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Examples:
@@ -89,6 +91,16 @@ class Examples:
         return Examples(*(np.concatenate(pair) for pair in both))
 
 
-def accuracy(guessed: np.ndarray, targets: np.ndarray) -> float:
-    """Share that is right, of classes [n] or of 0 and 1 [n, labels], where every label of a picture counts as one."""
-    return float(np.mean(guessed == targets))
+def score(guesses: np.ndarray, labels: np.ndarray) -> float:
+    """What heads are ranked by, as runs are; that most of several labels are absent is soon learnt.
+
+    Args:
+      guesses: int [n], classes; or float [n, labels], higher where a label is more likely.
+      labels: int [n], or 0 and 1 [n, labels].
+
+    Returns:
+      Accuracy, or the mean average precision of several labels: 0 .. 1.
+    """
+    if labels.ndim == 2:
+        return float(np.nanmean(average_precision(guesses, labels)))
+    return float(np.mean(guesses == labels))

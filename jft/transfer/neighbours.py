@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jft.transfer.examples import Examples, accuracy
+from jft.transfer.examples import Examples, score
 
 DEFAULT_KS = (1, 3, 5, 10, 20, 50)
 _SIMILARITIES = 2**26  # numbers of float32 on the device at a time
@@ -20,15 +20,15 @@ class Neighbours:
 
     Attributes:
       k: the best number of neighbours; of equals the largest.
-      accuracies: {k: accuracy on validation, see `examples.accuracy`}.
+      scores: {k: `examples.score` on validation}.
     """
 
     k: int
-    accuracies: dict[int, float]
+    scores: dict[int, float]
 
 
 def choose_neighbours(train: Examples, validation: Examples, *, outputs: int, ks: Sequence[int] = ()) -> Neighbours:
-    """Chooses k by accuracy on validation.
+    """Chooses k by score on validation.
 
     Args:
       train: among which neighbours are sought.
@@ -43,15 +43,14 @@ def choose_neighbours(train: Examples, validation: Examples, *, outputs: int, ks
     validation.targets(outputs)
     ks = sorted(set(ks or [k for k in DEFAULT_KS if k <= len(train)]))
     guesses = nearest_neighbours(train, validation.features, outputs=outputs, ks=ks)
-    accuracies = {k: accuracy(guess, validation.labels) for k, guess in zip(ks, guesses, strict=True)}
-    return Neighbours(max(reversed(ks), key=accuracies.__getitem__), accuracies)
+    scores = {k: score(guess, validation.labels) for k, guess in zip(ks, guesses, strict=True)}
+    return Neighbours(max(reversed(ks), key=scores.__getitem__), scores)
 
 
 def nearest_neighbours(train: Examples, features: np.ndarray, *, outputs: int, ks: Sequence[int]) -> np.ndarray:
     """Labels by the plain majority of the k examples of the largest cosine similarity.
 
-    A tie goes to the class of the smallest number, and of several labels each stands where more than half have it:
-    scikit-learn's KNeighborsClassifier(metric='cosine').
+    A tie goes to the class of the smallest number: scikit-learn's KNeighborsClassifier(metric='cosine').
 
     Args:
       train: the examples, kept on the device.
@@ -60,7 +59,8 @@ def nearest_neighbours(train: Examples, features: np.ndarray, *, outputs: int, k
       ks: numbers of neighbours, each of 1 .. len(train); one search serves all.
 
     Returns:
-      int32 [len(ks), n] classes, or [len(ks), n, outputs] of 0 and 1 where pictures have several labels.
+      int32 [len(ks), n] classes; or float32 [len(ks), n, outputs] where pictures have several labels, the share of the
+      neighbours that have each.
 
     Raises:
       ValueError: another number of features, a k that cannot be, labels that `outputs` does not admit.
@@ -88,7 +88,7 @@ def _vote(known: jax.Array, labels: jax.Array, queries: jax.Array, *, classes: i
     _, nearest = jax.lax.top_k(similarities, max(ks))
     voters = labels[nearest]
     if labels.ndim == 2:
-        return jnp.stack([(2 * voters[:, :k].sum(1) > k).astype(jnp.int32) for k in ks])
+        return jnp.stack([voters[:, :k].mean(1) for k in ks])
     votes = (jax.nn.one_hot(voters[:, :k], classes, dtype=jnp.int32).sum(1) for k in ks)
     return jnp.stack([jnp.argmax(counts, -1).astype(jnp.int32) for counts in votes])
 

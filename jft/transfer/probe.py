@@ -7,7 +7,7 @@ unit for each. `regularisation` is scikit-learn's inverse strength C.
 """
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -17,13 +17,12 @@ import optax
 from absl import logging
 
 from jft import tree
-from jft.metrics import average_precision
-from jft.transfer.examples import Examples, accuracy
+from jft.transfer.examples import Examples, score
 
 # What is tried where nothing is said: the best for some 10 to 500 pictures of a class lie within.
 DEFAULT_REGULARISATION = {
-    "lbfgs": (1e-4, 1e-3, 1e-2, 1e-1, 1.0),
-    "ridge": (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1),
+    "lbfgs": (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0),
+    "ridge": (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0),
 }
 _BLOCK = 2**24  # numbers of float64 held at a time beside the features
 
@@ -50,16 +49,18 @@ class Fit:
     """The head that did best on validation.
 
     Attributes:
-      linear: the head.
-      regularisation: its C.
-      accuracies: {C: accuracy on validation, see `examples.accuracy`} of all that were tried; {} without validation.
-      losses: {C: loss on validation in nats a picture, summed over its sigmoid units}, likewise; of a ridge head's
-        scores as if they were logits.
+      chosen: the head that did, which has not seen validation.
+      linear: the head to keep: the same, or with `refit` another one at its C.
+      regularisation: C.
+      scores: {C: `examples.score` on validation} of all that were tried; {} without validation.
+      losses: {C: loss on validation, a picture}, likewise: nats, summed over its sigmoid units; of ridge the squared
+        error, summed over outputs.
     """
 
+    chosen: Linear
     linear: Linear
     regularisation: float
-    accuracies: dict[float, float]
+    scores: dict[float, float]
     losses: dict[float, float]
 
 
@@ -72,7 +73,9 @@ def fit(
     regularisation: Sequence[float] = (),
     refit: bool = False,
 ) -> Fit:
-    """Solves for a head at each C and keeps the best: by accuracy on validation, then loss, then the smallest C.
+    """Solves for a head at each C and keeps the one of the smallest loss on validation, of equals the smallest C.
+
+    A loss tells more of few pictures than the share that is right, which changes by one of them at a time.
 
     Args:
       method: 'lbfgs', `logistic`; or 'ridge', `ridge`.
@@ -89,7 +92,7 @@ def fit(
       ValueError: an unknown method, a C that is none, several without validation, labels that `outputs` cannot give,
         validation of another kind than train.
     """
-    solve = tree.choose({"lbfgs": logistic, "ridge": ridge}, method, what="probe")
+    solve, loss = tree.choose({"lbfgs": (logistic, _nats), "ridge": (ridge, _squares)}, method, what="probe")
     strengths = sorted(set(map(float, regularisation or DEFAULT_REGULARISATION[method])))
     if validation is None:
         if len(strengths) > 1:
@@ -97,25 +100,27 @@ def fit(
                 f"regularisation has {len(strengths)} values to choose from ({_listed(strengths)}), but there is no "
                 "validation to choose on: hold some examples out, or give one value."
             )
-        return Fit(solve(train, outputs, strengths)[0], strengths[0], {}, {})
+        [head] = solve(train, outputs, strengths)
+        return Fit(head, head, strengths[0], {}, {})
     train.check_alike(validation)
     validation.targets(outputs)  # says what is wrong with it before the work, not after
-    accuracies, losses = {}, {}
+    scores, losses = {}, {}
     heads = dict(zip(strengths, solve(train, outputs, strengths), strict=True))
     for strength, head in heads.items():
-        accuracies[strength], losses[strength] = measure(head, validation)
-    best = max(strengths, key=lambda c: (accuracies[c], -losses[c]))  # of equals the first
+        scores[strength], losses[strength] = measure(head, validation, loss)
+    best = min(strengths, key=losses.__getitem__)  # of equals the first
     head = solve(train.join(validation), outputs, [best])[0] if refit else heads[best]
-    return Fit(head, best, accuracies, losses)
+    return Fit(heads[best], head, best, scores, losses)
 
 
-def measure(head: Linear, examples: Examples) -> tuple[float, float]:
-    """(accuracy, loss) of a head as `Fit` has them; of several labels the mean average precision is its accuracy."""
+def measure(head: Linear, examples: Examples, loss: Callable | None = None) -> tuple[float, float]:
+    """(score, loss) of a head as `Fit` has them; the loss in nats unless another is given."""
     logits, targets = head.logits(examples.features), examples.targets(len(head.bias))
-    if examples.labels.ndim == 2:  # as runs are ranked; that most labels are absent is soon learnt
-        return float(np.nanmean(average_precision(logits, targets))), float(np.mean(_losses(logits, targets)))
-    guessed = np.argmax(logits, -1) if targets.ndim == 1 else logits > 0
-    return accuracy(guessed, targets), float(np.asarray(_losses(logits, targets)).mean(dtype=np.float64))
+    if examples.labels.ndim == 2:
+        guesses = logits
+    else:
+        guesses = np.argmax(logits, -1) if targets.ndim == 1 else (logits > 0)[:, 0]
+    return score(guesses, examples.labels), float(np.asarray((loss or _nats)(logits, targets)).mean(dtype=np.float64))
 
 
 def ridge(train: Examples, outputs: int, regularisation: Sequence[float]) -> list[Linear]:
@@ -137,9 +142,7 @@ def ridge(train: Examples, outputs: int, regularisation: Sequence[float]) -> lis
       ValueError: see `fit`.
     """
     _check_strengths(regularisation)
-    targets = train.targets(outputs)
-    one_hot = targets[:, None] == np.arange(outputs) if targets.ndim == 1 else targets
-    signs = 2.0 * one_hot - 1.0
+    signs = _signs(train.targets(outputs), outputs)
     standard = _Standard.of(train.features)
     offset = signs.mean(0)
     values, basis, projected = _decompose(train.features, standard, signs - offset)
@@ -228,7 +231,7 @@ def _solve(z: jax.Array, targets: jax.Array, c: Any, start: Any, tolerance: Any,
     def objective(params: Any) -> jax.Array:
         # Accelerators would round the factors to fewer bits, and the line search finds no descent in that noise.
         logits = jnp.matmul(z, params["rows"].T, precision="highest") + params["bias"]
-        return jnp.mean(_losses(logits, targets)) + jnp.sum(params["rows"] ** 2) / (2 * c * len(z))
+        return jnp.mean(_nats(logits, targets)) + jnp.sum(params["rows"] ** 2) / (2 * c * len(z))
 
     optimizer = optax.lbfgs()
     value_and_grad = optax.value_and_grad_from_state(objective)
@@ -248,11 +251,22 @@ def _solve(z: jax.Array, targets: jax.Array, c: Any, start: Any, tolerance: Any,
     return params, steps, gradient
 
 
-def _losses(logits: jax.Array, targets: jax.Array) -> jax.Array:
+def _nats(logits: jax.Array, targets: jax.Array) -> jax.Array:
     """Nats [n]: softmax where targets are classes int32 [n], otherwise summed over sigmoid units [n, outputs]."""
     if targets.ndim == 1:
         return optax.softmax_cross_entropy_with_integer_labels(logits, targets)
     return jnp.sum(optax.sigmoid_binary_cross_entropy(logits, targets), -1)
+
+
+def _squares(scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """[n]: what ridge minimises, for targets as of `_nats`."""
+    return np.sum((scores - _signs(targets, scores.shape[1])) ** 2, -1)
+
+
+def _signs(targets: np.ndarray, outputs: int) -> np.ndarray:
+    """+1 for an example's own class or labels, -1 for the others: [n, outputs]."""
+    one_hot = targets[:, None] == np.arange(outputs) if targets.ndim == 1 else targets
+    return 2.0 * one_hot - 1.0
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -88,6 +88,15 @@ def test_exif_orientation(orientation):
     np.testing.assert_array_equal(decode(rotated, SPEC, fit="crop"), decode(encoded(upright), SPEC, fit="crop"))
 
 
+def test_sixteen_bit_greys_are_turned_too():
+    values = np.full((30, 30), 25_700, np.uint16)
+    values[:15] = 51_400
+    exif = Image.Exif()
+    exif[0x0112] = 3  # upside down
+    pixels = decode(encoded(Image.fromarray(values), "PNG", exif=exif), SPEC, fit="whole")
+    assert pixels[0, 0, 0] == 100 and pixels[-1, 0, 0] == 200
+
+
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF")
 def test_broken_exif_is_no_broken_picture():
     picture = encoded(quarters(), "JPEG", quality=95)
