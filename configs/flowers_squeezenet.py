@@ -12,8 +12,6 @@ def get_config():
     config.model = "squeezenet1_1"
     config.weights = "torchvision"
     config.head = "linear"
-    config.fit = "crop"
-    config.crop = "centre"
     config.batch_size = 16
     config.optimizer = "sgd"
     config.learning_rate = 2e-3

@@ -87,7 +87,10 @@ def decide(run: Run, state: TrainState | None, saved: Mapping[str, bool]) -> dic
     if wanted and not saved and decisions and not any(decision.use for decision in decisions.values()):
         reasons = "; ".join(decision.why for decision in decisions.values())
         asks = "cache_features = True asks" if run.config.solver == "steps" else f"solver = {run.config.solver!r} needs"
-        raise ValueError(f"features cannot be cached, as {asks}. They would be {reasons}.")
+        raise ValueError(
+            f"features cannot be cached, as {asks}. They would be {reasons}. "
+            "Leave out what stands in the way, or set cache_features = 'auto' and solver = 'steps'."
+        )
     return decisions
 
 

@@ -209,9 +209,11 @@ class _LastTwoAndBest:
 
 
 def best_step(meta: Meta) -> int | None:
-    """Step of the evaluation with the highest score, the latest of several; None without evaluations."""
+    """Step of the evaluation with the highest score, of equals the smallest loss; None without evaluations."""
     history = meta.get("history", [])
-    return max(history, key=lambda values: (score(values), values["step"]))["step"] if history else None
+    if not history:
+        return None
+    return max(history, key=lambda values: (score(values), -values["loss"], values["step"]))["step"]
 
 
 def digests(trees: Any) -> dict[str, int]:

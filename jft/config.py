@@ -190,7 +190,9 @@ def validate(config: ConfigDict) -> None:
 def _wrong_for_solver(config: ConfigDict) -> list[str]:
     """What a solver would ignore or stumble over."""
     ignored = [field for field in OF_STEPS if config[field] != default_config()[field]]
-    wrong = [f"{', '.join(ignored)} belong to solver = 'steps', and solver = {config.solver!r}"] if ignored else []
+    wrong = (
+        [f"{', '.join(ignored)}: for solver = 'steps' alone, to be left out of {config.solver!r}"] if ignored else []
+    )
     if config.cache_features is False:
         wrong.append(f"solver = {config.solver!r} reads cached features, and cache_features = False")
     if any(not c > 0 for c in config.regularisation):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -109,12 +110,14 @@ class Pictures:
       dataset: name of other data with the same classes, or pictures in memory; None: what the run was trained on.
       data_dir: where the data lie; None: where they lay in training.
       batch_size: pictures at a time, over all devices; None: the run's.
+      skip_unreadable: leaves out those that cannot be read, with a warning, even if the run's config does not.
     """
 
     split: str = "test"
     dataset: str | sources.Source | None = None
     data_dir: str | None = None
     batch_size: int | None = None
+    skip_unreadable: bool = False
 
 
 def evaluate(workdir: str | Path, **pictures: Any) -> dict[str, Any]:
@@ -122,7 +125,7 @@ def evaluate(workdir: str | Path, **pictures: Any) -> dict[str, Any]:
 
     Args:
       workdir: folder of the run.
-      **pictures: fields of `Pictures`: split, dataset, data_dir, batch_size.
+      **pictures: fields of `Pictures`: split, dataset, data_dir, batch_size, skip_unreadable.
 
     Returns:
       `{'checkpoint', 'step', 'dataset', 'split', 'parameters', 'loss', 'accuracy', 'top5', 'count', 'per_class'}`:
@@ -202,6 +205,8 @@ def _predicted(
             f"the head of {workdir} was solved for on its validation pictures too, once they had chosen its C: "
             "evaluate it on test. What validation said before is in its metrics.jsonl."
         )
+    if own and pictures.split in ("test", "validation") and pictures.data_dir in (None, config["data_dir"]):
+        _check_unchanged(workdir, trained)
     source = load_like(
         trained,
         pictures.dataset,
@@ -210,12 +215,28 @@ def _predicted(
         validation=config["validation"],
         seed=config["seed"],
         examples_per_class=config["examples_per_class"] if pictures.split == "train" else 0,
+        skip_unreadable=config["skip_unreadable"] or pictures.skip_unreadable,
     )
     if not len(source):
         raise ValueError(f"{source.name} has no pictures in split {pictures.split!r}.")
     size = pictures.batch_size or config["eval_batch_size"]
     evaluator = _evaluator(trained, parallel, size, probabilities=probabilities)
     return trained, source, evaluator(trained.variables, source)
+
+
+def _check_unchanged(workdir: str | Path, trained: Trained) -> None:
+    """ValueError where files came or went since training: others would be held out, some of which were learnt from."""
+    config, meta = trained.meta["config"], trained.meta
+    if config["dataset"] not in ("folder", "csv"):  # the others do not change, and can take long to read
+        return
+    fields = ("data_dir", "validation", "seed", "classes", "examples_per_class", "skip_unreadable")
+    now = sources.load_source(config["dataset"], split="train", **{field: config[field] for field in fields})
+    if (now.names_crc(), zlib.crc32(now.labels)) != (meta["training_names"], meta["training_labels"]):
+        raise ValueError(
+            f"{config['data_dir']} has changed since {workdir} was trained: {meta['training_pictures']:,} pictures to "
+            f"train then, {len(now):,} now, not the same, and some that would be held out were learnt from. Put the "
+            "files back, or train anew; for pictures that are new altogether, give --data with --split all."
+        )
 
 
 def load_like(trained: Trained, dataset: str | sources.Source | None, **where: Any) -> sources.Source:
@@ -234,8 +255,7 @@ def load_like(trained: Trained, dataset: str | sources.Source | None, **where: A
     """
     config = trained.meta["config"]
     own = config["dataset"] if dataset is None else dataset
-    reading = {field: config[field] for field in ("region_of_interest", "skip_unreadable")}
-    load = functools.partial(sources.load_source, own, **reading, **where)
+    load = functools.partial(sources.load_source, own, region_of_interest=config["region_of_interest"], **where)
     source = load(classes=config["classes"] if dataset is None else ())
     if set(source.class_names) != set(trained.class_names):
         raise ValueError(

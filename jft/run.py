@@ -91,6 +91,7 @@ class Run:
             "fit": self.config.fit,
             "training_pictures": len(self.train_source),
             "training_labels": zlib.crc32(self.train_source.labels),
+            "training_names": self.train_source.names_crc(),
         }
 
 

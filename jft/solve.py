@@ -19,6 +19,8 @@ from jft.transfer.examples import Examples
 from jft.transfer.features import Features
 from jft.transfer.phases import in_force
 
+_LOSSES = {"lbfgs": "loss", "ridge": "squared error"}  # by which C is chosen
+
 
 def check_head(run: Run) -> None:
     """Raises a ValueError unless the head is an affine map of the boundary's features, which is what can be solved."""
@@ -68,8 +70,9 @@ def solve(
         meta = {**meta, "history": [{"step": 1, **values}]}
         logs.write(1, "validation", values)
         for c, score in found.scores.items():
-            print(f"C = {c:<8g} validation {score:.2%}, loss {found.losses[c]:.4f}")
-        print(f"C = {found.regularisation:g}: validation {percent(values)}; solved in {seconds:.1f} s")
+            print(f"C = {c:<8g} validation {score:.2%}, {_LOSSES[run.config.solver]} {found.losses[c]:.4f}")
+        why = f"the smallest {_LOSSES[run.config.solver]}" if len(found.scores) > 1 else "given"
+        print(f"C = {found.regularisation:g}, {why}: validation {percent(values)}; solved in {seconds:.1f} s")
     state = _with_head(run, state, found.linear).replace(step=run.parallel.place_state(np.int32(1)))
     joined = cached.validation is not None and _joins(run)
     checkpoints.save(1, state.variables, optimizer_items(state), {**meta, "data": {}, "learnt_validation": joined})

@@ -80,7 +80,7 @@ def optimizer_items(state: TrainState) -> dict[str, Any]:
 
 def _resumed(run: Run, variables: Any, optimizer: Any, saved: Meta) -> tuple[TrainState, Meta]:
     meta = run.meta()
-    for key in ("class_names", "training_pictures", "training_labels"):
+    for key in ("class_names", "training_pictures", "training_labels", "training_names"):
         if saved[key] != meta[key]:
             raise ValueError(
                 f"{run.workdir} was trained on other data: {key} was {saved[key]} and is {meta[key]}. "

@@ -46,7 +46,7 @@ def matching(patterns: Iterable[str], names: Iterable[str], *, what: str) -> set
             raise ValueError(
                 f"{what}: pattern {pattern!r} matches none of {len(names)} names"
                 f"{did_you_mean(pattern, [*{n.split('/')[0] for n in names}, *names])}; "
-                f"they look like {', '.join(names[:3])}."
+                f"they look like {names[0]}, and begin with {', '.join(dict.fromkeys(n.split('/')[0] for n in names))}."
             )
         matched |= hits
     return matched
@@ -61,7 +61,5 @@ def did_you_mean(wrong: str, known: Iterable[str]) -> str:
 def choose(table: Mapping[str, Any], name: str, *, what: str) -> Any:
     """`table[name]`, or a ValueError that lists what there is and guesses what was meant."""
     if name not in table:
-        raise ValueError(
-            f"unknown {what} {name!r}{did_you_mean(name, table) or '.'} Known: {', '.join(sorted(table))}."
-        )
+        raise ValueError(f"unknown {what} {name!r}{did_you_mean(name, table) or '.'} Known: {', '.join(table)}.")
     return table[name]

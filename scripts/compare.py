@@ -36,7 +36,8 @@ def main() -> int:
     if rows is None:
         print("Stopped; the same command goes on.")
         return 130
-    print(f"\n{markdown(rows)}\n\n{args.out} holds the table, as Markdown and CSV, and the plot.")
+    plot = ", and the plot" if (Path(args.out) / "compare.png").exists() else ""
+    print(f"\n{markdown(rows)}\n\n{args.out} holds the table, as Markdown and CSV{plot}.")
     return 0
 
 

@@ -26,11 +26,18 @@ def main() -> int:
     parser.add_argument("--dataset", help="other data of the same classes: folder, cifar10, digits, a TFDS name")
     parser.add_argument("--data", metavar="DIR", help="where the data lie; default: where they lay in training")
     parser.add_argument("--batch_size", type=int, help="pictures at a time; default: the run's eval_batch_size")
+    parser.add_argument("--skip_unreadable", action="store_true", help="leave out pictures that cannot be read")
     args = parser.parse_args()
 
     from jft.evaluate import evaluate, evaluate_ensemble, format_evaluation
 
-    pictures = {"split": args.split, "dataset": args.dataset, "data_dir": args.data, "batch_size": args.batch_size}
+    pictures = {
+        "split": args.split,
+        "dataset": args.dataset,
+        "data_dir": args.data,
+        "batch_size": args.batch_size,
+        "skip_unreadable": args.skip_unreadable,
+    }
     try:
         if len(args.checkpoint) == 1:
             result = evaluate(args.checkpoint[0], **pictures)

@@ -4,6 +4,7 @@ The fields are those of jft/config.py, such as --config.learning_rate=0.01 or --
 The same command again resumes an interrupted run. Exit status: 0 done, 1 wrong input, 128 + n stopped by signal n.
 """
 
+import re
 import sys
 from pathlib import Path
 
@@ -35,7 +36,12 @@ def main(argv: list[str]) -> int:
 
 
 def parse(argv: list[str]) -> list[str]:
-    """Parses the flags; a config that sets an unknown field, or a wrong type, is one line and not a traceback."""
+    """Parses the flags; a config that is not there or sets an unknown field or type is one line and not a traceback."""
+    given = [value for flag, value in zip(argv, [*argv[1:], ""], strict=True) if flag in ("--config", "-config")]
+    given += [argument.split("=", 1)[1] for argument in argv if re.match("--?config=", argument)]
+    for path in given:
+        if not Path(path.split(":")[0]).is_file():
+            sys.exit(f"error: there is no config file {path}.")
     try:
         return flags.FLAGS(argv)
     except (AttributeError, KeyError) as error:

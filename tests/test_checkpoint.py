@@ -29,7 +29,7 @@ def save(workdir, steps, accuracies=None):
     checkpoints = Checkpoints(workdir)
     history = []
     for i, step in enumerate(steps):
-        history = [*history, {"step": step, "accuracy": accuracies[i]}] if accuracies else []
+        history = [*history, {"step": step, "accuracy": accuracies[i], "loss": 1.0}] if accuracies else []
         checkpoints.save(step, *make(float(step)), {"jft": "0", "history": history})
     checkpoints.wait()
     checkpoints.close()

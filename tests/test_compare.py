@@ -178,7 +178,7 @@ def file(tmp_path):
         ("steps=7", 7),
         ("flip=False", False),
         ("classes=('5', '6')", ("5", "6")),
-        ("regularisation=[0.1, 1]", (0.1, 1)),
+        ("class_weights=[0.1, 1]", (0.1, 1)),
         ("phases=({'steps': 3, 'freeze': 'fc7'},)", ({"steps": 3, "freeze": "fc7"},)),
     ],
 )

@@ -1,6 +1,7 @@
 """Runs tested together: the average of their probabilities, measured as scikit-learn measures it."""
 
 import importlib.util
+import itertools
 import shutil
 import sys
 from pathlib import Path
@@ -161,3 +162,21 @@ def test_script(members, found, monkeypatch, capsys):
     assert script.main() == 1
     printed, error = capsys.readouterr()
     assert printed == "" and error.startswith("error: ") and error.count("\n") == 1
+
+
+def test_pictures_that_came_or_went_since_training_are_noticed(folder, tmp_path):
+    rng = np.random.default_rng(0)
+    for name, i in itertools.product(("dark", "light"), range(12)):
+        (tmp_path / "pictures" / name).mkdir(parents=True, exist_ok=True)
+        pixels = rng.integers(0, 120, (32, 32, 3)) + 120 * (name == "light")
+        Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / "pictures" / name / f"{i}.png")
+    own = {"dataset": "folder", "data_dir": str(tmp_path / "pictures"), "classes": ()}
+    workdir = run(folder, "pictures", **own)
+    assert evaluate(workdir)["count"] == 5
+    # In its place, others would be test pictures than before.
+    (tmp_path / "pictures/light/3.png").unlink()
+    with pytest.raises(ValueError, match=r"has changed since .*: \d+ pictures to train then, .* or train anew"):
+        evaluate(workdir)
+    assert evaluate(workdir, split="all")["count"] == 23
+    (tmp_path / "pictures/light/3.png").write_text("not a picture")
+    assert evaluate(workdir, split="all", skip_unreadable=True)["count"] == 23

@@ -224,7 +224,7 @@ def _decode_row(source: Source, spec: Preprocess, fit: str, row: int) -> np.ndar
     try:
         return decode(source.pictures[row], spec, fit=fit, name=source.picture_name(row), region=region)
     except ValueError as e:
-        raise ValueError(f"{e} Repair or remove it, or set skip_unreadable=True to leave such pictures out.") from e
+        raise ValueError(f"{e} Repair it, or set skip_unreadable=True to leave such pictures out.") from e
 
 
 def _cached(source: Source, spec: Preprocess, fit: str, cache_bytes: int) -> Source:

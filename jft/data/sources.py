@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import hashlib
 import pathlib
+import zlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -72,6 +73,14 @@ class Source:
         """What to call the picture at `row` in an error: its path, or its place in the dataset."""
         picture = self.pictures[row]
         return str(picture) if isinstance(picture, pathlib.Path) else f"picture {self.indices[row]} of {self.name}"
+
+    def names_crc(self) -> int:
+        """CRC-32 of the files' names and folders' names, in order, wherever they lie; of pictures in memory 0."""
+        crc = 0
+        for picture in self.pictures if not self.decoded else ():
+            if isinstance(picture, pathlib.Path):
+                crc = zlib.crc32(f"{picture.parent.name}/{picture.name}\n".encode("utf-8", "surrogateescape"), crc)
+        return crc
 
     def fingerprint(self) -> str:
         """Hexadecimal digest of pictures, regions, labels and order; files count by path, size and time."""
@@ -178,8 +187,8 @@ def load_source(
         keeps all.
       examples_per_class: training pictures to keep of each class; 0 keeps all.
       region_of_interest: cuts out the region that the dataset marks in each picture, if it does; else they stay whole.
-      skip_unreadable: tries to read every picture and leaves those out that cannot be, with a warning that names them;
-        else such a picture is an error once it is reached.
+      skip_unreadable: tries to read every picture of the split and leaves those out that cannot be, with a warning that
+        names them; else such a picture is an error once it is reached.
 
     Raises:
       ValueError: an unknown dataset, split or class, a broken list, or too few pictures for what is asked.
@@ -187,17 +196,16 @@ def load_source(
     """
     tree.choose(dict.fromkeys(SPLITS), split, what="split")
     official = {
-        name: functools.partial(_prepared, read, region_of_interest, skip_unreadable)
+        name: functools.partial(_prepared, read, region_of_interest)
         for name, read in _official_splits(dataset, data_dir).items()
     }
-    if split == "all" and official:
-        return _keep(_joined([read() for read in official.values()]), classes)
-    if split != "train" and split in official:
-        return _keep(official[split](), classes)
-    source = _keep(_train_or_test(official, split), classes)
-    if split != "test" and "validation" not in official:
+    # Parted first: a picture that cannot be read moves no other from one split to another.
+    source = _keep(_parted(official, split), classes)
+    if split in ("train", "validation") and "validation" not in official:
         held_out = splits.stratified(source.labels, validation, seed, source.class_names, source.groups)
         source = source.take(held_out if split == "validation" else ~held_out)
+    if skip_unreadable and not source.decoded:
+        source = _readable(source)
     if not len(source):
         raise ValueError(f"{source.name!r} has no {split} pictures (validation = {validation}).")
     if split == "train" and examples_per_class:
@@ -205,8 +213,12 @@ def load_source(
     return source
 
 
-def _train_or_test(official: dict[str, Callable[[], Source]], split: str) -> Source:
-    """The training split, parted into what is test and what is not where the dataset does not do so itself."""
+def _parted(official: dict[str, Callable[[], Source]], split: str) -> Source:
+    """A split, before validation is held out; what is test is parted from the rest if the dataset does not do so."""
+    if split == "all" and official:
+        return _joined([read() for read in official.values()])
+    if split != "train" and split in official:
+        return official[split]()
     if "train" not in official:
         raise ValueError(
             f"the data have no train split, only {', '.join(official) or 'others that jft does not know'}."
@@ -247,12 +259,13 @@ def _read(name: str, class_names: tuple[str, ...], reader: Callable[[], tuple[An
     return _source(name, class_names, *reader())
 
 
-def _prepared(read: Callable[[], Source], region_of_interest: bool, skip_unreadable: bool) -> Source:
+def _prepared(read: Callable[[], Source], region_of_interest: bool) -> Source:
     source = read()
-    if not region_of_interest:
-        source = dataclasses.replace(source, regions=None)
-    if not skip_unreadable or source.decoded:
-        return source
+    return source if region_of_interest else dataclasses.replace(source, regions=None)
+
+
+def _readable(source: Source) -> Source:
+    """The pictures that can be read; a warning names the others."""
     key = source.fingerprint()
     if key not in _unreadable:
         _unreadable[key] = found = decode.unreadable(source.pictures, source.regions)

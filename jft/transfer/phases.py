@@ -93,7 +93,8 @@ def make_phases(
             length = _length(own, config.batch_size, steps_per_epoch)
             phases.append(_make_phase(name, length, _changed(config, own), model, variables, phases, steps_per_epoch))
         except ValueError as error:
-            raise ValueError(f"{name}: {error}" if len(settings) > 1 else str(error)) from error
+            called = f"phase {name!r}" if "name" in own else name
+            raise ValueError(f"{called}: {error}" if len(settings) > 1 else str(error)) from error
     return tuple(phases)
 
 

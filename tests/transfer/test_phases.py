@@ -58,7 +58,7 @@ def test_lengths_are_steps_epochs_or_examples():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"phases": ({"steps": 5}, {"name": "top"})}, r"^top: a phase has one length above 0, .* here: none"),
+        ({"phases": ({"steps": 5}, {"name": "top"})}, r"^phase 'top': a phase has one length above 0, .* here: none"),
         ({"phases": ({"steps": 5}, {"steps": 5, "epochs": 1})}, r"^phase 2: .* here: steps, epochs"),
         ({"phases": ({"steps": 5}, {"steps": 0})}, r"^phase 2: a phase has one length above 0"),
         ({"phases": ({"steps": 5, "freez": "a"}, {"steps": 5})}, r"^phase 1: .*'freez', did you mean 'freeze'"),
