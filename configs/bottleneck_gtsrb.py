@@ -3,7 +3,7 @@
     python scripts/compare.py configs/bottleneck_gtsrb.py --seeds 5 --set data_dir=GTSRB
 
 Published, on validation: 86.7, 75.2 and 81.1 %. Not run with the official weights, which could not be fetched; see
-gtsrb_squeezenet.py for another network.
+few_gtsrb.py and gtsrb_squeezenet.py for another network.
 """
 
 from jft.config import default_config

@@ -2,10 +2,10 @@
 
     python scripts/train.py --config configs/flowers_squeezenet.py --config.data_dir flower_photos
 
-Measured with the Caffe weights (--config.weights=caffe --config.weights_path=squeezenet_v1.1.npy) and 550 pictures (396 to
-train, 44 to validate, which then join, 110 to test) on 2 CPU cores. Probe, three seeds: 88.79 ± 0.52 %; with fit = 'crop'
-85.45 ± 1.57 %. A plain probe outside jft: 86.4 %. Fine-tuned from the cropped pictures, one seed: 88.2 %, where its probe
-had 81.8 %.
+Measured with the Caffe weights (--config.weights=caffe --config.weights_path=squeezenet_v1.1.npy) and 550 pictures
+(396 to train, 44 to validate, which then join, 110 to test) on 2 CPU cores. Probe, three seeds: 88.79 ± 0.52 %; with
+fit = 'crop' 85.45 ± 1.57 %. A plain probe outside jft: 86.4 %. Fine-tuned from the cropped pictures, one seed: 88.2
+%, where its probe had 81.8 %.
 """
 
 from jft.config import default_config
