@@ -149,7 +149,9 @@ def abstract_variables(model: Chain, size: int) -> dict[str, Any]:
     Raises:
       ValueError: the model does not take images of this size.
     """
-    return jax.tree.map(lambda leaf: leaf, {"batch_stats": {}, **_traced(model, size)})  # dicts of the caller's own
+    shapes = _traced(model, size)
+    # Mapped, so that the dicts are the caller's own.
+    return {kind: jax.tree.map(lambda leaf: leaf, shapes.get(kind, {})) for kind in ("params", "batch_stats")}
 
 
 def trace(model: Chain, size: int) -> dict[str, Any]:

@@ -71,7 +71,8 @@ def test_layers_of_a_linear_head_are_numbered():
 
 
 @pytest.mark.parametrize(
-    ("cut", "guess"), [("layer33", "did you mean 'layer3'"), ("fc6", "Known: layer1, layer2, "), ("head", "Known: ")]
+    ("cut", "guess"),
+    [("layer33", "did you mean 'layer3'"), ("fc6", "Known: stem, layer1, layer2, "), ("head", "Known: ")],
 )
 def test_an_unknown_cut_is_named(cut, guess):
     with pytest.raises(ValueError, match=f"unknown stage '{cut}'.*{guess}"):

@@ -208,7 +208,8 @@ def test_file_options():
 def test_find_row():
     assert catalog.find_row("vgg19", "torchvision") is catalog.CATALOG["vgg19.torchvision"]
     with pytest.raises(
-        ValueError, match=r"unknown vgg16 weights 'kears', did you mean 'keras'\? Known: caffe, keras, keras_n"
+        ValueError,
+        match=r"unknown vgg16 weights 'kears', did you mean 'keras'\? Known: torchvision, timm, keras, keras_n",
     ):
         catalog.find_row("vgg16", "kears")
     with pytest.raises(ValueError, match=r"unknown model with published weights 'vgg17'"):
