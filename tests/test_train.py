@@ -163,7 +163,7 @@ def test_a_damaged_checkpoint_costs_the_steps_since_the_one_before(tmp_path, cap
 
 
 def test_a_signal_saves_and_says_how_to_go_on(tmp_path):
-    number = signal.SIGTERM
+    number = signal.SIGTERM  # SIGINT goes the same way, see below
     process = start(tmp_path / "run", "steps=100000")
     wait_for_step(process, tmp_path / "run", 9)
     process.send_signal(number)
@@ -322,14 +322,15 @@ def test_a_folder_that_cannot_be_made_is_one_error(tmp_path):
         train(digits(), tmp_path / "file" / "run")
 
 
-def test_a_signal_before_the_first_step_writes_nothing(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_before_the_first_step_writes_nothing(tmp_path, monkeypatch, capsys, number):
     import jft.train
 
     describe = jft.train.describe
-    monkeypatch.setattr(jft.train, "describe", lambda *args: signal.raise_signal(signal.SIGTERM) or describe(*args))
+    monkeypatch.setattr(jft.train, "describe", lambda *args: signal.raise_signal(number) or describe(*args))
     result = train(digits(), tmp_path / "run")
-    assert (result["step"], result["finished"], result["signal"]) == (0, False, signal.SIGTERM)
-    assert "SIGTERM: stopped before the first step. Run the same command again." in capsys.readouterr().out
+    assert (result["step"], result["finished"], result["signal"]) == (0, False, number)
+    assert f"{number.name}: stopped before the first step. Run the same command again." in capsys.readouterr().out
     assert not (tmp_path / "run").exists()
 
 
