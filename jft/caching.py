@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jft import distributed
 from jft.data.augment import Augmentation
 from jft.data.preprocess import stored_size
 from jft.data.sources import Source
@@ -76,7 +77,7 @@ def decide(run: Run, state: TrainState | None, saved: Mapping[str, bool]) -> dic
         # A phase that moves nothing before the boundary of the one before it reads the same features.
         known = settled and phase.plan.boundary in counted
         if obstacle is None and state is not None and not known:
-            obstacle, needed = _room(run, phase, state, settled, reserved)
+            obstacle, needed = distributed.from_first(_room(run, phase, state, settled, reserved))
             if obstacle is None:
                 reserved += needed
                 counted.add(phase.plan.boundary)
@@ -127,7 +128,7 @@ def _room(run: Run, phase: Phase, state: TrainState, settled: bool, reserved: in
     # A store of no recipe in particular, as if there were nothing yet.
     store = FeatureStore(features_dir(run), {}, feature_shape(run, phase), run.config.features_dtype)
     missing = len(run.train_source) + len(run.validation_source)
-    if settled and store.shortage(missing, beside=reserved):
+    if settled and distributed.from_first(store.shortage(missing, beside=reserved)):
         pictures = (run.train_source, run.augmentation), (run.validation_source, Augmentation())
         stores = [(source, _store(run, phase, state, augmentation)) for source, augmentation in pictures]
         missing = sum(len(own.missing(picture_digests(source))) for source, own in stores)
@@ -177,7 +178,7 @@ def features_dir(run: Run) -> Path:
 
 def example(run: Run, phase: Phase) -> dict[str, np.ndarray]:
     """A batch of cached features, all 0: what a phase's step is compiled for, before anything is extracted."""
-    size, dtype = run.config.batch_size, jnp.dtype(run.config.features_dtype)
+    size, dtype = run.config.batch_size // run.parallel.shard[1], jnp.dtype(run.config.features_dtype)
     return {
         "feature": np.zeros((size, *feature_shape(run, phase)), dtype),
         "label": run.train_source.labels[np.zeros(size, np.int64)],

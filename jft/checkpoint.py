@@ -2,39 +2,45 @@
 
 A checkpoint holds three items: `variables` (parameters and batch statistics), `optimizer` (its state and the step) and
 `meta` (JSON: config, class names, preprocessing, provenance, evaluations, data position, digests). Evaluation reads the
-first and the last. Each leaf's CRC-32 stands in `meta`: a flipped byte in an array file is not noticed otherwise.
+first and the last. Each leaf's fingerprint stands in `meta`: a flipped byte in an array file is not noticed otherwise.
+
+Leaves may lie on any number of devices and processes, and be restored to any other; all processes make the same calls.
 
 This is the only module that knows Orbax, and it knows pytrees, not models.
 """
 
 import contextlib
 import shutil
-import zlib
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
 
+from jft import distributed
+from jft.fingerprint import fingerprints
 from jft.metrics import score
 
-FORMAT = 2  # 1 had no phases: its optimizer states are others
+FORMAT = 3  # 1 had no phases: its optimizer states are others; 2 had other digests
 
 Meta = dict[str, Any]
 
 
 class Checkpoints:
-    """The checkpoints of one run, in `<workdir>/checkpoints`: the last two, and the best by validation accuracy."""
+    """The checkpoints of one run, in `<workdir>/checkpoints`: the last, the best by validation accuracy, every n-th."""
 
-    def __init__(self, workdir: str | Path, *, read_only: bool = False) -> None:
+    def __init__(
+        self, workdir: str | Path, *, read_only: bool = False, keep_last: int = 2, keep_every: int = 0
+    ) -> None:
         """Opens them.
 
         Args:
           workdir: folder of the run.
           read_only: True to evaluate: nothing is created, renamed or deleted.
+          keep_last: how many of the newest are kept.
+          keep_every: the first after each so many steps is kept for good; 0: none is.
 
         Raises:
           ValueError: read_only and there are none.
@@ -45,7 +51,7 @@ class Checkpoints:
             where = f"one of {', '.join(runs)}" if runs else "the folder that scripts/train.py wrote"
             raise ValueError(f"{workdir} holds no checkpoints: give {where}.")
         self._read_only = read_only
-        self._keep = _LastTwoAndBest()
+        self._keep = _Retention(keep_last, keep_every)
         self._manager = self._open()
 
     def _open(self) -> ocp.CheckpointManager:
@@ -55,7 +61,7 @@ class Checkpoints:
             create=not self._read_only,
             cleanup_tmp_directories=not self._read_only,
         )
-        return ocp.CheckpointManager(self.directory, options=options)
+        return _Manager(self.directory, options=options)
 
     def save(self, step: int, variables: Any, optimizer: Any, meta: Meta) -> None:
         """Saves in the background; returns once the arrays are copied from the devices.
@@ -73,7 +79,7 @@ class Checkpoints:
             return
         self._check_space(variables, optimizer)
         self._keep.best = best_step(meta)
-        meta = {**meta, "format": FORMAT, "step": step, "digests": digests((variables, optimizer))}
+        meta = {**meta, "format": FORMAT, "step": step, "digests": fingerprints((variables, optimizer))}
         items = ocp.args.Composite(
             variables=ocp.args.StandardSave(variables),
             optimizer=ocp.args.StandardSave(optimizer),
@@ -85,7 +91,7 @@ class Checkpoints:
     def _check_space(self, *trees: Any) -> None:
         """Says so before anything is written, where the disk has no room; array files are not smaller than arrays."""
         needed = sum(leaf.nbytes for leaf in jax.tree.leaves(trees))
-        free = shutil.disk_usage(self.directory).free
+        free = distributed.from_first(shutil.disk_usage(self.directory).free)
         if free < needed:
             raise CheckpointWriteError(
                 f"a checkpoint takes {needed:,} bytes and {self.directory} has {free:,} left: {_AGAIN}"
@@ -129,12 +135,16 @@ class Checkpoints:
     def _first_readable(self, steps: list[int], abstract: Callable) -> tuple[Any, Any, Meta] | None:
         failures: dict[int, str] = {}
         for step in steps:
+            found = failure = None
             try:
                 found = self._restore(step, abstract)
             except CheckpointFormatError:
                 raise
             except Exception as error:  # Orbax and TensorStore raise many kinds for a damaged file
-                failures[step] = f"checkpoint {step}: {str(error).splitlines()[0][:200]}"
+                failure = f"checkpoint {step}: {(str(error).splitlines() or [type(error).__name__])[0][:200]}"
+            # What one process cannot read the others let be.
+            if elsewhere := [theirs for theirs in distributed.gather(failure) if theirs]:
+                failures[step] = elsewhere[0]
                 continue
             for failure in failures.values():
                 logging.warning("%s. Falling back to checkpoint %d.", failure, step)
@@ -147,11 +157,14 @@ class Checkpoints:
 
     def _set_aside(self, steps: Collection[int]) -> None:
         """Renames unreadable checkpoints, so that the steps can be saved again and nothing is lost."""
-        for step in steps:
-            (self.directory / str(step)).rename(self.directory / f"unreadable-{step}")
-        if steps:
-            self._manager.close()
-            self._manager = self._open()
+        if not steps:
+            return
+        self._manager.close()
+        if distributed.is_first():
+            for step in steps:
+                (self.directory / str(step)).rename(self.directory / f"unreadable-{step}")
+        distributed.wait_for_all("set aside")
+        self._manager = self._open()
 
     def _meta(self, step: int) -> Meta:
         return self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore())).meta
@@ -168,7 +181,7 @@ class Checkpoints:
         if optimizer is not None:
             items["optimizer"] = ocp.args.StandardRestore(optimizer)
         restored = self._manager.restore(step, args=ocp.args.Composite(**items))
-        found = digests((restored.variables, restored.get("optimizer")))
+        found = fingerprints((restored.variables, restored.get("optimizer")))
         wrong = [name for name, crc in found.items() if meta["digests"].get(name) != crc]
         if wrong:
             raise ValueError(f"{len(wrong)} arrays differ from what was saved, first {wrong[0]}")
@@ -195,17 +208,34 @@ class CheckpointFormatError(ValueError):
     """A checkpoint of another format version: whole, so there is nothing to fall back from."""
 
 
-class _LastTwoAndBest:
-    """Orbax's preservation policy: two, so that there is one to fall back on, and the best on validation."""
+class _Manager(ocp.CheckpointManager):
+    """Orbax's, but that it leaves JAX's preemption service alone: `Interrupt` asks it, by a count of its own."""
 
-    def __init__(self) -> None:
+    def reached_preemption(self, step: int) -> bool:
+        """Never, as far as Orbax is concerned."""
+        return False
+
+
+class _Retention:
+    """Orbax's preservation policy: the last ones, the best on validation, and the first of each span of steps.
+
+    Attributes:
+      best: step of the best.
+    """
+
+    def __init__(self, last: int, every: int) -> None:
         self.best: int | None = None
+        self._last, self._every = last, every
 
     def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> Sequence[bool]:
         """One bool for each checkpoint, in order of their steps."""
         del context
-        last = len(checkpoints) - 2
-        return [i >= last or checkpoint.step == self.best for i, checkpoint in enumerate(checkpoints)]
+        steps = [checkpoint.step for checkpoint in checkpoints]
+        kept = {*steps[-self._last :], self.best}
+        if self._every:
+            spans = [step // self._every for step in steps]
+            kept |= {step for step, span in zip(steps, spans, strict=True) if span and steps[spans.index(span)] == step}
+        return [step in kept for step in steps]
 
 
 def best_step(meta: Meta) -> int | None:
@@ -214,9 +244,3 @@ def best_step(meta: Meta) -> int | None:
     if not history:
         return None
     return max(history, key=lambda values: (score(values), -values["loss"], values["step"]))["step"]
-
-
-def digests(trees: Any) -> dict[str, int]:
-    """CRC-32 of each leaf's bytes, by its path."""
-    flat, _ = jax.tree_util.tree_flatten_with_path(trees)
-    return {jax.tree_util.keystr(path): zlib.crc32(np.ascontiguousarray(leaf)) for path, leaf in flat}

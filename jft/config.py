@@ -101,12 +101,18 @@ def default_config() -> ConfigDict:
     # Machine.
     config.dtype = "float32"  # of the computation; parameters, statistics and loss stay float32
     config.parallel = "jit"  # jit: one program over a mesh of devices; pmap: one per device
+    # Devices: data copies of the state, of which each is cut into fsdp parts; one may be -1, as many as there are.
+    config.mesh = ConfigDict({"data": -1, "fsdp": 1})
     config.eval_batch_size = 64  # pictures, over all devices
+    config.initialization_timeout = 300  # seconds to wait for the other processes at the start
+    config.heartbeat_timeout = 100  # seconds of silence after which a process is taken for dead, and the others end
 
     # Cadence.
     config.log_every = 20  # steps
     config.evaluate_every = 1.0  # epochs; a checkpoint is saved at each evaluation
     config.checkpoint_every = 0  # steps between further checkpoints; 0: none
+    config.keep_last = 2  # newest checkpoints kept, beside the best on validation; two, to have one to fall back on
+    config.keep_every = 0  # those kept for good: at the first save after each so many steps; 0: none
 
     # Comparison: ((name, {field: value}), ...) trains each arm in turn and tests all on the same pictures.
     config.arms = ()
@@ -138,18 +144,21 @@ OF_STEPS = (
 _SHARES = ("ema", "head_dropout")
 _POSITIVE = (
     *("batch_size", "eval_batch_size", "accumulate", "log_every", "evaluate_every", "learning_rate"),
-    *("layer_decay", "rand_operations"),
+    *("layer_decay", "rand_operations", "initialization_timeout", "heartbeat_timeout", "keep_last"),
 )
 _NOT_NEGATIVE = (
     *("examples_per_class", "image_size", "cache_bytes", "crop_padding", "epochs", "steps", "weight_decay"),
     *("warmup_epochs", "clip_norm", "label_smoothing", "early_stopping", "checkpoint_every", "validation"),
-    *("mixup", "cutmix", "rand_magnitude", "rate_decay"),
+    *("mixup", "cutmix", "rand_magnitude", "rate_decay", "keep_every"),
 )
 
-# What may differ when a run is resumed: where things lie and how often one looks, not what is computed.
+# What may differ from host to host; and when a run is resumed: where things lie and how often one looks, not what is
+# computed.
+PLACES = ("data_dir", "weights_path", "features_dir", "cache_bytes")
 RESUMABLE = (
-    *("data_dir", "weights_path", "features_dir", "cache_bytes"),
-    *("log_every", "checkpoint_every", "eval_batch_size"),
+    *PLACES,
+    *("log_every", "checkpoint_every", "eval_batch_size", "keep_last", "keep_every"),
+    *("mesh", "initialization_timeout", "heartbeat_timeout"),
 )
 
 

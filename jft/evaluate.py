@@ -10,7 +10,6 @@ from typing import Any
 import jax
 import numpy as np
 from absl import logging
-from jax.sharding import NamedSharding, PartitionSpec
 
 from jft import metrics
 from jft.checkpoint import Checkpoints, Meta
@@ -59,9 +58,7 @@ def restore(workdir: str | Path, parallel: Parallel) -> Trained:
     checkpoints = Checkpoints(workdir, read_only=True)
 
     def abstract(meta: Meta) -> tuple[Any, None]:
-        shapes = abstract_variables(_model(meta), meta["preprocess"]["size"])
-        sharding = NamedSharding(parallel.mesh, PartitionSpec())
-        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), shapes), None
+        return parallel.abstract(abstract_variables(_model(meta), meta["preprocess"]["size"])), None
 
     try:
         variables, _, meta = checkpoints.best(abstract)

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jft import metrics
+from jft import distributed, metrics
 from jft.data import pipeline, preprocess, sources
 from jft.data.augment import make_eval_transform
 from jft.data.preprocess import Preprocess
@@ -99,9 +99,9 @@ class Evaluator:
         """
         total, pending, indices, probabilities = None, [], [], []
 
-        def collect(total: metrics.Sums | None, sums: metrics.Sums, mask: np.ndarray) -> metrics.Sums:
+        def collect(total: metrics.Sums | None, sums: metrics.Sums) -> metrics.Sums:
             if self._probabilities:
-                probabilities.append(np.asarray(sums.pop("probabilities"))[mask])
+                probabilities.append(np.asarray(sums.pop("probabilities")))
             return metrics.add(total, sums)
 
         for batch in self._batches(source, features):
@@ -111,24 +111,26 @@ class Evaluator:
                 if "image" in batch:
                     preprocess.check_range(batch["image"], self._spec)
                 self._compiled = self._parallel.compile(self._step, variables, placed, donate=False)
-            pending.append((self._compiled(variables, placed), batch["mask"]))
+            pending.append(self._compiled(variables, placed))
             if len(pending) > 2:  # behind, so that the device is not kept waiting
-                total = collect(total, *pending.pop(0))
+                total = collect(total, pending.pop(0))
             indices.append(batch["index"][batch["mask"]])
-        for sums, mask in pending:
-            total = collect(total, sums, mask)
+        for sums in pending:
+            total = collect(total, sums)
         seen = np.concatenate(indices)
-        if not (len(seen) == len(np.unique(seen)) == len(source) == round(float(total["count"]))):
-            raise RuntimeError(f"{total['count']} of {len(source)} pictures counted, {len(np.unique(seen))} distinct.")
-        return Evaluation(total, source.labels, np.concatenate(probabilities) if probabilities else None)
+        read, distinct = map(sum, zip(*distributed.gather([len(seen), len(np.unique(seen))]), strict=True))
+        if not read == distinct == len(source) == round(float(total["count"])):
+            raise RuntimeError(f"{total['count']} of {len(source)} pictures counted, {distinct} distinct.")
+        # What fills up the last batch comes at its end.
+        return Evaluation(total, source.labels, np.concatenate(probabilities)[: len(source)] if probabilities else None)
 
     def _batches(self, source: sources.Source, features: Features | None) -> Iterator[dict[str, np.ndarray]]:
+        shard = self._parallel.shard
         if features is None:
-            return pipeline.eval_batches(source, self._spec, **self._reading)
+            return pipeline.eval_batches(source, self._spec, **self._reading, shard=shard)
         size = self._reading["batch_size"]
-        return feature_batches(
-            source, features, pipeline.eval_rows(source, batch_size=size), range(-(-len(source) // size))
-        )
+        rows = pipeline.eval_rows(source, batch_size=size, shard=shard)
+        return feature_batches(source, features, rows, range(-(-len(source) // size)))
 
 
 def per_class(found: Evaluation, class_names: tuple[str, ...]) -> dict[str, dict[str, float | int | None]]:

@@ -28,7 +28,7 @@ def make_evaluator(run: Run, phase: Phase | None = None) -> Evaluator:
 
 
 def image_batches(run: Run, start: int, stop: int) -> Iterator[dict[str, np.ndarray]]:
-    """Training batches of the steps from `start` to `stop`; see `pipeline.train_batches`."""
+    """This process' part of the training batches from step `start` to `stop`; see `pipeline.train_batches`."""
     return pipeline.train_batches(
         run.train_source,
         run.spec,
@@ -39,6 +39,7 @@ def image_batches(run: Run, start: int, stop: int) -> Iterator[dict[str, np.ndar
         fit=run.config.fit,
         resize_on=run.config.resize_on,
         cache_bytes=run.config.cache_bytes,
+        shard=run.parallel.shard,
         balanced=run.config.balance == "sampling",
     )
 
@@ -51,6 +52,7 @@ def train_batches(run: Run, cached: Cached | None, start: int, stop: int) -> Ite
         run.train_source,
         batch_size=run.config.batch_size,
         seed=run.config.seed,
+        shard=run.parallel.shard,
         balanced=run.config.balance == "sampling",
     )
     return feature_batches(run.train_source, cached.train, rows, range(start, stop))

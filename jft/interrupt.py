@@ -1,12 +1,19 @@
 """Ctrl-C and SIGTERM as a wish to stop after the step, not as an exception in the middle of it."""
 
+import os
 import signal
 import threading
 import types
 
+import jax
+from jax.experimental import multihost_utils
+
 
 class Interrupt:
     """Context that notes SIGINT and SIGTERM; a second one acts at once.
+
+    Where there are several processes, a signal to any of them stops all at the same place: JAX's preemption service
+    listens for SIGTERM (which Ctrl-C is turned into) and agrees with the others' on a count that all have yet to reach.
 
     Attributes:
       received: the signal, or None.
@@ -15,12 +22,23 @@ class Interrupt:
     def __init__(self) -> None:
         self.received: signal.Signals | None = None
         self._previous: dict[int, object] = {}
+        self._several = jax.process_count() > 1
+        self._asked = 0
+
+    def check(self) -> bool:
+        """Whether to stop here; with several processes, all ask at the same places."""
+        if self._several and self.received is None:
+            self._asked += 1
+            if multihost_utils.reached_preemption_sync_point(self._asked):
+                self.received = signal.SIGTERM
+        return self.received is not None
 
     def __enter__(self) -> "Interrupt":
         if threading.current_thread() is not threading.main_thread():
             return self  # Python gives signals to the main thread alone
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._previous[number] = signal.signal(number, self._note)
+        handlers = {signal.SIGINT: self._forward} if self._several else dict.fromkeys(_SIGNALS, self._note)
+        for number, handler in handlers.items():
+            self._previous[number] = signal.signal(number, handler)
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -31,3 +49,9 @@ class Interrupt:
         if self.received is not None:
             raise KeyboardInterrupt
         self.received = signal.Signals(number)
+
+    def _forward(self, number: int, frame: types.FrameType | None) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)

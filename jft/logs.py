@@ -8,6 +8,7 @@ from typing import Any
 import tensorboardX
 from tqdm import tqdm
 
+from jft import distributed
 from jft.files import written_whole
 
 
@@ -18,10 +19,16 @@ def write_json(path: Path, value: Any) -> None:
 
 
 class Logs:
-    """Metrics by step, to `<workdir>/metrics.jsonl` and to TensorBoard files in `<workdir>/tensorboard`."""
+    """Metrics by step, to `<workdir>/metrics.jsonl` and to TensorBoard files in `<workdir>/tensorboard`.
+
+    Of several processes the first one writes; the others' logs do nothing.
+    """
 
     def __init__(self, workdir: Path, step: int) -> None:
         """Opens the logs of a run that stands at `step`; what an interrupted run wrote beyond it is dropped."""
+        self._writes = distributed.is_first()
+        if not self._writes:
+            return
         path = workdir / "metrics.jsonl"
         if path.exists():
             lines = [line for line in path.read_text().splitlines() if _step_of(line) <= step]
@@ -32,6 +39,8 @@ class Logs:
 
     def write(self, step: int, kind: str, values: dict[str, float | str]) -> None:
         """One line `{'step', 'kind', ...values}`; in TensorBoard the tags are '<kind>/<name>'."""
+        if not self._writes:
+            return
         self._file.write(json.dumps({"step": step, "kind": kind, **values}) + "\n")
         self._file.flush()
         for name, value in values.items():
@@ -40,6 +49,8 @@ class Logs:
 
     def close(self) -> None:
         """Closes both."""
+        if not self._writes:
+            return
         self._file.close()
         self._board.close()
 
@@ -53,8 +64,18 @@ def _step_of(line: str) -> float:
 
 
 def progress_bar(*, total: int, initial: int, unit: str, description: str) -> tqdm:
-    """A tqdm bar on standard error; where that is no terminal, a line now and then instead of a redrawn one."""
+    """A tqdm bar on standard error; where that is no terminal, a line now and then instead of a redrawn one.
+
+    Of several processes the first one draws.
+    """
     interval = 0.5 if os.isatty(2) else 30.0
     return tqdm(
-        total=total, initial=initial, unit=unit, desc=description, mininterval=interval, dynamic_ncols=True, leave=True
+        total=total,
+        initial=initial,
+        unit=unit,
+        desc=description,
+        mininterval=interval,
+        dynamic_ncols=True,
+        leave=True,
+        disable=not distributed.is_first(),
     )

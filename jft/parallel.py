@@ -1,15 +1,24 @@
-"""One step on any number of devices: a 1-D mesh, the state on every device, the batch spread over them."""
+"""One step on any number of devices: a mesh, the batch spread over it, the state on every device or in parts.
+
+A mesh has two axes. `data` holds copies of the state, `fsdp` parts of its large leaves (Rajbhandari et al., 2020,
+"ZeRO"; Zhao et al., 2023, "PyTorch FSDP"): each device of an fsdp row keeps 1/m of them, and XLA gathers them where
+they are used. The batch is spread over both axes. Which leaf is cut along which dimension is a rule on its shape alone,
+so that a parameter and what the optimizer knows of it are cut alike.
+"""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-# Name of the mesh's axis, and of the axis under pmap.
-AXIS = "data"
+# Names of the mesh's axes; DATA is also the axis under pmap.
+DATA, FSDP = "data", "fsdp"
+
+# Smaller leaves are not worth the traffic; elements.
+SMALLEST_CUT = 2**16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,7 +28,7 @@ class Parallel:
     Attributes:
       mode: 'jit', one program over the mesh in which the batch is global; or 'pmap', one program per device, in which
         the step sums over `axis_name` itself.
-      mesh: the devices.
+      mesh: the devices of all processes, those of one process side by side.
     """
 
     mode: str
@@ -28,7 +37,13 @@ class Parallel:
     @property
     def axis_name(self) -> str | None:
         """What the step and BatchNorm must sum over themselves; None under jit, where XLA does."""
-        return AXIS if self.mode == "pmap" else None
+        return DATA if self.mode == "pmap" else None
+
+    @property
+    def shard(self) -> tuple[int, int]:
+        """(i, n): this process reads the i-th of n equal parts of every batch."""
+        processes = sorted({device.process_index for device in self.mesh.devices.flat})
+        return processes.index(jax.process_index()), len(processes)
 
     def check_batch_size(self, size: int, *, what: str, parts: int = 1) -> None:
         """Raises a ValueError unless `size` pictures split evenly over the devices, in `parts` micro-batches."""
@@ -38,39 +53,118 @@ class Parallel:
             near = " or ".join(str(n) for n in (below, below + unit) if n)
             raise ValueError(f"{what} = {size} does not divide over {self.mesh.size} devices x {parts}: use {near}.")
 
-    def place_state(self, state: Any) -> Any:
-        """Copies a pytree of arrays to every device."""
-        return jax.device_put(state, NamedSharding(self.mesh, PartitionSpec()))
+    @property
+    def replicated(self) -> NamedSharding:
+        """The same on every device."""
+        return NamedSharding(self.mesh, PartitionSpec())
 
-    def place_batch(self, batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
-        """Spreads the arrays of a batch over the devices by their first axis."""
-        if self.mode == "pmap":
-            batch = {k: v.reshape(self.mesh.size, -1, *v.shape[1:]) for k, v in batch.items()}
-        return jax.device_put(batch, NamedSharding(self.mesh, PartitionSpec(AXIS)))
-
-    def compile(self, step: Callable, state: Any, batch: Any, *, donate: bool) -> jax.stages.Compiled:
-        """Compiles `step(state, batch)` for the shapes of its arguments, once: other shapes are an error afterwards.
+    def sharding_of(self, shape: Sequence[int]) -> NamedSharding:
+        """Where a leaf of a state lies: whole on every device, or, if it is large, cut along its longest dimension.
 
         Args:
-          step: a pure step.
-          state: from `place_state`.
-          batch: from `place_batch`.
-          donate: give the state's memory to the result; the caller's state is gone after a call.
+          shape: of the leaf. It is cut along the longest of those dimensions that the axis fsdp divides.
+        """
+        parts = self.mesh.shape[FSDP]
+        divisible = [n for n in shape if n % parts == 0]
+        if parts == 1 or not divisible or np.prod(shape) < SMALLEST_CUT:
+            return self.replicated
+        where = list(shape).index(max(divisible))
+        return NamedSharding(self.mesh, PartitionSpec(*[None] * where, FSDP))
+
+    def shardings(self, state: Any) -> Any:
+        """`sharding_of` each leaf of a pytree of arrays or shapes."""
+        return jax.tree.map(lambda leaf: self.sharding_of(np.shape(leaf)), state)
+
+    def abstract(self, state: Any) -> Any:
+        """A pytree of arrays or shapes as `jax.ShapeDtypeStruct`s with their shardings, to compile or restore by."""
+        return jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=self.sharding_of(leaf.shape)), state
+        )
+
+    def place_state(self, state: Any) -> Any:
+        """Puts a pytree of arrays, of which every process has the same, on the devices."""
+
+        def place(leaf: Any, sharding: NamedSharding) -> jax.Array:
+            if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
+                return jax.device_put(leaf, sharding)
+            if sharding.is_fully_addressable:
+                return jax.device_put(leaf, sharding)
+            whole = np.asarray(leaf)
+            return jax.make_array_from_callback(whole.shape, sharding, lambda index: whole[index])
+
+        return jax.tree.map(place, state, self.shardings(state))
+
+    def place_batch(self, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
+        """Spreads the arrays of a batch over the devices by their first axis.
+
+        Args:
+          batch: this process' part of each array, see `shard`.
 
         Returns:
-          The compiled step, with JAX's `cost_analysis()` and `memory_analysis()`.
+          The arrays of all processes together; under pmap [devices, batch / devices, ...].
+        """
+        if self.mode == "pmap":
+            local = self.mesh.size // self.shard[1]
+            batch = {k: v.reshape(local, -1, *v.shape[1:]) for k, v in batch.items()}
+        sharding = NamedSharding(self.mesh, PartitionSpec((DATA, FSDP)))
+        if sharding.is_fully_addressable:
+            return jax.device_put(dict(batch), sharding)
+        return {k: jax.make_array_from_process_local_data(sharding, v) for k, v in batch.items()}
+
+    def compile(self, step: Callable, state: Any, batch: Any, *, donate: bool) -> jax.stages.Compiled:
+        """Compiles a step for the shapes of its arguments, once: other shapes are an error afterwards.
+
+        Args:
+          step: a pure step, `(state, batch) -> (state, told)` or `(variables, batch) -> told`.
+          state: from `place_state`, or `abstract`.
+          batch: from `place_batch`.
+          donate: the step is of the first kind; its state's memory is given to the result, and the caller's is gone
+            after a call.
+
+        Returns:
+          The compiled step, with JAX's `cost_analysis()` and `memory_analysis()`. What it tells is whole everywhere.
         """
         donated = (0,) if donate else ()
         if self.mode == "pmap":
             # The state goes in and comes out whole, the same on every device, as it does under jit.
-            mapped = jax.pmap(step, AXIS, in_axes=(None, 0), out_axes=None, donate_argnums=donated)
+            devices = list(self.mesh.devices.flat)
+            mapped = jax.pmap(step, DATA, in_axes=(None, 0), out_axes=None, devices=devices, donate_argnums=donated)
             return mapped.lower(state, batch).compile()
-        # Without out_shardings the compiler may shard what it returns, and the next call would not fit.
-        jitted = jax.jit(step, donate_argnums=donated, out_shardings=NamedSharding(self.mesh, PartitionSpec()))
-        return jitted.lower(state, batch).compile()
+        # Without out_shardings the compiler may cut what it returns otherwise, and the next call would not fit.
+        out = (self.shardings(state), self.replicated) if donate else self.replicated
+        return jax.jit(step, donate_argnums=donated, out_shardings=out).lower(state, batch).compile()
 
 
-def make_parallel(mode: str, devices: list[jax.Device] | None = None) -> Parallel:
-    """A `Parallel` over the given devices, by default all of this process's backend."""
+def make_parallel(
+    mode: str, mesh: Mapping[str, int] | None = None, devices: Sequence[jax.Device] | None = None
+) -> Parallel:
+    """A `Parallel` over devices.
+
+    Args:
+      mode: 'jit' or 'pmap'.
+      mesh: `{'data': copies, 'fsdp': parts}`; -1 for as many as there are devices for, 1 where an axis is left out.
+        None: all copies.
+      devices: by default those of all processes.
+
+    Raises:
+      ValueError: a mesh of other axes or another number of devices, or parts under pmap, which only makes copies.
+    """
     devices = jax.devices() if devices is None else devices
-    return Parallel(mode, Mesh(np.array(devices), (AXIS,)))
+    sizes = {DATA: 1, FSDP: 1, **(mesh or {DATA: -1})}
+    told = f"mesh = {dict(mesh or {})}"
+    if set(sizes) != {DATA, FSDP}:
+        raise ValueError(f"{told}: its axes are {DATA!r} and {FSDP!r}.")
+    if list(sizes.values()).count(-1) > 1 or any(size < 1 and size != -1 for size in sizes.values()):
+        raise ValueError(f"{told}: each axis is 1 or more, and one of them may be -1, for all devices there are.")
+    known = int(np.prod([size for size in sizes.values() if size > 0]))
+    sizes = {axis: len(devices) // known if size == -1 else size for axis, size in sizes.items()}
+    if sizes[DATA] * sizes[FSDP] != len(devices):
+        raise ValueError(
+            f"{told} does not fit {len(devices)} devices: use {{'data': -1}} for any number, or sizes whose product is "
+            f"{len(devices)}."
+        )
+    if mode == "pmap" and sizes[FSDP] > 1:
+        raise ValueError(f"{told} cuts the state into parts, and parallel = 'pmap' copies it: use parallel = 'jit'.")
+    # The devices of a process hold neighbouring rows of the batch, which is the part that the process reads.
+    ordered = sorted(devices, key=lambda device: (device.process_index, device.id))
+    return Parallel(mode, Mesh(np.array(ordered).reshape(sizes[DATA], sizes[FSDP]), (DATA, FSDP)))

@@ -13,7 +13,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from jft import config as config_lib
-from jft import tree
+from jft import distributed, tree
 from jft.checkpoint import Checkpoints, Meta
 from jft.data import sources
 from jft.data.augment import Augmentation
@@ -92,6 +92,20 @@ class Run:
             "training_pictures": len(self.train_source),
             "training_labels": zlib.crc32(self.train_source.labels),
             "training_names": self.train_source.names_crc(),
+            "devices": self.parallel.mesh.size,
+        }
+
+    def identity(self) -> dict[str, Any]:
+        """What all processes of a run have alike: fields of the config, and the pictures."""
+        fields = {f"config.{name}": value for name, value in as_json(self.config).items()}
+        kept = {name: value for name, value in fields.items() if name.removeprefix("config.") not in config_lib.PLACES}
+        return {
+            **kept,
+            "jft": __version__,
+            **{
+                f"{split} pictures": [len(source), source.names_crc(), zlib.crc32(source.labels)]
+                for split, source in (("training", self.train_source), ("validation", self.validation_source))
+            },
         }
 
 
@@ -118,7 +132,7 @@ def create_run(config: ConfigDict, workdir: str | Path, data: sources.Source | N
     workdir = Path(workdir)
     check_workdir(config, workdir)
     tree.choose(MODELS, config.model, what="model")
-    parallel = make_parallel(config.parallel)
+    parallel = make_parallel(config.parallel, config.mesh.to_dict())
     parallel.check_batch_size(config.batch_size, what="batch_size", parts=config.accumulate)
     parallel.check_batch_size(config.eval_batch_size, what="eval_batch_size")
     pretrained_wanted = config.weights and config.preset != "from_scratch"
@@ -225,9 +239,9 @@ def check_workdir(config: ConfigDict, workdir: Path) -> None:
 
 
 def open_folder(run: Run) -> Checkpoints:
-    """Makes the run's folder, to be called once all that can go wrong before the first step has not."""
-    run.workdir.mkdir(parents=True, exist_ok=True)
-    if not (run.workdir / "config.json").exists():
+    """Begins to write, to be called once all that can go wrong before the first step has not."""
+    if distributed.is_first() and not (run.workdir / "config.json").exists():
         write_json(run.workdir / "config.json", as_json(run.config))
         write_json(run.workdir / "class_names.json", list(run.train_source.class_names))
-    return Checkpoints(run.workdir)
+    distributed.wait_for_all("the folder is begun")
+    return Checkpoints(run.workdir, keep_last=run.config.keep_last, keep_every=run.config.keep_every)

@@ -4,7 +4,7 @@ import time
 
 import numpy as np
 
-from jft import caching, tree
+from jft import caching, distributed, tree
 from jft.caching import Cached
 from jft.checkpoint import Checkpoints, Meta
 from jft.describe import percent
@@ -69,10 +69,11 @@ def solve(
         values = make_evaluator(run, phase)(variables, run.validation_source, cached.validation).summary()
         meta = {**meta, "history": [{"step": 1, **values}]}
         logs.write(1, "validation", values)
-        for c, score in found.scores.items():
+        for c, score in found.scores.items() if distributed.is_first() else ():
             print(f"C = {c:<8g} validation {score:.2%}, {_LOSSES[run.config.solver]} {found.losses[c]:.4f}")
         why = f"the smallest {_LOSSES[run.config.solver]}" if len(found.scores) > 1 else "given"
-        print(f"C = {found.regularisation:g}, {why}: validation {percent(values)}; solved in {seconds:.1f} s")
+        if distributed.is_first():
+            print(f"C = {found.regularisation:g}, {why}: validation {percent(values)}; solved in {seconds:.1f} s")
     state = _with_head(run, state, found.linear).replace(step=run.parallel.place_state(np.int32(1)))
     joined = cached.validation is not None and _joins(run)
     checkpoints.save(1, state.variables, optimizer_items(state), {**meta, "data": {}, "learnt_validation": joined})
@@ -107,5 +108,7 @@ def examples(features: Features, labels: np.ndarray) -> Examples:
 
 
 def _with_head(run: Run, state: TrainState, head: probe.Linear) -> TrainState:
-    params = {**state.params, "head": {"head": {"kernel": head.kernel, "bias": head.bias}}}
+    # Each process has solved for it; what is one on all devices shall be so to the last bit.
+    solved = distributed.arrays_from_first({"kernel": head.kernel, "bias": head.bias})
+    params = {**state.params, "head": {"head": solved}}
     return state.replace(params=run.parallel.place_state(params))

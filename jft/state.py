@@ -4,9 +4,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import NamedSharding, PartitionSpec
+import numpy as np
 
-from jft import optim, tree
+from jft import distributed, optim, tree
 from jft.checkpoint import Checkpoints, Meta
 from jft.models import abstract_variables, initialise
 from jft.run import Run
@@ -25,7 +25,7 @@ def initial_state(run: Run) -> tuple[TrainState, Meta]:
     Raises:
       ValueError: no weights, see `pretrained.overlay`; or the checkpoint was trained on other data.
     """
-    if (run.workdir / "config.json").exists():
+    if distributed.from_first((run.workdir / "config.json").exists()):
         checkpoints = Checkpoints(run.workdir)
         try:
             found = checkpoints.latest(lambda meta: abstract_items(run, meta["step"]))
@@ -43,14 +43,19 @@ def initial_state(run: Run) -> tuple[TrainState, Meta]:
     variables = run.parallel.place_state(variables)
     phase = run.phases[0]
     state = TrainState(
-        step=run.parallel.place_state(jnp.zeros((), jnp.int32)),
-        opt_state=run.parallel.place_state(jax.jit(phase.tx.init)(variables["params"])),
-        ema=run.parallel.place_state(jax.tree.map(jnp.copy, phase.plan.split(variables["params"])[0]))
-        if run.config.ema
-        else {},
+        step=run.parallel.place_state(np.zeros((), np.int32)),
+        opt_state=_fresh_opt_state(run, phase, variables["params"]),
+        ema=jax.tree.map(jnp.copy, phase.plan.split(variables["params"])[0]) if run.config.ema else {},
         **variables,
     )
-    return state, {**run.meta(), "weights": manifest, "pretrained": sorted(loaded), "cached": {}, "history": []}
+    return state, {
+        **run.meta(),
+        "weights": manifest,
+        "pretrained": sorted(loaded),
+        "cached": {},
+        "history": [],
+        "window": {},
+    }
 
 
 def enter_phase(run: Run, phase: Phase, state: TrainState) -> TrainState:
@@ -58,12 +63,17 @@ def enter_phase(run: Run, phase: Phase, state: TrainState) -> TrainState:
 
     Leaves that go on learning keep what the optimizer knows of them, and their average; the others begin anew.
     """
-    opt_state = optim.carry_over(state.opt_state, jax.jit(phase.tx.init)(state.params))
+    opt_state = optim.carry_over(state.opt_state, _fresh_opt_state(run, phase, state.params))
     ema = {}
     if run.config.ema:
         known, learning = tree.flatten(state.ema), tree.flatten(phase.plan.split(state.params)[0])
         ema = tree.unflatten({name: known[name] if name in known else jnp.copy(x) for name, x in learning.items()})
     return run.parallel.place_state(state.replace(opt_state=opt_state, ema=ema))
+
+
+def _fresh_opt_state(run: Run, phase: Phase, params: Any) -> Any:
+    shardings = run.parallel.shardings(jax.eval_shape(phase.tx.init, params))
+    return jax.jit(phase.tx.init, out_shardings=shardings)(params)
 
 
 def optimizer_items(state: TrainState) -> dict[str, Any]:
@@ -86,7 +96,7 @@ def _resumed(run: Run, variables: Any, optimizer: Any, saved: Meta) -> tuple[Tra
                 f"{run.workdir} was trained on other data: {key} was {saved[key]} and is {meta[key]}. "
                 "Put the data back, or give another --workdir."
             )
-    kept = {key: saved[key] for key in ("weights", "pretrained", "cached", "history")}
+    kept = {key: saved[key] for key in ("weights", "pretrained", "cached", "history", "window")}
     average = {}
     if "learning" in optimizer:
         learning, params = tree.flatten(optimizer.pop("learning")), tree.flatten(variables["params"])
@@ -110,5 +120,4 @@ def abstract_state(run: Run, phase: Phase) -> TrainState:
         ema=phase.plan.split(variables["params"])[0] if run.config.ema else {},
         **variables,
     )
-    sharding = NamedSharding(run.parallel.mesh, PartitionSpec())
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), state)
+    return run.parallel.abstract(state)

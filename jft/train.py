@@ -11,9 +11,10 @@ import numpy as np
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from jft import caching, metrics, solve
+from jft import caching, distributed, metrics, solve
 from jft.caching import Cached, Decision
 from jft.checkpoint import Checkpoints, Meta
+from jft.claim import claimed
 from jft.data import preprocess
 from jft.data.augment import make_train_transform
 from jft.data.mix import mix
@@ -23,7 +24,7 @@ from jft.evaluator import Evaluator
 from jft.feed import image_batches, make_evaluator, on_device, train_batches
 from jft.interrupt import Interrupt
 from jft.logs import Logs, progress_bar
-from jft.run import Run, create_run, open_folder
+from jft.run import Run, check_workdir, create_run, open_folder
 from jft.state import abstract_state, enter_phase, initial_state, optimizer_items
 from jft.steps import Input, TrainState, make_train_step
 from jft.transfer.phases import Phase
@@ -43,19 +44,17 @@ def train(config: ConfigDict, workdir: str | Path, data: Source | None = None) -
       it or None, and the evaluations `{'step', 'loss', 'accuracy', 'top5', 'count'}`.
 
     Raises:
-      ValueError: see `create_run` and `initial_state`; or a picture that cannot be read, named.
+      ValueError: see `create_run` and `initial_state`; a picture that cannot be read, named; or another process
+        trains in the folder.
       window.NonFiniteLossError: names the step.
       CheckpointWriteError: the disk is full or read-only; earlier checkpoints are whole.
     """
     with Interrupt() as interrupt:
         run = checked_run(config, workdir, data)
-        state, meta = initial_state(run)
-        decisions = caching.decide(run, state, meta["cached"])
-        meta = {**meta, "cached": meta["cached"] | {str(first): decision.use for first, decision in decisions.items()}}
-        print(describe(run, state, meta, decisions), flush=True)
-        if not is_finished(run, int(state.step), meta["history"]):
-            begin = _start if config.solver == "steps" else _solve
-            state, meta = begin(run, state, meta, decisions, interrupt)
+        distributed.agree(run.identity(), remedy="start every process with the same config, on the same data.")
+        with claimed(run.workdir):
+            check_workdir(config, run.workdir)  # now that nobody else can begin there
+            state, meta = _run(run, interrupt)
     step, history = int(state.step), meta["history"]
     finished = is_finished(run, step, history)
     result = {
@@ -64,8 +63,22 @@ def train(config: ConfigDict, workdir: str | Path, data: Source | None = None) -
         "signal": None if finished else interrupt.received,
         "history": history,
     }
-    print(farewell(run, result), flush=True)
+    if distributed.is_first():
+        print(farewell(run, result), flush=True)
     return result
+
+
+def _run(run: Run, interrupt: Interrupt) -> tuple[TrainState, Meta]:
+    state, meta = initial_state(run)
+    decisions = caching.decide(run, state, meta["cached"])
+    meta = {**meta, "cached": meta["cached"] | {str(first): decision.use for first, decision in decisions.items()}}
+    told = describe(run, state, meta, decisions)
+    if distributed.is_first():
+        print(told, flush=True)
+    if is_finished(run, int(state.step), meta["history"]):
+        return state, meta
+    begin = _start if run.config.solver == "steps" else _solve
+    return begin(run, state, meta, decisions, interrupt)
 
 
 def checked_run(config: ConfigDict, workdir: str | Path, data: Source | None = None) -> Run:
@@ -104,7 +117,7 @@ def _start(
     for phase in ahead:
         batch = caching.example(run, phase) if decisions[phase.first].use else pictures
         compiled[phase.first] = compile_train_step(run, phase, batch)
-    if interrupt.received is not None:
+    if interrupt.check():
         return state, meta
     with (
         contextlib.closing(open_folder(run)) as checkpoints,
@@ -167,7 +180,7 @@ class Loop:
     ) -> TrainState:
         run, config = self._run, self._run.config
         evaluator = make_evaluator(run, phase) if cached else self._evaluator
-        window = Window(run, phase, state)
+        window = Window(run, phase, state, self.meta["window"])
         begin = int(state.step)
         batches = train_batches(run, cached, begin, phase.last)
         for step in range(begin + 1, phase.last + 1):
@@ -176,7 +189,7 @@ class Loop:
             window.add(step, sums)
             bar.update()
             if run.is_due(step, config.log_every) or step == phase.last:
-                values = window.close()
+                values = window.close(state)
                 self._logs.write(step, "train", values)
                 bar.set_postfix_str(_postfix(values), refresh=False)
             if run.is_due(step, config.evaluate_every * run.steps_per_epoch) or step == phase.last:
@@ -191,7 +204,7 @@ class Loop:
         return state
 
     def _ended(self) -> bool:
-        return self._interrupt.received is not None or _stops_early(self._run.config, self.meta["history"])
+        return self._interrupt.check() or _stops_early(self._run.config, self.meta["history"])
 
     def _evaluate(self, step: int, evaluator: Evaluator, state: TrainState, cached: Cached | None, bar: tqdm) -> None:
         source = self._run.validation_source
@@ -200,13 +213,13 @@ class Loop:
         values = evaluator(state.variables, source, cached.validation if cached else None).summary()
         self.meta = {**self.meta, "history": [*self.meta["history"], {"step": step, **values}]}
         self._logs.write(step, "validation", values)
-        bar.write(f"step {step}: validation {percent(values)}")
+        if distributed.is_first():
+            bar.write(f"step {step}: validation {percent(values)}")
 
     def _save(self, step: int, phase: Phase, state: TrainState, window: Window) -> None:
-        window.check()
+        self.meta = {**self.meta, "data": data_position(self._run, step), "window": window.save()}
         check_finite(phase, step, state)
-        meta = {**self.meta, "data": data_position(self._run, step)}
-        self._checkpoints.save(step, state.variables, optimizer_items(state), meta)
+        self._checkpoints.save(step, state.variables, optimizer_items(state), self.meta)
 
 
 def is_finished(run: Run, step: int, history: list[dict]) -> bool:

@@ -1,13 +1,15 @@
 """Metrics and times between two lines of the log, and the watch that nothing became infinite."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jft import metrics, tree
+from jft.fingerprint import combined, fingerprints
 from jft.run import Run
 from jft.steps import TrainState
 from jft.transfer.phases import Phase, in_force
@@ -17,13 +19,17 @@ class NonFiniteLossError(ValueError):
     """The loss became infinite or not a number."""
 
 
+_LOGGED = ("objective", "correct", "count", "grad_norm")  # sums of the steps; the rate is the last step's
+
+
 class Window:
     """Metrics and times of the steps since the last line of the log."""
 
-    def __init__(self, run: Run, phase: Phase, state: TrainState) -> None:
+    def __init__(self, run: Run, phase: Phase, state: TrainState, saved: Mapping[str, Any]) -> None:
+        """Goes on with what an interrupted run's window had summed up, from `save`; {} for none."""
         self._run, self._phase = run, phase
         self._in_force = in_force(phase, state.variables)
-        self._total: metrics.Sums | None = None
+        self._total: metrics.Sums | None = {name: np.float64(value) for name, value in saved.items()} or None
         self._pending: list[tuple[int, Any]] = []
         self.restart()
 
@@ -53,13 +59,18 @@ class Window:
                 raise NonFiniteLossError(
                     f"the loss of step {step} is {float(sums['objective'])}: {_remedy(self._phase, step)}"
                 )
-            self._total = metrics.add(self._total, sums)
+            self._total = metrics.add(self._total, {name: sums[name] for name in _LOGGED})
             self._last = step
             self._rate = float(sums["learning_rate"])
         self._pending.clear()
 
-    def close(self) -> dict[str, float]:
-        """Means over the window, as logged; then a new one begins."""
+    def save(self) -> dict[str, float]:
+        """What a checkpoint holds of a window that is not at its end, so that its line is whole after a resume."""
+        self.check()
+        return {name: float(self._total[name]) for name in _LOGGED} if self._total else {}
+
+    def close(self, state: TrainState) -> dict[str, float | str]:
+        """Means over the window, as logged, and the fingerprint of what has moved; then a new one begins."""
         self.check()
         seconds = time.perf_counter() - self._start
         total, step = self._total, self._last
@@ -73,6 +84,7 @@ class Window:
             "images_per_second": self._steps * self._run.config.batch_size / seconds,
             "waiting": self._waited / seconds,
             "seconds": seconds,
+            "parameters": combined(fingerprints((self._phase.plan.split(state.params)[0], state.batch_stats))),
             **self._in_force,
         }
         self._total = None
@@ -82,9 +94,15 @@ class Window:
 
 def check_finite(phase: Phase, step: int, state: TrainState) -> None:
     """Raises a NonFiniteLossError unless all learning leaves are finite; an update may break what its loss did not."""
-    for name, leaf in tree.flatten(phase.plan.split(state.params)[0]).items():
-        if not np.isfinite(np.asarray(leaf)).all():
+    learning = tree.flatten(phase.plan.split(state.params)[0])
+    for name, finite in zip(learning, np.asarray(_are_finite(list(learning.values()))), strict=True):
+        if not finite:
             raise NonFiniteLossError(f"{name} is not finite after step {step}: {_remedy(phase, step)}")
+
+
+@jax.jit
+def _are_finite(leaves: list[jax.Array]) -> jax.Array:
+    return jnp.stack([jnp.isfinite(leaf).all() for leaf in leaves])
 
 
 def _remedy(phase: Phase, step: int) -> str:

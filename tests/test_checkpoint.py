@@ -112,7 +112,7 @@ def test_another_format_is_refused_not_skipped(tmp_path, monkeypatch):
     monkeypatch.undo()
     checkpoints = Checkpoints(tmp_path)
     with pytest.raises(
-        CheckpointFormatError, match="has format 99, this jft reads 2: train anew, or use the jft that wrote it"
+        CheckpointFormatError, match="has format 99, this jft reads 3: train anew, or use the jft that wrote it"
     ):
         checkpoints.latest(abstract)
     checkpoints.close()

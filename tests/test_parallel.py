@@ -1,81 +1,57 @@
-"""One step on one device and on eight, under jit and pmap: BatchNorm sees the global batch in all of them."""
+"""One step on one device, two and eight, under jit and pmap, the state in copies and in parts: the same figures."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
-from small_chain import Small
+from parallel_case import run
 
-from jft import tree
-from jft.losses import Objective
-from jft.models import initialise
+from jft.models import abstract_variables, create_model
 from jft.parallel import make_parallel
-from jft.steps import Input, TrainState, make_eval_step, make_train_step
-from jft.transfer.plan import make_plan
-
-OBJECTIVE = Objective("softmax", 4)
-
-
-def run(mode, devices, accumulate=1):
-    """Three steps and an evaluation with a ragged mask; returns variables, the losses and the sums."""
-    parallel = make_parallel(mode, jax.devices()[:devices])
-    model = Small(num_classes=4, axis_name=parallel.axis_name)
-    variables = initialise(model, 8, seed=0)
-    plan = make_plan(model, variables, "a")
-    tx = optax.selective_transform(optax.identity(), freeze_mask=plan.freeze_mask(variables["params"]))
-    state = TrainState(step=jnp.int32(0), opt_state=tx.init(variables["params"]), **variables)
-    state = parallel.place_state(state)
-    rng = np.random.default_rng(0)
-    batch = {
-        "image": rng.integers(0, 256, (16, 8, 8, 3), dtype=np.uint8),
-        "label": rng.integers(0, 4, 16, dtype=np.int32),
-        "mask": np.ones(16, bool),
-    }
-    step = make_train_step(
-        model,
-        plan,
-        tx,
-        schedule=optax.constant_schedule(0.01),
-        objective=OBJECTIVE,
-        inputs=Input(lambda images, rng: images / 255.0 - 0.5),
-        seed=0,
-        accumulate=accumulate,
-        axis_name=parallel.axis_name,
-    )
-    placed = parallel.place_batch(batch)
-    compiled = parallel.compile(step, state, placed, donate=True)
-    losses = []
-    for _ in range(3):
-        state, sums = compiled(state, placed)
-        losses.append(float(sums["objective"]))
-    ragged = parallel.place_batch({**batch, "mask": np.arange(16) < 11})
-    evaluate = make_eval_step(
-        model,
-        objective=OBJECTIVE,
-        transform=lambda images: images / 255.0 - 0.5,
-        probabilities=True,
-        axis_name=parallel.axis_name,
-    )
-    sums = parallel.compile(evaluate, state.variables, ragged, donate=False)(state.variables, ragged)
-    return tree.flatten(state.variables), losses, sums
 
 
 @pytest.fixture(scope="module")
 def alone():
-    return run("jit", 1)
+    return run("jit", {"data": 1}, jax.devices()[:1])
 
 
-@pytest.mark.parametrize(("mode", "devices"), [("jit", 8), ("pmap", 8), ("pmap", 1)])
-def test_devices_do_not_change_the_step(alone, mode, devices):
-    variables, losses, sums = run(mode, devices)
-    np.testing.assert_allclose(losses, alone[1], rtol=1e-5)
-    for name, leaf in alone[0].items():
-        np.testing.assert_allclose(variables[name], leaf, rtol=1e-4, atol=1e-5, err_msg=name)
-    assert float(sums["count"]) == 11
-    assert float(sums["correct"]) == float(alone[2]["correct"])
-    # On every device those of the whole batch, in its order.
-    np.testing.assert_allclose(sums["probabilities"], alone[2]["probabilities"], rtol=1e-3, atol=1e-5)
+def assert_same(found, alone):
+    np.testing.assert_allclose(found["losses"], alone["losses"], rtol=1e-5)
+    assert (found["count"], found["correct"]) == (alone["count"], alone["correct"]) and found["count"] == 100
+    np.testing.assert_allclose(found["loss"], alone["loss"], rtol=1e-5)
+    # Of every picture, in the pictures' order.
+    np.testing.assert_allclose(found["probabilities"], alone["probabilities"], rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("mode", "mesh"),
+    [
+        ("jit", {"data": 2}),
+        ("jit", {"data": -1}),
+        ("jit", {"data": 2, "fsdp": 4}),
+        ("jit", {"data": 1, "fsdp": 4}),
+        ("pmap", {"data": 1}),
+        ("pmap", {"data": 2}),
+        ("pmap", {"data": 8}),
+    ],
+    ids=str,
+)
+@pytest.mark.xdist_group("parallel")
+def test_devices_do_not_change_the_figures(alone, mode, mesh):
+    count = 8 if -1 in mesh.values() else mesh["data"] * mesh.get("fsdp", 1)
+    found = run(mode, mesh, jax.devices()[:count])
+    assert_same(found, alone)
+    if mesh.get("fsdp", 1) != 1:
+        assert found["bytes"] < found["whole_bytes"] / 2
+    else:
+        assert found["bytes"] == found["whole_bytes"]
+
+
+@pytest.mark.parametrize("mesh", [{"data": 8}, {"data": 2, "fsdp": 4}], ids=str)
+@pytest.mark.xdist_group("parallel")
+def test_micro_batches_on_several_devices(mesh):
+    found = run("jit", mesh, steps=5, accumulate=2)
+    one = run("jit", {"data": 1}, jax.devices()[:1], steps=5, accumulate=2)
+    np.testing.assert_allclose(found["losses"], one["losses"], rtol=1e-5)
 
 
 def test_batch_sizes_that_do_not_divide():
@@ -85,3 +61,41 @@ def test_batch_sizes_that_do_not_divide():
         parallel.check_batch_size(24, what="batch_size", parts=2)
     with pytest.raises(ValueError, match="eval_batch_size = 3 does not divide over 8 devices x 1: use 8"):
         parallel.check_batch_size(3, what="eval_batch_size")
+
+
+@pytest.mark.parametrize(
+    ("mode", "mesh", "message"),
+    [
+        ("jit", {"data": 3}, r"mesh = \{'data': 3\} does not fit 8 devices: use \{'data': -1\} .* product is 8"),
+        ("jit", {"data": -1, "fsdp": 3}, "does not fit 8 devices"),
+        ("jit", {"data": -1, "fsdp": -1}, "one of them may be -1"),
+        ("jit", {"data": 0}, "each axis is 1 or more"),
+        ("jit", {"model": 8}, "its axes are 'data' and 'fsdp'"),
+        ("pmap", {"data": 4, "fsdp": 2}, "use parallel = 'jit'"),
+    ],
+    ids=str,
+)
+def test_meshes_that_there_are_not(mode, mesh, message):
+    with pytest.raises(ValueError, match=message):
+        make_parallel(mode, mesh)
+
+
+def test_large_leaves_are_cut_by_their_shape():
+    parallel = make_parallel("jit", {"data": 2, "fsdp": 4})
+    cut = {(25088, 4096): 0, (4096, 25088): 1, (3, 3, 512, 512): 2, (1000, 6, 100): 0}
+    for shape, dimension in cut.items():
+        spec = parallel.sharding_of(shape).spec
+        assert list(spec).index("fsdp") == dimension and len(spec) == dimension + 1, shape
+    for shape in ((), (4096,), (255, 255), (2001, 2001)):  # small, or of a size that 4 does not divide
+        assert parallel.sharding_of(shape) == parallel.replicated, shape
+
+
+def test_vgg19_with_adam_in_eighths():
+    """At most a sixth of a copy's bytes on each device, counted from the shards."""
+    parallel = make_parallel("jit", {"data": 1, "fsdp": 8})
+    params = abstract_variables(create_model("vgg19", num_classes=1000), 224)["params"]
+    state = parallel.abstract({"params": params, "mu": params, "nu": params})
+    whole = sum(leaf.size * 4 for leaf in jax.tree.leaves(state))
+    held = sum(4 * int(np.prod(leaf.sharding.shard_shape(leaf.shape))) for leaf in jax.tree.leaves(state))
+    assert whole == 3 * 4 * 143_667_240
+    assert held <= whole / 6

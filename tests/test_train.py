@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 
 from jft import tree
-from jft.checkpoint import Checkpoints, CheckpointWriteError, digests
+from jft.checkpoint import Checkpoints, CheckpointWriteError
 from jft.config import default_config
 from jft.data import sources
 from jft.evaluate import evaluate, restore
+from jft.fingerprint import fingerprints
 from jft.parallel import make_parallel
 from jft.run import create_run
 from jft.train import train
@@ -98,7 +99,7 @@ def test_same_config_and_seed_give_the_same_bits(tmp_path):
     for name in ("one", "two"):
         train(digits(crop_padding=0.1), tmp_path / name)
     train(digits(crop_padding=0.1, seed=1), tmp_path / "other")
-    one, two, other = (digests(params(tmp_path / name)) for name in ("one", "two", "other"))
+    one, two, other = (fingerprints(params(tmp_path / name)) for name in ("one", "two", "other"))
     assert one == two
     assert one != other
 
@@ -159,7 +160,7 @@ def test_a_damaged_checkpoint_costs_the_steps_since_the_one_before(tmp_path, cap
     array.write_bytes(array.read_bytes()[: array.stat().st_size // 2])
     assert train(config, tmp_path / "damaged")["step"] == 12
     assert "Falling back to checkpoint 10" in caplog.text
-    assert digests(params(tmp_path / "damaged")) == digests(params(tmp_path / "whole"))
+    assert fingerprints(params(tmp_path / "damaged")) == fingerprints(params(tmp_path / "whole"))
 
 
 def test_a_signal_saves_and_says_how_to_go_on(tmp_path):
@@ -179,10 +180,10 @@ def test_a_signal_saves_and_says_how_to_go_on(tmp_path):
 
 def test_finished_runs_stay_finished(tmp_path):
     train(digits(), tmp_path / "run")
-    before = digests(params(tmp_path / "run"))
+    before = fingerprints(params(tmp_path / "run"))
     again = train(digits(), tmp_path / "run")
     assert again["finished"] and again["step"] == 12
-    assert digests(params(tmp_path / "run")) == before
+    assert fingerprints(params(tmp_path / "run")) == before
 
 
 def test_another_config_is_refused_with_the_difference(tmp_path):
@@ -298,7 +299,7 @@ def test_a_full_disk_is_one_error_and_keeps_the_last_checkpoint(tmp_path, monkey
     monkeypatch.setattr(shutil, "disk_usage", usage)
     assert train(config, tmp_path / "run")["finished"]
     train(config, tmp_path / "whole")
-    assert digests(params(tmp_path / "run")) == digests(params(tmp_path / "whole"))
+    assert fingerprints(params(tmp_path / "run")) == fingerprints(params(tmp_path / "whole"))
 
 
 @pytest.mark.parametrize("limit", [20_000, 200_000])

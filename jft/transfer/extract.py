@@ -2,6 +2,7 @@
 
 import collections
 import os
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from concurrent import futures
 from typing import Any
@@ -11,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import tqdm
 
+from jft import distributed
 from jft.data import augment, pipeline, preprocess
 from jft.data.augment import Augmentation
 from jft.data.preprocess import Preprocess, stored_size
@@ -133,7 +135,8 @@ def extract(
 ) -> Features | None:
     """Computes those features of a source's pictures that the store lacks.
 
-    What is finished is kept, shard by shard: the next call goes on from there.
+    What is finished is kept, shard by shard: the next call goes on from there. Of several processes the first one
+    writes, into a folder that all of them see.
 
     Args:
       model: the chain; its `axis_name` is the parallel's.
@@ -164,6 +167,8 @@ def extract(
     parallel.check_batch_size(batch_size, what="batch_size")
     digests = picture_digests(source) if digests is None else digests
     rows = store.missing(digests)
+    shared = "set features_dir to a folder that every host sees."
+    distributed.agree({"what the feature cache lacks": zlib.crc32(rows)}, remedy=shared)
     what = {"boundary": boundary, "pooled": pooled, "fit": fit, "augmentation": augmentation}
     if len(rows):
         _check_recipe(store, recipe(model, variables, spec, resize_on=resize_on, **what))
@@ -173,9 +178,14 @@ def extract(
         wanted = source if len(rows) == len(source) else source.take(rows)
         reading = {"batch_size": batch_size, "fit": fit, "resize_on": resize_on, "cache_bytes": cache_bytes}
         step = make_feature_step(model, spec, **what, dtype=store.dtype.name, axis_name=parallel.axis_name)
+        batches = pipeline.eval_batches(wanted, spec, **reading, shard=parallel.shard)
         with _Writer(store, wanted, digests[rows], boundary) as writer:
-            _run(step, variables, pipeline.eval_batches(wanted, spec, **reading), parallel, spec, writer, interrupt)
-    return None if interrupt and interrupt.received else store.open(digests)
+            _run(step, variables, batches, parallel, spec, writer, interrupt)
+        distributed.wait_for_all("features are written")
+    if interrupt and interrupt.received:
+        return None
+    distributed.agree({"what the feature cache lacks": len(store.missing(digests))}, remedy=shared)
+    return store.open(digests)
 
 
 def _check_recipe(store: FeatureStore, known: Mapping[str, Any]) -> None:
@@ -218,21 +228,21 @@ def _run(
 ) -> None:
     """Runs the step over all batches and variants, several ahead of what the writer is given."""
     compiled, numbers = None, []
-    pending: collections.deque[tuple[list[jax.Array], int]] = collections.deque()
+    pending: collections.deque[list[jax.Array]] = collections.deque()
     for batch in batches:
         placed = parallel.place_batch({"image": batch["image"]})
         if compiled is None:
             preprocess.check_range(batch["image"], spec)
-            size, variants = len(batch["image"]), writer.store.shape[0]
+            size, variants = len(batch["image"]), writer.store.shape[0]  # this process' part
             numbers = [parallel.place_batch({"number": np.full(size, n, np.int32)}) for n in range(variants)]
             compiled = parallel.compile(step, variables, placed | numbers[0], donate=False)
-        pending.append(([compiled(variables, placed | number) for number in numbers], int(batch["mask"].sum())))
+        pending.append([compiled(variables, placed | number) for number in numbers])
         if len(pending) > _IN_FLIGHT:
-            writer.add(*pending.popleft())
-        if interrupt and interrupt.received:
+            writer.add(pending.popleft())
+        if interrupt and interrupt.check():
             break
     while pending:
-        writer.add(*pending.popleft())
+        writer.add(pending.popleft())
 
 
 class _Writer:
@@ -246,7 +256,8 @@ class _Writer:
         self._shard = np.empty((0, *store.shape), store.dtype)
         self._start = self._filled = 0
         what = f"{boundary} of {source.name}"
-        self._bar = tqdm.tqdm(total=len(digests), desc=what, unit=" pictures", leave=False, disable=None)
+        quiet = None if distributed.is_first() else True
+        self._bar = tqdm.tqdm(total=len(digests), desc=what, unit=" pictures", leave=False, disable=quiet)
 
     def __enter__(self) -> "_Writer":
         return self
@@ -260,9 +271,13 @@ class _Writer:
             self._pool.shutdown()
             self._bar.close()
 
-    def add(self, variants: list[jax.Array], count: int) -> None:
-        """Takes the first `count` features of a batch [b, ...], one array a variant; waits for the devices."""
-        batch = np.stack([np.asarray(array) for array in variants], axis=1)[:count]
+    def add(self, variants: list[jax.Array]) -> None:
+        """Takes the features of a batch [b, ...], one array a variant; waits for the devices.
+
+        What is more than there are pictures fills up the last batch, and is left out.
+        """
+        batch = np.stack([np.asarray(array) for array in variants], axis=1)
+        batch = batch[: len(self._digests) - self._start - self._filled]
         while len(batch):
             if not self._filled:
                 room = min(self.store.shard_pictures, len(self._digests) - self._start)
@@ -277,9 +292,9 @@ class _Writer:
     def _flush(self) -> None:
         """Hands on what is collected; at most one shard waits to be written while another fills."""
         self._wait()
-        if self._filled:
+        if self._filled and distributed.is_first():
             self._writing = self._pool.submit(self._write, self._start, self._shard[: self._filled])
-            self._start, self._filled = self._start + self._filled, 0
+        self._start, self._filled = self._start + self._filled, 0
 
     def _wait(self) -> None:
         if self._writing is not None:

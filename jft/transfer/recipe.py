@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jft import tree
+from jft import distributed, tree
 from jft.data.augment import Augmentation
 from jft.data.preprocess import Preprocess
 from jft.data.sources import Source
@@ -150,7 +150,7 @@ def _digest_of_weights(variables: Mapping[str, Any], stages: tuple[str, ...]) ->
     leaves = tree.flatten({kind: variables.get(kind, {}) for kind in ("params", "batch_stats")})
     for name in sorted(leaves):
         if name.split("/")[1] in stages:
-            leaf = np.asarray(leaves[name])
+            leaf = distributed.to_host(leaves[name])
             digest.update(repr((name, leaf.dtype.name, leaf.shape)).encode())
             digest.update(np.ascontiguousarray(leaf).view(np.uint8).reshape(-1))
     return digest.hexdigest()

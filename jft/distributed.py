@@ -1,0 +1,200 @@
+"""Several processes as one run: they join, agree on what they are about to do, and leave together.
+
+The engine is `jax.distributed`. Each process drives the devices of its host; all run the same program, and only the
+first (process 0) writes what there is one of: logs, configs, features, the tables of a checkpoint.
+"""
+
+import dataclasses
+import ipaddress
+import json
+import os
+import socket
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+
+@dataclasses.dataclass(frozen=True)
+class Cluster:
+    """Which processes make up the run.
+
+    Attributes:
+      coordinator: 'host:port' of process 0, as the others reach it; empty: found in the environment of SLURM, GKE,
+        Cloud TPU or Open MPI, as are the numbers.
+      num_processes: how many there are; 0: found likewise.
+      process_id: number of this one; -1: found likewise.
+      one_machine: all processes run here, so that a loopback address is one that they all reach.
+      initialization_timeout: seconds to wait for the others at the start.
+      heartbeat_timeout: seconds of silence after which a process is taken for dead and the others end.
+    """
+
+    coordinator: str = ""
+    num_processes: int = 0
+    process_id: int = -1
+    one_machine: bool = False
+    initialization_timeout: int = 300
+    heartbeat_timeout: int = 100
+
+
+def join(cluster: Cluster) -> None:
+    """Joins the other processes; to be called before JAX looks for devices.
+
+    Raises:
+      ValueError: neither flags nor environment say who the others are; or the coordinator's address is a loopback,
+        where the processes are on several machines.
+      OSError: the others did not come in time.
+    """
+    given = (bool(cluster.coordinator), cluster.num_processes > 0, cluster.process_id >= 0)
+    if any(given) and not all(given):
+        raise ValueError(
+            "--coordinator, --num_processes and --process_id go together: give all three, or none where the cluster's "
+            "environment (SLURM, GKE, Cloud TPU, Open MPI) says them."
+        )
+    if all(given) and not 0 <= cluster.process_id < cluster.num_processes:
+        raise ValueError(f"--process_id {cluster.process_id} is none of 0 .. {cluster.num_processes - 1}.")
+    if problem := address_problem(cluster):
+        raise ValueError(problem)
+    waiting = {
+        "initialization_timeout": cluster.initialization_timeout,
+        "heartbeat_timeout_seconds": cluster.heartbeat_timeout,
+        # A process that is done waits for the others as long as for a sign of life.
+        "shutdown_timeout_seconds": cluster.heartbeat_timeout,
+    }
+    try:
+        if all(given):
+            jax.distributed.initialize(cluster.coordinator, cluster.num_processes, cluster.process_id, **waiting)
+        else:
+            jax.distributed.initialize(**waiting)
+    except ValueError as error:  # nothing was detected
+        raise ValueError(
+            f"the environment names no cluster ({error}): start under SLURM, GKE, Cloud TPU or Open MPI, or give "
+            "--coordinator HOST:PORT --num_processes N --process_id I."
+        ) from error
+    except RuntimeError as error:
+        where = cluster.coordinator or "the coordinator that the environment names"
+        raise OSError(
+            f"not all processes came to {where} within {cluster.initialization_timeout} s: see that all were started, "
+            f"that the address is reached from every host and its port is free. JAX says: {_first_line(error)}"
+        ) from error
+
+
+def address_problem(cluster: Cluster) -> str | None:
+    """What is wrong with the coordinator's address, as far as this process can tell; None if nothing is."""
+    if not cluster.coordinator:
+        return None
+    host, colon, port = cluster.coordinator.rpartition(":")
+    if not (colon and host and port.isdigit()):
+        return f"the coordinator's address {cluster.coordinator!r} is not HOST:PORT, such as 10.0.0.2:8476."
+    host = host.strip("[]")
+    try:
+        found = sorted({entry[4][0] for entry in socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)})
+    except OSError as error:
+        return f"the coordinator's host {host!r} cannot be resolved ({error}): give its IP address."
+    if cluster.one_machine or cluster.num_processes == 1:
+        return None
+    # Process 0's own name may stand for a loopback in its /etc/hosts, and all the same be right elsewhere.
+    literal = host == "localhost" or _is_address(host)
+    if all(ipaddress.ip_address(address.split("%")[0]).is_loopback for address in found) and (
+        literal or cluster.process_id
+    ):
+        return (
+            f"the coordinator's address {cluster.coordinator} is a loopback ({', '.join(found)}), which processes on "
+            "other hosts cannot reach: give an address of process 0's host, or --one_machine if all are on this one."
+        )
+    return None
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def is_first() -> bool:
+    """Whether this process writes what there is one of."""
+    return jax.process_index() == 0
+
+
+def gather(value: Any) -> list[Any]:
+    """What each process has, in order of their numbers; every process must ask.
+
+    Args:
+      value: JSON-able.
+    """
+    if jax.process_count() == 1:
+        return [value]
+    told = np.frombuffer(json.dumps(value).encode(), np.uint8)
+    lengths = multihost_utils.process_allgather(np.int32(len(told)))
+    padded = np.zeros(int(lengths.max()), np.uint8)
+    padded[: len(told)] = told
+    rows = multihost_utils.process_allgather(padded)
+    return [json.loads(row[:length].tobytes()) for row, length in zip(rows, lengths, strict=True)]
+
+
+def from_first(value: Any) -> Any:
+    """What process 0 has, on every process; JSON-able."""
+    return gather(value if is_first() else None)[0]
+
+
+def to_host(array: Any) -> np.ndarray:
+    """A whole array on this host; of one that is cut over the hosts every process must ask."""
+    if isinstance(array, jax.Array) and not (array.is_fully_addressable or array.is_fully_replicated):
+        return multihost_utils.process_allgather(array, tiled=True)
+    return np.asarray(array)
+
+
+def arrays_from_first(arrays: Any) -> Any:
+    """Process 0's arrays, a pytree, on every process."""
+    return multihost_utils.broadcast_one_to_all(arrays) if jax.process_count() > 1 else arrays
+
+
+def agree(values: Mapping[str, Any], *, remedy: str) -> None:
+    """Raises a ValueError unless all processes have the same values; names those that differ, and where.
+
+    Args:
+      values: what -> JSON-able value.
+      remedy: what to do about it.
+    """
+    everyone = gather(dict(values))
+    wrong = [name for name in values if any(theirs[name] != everyone[0][name] for theirs in everyone)]
+    if wrong:
+        raise ValueError(f"{'; '.join(differing(name, [t[name] for t in everyone]) for name in wrong)}: {remedy}")
+
+
+def differing(name: str, values: list[Any]) -> str:
+    """'name is A on process 0, 2 and B on process 1', for one value of each process."""
+    kinds: dict[str, list[int]] = {}
+    for process, value in enumerate(values):
+        kinds.setdefault(value if isinstance(value, str) else json.dumps(value), []).append(process)
+    return f"{name} is " + " and ".join(
+        f"{_shortened(value)} on process {', '.join(map(str, where))}" for value, where in kinds.items()
+    )
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= 80 else f"{text[:60]}...{text[-17:]}"
+
+
+def wait_for_all(name: str) -> None:
+    """Returns once every process has come here."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(name)
+
+
+def leave(status: int) -> int:
+    """The exit status of a script; where this process fails alone, it ends at once, so that the others notice."""
+    if jax.process_count() == 1 or status in (0, 130, 143):
+        return status
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)  # an orderly end would wait for processes that wait for this one
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:300]

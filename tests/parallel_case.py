@@ -1,0 +1,91 @@
+"""What every number of devices and processes must agree on: twenty steps with BatchNorm, and a ragged evaluation."""
+
+from unittest import mock
+
+import jax
+import numpy as np
+import optax
+from small_chain import Small, pictures
+
+from jft import parallel as parallel_lib
+from jft import tree
+from jft.data.preprocess import Preprocess
+from jft.evaluator import Evaluator
+from jft.fingerprint import fingerprints
+from jft.losses import Objective
+from jft.models import initialise
+from jft.steps import Input, TrainState, make_train_step
+from jft.transfer.plan import make_plan
+
+OBJECTIVE = Objective("softmax", 3)
+BATCH = 16
+
+
+# The leaves of a network that compiles quickly are small: here they are cut all the same.
+@mock.patch.object(parallel_lib, "SMALLEST_CUT", 16)
+def run(mode, mesh, devices=None, *, steps=20, accumulate=1):
+    """Trains and evaluates.
+
+    Args:
+      mode: 'jit' or 'pmap'.
+      mesh: as in the config.
+      devices: by default all of all processes.
+      steps: to train.
+      accumulate: micro-batches in a step.
+
+    Returns:
+      `{'losses', 'count', 'correct', 'loss', 'probabilities', 'bytes', 'whole_bytes', 'leaves'}`; bytes are those of
+      parameters and optimizer state on the first device, and of one copy.
+    """
+    parallel = parallel_lib.make_parallel(mode, mesh, devices)
+    model = Small(num_classes=3, axis_name=parallel.axis_name)
+    variables = initialise(model, 8, seed=0)
+    plan = make_plan(model, variables, "a")
+    tx = optax.selective_transform(optax.trace(0.9, nesterov=True), freeze_mask=plan.freeze_mask(variables["params"]))
+    state = TrainState(step=np.int32(0), opt_state=tx.init(variables["params"]), **variables)
+    state = parallel.place_state(state)
+    step = make_train_step(
+        model,
+        plan,
+        tx,
+        schedule=optax.constant_schedule(3e-3),
+        objective=OBJECTIVE,
+        inputs=Input(lambda images, rng: images / 255.0 - 0.5),
+        seed=0,
+        accumulate=accumulate,
+        axis_name=parallel.axis_name,
+    )
+    data = pictures(n=100)
+    index, parts = parallel.shard
+    compiled, losses = None, []
+    for number in range(steps):
+        rows = (np.arange(BATCH).reshape(parts, -1)[index] + BATCH * number) % len(data)
+        placed = parallel.place_batch(
+            {"image": data.pictures[rows], "label": data.labels[rows], "mask": np.ones(len(rows), bool)}
+        )
+        compiled = compiled or parallel.compile(step, state, placed, donate=True)
+        state, sums = compiled(state, placed)
+        losses.append(float(sums["objective"]))
+    evaluator = Evaluator(
+        model,
+        Preprocess().at(8),
+        parallel,
+        objective=OBJECTIVE,
+        fit="whole",
+        batch_size=BATCH,
+        resize_on="device",
+        cache_bytes=0,
+        probabilities=True,
+    )
+    found = evaluator(state.variables, data)
+    held = jax.tree.leaves((state.params, state.opt_state))
+    return {
+        **found.summary(),
+        "losses": losses,
+        "correct": float(found.sums["correct"]),
+        "probabilities": found.probabilities.tolist(),
+        "bytes": sum(leaf.addressable_shards[0].data.nbytes for leaf in held),
+        "whole_bytes": sum(leaf.nbytes for leaf in held),
+        "leaves": len(tree.flatten(state.params)),
+        "fingerprints": fingerprints(state.variables),
+    }
