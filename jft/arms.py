@@ -6,7 +6,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from jft import tree
+from jft import distributed, tree
 from jft.config import validate
 from jft.evaluate import evaluate
 from jft.metrics import score
@@ -31,16 +31,16 @@ def train_arms(config: ConfigDict, workdir: str | Path) -> int:
     for name, arm in configs.items():  # what is wrong with any arm is said before the first one is trained
         checked_run(arm, runs[name])
     for name, arm in configs.items():
-        print(f"\n== {name}")
+        distributed.say(f"\n== {name}")
         result = train(arm, runs[name])
         if not result["finished"]:
             return 128 + result["signal"]
     results = {name: evaluate(run) for name, run in runs.items()}
     rate = "mean AP" if any("mean_average_precision" in tested for tested in results.values()) else "top-1"
-    print(f"\n{'on the test pictures':<24}{rate:>8}{'loss':>9}{'pictures':>10}")
+    distributed.say(f"\n{'on the test pictures':<24}{rate:>8}{'loss':>9}{'pictures':>10}")
     for name, tested in results.items():
-        print(f"{name:<24}{score(tested):>8.1%}{tested['loss']:>9.3f}{tested['count']:>10,}")
-    print(f"\nEach is a run of its own: python scripts/evaluate.py --checkpoint {runs[name]}")
+        distributed.say(f"{name:<24}{score(tested):>8.1%}{tested['loss']:>9.3f}{tested['count']:>10,}")
+    distributed.say(f"\nEach is a run of its own: python scripts/evaluate.py --checkpoint {runs[name]}")
     return 0
 
 

@@ -4,13 +4,18 @@ The engine is `jax.distributed`. Each process drives the devices of its host; al
 first (process 0) writes what there is one of: logs, configs, features, the tables of a checkpoint.
 """
 
+import argparse
+import contextlib
 import dataclasses
 import ipaddress
 import json
 import os
+import signal
 import socket
 import sys
-from collections.abc import Mapping
+import time
+import traceback
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -40,6 +45,43 @@ class Cluster:
     heartbeat_timeout: int = 100
 
 
+# name of a flag -> its default and what it means; their values make a `Cluster`.
+FLAGS: dict[str, tuple[Any, str]] = {
+    "distributed": (False, "one of several processes; the environment of SLURM, GKE, Cloud TPU or Open MPI names them"),
+    "coordinator": ("", "HOST:PORT of process 0, where no such environment does"),
+    "num_processes": (0, "how many there are, with --coordinator"),
+    "process_id": (-1, "number of this one, with --coordinator"),
+    "one_machine": (False, "all processes run on this machine, so that --coordinator may be a loopback"),
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags of `FLAGS` to a script's."""
+    group = parser.add_argument_group("several processes")
+    for name, (default, told) in FLAGS.items():
+        kind = {"action": "store_true"} if default is False else {"type": type(default), "default": default}
+        group.add_argument(f"--{name}", **kind, help=told)
+
+
+def join_as(args: Any, **timeouts: int) -> None:
+    """Joins the other processes if the flags ask for it.
+
+    Args:
+      args: has the flags of `FLAGS` as attributes.
+      **timeouts: those of `Cluster`.
+
+    Raises:
+      ValueError: see `join`; or flags about processes without --distributed or --coordinator.
+      OSError: see `join`.
+    """
+    given = {name: getattr(args, name) for name in FLAGS}
+    if not (given["distributed"] or given["coordinator"]):
+        if lost := [name for name, (default, _) in FLAGS.items() if given[name] != default]:
+            raise ValueError(f"--{lost[0]} says nothing without --distributed or --coordinator.")
+        return
+    join(Cluster(**{name: value for name, value in given.items() if name != "distributed"}, **timeouts))
+
+
 def join(cluster: Cluster) -> None:
     """Joins the other processes; to be called before JAX looks for devices.
 
@@ -64,6 +106,7 @@ def join(cluster: Cluster) -> None:
         # A process that is done waits for the others as long as for a sign of life.
         "shutdown_timeout_seconds": cluster.heartbeat_timeout,
     }
+    _answers(cluster)
     try:
         if all(given):
             jax.distributed.initialize(cluster.coordinator, cluster.num_processes, cluster.process_id, **waiting)
@@ -108,6 +151,31 @@ def address_problem(cluster: Cluster) -> str | None:
     return None
 
 
+def _answers(cluster: Cluster) -> None:
+    """Waits for the coordinator to answer, and says for what; JAX ends the process without a word of where it looked."""
+    if not cluster.coordinator:
+        return
+    host, _, port = cluster.coordinator.rpartition(":")
+    patience = f"up to {cluster.initialization_timeout} s"
+    if cluster.process_id == 0:
+        others = cluster.num_processes - 1
+        print(f"process 0 waits {patience} for {others} others to come to {cluster.coordinator}", file=sys.stderr)
+        return
+    print(f"process {cluster.process_id} waits {patience} for process 0 at {cluster.coordinator}", file=sys.stderr)
+    end = time.monotonic() + cluster.initialization_timeout
+    while True:
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
+            return
+        except OSError as error:
+            if time.monotonic() > end:
+                raise OSError(
+                    f"nobody answers at {cluster.coordinator} within {cluster.initialization_timeout} s ({error}): see "
+                    "that process 0 was started there, and that its port is free and open to this host."
+                ) from error
+            time.sleep(0.2)
+
+
 def _is_address(host: str) -> bool:
     try:
         ipaddress.ip_address(host)
@@ -119,6 +187,12 @@ def _is_address(host: str) -> bool:
 def is_first() -> bool:
     """Whether this process writes what there is one of."""
     return jax.process_index() == 0
+
+
+def say(text: str) -> None:
+    """Prints a line, once for all processes."""
+    if is_first():
+        print(text, flush=True)
 
 
 def gather(value: Any) -> list[Any]:
@@ -187,13 +261,30 @@ def wait_for_all(name: str) -> None:
         multihost_utils.sync_global_devices(name)
 
 
-def leave(status: int) -> int:
-    """The exit status of a script; where this process fails alone, it ends at once, so that the others notice."""
-    if jax.process_count() == 1 or status in (0, 130, 143):
-        return status
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status)  # an orderly end would wait for processes that wait for this one
+@contextlib.contextmanager
+def failing_at_once() -> Iterator[None]:
+    """Where there are several processes, one that fails ends at once, so that the others notice; around a script."""
+    try:
+        yield
+    except BaseException as error:
+        stopped = isinstance(error, SystemExit) and error.code in (None, 0, 128 + signal.SIGTERM)
+        if not _joined() or stopped:
+            raise
+        if not isinstance(error, SystemExit):
+            traceback.print_exc()
+            print(
+                f"error: process {jax.process_index()} of {jax.process_count()} failed, as above. If another one ended "
+                "before, its log says why; start all of them again to go on.",
+                file=sys.stderr,
+            )
+        sys.stdout.flush()
+        sys.stderr.flush()
+        # An orderly end would wait for processes that wait for this one.
+        os._exit(error.code if isinstance(error, SystemExit) and isinstance(error.code, int) else 1)
+
+
+def _joined() -> bool:
+    return jax.distributed.is_initialized() and jax.process_count() > 1
 
 
 def _first_line(error: BaseException) -> str:

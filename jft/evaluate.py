@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from absl import logging
 
-from jft import metrics
+from jft import distributed, metrics
 from jft.checkpoint import Checkpoints, Meta
 from jft.data import sources
 from jft.data.preprocess import Preprocess
@@ -33,6 +33,7 @@ class Trained:
       spec: its preprocessing.
       class_names: what its outputs mean, in order.
       meta: all else that the checkpoint holds.
+      parallel: the devices.
     """
 
     model: Chain
@@ -40,14 +41,16 @@ class Trained:
     spec: Preprocess
     class_names: tuple[str, ...]
     meta: Meta
+    parallel: Parallel
 
 
-def restore(workdir: str | Path, parallel: Parallel) -> Trained:
+def restore(workdir: str | Path, parallel: Parallel | None = None) -> Trained:
     """Restores the best checkpoint of a run (the newest where nothing was validated).
 
     Args:
       workdir: folder of the run.
-      parallel: where to put it, on any number of devices.
+      parallel: where to put it, on any number of devices; None: on the mesh of the run where there are the devices for
+        it, else a copy on each.
 
     Returns:
       The model, ready to be applied.
@@ -58,14 +61,25 @@ def restore(workdir: str | Path, parallel: Parallel) -> Trained:
     checkpoints = Checkpoints(workdir, read_only=True)
 
     def abstract(meta: Meta) -> tuple[Any, None]:
-        return parallel.abstract(abstract_variables(_model(meta), meta["preprocess"]["size"])), None
+        return (parallel or _parallel_of(meta)).abstract(
+            abstract_variables(_model(meta), meta["preprocess"]["size"])
+        ), None
 
     try:
         variables, _, meta = checkpoints.best(abstract)
     finally:
         checkpoints.close()
+    parallel = parallel or _parallel_of(meta)
     model = _model(meta).clone(axis_name=parallel.axis_name)
-    return Trained(model, variables, Preprocess.from_dict(meta["preprocess"]), tuple(meta["class_names"]), meta)
+    spec = Preprocess.from_dict(meta["preprocess"])
+    return Trained(model, variables, spec, tuple(meta["class_names"]), meta, parallel)
+
+
+def _parallel_of(meta: Meta) -> Parallel:
+    try:
+        return make_parallel("jit", meta["config"]["mesh"])
+    except ValueError:  # another number of devices
+        return make_parallel("jit")
 
 
 def _model(meta: Meta) -> Chain:
@@ -82,13 +96,13 @@ def _objective(meta: Meta) -> Objective:
     return Objective(meta["objective"], len(meta["class_names"]))
 
 
-def _evaluator(trained: Trained, parallel: Parallel, batch_size: int, *, probabilities: bool = False) -> Evaluator:
+def _evaluator(trained: Trained, batch_size: int, *, probabilities: bool = False) -> Evaluator:
     """Prepares pictures as the run did."""
-    parallel.check_batch_size(batch_size, what="batch_size")
+    trained.parallel.check_batch_size(batch_size, what="batch_size")
     return Evaluator(
         trained.model,
         trained.spec,
-        parallel,
+        trained.parallel,
         objective=_objective(trained.meta),
         probabilities=probabilities,
         fit=trained.meta["fit"],
@@ -143,7 +157,8 @@ def evaluate(workdir: str | Path, **pictures: Any) -> dict[str, Any]:
         "per_class": per_class(found, trained.class_names),
     }
     try:
-        write_json(Path(workdir) / "eval.json", result)
+        if distributed.is_first():
+            write_json(Path(workdir) / "eval.json", result)
     except OSError as error:  # the figures are worth more than the file
         logging.warning("eval.json was not written: %s", error)
     return result
@@ -193,8 +208,7 @@ def _predicted(
     workdir: str | Path, pictures: Pictures, *, probabilities: bool
 ) -> tuple[Trained, sources.Source, Evaluation]:
     """A run, the pictures, and what it makes of them."""
-    parallel = make_parallel("jit")
-    trained = restore(workdir, parallel)
+    trained = restore(workdir)
     config = trained.meta["config"]
     own = pictures.dataset in (None, config["dataset"])
     if pictures.split == "validation" and own and trained.meta.get("learnt_validation"):
@@ -217,7 +231,7 @@ def _predicted(
     if not len(source):
         raise ValueError(f"{source.name} has no pictures in split {pictures.split!r}.")
     size = pictures.batch_size or config["eval_batch_size"]
-    evaluator = _evaluator(trained, parallel, size, probabilities=probabilities)
+    evaluator = _evaluator(trained, size, probabilities=probabilities)
     return trained, source, evaluator(trained.variables, source)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import safetensors.numpy
 
-from jft import evaluate, tree
+from jft import distributed, evaluate, tree
 from jft.config import default_config
 from jft.data import sources
 from jft.data.preprocess import Preprocess
@@ -162,7 +162,8 @@ def make_file(
     if found is None:
         return None
     values = found.gather(np.arange(len(found)))[:, 0]
-    write(out, values, source, features.recipe)
+    if distributed.is_first():
+        write(out, values, source, features.recipe)
     return values.shape
 
 

@@ -69,11 +69,11 @@ def solve(
         values = make_evaluator(run, phase)(variables, run.validation_source, cached.validation).summary()
         meta = {**meta, "history": [{"step": 1, **values}]}
         logs.write(1, "validation", values)
-        for c, score in found.scores.items() if distributed.is_first() else ():
-            print(f"C = {c:<8g} validation {score:.2%}, {_LOSSES[run.config.solver]} {found.losses[c]:.4f}")
+        for c, score in found.scores.items():
+            distributed.say(f"C = {c:<8g} validation {score:.2%}, {_LOSSES[run.config.solver]} {found.losses[c]:.4f}")
         why = f"the smallest {_LOSSES[run.config.solver]}" if len(found.scores) > 1 else "given"
-        if distributed.is_first():
-            print(f"C = {found.regularisation:g}, {why}: validation {percent(values)}; solved in {seconds:.1f} s")
+        told = f"validation {percent(values)}; solved in {seconds:.1f} s"
+        distributed.say(f"C = {found.regularisation:g}, {why}: {told}")
     state = _with_head(run, state, found.linear).replace(step=run.parallel.place_state(np.int32(1)))
     joined = cached.validation is not None and _joins(run)
     checkpoints.save(1, state.variables, optimizer_items(state), {**meta, "data": {}, "learnt_validation": joined})

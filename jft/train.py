@@ -63,8 +63,7 @@ def train(config: ConfigDict, workdir: str | Path, data: Source | None = None) -
         "signal": None if finished else interrupt.received,
         "history": history,
     }
-    if distributed.is_first():
-        print(farewell(run, result), flush=True)
+    distributed.say(farewell(run, result))
     return result
 
 
@@ -72,9 +71,7 @@ def _run(run: Run, interrupt: Interrupt) -> tuple[TrainState, Meta]:
     state, meta = initial_state(run)
     decisions = caching.decide(run, state, meta["cached"])
     meta = {**meta, "cached": meta["cached"] | {str(first): decision.use for first, decision in decisions.items()}}
-    told = describe(run, state, meta, decisions)
-    if distributed.is_first():
-        print(told, flush=True)
+    distributed.say(describe(run, state, meta, decisions))
     if is_finished(run, int(state.step), meta["history"]):
         return state, meta
     begin = _start if run.config.solver == "steps" else _solve

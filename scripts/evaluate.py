@@ -10,6 +10,8 @@ from jft import runtime
 
 runtime.configure()
 
+from jft import distributed  # noqa: E402
+
 
 def main() -> int:
     """Prints the figures, of one run also into RUN/eval.json; returns the exit status."""
@@ -27,6 +29,7 @@ def main() -> int:
     parser.add_argument("--data", metavar="DIR", help="where the data lie; default: where they lay in training")
     parser.add_argument("--batch_size", type=int, help="pictures at a time; default: the run's eval_batch_size")
     parser.add_argument("--skip_unreadable", action="store_true", help="leave out pictures that cannot be read")
+    distributed.add_arguments(parser)
     args = parser.parse_args()
 
     from jft.evaluate import evaluate, evaluate_ensemble, format_evaluation
@@ -39,6 +42,7 @@ def main() -> int:
         "skip_unreadable": args.skip_unreadable,
     }
     try:
+        distributed.join_as(args)
         if len(args.checkpoint) == 1:
             result = evaluate(args.checkpoint[0], **pictures)
         else:
@@ -46,9 +50,10 @@ def main() -> int:
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print(format_evaluation(result))
+    distributed.say(format_evaluation(result))
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with distributed.failing_at_once():
+        sys.exit(main())

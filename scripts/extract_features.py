@@ -17,6 +17,8 @@ from jft import runtime
 
 runtime.configure()
 
+from jft import distributed  # noqa: E402
+
 
 def parse() -> argparse.Namespace:
     """The command line."""
@@ -40,6 +42,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--batch_size", type=int, help="pictures at a time, over all devices")
     parser.add_argument("--out", required=True, type=Path, metavar="FILE", help=".npz or .safetensors")
     parser.add_argument("--force", action="store_true", help="replace the file if it exists")
+    distributed.add_arguments(parser)
     args = parser.parse_args()
     if bool(args.model) != bool(args.weights):
         parser.error("--model and --weights go together: --model vgg19 --weights torchvision")
@@ -54,6 +57,7 @@ def main() -> int:
     from jft.parallel import make_parallel
 
     try:
+        distributed.join_as(args)
         feature_file.check_out(args.out, args.force)
         parallel = make_parallel("jit")
         if args.checkpoint:
@@ -81,9 +85,10 @@ def main() -> int:
     if shape is None:
         print(f"stopped by {interrupt.received.name}: the same command goes on from here", file=sys.stderr)
         return 128 + interrupt.received
-    print(f"{args.out}: features {list(shape)} of {source.name}, {args.split}, at {args.stage}")
+    distributed.say(f"{args.out}: features {list(shape)} of {source.name}, {args.split}, at {args.stage}")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with distributed.failing_at_once():
+        sys.exit(main())

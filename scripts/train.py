@@ -2,6 +2,7 @@
 
 The fields are those of jft/config.py, such as --config.learning_rate=0.01 or --config.data_dir=DIR.
 The same command again resumes an interrupted run. Exit status: 0 done, 1 wrong input, 128 + n stopped by signal n.
+Of several processes (--distributed), each is started with the same command.
 """
 
 import re
@@ -15,9 +16,13 @@ from jft import runtime
 
 runtime.configure()
 
+from jft import distributed  # noqa: E402
 from jft.config import unknown_field  # noqa: E402
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The config file; fields: --config.field=value.")
+for _name, (_default, _told) in distributed.FLAGS.items():
+    _define = {bool: flags.DEFINE_bool, int: flags.DEFINE_integer, str: flags.DEFINE_string}[type(_default)]
+    _define(_name, _default, _told)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run. Default: runs/<name of the config file>.")
 
 
@@ -28,8 +33,11 @@ def main(argv: list[str]) -> int:
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments {argv[1:]}; fields of the config are set by --config.field=value.")
     path = Path(config_flags.get_config_filename(flags.FLAGS["config"]).split(":")[0])
+    config = _CONFIG.value
+    timeouts = {name: config[name] for name in ("initialization_timeout", "heartbeat_timeout")}
     try:
-        return train_arms(_CONFIG.value, _WORKDIR.value or str(Path("runs") / path.stem))
+        distributed.join_as(flags.FLAGS, **timeouts)
+        return train_arms(config, _WORKDIR.value or str(Path("runs") / path.stem))
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -55,4 +63,5 @@ def parse(argv: list[str]) -> list[str]:
 
 if __name__ == "__main__":
     flags.mark_flag_as_required("config")
-    app.run(main, flags_parser=parse)
+    with distributed.failing_at_once():
+        app.run(main, flags_parser=parse)
