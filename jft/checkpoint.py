@@ -10,6 +10,7 @@ This is the only module that knows Orbax, and it knows pytrees, not models.
 """
 
 import contextlib
+import math
 import shutil
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
@@ -106,31 +107,37 @@ class Checkpoints:
             message = f"no checkpoint was written to {self.directory} (...{reason}): {_AGAIN}"
             raise CheckpointWriteError(message) from error
 
-    def latest(self, abstract: Callable[[Meta], tuple[Any, Any]]) -> tuple[Any, Any, Meta] | None:
+    def latest(
+        self, abstract: Callable[[Meta], tuple[Any, Any]], *, before: float = math.inf
+    ) -> tuple[Any, Any, Meta] | None:
         """(variables, optimizer, meta) of the newest checkpoint that can be read, or None where there is none.
 
         Args:
           abstract: meta -> pytrees of `jax.ShapeDtypeStruct` with shardings for variables and optimizer.
+          before: a step; later checkpoints, and one of this step, are not looked at.
 
         Raises:
           ValueError: there are checkpoints, and none can be read.
         """
-        return self._first_readable(sorted(self._manager.all_steps(), reverse=True), abstract)
+        steps = [step for step in self._manager.all_steps() if step < before]
+        return self._first_readable(sorted(steps, reverse=True), abstract)
 
     def best(self, abstract: Callable[[Meta], tuple[Any, None]]) -> tuple[Any, Any, Meta]:
         """Like `latest`, but of the best validation accuracy, where there is one; ValueError without any."""
         steps = sorted(self._manager.all_steps(), reverse=True)
-        best = None
-        for step in steps:  # the newest meta that can be read knows all evaluations
-            try:
-                best = best_step(self._meta(step))
-                break
-            except Exception:  # said below, when its turn comes
-                continue
+        newest = self.newest_meta()  # it knows all evaluations
+        best = best_step(newest) if newest else None
         found = self._first_readable(sorted(steps, key=lambda step: step != best), abstract)
         if found is None:
             raise ValueError(f"{self.directory} holds no finished checkpoint: train longer, or look elsewhere.")
         return found
+
+    def newest_meta(self) -> Meta | None:
+        """The newest meta that can be read; None where there is none."""
+        for step in sorted(self._manager.all_steps(), reverse=True):
+            with contextlib.suppress(Exception):  # said where the checkpoint's arrays are wanted
+                return self._meta(step)
+        return None
 
     def _first_readable(self, steps: list[int], abstract: Callable) -> tuple[Any, Any, Meta] | None:
         failures: dict[int, str] = {}

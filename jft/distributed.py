@@ -117,7 +117,7 @@ def join(cluster: Cluster) -> None:
             f"the environment names no cluster ({error}): start under SLURM, GKE, Cloud TPU or Open MPI, or give "
             "--coordinator HOST:PORT --num_processes N --process_id I."
         ) from error
-    except RuntimeError as error:
+    except jax.errors.JaxRuntimeError as error:
         where = cluster.coordinator or "the coordinator that the environment names"
         raise OSError(
             f"not all processes came to {where} within {cluster.initialization_timeout} s: see that all were started, "
@@ -152,7 +152,7 @@ def address_problem(cluster: Cluster) -> str | None:
 
 
 def _answers(cluster: Cluster) -> None:
-    """Waits for the coordinator to answer, and says for what; JAX ends the process without a word of where it looked."""
+    """Waits for the coordinator to answer, and says so; JAX would end the process without a word of where it looked."""
     if not cluster.coordinator:
         return
     host, _, port = cluster.coordinator.rpartition(":")

@@ -32,8 +32,12 @@ def initial_state(run: Run) -> tuple[TrainState, Meta]:
         finally:
             checkpoints.close()
         if found is not None:
-            return _resumed(run, *found)
+            return resumed_state(run, *found)
+    return fresh_state(run)
 
+
+def fresh_state(run: Run) -> tuple[TrainState, Meta]:
+    """As `initial_state`, of a run that has not begun."""
     variables = initialise(run.model, run.spec.size, run.config.seed, head_init=run.config.head_init)
     loaded, manifest = frozenset(), {}
     if run.row:
@@ -88,7 +92,8 @@ def optimizer_items(state: TrainState) -> dict[str, Any]:
     return {**items, "learning": tree.unflatten({name: params[name] for name in tree.flatten(state.ema)})}
 
 
-def _resumed(run: Run, variables: Any, optimizer: Any, saved: Meta) -> tuple[TrainState, Meta]:
+def resumed_state(run: Run, variables: Any, optimizer: Any, saved: Meta) -> tuple[TrainState, Meta]:
+    """As `initial_state`, from what a checkpoint holds; ValueError where it was trained on other data."""
     meta = run.meta()
     for key in ("class_names", "training_pictures", "training_labels", "training_names"):
         if saved[key] != meta[key]:

@@ -105,15 +105,7 @@ def _start(
 ) -> tuple[TrainState, Meta]:
     """Everything that a wrong config, picture or shape can stop, then the folder, then the loop."""
     step = int(state.step)
-    ahead = [phase for phase in run.phases if phase.last > step]
-    pictures = None  # read only where a phase needs them
-    if not all(decisions[phase.first].use for phase in ahead):
-        pictures = next(image_batches(run, step, step + 1))
-        preprocess.check_range(pictures["image"], run.spec)
-    compiled = {}
-    for phase in ahead:
-        batch = caching.example(run, phase) if decisions[phase.first].use else pictures
-        compiled[phase.first] = compile_train_step(run, phase, batch)
+    compiled = compile_ahead(run, step, decisions)
     if interrupt.check():
         return state, meta
     with (
@@ -124,6 +116,24 @@ def _start(
         state = loop(state, compiled, decisions)
         checkpoints.wait()
     return state, loop.meta
+
+
+def compile_ahead(run: Run, step: int, decisions: Mapping[int, Decision]) -> dict[int, jax.stages.Compiled]:
+    """The training steps of all phases that are not over at `step`, by the phases' first steps; reads a batch.
+
+    Raises:
+      ValueError: pictures that cannot be read, or of another range than the weights'.
+    """
+    ahead = [phase for phase in run.phases if phase.last > step]
+    pictures = None  # read only where a phase needs them
+    if not all(decisions[phase.first].use for phase in ahead):
+        pictures = next(image_batches(run, step, step + 1))
+        preprocess.check_range(pictures["image"], run.spec)
+    compiled = {}
+    for phase in ahead:
+        batch = caching.example(run, phase) if decisions[phase.first].use else pictures
+        compiled[phase.first] = compile_train_step(run, phase, batch)
+    return compiled
 
 
 class Loop:

@@ -1,126 +1,46 @@
 """Two processes of four devices each, joined over the loopback: the figures of one; stopped, killed, gone on with."""
 
-import functools
 import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 from parallel_case import run
-from test_train_phases import ROOT
+from small_vgg import SMALL, records, write_config
 
-from jft.config import default_config
+from jft import distributed, doctor
+from jft.distributed import Cluster
 from jft.evaluate import evaluate
 from jft.models import MODELS
-from jft.models.vgg import VGG
 
-pytestmark = pytest.mark.xdist_group("pairs")  # which one worker starts for all
-
+ROOT = Path(__file__).parents[1]
 MESHES = (("jit", {"data": -1}), ("jit", {"data": 2, "fsdp": 4}), ("pmap", {"data": -1}))
 TERMINATED, KILLED, END = 6, 14, 24
-SMALL = functools.partial(VGG, convs=(1, 1, 1), widths=(8, 8, 8), hidden=16, grid=2, default_size=16, batch_norm=True)
-
-# Forked from one process that has imported everything, two at a time. The script itself runs in all but the first pair.
-PAIRS = """
-import json, os, runpy, signal, socket, sys, time
-from jft import runtime
-runtime.configure()
-sys.path.insert(0, "tests")
-import jft.arms, jft.caching, jft.distributed, parallel_case
-from jft.data import lazy_tf
-from jft.logs import Logs
-from jft.models import MODELS
-from jft.window import Window
-lazy_tf.import_tensorflow()
-from test_distributed import SMALL
-MODELS["small"] = SMALL
-folder, config, meshes, scenarios = sys.argv[1], sys.argv[2], *map(json.loads, sys.argv[3:])
-
-def figures(number, port):
-    jft.distributed.join(jft.distributed.Cluster(f"127.0.0.1:{port}", 2, number, one_machine=True))
-    found = [parallel_case.run(mode, mesh) for mode, mesh in meshes]
-    with open(f"{folder}/figures-{number}.json", "w") as file:
-        json.dump(found, file)
-
-def script(name, number, port, sent, at):
-    add = Window.add
-    def striking(self, step, sums):
-        add(self, step, sums)
-        if number == 1 and step == at:
-            os.kill(os.getpid(), sent)
-    Window.add = striking
-    sys.argv = ["train.py", "--config", config, "--workdir", f"{folder}/{name}", "--one_machine"]
-    sys.argv += [f"--config.features_dir={folder}/features-{name}", f"--coordinator=127.0.0.1:{port}"]
-    sys.argv += ["--num_processes=2", f"--process_id={number}"]
-    runpy.run_path("scripts/train.py", run_name="__main__")
-
-for i, (name, sent, at) in enumerate([("figures", 0, 0), *scenarios]):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    children = []
-    for number in range(2):
-        child = os.fork()
-        if not child:
-            out = os.open(f"{folder}/{i}-{number}.txt", os.O_WRONLY | os.O_CREAT)
-            os.dup2(out, 1)
-            os.dup2(out, 2)
-            try:
-                figures(number, port) if name == "figures" else script(name, number, port, sent, at)
-            except SystemExit as end:
-                sys.stdout.flush()
-                os._exit(end.code or 0)
-            os._exit(0)
-        children.append(child)
-    start = time.monotonic()
-    status = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children[::-1]][::-1]
-    print(f"== {json.dumps([name, status, time.monotonic() - start])}", flush=True)
-"""
-
-
-def write_config(folder):
-    config = default_config()
-    config.update({"dataset": "digits", "classes": ("5", "6", "7", "8", "9"), "examples_per_class": 40})
-    config.update({"model": "small", "weights": "", "flip": False, "batch_size": 16, "learning_rate": 1e-2})
-    config.update({"evaluate_every": 1000.0, "checkpoint_every": 4, "log_every": 2, "eval_batch_size": 24})
-    config.update({"optimizer": "sgd", "heartbeat_timeout": 10, "cache_features": "auto"})
-    config.phases = (
-        {"name": "top", "steps": 14, "freeze": "block2"},  # 224 pictures read of 200: extracted first
-        {"name": "all", "steps": END - 14, "freeze": "", "learning_rate": 1e-3},
-    )
-    path = folder / "config.py"
-    path.write_text(
-        "from jft.config import default_config\n\n\ndef get_config():\n    config = default_config()\n"
-        f"    config.update({config.to_dict()!r})\n    return config\n"
-    )
-    return path
+# 224 pictures are read of 200 in the first phase, so that they are extracted first.
+PHASES = (
+    {"name": "top", "steps": 14, "freeze": "block2"},
+    {"name": "all", "steps": END - 14, "freeze": "", "learning_rate": 1e-3},
+)
+of_pairs = pytest.mark.xdist_group("pairs")  # which one worker starts for all
 
 
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory):
     """Folder of what the pairs wrote, and [name, exit statuses, seconds] of each."""
     folder = tmp_path_factory.mktemp("pairs")
-    scenarios = [
-        ("whole", 0, 0),
-        ("broken", signal.SIGTERM, TERMINATED),
-        ("broken", signal.SIGKILL, KILLED),
-        ("broken", 0, 0),
-    ]
+    often = {"checkpoint_every": 4, "log_every": 2, "eval_batch_size": 24}
+    write_config(folder, optimizer="sgd", heartbeat_timeout=10, phases=PHASES, **often)
+    scenarios = [("whole", 0, 0)]
+    scenarios += [("broken", *strike) for strike in ((signal.SIGTERM, TERMINATED), (signal.SIGKILL, KILLED), (0, 0))]
     done = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            PAIRS,
-            str(folder),
-            str(write_config(folder)),
-            json.dumps(MESHES),
-            json.dumps(scenarios),
-        ],
+        [sys.executable, "tests/pairs.py", str(folder), json.dumps(MESHES), json.dumps(scenarios)],
         cwd=ROOT,
         env={**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu"},
         capture_output=True,
@@ -136,11 +56,12 @@ def told(folder, pair, process):
     return (folder / f"{pair}-{process}.txt").read_text()
 
 
+@of_pairs
 def test_two_processes_have_the_figures_of_one(pairs):
     folder, found = pairs
     assert found[0][1] == [0, 0], told(folder, 0, 0) + told(folder, 0, 1)
     alone = run("jit", {"data": 1}, jax.devices()[:1])
-    first, second = (json.loads((folder / f"figures-{process}.json").read_text()) for process in range(2))
+    first, second = (json.loads((folder / f"figures-{process}.json").read_text())["figures"] for process in range(2))
     for (mode, mesh), ours, theirs in zip(MESHES, first, second, strict=True):
         np.testing.assert_allclose(ours["losses"], alone["losses"], rtol=1e-5, err_msg=f"{mode} {mesh}")
         assert (ours["count"], ours["correct"]) == (100, alone["correct"])
@@ -149,12 +70,7 @@ def test_two_processes_have_the_figures_of_one(pairs):
         assert (ours["bytes"] < ours["whole_bytes"] / 2) == ("fsdp" in mesh)
 
 
-def records(workdir):
-    measured = ("images_per_second", "waiting", "seconds")
-    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    return [{key: line[key] for key in line if key not in measured} for line in lines if line["kind"] != "features"]
-
-
+@of_pairs
 def test_stopped_killed_and_gone_on_with(pairs):
     folder, found = pairs
     outputs = [[told(folder, pair, process) for process in range(2)] for pair in range(5)]
@@ -169,13 +85,14 @@ def test_stopped_killed_and_gone_on_with(pairs):
     assert seconds < 60
     assert re.search("another task died|process 0 of 2 failed", outputs[3][0]), outputs[3][0]
     assert resumed == [0, 0], outputs[4]
-    assert records(folder / "broken") == records(folder / "whole")
-    assert records(folder / "whole")[-1]["step"] == END
+    lines = records(folder / "whole")
+    assert records(folder / "broken") == lines
+    assert [line["step"] for line in lines if line["kind"] == "train"] == list(range(2, END + 1, 2))
     # Only the first writes and speaks.
     assert "Done" in outputs[1][0] and "Done" not in outputs[1][1]
-    assert [line["step"] for line in records(folder / "whole") if line["kind"] == "train"] == list(range(2, END + 1, 2))
 
 
+@of_pairs
 def test_what_two_processes_saved_one_evaluates(pairs, monkeypatch):
     folder, _ = pairs
     monkeypatch.setitem(MODELS, "small", SMALL)
@@ -184,3 +101,100 @@ def test_what_two_processes_saved_one_evaluates(pairs, monkeypatch):
     assert last["kind"] == "validation" and found["count"] == last["count"] == 72
     assert found["accuracy"] == last["accuracy"]
     assert found["loss"] == pytest.approx(last["loss"], rel=1e-5)
+
+
+@of_pairs
+def test_the_doctor_of_two_processes(pairs):
+    folder, _ = pairs
+    first, second = (json.loads((folder / f"figures-{process}.json").read_text()) for process in range(2))
+    assert first["together"][:2] == second["together"][:2]
+    assert all(line.startswith("ok ") for line in first["together"])
+    assert "2 processes with 4 x cpu (cpu) each, on 1 hosts" in first["together"][1]
+    assert re.search(r"16 MiB over 8 devices in [\d.]+ ms", first["together"][2])
+    # A folder that each has for itself.
+    assert re.match(r"FAIL folder: .*: process 0 does not see what \[1\] wrote", first["apart"][-1])
+    assert not [path for path in folder.rglob(".doctor*")]
+
+
+@pytest.mark.parametrize(
+    ("cluster", "message"),
+    [
+        (Cluster("127.0.0.1:8476", 2, 0), r"is a loopback \(127.0.0.1\), which processes on other hosts cannot reach"),
+        (Cluster("localhost:8476", 2, 0), "is a loopback"),
+        (Cluster("[::1]:8476", 2, 1), "is a loopback"),
+        (Cluster("nowhere.invalid:8476", 2, 0), "cannot be resolved .* give its IP address"),
+        (Cluster("10.0.0.2", 2, 0), "is not HOST:PORT"),
+        (Cluster("10.0.0.2:8476", 2), "--coordinator, --num_processes and --process_id go together"),
+        (Cluster("10.0.0.2:8476", 2, 2), r"--process_id 2 is none of 0 .. 1"),
+    ],
+    ids=str,
+)
+def test_clusters_that_cannot_be_joined(cluster, message):
+    with pytest.raises(ValueError, match=message):
+        distributed.join(cluster)
+
+
+def test_an_environment_without_a_cluster(monkeypatch):
+    def initialize(**waiting):
+        assert waiting["heartbeat_timeout_seconds"] == 100
+        raise ValueError("coordinator_address should be defined.")
+
+    monkeypatch.setattr(jax.distributed, "initialize", initialize)
+    with pytest.raises(ValueError, match="the environment names no cluster .* or give --coordinator HOST:PORT"):
+        distributed.join(Cluster())
+
+
+def test_loopbacks_that_are_right():
+    assert distributed.address_problem(Cluster("127.0.0.1:8476", 2, 1, one_machine=True)) is None
+    assert distributed.address_problem(Cluster("127.0.0.1:8476", 1, 0)) is None
+
+
+def test_a_coordinator_that_does_not_answer():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    with pytest.raises(OSError, match=f"nobody answers at {address} within 1 s"):
+        distributed.join(Cluster(address, 2, 1, one_machine=True, initialization_timeout=1))
+
+
+def test_flags_that_say_nothing():
+    class Args:
+        distributed, coordinator, num_processes, process_id, one_machine = False, "", 2, -1, False
+
+    with pytest.raises(ValueError, match="--num_processes says nothing without --distributed or --coordinator"):
+        distributed.join_as(Args())
+
+
+@pytest.fixture
+def three(monkeypatch):
+    """Two more processes, which have what `others` maps this one's values to."""
+    others = []
+    monkeypatch.setattr(distributed, "gather", lambda value: [value, *(change(value) for change in others)])
+    return others
+
+
+def test_processes_that_differ_are_named(three):
+    three += [lambda value: value, lambda value: {**value, "config.seed": 1}]
+    with pytest.raises(ValueError, match=r"^config.seed is 0 on process 0, 1 and 1 on process 2: start .* alike\.$"):
+        distributed.agree({"config.seed": 0, "jft": "1"}, remedy="start them alike.")
+
+
+@pytest.mark.parametrize(
+    ("check", "change", "message"),
+    [
+        ("versions", lambda v: {**v, "jax": "0.0.1"}, r"FAIL versions: jax is .* and 0.0.1 on process 1: install"),
+        ("devices", lambda v: ["4 x H100 (gpu)", "b"], r"FAIL devices: .* and 4 x H100 \(gpu\) on process 1"),
+        ("all-reduce", lambda v: False, "FAIL all-reduce: .* the sum is wrong"),
+        ("folder", lambda v: ["No space", [], False], r"FAIL folder: .* process 1 cannot write it \(No space\)"),
+    ],
+)
+def test_what_the_doctor_finds_wrong(three, tmp_path, check, change, message):
+    def changed(value):  # of this check alone
+        wanted = {"versions": dict, "devices": list, "all-reduce": bool, "folder": list}[check]
+        fits = isinstance(value, wanted) and not (wanted is list and len(value) != {"devices": 2}.get(check, 3))
+        return change(value) if fits else value
+
+    three.append(changed)
+    findings = {finding.check: str(finding) for finding in doctor.examine(tmp_path)}
+    assert re.match(message, findings.pop(check))
+    assert all(line.startswith("ok ") for line in findings.values()), findings

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
+from small_vgg import records, write_config
 
 from jft import tree
-from jft.config import default_config
 
 ROOT = Path(__file__).parents[1]
 
@@ -33,18 +33,16 @@ KILLS, END = (11, 25, 35), 36
 # scripts/train.py as it is, in a process of its own for each start; what they import is imported once, before they are
 # forked. One is killed as it logs a step, so neither in time by chance nor too late, and its checkpoints copied.
 STARTS = """
-import functools, os, runpy, shutil, signal, sys
+import os, runpy, shutil, signal, sys
 from jft import runtime
 runtime.configure()
 import jft.arms, jft.caching
 from jft.data import lazy_tf
 from jft.logs import Logs
-from jft.models import MODELS
-from jft.models.vgg import VGG
 lazy_tf.import_tensorflow()
-MODELS["small"] = functools.partial(
-    VGG, convs=(1, 1, 1), widths=(8, 8, 8), hidden=16, grid=2, default_size=16, batch_norm=True
-)
+sys.path.insert(0, "tests")
+import small_vgg
+small_vgg.register()
 
 def start(last):
     write = Logs.write
@@ -72,19 +70,6 @@ for name, last in (("whole", 0), *(("killed", last) for last in map(int, kills))
 """
 
 
-def write_config(folder):
-    config = default_config()
-    config.update({"dataset": "digits", "classes": ("5", "6", "7", "8", "9"), "examples_per_class": 40})
-    config.update({"model": "small", "weights": "", "flip": False, "batch_size": 16, "learning_rate": RATE})
-    config.update({"phases": PHASES, "evaluate_every": 1000.0, "checkpoint_every": 3, "log_every": 1, "ema": 0.9})
-    path = folder / "config.py"
-    path.write_text(
-        "from jft.config import default_config\n\n\ndef get_config():\n    config = default_config()\n"
-        f"    config.update({config.to_dict()!r})\n    return config\n"
-    )
-    return path
-
-
 def saved(folder):
     """Step -> 'params/...' and 'batch_stats/...', of every whole checkpoint."""
     found = {}
@@ -99,8 +84,9 @@ def saved(folder):
 def runs(tmp_path_factory):
     """Folder of the runs 'killed' and 'whole', what the latter printed, and the checkpoints at each of the kills."""
     folder = tmp_path_factory.mktemp("phases")
+    config = write_config(folder, learning_rate=RATE, phases=PHASES, checkpoint_every=3, log_every=1, ema=0.9)
     done = subprocess.run(
-        [sys.executable, "-c", STARTS, str(folder), str(write_config(folder)), *map(str, KILLS)],
+        [sys.executable, "-c", STARTS, str(folder), str(config), *map(str, KILLS)],
         cwd=ROOT,
         env={**os.environ, "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"},
         capture_output=True,
@@ -117,10 +103,6 @@ def runs(tmp_path_factory):
     return folder, whole, [saved(folder / f"at_{last}") for last in KILLS]
 
 
-def records(workdir):
-    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-
-
 def test_killed_in_every_phase_equals_never_killed(runs):
     folder, _, _ = runs
     digests = {}
@@ -130,15 +112,7 @@ def test_killed_in_every_phase_equals_never_killed(runs):
     assert digests["killed"] == digests["whole"]
     for part in ("params", "batch_stats", "opt_state"):
         assert any(part in name for name in digests["whole"][0]), part
-    measured = ("images_per_second", "waiting", "seconds")
-    lines = {
-        name: [
-            {key: value for key, value in line.items() if key not in measured}
-            for line in records(folder / name)
-            if line["kind"] in ("train", "validation")
-        ]
-        for name in digests
-    }
+    lines = {name: records(folder / name) for name in digests}
     assert lines["killed"] == lines["whole"]
     assert [line["step"] for line in lines["whole"] if line["kind"] == "train"] == list(range(1, END + 1))
 

@@ -1,0 +1,161 @@
+"""Runs a stretch of a run again, from the checkpoint before it, and compares with what the run logged."""
+
+import contextlib
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jft import caching
+from jft.checkpoint import Checkpoints
+from jft.config import default_config
+from jft.interrupt import Interrupt
+from jft.run import Run
+from jft.state import abstract_items, fresh_state, resumed_state
+from jft.train import Loop, checked_run, compile_ahead
+
+# What a line tells of the machine's mood.
+_MEASURED = ("images_per_second", "waiting", "seconds")
+_TOLERANCE = 1e-5  # relative, between numbers of devices, where sums are taken in another order
+
+
+@dataclasses.dataclass(frozen=True)
+class Line:
+    """A line of the log, and what it is now.
+
+    Attributes:
+      step: its step.
+      kind: 'train' or 'validation'.
+      differences: name -> (logged, found), of what is not the same; empty where all is.
+    """
+
+    step: int
+    kind: str
+    differences: dict[str, tuple[Any, Any]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Replay:
+    """What a replay found.
+
+    Attributes:
+      start: step of the checkpoint it began at; 0 for the beginning.
+      lines: those that the run had logged from there on.
+      exact: compared bit for bit, on as many devices as the run; else to 1e-5, and parameters are not compared.
+    """
+
+    start: int
+    lines: list[Line]
+    exact: bool
+
+    @property
+    def same(self) -> bool:
+        """Whether all lines are."""
+        return not any(line.differences for line in self.lines)
+
+
+def replay(workdir: str | Path, step: int) -> Replay:
+    """Restores the checkpoint before a step, trains on to it, and compares; writes nothing into the run's folder.
+
+    Args:
+      workdir: folder of the run.
+      step: to train to.
+
+    Raises:
+      ValueError: no run, a solver's, a step that it did not reach, or nothing that was logged in between.
+    """
+    workdir = Path(workdir)
+    if not (workdir / "config.json").exists():
+        raise ValueError(f"{workdir} holds no run (no config.json): give the folder that scripts/train.py wrote.")
+    config = default_config()
+    config.update(json.loads((workdir / "config.json").read_text()))
+    if config.solver != "steps":
+        raise ValueError(f"the head of {workdir} was solved for by {config.solver}: there are no steps to replay.")
+    run = _cut(checked_run(config, workdir), step)
+    state, meta = _state_before(run, step)
+    start = int(state.step)
+    logged = _logged(workdir, start, step)
+    decisions = caching.decide(run, state, meta["cached"])
+    log = _Memory()
+    with Interrupt() as interrupt:
+        loop = Loop(run, meta, _Nowhere(), log, interrupt)
+        loop(state, compile_ahead(run, start, decisions), decisions)
+        if interrupt.received is not None:
+            raise KeyboardInterrupt
+    exact = meta["devices"] == run.parallel.mesh.size
+    return Replay(start, [_compared(line, log.lines, exact) for line in logged], exact)
+
+
+def _cut(run: Run, step: int) -> Run:
+    """The run, ending at a step; schedules stay those of the whole."""
+    if not 0 < step <= run.num_steps:
+        raise ValueError(f"--step {step} is none of the run's 1 .. {run.num_steps}.")
+    phases = [dataclasses.replace(phase, last=min(phase.last, step)) for phase in run.phases if phase.first < step]
+    return dataclasses.replace(run, phases=tuple(phases))
+
+
+def _state_before(run: Run, step: int) -> tuple[Any, Any]:
+    with contextlib.closing(Checkpoints(run.workdir, read_only=True)) as checkpoints:
+        found = checkpoints.latest(lambda meta: abstract_items(run, meta["step"]), before=step)
+        newest = checkpoints.newest_meta()
+    if newest is None:
+        raise ValueError(f"{run.workdir} holds no finished checkpoint: nothing says how it was begun.")
+    state, meta = resumed_state(run, *found) if found else fresh_state(run)
+    # What was decided when the run began, and on how many devices it went on.
+    return state, {**meta, "cached": newest["cached"], "devices": newest["devices"]}
+
+
+def _logged(workdir: Path, start: int, step: int) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    lines = [line for line in lines if line["kind"] in ("train", "validation")]
+    between = [line for line in lines if start < line["step"] <= step]
+    if not between:
+        steps = sorted({line["step"] for line in lines if line["step"] > start})
+        near = f"the next line is of step {steps[0]}" if steps else "it logged none later"
+        raise ValueError(f"{workdir} logged nothing from its checkpoint {start} to step {step}: {near}.")
+    return between
+
+
+def _compared(line: dict[str, Any], lines: list[dict[str, Any]], exact: bool) -> Line:
+    [found] = [other for other in lines if (other["step"], other["kind"]) == (line["step"], line["kind"])] or [{}]
+    names = [name for name in line if name not in _MEASURED and (exact or name != "parameters")]
+    differences = {name: (line[name], found.get(name)) for name in names if not _same(line[name], found, name, exact)}
+    return Line(line["step"], line["kind"], differences)
+
+
+def _same(logged: Any, found: Mapping[str, Any], name: str, exact: bool) -> bool:
+    if name not in found:
+        return False
+    if exact or not isinstance(logged, float):
+        return logged == found[name]
+    return bool(np.isclose(logged, found[name], rtol=_TOLERANCE, atol=1e-7))
+
+
+def format_replay(found: Replay, workdir: str | Path) -> str:
+    """As lines for a terminal."""
+    how = "bit for bit" if found.exact else f"to {_TOLERANCE:g}, on another number of devices"
+    lines = [f"{workdir} from {f'checkpoint {found.start}' if found.start else 'its beginning'}, compared {how}:"]
+    for line in found.lines:
+        told = ", ".join(f"{name} was {was} and is {now}" for name, (was, now) in line.differences.items())
+        lines.append(f"  step {line.step} {line.kind}: {told or 'the same'}")
+    return "\n".join(lines)
+
+
+class _Memory:
+    """Takes what `Logs` would write."""
+
+    def __init__(self) -> None:
+        self.lines: list[dict[str, Any]] = []
+
+    def write(self, step: int, kind: str, values: dict[str, Any]) -> None:
+        self.lines.append({"step": step, "kind": kind, **values})
+
+
+class _Nowhere:
+    """Takes what `Checkpoints` would save."""
+
+    def save(self, step: int, variables: Any, optimizer: Any, meta: Any) -> None:
+        pass

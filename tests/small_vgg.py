@@ -1,0 +1,43 @@
+"""A run of seconds whose stages freeze, cache and normalise: digits, a VGG of three convolutions with BatchNorm."""
+
+import functools
+import json
+import re
+
+from jft.config import default_config
+from jft.models import MODELS
+from jft.models.vgg import VGG
+
+SMALL = functools.partial(VGG, convs=(1, 1, 1), widths=(8, 8, 8), hidden=16, grid=2, default_size=16, batch_norm=True)
+
+
+def register():
+    """Makes it a model of the zoo, in a process that does nothing else."""
+    MODELS["small"] = SMALL
+
+
+def write_config(folder, **changes):
+    """Writes `<folder>/config.py`: 200 pictures of five digits, by the small network, and what else is given."""
+    config = default_config()
+    config.update({"dataset": "digits", "classes": ("5", "6", "7", "8", "9"), "examples_per_class": 40})
+    config.update({"model": "small", "weights": "", "flip": False, "batch_size": 16, "learning_rate": 1e-2})
+    config.update({"evaluate_every": 1000.0, **changes})
+    path = folder / "config.py"
+    path.write_text(
+        "from jft.config import default_config\n\n\ndef get_config():\n    config = default_config()\n"
+        f"    config.update({config.to_dict()!r})\n    return config\n"
+    )
+    return path
+
+
+def records(workdir):
+    """Lines of the log, but for what a clock measured."""
+    measured = ("images_per_second", "waiting", "seconds")
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    return [{key: line[key] for key in line if key not in measured} for line in lines if line["kind"] != "features"]
+
+
+def saved_meta(workdir):
+    """Meta of the newest checkpoint."""
+    newest = max(int(path.name) for path in (workdir / "checkpoints").iterdir() if re.fullmatch(r"\d+", path.name))
+    return json.loads((workdir / "checkpoints" / str(newest) / "meta" / "metadata").read_text())
