@@ -1,5 +1,7 @@
 """Checkpoints: what goes in comes out, what is damaged is noticed, and the one before it is used."""
 
+import shutil
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -83,6 +85,56 @@ def test_a_damaged_checkpoint_is_noticed_and_the_one_before_used(tmp_path, damag
     checkpoints.wait()
     assert checkpoints.latest(abstract)[2]["step"] == 2
     checkpoints.close()
+
+
+@pytest.mark.parametrize("name", ["manifest.ocdbt", "_METADATA", "variables", "_CHECKPOINT_METADATA"])
+def test_a_missing_manifest_is_noticed(tmp_path, name, caplog):
+    save(tmp_path, [1, 2])
+    newest = tmp_path / "checkpoints" / "2"
+    found = [path for path in (newest / name, newest / "variables" / name) if path.exists()]
+    assert found
+    for path in found:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    checkpoints = Checkpoints(tmp_path)
+    variables, _, meta = checkpoints.latest(abstract)
+    jax.tree.map(np.testing.assert_array_equal, variables, make(float(meta["step"]))[0])
+    # What tells of the arrays' shapes and of the folder can be done without.
+    assert meta["step"] == (2 if name.startswith("_") else 1)
+    checkpoints.close()
+
+
+def test_retention(tmp_path):
+    checkpoints = Checkpoints(tmp_path, keep_last=3, keep_every=10)
+    history = []
+    for step in (4, 8, 12, 16, 20, 24, 28, 32, 36):
+        history = [*history, {"step": step, "accuracy": 1.0 if step == 8 else 0.5, "loss": 1.0}]
+        checkpoints.save(step, *make(float(step)), {"jft": "0", "history": history})
+    checkpoints.wait()
+    checkpoints.close()
+    # The best; the first after 10, 20 and 30; the last three.
+    assert sorted(int(path.name) for path in (tmp_path / "checkpoints").iterdir()) == [8, 12, 20, 28, 32, 36]
+
+
+@pytest.mark.parametrize("mesh", [{"data": 8}, {"data": 2, "fsdp": 4}, {"fsdp": 8}], ids=str)
+def test_any_number_of_devices(tmp_path, mesh, monkeypatch):
+    """Saved on eight, read on one and on four, saved there, and read on eight."""
+    monkeypatch.setattr("jft.parallel.SMALLEST_CUT", 16)
+    grid = np.random.default_rng(0).normal(size=(16, 24)).astype(np.float32)
+    eight = make_parallel("jit", mesh)
+    one, four = make_parallel("jit", None, jax.devices()[:1]), make_parallel("jit", {"fsdp": 4}, jax.devices()[:4])
+    state, optimizer = eight.place_state(({"a": grid}, {"step": np.int32(7)}))
+    for step, parallel in enumerate((one, four, eight)):
+        wanted = parallel.abstract((state, optimizer))
+        writer = Checkpoints(tmp_path)
+        writer.save(step, state, optimizer, {"jft": "0"})
+        writer.wait()
+        writer.close()
+        reader = Checkpoints(tmp_path, read_only=True)
+        state, optimizer, meta = reader.latest(lambda meta, wanted=wanted: wanted)
+        reader.close()
+        assert meta["step"] == step
+        np.testing.assert_array_equal(state["a"], grid)
+        assert state["a"].sharding.is_equivalent_to(parallel.sharding_of(grid.shape), 2)
 
 
 def test_nothing_readable_is_an_error(tmp_path):

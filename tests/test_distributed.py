@@ -140,7 +140,7 @@ def test_an_environment_without_a_cluster(monkeypatch):
         raise ValueError("coordinator_address should be defined.")
 
     monkeypatch.setattr(jax.distributed, "initialize", initialize)
-    with pytest.raises(ValueError, match="the environment names no cluster .* or give --coordinator HOST:PORT"):
+    with pytest.raises(ValueError, match=r"the environment names no cluster .* or give --coordinator HOST:PORT"):
         distributed.join(Cluster())
 
 

@@ -323,6 +323,23 @@ def test_a_folder_that_cannot_be_made_is_one_error(tmp_path):
         train(digits(), tmp_path / "file" / "run")
 
 
+def test_a_read_only_run_is_one_error_and_can_be_evaluated(tmp_path, monkeypatch, caplog):
+    config = digits(steps=4, evaluate_every=100.0)
+    train(config, tmp_path / "run")
+    before = sorted(tmp_path.rglob("*"))
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(ValueError, match=r"run cannot be written: .* Give another --workdir"):
+        train(config, tmp_path / "run")
+    monkeypatch.setattr("jft.evaluate.write_json", read_only)
+    assert evaluate(tmp_path / "run", split="validation")["step"] == 4
+    assert "eval.json was not written" in caplog.text
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def read_only(path, value):
+    raise OSError(30, "Read-only file system", str(path))
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_before_the_first_step_writes_nothing(tmp_path, monkeypatch, capsys, number):
     import jft.train
