@@ -194,6 +194,11 @@ class Checkpoints:
             raise ValueError(f"{len(wrong)} arrays differ from what was saved, first {wrong[0]}")
         return restored.variables, restored.get("optimizer"), meta
 
+    @property
+    def saving(self) -> bool:
+        """Whether something is being saved in the background."""
+        return self._manager.is_saving_in_progress()
+
     def wait(self) -> None:
         """Blocks until what is being saved is on disk; CheckpointWriteError if it cannot be."""
         with self._writing():

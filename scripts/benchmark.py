@@ -4,6 +4,7 @@ It builds the run as scripts/train.py would, in a folder that is deleted afterwa
 
 - the frozen step's time over the forward pass's, in pairs on the same batch;
 - steps as the loop runs them: images/s and the share of time spent waiting for input;
+- what a checkpoint costs: how long the loop stands still for it, and a step while it is written over one without;
 - how often XLA compiled in training and in an evaluation whose last batch is ragged.
 """
 
@@ -24,6 +25,7 @@ _PLAIN = flags.DEFINE_bool("plain_xla", False, "Leave XLA's flags alone, to see 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The config file; fields: --config.field=value.")
 _ROUNDS = flags.DEFINE_integer("rounds", 10, "Pairs of a step and a forward pass.", lower_bound=2)
 _STEPS = flags.DEFINE_integer("steps", 50, "Steps of the loop.", lower_bound=2)
+_SAVES = flags.DEFINE_integer("saves", 5, "Checkpoints to save.", lower_bound=1)
 _EVALUATE = flags.DEFINE_integer("evaluate", 100, "Pictures to evaluate.", lower_bound=1)
 
 
@@ -69,8 +71,9 @@ def measure(workdir: str) -> None:
     print(f"\ntraining step compiled {len(compiled) - before} time(s) in {sum(compiled[before:]):.1f} s")
     state = compare_with_forward(run, step, state, first)
     before = len(compiled)
-    loop(run, phase, step, state, batches)
+    state = loop(run, phase, step, state, batches)
     print(f"compilations while stepping: {len(compiled) - before}")
+    save(run, meta, step, state, first)
     evaluate(run, compiled)
 
 
@@ -109,20 +112,62 @@ def compare_with_forward(run, step, state, batch):  # noqa: ANN001, ANN201
     return state
 
 
-def loop(run, phase, step, state, batches) -> None:  # noqa: ANN001
-    """Steps as the training loop does, over real batches."""
+def loop(run, phase, step, state, batches):  # noqa: ANN001, ANN201
+    """Steps as the training loop does, over real batches; returns the state after them."""
     from jft.feed import on_device
     from jft.window import Window
 
-    window = Window(run, phase, state)
+    window = Window(run, phase, state, {})
     for number in range(2, _STEPS.value + 2):
         batch = window.wait_for(batches)
         state, sums = step(state, run.parallel.place_batch(on_device(batch)))
         window.add(number, sums)
-    values = window.close()
+    values = window.close(state)
     print(
         f"{_STEPS.value} steps of the loop: {values['images_per_second']:.1f} images/s, "
         f"waiting for input {values['waiting']:.2%} of the time"
+    )
+    return state
+
+
+def save(run, meta, step, state, batch) -> None:  # noqa: ANN001
+    """Saves checkpoints in the background of steps, and times the steps with and without, in turn."""
+    import contextlib
+
+    import jax
+
+    from jft.checkpoint import Checkpoints
+    from jft.feed import on_device
+    from jft.fingerprint import fingerprints
+    from jft.state import optimizer_items
+
+    placed = run.parallel.place_batch(on_device(batch))
+
+    def timed(state):  # noqa: ANN001, ANN202
+        start = time.perf_counter()
+        state, _ = jax.block_until_ready(step(state, placed))
+        return state, time.perf_counter() - start
+
+    alone, beside, standing, lasting = [], [], [], []
+    with contextlib.closing(Checkpoints(run.workdir)) as checkpoints:
+        fingerprints((state.variables, optimizer_items(state)))  # compiles
+        for number in range(1, _SAVES.value + 1):
+            state, seconds = timed(state)
+            alone.append(seconds)
+            start = time.perf_counter()
+            checkpoints.save(number, state.variables, optimizer_items(state), meta)
+            standing.append(time.perf_counter() - start)
+            while checkpoints.saving:
+                state, seconds = timed(state)
+                beside.append(seconds)
+            lasting.append(time.perf_counter() - start)
+            checkpoints.wait()
+    size = sum(leaf.nbytes for leaf in jax.tree.leaves((state.variables, optimizer_items(state))))
+    print(
+        f"a checkpoint of {size / 1e6:,.1f} MB: the loop stands still for {statistics.median(standing):.3f} s; step "
+        f"while it is written / without: {statistics.median(beside) / statistics.median(alone):.3f} "
+        f"({len(beside)} steps of median {statistics.median(beside):.3f} s, {len(alone)} of "
+        f"{statistics.median(alone):.3f} s; saved within {statistics.median(lasting):.1f} s)"
     )
 
 

@@ -206,7 +206,7 @@ def from_cache(run, phase, state, cached, args: argparse.Namespace) -> tuple:  #
     step = compile_train_step(run, phase, caching.example(run, phase))
     length = round(run.steps_per_epoch)
     batches = train_batches(run, cached, 0, (args.epochs + 1) * length)
-    window, params, seconds = Window(run, phase, state), None, []
+    window, params, seconds = Window(run, phase, state, {}), None, []
     for epoch in range(args.epochs + 1):
         start = time.perf_counter()
         for number in range(epoch * length + 1, (epoch + 1) * length + 1):
@@ -215,7 +215,7 @@ def from_cache(run, phase, state, cached, args: argparse.Namespace) -> tuple:  #
             window.add(number, sums)
             if number == args.steps:
                 params = jax.tree.map(lambda x: x.copy(), state.params)
-        window.close()
+        window.close(state)
         jax.block_until_ready(state)
         if epoch:
             seconds.append(time.perf_counter() - start)

@@ -16,16 +16,21 @@ def register():
     MODELS["small"] = SMALL
 
 
-def write_config(folder, **changes):
-    """Writes `<folder>/config.py`: 200 pictures of five digits, by the small network, and what else is given."""
+def config_of(**changes):
+    """200 pictures of five digits, by the small network, and what else is given."""
     config = default_config()
     config.update({"dataset": "digits", "classes": ("5", "6", "7", "8", "9"), "examples_per_class": 40})
     config.update({"model": "small", "weights": "", "flip": False, "batch_size": 16, "learning_rate": 1e-2})
     config.update({"evaluate_every": 1000.0, **changes})
+    return config
+
+
+def write_config(folder, **changes):
+    """Writes `<folder>/config.py`, which gives that config."""
     path = folder / "config.py"
     path.write_text(
         "from jft.config import default_config\n\n\ndef get_config():\n    config = default_config()\n"
-        f"    config.update({config.to_dict()!r})\n    return config\n"
+        f"    config.update({config_of(**changes).to_dict()!r})\n    return config\n"
     )
     return path
 
