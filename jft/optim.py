@@ -59,7 +59,8 @@ def make_optimizer(
     """
     # Always as many parts, so that what `carry_over` finds stands at the same place whatever is on or off.
     clip = optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity()
-    rules = {group: optax.chain(*_rule(config)) for group in set((groups or {}).values()) or {"all"}}
+    # In a fixed order: that of a set changes from process to process, and with it the program that XLA has compiled.
+    rules = {group: optax.chain(*_rule(config)) for group in sorted(set((groups or {}).values())) or ["all"]}
 
     def labels(params: Any) -> Any:
         # What the mask hides has no leaves, and so no label.
