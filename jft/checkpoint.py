@@ -10,6 +10,7 @@ This is the only module that knows Orbax, and it knows pytrees, not models.
 """
 
 import contextlib
+import json
 import math
 import shutil
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -87,7 +88,7 @@ class Checkpoints:
             meta=ocp.args.JsonSave(meta),
         )
         with self._writing():
-            self._manager.save(step, args=items)
+            self._manager.save(step, args=items)  # which waits for the one before
 
     def _check_space(self, *trees: Any) -> None:
         """Says so before anything is written, where the disk has no room; array files are not smaller than arrays."""
@@ -102,6 +103,8 @@ class Checkpoints:
     def _writing(self) -> Iterator[None]:
         try:
             yield
+        except jax.errors.JaxRuntimeError:  # of the devices or of another process, not of the disk
+            raise
         except Exception as error:  # of many kinds, from threads of Orbax and TensorStore
             reason = str(error).splitlines()[0][-300:]  # the end says why, the beginning repeats the path
             message = f"no checkpoint was written to {self.directory} (...{reason}): {_AGAIN}"
@@ -132,26 +135,28 @@ class Checkpoints:
             raise ValueError(f"{self.directory} holds no finished checkpoint: train longer, or look elsewhere.")
         return found
 
-    def newest_meta(self) -> Meta | None:
-        """The newest meta that can be read; None where there is none."""
-        for step in sorted(self._manager.all_steps(), reverse=True):
-            with contextlib.suppress(Exception):  # said where the checkpoint's arrays are wanted
+    def newest_meta(self, *, first_from: int | None = None) -> Meta | None:
+        """The newest meta that can be read, or the oldest from a step on; None where there is none."""
+        steps = sorted(self._manager.all_steps(), reverse=True)
+        if first_from is not None and any(step >= first_from for step in steps):
+            steps = [step for step in reversed(steps) if step >= first_from]
+        for step in steps:
+            with contextlib.suppress(CheckpointDamagedError):  # said where the checkpoint's arrays are wanted
                 return self._meta(step)
         return None
 
     def _first_readable(self, steps: list[int], abstract: Callable) -> tuple[Any, Any, Meta] | None:
         failures: dict[int, str] = {}
         for step in steps:
-            found = failure = None
             try:
                 found = self._restore(step, abstract)
             except CheckpointFormatError:
                 raise
             except Exception as error:  # Orbax and TensorStore raise many kinds for a damaged file
-                failure = f"checkpoint {step}: {(str(error).splitlines() or [type(error).__name__])[0][:200]}"
-            # What one process cannot read the others let be.
-            if elsewhere := [theirs for theirs in distributed.gather(failure) if theirs]:
-                failures[step] = elsewhere[0]
+                failures[step] = f"checkpoint {step}: {(str(error).splitlines() or [type(error).__name__])[0][:200]}"
+                if distributed.several() and not isinstance(error, CheckpointDamagedError):
+                    # The others may have read what this process could not, and wait for it.
+                    self._leave(step, failures[step])
                 continue
             for failure in failures.values():
                 logging.warning("%s. Falling back to checkpoint %d.", failure, step)
@@ -169,12 +174,34 @@ class Checkpoints:
         self._manager.close()
         if distributed.is_first():
             for step in steps:
-                (self.directory / str(step)).rename(self.directory / f"unreadable-{step}")
+                self._rename(step)
         distributed.wait_for_all("set aside")
         self._manager = self._open()
 
+    def _rename(self, step: int) -> None:
+        names = (f"unreadable-{step}{again}" for again in ("", *(f"-{n}" for n in range(1, 1000))))
+        free = next(name for name in names if not (self.directory / name).exists())
+        (self.directory / str(step)).rename(self.directory / free)
+
+    def _leave(self, step: int, failure: str) -> None:
+        """Ends a process that alone cannot read a checkpoint; started again, all of them fall back."""
+        if not self._read_only:
+            with contextlib.suppress(OSError):  # another one has done it
+                self._rename(step)
+        raise RuntimeError(f"{failure}. It is set aside: start all processes again.")
+
     def _meta(self, step: int) -> Meta:
-        return self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore())).meta
+        """As `JsonSave` wrote it; process 0 reads it for all."""
+        found = failure = None
+        if distributed.is_first():
+            try:
+                found = json.loads((self.directory / str(step) / "meta" / "metadata").read_text())
+            except (OSError, ValueError) as error:
+                failure = str(error)
+        found, failure = distributed.from_first((found, failure))
+        if failure:
+            raise CheckpointDamagedError(failure)
+        return found
 
     def _restore(self, step: int, abstract: Callable) -> tuple[Any, Any, Meta]:
         meta = self._meta(step)
@@ -191,7 +218,7 @@ class Checkpoints:
         found = fingerprints((restored.variables, restored.get("optimizer")))
         wrong = [name for name, crc in found.items() if meta["digests"].get(name) != crc]
         if wrong:
-            raise ValueError(f"{len(wrong)} arrays differ from what was saved, first {wrong[0]}")
+            raise CheckpointDamagedError(f"{len(wrong)} arrays differ from what was saved, first {wrong[0]}")
         return restored.variables, restored.get("optimizer"), meta
 
     @property
@@ -214,6 +241,10 @@ class CheckpointWriteError(OSError):
 
 
 _AGAIN = "what was saved before is whole; make room or mend the folder, and run the same command again."
+
+
+class CheckpointDamagedError(ValueError):
+    """A checkpoint that is not what was saved; all processes find it so."""
 
 
 class CheckpointFormatError(ValueError):

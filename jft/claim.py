@@ -30,7 +30,8 @@ def claimed(workdir: Path) -> Iterator[None]:
     held, problem = None, None
     if distributed.is_first():
         try:
-            made = _make(workdir)
+            made = [folder for folder in (workdir, *workdir.parents) if not folder.exists()]
+            workdir.mkdir(parents=True, exist_ok=True)
             held = _lock(workdir / LOCK)
         except BlockingIOError:
             problem = (
@@ -42,22 +43,12 @@ def claimed(workdir: Path) -> Iterator[None]:
     try:
         if problem := distributed.from_first(problem):
             raise ValueError(problem)
-        distributed.agree(
-            {f"that there is a folder {workdir}": workdir.is_dir()},
-            remedy="give a --workdir that every host sees.",
-        )
+        distributed.check_shared(workdir, remedy="give a --workdir on a file system that all hosts share.")
         yield
     finally:
+        _clear(made)
         if held is not None:
-            _clear(workdir, made)
             os.close(held)
-
-
-def _make(workdir: Path) -> list[Path]:
-    """Makes a folder and its parents; those that were not there, the innermost first."""
-    missing = [folder for folder in (workdir, *workdir.parents) if not folder.exists()]
-    workdir.mkdir(parents=True, exist_ok=True)
-    return missing
 
 
 def _lock(path: Path) -> int | None:
@@ -78,11 +69,10 @@ def _lock(path: Path) -> int | None:
         os.close(descriptor)
 
 
-def _clear(workdir: Path, made: list[Path]) -> None:
-    """Deletes the folders that were made and in which nothing was written."""
-    if not made or [path.name for path in workdir.iterdir()] != [LOCK]:
-        return
-    (workdir / LOCK).unlink()
+def _clear(made: list[Path]) -> None:
+    """Deletes the folders that were made, the innermost first, as far as nothing was written there but the lock."""
     for folder in made:
         with contextlib.suppress(OSError):
+            if [path.name for path in folder.iterdir()] == [LOCK]:
+                (folder / LOCK).unlink()
             folder.rmdir()

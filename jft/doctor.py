@@ -134,7 +134,7 @@ def _folder(workdir: Path) -> Finding:
     try:
         distributed.wait_for_all("written")
         theirs = [workdir / f"{name}-{process}" for process in range(jax.process_count())]
-        unseen = [process for process, path in enumerate(theirs) if not path.exists()]
+        unseen = [process for process, path in enumerate(theirs) if not os.path.exists(path)]
         locks = problem is None and _has_locks(mine)
         everyone = distributed.gather([problem, unseen, locks])
     finally:
@@ -152,11 +152,9 @@ def _folder(workdir: Path) -> Finding:
 
 
 def _has_locks(path: Path) -> bool:
-    descriptor = os.open(path, os.O_RDWR)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with path.open("r+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         return False
-    finally:
-        os.close(descriptor)
     return True

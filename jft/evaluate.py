@@ -61,7 +61,7 @@ def restore(workdir: str | Path, parallel: Parallel | None = None) -> Trained:
     checkpoints = Checkpoints(workdir, read_only=True)
 
     def abstract(meta: Meta) -> tuple[Any, None]:
-        return (parallel or _parallel_of(meta)).abstract(
+        return (parallel or parallel_of(meta)).abstract(
             abstract_variables(_model(meta), meta["preprocess"]["size"])
         ), None
 
@@ -69,13 +69,14 @@ def restore(workdir: str | Path, parallel: Parallel | None = None) -> Trained:
         variables, _, meta = checkpoints.best(abstract)
     finally:
         checkpoints.close()
-    parallel = parallel or _parallel_of(meta)
+    parallel = parallel or parallel_of(meta)
     model = _model(meta).clone(axis_name=parallel.axis_name)
     spec = Preprocess.from_dict(meta["preprocess"])
     return Trained(model, variables, spec, tuple(meta["class_names"]), meta, parallel)
 
 
-def _parallel_of(meta: Meta) -> Parallel:
+def parallel_of(meta: Meta) -> Parallel:
+    """The mesh of a run where there are the devices for it, else a copy on each."""
     try:
         return make_parallel("jit", meta["config"]["mesh"])
     except ValueError:  # another number of devices

@@ -118,8 +118,9 @@ class Evaluator:
         for sums in pending:
             total = collect(total, sums)
         seen = np.concatenate(indices)
-        read, distinct = map(sum, zip(*distributed.gather([len(seen), len(np.unique(seen))]), strict=True))
-        if not read == distinct == len(source) == round(float(total["count"])):
+        own = [len(seen), len(np.unique(seen)), int(seen.sum())]
+        read, distinct, numbers = map(sum, zip(*distributed.gather(own), strict=True))
+        if not read == distinct == len(source) == round(float(total["count"])) or numbers != source.indices.sum():
             raise RuntimeError(f"{total['count']} of {len(source)} pictures counted, {distinct} distinct.")
         # What fills up the last batch comes at its end.
         return Evaluation(total, source.labels, np.concatenate(probabilities)[: len(source)] if probabilities else None)

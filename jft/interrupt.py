@@ -1,19 +1,24 @@
 """Ctrl-C and SIGTERM as a wish to stop after the step, not as an exception in the middle of it."""
 
+import itertools
 import os
 import signal
 import threading
 import types
 
-import jax
 from jax.experimental import multihost_utils
+
+from jft import distributed
+
+_asked = itertools.count(1)
 
 
 class Interrupt:
-    """Context that notes SIGINT and SIGTERM; a second one acts at once.
+    """Context that notes SIGINT and SIGTERM; in a single process, a second one acts at once.
 
     Where there are several processes, a signal to any of them stops all at the same place: JAX's preemption service
     listens for SIGTERM (which Ctrl-C is turned into) and agrees with the others' on a count that all have yet to reach.
+    It does so once in the life of a process, so that the count goes on from one context to the next.
 
     Attributes:
       received: the signal, or None.
@@ -22,15 +27,13 @@ class Interrupt:
     def __init__(self) -> None:
         self.received: signal.Signals | None = None
         self._previous: dict[int, object] = {}
-        self._several = jax.process_count() > 1
-        self._asked = 0
+        self._several = distributed.several()
 
     def check(self) -> bool:
         """Whether to stop here; with several processes, all ask at the same places."""
-        if self._several and self.received is None:
-            self._asked += 1
-            if multihost_utils.reached_preemption_sync_point(self._asked):
-                self.received = signal.SIGTERM
+        asking = self._several and self.received is None
+        if asking and multihost_utils.reached_preemption_sync_point(next(_asked)):
+            self.received = signal.SIGTERM
         return self.received is not None
 
     def __enter__(self) -> "Interrupt":

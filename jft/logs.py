@@ -1,5 +1,6 @@
 """What a run tells: `metrics.jsonl`, TensorBoard, a progress bar."""
 
+import contextlib
 import json
 import os
 from pathlib import Path
@@ -31,9 +32,9 @@ class Logs:
             return
         path = workdir / "metrics.jsonl"
         if path.exists():
-            lines = [line for line in path.read_text().splitlines() if _step_of(line) <= step]
+            lines = [line for line in read_metrics(workdir) if line["step"] <= step]
             with written_whole(path) as aside:
-                aside.write_text("".join(line + "\n" for line in lines))
+                aside.write_text("".join(json.dumps(line) + "\n" for line in lines))
         self._file = path.open("a")
         self._board = tensorboardX.SummaryWriter(str(workdir / "tensorboard"), purge_step=step + 1 if step else None)
 
@@ -55,12 +56,13 @@ class Logs:
         self._board.close()
 
 
-def _step_of(line: str) -> float:
-    """Step of a line; infinity for one that was cut off."""
-    try:
-        return json.loads(line)["step"]
-    except ValueError:
-        return float("inf")
+def read_metrics(workdir: Path) -> list[dict[str, Any]]:
+    """The lines of a run's `metrics.jsonl`, without one that was cut off when the run was killed."""
+    lines = []
+    for line in (workdir / "metrics.jsonl").read_text().splitlines():
+        with contextlib.suppress(ValueError):
+            lines.append(json.loads(line))
+    return lines
 
 
 def progress_bar(*, total: int, initial: int, unit: str, description: str) -> tqdm:

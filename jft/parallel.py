@@ -115,7 +115,7 @@ class Parallel:
         """Compiles a step for the shapes of its arguments, once: other shapes are an error afterwards.
 
         Args:
-          step: a pure step, `(state, batch) -> (state, told)` or `(variables, batch) -> told`.
+          step: a pure step, `(TrainState, batch) -> (TrainState, told)` or `(variables, batch) -> told`.
           state: from `place_state`, or `abstract`.
           batch: from `place_batch`.
           donate: the step is of the first kind; its state's memory is given to the result, and the caller's is gone
@@ -132,7 +132,21 @@ class Parallel:
             return mapped.lower(state, batch).compile()
         # Without out_shardings the compiler may cut what it returns otherwise, and the next call would not fit.
         out = (self.shardings(state), self.replicated) if donate else self.replicated
-        return jax.jit(step, donate_argnums=donated, out_shardings=out).lower(state, batch).compile()
+        whole = self._with_whole_parameters(step, donate)
+        return jax.jit(whole, donate_argnums=donated, out_shardings=out).lower(state, batch).compile()
+
+    def _with_whole_parameters(self, step: Callable, trains: bool) -> Callable:
+        """The step, beginning with parameters that are gathered; XLA would rather cut activations as they are cut."""
+        if self.mesh.shape[FSDP] == 1:
+            return step
+
+        def gathered(tree: Any) -> Any:
+            return jax.lax.with_sharding_constraint(tree, self.replicated)
+
+        def whole(state: Any, batch: Any) -> Any:
+            return step(state.replace(params=gathered(state.params)) if trains else gathered(state), batch)
+
+        return whole
 
 
 def make_parallel(

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,9 @@ import numpy as np
 from jft import caching
 from jft.checkpoint import Checkpoints
 from jft.config import default_config
+from jft.evaluate import parallel_of
 from jft.interrupt import Interrupt
+from jft.logs import read_metrics
 from jft.run import Run
 from jft.state import abstract_items, fresh_state, resumed_state
 from jft.train import Loop, checked_run, compile_ahead
@@ -70,22 +71,27 @@ def replay(workdir: str | Path, step: int) -> Replay:
     workdir = Path(workdir)
     if not (workdir / "config.json").exists():
         raise ValueError(f"{workdir} holds no run (no config.json): give the folder that scripts/train.py wrote.")
+    # As it was when the step was logged: a run may go on with another cadence, on other devices.
+    with contextlib.closing(Checkpoints(workdir, read_only=True)) as checkpoints:
+        then = checkpoints.newest_meta(first_from=step)
+    if then is None:
+        raise ValueError(f"{workdir} holds no finished checkpoint: nothing says how it was begun.")
     config = default_config()
-    config.update(json.loads((workdir / "config.json").read_text()))
+    config.update({**then["config"], "mesh": dict(parallel_of(then).mesh.shape)})
     if config.solver != "steps":
         raise ValueError(f"the head of {workdir} was solved for by {config.solver}: there are no steps to replay.")
     run = _cut(checked_run(config, workdir), step)
     state, meta = _state_before(run, step)
     start = int(state.step)
     logged = _logged(workdir, start, step)
-    decisions = caching.decide(run, state, meta["cached"])
+    decisions = caching.decide(run, state, then["cached"])
     log = _Memory()
     with Interrupt() as interrupt:
         loop = Loop(run, meta, _Nowhere(), log, interrupt)
         loop(state, compile_ahead(run, start, decisions), decisions)
         if interrupt.received is not None:
             raise KeyboardInterrupt
-    exact = meta["devices"] == run.parallel.mesh.size
+    exact = then["devices"] == dict(run.parallel.mesh.shape)
     return Replay(start, [_compared(line, log.lines, exact) for line in logged], exact)
 
 
@@ -100,17 +106,11 @@ def _cut(run: Run, step: int) -> Run:
 def _state_before(run: Run, step: int) -> tuple[Any, Any]:
     with contextlib.closing(Checkpoints(run.workdir, read_only=True)) as checkpoints:
         found = checkpoints.latest(lambda meta: abstract_items(run, meta["step"]), before=step)
-        newest = checkpoints.newest_meta()
-    if newest is None:
-        raise ValueError(f"{run.workdir} holds no finished checkpoint: nothing says how it was begun.")
-    state, meta = resumed_state(run, *found) if found else fresh_state(run)
-    # What was decided when the run began, and on how many devices it went on.
-    return state, {**meta, "cached": newest["cached"], "devices": newest["devices"]}
+    return resumed_state(run, *found) if found else fresh_state(run)
 
 
 def _logged(workdir: Path, start: int, step: int) -> list[dict[str, Any]]:
-    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    lines = [line for line in lines if line["kind"] in ("train", "validation")]
+    lines = [line for line in read_metrics(workdir) if line["kind"] in ("train", "validation")]
     between = [line for line in lines if start < line["step"] <= step]
     if not between:
         steps = sorted({line["step"] for line in lines if line["step"] > start})

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import math
-import os
 import zlib
 from pathlib import Path
 from typing import Any
@@ -92,7 +91,7 @@ class Run:
             "training_pictures": len(self.train_source),
             "training_labels": zlib.crc32(self.train_source.labels),
             "training_names": self.train_source.names_crc(),
-            "devices": self.parallel.mesh.size,
+            "devices": dict(self.parallel.mesh.shape),
         }
 
     def identity(self) -> dict[str, Any]:
@@ -233,9 +232,6 @@ def check_workdir(config: ConfigDict, workdir: Path) -> None:
             )
     elif workdir.exists() and not (workdir.is_dir() and all(p.name.startswith(".") for p in workdir.iterdir())):
         raise ValueError(f"{workdir} exists and is no run of jft's (it has no config.json): give another --workdir.")
-    place = next(folder for folder in (workdir.absolute(), *workdir.absolute().parents) if folder.exists())
-    if not (place.is_dir() and os.access(place, os.W_OK)):
-        raise ValueError(f"{workdir} cannot be written: {place} is no folder one may write to. Give another --workdir.")
 
 
 def open_folder(run: Run) -> Checkpoints:

@@ -44,6 +44,8 @@ def fresh_state(run: Run) -> tuple[TrainState, Meta]:
         variables, loaded, manifest = pretrained.overlay(
             variables, run.row, weights_path=run.config.weights_path or None, fresh=run.config.fresh
         )
+    same = "give every process the same weights file (weights_path), or none."
+    distributed.agree({"the weights' SHA-256": manifest.get("source_sha256")}, remedy=same)
     variables = run.parallel.place_state(variables)
     phase = run.phases[0]
     state = TrainState(

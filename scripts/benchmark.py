@@ -48,6 +48,7 @@ def measure(workdir: str) -> None:
     from jft import caching
     from jft.describe import describe
     from jft.feed import image_batches
+    from jft.fingerprint import fingerprints
     from jft.run import create_run
     from jft.state import initial_state
     from jft.train import compile_train_step
@@ -70,6 +71,7 @@ def measure(workdir: str) -> None:
     step = compile_train_step(run, phase, first)
     print(f"\ntraining step compiled {len(compiled) - before} time(s) in {sum(compiled[before:]):.1f} s")
     state = compare_with_forward(run, step, state, first)
+    fingerprints((phase.plan.split(state.params)[0], state.batch_stats))  # which a line of the log holds
     before = len(compiled)
     state = loop(run, phase, step, state, batches)
     print(f"compilations while stepping: {len(compiled) - before}")
@@ -157,9 +159,11 @@ def save(run, meta, step, state, batch) -> None:  # noqa: ANN001
             start = time.perf_counter()
             checkpoints.save(number, state.variables, optimizer_items(state), meta)
             standing.append(time.perf_counter() - start)
-            while checkpoints.saving:
+            while True:  # the first one begins while it is written, however small it is
                 state, seconds = timed(state)
                 beside.append(seconds)
+                if not checkpoints.saving:
+                    break
             lasting.append(time.perf_counter() - start)
             checkpoints.wait()
     size = sum(leaf.nbytes for leaf in jax.tree.leaves((state.variables, optimizer_items(state))))

@@ -13,7 +13,7 @@ from jft import runtime
 
 runtime.configure()
 
-from jft import distributed  # noqa: E402
+from jft import cluster, distributed  # noqa: E402
 
 
 def main() -> int:
@@ -21,14 +21,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workdir", default="runs", metavar="DIR", help="where runs are to be written; default: runs")
     parser.add_argument("--timeout", type=int, default=60, help="seconds to wait for the others; default: 60")
-    distributed.add_arguments(parser)
+    cluster.add_arguments(parser)
     args = parser.parse_args()
 
     from jft.doctor import Finding, examine
 
     start = time.monotonic()
     try:
-        distributed.join_as(args, initialization_timeout=args.timeout, heartbeat_timeout=args.timeout)
+        cluster.join_as(args, initialization_timeout=args.timeout, heartbeat_timeout=args.timeout, preemptible=False)
     except (ValueError, OSError) as error:
         print(Finding("processes", str(error), wrong=True))
         return 1
@@ -41,5 +41,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    with distributed.failing_at_once():
+    with cluster.failing_at_once():
         sys.exit(main())

@@ -10,7 +10,7 @@ from jft import runtime
 
 runtime.configure()
 
-from jft import distributed  # noqa: E402
+from jft import cluster, distributed  # noqa: E402
 
 
 def main() -> int:
@@ -29,7 +29,7 @@ def main() -> int:
     parser.add_argument("--data", metavar="DIR", help="where the data lie; default: where they lay in training")
     parser.add_argument("--batch_size", type=int, help="pictures at a time; default: the run's eval_batch_size")
     parser.add_argument("--skip_unreadable", action="store_true", help="leave out pictures that cannot be read")
-    distributed.add_arguments(parser)
+    cluster.add_arguments(parser)
     args = parser.parse_args()
 
     from jft.evaluate import evaluate, evaluate_ensemble, format_evaluation
@@ -42,7 +42,7 @@ def main() -> int:
         "skip_unreadable": args.skip_unreadable,
     }
     try:
-        distributed.join_as(args)
+        cluster.join_as(args, preemptible=False)
         if len(args.checkpoint) == 1:
             result = evaluate(args.checkpoint[0], **pictures)
         else:
@@ -55,5 +55,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    with distributed.failing_at_once():
+    with cluster.failing_at_once():
         sys.exit(main())

@@ -17,7 +17,7 @@ from jft import runtime
 
 runtime.configure()
 
-from jft import distributed  # noqa: E402
+from jft import cluster, distributed  # noqa: E402
 
 
 def parse() -> argparse.Namespace:
@@ -42,7 +42,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--batch_size", type=int, help="pictures at a time, over all devices")
     parser.add_argument("--out", required=True, type=Path, metavar="FILE", help=".npz or .safetensors")
     parser.add_argument("--force", action="store_true", help="replace the file if it exists")
-    distributed.add_arguments(parser)
+    cluster.add_arguments(parser)
     args = parser.parse_args()
     if bool(args.model) != bool(args.weights):
         parser.error("--model and --weights go together: --model vgg19 --weights torchvision")
@@ -57,7 +57,7 @@ def main() -> int:
     from jft.parallel import make_parallel
 
     try:
-        distributed.join_as(args)
+        cluster.join_as(args)
         feature_file.check_out(args.out, args.force)
         parallel = make_parallel("jit")
         if args.checkpoint:
@@ -90,5 +90,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    with distributed.failing_at_once():
+    with cluster.failing_at_once():
         sys.exit(main())

@@ -11,7 +11,7 @@ from jft import runtime
 
 runtime.configure()
 
-from jft import distributed  # noqa: E402
+from jft import cluster, distributed  # noqa: E402
 
 
 def main() -> int:
@@ -19,13 +19,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", metavar="RUN", help="folder that scripts/train.py wrote")
     parser.add_argument("--step", type=int, required=True, help="to train to; one that the run logged")
-    distributed.add_arguments(parser)
+    cluster.add_arguments(parser)
     args = parser.parse_args()
 
     from jft.replay import format_replay, replay
 
     try:
-        distributed.join_as(args)
+        cluster.join_as(args)
         found = replay(args.run, args.step)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -35,5 +35,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    with distributed.failing_at_once():
+    with cluster.failing_at_once():
         sys.exit(main())

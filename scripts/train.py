@@ -16,11 +16,11 @@ from jft import runtime
 
 runtime.configure()
 
-from jft import distributed  # noqa: E402
+from jft import cluster  # noqa: E402
 from jft.config import unknown_field  # noqa: E402
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The config file; fields: --config.field=value.")
-for _name, (_default, _told) in distributed.FLAGS.items():
+for _name, (_default, _told) in cluster.FLAGS.items():
     _define = {bool: flags.DEFINE_bool, int: flags.DEFINE_integer, str: flags.DEFINE_string}[type(_default)]
     _define(_name, _default, _told)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run. Default: runs/<name of the config file>.")
@@ -36,7 +36,7 @@ def main(argv: list[str]) -> int:
     config = _CONFIG.value
     timeouts = {name: config[name] for name in ("initialization_timeout", "heartbeat_timeout")}
     try:
-        distributed.join_as(flags.FLAGS, **timeouts)
+        cluster.join_as(flags.FLAGS, **timeouts)
         return train_arms(config, _WORKDIR.value or str(Path("runs") / path.stem))
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -63,5 +63,5 @@ def parse(argv: list[str]) -> list[str]:
 
 if __name__ == "__main__":
     flags.mark_flag_as_required("config")
-    with distributed.failing_at_once():
+    with cluster.failing_at_once():
         app.run(main, flags_parser=parse)

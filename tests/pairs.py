@@ -18,13 +18,15 @@ from jft import runtime
 
 runtime.configure()
 
+import jax  # noqa: E402
 import parallel_case  # noqa: E402
 from small_vgg import register  # noqa: E402
 
 import jft.arms  # noqa: E402
 import jft.doctor  # noqa: E402
+from jft import parallel  # noqa: E402
+from jft.cluster import Cluster, join  # noqa: E402
 from jft.data import lazy_tf  # noqa: E402
-from jft.distributed import Cluster, join  # noqa: E402
 from jft.window import Window  # noqa: E402
 
 
@@ -84,12 +86,14 @@ def run_pair(work, out):
             told = os.open(f"{out}-{number}.txt", os.O_WRONLY | os.O_CREAT)
             os.dup2(told, 1)
             os.dup2(told, 2)
+            status = 0
             try:
                 work(number, port)
             except SystemExit as end:
-                sys.stdout.flush()
-                os._exit(end.code or 0)
-            os._exit(0)
+                status = end.code or 0
+            jax.distributed.shutdown()  # as at the end of any process: waits for the other
+            sys.stdout.flush()
+            os._exit(status)
         children.append(child)
     return [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
 
@@ -97,6 +101,7 @@ def run_pair(work, out):
 def main():
     folder, (meshes, scenarios) = Path(sys.argv[1]), map(json.loads, sys.argv[2:])
     register()
+    parallel.SMALLEST_CUT = 16  # so that the small network is cut
     lazy_tf.import_tensorflow()
     pairs = [("figures", lambda number, port: figures(folder, meshes, number, port))]
     pairs += [(name, lambda *who, of=(name, sent, at): script(folder, *of, *who)) for name, sent, at in scenarios]
@@ -107,5 +112,7 @@ def main():
 
 
 if __name__ == "__main__":
-    signal.alarm(400)  # whoever started it has given up by then
+    os.setpgrp()
+    signal.signal(signal.SIGALRM, lambda *_: os.killpg(0, signal.SIGKILL))
+    signal.alarm(390)  # whoever started it gives up soon after
     main()

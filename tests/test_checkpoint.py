@@ -87,8 +87,11 @@ def test_a_damaged_checkpoint_is_noticed_and_the_one_before_used(tmp_path, damag
     checkpoints.close()
 
 
-@pytest.mark.parametrize("name", ["manifest.ocdbt", "_METADATA", "variables", "_CHECKPOINT_METADATA"])
-def test_a_missing_manifest_is_noticed(tmp_path, name, caplog):
+@pytest.mark.parametrize(
+    ("name", "needed"),
+    [("manifest.ocdbt", True), ("variables", True), ("_METADATA", False), ("_CHECKPOINT_METADATA", False)],
+)
+def test_a_missing_file_is_noticed_or_not_needed(tmp_path, name, needed, caplog):
     save(tmp_path, [1, 2])
     newest = tmp_path / "checkpoints" / "2"
     found = [path for path in (newest / name, newest / "variables" / name) if path.exists()]
@@ -98,8 +101,7 @@ def test_a_missing_manifest_is_noticed(tmp_path, name, caplog):
     checkpoints = Checkpoints(tmp_path)
     variables, _, meta = checkpoints.latest(abstract)
     jax.tree.map(np.testing.assert_array_equal, variables, make(float(meta["step"]))[0])
-    # What tells of the arrays' shapes and of the folder can be done without.
-    assert meta["step"] == (2 if name.startswith("_") else 1)
+    assert meta["step"] == (1 if needed else 2)
     checkpoints.close()
 
 

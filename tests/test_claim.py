@@ -7,6 +7,8 @@ import sys
 import pytest
 
 from jft.claim import LOCK, claimed
+from jft.config import default_config
+from jft.train import train
 
 
 def test_a_second_process_is_refused(tmp_path):
@@ -40,6 +42,17 @@ def test_a_process_that_is_killed_lets_go(tmp_path):
         holder.kill()
     with claimed(tmp_path):
         pass
+
+
+def test_training_claims_its_folder(tmp_path):
+    config = default_config()
+    config.update({"dataset": "digits", "model": "vgg_tiny", "weights": "", "batch_size": 16, "steps": 1})
+    with (
+        claimed(tmp_path / "run"),
+        pytest.raises(ValueError, match=r"another process trains in .*run: wait for it"),
+    ):
+        train(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_folder_in_which_nothing_was_written_goes_again(tmp_path):

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -15,8 +16,8 @@ import pytest
 from parallel_case import run
 from small_vgg import SMALL, records, write_config
 
-from jft import distributed, doctor
-from jft.distributed import Cluster
+from jft import cluster, distributed, doctor
+from jft.cluster import Cluster
 from jft.evaluate import evaluate
 from jft.models import MODELS
 
@@ -36,6 +37,7 @@ def pairs(tmp_path_factory):
     """Folder of what the pairs wrote, and [name, exit statuses, seconds] of each."""
     folder = tmp_path_factory.mktemp("pairs")
     often = {"checkpoint_every": 4, "log_every": 2, "eval_batch_size": 24}
+    often["mesh"] = {"data": -1, "fsdp": 4}
     write_config(folder, optimizer="sgd", heartbeat_timeout=10, phases=PHASES, **often)
     scenarios = [("whole", 0, 0)]
     scenarios += [("broken", *strike) for strike in ((signal.SIGTERM, TERMINATED), (signal.SIGKILL, KILLED), (0, 0))]
@@ -81,8 +83,8 @@ def test_stopped_killed_and_gone_on_with(pairs):
     step = int(re.search(r"SIGTERM: saved at step (\d+) of 24", outputs[2][0]).group(1))
     assert TERMINATED <= step < KILLED
     # One that dies takes the other with it, in time, saying so.
-    assert killed[1] == -signal.SIGKILL and killed[0] not in (0, 143), outputs[3]
-    assert seconds < 60
+    assert killed[1] == -signal.SIGKILL and killed[0] in (-signal.SIGABRT, cluster.TRY_AGAIN), outputs[3]
+    assert seconds < 120  # most of which is the start
     assert re.search("another task died|process 0 of 2 failed", outputs[3][0]), outputs[3][0]
     assert resumed == [0, 0], outputs[4]
     lines = records(folder / "whole")
@@ -117,7 +119,7 @@ def test_the_doctor_of_two_processes(pairs):
 
 
 @pytest.mark.parametrize(
-    ("cluster", "message"),
+    ("given", "message"),
     [
         (Cluster("127.0.0.1:8476", 2, 0), r"is a loopback \(127.0.0.1\), which processes on other hosts cannot reach"),
         (Cluster("localhost:8476", 2, 0), "is a loopback"),
@@ -129,9 +131,9 @@ def test_the_doctor_of_two_processes(pairs):
     ],
     ids=str,
 )
-def test_clusters_that_cannot_be_joined(cluster, message):
+def test_clusters_that_cannot_be_joined(given, message):
     with pytest.raises(ValueError, match=message):
-        distributed.join(cluster)
+        cluster.join(given)
 
 
 def test_an_environment_without_a_cluster(monkeypatch):
@@ -141,12 +143,12 @@ def test_an_environment_without_a_cluster(monkeypatch):
 
     monkeypatch.setattr(jax.distributed, "initialize", initialize)
     with pytest.raises(ValueError, match=r"the environment names no cluster .* or give --coordinator HOST:PORT"):
-        distributed.join(Cluster())
+        cluster.join(Cluster())
 
 
 def test_loopbacks_that_are_right():
-    assert distributed.address_problem(Cluster("127.0.0.1:8476", 2, 1, one_machine=True)) is None
-    assert distributed.address_problem(Cluster("127.0.0.1:8476", 1, 0)) is None
+    assert cluster.address_problem(Cluster("127.0.0.1:8476", 2, 1, one_machine=True)) is None
+    assert cluster.address_problem(Cluster("127.0.0.1:8476", 1, 0)) is None
 
 
 def test_a_coordinator_that_does_not_answer():
@@ -154,7 +156,14 @@ def test_a_coordinator_that_does_not_answer():
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
     with pytest.raises(OSError, match=f"nobody answers at {address} within 1 s"):
-        distributed.join(Cluster(address, 2, 1, one_machine=True, initialization_timeout=1))
+        cluster.join(Cluster(address, 2, 1, one_machine=True, initialization_timeout=1))
+
+
+def test_processes_with_more_devices_than_others(monkeypatch):
+    devices = [SimpleNamespace(process_index=process) for process in (0, 0, 0, 1)]
+    monkeypatch.setattr(jax, "devices", lambda: devices)
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    assert "have 3 on process 0, 1 on process 1 devices" in cluster.device_problem()
 
 
 def test_flags_that_say_nothing():
@@ -162,7 +171,7 @@ def test_flags_that_say_nothing():
         distributed, coordinator, num_processes, process_id, one_machine = False, "", 2, -1, False
 
     with pytest.raises(ValueError, match="--num_processes says nothing without --distributed or --coordinator"):
-        distributed.join_as(Args())
+        cluster.join_as(Args())
 
 
 @pytest.fixture

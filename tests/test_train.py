@@ -319,7 +319,7 @@ def test_files_that_cannot_grow_are_one_error(tmp_path, limit):
 
 def test_a_folder_that_cannot_be_made_is_one_error(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(ValueError, match=r"file is no folder one may write to\. Give another --workdir"):
+    with pytest.raises(ValueError, match=r"run cannot be made or written: .*\. Give another --workdir"):
         train(digits(), tmp_path / "file" / "run")
 
 
@@ -327,8 +327,8 @@ def test_a_read_only_run_is_one_error_and_can_be_evaluated(tmp_path, monkeypatch
     config = digits(steps=4, evaluate_every=100.0)
     train(config, tmp_path / "run")
     before = sorted(tmp_path.rglob("*"))
-    monkeypatch.setattr(os, "access", lambda path, mode: False)
-    with pytest.raises(ValueError, match=r"run cannot be written: .* Give another --workdir"):
+    monkeypatch.setattr("jft.claim._lock", read_only)  # root may write where others may not
+    with pytest.raises(ValueError, match=r"run cannot be made or written: .*Read-only file system.* Give another"):
         train(config, tmp_path / "run")
     monkeypatch.setattr("jft.evaluate.write_json", read_only)
     assert evaluate(tmp_path / "run", split="validation")["step"] == 4
@@ -336,7 +336,7 @@ def test_a_read_only_run_is_one_error_and_can_be_evaluated(tmp_path, monkeypatch
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def read_only(path, value):
+def read_only(path, *value):
     raise OSError(30, "Read-only file system", str(path))
 
 

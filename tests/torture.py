@@ -18,12 +18,13 @@ import tempfile
 import time
 from pathlib import Path
 
-FOLDER = Path(tempfile.mkdtemp(prefix="jft-torture-"))
-os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# What the first life compiles the others need not.
-os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(FOLDER / "compiled"))
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
-from jft import runtime  # noqa: E402
+if __name__ == "__main__":
+    FOLDER = Path(tempfile.mkdtemp(prefix="jft-torture-"))
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    # What the first life compiles the others need not.
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(FOLDER / "compiled"))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+from jft import runtime
 
 runtime.configure()
 
@@ -102,22 +103,28 @@ def start(workdir, config, watched, log):
     os._exit(1)
 
 
+def temporary(workdir):
+    """Names of the checkpoints that are being written."""
+    return {path.name for path in (workdir / "checkpoints").glob("*tmp*")}
+
+
 def live(workdir, config, kind, rng, log):
     """One life of a run: until it is killed doing `kind`, or ends. What it was doing when it was killed, or None."""
     watched = Watched()
     child = start(workdir, config, watched, log)
     end = time.monotonic() + PATIENCE
     later = rng.uniform(0.0, 0.3 if kind == "training" else 0.03)
+    left = temporary(workdir)  # by those killed before, until the next one sweeps
     while True:
         found, status = os.waitpid(child, os.WNOHANG)
         if found:
             if status:
                 raise RuntimeError(f"the run ended with status {os.waitstatus_to_exitcode(status)}: see {log}")
             return None
-        saving = any((workdir / "checkpoints").glob("*tmp*"))
+        saving = temporary(workdir) - left
         if kind and (saving if kind == "saving" else watched.doing == kind):
             time.sleep(later)
-            doing = "saving" if any((workdir / "checkpoints").glob("*tmp*")) else watched.doing
+            doing = "saving" if temporary(workdir) - left else watched.doing
             os.kill(child, signal.SIGKILL)
             _, status = os.waitpid(child, 0)
             return doing if os.WIFSIGNALED(status) else None

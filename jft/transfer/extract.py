@@ -171,6 +171,7 @@ def extract(
     distributed.agree({"what the feature cache lacks": zlib.crc32(rows)}, remedy=shared)
     what = {"boundary": boundary, "pooled": pooled, "fit": fit, "augmentation": augmentation}
     if len(rows):
+        distributed.check_shared(store.folder.parent, remedy=shared)
         _check_recipe(store, recipe(model, variables, spec, resize_on=resize_on, **what))
         if shortage := store.shortage(len(rows)):
             raise OSError(f"{shortage}: free some, or choose another folder.")
@@ -184,7 +185,8 @@ def extract(
         distributed.wait_for_all("features are written")
     if interrupt and interrupt.received:
         return None
-    distributed.agree({"what the feature cache lacks": len(store.missing(digests))}, remedy=shared)
+    if distributed.several():  # a network file system may show them late
+        distributed.patiently(lambda: not len(store.missing(digests)), seconds=60)
     return store.open(digests)
 
 

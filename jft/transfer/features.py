@@ -23,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import logging
 
+from jft import distributed
 from jft.logs import write_json
 from jft.transfer import recipe as recipes
 
@@ -193,8 +194,10 @@ class FeatureStore:
             if damage := _damage(path):
                 logging.warning("features in %s are damaged (%s) and are computed anew.", path, damage)
                 self._known.add(path.name)
-                with contextlib.suppress(OSError):  # where nothing can be renamed it is read no more all the same
-                    path.rename(path.with_name(f"damaged-{path.name}"))
+                # Where nothing can be renamed it is read no more all the same; of several processes one does it.
+                with contextlib.suppress(OSError):
+                    if distributed.is_first():
+                        path.rename(path.with_name(f"damaged-{path.name}"))
                 continue
             self._add(path.name)
 
