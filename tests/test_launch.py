@@ -33,14 +33,9 @@ def launch(tmp_path):
 
     def run(recipe, *args, **variables):
         environment = {"DOCTOR": "0", "TRAIN": "0", "STATE": "", "CALLS": str(tmp_path / "calls"), **variables}
-        path = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
-        done = subprocess.run(
-            ["bash", LAUNCH / recipe, *args],
-            cwd=ROOT,
-            env={**environment, "PATH": path},
-            capture_output=True,
-            text=True,
-        )
+        environment["PATH"] = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
+        command = ["bash", LAUNCH / recipe, *args]
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
         calls = tmp_path / "calls"
         return done.returncode, calls.read_text() if calls.exists() else done.stderr
 
