@@ -15,6 +15,8 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+_SHORT = 508  # bytes of a message that is sent in one go
+
 
 def is_first() -> bool:
     """Whether this process writes what there is one of."""
@@ -40,12 +42,21 @@ def gather(value: Any) -> list[Any]:
     """
     if jax.process_count() == 1:
         return [value]
-    told = np.frombuffer(json.dumps(value).encode(), np.uint8)
-    lengths = multihost_utils.process_allgather(np.int32(len(told)))
-    padded = np.zeros(int(lengths.max()), np.uint8)
-    padded[: len(told)] = told
-    rows = multihost_utils.process_allgather(padded)
-    return [json.loads(row[:length].tobytes()) for row, length in zip(rows, lengths, strict=True)]
+    told = json.dumps(value).encode()
+    rows, longest = _exchanged(told, _SHORT)
+    if longest > _SHORT:
+        rows, _ = _exchanged(told, 1 << longest.bit_length())  # of few sizes, as JAX compiles for each
+    return [json.loads(row) for row in rows]
+
+
+def _exchanged(told: bytes, size: int) -> tuple[list[bytes], int]:
+    """What each process tells, cut to so many bytes, and the length of the longest."""
+    message = np.zeros(4 + size, np.uint8)
+    message[:4] = np.frombuffer(len(told).to_bytes(4), np.uint8)
+    message[4 : 4 + len(told)] = np.frombuffer(told[:size], np.uint8)
+    everyone = [row.tobytes() for row in multihost_utils.process_allgather(message)]
+    lengths = [int.from_bytes(row[:4]) for row in everyone]
+    return [row[4 : 4 + length] for row, length in zip(everyone, lengths, strict=True)], max(lengths)
 
 
 def from_first(value: Any) -> Any:

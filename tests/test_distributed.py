@@ -23,11 +23,10 @@ from jft.models import MODELS
 
 ROOT = Path(__file__).parents[1]
 MESHES = (("jit", {"data": -1}), ("jit", {"data": 2, "fsdp": 4}), ("pmap", {"data": -1}))
-TERMINATED, KILLED, END = 6, 14, 24
-# 224 pictures are read of 200 in the first phase, so that they are extracted first.
+TERMINATED, KILLED, END = 3, 9, 12
 PHASES = (
-    {"name": "top", "steps": 14, "freeze": "block2"},
-    {"name": "all", "steps": END - 14, "freeze": "", "learning_rate": 1e-3},
+    {"name": "top", "steps": 6, "freeze": "block2"},
+    {"name": "all", "steps": END - 6, "freeze": "", "learning_rate": 1e-3},
 )
 of_pairs = pytest.mark.xdist_group("pairs")  # which one worker starts for all
 
@@ -36,9 +35,9 @@ of_pairs = pytest.mark.xdist_group("pairs")  # which one worker starts for all
 def pairs(tmp_path_factory):
     """Folder of what the pairs wrote, and [name, exit statuses, seconds] of each."""
     folder = tmp_path_factory.mktemp("pairs")
-    often = {"checkpoint_every": 4, "log_every": 2, "eval_batch_size": 24}
-    often["mesh"] = {"data": -1, "fsdp": 4}
-    write_config(folder, optimizer="sgd", heartbeat_timeout=10, phases=PHASES, **often)
+    often = {"checkpoint_every": 4, "log_every": 2, "eval_batch_size": 24, "mesh": {"data": -1, "fsdp": 2}}
+    # The first phase reads features that are extracted before, the second one pictures.
+    write_config(folder, optimizer="sgd", heartbeat_timeout=10, phases=PHASES, cache_features=True, **often)
     scenarios = [("whole", 0, 0)]
     scenarios += [("broken", *strike) for strike in ((signal.SIGTERM, TERMINATED), (signal.SIGKILL, KILLED), (0, 0))]
     done = subprocess.run(
@@ -80,7 +79,7 @@ def test_stopped_killed_and_gone_on_with(pairs):
     assert whole == [0, 0], outputs[1]
     # A signal to one of them is saved by both, at one step, with a status that says 'start me again'.
     assert stopped == [128 + signal.SIGTERM] * 2, outputs[2]
-    step = int(re.search(r"SIGTERM: saved at step (\d+) of 24", outputs[2][0]).group(1))
+    step = int(re.search(r"SIGTERM: saved at step (\d+) of 12", outputs[2][0]).group(1))
     assert TERMINATED <= step < KILLED
     # One that dies takes the other with it, in time, saying so.
     assert killed[1] == -signal.SIGKILL and killed[0] in (-signal.SIGABRT, cluster.TRY_AGAIN), outputs[3]

@@ -154,7 +154,7 @@ def torture(folder, kills, seed):
     while sum(counts.values()) < kills:
         lives += 1
         workdir, log = folder / f"run{lives}", folder / f"run{lives}.log"
-        extractions = rng.randint(1, 3)
+        extractions = kills // 5 if lives == 1 else 1
         while True:
             left = kills - sum(counts.values())
             # Features are extracted at the beginning alone.
