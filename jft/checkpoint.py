@@ -155,13 +155,13 @@ class Checkpoints:
         for step in steps:
             try:
                 found = self._restore(step, abstract)
-            except CheckpointFormatError:
+            except (CheckpointFormatError, jax.errors.JaxRuntimeError):  # the latter of devices or another process
                 raise
             except Exception as error:  # Orbax and TensorStore raise many kinds for a damaged file
                 failures[step] = f"checkpoint {step}: {(str(error).splitlines() or [type(error).__name__])[0][:200]}"
                 if distributed.several() and not isinstance(error, CheckpointDamagedError):
                     # The others may have read what this process could not, and wait for it.
-                    self._leave(step, failures[step])
+                    self._leave(step, failures[step], last=step == steps[-1])
                 continue
             for failure in failures.values():
                 logging.warning("%s. Falling back to checkpoint %d.", failure, step)
@@ -188,12 +188,13 @@ class Checkpoints:
         free = next(name for name in names if not (self.directory / name).exists())
         (self.directory / str(step)).rename(self.directory / free)
 
-    def _leave(self, step: int, failure: str) -> None:
+    def _leave(self, step: int, failure: str, *, last: bool) -> None:
         """Ends a process that alone cannot read a checkpoint; started again, all of them fall back."""
-        if not self._read_only:
-            with contextlib.suppress(OSError):  # another one has done it
-                self._rename(step)
-        raise RuntimeError(f"{failure}. It is set aside: start all processes again.")
+        if self._read_only or last:
+            raise ValueError(f"{failure}. Mend it, or take it away from {self.directory}.")
+        with contextlib.suppress(OSError):  # another one has done it
+            self._rename(step)
+        raise RuntimeError(f"{failure}. It is set aside: start all processes again, to fall back.")
 
     def _meta(self, step: int) -> Meta:
         """As `JsonSave` wrote it; process 0 reads it for all."""

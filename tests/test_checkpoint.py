@@ -139,6 +139,23 @@ def test_any_number_of_devices(tmp_path, mesh, monkeypatch):
         assert state["a"].sharding.is_equivalent_to(parallel.sharding_of(grid.shape), 2)
 
 
+def test_what_one_of_several_processes_cannot_read(tmp_path, monkeypatch):
+    """It cannot know what the others read, and may not wait for them: it leaves, and the next start falls back."""
+    save(tmp_path, [1, 2])
+    for step in "12":
+        cut(largest(tmp_path / "checkpoints" / step / "variables"))
+    monkeypatch.setattr("jft.distributed.several", lambda: True)
+    checkpoints = Checkpoints(tmp_path)
+    with pytest.raises(RuntimeError, match=r"checkpoint 2: .* It is set aside: start all processes again"):
+        checkpoints.latest(abstract)
+    checkpoints.close()
+    checkpoints = Checkpoints(tmp_path)
+    with pytest.raises(ValueError, match=r"checkpoint 1: .* Mend it, or take it away from"):  # or all would begin anew
+        checkpoints.latest(abstract)
+    checkpoints.close()
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["1", "unreadable-2"]
+
+
 def test_nothing_readable_is_an_error(tmp_path):
     save(tmp_path, [1])
     cut(largest(tmp_path / "checkpoints" / "1" / "variables"))
