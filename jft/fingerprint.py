@@ -11,7 +11,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 _WORDS = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}
 
@@ -23,9 +22,8 @@ def fingerprints(arrays: Any) -> dict[str, int]:
       arrays: leaves of at most 4 bytes an element, on any devices.
     """
     flat, _ = jax.tree_util.tree_flatten_with_path(arrays)
-    if not flat:
-        return {}
-    numbers = np.asarray(_of_leaves([leaf for _, leaf in flat]))
+    # Leaf by leaf: leaves of one shape share a program, and so do runs. All are on their way before the first is read.
+    numbers = [_of_leaf(leaf) for _, leaf in flat]
     return {jax.tree_util.keystr(path): int(number) for (path, _), number in zip(flat, numbers, strict=True)}
 
 
@@ -36,10 +34,6 @@ def combined(numbers: Mapping[str, int]) -> str:
 
 
 @jax.jit
-def _of_leaves(leaves: list[jax.Array]) -> jax.Array:
-    return jnp.stack([_of_leaf(leaf) for leaf in leaves])
-
-
 def _of_leaf(leaf: jax.Array) -> jax.Array:
     if leaf.dtype == jnp.bool_:
         leaf = leaf.astype(jnp.uint8)

@@ -94,15 +94,15 @@ class Window:
 
 def check_finite(phase: Phase, step: int, state: TrainState) -> None:
     """Raises a NonFiniteLossError unless all learning leaves are finite; an update may break what its loss did not."""
-    learning = tree.flatten(phase.plan.split(state.params)[0])
-    for name, finite in zip(learning, np.asarray(_are_finite(list(learning.values()))), strict=True):
-        if not finite:
+    finite = {name: _is_finite(leaf) for name, leaf in tree.flatten(phase.plan.split(state.params)[0]).items()}
+    for name, is_finite in finite.items():
+        if not is_finite:
             raise NonFiniteLossError(f"{name} is not finite after step {step}: {_remedy(phase, step)}")
 
 
 @jax.jit
-def _are_finite(leaves: list[jax.Array]) -> jax.Array:
-    return jnp.stack([jnp.isfinite(leaf).all() for leaf in leaves])
+def _is_finite(leaf: jax.Array) -> jax.Array:
+    return jnp.isfinite(leaf).all()
 
 
 def _remedy(phase: Phase, step: int) -> str:

@@ -25,11 +25,11 @@ LEARNING = {
     "bottleneck_cifar10": [[40_970], [20_490], [20_490]],
     "bottleneck_gtsrb": [[4_097 * 43], [2_049 * 43], [2_049 * 43]],
     "cats_vs_dogs_cnn": [[23_963_777]],
-    "cats_vs_dogs_squeezenet": [[513], [513, 722_496 + 513]],
+    "cats_vs_dogs_squeezenet": [[513], [513, 602_080 + 513]],
     "cats_vs_dogs_vgg16": [[4_097]],
     "few_resnet18": [[2_570]],
     "few_squeezenet": [[5_130]] * 3,
-    "flowers_squeezenet": [[2_565], [2_565, 722_496 + 2_565]],
+    "flowers_squeezenet": [[2_565], [2_565, 602_080 + 2_565]],
     "flowers_vgg16": [[4_097 * 256 + 257 * 5]],
     "gtsrb_alexnet": [[4_097 * 43]],
     "gtsrb_squeezenet": [[513 * 43], [513 * 43, 722_496 + 513 * 43]],
@@ -66,7 +66,8 @@ def test_every_arm_makes_a_run(tmp_path, path):
         )
         assert run.phases[0].first == 0 and all(phase.num_steps > 0 for phase in run.phases)
         steps = arm.steps or round(arm.epochs * len(run.train_source) / arm.batch_size)
-        assert run.num_steps == (1 if arm.solver != "steps" else steps)
+        if not arm.phases:  # which have lengths of their own
+            assert run.num_steps == (1 if arm.solver != "steps" else steps)
     assert learning == LEARNING.get(path.stem, learning)
     counts = [int(text.replace(",", "")) for text in re.findall(r"([\d,]+) parameters", load_doc(path))]
     assert {*counts} <= {count for phases in learning for count in phases}

@@ -24,10 +24,6 @@ from jft.models import MODELS
 ROOT = Path(__file__).parents[1]
 MESHES = (("jit", {"data": -1}), ("jit", {"data": 2, "fsdp": 4}), ("pmap", {"data": -1}))
 TERMINATED, KILLED, END = 3, 9, 12
-PHASES = (
-    {"name": "top", "steps": 6, "freeze": "block2"},
-    {"name": "all", "steps": END - 6, "freeze": "", "learning_rate": 1e-3},
-)
 of_pairs = pytest.mark.xdist_group("pairs")  # which one worker starts for all
 
 
@@ -36,8 +32,10 @@ def pairs(tmp_path_factory):
     """Folder of what the pairs wrote, and [name, exit statuses, seconds] of each."""
     folder = tmp_path_factory.mktemp("pairs")
     often = {"checkpoint_every": 4, "log_every": 2, "eval_batch_size": 24, "mesh": {"data": -1, "fsdp": 2}}
-    # The first phase reads features that are extracted before, the second one pictures.
-    write_config(folder, optimizer="sgd", heartbeat_timeout=10, phases=PHASES, cache_features=True, **often)
+    # Features are extracted first; `figures` trains on pictures.
+    write_config(
+        folder, optimizer="sgd", heartbeat_timeout=10, steps=END, freeze="block2", cache_features=True, **often
+    )
     scenarios = [("whole", 0, 0)]
     scenarios += [("broken", *strike) for strike in ((signal.SIGTERM, TERMINATED), (signal.SIGKILL, KILLED), (0, 0))]
     done = subprocess.run(

@@ -31,7 +31,6 @@ def assert_same(found, alone):
         ("jit", {"data": -1}),
         ("jit", {"data": 2, "fsdp": 4}),
         ("jit", {"data": 1, "fsdp": 4}),
-        ("pmap", {"data": 1}),
         ("pmap", {"data": 2}),
         ("pmap", {"data": 8}),
     ],
@@ -48,10 +47,9 @@ def test_devices_do_not_change_the_figures(alone, mode, mesh):
         assert found["bytes"] == found["whole_bytes"]
 
 
-@pytest.mark.parametrize("mesh", [{"data": 8}, {"data": 2, "fsdp": 4}], ids=str)
 @pytest.mark.xdist_group("parallel")
-def test_micro_batches_on_several_devices(mesh):
-    found = run("jit", mesh, steps=5, accumulate=2)
+def test_micro_batches_on_several_devices():
+    found = run("jit", {"data": 2, "fsdp": 4}, steps=5, accumulate=2)
     one = run("jit", {"data": 1}, jax.devices()[:1], steps=5, accumulate=2)
     np.testing.assert_allclose(found["losses"], one["losses"], rtol=1e-5)
 

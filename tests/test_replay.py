@@ -46,7 +46,6 @@ def contents(folder):
     ("step", "start", "lines"),
     [
         (6, 4, [(6, "train")]),  # on cached features; of a window that began before the checkpoint
-        (18, 16, [(18, "train")]),
         (20, 16, [(18, "train"), (20, "train"), (20, "validation")]),
         (3, 0, [(3, "train")]),  # from initial values
         (15, 12, [(14, "train"), (14, "validation"), (15, "train")]),  # from one phase into the next
