@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 import small_files
+from on_demand import on_demand
 
 from jft import export, source_weights, tree
 from jft.checkpoint import Checkpoints
@@ -87,7 +88,10 @@ def learn_scales(path):
 @pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
 @pytest.mark.parametrize(
     ("model", "name", "size", "learnt"),
-    [("resnet50", "ResNet50", 64, False), ("inception_v3", "InceptionV3", 75, True)],
+    [
+        ("resnet50", "ResNet50", 64, False),
+        pytest.param("inception_v3", "InceptionV3", 75, True, marks=on_demand("long")),
+    ],
 )
 def test_keras_loads_what_was_written(tmp_path, model, name, size, learnt):
     source, own, out = tmp_path / "source.h5", tmp_path / "own.safetensors", tmp_path / "out.h5"

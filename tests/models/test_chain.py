@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from on_demand import on_demand
 
 from jft import tree
 from jft.models import MODELS, abstract_variables, between, create_model
@@ -329,7 +330,10 @@ def test_every_family_is_run_in_parts():
     assert {type(create_model(name)) for name in SMALL} == {type(create_model(name)) for name in MODELS}
 
 
-@pytest.mark.parametrize("name", [pytest.param(k, marks=GOOGLENETS if "googlenet" in k else ()) for k in SMALL])
+LONG = {"inception_v3": on_demand("long"), "googlenet_caffe": on_demand("as googlenet"), "googlenet": GOOGLENETS}
+
+
+@pytest.mark.parametrize("name", [pytest.param(k, marks=LONG.get(k, ())) for k in SMALL])
 def test_stop_then_start_equals_the_whole(name):
     size, options = SMALL[name]
     model = create_model(name, num_classes=7, **options)

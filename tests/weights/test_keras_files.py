@@ -11,6 +11,7 @@ import os
 import h5py
 import numpy as np
 import pytest
+from on_demand import on_demand
 
 from jft import tree
 from jft.models import abstract_variables, create_model
@@ -76,8 +77,8 @@ WHOLE = {
 }
 
 
-# test_export.py writes and reads Inception's file, and its proof is replayed.
-ON_DEMAND = pytest.mark.skipif(not os.environ.get("JFT_TEST_ALL"), reason="long; JFT_TEST_ALL=1 runs it")
+# Inception's proof is replayed.
+ON_DEMAND = on_demand("long")
 
 
 @pytest.mark.parametrize(

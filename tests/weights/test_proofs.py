@@ -6,11 +6,11 @@ The proofs are made by scripts/golden.
 import dataclasses
 import functools
 import itertools
-import os
 
 import flax.linen as nn
 import numpy as np
 import pytest
+from on_demand import on_demand
 
 from jft import tree
 from jft.models import Chain, abstract_variables, create_model, layers
@@ -25,7 +25,8 @@ FAMILIES = ("resnet", "inception", "googlenet", "squeezenet")
 
 # The deepest and the ones in the middle of a family follow the rules of those that are always replayed.
 SIBLINGS = ("vgg13.", "vgg13_bn.", "vgg16_bn.", "vgg19_bn.", "resnet101.", "resnet152.", "vgg16.timm", "vgg19.timm")
-ON_DEMAND = pytest.mark.skipif(not os.environ.get("JFT_TEST_ALL"), reason="as its siblings; JFT_TEST_ALL=1 replays it")
+SIBLINGS += ("vgg16.torchvision", "vgg19.keras", "vgg19.caffe")
+ON_DEMAND = on_demand("follows its siblings' rules")
 
 
 def grouped(name):
