@@ -42,8 +42,8 @@ def figures(folder, meshes, number, port):
 
 
 def script(folder, name, sent, at, number, port):
-    """scripts/train.py; the run 'whole' is joined as under SLURM, the others by flags. Two devices each are quicker."""
-    os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"
+    """scripts/train.py; the run 'whole' is joined as under SLURM, the others by flags. One device each is quicker."""
+    os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=1"
     add = Window.add
 
     def striking(self, step, sums):
