@@ -40,7 +40,7 @@ def gather(value: Any) -> list[Any]:
     Args:
       value: JSON-able.
     """
-    if jax.process_count() == 1:
+    if not several():
         return [value]
     told = json.dumps(value).encode()
     rows, longest = _exchanged(told, _SHORT)
@@ -73,7 +73,7 @@ def to_host(array: Any) -> np.ndarray:
 
 def arrays_from_first(arrays: Any) -> Any:
     """Process 0's arrays, a pytree, on every process."""
-    return multihost_utils.broadcast_one_to_all(arrays) if jax.process_count() > 1 else arrays
+    return multihost_utils.broadcast_one_to_all(arrays) if several() else arrays
 
 
 def agree(values: Mapping[str, Any], *, remedy: str) -> None:
@@ -105,7 +105,7 @@ def _shortened(text: str) -> str:
 
 def wait_for_all(name: str) -> None:
     """Returns once every process has come here."""
-    if jax.process_count() > 1:
+    if several():
         multihost_utils.sync_global_devices(name)
 
 
@@ -116,7 +116,7 @@ def check_shared(folder: Path, *, remedy: str) -> None:
       folder: of the file system that all hosts should share.
       remedy: what to do if they do not.
     """
-    if jax.process_count() == 1:
+    if not several():
         return
     name = from_first(f".seen-{uuid.uuid4().hex[:8]}")
     problem = None

@@ -67,6 +67,7 @@ def replay(workdir: str | Path, step: int) -> Replay:
 
     Raises:
       ValueError: no run, a solver's, a step that it did not reach, or nothing that was logged in between.
+      KeyboardInterrupt: a signal stopped it.
     """
     workdir = Path(workdir)
     if not (workdir / "config.json").exists():

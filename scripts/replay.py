@@ -1,7 +1,7 @@
 """Runs a stretch of a run again: python scripts/replay.py RUN --step N
 
 Restores the checkpoint before step N, trains on to N, and says whether metrics and the parameters' fingerprint are what
-the run logged. Nothing in RUN changes. Exit status: 0 the same, 1 something differs or cannot be compared.
+the run logged. Nothing in RUN changes. Exit status: 0 the same, 1 something differs or cannot be compared, 130 stopped.
 """
 
 import argparse
@@ -30,6 +30,9 @@ def main() -> int:
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("Stopped; nothing was compared.", file=sys.stderr)
+        return 130
     distributed.say(format_replay(found, args.run))
     return int(not found.same)
 
