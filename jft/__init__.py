@@ -1,8 +1,24 @@
 """jft: transfer learning with ImageNet-pretrained CNNs in JAX.
 
+    model = jft.load("runs/flowers")
+    model.predict(images)  # uint8 [n, height, width, 3] of any size -> float32 [n, classes]
+
 Importing the package is cheap: it loads neither TensorFlow nor torch, and no JAX backend.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from jft.version import __version__
 
-__all__ = ["__version__"]
+if TYPE_CHECKING:
+    from jft.predictor import Predictor, load
+
+__all__ = ["Predictor", "__version__", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("Predictor", "load"):
+        from jft import predictor
+
+        return getattr(predictor, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -51,7 +51,7 @@ class Checkpoints:
         self.directory = Path(workdir).absolute() / "checkpoints"
         if read_only and not self.directory.is_dir():
             runs = sorted(str(folder.parent) for folder in Path(workdir).glob("*/checkpoints"))
-            where = f"one of {', '.join(runs)}" if runs else "the folder that scripts/train.py wrote"
+            where = f"one of {', '.join(runs)}" if runs else "the folder that train wrote"
             raise ValueError(f"{workdir} holds no checkpoints: give {where}.")
         self._read_only = read_only
         self._keep = _Retention(keep_last, keep_every)

@@ -1,20 +1,15 @@
 """Sets of configs side by side: each trained with several seeds and tested on the same pictures; a table and a plot."""
 
-import ast
 import copy
 import csv
 import dataclasses
-import importlib.util
 import json
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from ml_collections import ConfigDict
 
-from jft import config as config_lib
-from jft import tree
 from jft.arms import arm_config
 from jft.evaluate import evaluate
 from jft.files import written_whole
@@ -136,7 +131,7 @@ def _row(name: str, places: Sequence[Path]) -> Row:
 
 
 def write(rows: Sequence[Row], out: Path) -> None:
-    """Writes the table as Markdown and CSV, and the plot where matplotlib is installed."""
+    """Writes the table as Markdown and CSV, and the plot."""
     table = markdown(rows)
     with written_whole(out / "compare.md") as aside:
         aside.write_text(table + "\n")
@@ -146,9 +141,6 @@ def write(rows: Sequence[Row], out: Path) -> None:
         for row in rows:
             values = dataclasses.astuple(row)
             writer.writerow([" ".join(map(repr, value)) if isinstance(value, tuple) else value for value in values])
-    if importlib.util.find_spec("matplotlib") is None:
-        print("No plot, for want of matplotlib: pip install 'jft[plot]'")
-        return
     with written_whole(out / "compare.png") as aside:
         plot(rows, aside)
 
@@ -185,50 +177,3 @@ def plot(rows: Sequence[Row], path: Path) -> None:
 def _spread(values: Sequence[float], form: str, unit: str = "") -> str:
     mean = format(statistics.mean(values), form)
     return f"{mean} ± {statistics.stdev(values):{form}}{unit}" if len(values) > 1 else f"{mean}{unit}"
-
-
-def load_config(path: str | Path, changes: Sequence[str] = ()) -> ConfigDict:
-    """The config of a file, with fields set as on a command line.
-
-    Args:
-      path: of a Python file with `get_config()`.
-      changes: 'field=value'; values of other types than text are written as in Python.
-
-    Raises:
-      ValueError: there is no such file, field or value.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise ValueError(f"there is no config file {path}.")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    try:
-        config = module.get_config()
-    except (AttributeError, KeyError) as error:
-        raise ValueError(f"{path}: {config_lib.unknown_field(error) or error}") from error
-    for change in changes:
-        field, equals, text = change.partition("=")
-        tree.choose(config.to_dict(), field, what="config field")
-        if not equals:
-            raise ValueError(f"{change!r} sets nothing: write field=value.")
-        config[field] = _parsed(field, text, config[field])
-    config_lib.validate(config)
-    return config
-
-
-def _parsed(field: str, text: str, before: Any) -> Any:
-    """The value of a field, in the type that it has; 'cache_features' alone is text or a bool."""
-    if field == "cache_features":
-        return {"True": True, "False": False}.get(text, text)
-    if isinstance(before, str):
-        return text
-    try:
-        value = ast.literal_eval(text)
-        cast = type(before)(value)
-        # A text is no tuple of letters, and 2.5 steps are not 2.
-        if isinstance(value, str) or not (isinstance(before, tuple) or cast == value):
-            raise ValueError
-    except (ValueError, SyntaxError, TypeError) as error:
-        raise ValueError(f"{field} = {text!r} is no {type(before).__name__}.") from error
-    return cast

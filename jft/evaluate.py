@@ -11,16 +11,20 @@ import jax
 import numpy as np
 from absl import logging
 
-from jft import distributed, metrics
+from jft import assessment, calibration, distributed, metrics, tree
 from jft.checkpoint import Checkpoints, Meta
 from jft.data import sources
+from jft.data.augment import Augmentation
 from jft.data.preprocess import Preprocess
-from jft.evaluator import Evaluation, Evaluator, per_class
+from jft.evaluator import Evaluation, Evaluator
 from jft.logs import write_json
 from jft.losses import Objective
 from jft.models import Chain, abstract_variables, create_model
 from jft.parallel import Parallel, make_parallel
 from jft.transfer.recipe import picture_digests
+
+# Test-time augmentation: name -> the variants of a picture that are averaged.
+VIEWS = {"flip": Augmentation(flip=True), "crops": Augmentation(flip=True, crop="five")}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,31 +90,15 @@ def parallel_of(meta: Meta) -> Parallel:
 def _model(meta: Meta) -> Chain:
     return create_model(
         meta["model"]["name"],
-        num_classes=_objective(meta).num_outputs,
+        num_classes=objective_of(meta).num_outputs,
         dtype=meta["config"]["dtype"],
         **meta["model"]["options"],
     )
 
 
-def _objective(meta: Meta) -> Objective:
-    """For evaluation: neither smoothed nor weighted."""
+def objective_of(meta: Meta) -> Objective:
+    """What the outputs of a run mean, for evaluation: neither smoothed nor weighted."""
     return Objective(meta["objective"], len(meta["class_names"]))
-
-
-def _evaluator(trained: Trained, batch_size: int, *, probabilities: bool = False) -> Evaluator:
-    """Prepares pictures as the run did."""
-    trained.parallel.check_batch_size(batch_size, what="batch_size")
-    return Evaluator(
-        trained.model,
-        trained.spec,
-        trained.parallel,
-        objective=_objective(trained.meta),
-        probabilities=probabilities,
-        fit=trained.meta["fit"],
-        batch_size=batch_size,
-        resize_on=trained.meta["config"]["resize_on"],
-        cache_bytes=trained.meta["config"]["cache_bytes"],
-    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,31 +120,61 @@ class Pictures:
     skip_unreadable: bool = False
 
 
-def evaluate(workdir: str | Path, **pictures: Any) -> dict[str, Any]:
+@dataclasses.dataclass(frozen=True)
+class Predicted:
+    """A run, the pictures, and what it makes of them."""
+
+    workdir: str | Path
+    trained: Trained
+    source: sources.Source
+    found: Evaluation
+
+    def headline(self) -> dict[str, Any]:
+        """`{'checkpoint', 'step', 'loss', 'accuracy', 'top5', 'count'}`."""
+        return {"checkpoint": str(self.workdir), "step": self.trained.meta["step"], **self.found.summary()}
+
+    def assess(self) -> dict[str, Any]:
+        """`assessment.assess`, with the temperature that the checkpoint holds."""
+        temperature, several = self.trained.meta.get("temperature"), self.source.multi_label
+        calibrated = None
+        if temperature is not None:
+            calibrated = calibration.apply_temperature(self.found.logits, temperature, multilabel=several)
+        told = assessment.assess(self.found.probabilities, self.source, self.trained.class_names, calibrated)
+        return {"temperature": temperature, **told}
+
+
+def evaluate(workdir: str | Path, *, tta: str = "", **pictures: Any) -> dict[str, Any]:
     """Evaluates a run and writes `<workdir>/eval.json`.
 
     Args:
       workdir: folder of the run.
+      tta: views that are averaged, to be reported apart: a key of `VIEWS`; empty: none.
       **pictures: fields of `Pictures`: split, dataset, data_dir, batch_size, skip_unreadable.
 
     Returns:
-      `{'checkpoint', 'step', 'dataset', 'split', 'parameters', 'loss', 'accuracy', 'top5', 'count', 'per_class'}`:
-      loss in nats, rates as shares of 1, `per_class` {name: {'accuracy', 'count'}}. Where pictures have several labels,
-      `mean_average_precision` in place of `top5`, and `average_precision` in `per_class`.
+      `{'checkpoint', 'step', 'dataset', 'split', 'parameters', 'loss', 'accuracy', 'top5', 'count', 'temperature'}` and
+      what `assessment.assess` returns; loss in nats, rates as shares of 1. Where pictures have several labels,
+      `mean_average_precision` in place of `top5`. With `tta`, `augmented`: {'name', 'views', 'loss', 'accuracy', ...}.
 
     Raises:
       ValueError: no checkpoint, or the data's classes are not those of the model; names both lists.
     """
-    trained, source, found = _predicted(workdir, Pictures(**pictures), probabilities=False)
+    predicted = predict_run(workdir, Pictures(**pictures))
     result = {
-        "checkpoint": str(workdir),
-        "step": trained.meta["step"],
-        "dataset": source.name,
+        **predicted.headline(),
+        "dataset": predicted.source.name,
         "split": pictures.get("split", "test"),
-        "parameters": sum(leaf.size for leaf in jax.tree.leaves(trained.variables["params"])),
-        **found.summary(),
-        "per_class": per_class(found, trained.class_names),
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(predicted.trained.variables["params"])),
+        **predicted.assess(),
     }
+    if tta:
+        views = tree.choose(VIEWS, tta, what="test-time augmentation")
+        found = predict_run(workdir, Pictures(**pictures), views).found
+        result["augmented"] = {
+            "name": tta,
+            "views": views.num_variants(predicted.trained.meta["fit"]),
+            **found.summary(),
+        }
     try:
         if distributed.is_first():
             write_json(Path(workdir) / "eval.json", result)
@@ -173,42 +191,72 @@ def evaluate_ensemble(workdirs: Sequence[str | Path], **pictures: Any) -> dict[s
       **pictures: fields of `Pictures`.
 
     Returns:
-      As `evaluate`, with `'members'`, the same for each run, in place of `'step'` and `'per_class'`; `loss` is the mean
-      log loss of the averaged probabilities, in nats.
+      As `evaluate`, with `'members'`, the headline of each run, in place of `'step'`, `'parameters'` and
+      `'temperature'`; `loss` is the mean log loss of the averaged probabilities, in nats.
 
     Raises:
       ValueError: see `evaluate`; or the runs have other classes, or other pictures.
     """
-    wanted = Pictures(**pictures)
-    first: tuple[Trained, sources.Source, np.ndarray] | None = None
-    members, total = [], 0.0
-    for workdir in workdirs:
-        trained, source, found = _predicted(workdir, wanted, probabilities=True)
-        digests = picture_digests(source)
-        if first is None:
-            first = trained, source, digests
-        same = np.array_equal(source.labels, first[1].labels) and np.array_equal(digests, first[2])
-        if trained.class_names != first[0].class_names or not same:
-            raise ValueError(
-                f"{workdir} has classes {list(trained.class_names)} and {len(source)} pictures, {workdirs[0]} has "
-                f"{list(first[0].class_names)} and {len(first[1])}, and not the same in the same order: evaluate an "
-                "ensemble on the test pictures, or train its runs with one seed and validation."
-            )
-        members.append({"checkpoint": str(workdir), "step": trained.meta["step"], **found.summary()})
-        total = total + found.probabilities.astype(np.float64)
+    members = _on_same_pictures(workdirs, Pictures(**pictures))
+    average = np.mean([member.found.probabilities.astype(np.float64) for member in members], axis=0)
+    source, class_names = members[0].source, members[0].trained.class_names
     return {
         "checkpoint": " + ".join(map(str, workdirs)),
-        "dataset": first[1].name,
-        "split": wanted.split,
-        **metrics.of_probabilities(total / len(members), first[1].labels),
-        "members": members,
+        "dataset": source.name,
+        "split": Pictures(**pictures).split,
+        **metrics.of_probabilities(average, source.labels),
+        **assessment.assess(average, source, class_names),
+        "members": [member.headline() for member in members],
     }
 
 
-def _predicted(
-    workdir: str | Path, pictures: Pictures, *, probabilities: bool
-) -> tuple[Trained, sources.Source, Evaluation]:
-    """A run, the pictures, and what it makes of them."""
+def evaluate_against(first: str | Path, second: str | Path, **pictures: Any) -> dict[str, Any]:
+    """Whether the second run is better than the first on the same pictures, or lucky. Writes nothing.
+
+    Args:
+      first: folder of a run.
+      second: folder of another one of the same classes.
+      **pictures: fields of `Pictures`.
+
+    Returns:
+      `{'members', 'against'}`: the headlines of both with 'dataset' and 'split', and `assessment.contrast`.
+
+    Raises:
+      ValueError: see `evaluate_ensemble`; or pictures with several labels.
+    """
+    members = _on_same_pictures([first, second], Pictures(**pictures))
+    source = members[0].source
+    where = {"dataset": source.name, "split": Pictures(**pictures).split}
+    return {
+        "members": [{**member.headline(), **where} for member in members],
+        "against": assessment.contrast(*(member.found.probabilities for member in members), source.labels),
+    }
+
+
+def _on_same_pictures(workdirs: Sequence[str | Path], pictures: Pictures) -> list[Predicted]:
+    members: list[Predicted] = []
+    for workdir in workdirs:
+        member = predict_run(workdir, pictures)
+        first = members[0] if members else member
+        same = np.array_equal(member.source.labels, first.source.labels) and np.array_equal(
+            picture_digests(member.source), picture_digests(first.source)
+        )
+        if member.trained.class_names != first.trained.class_names or not same:
+            raise ValueError(
+                f"{workdir} has classes {list(member.trained.class_names)} and {len(member.source)} pictures, "
+                f"{workdirs[0]} has {list(first.trained.class_names)} and {len(first.source)}, and not the same in the "
+                "same order: evaluate an ensemble on the test pictures, or train its runs with one seed and validation."
+            )
+        members.append(member)
+    return members
+
+
+def predict_run(workdir: str | Path, pictures: Pictures, views: Augmentation | None = None) -> Predicted:
+    """Restores a run and evaluates it, as it prepared its pictures; with `views`, averaged over their variants.
+
+    Raises:
+      ValueError: see `evaluate`.
+    """
     trained = restore(workdir)
     config = trained.meta["config"]
     own = pictures.dataset in (None, config["dataset"])
@@ -232,8 +280,19 @@ def _predicted(
     if not len(source):
         raise ValueError(f"{source.name} has no pictures in split {pictures.split!r}.")
     size = pictures.batch_size or config["eval_batch_size"]
-    evaluator = _evaluator(trained, size, probabilities=probabilities)
-    return trained, source, evaluator(trained.variables, source)
+    trained.parallel.check_batch_size(size, what="batch_size")
+    evaluator = Evaluator(
+        trained.model,
+        trained.spec,
+        trained.parallel,
+        objective=objective_of(trained.meta),
+        fit=trained.meta["fit"],
+        batch_size=size,
+        resize_on=config["resize_on"],
+        cache_bytes=config["cache_bytes"],
+        views=views,
+    )
+    return Predicted(workdir, trained, source, evaluator(trained.variables, source))
 
 
 def _check_unchanged(workdir: str | Path, trained: Trained) -> None:
@@ -275,27 +334,3 @@ def load_like(trained: Trained, dataset: str | sources.Source | None, **where: A
             f"{source.name} has {list(source.class_names)}. Give data of the same classes, named alike."
         )
     return source if source.class_names == trained.class_names else load(classes=trained.class_names)
-
-
-def format_evaluation(result: dict[str, Any]) -> str:
-    """The result of `evaluate` or `evaluate_ensemble` as lines for a terminal."""
-    several = "mean_average_precision" in result
-    rates = (
-        f"mean average precision {result['mean_average_precision']:.2%}, labels right {result['accuracy']:.2%}"
-        if several
-        else f"top-1 {result['accuracy']:.2%}, top-5 {result['top5']:.2%}"
-    )
-    step = f" (step {result['step']:,})" if "step" in result else ""
-    lines = [
-        f"{result['checkpoint']}{step} on {result['dataset']} {result['split']}, {result['count']:,} pictures:",
-        f"  {rates}, cross entropy {result['loss']:.4f}",
-    ]
-    for member in result.get("members", []):
-        lines.append(f"  {member['checkpoint']} alone: {member['accuracy']:.2%}, cross entropy {member['loss']:.4f}")
-    classes = result.get("per_class", {})
-    width = max(map(len, classes), default=0)
-    for name, values in classes.items():
-        rate = values["average_precision" if several else "accuracy"]
-        share = "no pictures" if rate is None else f"{rate:7.2%} of {values['count']:,}"
-        lines.append(f"  {name:<{width}}  {share}")
-    return "\n".join(lines)

@@ -1,15 +1,16 @@
 """The evaluator: every picture of a source exactly once, on any number of devices."""
 
 import dataclasses
+import functools
 from collections.abc import Iterator
 from typing import Any
 
 import jax
 import numpy as np
 
-from jft import distributed, metrics
+from jft import calibration, distributed, metrics
 from jft.data import pipeline, preprocess, sources
-from jft.data.augment import make_eval_transform
+from jft.data.augment import Augmentation, make_eval_transform, make_views
 from jft.data.preprocess import Preprocess
 from jft.losses import Objective
 from jft.models import Chain
@@ -26,12 +27,21 @@ class Evaluation:
     Attributes:
       sums: over all pictures, `metrics.classification_sums` or `metrics.label_sums`.
       labels: of the pictures, in their order: int32 [n], or [n, classes].
-      probabilities: float32 [n, classes], if they were asked for or pictures have several labels; else None.
+      logits: float32 [n, classes], one for each class.
     """
 
     sums: metrics.Sums
     labels: np.ndarray
-    probabilities: np.ndarray | None
+    logits: np.ndarray
+
+    @functools.cached_property
+    def probabilities(self) -> np.ndarray:
+        """Float [n, classes], as sure as the model is, no temperature applied."""
+        return calibration.apply_temperature(self.logits, 1.0, multilabel=self.labels.ndim == 2)
+
+    def temperature(self) -> float | None:
+        """The one that fits these pictures, see `calibration.fit_temperature`; None where a logit is not finite."""
+        return calibration.fit_temperature(self.logits, self.labels) if np.isfinite(self.logits).all() else None
 
     def summary(self) -> dict[str, float | int]:
         """`metrics.summarise`, with `mean_average_precision` over the classes there are where pictures have several."""
@@ -57,7 +67,7 @@ class Evaluator:
         resize_on: str,
         cache_bytes: int,
         boundary: str | None = None,
-        probabilities: bool = False,
+        views: Augmentation | None = None,
     ) -> None:
         """Keeps how to evaluate.
 
@@ -71,15 +81,17 @@ class Evaluator:
           resize_on: 'device' or 'host'.
           cache_bytes: decoded pictures kept in memory.
           boundary: the stage of which cached features are given, where they are.
-          probabilities: whether to return them where pictures have one label, too.
+          views: whose variants of a picture are averaged; None: a picture is seen as it is.
+
+        Raises:
+          ValueError: crops of pictures that are squashed whole.
         """
-        self._probabilities = probabilities or objective.kind == "multilabel"
         self._step = make_eval_step(
             model,
             objective=objective,
             transform=make_eval_transform(spec, fit=fit),
+            views=make_views(spec, fit=fit, augmentation=views) if views else None,
             boundary=boundary,
-            probabilities=self._probabilities,
             axis_name=parallel.axis_name,
         )
         self._compiled: jax.stages.Compiled | None = None
@@ -97,11 +109,10 @@ class Evaluator:
         Raises:
           RuntimeError: not every picture was counted exactly once, which would be a mistake of jft's own.
         """
-        total, pending, indices, probabilities = None, [], [], []
+        total, pending, indices, logits = None, [], [], []
 
         def collect(total: metrics.Sums | None, sums: metrics.Sums) -> metrics.Sums:
-            if self._probabilities:
-                probabilities.append(np.asarray(sums.pop("probabilities")))
+            logits.append(np.asarray(sums.pop("logits")))
             return metrics.add(total, sums)
 
         for batch in self._batches(source, features):
@@ -123,7 +134,7 @@ class Evaluator:
         if not read == distinct == len(source) == round(float(total["count"])) or numbers != source.indices.sum():
             raise RuntimeError(f"{total['count']} of {len(source)} pictures counted, {distinct} distinct.")
         # What fills up the last batch comes at its end.
-        return Evaluation(total, source.labels, np.concatenate(probabilities)[: len(source)] if probabilities else None)
+        return Evaluation(total, source.labels, np.concatenate(logits)[: len(source)])
 
     def _batches(self, source: sources.Source, features: Features | None) -> Iterator[dict[str, np.ndarray]]:
         shard = self._parallel.shard
@@ -132,23 +143,3 @@ class Evaluator:
         size = self._reading["batch_size"]
         rows = pipeline.eval_rows(source, batch_size=size, shard=shard)
         return feature_batches(source, features, rows, range(-(-len(source) // size)))
-
-
-def per_class(found: Evaluation, class_names: tuple[str, ...]) -> dict[str, dict[str, float | int | None]]:
-    """{name: {'accuracy', 'count'}}; accuracy is None for a class without pictures.
-
-    Where pictures have several labels: {'accuracy', 'average_precision', 'count'}, the share of pictures of which the
-    label was decided rightly, and how many have it.
-    """
-    correct, count = found.sums["class_correct"].tolist(), found.sums["class_count"].tolist()
-    rates = [c / n if n else None for c, n in zip(correct, count, strict=True)]
-    if found.labels.ndim == 1:
-        return {
-            name: {"accuracy": rate, "count": round(n)} for name, rate, n in zip(class_names, rates, count, strict=True)
-        }
-    precision = metrics.average_precision(found.probabilities, found.labels).tolist()
-    having = found.labels.sum(axis=0).tolist()
-    return {
-        name: {"accuracy": rate, "average_precision": p if n else None, "count": int(n)}
-        for name, rate, p, n in zip(class_names, rates, precision, having, strict=True)
-    }

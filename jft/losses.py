@@ -61,6 +61,13 @@ class Objective:
             return jax.nn.sigmoid(logits)
         return jax.nn.softmax(self.class_logits(logits))
 
+    def averaged(self, logits: jax.Array) -> jax.Array:
+        """Logits whose probabilities are the mean of those of several views: [views, batch, n] -> [batch, n]."""
+        if self.kind == "softmax":
+            return jax.nn.logsumexp(jax.nn.log_softmax(logits), axis=0) - jnp.log(len(logits))
+        there, not_there = (jax.nn.logsumexp(jax.nn.log_sigmoid(sign * logits), axis=0) for sign in (1, -1))
+        return there - not_there
+
 
 def make_objective(
     loss: str,

@@ -71,7 +71,7 @@ def replay(workdir: str | Path, step: int) -> Replay:
     """
     workdir = Path(workdir)
     if not (workdir / "config.json").exists():
-        raise ValueError(f"{workdir} holds no run (no config.json): give the folder that scripts/train.py wrote.")
+        raise ValueError(f"{workdir} holds no run (no config.json): give the folder that train wrote.")
     # As it was when the step was logged: a run may go on with another cadence, on other devices.
     with contextlib.closing(Checkpoints(workdir, read_only=True)) as checkpoints:
         then = checkpoints.newest_meta(first_from=step)

@@ -66,8 +66,9 @@ def solve(
     if cached.validation is not None:
         # The head that validation has not seen, though the one with it is kept.
         variables = _with_head(run, state, found.chosen).variables
-        values = make_evaluator(run, phase)(variables, run.validation_source, cached.validation).summary()
-        meta = {**meta, "history": [{"step": 1, **values}]}
+        tried = make_evaluator(run, phase)(variables, run.validation_source, cached.validation)
+        values = tried.summary()
+        meta = {**meta, "history": [{"step": 1, **values}], "temperature": tried.temperature()}
         logs.write(1, "validation", values)
         for c, score in found.scores.items():
             distributed.say(f"C = {c:<8g} validation {score:.2%}, {_LOSSES[run.config.solver]} {found.losses[c]:.4f}")

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -67,7 +68,12 @@ class SourceWeights:
 
 
 def open_source(
-    source: str, *, model: str | None = None, tag: str | None = None, image_size: int | None = None
+    source: str,
+    *,
+    model: str | None = None,
+    tag: str | None = None,
+    image_size: int | None = None,
+    weights_path: str | os.PathLike | None = None,
 ) -> SourceWeights:
     """Finds out what a source is; its numbers are read later.
 
@@ -76,6 +82,7 @@ def open_source(
       model: key of `jft.models.MODELS`; needed for a file that does not say it, otherwise a check.
       tag: of the weight set that a file is like, such as 'torchvision'; None: guessed from hash and names.
       image_size: side in pixels that the model shall read; None: as the source was trained.
+      weights_path: of a set, its file or a folder that holds it, looked at before the cache and the network.
 
     Raises:
       ValueError: no such thing, or not what `model` and `tag` say.
@@ -84,7 +91,7 @@ def open_source(
         tree.choose(MODELS, model, what="model")
     path = Path(source).expanduser()
     if source in CATALOG:
-        opened = _open_set(CATALOG[source])
+        opened = _open_set(CATALOG[source], weights_path)
     elif path.is_dir():
         opened = _open_run(path)
     elif path.exists():
@@ -129,11 +136,11 @@ def write_own(opened: SourceWeights, out: Path, *, allow_nonfinite: bool = False
     return "\n".join(lines)
 
 
-def _open_set(row: WeightSet) -> SourceWeights:
+def _open_set(row: WeightSet, weights_path: str | os.PathLike | None) -> SourceWeights:
     def read(allow_nonfinite: bool) -> Leaves:
         del allow_nonfinite  # what is published and has them is refused
         target = leaf_shapes(create_model(row.model, **row.file_options), row.preprocess.size)
-        return store.load(row, target, fresh=absent(row, target))[0]
+        return store.load(row, target, weights_path=weights_path, fresh=absent(row, target))[0]
 
     facts = {"source": row.filename, "weights": row.name, "dialect": row.dialect, "licence": row.licence}
     return SourceWeights(row.model, row.file_options, row.preprocess, "crop", None, facts, read)

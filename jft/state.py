@@ -60,6 +60,7 @@ def fresh_state(run: Run) -> tuple[TrainState, Meta]:
         "pretrained": sorted(loaded),
         "cached": {},
         "history": [],
+        "temperature": None,
         "window": {},
     }
 
@@ -103,7 +104,7 @@ def resumed_state(run: Run, variables: Any, optimizer: Any, saved: Meta) -> tupl
                 f"{run.workdir} was trained on other data: {key} was {saved[key]} and is {meta[key]}. "
                 "Put the data back, or give another --workdir."
             )
-    kept = {key: saved[key] for key in ("weights", "pretrained", "cached", "history", "window")}
+    kept = {key: saved.get(key) for key in ("weights", "pretrained", "cached", "history", "temperature", "window")}
     average = {}
     if "learning" in optimizer:
         learning, params = tree.flatten(optimizer.pop("learning")), tree.flatten(variables["params"])

@@ -198,7 +198,7 @@ def make_eval_step(
     objective: Objective,
     transform: Callable[[jax.Array], jax.Array],
     boundary: str | None = None,
-    probabilities: bool = False,
+    views: tuple[int, Callable[[jax.Array, jax.Array], jax.Array]] | None = None,
     axis_name: str | None = None,
 ) -> Callable[[Any, Batch], metrics.Sums]:
     """Makes `(variables, batch) -> sums`, for `variables = {'params', 'batch_stats'}`.
@@ -208,23 +208,33 @@ def make_eval_step(
       objective: says what logits mean.
       transform: uint8 images [batch, h, w, 3] -> float32 [batch, size, size, 3], normalised.
       boundary: the stage whose output a batch's `'feature'` is, where it has one.
-      probabilities: whether to return them too, as `'probabilities'`: float32 [batch, classes], on every device.
+      views: how many, and (images, number) -> x, of each one, in place of `transform`: probabilities are averaged.
       axis_name: under `jax.pmap`, the axis to sum over.
 
     Returns:
-      A pure function, giving `classification_sums` or, where pictures have several labels, `label_sums`.
+      A pure function, giving `classification_sums` or, where pictures have several labels, `label_sums`; and
+      `'logits'`, one for each class: float32 [batch, classes], on every device.
     """
 
     def eval_step(variables: Any, batch: Batch) -> metrics.Sums:
         # The first variant of a picture is neither mirrored nor moved.
         cached = "feature" in batch
-        x = batch["feature"][:, 0] if cached else transform(batch["image"])
-        logits = model.apply(variables, x, train=False, start=boundary if cached else None)
+        if views and not cached:
+            count, view = views
+
+            def seen(number: jax.Array) -> jax.Array:
+                return model.apply(variables, view(batch["image"], number), train=False)
+
+            # One after the other: a program as long as for one view, and no more memory.
+            logits = objective.averaged(jax.lax.map(seen, jnp.arange(count)))
+        else:
+            x = batch["feature"][:, 0] if cached else transform(batch["image"])
+            logits = model.apply(variables, x, train=False, start=boundary if cached else None)
         sums = _sums(objective, logits, batch)
-        told = {"probabilities": objective.probabilities(logits)} if probabilities else {}
+        class_logits = objective.class_logits(logits)
         if axis_name is not None:
             sums = jax.lax.psum(sums, axis_name)
-            told = jax.lax.all_gather(told, axis_name, tiled=True)
-        return {**sums, **told}
+            class_logits = jax.lax.all_gather(class_logits, axis_name, tiled=True)
+        return {**sums, "logits": class_logits}
 
     return eval_step

@@ -217,8 +217,13 @@ class Loop:
         source = self._run.validation_source
         if not len(source):
             return
-        values = evaluator(state.variables, source, cached.validation if cached else None).summary()
-        self.meta = {**self.meta, "history": [*self.meta["history"], {"step": step, **values}]}
+        found = evaluator(state.variables, source, cached.validation if cached else None)
+        values = found.summary()
+        self.meta = {
+            **self.meta,
+            "history": [*self.meta["history"], {"step": step, **values}],
+            "temperature": found.temperature(),
+        }
         self._logs.write(step, "validation", values)
         if distributed.is_first():
             bar.write(f"step {step}: validation {percent(values)}")

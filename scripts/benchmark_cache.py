@@ -33,7 +33,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5, help="of extraction and inference; default: 5")
     args = parser.parse_args()
 
-    from jft.compare import load_config
+    from jft.config_file import load_config
 
     try:
         config = load_config(args.config, args.set)

@@ -18,7 +18,7 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
-from jft import runtime
+from jft import cli, runtime
 
 runtime.configure()
 
@@ -49,3 +49,15 @@ def real_data():
 def own_cache(tmp_path_factory, monkeypatch):
     """No test reads or fills the user's cache."""
     monkeypatch.setenv("JFT_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture
+def command(capsys):
+    """Runs `jft VERB arguments...` in this process: (status, stdout, stderr)."""
+
+    def run(verb, *arguments):
+        with pytest.raises(SystemExit) as end:
+            cli.run(verb, list(map(str, arguments)), prog=f"jft {verb}")
+        return end.value.code, *capsys.readouterr()
+
+    return run

@@ -75,7 +75,6 @@ def run(mode, mesh, devices=None, *, steps=20, accumulate=1):
         batch_size=BATCH,
         resize_on="device",
         cache_bytes=0,
-        probabilities=True,
     )
     found = evaluator(state.variables, data)
     held = jax.tree.leaves((state.params, state.opt_state))

@@ -1,9 +1,6 @@
 """What frozen features are worth by themselves: each method's figures, and the script."""
 
-import importlib.util
 import signal
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,8 +13,6 @@ from jft.transfer import probe
 from jft.transfer.neighbours import choose_neighbours, nearest_neighbours
 
 pytestmark = pytest.mark.xdist_group("baselines")  # whose runs one worker trains for all
-
-SCRIPT = Path(__file__).parents[1] / "scripts" / "probe.py"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -109,10 +104,7 @@ def test_format(few):
     assert f"test {few[1][0].test:7.2%}" in lines[0]
 
 
-def test_script(few, tmp_path, monkeypatch, capsys):
-    spec = importlib.util.spec_from_file_location("probe_script", SCRIPT)
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
+def test_script(few, tmp_path, command):
     path = tmp_path / "config.py"
     path.write_text(
         "from jft.config import default_config\n\n\ndef get_config():\n    config = default_config()\n"
@@ -120,8 +112,7 @@ def test_script(few, tmp_path, monkeypatch, capsys):
     )
 
     def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["probe.py", "--config", str(path), *arguments])
-        return script.main(), *capsys.readouterr()
+        return command("probe", "--config", path, *arguments)
 
     status, printed, _ = run()
     assert status == 0

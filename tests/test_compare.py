@@ -1,12 +1,9 @@
 """Configs side by side: the table holds what the runs' own files hold, and nothing is trained twice."""
 
 import csv
-import importlib.util
 import json
 import re
 import statistics
-import sys
-from pathlib import Path
 
 import pytest
 import small_digits
@@ -14,11 +11,11 @@ from PIL import Image
 from small_digits import make, records
 
 from jft import compare as lib
-from jft.compare import COLUMNS, Row, compare, load_config, markdown, write
+from jft.compare import COLUMNS, Row, compare, markdown
+from jft.config_file import load_config
 
 pytestmark = pytest.mark.xdist_group("compare")  # whose runs one worker trains for all
 
-SCRIPT = Path(__file__).parents[1] / "scripts" / "compare.py"
 NAMES = ("solved", "stepped/two_steps")
 
 
@@ -137,15 +134,8 @@ def test_a_signal_ends_it(tmp_path, monkeypatch):
     assert not (tmp_path / "out" / "compare.md").exists()
 
 
-def test_without_matplotlib_there_is_no_plot(tmp_path, monkeypatch, capsys):
-    find_spec = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "matplotlib" else find_spec(name))
-    (tmp_path / "out").mkdir()
+def test_one_seed_has_no_deviation():
     row = Row("a", (0.5,), (1.25,), (10.0,), 0.0, 1000, 10, ())
-    write([row], tmp_path / "out")
-    assert "for want of matplotlib: pip install 'jft[plot]'" in capsys.readouterr().out
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"compare.md", "compare.csv"}
-    # One seed has no deviation.
     assert row.cells() == ("a", "1", "50.00 %", "1.250", "10.0 s", "-", "1,000", "10", "-")
 
 
@@ -214,18 +204,14 @@ def test_no_file():
         load_config("nothing.py")
 
 
-def test_script(compared, tmp_path, monkeypatch, capsys):
+def test_script(compared, tmp_path, command):
     features, out, rows = compared
-    spec = importlib.util.spec_from_file_location("compare_script", SCRIPT)
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
     (name, config), _ = configs(features)
     path = tmp_path / f"{name}.py"
     path.write_text(FILE.replace('config.weights = ""', f"config.update({config.to_dict()!r})"))
 
     def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["compare.py", str(path), "--out", str(out), *arguments])
-        return script.main(), *capsys.readouterr()
+        return command("compare", path, "--out", out, *arguments)
 
     status, printed, _ = run("--seeds", "2")
     assert status == 0

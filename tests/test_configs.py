@@ -9,8 +9,8 @@ import pytest
 
 from jft import tree
 from jft.arms import arm_config
-from jft.compare import load_config
 from jft.config import default_config
+from jft.config_file import load_config
 from jft.data import sources
 from jft.models import MODELS, abstract_variables
 from jft.run import create_run

@@ -1,10 +1,7 @@
 """Runs tested together: the average of their probabilities, measured as scikit-learn measures it."""
 
-import importlib.util
 import itertools
 import shutil
-import sys
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -15,16 +12,16 @@ from PIL import Image
 from small_chain import Small
 from small_chain import pictures as some_pictures
 
+from jft.assessment import format_evaluation
 from jft.data import sources
 from jft.data.preprocess import to_model_input
-from jft.evaluate import evaluate, evaluate_ensemble, format_evaluation, restore
+from jft.evaluate import evaluate, evaluate_ensemble, restore
 from jft.models import MODELS
 from jft.parallel import make_parallel
 from jft.train import train
 
 pytestmark = pytest.mark.xdist_group("ensemble")  # whose runs one worker trains for all
 
-SCRIPT = Path(__file__).parents[1] / "scripts" / "evaluate.py"
 CLASSES = tuple("0123456789")
 
 
@@ -147,21 +144,15 @@ def test_several_labels(folder, monkeypatch):
     assert "mean average precision" in format_evaluation(found)
 
 
-def test_script(members, found, monkeypatch, capsys):
-    spec = importlib.util.spec_from_file_location("evaluate_script", SCRIPT)
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    monkeypatch.setattr(sys, "argv", ["evaluate.py", "--checkpoint", *map(str, members)])
-    assert script.main() == 0
-    printed = capsys.readouterr().out
+def test_script(members, found, command):
+    status, printed, _ = command("evaluate", "--checkpoint", *members)
+    assert status == 0
     assert printed == format_evaluation(found) + "\n"
     assert f"{members[0]} + {members[1]} on digits test, {found['count']} pictures:" in printed
     assert f"top-1 {found['accuracy']:.2%}, top-5 {found['top5']:.2%}, cross entropy {found['loss']:.4f}" in printed
     assert f"{members[1]} alone: {found['members'][1]['accuracy']:.2%}" in printed
-    monkeypatch.setattr(sys, "argv", [*sys.argv[:2], str(members[0] / "nothing"), str(members[1])])
-    assert script.main() == 1
-    printed, error = capsys.readouterr()
-    assert printed == "" and error.startswith("error: ") and error.count("\n") == 1
+    status, printed, error = command("evaluate", "--checkpoint", members[0] / "nothing", members[1])
+    assert status == 1 and printed == "" and error.startswith("error: ") and error.count("\n") == 1
 
 
 def test_pictures_that_came_or_went_since_training_are_noticed(folder, tmp_path):

@@ -3,7 +3,6 @@ import json
 import numpy as np
 import pytest
 import safetensors
-from test_scripts import script
 
 from jft import feature_file
 from jft.data import preprocess, sources
@@ -72,13 +71,13 @@ def test_out_is_checked_first(tmp_path):
             feature_file.check_out(out, False)
 
 
-def test_the_script(tmp_path):
+def test_the_script(tmp_path, command):
     weights = ("--model", "vgg_tiny", "--weights", "digits04")
     arguments = (*weights, "--dataset", "digits", "--split", "test", "--out", tmp_path / "f.npz")
-    done = script("extract_features", *arguments, "--stage", "fc6")
-    assert done.returncode == 0, done.stderr
+    status, printed, error = command("extract_features", *arguments, "--stage", "fc6")
+    assert status == 0, error
     with np.load(tmp_path / "f.npz") as held:
-        assert f"features {list(held['features'].shape)} of digits, test, at fc6" in done.stdout
+        assert f"features {list(held['features'].shape)} of digits, test, at fc6" in printed
         assert held["features"].shape == (len(held["labels"]), 64)
-    again = script("extract_features", *arguments, "--stage", "fc6")
-    assert again.returncode == 1 and again.stderr.startswith("error: ") and "--force" in again.stderr
+    status, _, error = command("extract_features", *arguments, "--stage", "fc6")
+    assert status == 1 and error.startswith("error: ") and "--force" in error

@@ -1,5 +1,6 @@
 """The recipes of scripts/launch, as far as they run without a cluster: fakes in place of srun, scontrol and gcloud."""
 
+import argparse
 import os
 import re
 import shlex
@@ -10,6 +11,7 @@ import pytest
 import yaml
 
 from jft import cluster
+from jft.commands import train
 
 ROOT = Path(__file__).parents[1]
 LAUNCH = ROOT / "scripts" / "launch"
@@ -96,8 +98,9 @@ def test_tpu_goes_on_with_what_there_is(launch, state, deleted, made):
 
 
 def known_flags():
-    own = set(re.findall(r'DEFINE_\w+\(\s*"(\w+)"', (ROOT / "scripts" / "train.py").read_text()))
-    return {*own, *cluster.FLAGS}
+    parser = argparse.ArgumentParser()
+    train.arguments(parser)
+    return {action.dest for action in parser._actions}
 
 
 def test_the_job_set_calls_what_there_is():

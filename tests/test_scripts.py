@@ -68,18 +68,18 @@ def get_config():
         # The first arm trains from scratch and would do so without these weights.
         (("train", "--config", "configs/quickstart.py", "--config.weights=digits05"), "did you mean 'digits04'?"),
         (("train", "--config", "configs/quickstart.py", "--config.freeze=fc9"), "did you mean 'fc"),
-        (("evaluate", "--checkpoint", "NOTHING"), "holds no checkpoints: give the folder that scripts/train.py wrote."),
+        (("evaluate", "--checkpoint", "NOTHING"), "holds no checkpoints: give the folder that train wrote."),
     ],
 )
-def test_wrong_input_is_one_line(tmp_path, arguments, message):
+def test_wrong_input_is_one_line(tmp_path, command, arguments, message):
     (tmp_path / "bad.py").write_text(BAD)
     places = {"BAD": tmp_path / "bad.py", "NOTHING": tmp_path / "nothing"}
     arguments = [places.get(argument, argument) for argument in arguments]
     if arguments[0] == "train":
         arguments += ["--workdir", tmp_path / "run"]
-    done = script(*arguments)
-    assert done.returncode == 1
-    assert done.stderr.strip().splitlines()[-1].startswith("error: ")
-    assert message in done.stderr
-    assert "Traceback" not in done.stderr
+    status, _, error = command(*arguments)
+    assert status == 1
+    assert error.strip().splitlines()[-1].startswith("error: ")
+    assert message in error
+    assert "Traceback" not in error
     assert not (tmp_path / "run").exists()

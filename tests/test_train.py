@@ -12,6 +12,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from on_demand import on_demand
 
 from jft import tree
 from jft.checkpoint import Checkpoints, CheckpointWriteError
@@ -104,6 +105,7 @@ def test_same_config_and_seed_give_the_same_bits(tmp_path):
     assert one != other
 
 
+@on_demand("test_parallel has the steps without the loop")
 def test_devices_and_pmap_do_not_change_the_result(tmp_path, monkeypatch):
     """Frozen up to fc7, so that dropout, which is drawn per device under pmap, plays no part."""
     monkeypatch.setattr(jax, "devices", jax.local_devices)

@@ -1,8 +1,8 @@
 """scripts/weights.py as a user calls it: what it prints, its exit status, and what it leaves behind."""
 
 import dataclasses
+import functools
 import hashlib
-import importlib.util
 import pathlib
 import subprocess
 import sys
@@ -25,21 +25,8 @@ DIGITS = catalog.find_row("vgg_tiny", "digits04")
 
 
 @pytest.fixture
-def script(monkeypatch, capsys):
-    spec = importlib.util.spec_from_file_location("weights", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-
-    def run(*arguments):
-        """(status, stdout, stderr)"""
-        monkeypatch.setattr(sys, "argv", ["weights.py", *map(str, arguments)])
-        try:
-            status = module.main()
-        except SystemExit as end:  # argparse's
-            status = end.code
-        return status, *capsys.readouterr()
-
-    return run
+def script(command):
+    return functools.partial(command, "weights")
 
 
 def seeded_tensors(model, classes=1000, aux_heads=False):

@@ -197,6 +197,24 @@ def make_eval_transform(spec: Preprocess, *, fit: str) -> Callable[[jax.Array], 
     return functools.partial(preprocess.to_model_input, spec=spec, fit=fit)
 
 
+def make_views(
+    spec: Preprocess, *, fit: str, augmentation: Augmentation
+) -> tuple[int, Callable[[jax.Array, jax.Array], jax.Array]]:
+    """How many variants a picture has, and `(images, number) -> x`, that one of each, as `make_eval_transform`'s.
+
+    Raises:
+      ValueError: crops were asked for, and pictures are squashed whole.
+    """
+    if augmentation.crop == "five" and preprocess.check_fit(fit) != "crop":
+        raise ValueError("five crops need pictures that are cropped, and this model squashes them whole: use flip.")
+
+    def view(images: jax.Array, number: jax.Array) -> jax.Array:
+        numbers = jnp.full(len(images), number, jnp.int32)
+        return variant(images, numbers, spec, fit=fit, augmentation=augmentation)
+
+    return augmentation.num_variants(fit), view
+
+
 def _automatic(images: jax.Array, rng: jax.Array, augmentation: Augmentation) -> jax.Array:
     if augmentation.auto_augment == "trivial":
         return automatic.trivial_augment(images, rng)

@@ -52,14 +52,23 @@ def decode(
     Raises:
       ValueError: it cannot be read as a picture, or the region is not within it; names it and says why.
     """
-    side = stored_size(spec, fit)
     try:
-        image = _open(picture, region)
-        if fit == "whole":
-            return _resize(image, side, side, spec)
-        return _resize_and_crop(image, side, spec)
+        return _square(_open(picture, region), spec, fit)
     except Exception as e:  # PIL's plugins let every kind of error through on broken files
         raise ValueError(f"cannot read {name or _name(picture)} as a picture ({_reason(e)}).") from e
+
+
+def from_array(picture: np.ndarray, spec: Preprocess, *, fit: str) -> np.ndarray:
+    """What `decode` would make of a file with these pixels: uint8 [h, w, 3] -> uint8 [side, side, 3].
+
+    Raises:
+      ValueError: another type or shape, or too elongated to be cropped.
+    """
+    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[-1] != 3 or 0 in picture.shape:
+        raise ValueError(
+            f"a picture is {picture.dtype} {list(picture.shape)}; jft wants uint8 [height, width, 3], RGB, 0..255."
+        )
+    return _square(Image.fromarray(picture), spec, fit)
 
 
 def unreadable(pictures: Sequence[pathlib.Path | bytes], regions: Sequence[Region] | None = None) -> dict[int, str]:
@@ -124,6 +133,11 @@ def _orientation(image: Image.Image) -> int:
         return image.getexif().get(_ORIENTATION, 1)
     except Exception:  # broken notes about a picture do not make the picture unreadable
         return 1
+
+
+def _square(image: Image.Image, spec: Preprocess, fit: str) -> np.ndarray:
+    side = stored_size(spec, fit)
+    return _resize(image, side, side, spec) if fit == "whole" else _resize_and_crop(image, side, spec)
 
 
 def _resize_and_crop(image: Image.Image, side: int, spec: Preprocess) -> np.ndarray:

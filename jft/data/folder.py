@@ -74,7 +74,7 @@ def _read(root: pathlib.Path, class_names: tuple[str, ...]) -> tuple[tuple[pathl
     for folder in _folders(root):
         if folder.name not in known:
             raise ValueError(f"{folder} is a class of which there is none to train on: {', '.join(class_names)}.")
-        pictures, others = _pictures(folder)
+        pictures, others = pictures_in(folder)
         if not pictures:
             raise ValueError(f"class folder {folder} holds no pictures; fill or remove it.")
         paths += pictures
@@ -85,8 +85,8 @@ def _read(root: pathlib.Path, class_names: tuple[str, ...]) -> tuple[tuple[pathl
     return tuple(paths), np.array(labels, np.int32)
 
 
-def _pictures(folder: pathlib.Path) -> tuple[list[pathlib.Path], list[pathlib.Path]]:
-    """Pictures under a class folder, at any depth, in natural order; and the other files."""
+def pictures_in(folder: pathlib.Path) -> tuple[list[pathlib.Path], list[pathlib.Path]]:
+    """Files under a folder, at any depth, that are not hidden: pictures by their names, in natural order; and others."""
     files = []
     for parent, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not _hidden(name)]

@@ -80,6 +80,11 @@ def class_ids(folder: pathlib.Path | None = None) -> tuple[str, ...]:
     return _sound(path, lambda file: file.read_text().split())
 
 
+def class_names() -> tuple[str, ...]:
+    """The 1000 classes in English words, in the order of the published weights' outputs."""
+    return tuple((pathlib.Path(__file__).parent / "imagenet_names.txt").read_text().splitlines())
+
+
 def _sound(path: pathlib.Path, read: Callable[[pathlib.Path], list[str]]) -> tuple[str, ...]:
     """The ids in a file, if they are ImageNet's: as many, each once, sorted, as all published weights have them."""
     try:

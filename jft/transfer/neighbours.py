@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -67,30 +67,57 @@ def nearest_neighbours(train: Examples, features: np.ndarray, *, outputs: int, k
     """
     train.targets(outputs)
     train.check_alike(Examples(features, np.zeros((len(features), *train.labels.shape[1:]), np.int32)))
-    if wrong := [k for k in ks if not 1 <= k <= len(train)]:
-        raise ValueError(
-            f"k = {wrong[0]} neighbours were asked for, but there are {len(train)} examples: ask for fewer."
-        )
+    _check_ks(ks, len(train))
     labels = jnp.asarray(train.labels, jnp.int32)
-    known = _normalised(jnp.asarray(train.features, jnp.float32))
-    batch = max(1, min(1024, _SIMILARITIES // len(train), len(features)))
-    vote = functools.partial(_vote, classes=max(outputs, 2), ks=tuple(ks))
-    guesses = []
-    for start in range(0, len(features), batch):
-        rows = np.arange(start, start + batch) % len(features)  # the last batch is filled up: one program serves all
-        guesses.append(vote(known, labels, jnp.asarray(features[rows], jnp.float32)))
+    vote = functools.partial(_vote, labels, classes=max(outputs, 2), ks=tuple(ks))
+    guesses = [vote(nearest) for nearest, _ in search(train.features, features, max(ks))]
     return np.concatenate(jax.device_get(guesses), axis=1)[:, : len(features)]
 
 
+def search(known: np.ndarray, features: np.ndarray, k: int) -> Iterator[tuple[jax.Array, jax.Array]]:
+    """Finds the examples of the largest cosine similarity, in batches of one size.
+
+    Args:
+      known: float [n, d], kept on the device: the examples.
+      features: float [m, d]: whose neighbours are sought.
+      k: 1 .. n.
+
+    Yields:
+      Rows of `known`, int32 [b, k], the most similar first, and their similarities, float32 [b, k], on the device. The
+      last batch is filled up: what is beyond the m is to be left out.
+
+    Raises:
+      ValueError: a k that cannot be.
+    """
+    _check_ks([k], len(known))
+    unit = _normalised(jnp.asarray(known, jnp.float32))
+    batch = max(1, min(1024, _SIMILARITIES // len(known), len(features)))
+    for start in range(0, len(features), batch):
+        rows = np.arange(start, start + batch) % len(features)  # one program serves all batches
+        yield _nearest(unit, jnp.asarray(features[rows], jnp.float32), k=k)
+
+
+@functools.partial(jax.jit, static_argnames="k")
+def _nearest(unit: jax.Array, queries: jax.Array, *, k: int) -> tuple[jax.Array, jax.Array]:
+    similarities, rows = jax.lax.top_k(jnp.matmul(_normalised(queries), unit.T, precision="highest"), k)
+    return rows, similarities
+
+
 @functools.partial(jax.jit, static_argnames=("classes", "ks"))
-def _vote(known: jax.Array, labels: jax.Array, queries: jax.Array, *, classes: int, ks: tuple[int, ...]) -> jax.Array:
-    similarities = jnp.matmul(_normalised(queries), known.T, precision="highest")
-    _, nearest = jax.lax.top_k(similarities, max(ks))
+def _vote(labels: jax.Array, nearest: jax.Array, *, classes: int, ks: tuple[int, ...]) -> jax.Array:
     voters = labels[nearest]
     if labels.ndim == 2:
         return jnp.stack([voters[:, :k].mean(1) for k in ks])
     votes = (jax.nn.one_hot(voters[:, :k], classes, dtype=jnp.int32).sum(1) for k in ks)
     return jnp.stack([jnp.argmax(counts, -1).astype(jnp.int32) for counts in votes])
+
+
+def _check_ks(ks: Sequence[int], n: int) -> None:
+    if wrong := [k for k in ks if not 1 <= k <= n]:
+        raise ValueError(
+            f"k = {wrong[0]} neighbours were asked for, but there are {n} examples: ask for "
+            f"{'fewer' if wrong[0] > n else '1 or more'}."
+        )
 
 
 def _normalised(x: jax.Array) -> jax.Array:

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 import pytest
 from batchnorm_case import MAPS, SIZES, STEPS, batch
+from on_demand import on_demand
 
 from jft import tree
 from jft.models import abstract_variables, create_model, layers
@@ -100,7 +101,10 @@ def loaded(name):
     return model, leaves, {rule.sources[0]: rule.target for rule in table}
 
 
-@pytest.mark.parametrize("name", SIZES)
+LONG = {"inception_v3": on_demand("long"), "googlenet": on_demand("long")}
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=LONG.get(name, ())) for name in SIZES])
 def test_models_as_torchvision(name):
     model, leaves, targets = loaded(name)
     options = {"stop": "block5"} if name == "vgg11_bn" else {"rngs": {"dropout": jax.random.key(0)}}

@@ -240,7 +240,7 @@ def test_auxiliary_heads(name, after, units, dense):
 
 
 @pytest.mark.parametrize("name", WITH_AUXILIARY_HEADS)
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize("dtype", [jnp.float32, pytest.param(jnp.bfloat16, marks=on_demand("as float32"))])
 def test_auxiliary_logits_in_training(name, dtype):
     model = create_model(name, aux_heads=True, num_classes=7, dtype=dtype)
     images = jax.ShapeDtypeStruct((2, model.default_size, model.default_size, 3), jnp.float32)
@@ -263,7 +263,7 @@ def test_auxiliary_logits_in_training(name, dtype):
 GOOGLENETS = pytest.mark.xdist_group("GoogLeNets in parts")
 
 
-@GOOGLENETS
+@on_demand("that training alone runs them shows in a smaller chain too")
 def test_inference_does_not_run_auxiliary_heads():
     model = create_model("googlenet", aux_heads=True, num_classes=7)
     variables = filled(model, 48)
@@ -330,7 +330,12 @@ def test_every_family_is_run_in_parts():
     assert {type(create_model(name)) for name in SMALL} == {type(create_model(name)) for name in MODELS}
 
 
-LONG = {"inception_v3": on_demand("long"), "googlenet_caffe": on_demand("as googlenet"), "googlenet": GOOGLENETS}
+LONG = {
+    "inception_v3": on_demand("long"),
+    "resnet50": on_demand("as resnet18"),
+    "googlenet_caffe": on_demand("as googlenet"),
+    "googlenet": GOOGLENETS,
+}
 
 
 @pytest.mark.parametrize("name", [pytest.param(k, marks=LONG.get(k, ())) for k in SMALL])

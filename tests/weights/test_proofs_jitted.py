@@ -8,6 +8,7 @@ import functools
 
 import jax
 import pytest
+from on_demand import on_demand
 
 from jft import tree
 from jft.models import abstract_variables, create_model
@@ -20,8 +21,8 @@ from jft.weights import catalog, convert, proofs, seeded
     [
         ("alexnet.torchvision", 160),
         ("alexnet_caffe.caffe", 227),
-        ("googlenet.torchvision", 112),
-        ("inception_v3.torchvision", 75),
+        pytest.param("googlenet.torchvision", 112, marks=on_demand("long")),
+        pytest.param("inception_v3.torchvision", 75, marks=on_demand("long")),
         ("resnet18.torchvision", 96),
         ("squeezenet1_1.torchvision", 161),
         ("vgg_tiny.digits04", 32),

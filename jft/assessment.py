@@ -1,0 +1,201 @@
+"""What is said of an evaluation beside its mean: how sure the figure is, of which classes, and how honest the model."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from jft import calibration, figures, metrics
+from jft.data.sources import Source
+
+_LISTED = 10  # confused pairs and top losses kept
+_SHOWN = 5  # and of them, shown in a terminal
+
+
+def assess(
+    probabilities: np.ndarray, source: Source, class_names: Sequence[str], calibrated: np.ndarray | None = None
+) -> dict[str, Any]:
+    """Figures from the probabilities of a source's pictures.
+
+    Args:
+      probabilities: float [n, classes].
+      source: the pictures, n of them.
+      class_names: in the order of the columns.
+      calibrated: the same with a temperature applied, where there is one.
+
+    Returns:
+      `accuracy_interval` and `loss_interval`, 95 %, see `figures.interval`, None where nothing tells; `macro_f1`;
+      `calibration_error`, the expected one; `calibrated`: {'loss', 'calibration_error'}, where it is given;
+      `per_class`: {name: {'precision', 'recall', 'f1', 'count'}} and, where pictures have several labels,
+      `average_precision`; `top_losses`: [{'picture', 'row', 'label', 'predicted', 'probability', 'loss'}], the worst
+      first. Where pictures have one label, also `confusion_matrix`, rows are true, and `confused`: [{'label',
+      'predicted', 'count', 'share'}]. All in types that JSON has.
+    """
+    labels = source.labels
+    classes = figures.class_figures(probabilities, labels, class_names)
+    losses = figures.log_losses(probabilities, labels)
+    result = {
+        "accuracy_interval": _interval(_right(probabilities, labels)),
+        "loss_interval": _interval(losses),
+        "macro_f1": figures.macro_f1(classes),
+        "calibration_error": calibration.reliability(probabilities, labels).expected_error,
+        "per_class": {
+            c.name: {"precision": c.precision, "recall": c.recall, "f1": c.f1, "count": c.count} for c in classes
+        },
+        "top_losses": _top_losses(probabilities, losses, source, class_names),
+    }
+    if calibrated is not None:
+        result["calibrated"] = {
+            "loss": metrics.of_probabilities(calibrated, labels)["loss"],
+            "calibration_error": calibration.reliability(calibrated, labels).expected_error,
+        }
+    if labels.ndim == 2:
+        for name, value in zip(class_names, metrics.average_precision(probabilities, labels).tolist(), strict=True):
+            result["per_class"][name]["average_precision"] = None if np.isnan(value) else value
+        return result
+    matrix = figures.confusion_matrix(probabilities, labels)
+    pairs = figures.confused_pairs(matrix, class_names, _LISTED)
+    return {
+        **result,
+        "confusion_matrix": matrix.tolist(),
+        "confused": [dict(zip(("label", "predicted", "count", "share"), pair, strict=True)) for pair in pairs],
+    }
+
+
+def contrast(first: np.ndarray, second: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+    """Two models on the same pictures, by their probabilities [n, classes].
+
+    Returns:
+      `only_first` and `only_second`, pictures that one alone has right; `p_value` of McNemar's exact test; `difference`
+      of accuracies, second less first, with its 95 % `difference_interval`, bootstrapped over pictures.
+
+    Raises:
+      ValueError: pictures have several labels, of which some can be right.
+    """
+    if labels.ndim == 2:
+        raise ValueError("McNemar's test counts pictures that are right or wrong, and these have several labels each.")
+    right, other = _right(first, labels), _right(second, labels)
+    found = figures.mcnemar(right, other)
+    gained = other.astype(float) - right
+    return {
+        "only_first": found.only_first,
+        "only_second": found.only_second,
+        "p_value": found.p_value,
+        "difference": float(gained.mean()),
+        "difference_interval": _interval(gained),
+    }
+
+
+def _interval(values: np.ndarray) -> list[float] | None:
+    """As JSON has it: nothing where nothing is known."""
+    low, high = figures.interval(values)
+    return [low, high] if np.isfinite([low, high]).all() else None
+
+
+def _right(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Bool [n]; where pictures have several labels, float [n], the share of the classes decided rightly."""
+    if labels.ndim == 2:
+        return ((probabilities >= 0.5) == (labels > 0)).mean(axis=1)
+    return probabilities.argmax(axis=1) == labels
+
+
+def _top_losses(
+    probabilities: np.ndarray, losses: np.ndarray, source: Source, class_names: Sequence[str]
+) -> list[dict[str, Any]]:
+    told = []
+    for row in figures.top_losses(probabilities, source.labels, _LISTED).tolist():
+        several = source.labels.ndim == 2
+        own = np.flatnonzero(source.labels[row]) if several else [source.labels[row]]
+        said = np.flatnonzero(probabilities[row] >= 0.5) if several else [probabilities[row].argmax()]
+        told.append(
+            {
+                "picture": source.picture_name(row),
+                "row": row,
+                "label": " | ".join(class_names[c] for c in own),
+                "predicted": " | ".join(class_names[c] for c in said),
+                "probability": float(probabilities[row, said].max(initial=0.0)),
+                "loss": float(losses[row]),
+            }
+        )
+    return told
+
+
+def format_evaluation(result: Mapping[str, Any]) -> str:
+    """The result of `evaluate`, `evaluate_ensemble` or `evaluate_against` as lines for a terminal."""
+    if "against" in result:
+        return "\n".join([*map(_headline, result["members"]), _contrast_line(result["against"])])
+    lines = [_headline(result), *_calibration_lines(result)]
+    for member in result.get("members", []):
+        lines.append(f"  {member['checkpoint']} alone: {member['accuracy']:.2%}, cross entropy {member['loss']:.4f}")
+    if "augmented" in result:
+        told = result["augmented"]
+        lines.append(f"  averaged over {told['views']} views ({told['name']}): {_rates(told)}")
+    lines += _class_lines(result["per_class"])
+    if result.get("confused"):
+        lines.append("most confused:")
+        lines += [
+            f"  {pair['label']} taken for {pair['predicted']}: {pair['count']:,} ({pair['share']:.1%})"
+            for pair in result["confused"][:_SHOWN]
+        ]
+    lines.append("largest losses:")
+    lines += [
+        f"  {one['loss']:.3f}  {one['picture']}: {one['label']}, "
+        f"said {one['predicted'] or 'nothing'} {one['probability']:.1%}"
+        for one in result["top_losses"][:_SHOWN]
+    ]
+    return "\n".join(lines)
+
+
+def _headline(result: Mapping[str, Any]) -> str:
+    step = f" (step {result['step']:,})" if "step" in result else ""
+    lines = [
+        f"{result['checkpoint']}{step} on {result['dataset']} {result['split']}, {result['count']:,} pictures:",
+        f"  {_rates(result)}",
+    ]
+    if result.get("accuracy_interval"):
+        low, high = result["accuracy_interval"]
+        lines.append(f"  95 % interval of the accuracy {low:.2%} to {high:.2%}, macro F1 {result['macro_f1']:.4f}")
+    return "\n".join(lines)
+
+
+def _rates(result: Mapping[str, Any]) -> str:
+    if "mean_average_precision" in result:
+        rates = f"mean average precision {result['mean_average_precision']:.2%}, labels right {result['accuracy']:.2%}"
+    else:
+        rates = f"top-1 {result['accuracy']:.2%}, top-5 {result['top5']:.2%}"
+    return f"{rates}, cross entropy {result['loss']:.4f}"
+
+
+def _calibration_lines(result: Mapping[str, Any]) -> list[str]:
+    told = f"  expected calibration error {result['calibration_error']:.2%}"
+    if "calibrated" not in result:
+        return [told]
+    after = result["calibrated"]
+    return [
+        f"{told}; at the temperature {result['temperature']:.3f} that validation chose, "
+        f"{after['calibration_error']:.2%}, cross entropy {after['loss']:.4f}"
+    ]
+
+
+def _class_lines(per_class: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """A line a class; the columns are level."""
+    columns = [c for c in ("precision", "recall", "f1", "average_precision") if c in next(iter(per_class.values()))]
+    width = max(map(len, per_class))
+    lines = [
+        f"  {'':<{width}}" + "".join(f"{c.replace('_', ' '):>{max(9, len(c) + 2)}}" for c in columns) + "  pictures"
+    ]
+    for name, values in per_class.items():
+        cells = [f"{'-' if values[c] is None else format(values[c], '.2%'):>{max(9, len(c) + 2)}}" for c in columns]
+        lines.append(f"  {name:<{width}}{''.join(cells)}{values['count']:>10,}")
+    return lines
+
+
+def _contrast_line(found: Mapping[str, Any]) -> str:
+    low, high = found["difference_interval"] or (-1, 1)
+    verdict = "the two differ" if found["p_value"] < 0.05 else "chance explains it"
+    return (
+        f"second less first: {100 * found['difference']:+.2f} points (95 % interval {100 * low:+.2f} to "
+        f"{100 * high:+.2f}); {found['only_second']:,} pictures only the second has right, "
+        f"{found['only_first']:,} only the first: "
+        f"McNemar's exact p = {found['p_value']:.3g}, {verdict} at 5 %"
+    )

@@ -1,0 +1,97 @@
+"""One command, `jft VERB ...`; the scripts are the same verbs, one a file.
+
+Exit status of all of them: 0 done; 1 wrong input, or something found wrong, which a line says; 75 another process of
+the run failed, start all again; 128 + n stopped by signal n: 130 by Ctrl-C, 143 by SIGTERM, start again to go on.
+"""
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from jft import runtime
+from jft.version import __version__
+
+# verb -> what it does; each is a module of jft.commands with `arguments(parser)` and `run(args) -> exit status`.
+VERBS = {
+    "train": "train what a config says, or go on with it",
+    "evaluate": "figures of a run, alone, in an ensemble or against another",
+    "predict": "classes and probabilities of pictures",
+    "report": "one self-contained page about a run",
+    "export": "a run in forms that work without jft",
+    "suggest": "which model suits these pictures and this machine",
+    "check": "whether a config will train: memory, time, data, weights",
+    "compare": "configs side by side, over several seeds",
+    "probe": "what frozen features are worth by themselves",
+    "extract_features": "features of any stage in one file",
+    "weights": "list, fetch, convert, verify and export weights",
+    "summary": "the table of a model, and a drawing",
+    "doctor": "whether these machines can train together",
+    "replay": "run a stretch of a run again and compare",
+}
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong with the command line as everything else that is wrong: in one line, with status 1."""
+
+    def __init__(self, **options: object) -> None:
+        options = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False, **options}
+        super().__init__(**options)
+
+    def error(self, message: str) -> NoReturn:
+        """Ends the process."""
+        self.exit(1, f"error: {message} ({self.prog} --help)\n")
+
+
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """Runs `jft VERB ...`, with the command line's arguments by default; ends the process."""
+    verb, *rest = [*(sys.argv[1:] if argv is None else argv)] or ["--help"]
+    if verb in ("-h", "--help", "help"):
+        print(usage())
+        sys.exit(0)
+    if verb == "--version":
+        print(f"jft {__version__}")
+        sys.exit(0)
+    if verb not in VERBS:
+        from jft.tree import did_you_mean
+
+        sys.exit(f"error: unknown verb {verb!r}{did_you_mean(verb, VERBS) or '.'} (jft --help)")
+    run(verb, rest, prog=f"jft {verb}")
+
+
+def usage() -> str:
+    """All verbs on one screen."""
+    verbs = "\n".join(f"  {verb:<17} {told}" for verb, told in VERBS.items())
+    return (
+        f"usage: jft VERB ...\n\n{verbs}\n\n`jft VERB --help` says more.\n\n{__doc__.partition(chr(10) * 2)[2].strip()}"
+    )
+
+
+def run(verb: str, argv: Sequence[str] | None = None, *, prog: str | None = None) -> NoReturn:
+    """Runs one verb and ends the process with its status.
+
+    Args:
+      verb: a key of `VERBS`.
+      argv: its arguments; None: the command line's.
+      prog: what help calls it; None: the name of the script.
+    """
+    runtime.configure()
+    command = importlib.import_module(f"jft.commands.{verb}")  # may set what JAX reads when it is imported
+    from jft import cluster
+
+    with cluster.failing_at_once():
+        sys.exit(_status(command, argv, prog))
+
+
+def _status(command: object, argv: Sequence[str] | None, prog: str | None) -> int:
+    parser = Parser(prog=prog, description=command.__doc__)
+    command.arguments(parser)
+    args, others = parser.parse_known_args(argv)
+    if others and not hasattr(command, "TAKES_FIELDS"):
+        parser.error(f"unexpected arguments {others}")
+    try:
+        return command.run(argparse.Namespace(**vars(args), fields=others))
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1

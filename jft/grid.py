@@ -1,0 +1,97 @@
+"""A grid of pictures with what a model makes of them, as PNG, SVG or PDF."""
+
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from jft.files import written_whole
+
+SUFFIXES = (".png", ".svg", ".pdf")
+COLUMNS = 5
+
+_CELL = (2.2, 2.75)  # inches: width, and height with room for three lines of text
+_TITLE = 0.4  # inches
+_DPI = 100
+_INK, _GREY, _WRONG = "#1b2733", "#aab4be", "#c62828"
+
+
+def check_path(path: Path) -> None:
+    """Raises a ValueError unless the name ends in a format that can be drawn."""
+    if path.suffix.lower() not in SUFFIXES:
+        raise ValueError(f"{path} ends in {path.suffix or 'nothing'}: a grid is drawn as {', '.join(SUFFIXES)}.")
+
+
+def wrong(predicted: str, label: str | None) -> bool:
+    """Whether a prediction is known to be wrong."""
+    return label is not None and predicted != label
+
+
+def caption(predicted: str, probability: float | None, label: str | None) -> str:
+    """What stands above a picture: the prediction, with a cross if it is wrong, and the label where it is known."""
+    told = predicted if probability is None else f"{predicted} {probability:.0%}"
+    lines = textwrap.wrap(f"✗ {told}" if wrong(predicted, label) else told, 26, max_lines=2, placeholder=" …")
+    if label is not None:
+        lines.append(textwrap.shorten(f"label: {label}", 26, placeholder=" …"))
+    return "\n".join(lines)
+
+
+def draw(
+    path: str | Path,
+    images: Sequence[np.ndarray],
+    predicted: Sequence[str],
+    probabilities: Sequence[float | None],
+    labels: Sequence[str | None],
+    *,
+    title: str = "",
+) -> None:
+    """Draws pictures in rows of five; a wrong prediction has a red frame and a cross.
+
+    Args:
+      path: the file, replaced if it exists; its ending says the format, one of `SUFFIXES`.
+      images: uint8 [h, w, 3], RGB, 0 .. 255, of any sizes; n of them, at least 1.
+      predicted: n names of classes.
+      probabilities: of these, 0 .. 1; None: not told.
+      labels: the classes they are of; None: not known, and nothing is marked.
+      title: a line above all.
+
+    Raises:
+      ValueError: another ending, no pictures, or as many of one as not of another.
+    """
+    from matplotlib.figure import Figure  # not pyplot: no display, no state
+
+    path = Path(path)
+    check_path(path)
+    counts = [len(each) for each in (images, predicted, probabilities, labels)]
+    if not counts[0] or len(set(counts)) > 1:
+        raise ValueError(
+            f"{counts[0]} images with {counts[1]} predictions, {counts[2]} probabilities and {counts[3]} labels: a "
+            "grid needs one of each for every picture, and a picture."
+        )
+    across = min(len(images), COLUMNS)
+    down = -(-len(images) // across)
+    size = (_CELL[0] * max(across, 2), _CELL[1] * down + _TITLE)
+    figure = Figure(figsize=size, layout="constrained")
+    grid = figure.subplots(down, across, squeeze=False).flat
+    for axes in grid:
+        axes.set_axis_off()
+    for axes, *cell in zip(grid, images, predicted, probabilities, labels, strict=False):
+        _draw_cell(axes, *cell)
+    figure.suptitle(title, fontsize=10, color=_INK, parse_math=False)
+    with written_whole(path) as aside:
+        figure.savefig(aside, format=path.suffix[1:].lower(), dpi=_DPI)
+
+
+def _draw_cell(axes, image: np.ndarray, predicted: str, probability: float | None, label: str | None) -> None:  # noqa: ANN001
+    is_wrong = wrong(predicted, label)
+    axes.imshow(image)
+    axes.set_axis_on()
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for spine in axes.spines.values():
+        spine.set(color=_WRONG if is_wrong else _GREY, linewidth=4 if is_wrong else 0.8)
+    # Names are no mathematics, whatever signs they hold.
+    axes.set_title(
+        caption(predicted, probability, label), fontsize=9, color=_WRONG if is_wrong else _INK, parse_math=False
+    )

@@ -1,0 +1,263 @@
+"""The model card of an exported run: what it is, what it was measured on, how each file is used, and where it ends."""
+
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from jft.checkpoint import Meta
+from jft.data import preprocess
+from jft.data.preprocess import Preprocess
+from jft.losses import Objective
+from jft.models import create_model
+from jft.weights.layouts import FORMATS
+
+_SMALL = 1000  # test pictures below which an accuracy is known to 3 points at best, and the card says so
+_FEW = 30  # pictures of a class below which its own accuracy says little
+
+# Keys of an evaluation that the card shows, where they are there: key -> (name, how it is written).
+_FIGURES = {
+    "accuracy": ("Accuracy", "{:.2%}"),
+    "top5": ("Top-5 accuracy", "{:.2%}"),
+    "macro_f1": ("Macro F1", "{:.4f}"),
+    "mean_average_precision": ("Mean average precision", "{:.2%}"),
+    "loss": ("Log loss, nats", "{:.4f}"),
+    "calibration_error": ("Calibration error", "{:.2%}"),
+}
+
+
+def model_card(meta: Meta, evaluation: Mapping[str, Any] | None, files: Collection[str]) -> str:
+    """Writes the card.
+
+    Args:
+      meta: of the checkpoint.
+      evaluation: what `jft.evaluate.evaluate` returned, or None. Shown beside that, where they are there: `interval`,
+        (low, high) of the accuracy at 95 %; `calibration_error` and `macro_f1`, as shares of 1; `temperature`, what
+        logits are divided by in the files; `calibration_pictures`, how many it was fitted on.
+      files: names of the files beside the card, of those in `FILES`.
+
+    Returns:
+      Markdown.
+
+    Raises:
+      ValueError: a file that jft does not write.
+    """
+    if unknown := [file for file in files if file not in FILES]:
+        raise ValueError(f"the card knows no file {', '.join(unknown)}; it knows {', '.join(FILES)}.")
+    figures = evaluation or {}
+    name, classes = meta["model"]["name"], meta["class_names"]
+    lines = [
+        f"# {_text(name)}: {len(classes)} classes of {_text(_dataset(meta, figures))}",
+        "",
+        f"An image classifier, trained with jft {meta['jft']}. It reads RGB pictures of "
+        f"{preprocess.stored_size(_spec(meta), meta['fit'])} pixels and gives {_outcome(meta)}.",
+        *("", "## Model", "", *_model(meta, figures)),
+        *("", "## Data", "", *_data(meta, figures)),
+        *("", "## Figures", "", *_figures(figures)),
+        *("", "## Classes", "", "Outputs are in this order.", "", *_classes(classes, figures)),
+        *("", "## Pictures", "", *_pictures(meta)),
+        *("", "## Use", "", *_use(meta, figures, files)),
+        *("", "## Limits", "", *_limits(meta, figures)),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _text(value: Any) -> str:
+    """On one line, and as the cell of a table."""
+    return " ".join(str(value).split()).replace("\\", "\\\\").replace("|", "\\|")
+
+
+def _table(head: tuple[str, ...], rows: list[tuple[Any, ...]]) -> list[str]:
+    lines = [head, ("---",) * len(head), *rows]
+    return [f"| {' | '.join(map(_text, line))} |" for line in lines]
+
+
+def _code(*lines: str) -> list[str]:
+    return ["```python", *lines, "```"]
+
+
+def _spec(meta: Meta) -> Preprocess:
+    return Preprocess.from_dict(meta["preprocess"])
+
+
+def _dataset(meta: Meta, figures: Mapping[str, Any]) -> str:
+    name = meta["config"]["dataset"]
+    held = Path(meta["config"]["data_dir"]).name
+    return held if name in ("folder", "csv") and held else name or figures.get("dataset", "")
+
+
+def _outcome(meta: Meta) -> str:
+    if meta["objective"] == "multilabel":
+        return "for each class the probability that it is there"
+    return "the probability of each class; they add up to 1"
+
+
+def _model(meta: Meta, figures: Mapping[str, Any]) -> list[str]:
+    base = meta["weights"]
+    rows = [("Architecture", meta["model"]["name"]), ("Checkpoint", f"step {meta['step']:,}")]
+    rows += [("Parameters", f"{figures['parameters']:,}")] if "parameters" in figures else []
+    if not base:
+        return _table(("", ""), [*rows, ("Base weights", "none, trained from scratch")])
+    facts = {
+        "Base weights": base.get("weights"),
+        "Source": base.get("url") or base.get("source"),
+        "SHA-256 of the source": base.get("source_sha256"),
+        "Licence of the base weights": base.get("licence"),
+    }
+    return _table(("", ""), rows + [(key, value) for key, value in facts.items() if value])
+
+
+def _data(meta: Meta, figures: Mapping[str, Any]) -> list[str]:
+    rows = [("Dataset", _dataset(meta, figures)), ("Classes", len(meta["class_names"]))]
+    rows += [("Pictures trained on", f"{meta['training_pictures']:,}")]
+    if figures:
+        rows += [("Pictures tested on", f"{figures['count']:,}, {figures['dataset']} {figures['split']}")]
+    return _table(("", ""), rows)
+
+
+def _figures(figures: Mapping[str, Any]) -> list[str]:
+    if not figures:
+        return ["It has not been evaluated."]
+    shown = {key: form.format(figures[key]) for key, (_, form) in _FIGURES.items() if figures.get(key) is not None}
+    if figures.get("interval") is not None:
+        shown["accuracy"] += " (95 % interval {:.2%} to {:.2%})".format(*figures["interval"])
+    rows = [(_FIGURES[key][0], value) for key, value in shown.items()]
+    return _table((f"{figures['dataset']} {figures['split']}, {figures['count']:,} pictures", ""), rows)
+
+
+def _classes(classes: list[str], figures: Mapping[str, Any]) -> list[str]:
+    per_class = figures.get("per_class", {})
+    if not per_class:
+        return _table(("output", "class"), list(enumerate(classes)))
+    rate = "average_precision" if "mean_average_precision" in figures else "accuracy"
+    found = [per_class[name] for name in classes]
+    rows = [
+        (number, name, f"{of['count']:,}", "no pictures" if of[rate] is None else f"{of[rate]:.2%}")
+        for number, (name, of) in enumerate(zip(classes, found, strict=True))
+    ]
+    return _table(("output", "class", "pictures tested on", rate.replace("_", " ")), rows)
+
+
+def _pictures(meta: Meta) -> list[str]:
+    """How the host prepares them for every file, as code that does it, and what the model does then."""
+    spec = _spec(meta)
+    side, crop = preprocess.stored_size(spec, meta["fit"]), meta["fit"] == "crop"
+    method = f"Image.Resampling.{spec.interpolation.upper()}"
+    if crop:
+        squared = [
+            f"    width, height = (int({side} * n / min(picture.size)) for n in picture.size)",
+            f"    picture = picture.resize((width, height), {method})",
+            f"    left, top = (round((n - {spec.size}) / 2) - {preprocess.crop_offset(side, spec.size)} "
+            "for n in (width, height))",
+            f"    return np.asarray(picture)[top : top + {side}, left : left + {side}]",
+        ]
+    else:
+        squared = [f"    return np.asarray(picture.resize(({side}, {side}), {method}))"]
+    what = f"the shorter side made {side} pixels, the central square kept" if crop else f"squashed to {side}x{side}"
+    then = f"cut out the central {spec.size} pixels, then " if crop else ""
+    plain = [] if spec.antialias else ["", "It learnt from pictures shrunk without antialiasing, which PIL cannot do."]
+    return [
+        f"Upright, RGB, uint8, {what} ({spec.interpolation}):",
+        "",
+        *_code(
+            *("import numpy as np", "from PIL import Image, ImageOps", "", ""),
+            *("def read(path):", '    picture = ImageOps.exif_transpose(Image.open(path)).convert("RGB")', *squared),
+            *("", "", 'pictures = np.stack([read("picture.jpg")])'),
+        ),
+        "",
+        f"The files do the rest themselves, but for bare weights: {then}(grey levels x {spec.scale:.6g} - "
+        f"{list(spec.mean)}) / {list(spec.std)}, channels in the order {spec.channels}.",
+        *plain,
+    ]
+
+
+def _use(meta: Meta, figures: Mapping[str, Any], files: Collection[str]) -> list[str]:
+    blocks = [["", f"### {file}", "", *FILES[file](meta, figures)] for file in FILES if file in files]
+    return [line for block in blocks for line in block][1:] or ["No other files lie here."]
+
+
+def _use_stablehlo(meta: Meta, figures: Mapping[str, Any]) -> list[str]:
+    return [
+        f"For CPU, CUDA and TPU, batches of any size, without jft: `pip install jax flatbuffers`. Written with JAX "
+        f"{jax.__version__}; JAX promises that versions up to 6 months newer run it.",
+        "",
+        *_code(
+            *("from pathlib import Path", "", "import jax", "from jax import export", ""),
+            'model = export.deserialize(bytearray(Path("model.stablehlo").read_bytes()))',
+            "probabilities = jax.jit(model.call)(pictures)",
+        ),
+    ]
+
+
+def _use_onnx(meta: Meta, figures: Mapping[str, Any]) -> list[str]:
+    return _code(
+        *("import onnxruntime", ""),
+        'session = onnxruntime.InferenceSession("model.onnx")',
+        '(probabilities,) = session.run(["probabilities"], {"pictures": pictures})',
+    )
+
+
+def _use_weights(meta: Meta, figures: Mapping[str, Any]) -> list[str]:
+    return _code(
+        *("from jft import tree", "from jft.data import preprocess", "from jft.source_weights import open_source", ""),
+        'weights = open_source("weights.safetensors")',
+        "images = preprocess.to_model_input(pictures, weights.spec, fit=weights.fit)",
+        "logits = weights.build().apply(tree.unflatten(weights.read(False)), images, train=False)",
+    )
+
+
+def _use_torchvision(meta: Meta, figures: Mapping[str, Any]) -> list[str]:
+    spec, name = _spec(meta), meta["model"]["name"]
+    outputs = Objective(meta["objective"], len(meta["class_names"])).num_outputs
+    model = create_model(name, **{**meta["model"]["options"], "num_classes": outputs})
+    load = FORMATS["torchvision"].how_to_load(name, model, spec.size, Path("weights_torchvision.safetensors"))
+    first = preprocess.crop_offset(preprocess.stored_size(spec, meta["fit"]), spec.size)
+    cut = f"[:, {first}:{first + spec.size}, {first}:{first + spec.size}]" if first else ""
+    order = ".flip(-1)" if spec.channels == "BGR" else ""
+    temperature = figures.get("temperature") or 1.0
+    divided = f" / {temperature:.6g}" if temperature != 1 else ""
+    ends = {"softmax": "logits.softmax(-1)", "multilabel": "logits.sigmoid()"}
+    sigmoid = "torch.cat([(-logits).sigmoid(), logits.sigmoid()], -1)"
+    return _code(
+        *("import safetensors.torch", "import torch", "import torchvision", ""),
+        *load.split("; "),
+        f"images = torch.from_numpy(pictures){cut}{order} * {spec.scale!r}",
+        f"images = (images - torch.tensor({list(spec.mean)})) / torch.tensor({list(spec.std)})",
+        f"logits = model.eval()(images.permute(0, 3, 1, 2)){divided}",
+        f"probabilities = {ends.get(meta['objective'], sigmoid)}",
+    )
+
+
+def _limits(meta: Meta, figures: Mapping[str, Any]) -> list[str]:
+    lines = []
+    if figures:
+        count = figures["count"]
+        lines += [f"It was tested on {count:,} pictures of {_text(figures['dataset'])} and on nothing else."]
+        if count < _SMALL:
+            spread = 0.98 / count**0.5  # half of the 95 % interval where it is widest, at one half
+            lines += [f"That is a small test set: chance alone moves an accuracy by up to {spread:.1%} either way."]
+        per_class = figures.get("per_class", {})
+        if few := [name for name, of in per_class.items() if of["count"] < _FEW]:
+            lines += [f"{len(few)} of {len(per_class)} classes have fewer than {_FEW} of these pictures."]
+    if meta["objective"] == "multilabel":
+        lines += ["It knows no other labels than these, and pictures unlike those it saw get some all the same."]
+    else:
+        lines += ["A picture of anything else gets one of these classes all the same, often with a high probability."]
+    if figures.get("temperature"):
+        fitted = figures.get("calibration_pictures")
+        on = f", fitted on {fitted:,} pictures" if fitted else ""
+        lines += [f"Logits are divided by the temperature {figures['temperature']:.4g}{on}; others may need another."]
+    else:
+        lines += ["Its probabilities are not calibrated."]
+    lines += ["GPUs and TPUs may round products to fewer bits than CPUs do, and move probabilities a little."]
+    return [f"- {line}" for line in lines]
+
+
+# What `jft.ship` may write beside the card: file -> how it is used.
+FILES: dict[str, Callable[[Meta, Mapping[str, Any]], list[str]]] = {
+    "model.stablehlo": _use_stablehlo,
+    "model.onnx": _use_onnx,
+    "weights.safetensors": _use_weights,
+    "weights_torchvision.safetensors": _use_torchvision,
+}

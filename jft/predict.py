@@ -1,0 +1,216 @@
+"""Classes of pictures in files: which files there are, what a model makes of them, and how that is written."""
+
+import csv
+import dataclasses
+import functools
+import glob
+import io
+import itertools
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent import futures
+from pathlib import Path
+from typing import TextIO
+
+import numpy as np
+
+from jft.data import folder
+from jft.predictor import Predictor
+
+THRESHOLD = 0.5  # from which on a picture that may have several labels has one
+
+
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+    """What a model makes of a picture.
+
+    Attributes:
+      path: of the picture.
+      classes: names, the most probable first; () where the picture cannot be read, or has none of several labels.
+      probabilities: of these, 0 .. 1.
+      error: why it cannot be read, a sentence that names it; None if it can.
+    """
+
+    path: Path
+    classes: tuple[str, ...] = ()
+    probabilities: tuple[float, ...] = ()
+    error: str | None = None
+
+
+def find(paths: Iterable[str], stdin: TextIO) -> list[Path]:
+    """The pictures that a user names.
+
+    Args:
+      paths: files, taken as they are; folders, for the pictures in them at any depth, natural order, hidden ones left
+        out; patterns such as 'photos/*.jpg' or 'photos/**/*.jpg' that the shell did not expand; or '-'.
+      stdin: where '-' finds more of them, one a line.
+
+    Returns:
+      Their paths, each once, in the order in which they are named.
+
+    Raises:
+      ValueError: a path that does not exist, a folder without pictures, a pattern without matches, or no path at all.
+    """
+    found: dict[Path, None] = {}
+    for path in paths:
+        lines = (line.rstrip("\r\n") for line in stdin) if path == "-" else [path]
+        for line in lines:
+            if line:
+                found.update(dict.fromkeys(_expand(line)))
+    if not found:
+        raise ValueError("no picture is named: give files, folders or patterns; or a list of them, one a line, for -.")
+    return list(found)
+
+
+def _expand(name: str) -> list[Path]:
+    path = Path(name)
+    if path.is_dir():
+        pictures, others = folder.pictures_in(path)
+        if not pictures:
+            beside = f" among its {len(others)} files" if others else ""
+            raise ValueError(f"folder {path} holds no pictures{beside}: give another one, or files by their names.")
+        return pictures
+    if path.exists():
+        return [path]
+    if not glob.has_magic(name):
+        raise ValueError(f"there is no file or folder {name}.")
+    matches = sorted(glob.glob(name, recursive=True), key=lambda match: [folder.natural(p) for p in Path(match).parts])
+    if not matches:
+        raise ValueError(f"no file matches {name}.")
+    return list(itertools.chain.from_iterable(_expand(match) for match in matches))
+
+
+def predict_paths(
+    predictor: Predictor, paths: Sequence[Path], top: int | None = None, *, calibrated: bool = True
+) -> Iterator[Prediction]:
+    """Predicts the classes of pictures in files, a batch at a time; the next one is read while the devices compute.
+
+    Args:
+      predictor: the model.
+      paths: of pictures.
+      top: how many classes to tell of each; None: the most probable one, or, where a picture may have several labels,
+        each whose probability is 1/2 or more.
+      calibrated: see `Predictor.predict`.
+
+    Yields:
+      A prediction for each path, in their order; of a picture that cannot be read, the error.
+
+    Raises:
+      ValueError: top is below 1.
+    """
+    if top is not None and top < 1:
+        raise ValueError(f"top = {top}: give 1 or more classes a picture.")
+    temperature = predictor.temperature if calibrated else 1.0
+    read = functools.partial(_read, predictor)
+    size = predictor.batch_size
+    with futures.ThreadPoolExecutor() as pool:
+        ahead = [pool.map(read, paths[:size])]
+        for start in range(0, len(paths), size):
+            end = start + size
+            ahead.append(pool.map(read, paths[end : end + size]))
+            squares = list(ahead.pop(0))
+            readable = [square for square in squares if not isinstance(square, str)]
+            if readable:
+                rows = iter(predictor.probabilities(predictor.logits(np.stack(readable)), temperature))
+            for path, square in zip(paths[start:end], squares, strict=True):
+                if isinstance(square, str):
+                    yield Prediction(path, error=square)
+                else:
+                    yield _prediction(predictor, path, next(rows), top)
+
+
+def _read(predictor: Predictor, path: Path) -> np.ndarray | str:
+    """A picture, or why it cannot be read."""
+    try:
+        return predictor.read(path)
+    except ValueError as error:
+        return " ".join(str(error).split())
+
+
+def _prediction(predictor: Predictor, path: Path, probabilities: np.ndarray, top: int | None) -> Prediction:
+    order = np.argsort(-probabilities, kind="stable")
+    if top is None and several_labels(predictor):
+        order = order[probabilities[order] >= THRESHOLD]
+    else:
+        order = order[: top or 1]
+    return Prediction(path, tuple(predictor.class_names[c] for c in order), tuple(map(float, probabilities[order])))
+
+
+def several_labels(predictor: Predictor) -> bool:
+    """Whether a picture may have several labels."""
+    return predictor.objective.kind == "multilabel"
+
+
+def label_of(path: Path, class_names: Sequence[str]) -> str | None:
+    """The class whose folder a picture lies in, or None where the folder is called otherwise."""
+    name = path.absolute().parent.name
+    return name if name in class_names else None
+
+
+def columns(predictor: Predictor, top: int | None) -> int:
+    """How many classes a prediction may have."""
+    classes = len(predictor.class_names)
+    return min(top or (classes if several_labels(predictor) else 1), classes)
+
+
+def table_lines(predictions: Iterable[Prediction], most: int) -> Iterator[str]:
+    """A table for people; `most` classes a picture. It waits for the last prediction, to know how wide it becomes."""
+    del most
+    rows = [("picture", "class", "probability")]
+    for prediction in predictions:
+        pairs = list(zip(prediction.classes, prediction.probabilities, strict=True))
+        told = [(name, f"{probability:11.1%}") for name, probability in pairs]
+        told = told or [("cannot be read" if prediction.error else "none", "")]
+        rows += [(str(prediction.path), *told[0]), *(("", *pair) for pair in told[1:])]
+    widths = [max(len(row[i]) for row in rows) for i in range(2)]
+    for picture, name, probability in rows:
+        yield f"{picture:<{widths[0]}}  {name:<{widths[1]}}  {probability}".rstrip()
+
+
+def csv_lines(predictions: Iterable[Prediction], most: int) -> Iterator[str]:
+    """CSV, a line a picture: path, class, probability, class2, probability2, ...; unreadable ones have empty cells."""
+    numbers = ["", *map(str, range(2, most + 1))]
+    yield _csv_line(["path", *itertools.chain.from_iterable((f"class{n}", f"probability{n}") for n in numbers)])
+    for prediction in predictions:
+        pairs = zip(prediction.classes, map(_rounded, prediction.probabilities), strict=True)
+        cells = [str(prediction.path), *itertools.chain.from_iterable(pairs)]
+        yield _csv_line(cells + [""] * (1 + 2 * most - len(cells)))
+
+
+def json_lines(predictions: Iterable[Prediction], most: int) -> Iterator[str]:
+    """JSON, an object a line: {'path', 'predictions': [{'class', 'probability'}, ...]}, or {'path', 'error'}."""
+    del most
+    for prediction in predictions:
+        pairs = zip(prediction.classes, map(_rounded, prediction.probabilities), strict=True)
+        told = {"error": prediction.error}
+        if prediction.error is None:
+            told = {"predictions": [{"class": name, "probability": probability} for name, probability in pairs]}
+        yield json.dumps({"path": str(prediction.path), **told})
+
+
+FORMATS: dict[str, Callable[[Iterable[Prediction], int], Iterator[str]]] = {
+    "table": table_lines,
+    "csv": csv_lines,
+    "jsonl": json_lines,
+}
+
+
+def _csv_line(cells: Sequence[str | float]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="").writerow(cells)
+    return text.getvalue()
+
+
+def _rounded(probability: float) -> float:
+    """To six digits, of which float32 has seven."""
+    return float(f"{probability:.6g}")
+
+
+def check_new(path: Path, force: bool) -> None:
+    """Raises a ValueError unless a file can be written there, before time is spent on what goes into it."""
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder: give the name of a file in it.")
+    if not path.parent.is_dir():
+        raise ValueError(f"{path.parent} is no folder: make it, or choose another.")
+    if path.exists() and not force:
+        raise ValueError(f"{path} exists: choose another name, or replace it with --force.")

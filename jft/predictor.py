@@ -1,0 +1,290 @@
+"""A model ready for pictures: `jft.load(RUN)`, then uint8 pictures in, probabilities or features out."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent import futures
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jft import calibration, evaluate, tree
+from jft.checkpoint import Meta
+from jft.data import decode, imagenet, preprocess
+from jft.data.preprocess import Preprocess
+from jft.losses import Objective
+from jft.models import MODELS, Chain, between
+from jft.parallel import Parallel, make_parallel
+from jft.source_weights import SourceWeights, open_source
+from jft.weights import store
+from jft.weights.catalog import CATALOG, find_row
+
+# One array of pictures of one size; or pictures of any sizes, each an array, a path, or an encoded picture's bytes.
+Pictures = np.ndarray | Sequence[np.ndarray | str | Path | bytes]
+
+_IN_FLIGHT = 2  # batches that the devices are given before the first is waited for
+
+
+@dataclasses.dataclass(frozen=True)
+class Predictor:
+    """A model with its preprocessing, class names and temperature. Made by `load`.
+
+    It compiles once for each size of the arrays it is given, and for pictures of mixed sizes once: the last batch is
+    padded. Pictures of an array are resized on the device, those of a sequence on the host, as in evaluation.
+
+    Attributes:
+      name: of the run or weight set, for people.
+      model: the chain.
+      variables: `{'params', 'batch_stats'}` on this process' devices.
+      spec: preprocessing of the weights.
+      fit: how a picture becomes a square, 'crop' or 'whole'.
+      objective: what logits mean.
+      class_names: what they mean, in order.
+      temperature: by which logits are divided so that probabilities are as sure as they are right; 1 where none was
+        fitted.
+      meta: all else that the checkpoint holds; None for a weight set.
+      parallel: the devices.
+      batch_size: pictures at a time, over all devices.
+    """
+
+    name: str
+    model: Chain
+    variables: Mapping[str, Any]
+    spec: Preprocess
+    fit: str
+    objective: Objective
+    class_names: tuple[str, ...]
+    temperature: float
+    meta: Meta | None
+    parallel: Parallel
+    batch_size: int
+    _compiled: dict[Any, jax.stages.Compiled] = dataclasses.field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def side(self) -> int:
+        """Side in pixels of the squares that pictures of mixed sizes become on the host."""
+        return preprocess.stored_size(self.spec, self.fit)
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """Names of the model's stages, in order."""
+        return tuple(self.model.stages())
+
+    def predict(self, images: Pictures, *, calibrated: bool = True) -> np.ndarray:
+        """Probabilities of the classes.
+
+        Args:
+          images: uint8 [n, h, w, 3], RGB, 0 .. 255, of any size; or a sequence of pictures of any sizes: arrays
+            [h, w, 3], paths, or bytes of encoded pictures.
+          calibrated: divide logits by the temperature that validation chose; it changes no ranking.
+
+        Returns:
+          float32 [n, classes]; rows add up to 1 unless a picture may have several labels.
+
+        Raises:
+          ValueError: images of another type or shape, or a picture that cannot be read, named.
+        """
+        temperature = self.temperature if calibrated else 1.0
+        return self.probabilities(self.logits(images), temperature)
+
+    def probabilities(self, logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+        """What logits [n, classes] mean: float32 [n, classes]."""
+        several = self.objective.kind == "multilabel"
+        return calibration.apply_temperature(logits, temperature, multilabel=several).astype(np.float32)
+
+    def logits(self, images: Pictures) -> np.ndarray:
+        """A logit for each class, float32 [n, classes], before any temperature; arguments as of `predict`."""
+
+        def step(variables: Any, batch: Mapping[str, jax.Array]) -> jax.Array:
+            x = preprocess.to_model_input(batch["image"], self.spec, fit=self.fit)
+            return self.objective.class_logits(self.model.apply(variables, x, train=False))
+
+        return self.run("logits", step, images)
+
+    def features(self, images: Pictures, stage: str, *, pooled: bool = False) -> np.ndarray:
+        """The output of a stage.
+
+        Args:
+          images: as of `predict`.
+          stage: such as 'fire9' or 'fc7'; `stages` lists them.
+          pooled: average a map over height and width.
+
+        Returns:
+          float32 [n, h, w, channels], or [n, channels] of a vector or where pooled.
+
+        Raises:
+          ValueError: see `predict`; or there is no such stage.
+        """
+        between(self.stages, None, stage)
+
+        def step(variables: Any, batch: Mapping[str, jax.Array]) -> jax.Array:
+            x = preprocess.to_model_input(batch["image"], self.spec, fit=self.fit)
+            x = self.model.apply(variables, x, train=False, stop=stage)
+            return jnp.mean(x, axis=(1, 2)) if pooled and x.ndim == 4 else x
+
+        return self.run(("features", stage, pooled), step, images)
+
+    def run(
+        self, key: Any, step: Callable[[Any, Mapping[str, jax.Array]], jax.Array], images: Pictures, **others: Any
+    ) -> np.ndarray:
+        """Runs a pure step over pictures, a padded batch at a time.
+
+        Args:
+          key: names the step; it is compiled at its first call with a size of pictures, and found again by this.
+          step: (variables, {'image': uint8 [b, h, w, 3], ...}) -> [b, ...].
+          images: as of `predict`.
+          **others: arrays [n, ...], of which the step is given the rows of its batch.
+
+        Returns:
+          float32 [n, ...].
+        """
+        pending, done = [], []
+        for start, batch in self._batches(images):
+            count = len(batch)
+            whole = {"image": batch, **{k: np.asarray(v)[start : start + count] for k, v in others.items()}}
+            filled = {k: _padded(v, self.batch_size) for k, v in whole.items()}
+            placed = self.parallel.place_batch(filled)
+            known = (key, batch.shape[1:])
+            if known not in self._compiled:
+                preprocess.check_range(batch, self.spec)
+                self._compiled[known] = self.parallel.compile(step, self.variables, placed, donate=False)
+            pending.append((self._compiled[known](self.variables, placed), count))
+            if len(pending) > _IN_FLIGHT:
+                done.append(_fetch(*pending.pop(0)))
+        done += [_fetch(*one) for one in pending]
+        return np.concatenate(done)
+
+    def read(self, picture: np.ndarray | str | Path | bytes) -> np.ndarray:
+        """A picture as the square uint8 [side, side, 3] that `predict` makes of it; ValueError if it cannot be read."""
+        if isinstance(picture, np.ndarray):
+            return decode.from_array(picture, self.spec, fit=self.fit)
+        return decode.decode(picture, self.spec, fit=self.fit)
+
+    def _batches(self, images: Pictures) -> Iterator[tuple[int, np.ndarray]]:
+        """(first row, uint8 [at most batch_size, h, w, 3])."""
+        if isinstance(images, np.ndarray) and (images.ndim != 4 or images.dtype != np.uint8 or images.shape[-1] != 3):
+            raise ValueError(
+                f"images are {images.dtype} {list(images.shape)}; predict wants uint8 [n, height, width, 3], RGB, "
+                "0..255, or a list of pictures: arrays [height, width, 3], paths or bytes."
+            )
+        if not len(images):
+            raise ValueError("there are no images: give at least one.")
+        starts = range(0, len(images), self.batch_size)
+        if isinstance(images, np.ndarray) and not self._resizes_on_host:
+            yield from ((start, images[start : start + self.batch_size]) for start in starts)
+            return
+        with futures.ThreadPoolExecutor() as pool:  # the next batch is read while the devices compute
+            ahead = [pool.map(self.read, images[: self.batch_size])]
+            for start in starts:
+                end = start + self.batch_size
+                ahead.append(pool.map(self.read, images[end : end + self.batch_size]))
+                yield start, np.stack(list(ahead.pop(0)))
+
+    @property
+    def _resizes_on_host(self) -> bool:
+        return self.meta is not None and self.meta["config"]["resize_on"] == "host"
+
+
+def load(
+    source: str | Path, *, weights: str | None = None, weights_path: str | Path | None = None, batch_size: int = 32
+) -> Predictor:
+    """Opens a model for prediction.
+
+    Args:
+      source: folder of a run, whose best checkpoint is taken; a model such as 'squeezenet1_1', pretrained on ImageNet;
+        or a weight set such as 'vgg16.keras'.
+      weights: tag of the model's weight set, such as 'caffe'; None: one that is on this machine, else torchvision's.
+      weights_path: the set's file, or a folder that holds it, looked at before the cache and the network.
+      batch_size: pictures at a time, over all devices of this process; rounded up to a multiple of their number.
+
+    Returns:
+      The predictor.
+
+    Raises:
+      ValueError: there is no such run, model or set, or no checkpoint that can be read.
+      OSError: the weights are neither here nor to be had.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size = {batch_size}: must be at least 1.")
+    parallel = make_parallel("jit", devices=jax.local_devices())
+    finish = functools.partial(
+        Predictor, parallel=parallel, batch_size=-(-batch_size // parallel.mesh.size) * parallel.mesh.size
+    )
+    if str(source) in MODELS or str(source) in CATALOG:
+        opened = _pretrained(str(source), weights, weights_path)
+        return _of_weights(opened, f"{opened.facts.get('weights', source)}", parallel, finish)
+    if weights or weights_path:
+        raise ValueError(f"weights and weights_path belong to a model such as squeezenet1_1, and {source} is none.")
+    if not Path(source).is_dir():
+        known = tree.did_you_mean(str(source), [*MODELS, *CATALOG])
+        raise ValueError(f"{source} is neither the folder of a run nor a pretrained model{known or '.'}")
+    trained = evaluate.restore(source, parallel)
+    return finish(
+        name=str(source),
+        model=trained.model,
+        variables=trained.variables,
+        spec=trained.spec,
+        fit=trained.meta["fit"],
+        objective=evaluate.objective_of(trained.meta),
+        class_names=trained.class_names,
+        temperature=trained.meta.get("temperature") or 1.0,
+        meta=trained.meta,
+    )
+
+
+def _of_weights(opened: SourceWeights, name: str, parallel: Parallel, finish: Callable[..., Predictor]) -> Predictor:
+    leaves = opened.read(False)
+    model = opened.build()
+    variables = {"params": {}, "batch_stats": {}} | tree.unflatten(leaves)
+    names = opened.class_names or _class_names(model.num_classes)
+    return finish(
+        name=name,
+        model=model,
+        variables=parallel.place_state(variables),
+        spec=opened.spec,
+        fit=opened.fit,
+        objective=Objective("softmax", model.num_classes),
+        class_names=names,
+        temperature=1.0,
+        meta=None,
+    )
+
+
+def _pretrained(source: str, weights: str | None, weights_path: str | Path | None) -> SourceWeights:
+    """A set of the catalog with its classifying layers, or a file that is like one."""
+    if source in CATALOG:
+        model, _, tag = source.partition(".")
+        weights = weights or tag
+        source = model
+    if weights is None and weights_path is not None and Path(weights_path).is_file():
+        return open_source(str(weights_path), model=source)
+    row = find_row(source, weights) if weights else _at_hand(source)
+    if not row.top:
+        raise ValueError(f"{row.name} has no classifying layers: it can be trained, not asked.")
+    return open_source(row.name, weights_path=weights_path)
+
+
+def _at_hand(model: str) -> Any:
+    """A set of the model that is on this machine, else its first, which is to be downloaded."""
+    rows = [row for row in CATALOG.values() if row.model == model and row.top]
+    if not rows:
+        raise ValueError(f"{model} has no published weights: give the folder of a run that trained it.")
+    return next((row for row in rows if store.locate(row) is not None), rows[0])
+
+
+def _class_names(count: int) -> tuple[str, ...]:
+    """ImageNet's where there are 1000, else numbers."""
+    return imagenet.class_names() if count == imagenet.CLASSES else tuple(map(str, range(count)))
+
+
+def _padded(array: np.ndarray, size: int) -> np.ndarray:
+    """To `size` rows, the last one repeated."""
+    missing = size - len(array)
+    return np.concatenate([array, np.repeat(array[-1:], missing, axis=0)]) if missing else array
+
+
+def _fetch(result: jax.Array, count: int) -> np.ndarray:
+    return np.asarray(result, np.float32)[:count]

@@ -1,0 +1,6 @@
+"""python scripts/export.py ...: a run in forms that work without jft. The same as `jft export`."""
+
+from jft.cli import run
+
+if __name__ == "__main__":
+    run("export")

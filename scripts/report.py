@@ -1,0 +1,6 @@
+"""python scripts/report.py ...: one self-contained page about a run. The same as `jft report`."""
+
+from jft.cli import run
+
+if __name__ == "__main__":
+    run("report")

@@ -1,0 +1,119 @@
+"""A model card holds the figures it was given, its tables hold together, and its code does what it says."""
+
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jft import stablehlo, tree
+from jft.data import decode
+from jft.data.preprocess import Preprocess
+from jft.losses import Objective
+from jft.model_card import model_card
+from jft.source_weights import open_source, write_own
+
+SPEC = Preprocess(size=32, resize=36, channels="BGR")
+CLASSES = ["0", "1", "2", "3", "4"]
+
+
+def meta_of(class_names=CLASSES, **changes):
+    return {
+        "jft": "0.1.0",
+        "step": 1234,
+        "config": {"dataset": "folder", "data_dir": "/home/me/digit_photos"},
+        "model": {"name": "vgg_tiny", "options": {}},
+        "objective": "softmax",
+        "class_names": class_names,
+        "preprocess": SPEC.to_dict(),
+        "fit": "whole",
+        "training_pictures": 4321,
+        "weights": {
+            "source": "vgg_tiny.safetensors",
+            "source_sha256": "ab" * 32,
+            "url": "https://example.org/vgg_tiny.safetensors",
+            "weights": "vgg_tiny.digits04",
+            "licence": "CC-BY-4.0",
+        },
+        **changes,
+    }
+
+
+def evaluation_of(class_names=CLASSES, **more):
+    per_class = {name: {"accuracy": number / 8, "count": 80} for number, name in enumerate(class_names)}
+    figures = {"accuracy": 0.8765, "top5": 1.0, "loss": 0.4321, "count": 400, "parameters": 67890}
+    return {"dataset": "digit_photos", "split": "test", **figures, "per_class": per_class, **more}
+
+
+def test_the_card_states_what_is_known():
+    optional = {"interval": (0.8412, 0.9051), "calibration_error": 0.0234, "macro_f1": 0.8642}
+    evaluation = evaluation_of(**optional, temperature=1.372, calibration_pictures=555)
+    card = model_card(meta_of(), evaluation, ["model.stablehlo", "model.onnx"])
+    facts = ["vgg_tiny", "step 1,234", "67,890", "vgg_tiny.digits04", "https://example.org/", "ab" * 32, "CC-BY-4.0"]
+    facts += ["digit_photos", "4,321", "400", "87.65%", "84.12% to 90.51%", "0.4321", "2.34%", "0.8642"]
+    facts += ["temperature 1.372, fitted on 555 pictures", "small test set", "4.9%", "order BGR"]
+    assert [fact for fact in facts if fact not in card] == []
+    assert "/home/me" not in card  # where data lay is nobody's business
+    assert "### model.onnx" in card and "### weights.safetensors" not in card
+    assert re.search(r"^\| 3 \| 3 \| 80 \| 37\.50% \|$", card, re.MULTILINE)
+
+
+def test_the_card_states_what_is_not_known():
+    card = model_card(meta_of(weights={}), None, [])
+    assert "trained from scratch" in card and "has not been evaluated" in card and "not calibrated" in card
+    several = evaluation_of(count=5000, mean_average_precision=0.61, macro_f1=None)
+    several["per_class"] = {name: {"accuracy": 0.9, "average_precision": None, "count": 0} for name in CLASSES}
+    card = model_card(meta_of(objective="multilabel"), several, [])
+    assert "Mean average precision | 61.00%" in card and "| 2 | 2 | 0 | no pictures |" in card
+    assert "small test set" not in card and "5 of 5 classes have fewer than 30" in card
+    with pytest.raises(ValueError, match=r"no file model\.pb; it knows model\.stablehlo, model\.onnx"):
+        model_card(meta_of(), None, ["model.pb"])
+
+
+@pytest.mark.parametrize("evaluated", [True, False])
+def test_odd_names_do_not_break_the_tables(evaluated):
+    names = ["plain", "a|b", "two\nlines", "`tick`", "\\|", " | "]
+    config = {"dataset": "folder", "data_dir": "/data/odd|na\nme"}
+    card = model_card(meta_of(names, config=config), evaluation_of(names) if evaluated else None, [])
+    tables = re.findall(r"(?:^\|.*\n)+", card, re.MULTILINE)
+    assert len(tables) == 4 if evaluated else 3
+    for table in tables:
+        cells = {len(re.findall(r"(?<!\\)\|", line.replace("\\\\", ""))) for line in table.splitlines()}
+        assert len(cells) == 1, table
+    assert len(tables[-1].splitlines()) == 2 + len(names)
+    assert "| two lines |" in card and r"| a\|b |" in card
+
+
+def blocks_of(card):
+    """{heading: the code below it}."""
+    return dict(re.findall(r"^##+ (\S+)\n(?:(?!#|`)[^\n]*\n)*```python\n(.*?)```", card, re.MULTILINE | re.DOTALL))
+
+
+@pytest.mark.parametrize("fit", ["whole", "crop"])
+@pytest.mark.parametrize(("size", "orientation"), [((61, 47), 1), ((40, 97), 6)])
+def test_its_code_prepares_pictures_as_jft_does(tmp_path, monkeypatch, fit, size, orientation):
+    monkeypatch.chdir(tmp_path)
+    pixels = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
+    exif = Image.Exif()
+    exif[274] = orientation
+    Image.fromarray(pixels).save("picture.jpg", exif=exif)
+    names = {}
+    exec(blocks_of(model_card(meta_of(fit=fit), None, []))["Pictures"], names)
+    np.testing.assert_array_equal(names["pictures"][0], decode.decode("picture.jpg", SPEC, fit=fit))
+
+
+def test_its_code_uses_the_files(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    source = open_source("vgg_tiny.digits04")
+    write_own(source, tmp_path / "weights.safetensors")
+    variables = tree.unflatten(source.read(False))
+    predict = stablehlo.make_predict(source.build(), variables, source.spec, Objective("softmax", 5), "crop")
+    side = source.spec.resize
+    (tmp_path / "model.stablehlo").write_bytes(stablehlo.serialise(predict, side))
+    meta = meta_of(preprocess=source.spec.to_dict(), fit="crop")
+    blocks = blocks_of(model_card(meta, None, ["model.stablehlo", "weights.safetensors"]))
+    names = {"pictures": np.random.default_rng(0).integers(0, 256, (3, side, side, 3), np.uint8)}
+    exec(blocks["weights.safetensors"], names)
+    exec(blocks["model.stablehlo"], names)
+    powers = np.exp(np.asarray(names["logits"], np.float64))
+    np.testing.assert_allclose(names["probabilities"], powers / powers.sum(axis=1, keepdims=True), atol=1e-6)

@@ -1,0 +1,54 @@
+"""ONNX Runtime makes of a converted model what JAX makes of it; without the extra an error names it."""
+
+import importlib.util
+import sys
+
+import numpy as np
+import pytest
+
+from jft import onnx_file, stablehlo, tree
+from jft.data import preprocess
+from jft.losses import Objective
+from jft.source_weights import open_source
+
+MISSING = [name for name in ("jax2onnx", "onnxruntime") if importlib.util.find_spec(name) is None]
+needs_extra = pytest.mark.skipif(bool(MISSING), reason=f"no {' and '.join(MISSING)}: pip install 'jft[onnx]'")
+
+
+@pytest.fixture(scope="module")
+def weights():
+    return open_source("vgg_tiny.digits04")
+
+
+@needs_extra
+@pytest.mark.parametrize(("fit", "kind"), [("whole", "softmax"), ("crop", "multilabel")])
+def test_onnx_runtime_agrees_with_jax_for_batches_of_any_size(weights, tmp_path, fit, kind):
+    side = preprocess.stored_size(weights.spec, fit)
+    variables = tree.unflatten(weights.read(False))
+    predict = stablehlo.make_predict(weights.build(), variables, weights.spec, Objective(kind, 5), fit, 1.7)
+    path = tmp_path / "model.onnx"
+    onnx_file.write(predict, path, side)
+    assert [file.name for file in tmp_path.iterdir()] == ["model.onnx"]  # the weights are in it
+    opened = onnx_file.read(path)
+    pictures = np.random.default_rng(0).integers(0, 256, (5, side, side, 3), np.uint8)
+    for batch in (1, 5):
+        found = opened(pictures[:batch])
+        assert found.dtype == np.float32
+        np.testing.assert_allclose(found, predict(pictures[:batch]), atol=1e-5)
+
+
+@needs_extra
+def test_a_file_that_is_none_is_refused(tmp_path):
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"no model")
+    with pytest.raises(ValueError, match=r"ONNX Runtime .* does not read .*model\.onnx"):
+        onnx_file.read(path)
+
+
+@pytest.mark.parametrize("module", ["jax2onnx", "onnxruntime"])
+def test_without_the_extra_an_error_names_it(tmp_path, monkeypatch, module):
+    monkeypatch.setitem(sys.modules, module, None)
+    path = tmp_path / "model.onnx"
+    with pytest.raises(ValueError, match=rf"{module}.*pip install 'jft\[onnx\]'"):
+        onnx_file.write(lambda x: x, path, 8) if module == "jax2onnx" else onnx_file.read(path)
+    assert not path.exists()
