@@ -4,6 +4,7 @@ import copy
 from pathlib import Path
 from typing import Any
 
+from absl import logging
 from ml_collections import ConfigDict
 
 from jft import distributed, tree
@@ -13,18 +14,21 @@ from jft.metrics import score
 from jft.train import checked_run, train
 
 
-def train_arms(config: ConfigDict, workdir: str | Path) -> int:
+def train_arms(config: ConfigDict, workdir: str | Path, *, report: bool = False) -> int:
     """Trains the config, or each of its arms in `<workdir>/<arm>` and then tests them all.
 
     Args:
       config: from a config file; `config.arms` is ((name, {field: value}), ...).
       workdir: folder of the run, or of the arms' runs.
+      report: write `report.html` into the folder of each run that is finished.
 
     Returns:
       Exit status: 0, or 128 + n if signal n stopped it; the same call then goes on.
     """
     if not config.arms:
         result = train(config, workdir)
+        if result["finished"] and report:
+            _report(workdir)
         return 0 if result["finished"] else 128 + result["signal"]
     runs = {name: Path(workdir) / name.replace(" ", "_") for name, _ in config.arms}
     configs = {name: arm_config(config, name, changes) for name, changes in config.arms}
@@ -35,13 +39,34 @@ def train_arms(config: ConfigDict, workdir: str | Path) -> int:
         result = train(arm, runs[name])
         if not result["finished"]:
             return 128 + result["signal"]
-    results = {name: evaluate(run) for name, run in runs.items()}
+    results = {name: (report and _report(run)) or evaluate(run) for name, run in runs.items()}
     rate = "mean AP" if any("mean_average_precision" in tested for tested in results.values()) else "top-1"
     distributed.say(f"\n{'on the test pictures':<24}{rate:>8}{'loss':>9}{'pictures':>10}")
     for name, tested in results.items():
         distributed.say(f"{name:<24}{score(tested):>8.1%}{tested['loss']:>9.3f}{tested['count']:>10,}")
     distributed.say(f"\nEach is a run of its own: python scripts/evaluate.py --checkpoint {runs[name]}")
     return 0
+
+
+def _report(workdir: str | Path) -> dict[str, Any] | None:
+    """Writes a run's page and returns its figures; None, and a line that says why, where that cannot be.
+
+    The run is done and saved whatever becomes of its page.
+    """
+    from jft.report import write_report
+
+    if distributed.several():
+        distributed.say(f"No report yet, which one process writes: jft report {workdir}")
+        return None
+    try:
+        path, result = write_report(workdir)
+    except (ValueError, OSError) as error:
+        logging.warning("there is no report: %s", error)
+        return None
+    low, high = result["accuracy_interval"] or (0.0, 1.0)
+    told = f"test accuracy {result['accuracy']:.2%} (95 % interval {low:.2%} to {high:.2%})"
+    distributed.say(f"{told}, log loss {result['loss']:.4f}. Look at it: {path}")
+    return result
 
 
 def arm_config(config: ConfigDict, name: str, changes: dict[str, Any]) -> ConfigDict:

@@ -65,10 +65,10 @@ def reliability(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     """The temperature T that logits are to be divided by, from held-out pictures.
 
-    Minimises mean log loss(logits / T) + (log T)^2 / (2 n), which is n times the loss with a log-normal prior on T,
-    centred at 1 and of width 1. Pictures that are all right would ask for T = 0, and ones that tell nothing for any T:
-    the prior keeps T finite, and fades as pictures become more. As its term is 0 at T = 1 and positive elsewhere, the
-    log loss on these pictures is never above that at T = 1, by construction.
+    Minimises mean log loss(logits / T) + (log T)^2 / (2 n): the most probable T where log T is normal beforehand, with
+    mean 0 and deviation 1. Pictures that are all right would ask for T = 0, and ones that tell nothing for any T: the
+    second term keeps T finite, and fades as pictures become more. As it is 0 at T = 1 and positive elsewhere, the log
+    loss on these pictures is by construction never worse than at T = 1.
 
     Args:
       logits: float [n, classes]; of one sigmoid unit for two classes, `Objective.class_logits`.
@@ -80,7 +80,7 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     Raises:
       ValueError: logits and labels do not fit together, or logits are not finite.
     """
-    from scipy import optimize, special
+    from scipy import optimize
 
     figures.check_labels(logits, labels, what="logits")
     n, logits = len(logits), logits.astype(np.float64)
@@ -89,10 +89,14 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     else:
         excess = logits - np.take_along_axis(logits, labels[:, None], axis=1)
 
+    # Shifted once and not at every temperature, as a library's would be: several times as fast with 1,000 classes.
+    most = excess.max(axis=1, keepdims=True)
+    below = excess - most
+
     def loss(temperature: float) -> float:
-        scaled = excess / temperature
-        losses = np.logaddexp(0, scaled) if labels.ndim == 2 else special.logsumexp(scaled, axis=1)
-        return float(losses.mean())
+        if labels.ndim == 2:
+            return float(np.logaddexp(0, excess / temperature).mean())
+        return float((most[:, 0] / temperature + np.log(np.exp(below / temperature).sum(axis=1))).mean())
 
     def penalised(log_t: float) -> float:
         return loss(np.exp(log_t)) + log_t**2 / (2 * n)
@@ -101,10 +105,10 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     grid, step = np.linspace(-_BOUND, _BOUND, 25, retstep=True)
     best = min(grid, key=penalised)
     found = optimize.minimize_scalar(
-        penalised, bounds=(best - step, best + step), method="bounded", options={"xatol": 1e-6}
+        penalised, bounds=(best - step, best + step), method="bounded", options={"xatol": 1e-5}
     )
     temperature = float(np.exp(found.x))
-    # Rounding may still leave the loss above that at T = 1 where the two are equal.
+    # Where the two are all but equal, rounding could leave the loss above that at T = 1.
     return temperature if loss(temperature) < loss(1.0) else 1.0
 
 

@@ -2,6 +2,7 @@
 
 import ast
 import importlib.util
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,20 +11,30 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from jft import tree
-from jft.config import unknown_field, validate
+from jft.config import default_config, unknown_field, validate
 
 
 def read_config(path: str, fields: Sequence[str]) -> ConfigDict:
     """The config of a file, with fields set as `--config.field=value`.
+
+    Args:
+      path: of a Python file with `get_config()`, or of the config.json that a run wrote.
+      fields: the settings.
 
     Raises:
       ValueError: there is no such file, field or type of value; one line, and not a traceback.
     """
     if not Path(path.split(":")[0]).is_file():
         raise ValueError(f"there is no config file {path}.")
-    own, argv = flags.FlagValues(), ["jft", f"--config={path}", *fields]
-    config = config_flags.DEFINE_config_file("config", None, "", flag_values=own, sys_argv=argv)
+    own = flags.FlagValues()
     try:
+        if path.endswith(".json"):
+            argv, config = ["jft", *fields], default_config()
+            config.update(json.loads(Path(path).read_text()))
+            config = config_flags.DEFINE_config_dict("config", config, flag_values=own, sys_argv=argv)
+        else:
+            argv = ["jft", f"--config={path}", *fields]
+            config = config_flags.DEFINE_config_file("config", None, "", flag_values=own, sys_argv=argv)
         left = own(argv)[1:]
     except (AttributeError, KeyError) as error:
         message = unknown_field(error)

@@ -160,24 +160,28 @@ def evaluate(workdir: str | Path, *, tta: str = "", **pictures: Any) -> dict[str
       ValueError: no checkpoint, or the data's classes are not those of the model; names both lists.
     """
     predicted = predict_run(workdir, Pictures(**pictures))
+    augmented = None
+    if tta:
+        views = tree.choose(VIEWS, tta, what="test-time augmentation")
+        count = views.num_variants(predicted.trained.meta["fit"])
+        found = predict_run(workdir, Pictures(**pictures), views).found
+        augmented = {"name": tta, "views": count, **found.summary()}
+    return record(predicted, pictures.get("split", "test"), augmented)
+
+
+def record(predicted: Predicted, split: str, augmented: dict[str, Any] | None = None) -> dict[str, Any]:
+    """What `evaluate` returns of a run that has been evaluated, written to its `eval.json`."""
     result = {
         **predicted.headline(),
         "dataset": predicted.source.name,
-        "split": pictures.get("split", "test"),
+        "split": split,
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(predicted.trained.variables["params"])),
         **predicted.assess(),
+        **({"augmented": augmented} if augmented else {}),
     }
-    if tta:
-        views = tree.choose(VIEWS, tta, what="test-time augmentation")
-        found = predict_run(workdir, Pictures(**pictures), views).found
-        result["augmented"] = {
-            "name": tta,
-            "views": views.num_variants(predicted.trained.meta["fit"]),
-            **found.summary(),
-        }
     try:
         if distributed.is_first():
-            write_json(Path(workdir) / "eval.json", result)
+            write_json(Path(predicted.workdir) / "eval.json", result)
     except OSError as error:  # the figures are worth more than the file
         logging.warning("eval.json was not written: %s", error)
     return result

@@ -182,7 +182,7 @@ def _notes(weights: SourceWeights) -> dict[str, str]:
     """What the file says of itself, as JSON texts."""
     own = weights.to_json()
     facts = {"source": weights.facts, "licence": weights.facts.get("licence"), "written_by": f"jft {__version__}"}
-    kept = {key: own[key] for key in ("model", "class_names", "preprocess", "fit")}
+    kept = {key: own[key] for key in ("model", "class_names", "objective", "preprocess", "fit")}
     return {**kept, **{key: json.dumps(value) for key, value in facts.items()}}
 
 

@@ -137,6 +137,28 @@ def make_file(
     Raises:
       ValueError, OSError: see `extract.extract`.
     """
+    how = {"stage": stage, "pooled": pooled, "fit": fit, "image_size": image_size, "batch_size": batch_size}
+    found = compute(backbone, source, **how, interrupt=interrupt)
+    if found is None:
+        return None
+    values, recipe = found
+    if distributed.is_first():
+        write(out, values, source, recipe)
+    return values.shape
+
+
+def compute(
+    backbone: Backbone,
+    source: Source,
+    *,
+    stage: str,
+    pooled: bool = True,
+    fit: str | None = None,
+    image_size: int | None = None,
+    batch_size: int | None = None,
+    interrupt: Interrupt | None = None,
+) -> tuple[np.ndarray, Mapping[str, Any]] | None:
+    """As `make_file`, but returns the features and what they depend on, from `recipe.recipe`."""
     spec = backbone.spec.at(image_size) if image_size else backbone.spec
     what = {
         "boundary": stage,
@@ -159,12 +181,7 @@ def make_file(
         store=features,
         interrupt=interrupt,
     )
-    if found is None:
-        return None
-    values = found.gather(np.arange(len(found)))[:, 0]
-    if distributed.is_first():
-        write(out, values, source, features.recipe)
-    return values.shape
+    return None if found is None else (found.gather(np.arange(len(found)))[:, 0], features.recipe)
 
 
 def write(out: Path, features: np.ndarray, source: Source, recipe: Mapping[str, Any]) -> None:

@@ -13,6 +13,7 @@ COLUMNS = 5
 
 _CELL = (2.2, 2.75)  # inches: width, and height with room for three lines of text
 _TITLE = 0.4  # inches
+_WIDTH = 26  # characters above a cell
 _DPI = 100
 _INK, _GREY, _WRONG = "#1b2733", "#aab4be", "#c62828"
 
@@ -30,11 +31,13 @@ def wrong(predicted: str, label: str | None) -> bool:
 
 def caption(predicted: str, probability: float | None, label: str | None) -> str:
     """What stands above a picture: the prediction, with a cross if it is wrong, and the label where it is known."""
-    told = predicted if probability is None else f"{predicted} {probability:.0%}"
-    lines = textwrap.wrap(f"✗ {told}" if wrong(predicted, label) else told, 26, max_lines=2, placeholder=" …")
-    if label is not None:
-        lines.append(textwrap.shorten(f"label: {label}", 26, placeholder=" …"))
-    return "\n".join(lines)
+    told = _cut(predicted, 40) if probability is None else f"{_cut(predicted, 40)} {probability:.0%}"
+    lines = textwrap.wrap(f"✗ {told}" if wrong(predicted, label) else told, _WIDTH)
+    return "\n".join(lines if label is None else [*lines, _cut(f"label: {label}", _WIDTH)])
+
+
+def _cut(text: str, length: int) -> str:
+    return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
 def draw(
@@ -73,11 +76,11 @@ def draw(
     down = -(-len(images) // across)
     size = (_CELL[0] * max(across, 2), _CELL[1] * down + _TITLE)
     figure = Figure(figsize=size, layout="constrained")
-    grid = figure.subplots(down, across, squeeze=False).flat
-    for axes in grid:
-        axes.set_axis_off()
+    grid = figure.subplots(down, across, squeeze=False).ravel()
     for axes, *cell in zip(grid, images, predicted, probabilities, labels, strict=False):
         _draw_cell(axes, *cell)
+    for axes in grid[len(images) :]:
+        axes.set_axis_off()
     figure.suptitle(title, fontsize=10, color=_INK, parse_math=False)
     with written_whole(path) as aside:
         figure.savefig(aside, format=path.suffix[1:].lower(), dpi=_DPI)
@@ -86,7 +89,6 @@ def draw(
 def _draw_cell(axes, image: np.ndarray, predicted: str, probability: float | None, label: str | None) -> None:  # noqa: ANN001
     is_wrong = wrong(predicted, label)
     axes.imshow(image)
-    axes.set_axis_on()
     axes.set_xticks([])
     axes.set_yticks([])
     for spine in axes.spines.values():

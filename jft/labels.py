@@ -74,7 +74,7 @@ def suspicious(
       features: float [n, d], finite, such as a pretrained network's.
       labels: int [n], 0 .. len(classes) - 1.
       classes: their names, for errors.
-      folds: parts of the pictures, each with its share of every class; more are slower, and each is judged by more pictures.
+      folds: parts of the pictures, each with its share of every class; more are slower, and learn from more.
       seed: decides which picture is in which fold.
 
     Returns:

@@ -54,7 +54,7 @@ def model_card(meta: Meta, evaluation: Mapping[str, Any] | None, files: Collecti
         f"{preprocess.stored_size(_spec(meta), meta['fit'])} pixels and gives {_outcome(meta)}.",
         *("", "## Model", "", *_model(meta, figures)),
         *("", "## Data", "", *_data(meta, figures)),
-        *("", "## Figures", "", *_figures(figures)),
+        *("", "## Figures", "", *_figures(figures, len(classes))),
         *("", "## Classes", "", "Outputs are in this order.", "", *_classes(classes, figures)),
         *("", "## Pictures", "", *_pictures(meta)),
         *("", "## Use", "", *_use(meta, figures, files)),
@@ -116,9 +116,10 @@ def _data(meta: Meta, figures: Mapping[str, Any]) -> list[str]:
     return _table(("", ""), rows)
 
 
-def _figures(figures: Mapping[str, Any]) -> list[str]:
+def _figures(figures: Mapping[str, Any], classes: int) -> list[str]:
     if not figures:
         return ["It has not been evaluated."]
+    figures = {key: value for key, value in figures.items() if key != "top5" or classes > 5}
     shown = {key: form.format(figures[key]) for key, (_, form) in _FIGURES.items() if figures.get(key) is not None}
     if figures.get("interval") is not None:
         shown["accuracy"] += " (95 % interval {:.2%} to {:.2%})".format(*figures["interval"])
@@ -130,13 +131,12 @@ def _classes(classes: list[str], figures: Mapping[str, Any]) -> list[str]:
     per_class = figures.get("per_class", {})
     if not per_class:
         return _table(("output", "class"), list(enumerate(classes)))
-    rate = "average_precision" if "mean_average_precision" in figures else "accuracy"
-    found = [per_class[name] for name in classes]
+    rates = ("precision", "recall", "f1", *(("average_precision",) if "mean_average_precision" in figures else ()))
     rows = [
-        (number, name, f"{of['count']:,}", "no pictures" if of[rate] is None else f"{of[rate]:.2%}")
-        for number, (name, of) in enumerate(zip(classes, found, strict=True))
+        (number, name, f"{of['count']:,}", *("-" if of[rate] is None else f"{of[rate]:.2%}" for rate in rates))
+        for number, (name, of) in enumerate((name, per_class[name]) for name in classes)
     ]
-    return _table(("output", "class", "pictures tested on", rate.replace("_", " ")), rows)
+    return _table(("output", "class", "pictures tested on", *(rate.replace("_", " ") for rate in rates)), rows)
 
 
 def _pictures(meta: Meta) -> list[str]:
@@ -166,8 +166,8 @@ def _pictures(meta: Meta) -> list[str]:
             *("", "", 'pictures = np.stack([read("picture.jpg")])'),
         ),
         "",
-        f"The files do the rest themselves, but for bare weights: {then}(grey levels x {spec.scale:.6g} - "
-        f"{list(spec.mean)}) / {list(spec.std)}, channels in the order {spec.channels}.",
+        f"The files do the rest themselves, but for bare weights: {then}channels in the order {spec.channels}, "
+        f"(grey levels x {spec.scale:.6g} - {list(spec.mean)}) / {list(spec.std)}.",
         *plain,
     ]
 
@@ -236,7 +236,7 @@ def _limits(meta: Meta, figures: Mapping[str, Any]) -> list[str]:
         lines += [f"It was tested on {count:,} pictures of {_text(figures['dataset'])} and on nothing else."]
         if count < _SMALL:
             spread = 0.98 / count**0.5  # half of the 95 % interval where it is widest, at one half
-            lines += [f"That is a small test set: chance alone moves an accuracy by up to {spread:.1%} either way."]
+            lines += [f"That is a small test set: chance alone moves an accuracy by up to {100 * spread:.1f} points."]
         per_class = figures.get("per_class", {})
         if few := [name for name, of in per_class.items() if of["count"] < _FEW]:
             lines += [f"{len(few)} of {len(per_class)} classes have fewer than {_FEW} of these pictures."]

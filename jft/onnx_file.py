@@ -69,7 +69,8 @@ def _pool_pixels(graph: Any, helper: Any) -> None:
     """Makes max pools 2-D: jax2onnx has them over [1, 1, batch, h, w, c], four axes, and ONNX Runtime knows three."""
     made = {name: node for node in graph.node for name in node.output}
     readers = {name: node for node in graph.node for name in node.input}
-    for pool in [node for node in graph.node if node.op_type == "MaxPool"]:
+    pools = [node for node in graph.node if node.op_type == "MaxPool"]
+    for pool in [node for node in pools if len(helper.get_node_attr_value(node, "kernel_shape")) == 4]:
         second, squeeze = made[pool.input[0]], readers[pool.output[0]]
         first = made[second.input[0]]
         for attribute in pool.attribute:  # a number for each axis; pads: before, then after
@@ -81,7 +82,9 @@ def _pool_pixels(graph: Any, helper: Any) -> None:
     used = {name for node in graph.node for name in node.input}
     for constant in [constant for constant in graph.initializer if constant.name not in used]:
         graph.initializer.remove(constant)
-    del graph.value_info[:]  # shapes in between, which whoever reads the file infers
+    # Shapes in between, which whoever reads the file infers. jax2onnx notes those of residual sums in another layout
+    # than they have, and ONNX Runtime refuses the file.
+    del graph.value_info[:]
 
 
 def _optional(name: str) -> ModuleType:

@@ -129,10 +129,10 @@ def _read(predictor: Predictor, path: Path) -> np.ndarray | str:
 
 def _prediction(predictor: Predictor, path: Path, probabilities: np.ndarray, top: int | None) -> Prediction:
     order = np.argsort(-probabilities, kind="stable")
+    count = top or 1
     if top is None and several_labels(predictor):
-        order = order[probabilities[order] >= THRESHOLD]
-    else:
-        order = order[: top or 1]
+        count = int((probabilities >= THRESHOLD).sum())
+    order = order[:count]
     return Prediction(path, tuple(predictor.class_names[c] for c in order), tuple(map(float, probabilities[order])))
 
 

@@ -1,7 +1,6 @@
 """A model ready for pictures: `jft.load(RUN)`, then uint8 pictures in, probabilities or features out."""
 
 import dataclasses
-import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent import futures
 from pathlib import Path
@@ -195,7 +194,7 @@ def load(
 
     Args:
       source: folder of a run, whose best checkpoint is taken; a model such as 'squeezenet1_1', pretrained on ImageNet;
-        or a weight set such as 'vgg16.keras'.
+        a weight set such as 'vgg16.keras'; or a file of jft's own, such as `jft export` writes.
       weights: tag of the model's weight set, such as 'caffe'; None: one that is on this machine, else torchvision's.
       weights_path: the set's file, or a folder that holds it, looked at before the cache and the network.
       batch_size: pictures at a time, over all devices of this process; rounded up to a multiple of their number.
@@ -209,21 +208,25 @@ def load(
     """
     if batch_size < 1:
         raise ValueError(f"batch_size = {batch_size}: must be at least 1.")
-    parallel = make_parallel("jit", devices=jax.local_devices())
-    finish = functools.partial(
-        Predictor, parallel=parallel, batch_size=-(-batch_size // parallel.mesh.size) * parallel.mesh.size
-    )
     if str(source) in MODELS or str(source) in CATALOG:
         opened = _pretrained(str(source), weights, weights_path)
-        return _of_weights(opened, f"{opened.facts.get('weights', source)}", parallel, finish)
+        return from_weights(opened, opened.facts.get("weights", str(source)), batch_size)
     if weights or weights_path:
         raise ValueError(f"weights and weights_path belong to a model such as squeezenet1_1, and {source} is none.")
+    if Path(source).is_file():
+        return from_weights(open_source(str(source)), str(source), batch_size)
     if not Path(source).is_dir():
         known = tree.did_you_mean(str(source), [*MODELS, *CATALOG])
-        raise ValueError(f"{source} is neither the folder of a run nor a pretrained model{known or '.'}")
-    trained = evaluate.restore(source, parallel)
-    return finish(
-        name=str(source),
+        raise ValueError(f"{source} is neither the folder of a run nor a pretrained model nor a file{known or '.'}")
+    return from_trained(evaluate.restore(source, _devices()), str(source), batch_size)
+
+
+def from_trained(trained: evaluate.Trained, name: str, batch_size: int = 32) -> Predictor:
+    """The predictor of a run that is restored already; arguments as of `load`."""
+    return Predictor(
+        parallel=trained.parallel,
+        batch_size=_rounded(batch_size, trained.parallel),
+        name=name,
         model=trained.model,
         variables=trained.variables,
         spec=trained.spec,
@@ -235,22 +238,32 @@ def load(
     )
 
 
-def _of_weights(opened: SourceWeights, name: str, parallel: Parallel, finish: Callable[..., Predictor]) -> Predictor:
-    leaves = opened.read(False)
-    model = opened.build()
-    variables = {"params": {}, "batch_stats": {}} | tree.unflatten(leaves)
-    names = opened.class_names or _class_names(model.num_classes)
-    return finish(
+def from_weights(opened: SourceWeights, name: str, batch_size: int = 32) -> Predictor:
+    """The predictor of weights that are no run's; arguments as of `load`."""
+    parallel, model = _devices(), opened.build()
+    variables = {"params": {}, "batch_stats": {}} | tree.unflatten(opened.read(False))
+    names = opened.class_names or _class_names(max(model.num_classes, 2))
+    return Predictor(
+        parallel=parallel,
+        batch_size=_rounded(batch_size, parallel),
         name=name,
         model=model,
         variables=parallel.place_state(variables),
         spec=opened.spec,
         fit=opened.fit,
-        objective=Objective("softmax", model.num_classes),
+        objective=Objective(opened.objective, len(names)),
         class_names=names,
         temperature=1.0,
         meta=None,
     )
+
+
+def _devices() -> Parallel:
+    return make_parallel("jit", devices=jax.local_devices())
+
+
+def _rounded(batch_size: int, parallel: Parallel) -> int:
+    return -(-batch_size // parallel.mesh.size) * parallel.mesh.size
 
 
 def _pretrained(source: str, weights: str | None, weights_path: str | Path | None) -> SourceWeights:

@@ -43,6 +43,7 @@ class SourceWeights:
       spec: preprocessing.
       fit: how a picture becomes a square, 'crop' or 'whole', see `preprocess.to_model_input`.
       class_names: what the outputs mean, or None where the source does not say.
+      objective: how they become probabilities, the kind of an `Objective`.
       facts: where the weights come from, for people, as far as known: source, source_sha256, dialect, licence; and the
         name of a weight set: weights where they are that set, like where they were guessed, or are said, to be like it.
       read: gives the leaves, all of the model's but those that a set without top does not hold; slow. ValueError where
@@ -54,6 +55,7 @@ class SourceWeights:
     spec: Preprocess
     fit: str
     class_names: tuple[str, ...] | None
+    objective: str
     facts: dict[str, str]
     read: Callable[[bool], Leaves]
 
@@ -63,7 +65,7 @@ class SourceWeights:
 
     def to_json(self) -> dict[str, str]:
         """What a file of these weights should say of itself, as JSON texts."""
-        facts = {"model": self.model, "options": self.options, "class_names": self.class_names}
+        facts = {name: getattr(self, name) for name in ("model", "options", "class_names", "objective")}
         return {k: json.dumps(v) for k, v in {**facts, "preprocess": self.spec.to_dict(), "fit": self.fit}.items()}
 
 
@@ -143,7 +145,7 @@ def _open_set(row: WeightSet, weights_path: str | os.PathLike | None) -> SourceW
         return store.load(row, target, weights_path=weights_path, fresh=absent(row, target))[0]
 
     facts = {"source": row.filename, "weights": row.name, "dialect": row.dialect, "licence": row.licence}
-    return SourceWeights(row.model, row.file_options, row.preprocess, "crop", None, facts, read)
+    return SourceWeights(row.model, row.file_options, row.preprocess, "crop", None, "softmax", facts, read)
 
 
 def _open_run(folder: Path) -> SourceWeights:
@@ -155,7 +157,8 @@ def _open_run(folder: Path) -> SourceWeights:
     leaves = {name: np.asarray(leaf) for name, leaf in tree.flatten(trained.variables).items()}
     target = leaf_shapes(create_model(model, **options), trained.spec.size)
     read = functools.partial(_converted, folder, leaves, _own_row(model), target)
-    return SourceWeights(model, options, trained.spec, trained.meta["fit"], trained.class_names, facts, read)
+    how = trained.meta["fit"], trained.class_names, trained.meta["objective"]
+    return SourceWeights(model, options, trained.spec, *how, facts, read)
 
 
 def _open_file(path: Path, model: str | None, tag: str | None, image_size: int | None) -> SourceWeights:
@@ -178,7 +181,8 @@ def _open_file(path: Path, model: str | None, tag: str | None, image_size: int |
     target = leaf_shapes(create_model(model, **options), image_size or spec.size)
     facts = {"source": path.name, "source_sha256": hashes.sha256, **_provenance(row, hashes)}
     read = functools.partial(_converted, path, tensors, row, target)
-    return SourceWeights(model, options, spec, own.get("fit", "crop"), class_names, facts, read)
+    objective = own.get("objective", "binary" if options.get("num_classes") == 1 else "softmax")
+    return SourceWeights(model, options, spec, own.get("fit", "crop"), class_names, objective, facts, read)
 
 
 def _provenance(row: WeightSet, hashes: Hashes) -> dict[str, str]:

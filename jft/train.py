@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -217,6 +218,7 @@ class Loop:
         source = self._run.validation_source
         if not len(source):
             return
+        start = time.perf_counter()
         found = evaluator(state.variables, source, cached.validation if cached else None)
         values = found.summary()
         self.meta = {
@@ -224,7 +226,7 @@ class Loop:
             "history": [*self.meta["history"], {"step": step, **values}],
             "temperature": found.temperature(),
         }
-        self._logs.write(step, "validation", values)
+        self._logs.write(step, "validation", {**values, "seconds": time.perf_counter() - start})
         if distributed.is_first():
             bar.write(f"step {step}: validation {percent(values)}")
 

@@ -53,7 +53,7 @@ def script(folder, name, sent, at, number, port):
             time.sleep(3)  # JAX looks for signals once a second; the other process waits for this one's next step
 
     Window.add = striking
-    sys.argv = ["train.py", "--config", str(folder / "config.py"), "--workdir", str(folder / name)]
+    sys.argv = ["train.py", "--config", str(folder / "config.py"), "--workdir", str(folder / name), "--no_report"]
     sys.argv.append(f"--config.features_dir={folder}/features-{name}")
     if name == "whole":
         # JAX makes the coordinator's port of the job's number.

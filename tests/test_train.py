@@ -130,7 +130,7 @@ def command(workdir, *fields):
         f"    config.update({values!r})\n"
         "    return config\n"
     )
-    script = [sys.executable, "scripts/train.py", "--config", str(config), "--workdir", str(workdir)]
+    script = [sys.executable, "scripts/train.py", "--config", str(config), "--workdir", str(workdir), "--no_report"]
     return [*script, *(f"--config.{field}" for field in fields)]
 
 

@@ -57,7 +57,7 @@ def start(last):
 
 folder, config, *kills = sys.argv[1:]
 for name, last in (("whole", 0), *(("killed", last) for last in map(int, kills)), ("killed", 0)):
-    sys.argv = ["train.py", "--config", config, "--workdir", f"{folder}/{name}"]
+    sys.argv = ["train.py", "--config", config, "--workdir", f"{folder}/{name}", "--no_report"]
     sys.argv.append(f"--config.features_dir={folder}/features-{name}")
     child = os.fork()
     if not child:

@@ -91,7 +91,7 @@ def start(workdir, config, watched, log):
         watched.note("training")
 
     Window.add = added
-    sys.argv = ["train.py", "--config", str(config), "--workdir", str(workdir)]
+    sys.argv = ["train.py", "--config", str(config), "--workdir", str(workdir), "--no_report"]
     sys.argv.append(f"--config.features_dir={workdir}-features")
     import runpy
 

@@ -42,7 +42,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--force", action="store_true", help="replace the files if they exist")
     parser.add_argument("--uncalibrated", action="store_true", help="probabilities without the fitted temperature")
-    parser.add_argument("--batch_size", type=int, default=32, help="pictures at a time; default: 32")
+    parser.add_argument("--batch_size", type=int, default=32, metavar="N", help="pictures at a time; default: 32")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -91,7 +91,7 @@ class _Told:
         self.unreadable = 0
         self._total = total
 
-    def follow(self, predictions: Iterator[Prediction]) -> Iterator[Prediction]:
+    def follow(self, predictions: Iterator["Prediction"]) -> Iterator["Prediction"]:
         """The predictions; errors and a progress bar go to standard error."""
         from jft.logs import progress_bar
 
@@ -134,7 +134,7 @@ def _print(lines: Iterable[str]) -> None:
         sys.exit(128 + signal.SIGPIPE)
 
 
-def _draw(path: Path, model: Predictor, predictions: Sequence[Prediction], total: int) -> None:
+def _draw(path: Path, model: "Predictor", predictions: Sequence["Prediction"], total: int) -> None:
     from jft import grid, predict
 
     several = predict.several_labels(model)
@@ -149,6 +149,6 @@ def _draw(path: Path, model: Predictor, predictions: Sequence[Prediction], total
         names,
         [None if several else told.probabilities[0] for told in predictions],
         [None if several else predict.label_of(told.path, model.class_names) for told in predictions],
-        title=f"first {len(predictions)} of {total:,} pictures" if len(predictions) < total else f"{total} pictures",
+        title=f"first {len(predictions)} of {total:,} pictures",
     )
-    print(f"{path}: {len(predictions)} of {total:,} pictures", file=sys.stderr)
+    print(f"{path}: the first {len(predictions)} of {total:,} pictures", file=sys.stderr)

@@ -17,6 +17,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the verb's arguments."""
     parser.add_argument("--config", required=True, metavar="FILE", help="the config file")
     parser.add_argument("--workdir", metavar="DIR", help="folder of the run; default: runs/<name of the config file>")
+    parser.add_argument("--no_report", dest="report", action="store_false", help="do not write report.html at the end")
     cluster.add_arguments(parser)
 
 
@@ -28,4 +29,4 @@ def run(args: argparse.Namespace) -> int:
     timeouts = {name: config[name] for name in ("initialization_timeout", "heartbeat_timeout")}
     cluster.join_as(args, **timeouts)
     workdir = args.workdir or str(Path("runs") / Path(args.config.split(":")[0]).stem)
-    return train_arms(config, workdir)
+    return train_arms(config, workdir, report=args.report)

@@ -58,6 +58,14 @@ def decode(
         raise ValueError(f"cannot read {name or _name(picture)} as a picture ({_reason(e)}).") from e
 
 
+def pixels(picture: pathlib.Path | str | bytes, *, name: str = "", region: Region | None = None) -> np.ndarray:
+    """A picture in its own size, upright: uint8 [h, w, 3], RGB; arguments and errors as of `decode`."""
+    try:
+        return np.asarray(_open(picture, region))
+    except Exception as e:  # as in decode
+        raise ValueError(f"cannot read {name or _name(picture)} as a picture ({_reason(e)}).") from e
+
+
 def from_array(picture: np.ndarray, spec: Preprocess, *, fit: str) -> np.ndarray:
     """What `decode` would make of a file with these pixels: uint8 [h, w, 3] -> uint8 [side, side, 3].
 

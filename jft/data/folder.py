@@ -86,7 +86,7 @@ def _read(root: pathlib.Path, class_names: tuple[str, ...]) -> tuple[tuple[pathl
 
 
 def pictures_in(folder: pathlib.Path) -> tuple[list[pathlib.Path], list[pathlib.Path]]:
-    """Files under a folder, at any depth, that are not hidden: pictures by their names, in natural order; and others."""
+    """Pictures by their names under a folder, at any depth, in natural order; and other files. None that is hidden."""
     files = []
     for parent, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not _hidden(name)]

@@ -17,7 +17,7 @@ from jft.data.preprocess import Preprocess, check_fit
 from jft.models import MODELS
 from jft.weights.catalog import CATALOG
 
-_KEYS = ("model", "options", "class_names", "preprocess", "fit")
+_KEYS = ("model", "options", "class_names", "objective", "preprocess", "fit")
 _LARGEST = 2**16  # of any size; building a model's shapes takes time and memory that grow with some
 
 
@@ -29,7 +29,7 @@ def read(path: str | os.PathLike) -> dict[str, Any]:
 
     Returns:
       Some of: model, a key of `jft.models.MODELS`; options, fields of it that are numbers or switches; class_names, a
-      tuple of str, or None; preprocess, a `Preprocess`; fit, 'crop' or 'whole'; and tag, of the weight set that the
+      tuple of str, or None; objective, a kind of `Objective`; preprocess, a `Preprocess`; fit, 'crop' or 'whole'; and tag, of the weight set that the
       file is, or is like.
 
     Raises:
@@ -74,6 +74,8 @@ def _checked(about: Mapping[str, str]) -> dict[str, Any]:
         _check_options(said["options"], said.get("model"))
     if "preprocess" in said:
         said["preprocess"] = _preprocess(said["preprocess"])
+    if said.get("objective", "softmax") not in ("softmax", "binary", "multilabel"):
+        raise ValueError(f"objective is {reprlib.repr(said['objective'])}, which is none")
     if "fit" in said:
         check_fit(said["fit"])
     if said.get("class_names") is not None:

@@ -1,0 +1,106 @@
+"""What a run will take: seconds, by what they go into, and bytes on disk."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+
+from jft import caching
+from jft.caching import Decision
+from jft.data.augment import Augmentation
+from jft.data.preprocess import stored_size
+from jft.models.costs import forward_flops, stage_costs
+from jft.run import Run
+from jft.state import abstract_state, optimizer_items
+from jft.transfer import extract
+from jft.transfer.features import FeatureStore
+from jft.transfer.phases import Phase
+from jft.transfer.recipe import picture_digests
+
+
+def run_seconds(
+    run: Run, decisions: Mapping[int, Decision], steps: Mapping[int, float], forward: float, reading: float
+) -> dict[str, float]:
+    """How long a run takes, but for compilation and checkpoints.
+
+    Args:
+      run: the run.
+      decisions: first step of a phase -> whether it reads cached features, which are counted as if none were there.
+      steps: first step of a phase -> seconds of a training step; {} where a head is solved for.
+      forward: seconds that a forward pass takes for each picture.
+      reading: seconds that a picture takes to be read and decoded.
+
+    Returns:
+      Seconds of 'decoding', 'features', 'steps', 'evaluations', those above 0.
+    """
+    train, validation = len(run.train_source), len(run.validation_source)
+    costs = stage_costs(run.model, run.spec.size)
+    kept = 3 * stored_size(run.spec, run.config.fit) ** 2 * (train + validation) <= run.config.cache_bytes
+    again = 0.0 if kept else reading
+    # Where the CPU computes, what it decodes comes on top; elsewhere that happens meanwhile.
+    both = (lambda a, b: a + b) if jax.default_backend() == "cpu" else max
+    seconds = dict.fromkeys(("decoding", "features", "steps", "evaluations"), 0.0)
+    boundaries = {phase.plan.boundary: phase for phase in run.phases if decisions[phase.first].use}
+    for phase in boundaries.values():
+        share = sum(costs[stage].flops for stage in phase.plan.frozen_stages) / forward_flops(costs)
+        variants = caching.feature_shape(run, phase)[0]
+        seconds["features"] += train * both(variants * share * forward, reading)
+        seconds["features"] += validation * both(share * forward, reading)
+    for phase in run.phases if steps else ():
+        if decisions[phase.first].use:
+            seconds["steps"] += phase.num_steps * steps[phase.first]
+            continue
+        seconds["steps"] += phase.num_steps * both(steps[phase.first], again * run.config.batch_size)
+        seconds["evaluations"] += _evaluations(run, phase) * validation * both(forward, again)
+        seconds["decoding"] = reading * (train + validation) if kept else 0.0
+    return {name: value for name, value in seconds.items() if value}
+
+
+def _evaluations(run: Run, phase: Phase) -> int:
+    every = max(run.config.evaluate_every * run.steps_per_epoch, 1.0)
+    first, last = (math.floor(step / every) for step in (phase.first, phase.last - 1))
+    return last - first + 1  # the last step is followed by one whatever it is
+
+
+def checkpoint_bytes(run: Run) -> tuple[int, int]:
+    """Bytes of a checkpoint in the phase where it is largest, and how many lie on disk at most, one being written."""
+    sizes = []
+    for phase in run.phases:
+        state = abstract_state(run, phase)
+        leaves = jax.tree.leaves((state.variables, optimizer_items(state)))
+        sizes.append(sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in leaves))
+    every = run.config.keep_every
+    return max(sizes), run.config.keep_last + 2 + (run.num_steps // every if every else 0)
+
+
+def feature_bytes(run: Run, decisions: Mapping[int, Decision], variables: Any) -> int:
+    """Bytes of the features that the run will store and that the cache has not got; files are read to find out.
+
+    Args:
+      run: the run.
+      decisions: first step of a phase -> whether it reads cached features.
+      variables: `{'params', 'batch_stats'}` that it begins with.
+    """
+    total = 0
+    for phase in {phase.plan.boundary: phase for phase in run.phases if decisions[phase.first].use}.values():
+        for source, augmentation in (run.train_source, run.augmentation), (run.validation_source, Augmentation()):
+            store = _store(run, phase, variables, augmentation)
+            total += store.bytes_needed(len(store.missing(picture_digests(source)))) if len(source) else 0
+    return total
+
+
+def _store(run: Run, phase: Phase, variables: Any, augmentation: Augmentation) -> FeatureStore:
+    boundary = phase.plan.boundary
+    return extract.open_store(
+        caching.features_dir(run),
+        run.model,
+        variables,
+        run.spec,
+        boundary=boundary,
+        pooled=run.model.averages_after(boundary),
+        fit=run.config.fit,
+        augmentation=augmentation,
+        resize_on=run.config.resize_on,
+        dtype=run.config.features_dtype,
+    )

@@ -1,0 +1,235 @@
+"""The parts of a report: facts, curves, pictures with what the model says of them."""
+
+import base64
+import dataclasses
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from absl import logging
+from markupsafe import Markup
+from PIL import Image
+
+from jft import calibration, evaluate, explain, labels, look
+from jft.data.sources import Source
+from jft.models.costs import stage_costs
+from jft.predictor import Predictor
+from jft.report import charts
+
+PICTURES = 10  # in the grid, among the largest losses, among labels that look wrong
+_NEIGHBOURS = 3
+_SECONDS = 60  # spent at most on features of training pictures, by the speed of the evaluation
+_LARGEST_MATRIX = 60  # classes; a larger confusion matrix would not be read
+
+
+@dataclasses.dataclass(frozen=True)
+class Parts:
+    """The parts of a page.
+
+    Attributes:
+      predictor: the run.
+      predicted: what it makes of the pictures that it is judged by.
+      result: the figures of that.
+      stage: whose Grad-CAM is drawn.
+    """
+
+    predictor: Predictor
+    predicted: evaluate.Predicted
+    result: Mapping[str, Any]
+    stage: str
+
+    def facts(self) -> dict[str, str]:
+        """What was trained on what with which weights, for people."""
+        meta, spec = self.predictor.meta, self.predictor.spec
+        config, weights = meta["config"], meta["weights"]
+        held_out = f", {meta['history'][-1]['count']:,} to validate" if meta["history"] else ""
+        frames = "squashed whole" if self.predictor.fit == "whole" else "cropped at the centre"
+        facts = {
+            "Model": f"{meta['model']['name']}, {self.result['parameters']:,} parameters",
+            "Weights": weights.get("source", "none: trained from scratch"),
+            "Licence of the weights": weights.get("licence", ""),
+            "SHA-256 of their file": weights.get("source_sha256", ""),
+            "Data": f"{config['dataset']}{' in ' + config['data_dir'] if config['data_dir'] else ''}",
+            "Pictures": f"{meta['training_pictures']:,} to train{held_out}, {self.result['count']:,} of the "
+            f"{self.result['split']} split to judge by",
+            "Classes": ", ".join(self.predictor.class_names[:20])
+            + (", ..." if len(self.predictor.class_names) > 20 else ""),
+            "Input": f"{spec.size} x {spec.size} pixels, {frames}, {spec.channels}, mean {_numbers(spec.mean)}, "
+            f"standard deviation {_numbers(spec.std)} after x {spec.scale:.4g}",
+            "Checkpoint": f"step {meta['step']:,}, the best by validation"
+            if meta["history"]
+            else f"step {meta['step']:,}",
+            "Seed": str(config["seed"]),
+            "Made with": f"jft {meta['jft']}, JAX {jax.__version__}, {self.predictor.parallel.mesh.size} x "
+            f"{self.predictor.parallel.mesh.devices.flat[0].device_kind}",
+        }
+        return {name: told for name, told in facts.items() if told}
+
+    def stages(self) -> list[dict[str, Any]]:
+        """Each stage: its output, its parameters, and whether they came from the weights."""
+        loaded = {name.split("/", 2)[1] for name in self.predictor.meta["pretrained"]}
+        params = self.predictor.variables["params"]
+        return [
+            {
+                "name": name,
+                "output": " x ".join(map(str, cost.output)),
+                "parameters": sum(leaf.size for leaf in jax.tree.leaves(params.get(name, {}))),
+                "pretrained": name in loaded,
+            }
+            for name, cost in stage_costs(self.predictor.model, self.predictor.spec.size).items()
+            if cost.after is None
+        ]
+
+    def phases(self, lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """What was frozen and what learnt, and until which step, by the log."""
+        told: dict[tuple, dict[str, Any]] = {}
+        for line in lines:
+            if line["kind"] == "train":
+                known = {key: line[key] for key in ("phase", "boundary", "learning", "batch_norm")}
+                told[tuple(known.values())] = {**known, "last": line["step"]}
+        return list(told.values())
+
+    def charts(self, lines: list[dict[str, Any]], evaluated: float) -> dict[str, Markup]:
+        """Title -> SVG."""
+        found = {}
+        stepped = [line for line in lines if line["kind"] == "train" and "loss" in line]
+        if stepped:
+            shown = [line for line in lines if line["kind"] == "validation"] + stepped
+            found["Loss"] = charts.curves(shown, "loss", "loss in nats")
+            found["Accuracy"] = charts.curves(shown, "accuracy", "accuracy")
+            found["Learning rate"] = charts.curves(stepped, "learning_rate", "learning rate")
+            found["What learns"] = charts.learning_parameters(stepped, self.result["parameters"])
+        found["How sure it is"] = charts.reliability(*self._reliability())
+        waiting = sum(line["waiting"] * line["seconds"] for line in stepped)
+        spent = {
+            "steps": sum(line["seconds"] for line in lines if line["kind"] == "train") - waiting,
+            "waiting for input": waiting,
+            "features of frozen stages": sum(line["seconds"] for line in lines if line["kind"] == "features"),
+            "validation": sum(line.get("seconds", 0) for line in lines if line["kind"] == "validation"),
+            f"{self.result['split']} pictures": evaluated,
+        }
+        found["Where the time went"] = charts.times({name: value for name, value in spent.items() if value})
+        return {title: Markup(svg) for title, svg in found.items()}
+
+    def _reliability(self) -> tuple[calibration.Reliability, calibration.Reliability | None]:
+        found, true = self.predicted.found, self.predicted.source.labels
+        before = calibration.reliability(found.probabilities, true)
+        if self.result["temperature"] is None:
+            return before, None
+        after = self.predictor.probabilities(found.logits, self.result["temperature"])
+        return before, calibration.reliability(after, true)
+
+    def grid(self) -> list[dict[str, Any]]:
+        """Ten pictures, spread evenly over those that the run is judged by."""
+        rows = np.linspace(0, len(self.predicted.source) - 1, min(PICTURES, len(self.predicted.source))).round()
+        return [self._card(self.predicted.source, row) | self._said(row) for row in rows.astype(int).tolist()]
+
+    def matrix(self) -> list[dict[str, Any]]:
+        """Rows of the confusion matrix with the shade of each cell; [] where it would not be read."""
+        names = self.predictor.class_names
+        if "confusion_matrix" not in self.result or len(names) > _LARGEST_MATRIX:
+            return []
+        counts = np.array(self.result["confusion_matrix"])
+        shades = charts.confusion_shades(counts)
+        return [
+            {"name": name, "cells": [{"count": int(n), "shade": float(s)} for n, s in zip(row, shade, strict=True)]}
+            for name, row, shade in zip(names, counts, shades, strict=True)
+        ]
+
+    def losses(self, train: Source, known: np.ndarray) -> list[dict[str, Any]]:
+        """The largest losses, with where the model looked and what it learnt from that is like them."""
+        source, worst = self.predicted.source, self.result["top_losses"]
+        rows = [one["row"] for one in worst]
+        pictures = [look.picture(source, row) for row in rows]
+        classes = self.predicted.found.probabilities[rows].argmax(axis=1)
+        heat = look.heat_maps(self.predictor, pictures, classes, self.stage)
+        near = np.zeros((len(rows), 0), np.int64)
+        if len(train):
+            own = look.features(self.predictor, source.take(np.array(rows)))
+            near, _ = labels.nearest(known, own, min(_NEIGHBOURS, len(train)))
+        told = []
+        for one, pixels, cam, neighbours in zip(worst, pictures, heat, near, strict=True):
+            seen = look.shown(self.predictor, pixels)
+            told.append(
+                self._card(source, one["row"])
+                | one
+                | {
+                    "overlay": _data_uri(explain.overlay(seen, cam)),
+                    "neighbours": [self._card(train, row) for row in neighbours.tolist()],
+                }
+            )
+        return told
+
+    def suspects(self, train: Source, known: np.ndarray) -> list[dict[str, Any]]:
+        """Training pictures whose label looks wrong."""
+        names, counts = self.predictor.class_names, np.bincount(train.labels.ravel()) if len(train) else np.zeros(1)
+        if not len(train) or train.multi_label or 0 < counts[counts > 0].min() < 2:
+            return []
+        folds = int(min(5, counts[counts > 0].min()))
+        found = labels.suspicious(known, train.labels, classes=names, folds=folds)
+        return [
+            self._card(train, suspect.row)
+            | {
+                "suggested": names[suspect.suggested],
+                "probability": suspect.suggested_probability,
+                "own": suspect.probability,
+            }
+            for suspect in found[:PICTURES]
+        ]
+
+    def known(self, speed: float) -> tuple[Source, np.ndarray]:
+        """Training pictures, as many as are read in a minute, and their features; none where they are gone."""
+        trained = self.predicted.trained
+        config = trained.meta["config"]
+        try:
+            train = evaluate.load_like(
+                trained,
+                None,
+                split="train",
+                **{
+                    key: config[key]
+                    for key in ("data_dir", "validation", "seed", "examples_per_class", "skip_unreadable")
+                },
+            )
+            train = look.sample(train, max(200, round(speed * _SECONDS)))
+            return train, look.features(self.predictor, train)
+        except (ValueError, OSError) as error:
+            logging.warning("the report does without training pictures: %s", error)
+            return self.predicted.source.take(np.zeros(0, np.int64)), np.zeros((0, 1), np.float32)
+
+    def _said(self, row: int) -> dict[str, Any]:
+        probabilities = self.predicted.found.probabilities[row]
+        names, best = self.predictor.class_names, int(probabilities.argmax())
+        if self.predicted.source.multi_label:
+            said = [names[c] for c in np.flatnonzero(probabilities >= 0.5)]
+            right = bool(((probabilities >= 0.5) == (self.predicted.source.labels[row] > 0)).all())
+            return {
+                "predicted": " | ".join(said) or "nothing",
+                "probability": float(probabilities[best]),
+                "right": right,
+            }
+        right = best == self.predicted.source.labels[row]
+        return {"predicted": names[best], "probability": float(probabilities[best]), "right": bool(right)}
+
+    def _card(self, source: Source, row: int) -> dict[str, Any]:
+        own = np.flatnonzero(source.labels[row]) if source.multi_label else [source.labels[row]]
+        return {
+            "image": _data_uri(look.shown(self.predictor, look.picture(source, row))),
+            "name": Path(source.picture_name(row)).name,
+            "label": " | ".join(source.class_names[c] for c in own) or "nothing",
+        }
+
+
+def _data_uri(pixels: np.ndarray) -> str:
+    """A picture in the page itself: small ones as they are, photographs as JPEG."""
+    small = max(pixels.shape[:2]) <= 64
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, **({"format": "PNG"} if small else {"format": "JPEG", "quality": 82}))
+    return f"data:image/{'png' if small else 'jpeg'};base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
+def _numbers(values: tuple[float, ...]) -> str:
+    return ", ".join(f"{value:.4g}" for value in values)

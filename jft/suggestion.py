@@ -1,0 +1,98 @@
+"""What a comparison of pretrained models comes to: a table, a plot, and a config file that trains."""
+
+import json
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from jft.suggest import Probed, pareto, pick
+from jft.text import aligned
+
+_HEADER = ("", "weights", "accuracy", "95 % interval", "images/s", "memory", "parameters")
+# As configs/gtsrb_squeezenet.py, which was measured: rates that a network without BatchNorm bears too.
+_RECIPE = {"optimizer": "sgd", "learning_rate": 5e-3, "schedule": "cosine"}
+_ARMS = (("probe", {"solver": "lbfgs"}), ("fine-tuned", {"preset": "lp_ft"}))
+
+
+def table(rows: Sequence[Probed]) -> str:
+    """A line a weight set, the most accurate first: '*' is on the Pareto front of accuracy and speed, '>' the pick."""
+    front, chosen = pareto(rows), pick(rows)
+    cells = [_HEADER]
+    for row in sorted(rows, key=lambda row: -row.accuracy):
+        low, high = row.interval
+        mark = f"{'>' if row is chosen else ' '}{'*' if row in front else ' '}"
+        speed, memory = f"{row.images_per_second:,.1f}", f"{row.nbytes / 1e6:,.1f} MB"
+        figures = (f"{row.accuracy:.2%}", f"{low:.2%} to {high:.2%}", speed, memory, f"{row.parameters:,}")
+        cells.append((mark, row.name, *figures))
+    return "\n".join(aligned(cells, right=(2, 3, 4, 5, 6)))
+
+
+def plot(rows: Sequence[Probed], path: Path) -> None:
+    """Draws accuracy against images/s as PNG: the area of a disc is its parameters, the line the Pareto front."""
+    from matplotlib.figure import Figure  # not pyplot: no display, no state
+
+    figure = Figure(figsize=(8, 5.5), layout="constrained")
+    axes = figure.subplots()
+    most = max(row.parameters for row in rows)
+    speeds, accuracies = [row.images_per_second for row in rows], [100 * row.accuracy for row in rows]
+    areas = [1500 * row.parameters / most for row in rows]
+    axes.scatter(speeds, accuracies, s=areas, color="#2b7bbf", alpha=0.5, linewidths=0)
+    axes.scatter(speeds, accuracies, s=6, color="#1b2733")
+    front = sorted((row.images_per_second, 100 * row.accuracy) for row in pareto(rows))
+    axes.plot(*zip(*front, strict=True), color="#1b2733", linewidth=1, linestyle="--", label="Pareto front")
+    for row in rows:
+        axes.annotate(
+            row.name + (" (the pick)" if row is pick(rows) else ""),
+            (row.images_per_second, 100 * row.accuracy),
+            xytext=(6, 6),
+            textcoords="offset points",
+        )
+    axes.set_xscale("log")
+    axes.margins(0.2)
+    axes.set_xlabel("images/s on this machine, forward pass (area: parameters)")
+    axes.set_ylabel("accuracy of a probe in %, cross-validated")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, loc="lower left")
+    figure.savefig(path, format="png", dpi=150)
+
+
+def config_text(row: Probed, path: Path, data: str, classes: int, skip_unreadable: bool) -> str:
+    """A config file that trains the pick: a probe, and a fine-tuned network beside it.
+
+    Args:
+      row: what was found of it.
+      path: where the file will be, for its command.
+      data: name of the dataset, for people.
+      classes: how many there are.
+      skip_unreadable: whether pictures were met that cannot be read.
+    """
+    own, low_high = row.config, " to ".join(f"{100 * bound:.2f}" for bound in row.interval)
+    fields = {name: own[name] for name in ("dataset", "data_dir", "model", "weights", "weights_path")}
+    fields |= {"fit": own.fit, "cut": own.cut, "head": own.head, "flip": own.flip, "skip_unreadable": skip_unreadable}
+    shown = {name: value for name, value in fields.items() if name == "flip" or value}
+    lines = [f"    config.{name} = {_literal(value)}" for name, value in (shown | _RECIPE).items()]
+    lines = [f"{line}  # True where mirrored pictures keep their class" if ".flip" in line else line for line in lines]
+    arms = "".join(f"        ({_literal(name)}, {json.dumps(changes)}),\n" for name, changes in _ARMS)
+    command = shlex.quote(str(path)).replace("\\", "\\\\").replace('"', '\\"')
+    return (
+        f'"""{_plain(data)}, {classes} classes, on {row.name}: a probe of its frozen features; and everything '
+        f"fine-tuned.\n\n"
+        f"    jft train --config {command}\n\n"
+        f"`jft suggest` cross-validated a probe on {len(row.right):,} training pictures: {100 * row.accuracy:.2f} %\n"
+        f"(95 % interval {low_high}), {row.images_per_second:,.1f} images/s forward. The fine-tuned arm was not run.\n"
+        '"""\n\n'
+        "from jft.config import default_config\n\n\n"
+        "def get_config():\n"
+        "    config = default_config()\n"
+        + "\n".join(lines)
+        + f"\n    config.arms = (\n{arms}    )\n    return config\n"
+    )
+
+
+def _literal(value: object) -> str:
+    """As Python writes it, with double quotes."""
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
+
+
+def _plain(text: str) -> str:
+    return text.replace("\\", "/").replace('"', "'")

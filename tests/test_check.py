@@ -1,0 +1,181 @@
+"""The pre-flight: a config that trains passes, each thing that is wrong has its line, and nothing is written."""
+
+import re
+import shutil
+
+import jax
+import numpy as np
+import pytest
+import small_digits
+from small_digits import examples, make
+
+from jft import caching, forecast
+from jft.check import check, line
+from jft.data import sources
+from jft.run import create_run
+from jft.state import fresh_state, optimizer_items
+
+pytestmark = pytest.mark.xdist_group("check")
+
+NAMES = ["folder", "config", "data", "weights", "input", "learning", "features", "disk", "evaluation"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick():
+    with small_digits.quick():
+        yield
+
+
+def told(config, workdir, data=None, **options):
+    """Name of a finding -> (wrong, what it tells)."""
+    return {found.check: (found.wrong, found.told) for found in check(config, workdir, data, **options)}
+
+
+def test_digits_pass_and_nothing_is_written(tmp_path):
+    config = make(tmp_path / "features", epochs=2.0, cache_features=False)
+    found = told(config, tmp_path / "runs" / "one")
+    assert list(found) == [*NAMES, "step", "duration", "overfit"]
+    assert not any(wrong for wrong, _ in found.values())
+    assert list(tmp_path.iterdir()) == []
+    for name, figures in {
+        "config": "20 steps of 32 pictures",
+        "data": "326 pictures to train, 108 to validate; 3 classes, from 107 (7) to 110 (5)",
+        "weights": "vgg_tiny-digits04.safetensors: 10 leaves pretrained, 2 fresh (in head)",
+        "learning": "of 93,539 parameters, 195 learn, 93,344 are frozen (up to fc7)",
+        "features": "cache_features = False",
+    }.items():
+        assert figures in found[name][1]
+    for name, pictures in (("step", 32), ("evaluation", 128)):
+        figures = re.fullmatch(r"([\d.]+) MB on the device; .*FLOPs there; .* s for (\d+) pictures .*", found[name][1])
+        assert float(figures[1]) > 4 * 93_539 / 1e6 and int(figures[2]) == pictures
+    first, last, guessing = map(
+        float, re.search(r"loss (\S+) to (\S+) \(guessing (\S+)\)", found["overfit"][1]).groups()
+    )
+    assert guessing == pytest.approx(np.log(3), abs=0.05) and last < guessing / 2 < first
+
+
+def test_a_solver_has_no_steps(tmp_path):
+    found = told(make(tmp_path / "features", freeze="", solver="ridge", head="linear"), tmp_path / "run")
+    assert list(found) == [*NAMES, "duration", "overfit"] and not any(wrong for wrong, _ in found.values())
+    assert "no steps: the head is solved for by ridge" in found["config"][1]
+    assert "cached after fc7" in found["features"][1] and "no steps" in found["duration"][1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "name", "message"),
+    [
+        ({"classes": ("5",)}, "config", "has the one class '5'"),
+        ({"freeze": "fc9"}, "config", "did you mean 'fc"),
+        ({"epochs": 0.0}, "config", "epochs and steps are both 0"),
+        ({"weights_path": "nowhere.safetensors"}, "weights", "weights_path nowhere.safetensors does not exist"),
+        ({"learning_rate": 1e38, "cache_features": False}, "step", "not finite: lower the learning rate (1e+38)"),
+    ],
+)
+def test_what_is_wrong_has_its_line(tmp_path, changes, name, message):
+    found = told(make(tmp_path / "features", **changes), tmp_path / "run")
+    assert [key for key, (wrong, _) in found.items() if wrong] == [name]
+    assert message in found[name][1]
+    assert "overfit" not in found
+
+
+@pytest.mark.parametrize("kind", ["file", "other"])
+def test_a_folder_that_cannot_be_had(tmp_path, kind):
+    place = tmp_path / "place"
+    if kind == "file":
+        place.write_text("")
+    else:
+        place.mkdir()
+        (place / "config.json").write_text('{"seed": 7}')
+    before = place.stat().st_mtime_ns
+    workdir, message = (place / "run", "is a file") if kind == "file" else (place, "seed: 7 -> 0")
+    first = next(check(make(tmp_path / "features"), workdir))
+    assert (first.check, first.wrong) == ("folder", True) and message in first.told
+    assert line(first).startswith("WRONG folder: ")
+    assert place.stat().st_mtime_ns == before
+
+
+def test_pictures_that_are_alike_under_other_labels_cannot_be_learnt(tmp_path):
+    labels = np.random.default_rng(0).integers(0, 3, 90)
+    alike = sources.from_arrays(np.full((90, 8, 8, 3), 99, np.uint8), labels)
+    config = make(tmp_path / "features", classes=(), cache_features=False)
+    found = told(config, tmp_path / "run", alike, overfit_steps=8)
+    assert [key for key, (wrong, _) in found.items() if wrong] == ["overfit"]
+    assert "in 8 steps of Adam" in found["overfit"][1] and "alike under other labels" in found["overfit"][1]
+
+
+def test_a_picture_that_cannot_be_read_is_named(tmp_path):
+    for name in "ab":
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for number in range(20):
+            (tmp_path / "data" / name / f"{number}.png").write_bytes(b"no picture")
+    config = make(tmp_path / "features", dataset="folder", data_dir=str(tmp_path / "data"), classes=())
+    found = told(config, tmp_path / "run")
+    assert found["input"][0] and re.search(r"data/[ab]/\d+\.png", found["input"][1])
+
+
+def test_a_disk_that_is_too_small(tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9 - 10**6, 10**6))
+    config = make(tmp_path / "features", cache_features=False, steps=1)
+    found = told(config, tmp_path / "run")
+    assert [key for key, (wrong, _) in found.items() if wrong] == ["disk"]
+    assert "4 checkpoints of 0.4 MB at most, 1.0 MB free" in found["disk"][1] and "make room" in found["disk"][1]
+
+
+def test_bytes_are_those_that_are_written(tmp_path):
+    config = make(tmp_path / "features", keep_every=3, steps=7, cache_features=True)
+    run = create_run(config, tmp_path / "run")
+    state, _ = fresh_state(run)
+    leaves = jax.tree.leaves((state.variables, optimizer_items(state)))
+    assert forecast.checkpoint_bytes(run) == (sum(leaf.nbytes for leaf in leaves), 2 + 2 + 2)
+    decisions = caching.decide(run, state, {})
+    needed = forecast.feature_bytes(run, decisions, state.variables)
+    assert needed == 4 * 64 * (326 + 108) + 16 * (326 + 108) + 2 * 4096
+    examples(config, tmp_path / "run")  # fills the cache
+    assert forecast.feature_bytes(run, decisions, state.variables) == 0
+
+
+@pytest.mark.parametrize("every", [0.2, 1.0, 3.0])
+def test_seconds_are_counted_from_what_a_run_does(tmp_path, every):
+    phases = ({"steps": 7, "freeze": "fc7"}, {"steps": 21, "freeze": "fc6"})
+    run = create_run(
+        make(tmp_path, phases=phases, freeze="", evaluate_every=every, cache_features=False), tmp_path / "run"
+    )
+    decisions = {0: caching.Decision(False, ""), 7: caching.Decision(False, "")}
+    seconds = forecast.run_seconds(run, decisions, {0: 1.0, 7: 2.0}, forward=0.5, reading=0.25)
+    due = [run.is_due(step, every * run.steps_per_epoch) or step == 7 for step in range(1, 29)]
+    assert seconds == {"decoding": 0.25 * 434, "steps": 7 + 42, "evaluations": sum(due) * 108 * 0.5}
+    cached = {0: caching.Decision(True, ""), 7: caching.Decision(False, "")}
+    seconds = forecast.run_seconds(run, cached, {0: 1.0, 7: 2.0}, forward=0.5, reading=0.25)
+    assert 434 * 0.25 < seconds["features"] <= 434 * 0.75
+
+
+FILE = """from jft.config import default_config
+
+
+def get_config():
+    config = default_config()
+    config.update({"dataset": "digits", "classes": ("5", "6", "7"), "model": "vgg_tiny", "weights": "digits04"})
+    config.update({"image_size": 32, "steps": 2, "flip": False, "freeze": "fc7", "cache_features": False})
+    config.update({"validation": 0.25, "eval_batch_size": 128})
+    config.arms = (("one", {}), ("other one", {"log_every": 5}))
+    return config
+"""
+
+
+def test_the_command_checks_every_arm(command, tmp_path):
+    (tmp_path / "small.py").write_text(FILE)
+    arguments = ("--workdir", tmp_path / "run", "--config.keep_last=1")
+    status, out, _ = command("check", tmp_path / "small.py", *arguments)
+    assert status == 0 and out.endswith("All is ok.\n")
+    assert re.findall("^== (.*)$", out, re.M) == [f"{tmp_path}/run/one", f"{tmp_path}/run/other_one"]
+    assert [found for found in re.findall(r"^ok    (\w+): ", out, re.M)] == 2 * [*NAMES, "step", "duration", "overfit"]
+    assert {path.name for path in tmp_path.iterdir()} == {"small.py"}
+    (tmp_path / "run").write_text("in the way")
+    status, out, _ = command("check", tmp_path / "small.py", *arguments, "--config.weights_path=nowhere")
+    assert status == 1 and out.endswith("4 WRONG.\n") and len(re.findall("^WRONG (?:folder|weights): ", out, re.M)) == 4
+
+
+def test_an_unknown_field_is_one_line(command, tmp_path):
+    (tmp_path / "small.py").write_text(FILE)
+    status, out, error = command("check", tmp_path / "small.py", "--config.learning_rat=1")
+    assert (status, out) == (1, "") and "did you mean 'learning_rate'?" in error
