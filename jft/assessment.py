@@ -67,7 +67,8 @@ def contrast(first: np.ndarray, second: np.ndarray, labels: np.ndarray) -> dict[
 
     Returns:
       `only_first` and `only_second`, pictures that one alone has right; `p_value` of McNemar's exact test; `difference`
-      of accuracies, second less first, with its 95 % `difference_interval`, bootstrapped over pictures.
+      of accuracies, second less first, with its 95 % `difference_interval`, bootstrapped over pictures; where the two
+      never differ, plus and minus the upper end of Wilson's interval of the share that does.
 
     Raises:
       ValueError: pictures have several labels, of which some can be right.
@@ -77,12 +78,15 @@ def contrast(first: np.ndarray, second: np.ndarray, labels: np.ndarray) -> dict[
     right, other = _right(first, labels), _right(second, labels)
     found = figures.mcnemar(right, other)
     gained = other.astype(float) - right
+    interval = _interval(gained)
+    if not gained.any():  # either could be the better one by the share of pictures that might still differ
+        interval = [-interval[1], interval[1]]
     return {
         "only_first": found.only_first,
         "only_second": found.only_second,
         "p_value": found.p_value,
         "difference": float(gained.mean()),
-        "difference_interval": _interval(gained),
+        "difference_interval": interval,
     }
 
 
@@ -139,7 +143,7 @@ def format_evaluation(result: Mapping[str, Any]) -> str:
         ]
     lines.append("largest losses:")
     lines += [
-        f"  {one['loss']:.3f}  {one['picture']}: {one['label']}, "
+        f"  {one['loss']:.3f}  {one['picture']}: {one['label'] or 'nothing'}, "
         f"said {one['predicted'] or 'nothing'} {one['probability']:.1%}"
         for one in result["top_losses"][:_SHOWN]
     ]

@@ -72,7 +72,9 @@ def _tried(name: str, examine: Callable[..., Finding], *arguments: Any) -> Findi
 
 
 def _line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    if isinstance(error, jax.errors.JaxRuntimeError):  # which goes on for pages
+        return (str(error).splitlines() or [type(error).__name__])[0]
+    return " ".join(str(error).split())
 
 
 def _length(run: Run) -> str:

@@ -6,6 +6,7 @@ the run failed, start all again; 128 + n stopped by signal n: 130 by Ctrl-C, 143
 
 import argparse
 import importlib
+import signal
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -18,6 +19,7 @@ VERBS = {
     "train": "train what a config says, or go on with it",
     "evaluate": "figures of a run, alone, in an ensemble or against another",
     "predict": "classes and probabilities of pictures",
+    "explain": "where a run looks, what it learnt from that is like it, which labels look wrong",
     "report": "one self-contained page about a run",
     "export": "a run in forms that work without jft",
     "suggest": "which model suits these pictures and this machine",
@@ -95,3 +97,6 @@ def _status(command: object, argv: Sequence[str] | None, prog: str | None) -> in
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("Stopped.", file=sys.stderr)
+        return 128 + signal.SIGINT

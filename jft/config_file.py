@@ -30,7 +30,7 @@ def read_config(path: str, fields: Sequence[str]) -> ConfigDict:
     try:
         if path.endswith(".json"):
             argv, config = ["jft", *fields], default_config()
-            config.update(json.loads(Path(path).read_text()))
+            config.update(_read_json(path))
             config = config_flags.DEFINE_config_dict("config", config, flag_values=own, sys_argv=argv)
         else:
             argv = ["jft", f"--config={path}", *fields]
@@ -46,6 +46,16 @@ def read_config(path: str, fields: Sequence[str]) -> ConfigDict:
     if left:
         raise ValueError(f"unexpected arguments {left}; fields of the config are set by --config.field=value.")
     return config.value
+
+
+def _read_json(path: str) -> dict[str, Any]:
+    try:
+        found = json.loads(Path(path).read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}): give the config.json of a run, or a config file.") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} holds no config: give the config.json of a run, or a config file.")
+    return found
 
 
 def load_config(path: str | Path, changes: Sequence[str] = ()) -> ConfigDict:

@@ -159,14 +159,13 @@ def evaluate(workdir: str | Path, *, tta: str = "", **pictures: Any) -> dict[str
     Raises:
       ValueError: no checkpoint, or the data's classes are not those of the model; names both lists.
     """
-    predicted = predict_run(workdir, Pictures(**pictures))
     augmented = None
-    if tta:
+    if tta:  # first, as not every model can be asked for every view
         views = tree.choose(VIEWS, tta, what="test-time augmentation")
-        count = views.num_variants(predicted.trained.meta["fit"])
-        found = predict_run(workdir, Pictures(**pictures), views).found
-        augmented = {"name": tta, "views": count, **found.summary()}
-    return record(predicted, pictures.get("split", "test"), augmented)
+        averaged = predict_run(workdir, Pictures(**pictures), views)
+        count = views.num_variants(averaged.trained.meta["fit"])
+        augmented = {"name": tta, "views": count, **averaged.found.summary()}
+    return record(predict_run(workdir, Pictures(**pictures)), pictures.get("split", "test"), augmented)
 
 
 def record(predicted: Predicted, split: str, augmented: dict[str, Any] | None = None) -> dict[str, Any]:

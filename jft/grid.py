@@ -48,8 +48,9 @@ def draw(
     labels: Sequence[str | None],
     *,
     title: str = "",
+    columns: int = COLUMNS,
 ) -> None:
-    """Draws pictures in rows of five; a wrong prediction has a red frame and a cross.
+    """Draws pictures in rows; a wrong prediction has a red frame and a cross.
 
     Args:
       path: the file, replaced if it exists; its ending says the format, one of `SUFFIXES`.
@@ -58,6 +59,7 @@ def draw(
       probabilities: of these, 0 .. 1; None: not told.
       labels: the classes they are of; None: not known, and nothing is marked.
       title: a line above all.
+      columns: pictures in a row.
 
     Raises:
       ValueError: another ending, no pictures, or as many of one as not of another.
@@ -72,7 +74,7 @@ def draw(
             f"{counts[0]} images with {counts[1]} predictions, {counts[2]} probabilities and {counts[3]} labels: a "
             "grid needs one of each for every picture, and a picture."
         )
-    across = min(len(images), COLUMNS)
+    across = min(len(images), columns)
     down = -(-len(images) // across)
     size = (_CELL[0] * max(across, 2), _CELL[1] * down + _TITLE)
     figure = Figure(figsize=size, layout="constrained")

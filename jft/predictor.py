@@ -148,7 +148,8 @@ class Predictor:
             placed = self.parallel.place_batch(filled)
             known = (key, batch.shape[1:])
             if known not in self._compiled:
-                preprocess.check_range(batch, self.spec)
+                if isinstance(images, np.ndarray):  # files are not scaled to 0..1, though a picture may be black
+                    preprocess.check_range(batch, self.spec)
                 self._compiled[known] = self.parallel.compile(step, self.variables, placed, donate=False)
             pending.append((self._compiled[known](self.variables, placed), count))
             if len(pending) > _IN_FLIGHT:

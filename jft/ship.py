@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jft import evaluate, export, model_card, onnx_file, source_weights, stablehlo
+from jft import evaluate, export, look, model_card, onnx_file, source_weights, stablehlo
 from jft.files import written_whole
 from jft.predictor import Predictor, from_trained
 
@@ -65,7 +65,7 @@ def ship(workdir: str | Path, out: str | Path, *, data_dir: str | None = None) -
     evaluation = evaluate.record(predicted, "test")
     predictor = from_trained(predicted.trained, str(workdir))
     rows = np.linspace(0, len(predicted.source) - 1, min(_PICTURES, len(predicted.source))).round().astype(int)
-    squares = np.stack([predictor.read(predicted.source.take(rows).pictures[i]) for i in range(len(rows))])
+    squares = np.stack([predictor.read(look.picture(predicted.source, row)) for row in rows])
     aside = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}")
     aside.mkdir()
     try:

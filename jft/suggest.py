@@ -250,7 +250,7 @@ def suggest(
         try:
             found = probe_one(make_config(row, weights_path, **fields), source, interrupt)
         except (ValueError, OSError) as error:
-            yield name, str(error)
+            yield name, " ".join(str(error).split())
             continue
         if found is None:
             return

@@ -39,7 +39,7 @@ def plot(rows: Sequence[Probed], path: Path) -> None:
     axes.scatter(speeds, accuracies, s=areas, color="#2b7bbf", alpha=0.5, linewidths=0)
     axes.scatter(speeds, accuracies, s=6, color="#1b2733")
     front = sorted((row.images_per_second, 100 * row.accuracy) for row in pareto(rows))
-    axes.plot(*zip(*front, strict=True), color="#1b2733", linewidth=1, linestyle="--", label="Pareto front")
+    axes.plot(*zip(*front, strict=True), color="#1b2733", linewidth=1, linestyle="--")
     for row in rows:
         axes.annotate(
             row.name + (" (the pick)" if row is pick(rows) else ""),
@@ -49,10 +49,9 @@ def plot(rows: Sequence[Probed], path: Path) -> None:
         )
     axes.set_xscale("log")
     axes.margins(0.2)
-    axes.set_xlabel("images/s on this machine, forward pass (area: parameters)")
+    axes.set_xlabel("images/s on this machine, forward pass; area: parameters, dashed: Pareto front")
     axes.set_ylabel("accuracy of a probe in %, cross-validated")
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, loc="lower left")
     figure.savefig(path, format="png", dpi=150)
 
 

@@ -8,7 +8,7 @@ In rounds, one after the other on the same pictures and in the same batches, it 
 - reading the files alone. A CPU that reads cannot compute: there the share of plain inference that is left for files
   is at most reading / (reading + plain inference);
 
-and how often XLA compiled in all of jft's.
+the CPU time of each, which others who use the machine change less; and how often XLA compiled in all of jft's.
 """
 
 import argparse
@@ -81,17 +81,20 @@ def measure(args: argparse.Namespace) -> None:
     )
     model.predict(squares[:1])
     rates: dict[str, list[float]] = {name: [] for name in ways}
+    cpu: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(args.rounds):
         for name, (run, count) in ways.items():
-            start = time.perf_counter()
+            start, worked = time.perf_counter(), time.process_time()
             run()
             rates[name].append(count / (time.perf_counter() - start))
+            cpu[name].append(1000 * (time.process_time() - worked) / count)
     print(f"{model.name}, {len(squares):,} pictures by {size}, {args.rounds} rounds; compiled {len(compiled)} time(s)")
     for name, of in rates.items():
         shares = sorted(rate / base for rate, base in zip(of, rates["plain inference"], strict=True))
         print(
             f"{name:<15} {statistics.median(of):8.1f} images/s ({min(of):.1f} to {max(of):.1f}), of plain inference "
-            f"{statistics.median(shares):.3f} ({shares[0]:.3f} to {shares[-1]:.3f})"
+            f"{statistics.median(shares):.3f} ({shares[0]:.3f} to {shares[-1]:.3f}); "
+            f"{statistics.median(cpu[name]):.1f} ms of CPU an image"
         )
 
 

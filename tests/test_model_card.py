@@ -40,7 +40,10 @@ def meta_of(class_names=CLASSES, **changes):
 
 
 def evaluation_of(class_names=CLASSES, **more):
-    per_class = {name: {"precision": number / 8, "recall": 0.5, "f1": None, "count": 80} for number, name in enumerate(class_names)}
+    per_class = {
+        name: {"precision": number / 8, "recall": 0.5, "f1": None, "count": 80}
+        for number, name in enumerate(class_names)
+    }
     figures = {"accuracy": 0.8765, "top5": 1.0, "loss": 0.4321, "count": 400, "parameters": 67890}
     return {"dataset": "digit_photos", "split": "test", **figures, "per_class": per_class, **more}
 
@@ -56,16 +59,18 @@ def test_the_card_states_what_is_known():
     assert "Top-5" not in card  # of five classes
     assert "/home/me" not in card  # where data lay is nobody's business
     assert "### model.onnx" in card and "### weights.safetensors" not in card
-    assert re.search(r"^\| 3 \| 3 \| 80 \| 37\.50% \|$", card, re.MULTILINE)
+    assert re.search(r"^\| 3 \| 3 \| 80 \| 37\.50% \| 50\.00% \| - \|$", card, re.MULTILINE)
 
 
 def test_the_card_states_what_is_not_known():
     card = model_card(meta_of(weights={}), None, [])
     assert "trained from scratch" in card and "has not been evaluated" in card and "not calibrated" in card
     several = evaluation_of(count=5000, mean_average_precision=0.61, macro_f1=None)
-    several["per_class"] = {name: {"precision": 0.9, "recall": None, "f1": None, "average_precision": None, "count": 0} for name in CLASSES}
+    several["per_class"] = {
+        name: {"precision": 0.9, "recall": None, "f1": None, "average_precision": None, "count": 0} for name in CLASSES
+    }
     card = model_card(meta_of(objective="multilabel"), several, [])
-    assert "Mean average precision | 61.00%" in card and "| 2 | 2 | 0 | no pictures |" in card
+    assert "Mean average precision | 61.00%" in card and "| 2 | 2 | 0 | 90.00% | - | - | - |" in card
     assert "small test set" not in card and "5 of 5 classes have fewer than 30" in card
     with pytest.raises(ValueError, match=r"no file model\.pb; it knows model\.stablehlo, model\.onnx"):
         model_card(meta_of(), None, ["model.pb"])

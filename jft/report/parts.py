@@ -151,12 +151,15 @@ class Parts:
             own = look.features(self.predictor, source.take(np.array(rows)))
             near, _ = labels.nearest(known, own, min(_NEIGHBOURS, len(train)))
         told = []
-        for one, pixels, cam, neighbours in zip(worst, pictures, heat, near, strict=True):
+        for one, pixels, chosen, cam, neighbours in zip(worst, pictures, classes, heat, near, strict=True):
             seen = look.shown(self.predictor, pixels)
             told.append(
                 self._card(source, one["row"])
                 | one
                 | {
+                    "label": one["label"] or "nothing",
+                    "predicted": one["predicted"] or "nothing",
+                    "sought": self.predictor.class_names[chosen],
                     "overlay": _data_uri(explain.overlay(seen, cam)),
                     "neighbours": [self._card(train, row) for row in neighbours.tolist()],
                 }
@@ -182,18 +185,8 @@ class Parts:
 
     def known(self, speed: float) -> tuple[Source, np.ndarray]:
         """Training pictures, as many as are read in a minute, and their features; none where they are gone."""
-        trained = self.predicted.trained
-        config = trained.meta["config"]
         try:
-            train = evaluate.load_like(
-                trained,
-                None,
-                split="train",
-                **{
-                    key: config[key]
-                    for key in ("data_dir", "validation", "seed", "examples_per_class", "skip_unreadable")
-                },
-            )
+            train = look.training(self.predicted.trained)
             train = look.sample(train, max(200, round(speed * _SECONDS)))
             return train, look.features(self.predictor, train)
         except (ValueError, OSError) as error:

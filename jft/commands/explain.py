@@ -1,0 +1,48 @@
+"""Where a run looks, and what it learnt from that is like it; or which of its training labels look wrong.
+
+    jft explain runs/flowers photo.jpg other.jpg --out looked.png --stage fire5
+    jft explain runs/flowers --labels --out suspects.csv
+
+The first draws each picture with its prediction, Grad-CAM of that, and the nearest training pictures in feature space.
+The second lists training pictures that a classifier which did not learn from them takes for another class (confident
+learning): a list to look at, not one to delete.
+"""
+
+import argparse
+from pathlib import Path
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the verb's arguments."""
+    parser.add_argument("run", metavar="RUN", help="folder that train wrote")
+    parser.add_argument("paths", nargs="*", metavar="PATH", help="pictures, folders of pictures, patterns, or -")
+    parser.add_argument("--labels", action="store_true", help="list labels that look wrong, as CSV")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="a .png, .svg or .pdf; or a .csv")
+    parser.add_argument("--stage", help="whose map is drawn; default: the last one with a map")
+    parser.add_argument("--neighbours", type=int, default=3, metavar="K", help="training pictures shown; default: 3")
+    parser.add_argument("--force", action="store_true", help="replace FILE if it exists")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Draws or lists."""
+    import sys
+
+    from jft import evaluate, grid, look, predict
+    from jft.predictor import from_trained
+
+    if bool(args.paths) == args.labels:
+        raise ValueError("give pictures to explain, or --labels for the training pictures, not both.")
+    if args.out.is_dir() or (args.out.exists() and not args.force) or not args.out.parent.is_dir():
+        raise ValueError(f"{args.out} exists already or cannot be made: give another FILE, or --force.")
+    if args.paths:
+        grid.check_path(args.out)
+        paths = predict.find(args.paths, sys.stdin)
+    trained = evaluate.restore(args.run)
+    predictor = from_trained(trained, args.run)
+    train = look.training(trained) if args.labels or args.neighbours else None
+    if args.labels:
+        print(f"{args.out}: {look.write_suspects(predictor, train, args.out):,} of {len(train):,} labels look wrong")
+        return 0
+    look.draw(predictor, paths, args.out, train=train, stage=args.stage, neighbours=args.neighbours)
+    print(f"wrote {args.out}")
+    return 0

@@ -1,0 +1,6 @@
+"""python scripts/explain.py ...: where a run looks, and which labels look wrong. The same as `jft explain`."""
+
+from jft.cli import run
+
+if __name__ == "__main__":
+    run("explain")
