@@ -44,7 +44,7 @@ def train_arms(config: ConfigDict, workdir: str | Path, *, report: bool = False)
     distributed.say(f"\n{'on the test pictures':<24}{rate:>8}{'loss':>9}{'pictures':>10}")
     for name, tested in results.items():
         distributed.say(f"{name:<24}{score(tested):>8.1%}{tested['loss']:>9.3f}{tested['count']:>10,}")
-    distributed.say(f"\nEach is a run of its own: python scripts/evaluate.py --checkpoint {runs[name]}")
+    distributed.say(f"\nEach is a run of its own: jft evaluate --checkpoint {runs[name]}")
     return 0
 
 

@@ -144,9 +144,10 @@ class _Preflight:
         names = train.class_names
         counts, unseen = _of_classes(train), [name for name, n in _of_classes(validation).items() if not n]
         least, most = (choose(counts, key=counts.__getitem__) for choose in (min, max))
+        spread = f"from {counts[least]:,} ({least}) to {counts[most]:,} ({most})"
         told = (
             f"{train.name}: {len(train):,} pictures to train, {len(validation):,} to validate; {len(names)} classes, "
-            f"from {counts[least]:,} ({least}) to {counts[most]:,} ({most}) pictures to train"
+            f"{spread if counts[least] < counts[most] else f'{counts[least]:,} of each'}"
         )
         if absent := [name for name, n in counts.items() if not n]:
             return Finding("data", f"{told}; none of {', '.join(absent)}: add some, or leave them out (classes).", True)

@@ -49,7 +49,7 @@ class Cluster:
 # name of a flag -> its default and what it means; their values make a `Cluster`.
 FLAGS: dict[str, tuple[Any, str]] = {
     "distributed": (False, "one of several processes; the environment of SLURM, GKE, Cloud TPU or Open MPI names them"),
-    "coordinator": ("", "HOST:PORT of process 0, where no such environment does"),
+    "coordinator": ("", "of process 0, where no such environment does"),
     "num_processes": (0, "how many there are, with --coordinator"),
     "process_id": (-1, "number of this one, with --coordinator"),
     "one_machine": (False, "all processes run on this machine, so that --coordinator may be a loopback"),
@@ -60,7 +60,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of `FLAGS` to a script's."""
     group = parser.add_argument_group("several processes")
     for name, (default, told) in FLAGS.items():
-        kind = {"action": "store_true"} if default is False else {"type": type(default), "default": default}
+        kind = {"action": "store_true"}
+        if default is not False:
+            kind = {"type": type(default), "default": default, "metavar": "HOST:PORT" if default == "" else "N"}
         group.add_argument(f"--{name}", **kind, help=told)
 
 

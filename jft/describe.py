@@ -67,7 +67,7 @@ def farewell(run: Run, result: dict[str, Any]) -> str:
     best = next(values for values in result["history"] if values["step"] == best_step(result))
     return (
         f"Done: best validation {percent(best)} at step {best['step']:,}. "
-        f"Test it: python scripts/evaluate.py --checkpoint {run.workdir}"
+        f"Test it: jft evaluate --checkpoint {run.workdir}"
     )
 
 

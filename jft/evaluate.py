@@ -138,7 +138,8 @@ class Predicted:
         temperature, several = self.trained.meta.get("temperature"), self.source.multi_label
         calibrated = None
         if temperature is not None:
-            calibrated = calibration.apply_temperature(self.found.logits, temperature, multilabel=several)
+            logits = self.found.logits.astype(np.float64)
+            calibrated = calibration.apply_temperature(logits, temperature, multilabel=several)
         told = assessment.assess(self.found.probabilities, self.source, self.trained.class_names, calibrated)
         return {"temperature": temperature, **told}
 

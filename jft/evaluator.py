@@ -36,8 +36,9 @@ class Evaluation:
 
     @functools.cached_property
     def probabilities(self) -> np.ndarray:
-        """Float [n, classes], as sure as the model is, no temperature applied."""
-        return calibration.apply_temperature(self.logits, 1.0, multilabel=self.labels.ndim == 2)
+        """Float64 [n, classes], as sure as the model is, no temperature applied."""
+        # In float32 a sigmoid is 1 from a logit of 17 on, and what is wrong then has no finite loss.
+        return calibration.apply_temperature(self.logits.astype(np.float64), 1.0, multilabel=self.labels.ndim == 2)
 
     def temperature(self) -> float | None:
         """The one that fits these pictures, see `calibration.fit_temperature`; None where a logit is not finite."""

@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 
 from jft import evaluate, export, look, model_card, onnx_file, source_weights, stablehlo
@@ -45,7 +46,8 @@ class Shipped:
 def ship(workdir: str | Path, out: str | Path, *, data_dir: str | None = None) -> list[Shipped]:
     """Writes model.stablehlo, weights.safetensors, weights_torchvision.safetensors, model.onnx and README.md.
 
-    What torchvision has no architecture for, and ONNX where its converter is not installed, is left out.
+    They compute in float32, whatever the run was trained in. What torchvision has no architecture for, and ONNX where
+    its converter is not installed, is left out.
 
     Args:
       workdir: folder of a run.
@@ -63,7 +65,9 @@ def ship(workdir: str | Path, out: str | Path, *, data_dir: str | None = None) -
     check_out(out)
     predicted = evaluate.predict_run(workdir, evaluate.Pictures(data_dir=data_dir))
     evaluation = evaluate.record(predicted, "test")
-    predictor = from_trained(predicted.trained, str(workdir))
+    # Bare weights know no other type, and bfloat16 would round otherwise in every program.
+    trained = dataclasses.replace(predicted.trained, model=predicted.trained.model.clone(dtype=jnp.float32))
+    predictor = from_trained(trained, str(workdir))
     rows = np.linspace(0, len(predicted.source) - 1, min(_PICTURES, len(predicted.source))).round().astype(int)
     squares = np.stack([predictor.read(look.picture(predicted.source, row)) for row in rows])
     aside = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}")

@@ -102,7 +102,7 @@ def verify(row: WeightSet, *, weights_path: str | None = None, pictures: Source 
 
 def _how_to_get(row: WeightSet) -> str:
     if row.url:
-        return f"{row.filename} is not on this machine; `python scripts/weights.py fetch {row.name}` gets it."
+        return f"{row.filename} is not on this machine; `jft weights fetch {row.name}` gets it."
     place = store.cache_dir() / "downloads" / row.filename
     return f"{row.filename} is not on this machine and has no official download: put it at {place}, or --weights_path."
 

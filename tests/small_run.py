@@ -1,4 +1,4 @@
-"""Runs to look into, each trained once in a worker: with pictures in files, names that HTML must escape, and mistakes."""
+"""Runs to look into, each trained once in a worker: they make mistakes, and have names that HTML must escape."""
 
 import csv
 
@@ -7,10 +7,12 @@ import small_digits
 from PIL import Image
 
 from jft.data import digits
+from jft.report import write_report
+from jft.ship import ship
 from jft.train import train
 
-CLASSES = ("""<b>&"'""", "6 | six", "7")  # in the order of a folder's classes
-LABELS = ("even", "<i>large", "small")  # of pictures with several
+CLASSES = ("""<b>&"'""", "6 | six", "7")  # of the digits 5, 6 and 7
+LABELS = ("<i>large", "even", "small")  # of pictures with several, in natural order
 _made = {}
 
 
@@ -34,11 +36,11 @@ def embedded(count, classes):
 
 
 def pictures(factory):
-    """A folder of class folders: 60 pictures of each of `CLASSES`, that are the digits 5, 6 and 7."""
+    """A folder of class folders: 50 pictures of each of `CLASSES`, that are the digits 5, 6 and 7."""
 
     def make():
         place = home(factory) / "data & <pictures>"
-        images, labels = embedded(60, (5, 6, 7))
+        images, labels = embedded(50, (5, 6, 7))
         for name in CLASSES:
             (place / name).mkdir(parents=True)
         for i, (image, label) in enumerate(zip(images, labels, strict=True)):
@@ -49,7 +51,7 @@ def pictures(factory):
 
 
 def listed(factory):
-    """A CSV file of 100 pictures with any number of `LABELS`."""
+    """A CSV file of 100 pictures with one or two of `LABELS`."""
 
     def make():
         place = home(factory) / "listed"
@@ -60,7 +62,7 @@ def listed(factory):
             writer.writerow(("path", "labels"))
             for i, (image, label) in enumerate(zip(images, digit, strict=True)):
                 Image.fromarray(image).save(place / f"{i:03}.png")
-                names = [name for name, there in zip(LABELS, (label % 2 == 0, label > 4, label < 5), strict=True) if there]
+                names = [*["even"] * int(label % 2 == 0), "<i>large" if label > 4 else "small"]
                 writer.writerow((f"{i:03}.png", "|".join(names)))
         return place / "list.csv"
 
@@ -74,6 +76,10 @@ def config(factory, name):
             **{"dataset": "folder", "data_dir": str(pictures(factory)), "classes": (), "batch_size": 30},
             **{"steps": 8, "learning_rate": 3e-3, "log_every": 2, "seed": 1},
         },
+        "other": {
+            **{"dataset": "folder", "data_dir": str(pictures(factory)), "classes": ()},
+            **{"solver": "ridge", "examples_per_class": 2},
+        },
         "binary": {"classes": ("5", "8"), "loss": "sigmoid", "solver": "ridge", "examples_per_class": 4},
         "several": {
             **{"dataset": "csv", "data_dir": str(listed(factory)), "classes": (), "loss": "sigmoid"},
@@ -84,7 +90,8 @@ def config(factory, name):
 
 
 def run(factory, name):
-    """Folder of a run: 'steps', two epochs of them; 'binary', solved for; 'several' labels, without validation."""
+    """Folder of a run: 'steps', two epochs of them; 'other', solved for, of
+    the same pictures; 'binary', solved for; 'several' labels, without validation."""
 
     def make():
         with small_digits.quick():
@@ -92,3 +99,25 @@ def run(factory, name):
         return home(factory) / name
 
     return _once(name, make)
+
+
+def page(factory, name):
+    """`report.html` of a run."""
+
+    def make():
+        with small_digits.quick():
+            return write_report(run(factory, name))[0]
+
+    return _once(f"page of {name}", make)
+
+
+def sent(factory, name):
+    """The folder that a run was exported to."""
+
+    def make():
+        out = home(factory) / f"{name} out"
+        with small_digits.quick():
+            ship(run(factory, name), out)
+        return out
+
+    return _once(f"export of {name}", make)

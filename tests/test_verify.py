@@ -119,7 +119,7 @@ def test_without_a_file_the_architecture_is_still_checked(tiny, tmp_path, monkey
     row = catalog.find_row("vgg11", "torchvision")
     found = verify(row)
     assert found["file"][0] is None
-    assert "vgg11-8a719046.pth is not on this machine; `python scripts/weights.py fetch vgg11.torch" in found["file"][1]
+    assert "vgg11-8a719046.pth is not on this machine; `jft weights fetch vgg11.torch" in found["file"][1]
     assert found["checksums"] == (None, "there is no file")
     assert found["architecture"][0] and "\nat 224 pixels: block1 2e-07, head 1e-06" in found["architecture"][1]
     # Asked for, and not there: that is a failure.

@@ -32,8 +32,7 @@ def run(args: argparse.Namespace) -> int:
 
     if bool(args.paths) == args.labels:
         raise ValueError("give pictures to explain, or --labels for the training pictures, not both.")
-    if args.out.is_dir() or (args.out.exists() and not args.force) or not args.out.parent.is_dir():
-        raise ValueError(f"{args.out} exists already or cannot be made: give another FILE, or --force.")
+    predict.check_new(args.out, args.force)
     if args.paths:
         grid.check_path(args.out)
         paths = predict.find(args.paths, sys.stdin)

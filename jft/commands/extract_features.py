@@ -24,7 +24,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--weights", metavar="TAG", help="weight set of the model, such as torchvision")
     parser.add_argument("--weights_path", metavar="PATH", help="its file or folder, looked at before cache and network")
     parser.add_argument("--stage", required=True, metavar="NAME", help="whose output the features are")
-    parser.add_argument("--dataset", help="folder, csv, cifar10, digits, a TFDS name; default: cifar10, or the run's")
+    parser.add_argument(
+        "--dataset", metavar="NAME", help="folder, csv, cifar10, digits, a TFDS name; default: cifar10, or the run's"
+    )
     parser.add_argument("--data_dir", metavar="DIR", help="where the data lie")
     parser.add_argument("--split", default="all", choices=("train", "validation", "test", "all"))
     parser.add_argument(
@@ -34,7 +36,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--fit", choices=("whole", "crop"), help="squash the picture, or crop it; default: the run's; whole"
     )
-    parser.add_argument("--batch_size", type=int, help="pictures at a time, over all devices")
+    parser.add_argument("--batch_size", type=int, metavar="N", help="pictures at a time, over all devices")
     parser.add_argument("--out", required=True, type=Path, metavar="FILE", help=".npz or .safetensors")
     parser.add_argument("--force", action="store_true", help="replace the file if it exists")
     cluster.add_arguments(parser)

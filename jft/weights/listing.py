@@ -17,7 +17,7 @@ def choose(name: str) -> WeightSet:
         return CATALOG[name]
     own = [other for other, row in CATALOG.items() if row.model == name]
     guess = f": it is one of {', '.join(own)}." if own else tree.did_you_mean(name, CATALOG) or "."
-    raise ValueError(f"unknown weight set {name!r}{guess} `python scripts/weights.py list` shows all {len(CATALOG)}.")
+    raise ValueError(f"unknown weight set {name!r}{guess} `jft weights list` shows all {len(CATALOG)}.")
 
 
 def table(pattern: str = "") -> str:
