@@ -53,7 +53,7 @@ def _read_json(path: str) -> dict[str, Any]:
         found = json.loads(Path(path).read_text())
     except ValueError as error:
         raise ValueError(f"{path} is damaged ({error}): give the config.json of a run, or a config file.") from error
-    if not isinstance(found, dict):
+    if not isinstance(found, dict) or not isinstance(found.get("mesh", {}), dict):
         raise ValueError(f"{path} holds no config: give the config.json of a run, or a config file.")
     return found
 

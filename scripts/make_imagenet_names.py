@@ -1,4 +1,4 @@
-"""Writes jft/data/imagenet_names.txt from torchvision's list (torchvision/models/_meta.py, BSD-3-Clause), without torch.
+"""Writes jft/data/imagenet_names.txt from torchvision's list (BSD-3-Clause), without torch.
 
     python scripts/make_imagenet_names.py torchvision/models/_meta.py
 """

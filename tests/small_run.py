@@ -78,9 +78,9 @@ def config(factory, name):
         },
         "other": {
             **{"dataset": "folder", "data_dir": str(pictures(factory)), "classes": ()},
-            **{"solver": "ridge", "examples_per_class": 2},
+            **{"solver": "ridge", "examples_per_class": 1},
         },
-        "binary": {"classes": ("5", "8"), "loss": "sigmoid", "solver": "ridge", "examples_per_class": 4},
+        "binary": {"classes": ("5", "8"), "loss": "sigmoid", "solver": "ridge", "examples_per_class": 1},
         "several": {
             **{"dataset": "csv", "data_dir": str(listed(factory)), "classes": (), "loss": "sigmoid"},
             **{"validation": 0, "steps": 3, "batch_size": 20, "log_every": 1},

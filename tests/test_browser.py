@@ -1,4 +1,4 @@
-"""The page about a run as a browser has it: nothing fails, tables sort, nothing is cut off, light and dark and on paper."""
+"""The page about a run in a browser: nothing fails, tables sort, nothing is cut off; light, dark and on paper."""
 
 import shutil
 

@@ -12,7 +12,6 @@ from small_digits import make, records
 
 from jft import compare as lib
 from jft.compare import COLUMNS, Row, compare, markdown
-from jft.config_file import load_config
 
 pytestmark = pytest.mark.xdist_group("compare")  # whose runs one worker trains for all
 
@@ -147,61 +146,6 @@ def get_config():
     config.weights = ""
     return config
 """
-
-
-@pytest.fixture
-def file(tmp_path):
-    (tmp_path / "config.py").write_text(FILE)
-    return tmp_path / "config.py"
-
-
-@pytest.mark.parametrize(
-    ("change", "value"),
-    [
-        ("cache_features=auto", "auto"),
-        ("cache_features=True", True),
-        ("cache_features=False", False),
-        ("data_dir=a=b", "a=b"),
-        ("data_dir=True", "True"),
-        ("weights=torchvision", "torchvision"),
-        ("epochs=3", 3.0),
-        ("steps=7", 7),
-        ("flip=False", False),
-        ("classes=('5', '6')", ("5", "6")),
-        ("class_weights=[0.1, 1]", (0.1, 1)),
-        ("phases=({'steps': 3, 'freeze': 'fc7'},)", ({"steps": 3, "freeze": "fc7"},)),
-    ],
-)
-def test_fields_set_on_the_command_line(file, change, value):
-    found = load_config(file, ["log_every=5", change])
-    got = found.to_dict()[change.partition("=")[0]]
-    assert got == value and type(got) is type(value)
-    assert found.log_every == 5 and found.is_locked
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ("learning_rat=1", "unknown config field 'learning_rat', did you mean 'learning_rate'"),
-        ("flip", "'flip' sets nothing: write field=value"),
-        ("flip=maybe", "flip = 'maybe' is no bool"),
-        ("flip=2", "flip = '2' is no bool"),
-        ("steps=many", "steps = 'many' is no int"),
-        ("steps=2.5", r"steps = '2\.5' is no int"),
-        ("classes='dog'", r"classes = .'dog'. is no tuple"),
-        ("regularisation=0.1", "regularisation = '0.1' is no tuple"),
-        ("solver=lbgfs", "solver = 'lbgfs': choose steps, lbfgs, ridge"),
-        ("cache_features=yes", "cache_features = 'yes': choose 'auto', True or False"),
-    ],
-)
-def test_wrong_fields_on_the_command_line(file, change, message):
-    with pytest.raises(ValueError, match=message):
-        load_config(file, [change])
-
-
-def test_no_file():
-    with pytest.raises(ValueError, match=r"there is no config file nothing\.py"):
-        load_config("nothing.py")
 
 
 def test_script(compared, tmp_path, command):

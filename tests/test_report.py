@@ -12,7 +12,7 @@ import small_digits
 import small_run
 
 from jft import distributed
-from jft.evaluate import evaluate
+from jft.arms import train_arms
 from jft.logs import read_metrics
 from jft.report import charts, write_report
 
@@ -106,7 +106,7 @@ def test_it_is_told_to_those_who_cannot_see_it(written):
 
 
 def test_its_numbers_are_those_of_the_evaluation(written):
-    run, text, result = written
+    _, text, result = written
     page = Page(text)
     words = page.words
     assert f"{100 * result['accuracy']:.1f} %" in words and f"{result['loss']:.3f} log loss" in words
@@ -190,23 +190,24 @@ def test_several_processes_are_refused(tmp_path_factory, monkeypatch):
         write_report(small_run.run(tmp_path_factory, "several"))
 
 
-def test_without_training_pictures(tmp_path_factory, tmp_path, monkeypatch, caplog, command):
+def test_by_validation_and_without_training_pictures(tmp_path_factory, tmp_path, monkeypatch, caplog, command):
     """They are gone, those to be judged by are not; and a page of jft's is replaced."""
-    run = shutil.copytree(small_run.run(tmp_path_factory, "several"), tmp_path / "run")
-    small_run.page(tmp_path_factory, "several")
-    before = (small_run.run(tmp_path_factory, "several") / "report.html").read_text()
-    (run / "report.html").write_text(before)
+    before = small_run.page(tmp_path_factory, "steps")
+    run = shutil.copytree(before.parent, tmp_path / "run")
 
     def gone(trained):
         raise FileNotFoundError("there is no folder of training pictures")
 
     monkeypatch.setattr("jft.look.training", gone)
-    status, printed, _ = command("report", run)
+    status, printed, _ = command("report", run, "--split", "validation", "--stage", "block2")
     assert status == 0 and printed.startswith(f"wrote {run / 'report.html'}, ")
     assert "the report does without training pictures: there is no folder of training" in caplog.text
-    text = (run / "report.html").read_text()
-    assert "training picture of" in before and "training picture of" not in text
-    assert "Largest losses" in Page(text).words and "most like it" not in Page(text).words
+    text, other = (run / "report.html").read_text(), before.read_text()
+    assert "training picture of" in other and "training picture of" not in text
+    words = Page(text).words
+    assert "Largest losses" in words and "most like it" not in words and "Grad-CAM at block2" in words
+    assert "of the validation split" in words and "but that chose its checkpoint" in words
+    assert "but that chose its checkpoint" not in Page(other).words
 
 
 CONFIG = """from jft.config import default_config
@@ -220,33 +221,49 @@ def get_config():
 
 
 def test_training_writes_it_unless_it_is_told_not_to(tmp_path_factory, tmp_path, command):
+    """Of a run that is done already, which is what is left to do."""
     fields = small_run.config(tmp_path_factory, "other").to_dict()
     (tmp_path / "config.py").write_text(CONFIG.format(fields=fields))
-    train = ("train", "--config", tmp_path / "config.py", "--workdir")
-    status, printed, _ = command(*train, tmp_path / "without", "--no_report")
-    assert status == 0 and not list((tmp_path / "without").glob("*.html")) and "Look at it" not in printed
-    assert not (tmp_path / "without" / "eval.json").exists()
-    # The run is done; the page is what is left to do.
-    status, printed, _ = command(*train, tmp_path / "without")
-    path = tmp_path / "without" / "report.html"
+    run = shutil.copytree(small_run.run(tmp_path_factory, "other"), tmp_path / "run")
+    (run / "eval.json").unlink(missing_ok=True)
+    train, path = ("train", "--config", tmp_path / "config.py", "--workdir", run), run / "report.html"
+    status, printed, _ = command(*train, "--no_report")
+    assert status == 0 and not path.exists() and not (run / "eval.json").exists() and "Look at it" not in printed
+    status, printed, _ = command(*train)
     assert status == 0 and printed.splitlines()[-1].endswith(f"Look at it: {path}")
-    result = evaluate(tmp_path / "without")
-    assert f"test accuracy {result['accuracy']:.2%}" in printed and "without" in Page(path.read_text()).words
+    result = json.loads((run / "eval.json").read_text())
+    assert f"test accuracy {result['accuracy']:.2%}" in printed
+    assert f"{100 * result['accuracy']:.1f} %" in Page(path.read_text()).words
     # A page that cannot be written is no failed run.
     path.write_text("mine")
-    status, printed, _ = command(*train, tmp_path / "without")
+    status, printed, _ = command(*train)
     assert status == 0 and "Look at it" not in printed and path.read_text() == "mine"
 
 
-def test_a_page_by_validation(tmp_path_factory, tmp_path, command):
-    run = small_run.run(tmp_path_factory, "steps")
-    small_run.page(tmp_path_factory, "steps")
-    before = (run / "eval.json").read_bytes()
-    copy = shutil.copytree(run, tmp_path / "run")
-    status, _, error = command("report", copy, "--split", "validation", "--stage", "fc6")
-    assert status == 1 and "stage 'fc6' has no map" in error and "block3" in error
-    status, _, _ = command("report", copy, "--split", "validation", "--stage", "block2", "--out", tmp_path / "v.html")
-    words = Page((tmp_path / "v.html").read_text()).words
-    assert status == 0 and "of the validation split" in words and "but that chose its checkpoint" in words
-    assert "Grad-CAM at block2" in words
-    assert (run / "eval.json").read_bytes() == before
+def test_arms_have_a_page_each(tmp_path, monkeypatch, capsys):
+    """An arm whose page cannot be written is tested all the same; one that has a page is not tested twice."""
+    figures = {"accuracy": 0.5, "loss": 1.25, "count": 40, "accuracy_interval": None}
+    paged, tested = [], []
+
+    def page(run):
+        paged.append(run.name)
+        if run.name == "two":
+            raise OSError("the disk is full")
+        return run / "report.html", figures
+
+    monkeypatch.setattr("jft.arms.checked_run", lambda config, workdir: None)
+    monkeypatch.setattr("jft.arms.train", lambda config, workdir: {"finished": True})
+    monkeypatch.setattr("jft.arms.evaluate", lambda run: tested.append(run.name) or {**figures, "accuracy": 0.75})
+    monkeypatch.setattr("jft.report.write_report", page)
+    config = small_digits.make(tmp_path, arms=(("one", {}), ("two", {"seed": 1})))
+    assert train_arms(config, tmp_path, report=True) == 0
+    assert (paged, tested) == (["one", "two"], ["two"])
+    printed = capsys.readouterr().out
+    assert re.search(r"^one +50\.0% +1\.250 +40$", printed, re.M) and re.search(r"^two +75\.0%", printed, re.M)
+    assert train_arms(config, tmp_path) == 0
+    assert (paged, tested) == (["one", "two"], ["two", "one", "two"])
+    # Each of several processes must come along to an evaluation, and one alone writes a page.
+    monkeypatch.setattr(distributed, "several", lambda: True)
+    assert train_arms(config, tmp_path, report=True) == 0
+    assert (paged, tested[3:]) == (["one", "two"], ["one", "two"])
+    assert f"No report yet, which one process writes: jft report {tmp_path / 'one'}" in capsys.readouterr().out

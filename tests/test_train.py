@@ -303,6 +303,7 @@ def test_a_full_disk_is_one_error_and_keeps_the_last_checkpoint(tmp_path, monkey
     assert fingerprints(params(tmp_path / "run")) == fingerprints(params(tmp_path / "whole"))
 
 
+@on_demand("a full disk fails alike")
 def test_files_that_cannot_grow_are_one_error(tmp_path):
     """A quota, which no look at the free space foresees."""
     limit = 200_000

@@ -29,8 +29,8 @@ def read(path: str | os.PathLike) -> dict[str, Any]:
 
     Returns:
       Some of: model, a key of `jft.models.MODELS`; options, fields of it that are numbers or switches; class_names, a
-      tuple of str, or None; objective, a kind of `Objective`; preprocess, a `Preprocess`; fit, 'crop' or 'whole'; and tag, of the weight set that the
-      file is, or is like.
+      tuple of str, or None; objective, a kind of `Objective`; preprocess, a `Preprocess`; fit, 'crop' or 'whole'; and
+      tag, of the weight set that the file is, or is like.
 
     Raises:
       ValueError: what it says makes no sense.

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from on_demand import on_demand
 
 from jft import optim, tree
 from jft.config import default_config
@@ -173,6 +174,7 @@ def test_clipping_reads_learning_leaves_alone(variables):
     assert all(not leaf.any() for leaf in jax.tree.leaves({k: v for k, v in updates.items() if k != "head"}))
 
 
+@on_demand("two programs for one number")
 def test_accumulation_holds_one_gradient(variables):
     """Eight micro-batches take no more memory for gradients than two."""
     used = []

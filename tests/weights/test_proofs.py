@@ -26,7 +26,7 @@ FAMILIES = ("resnet", "inception", "googlenet", "squeezenet")
 # The deepest and the ones in the middle of a family follow the rules of those that are always replayed.
 SIBLINGS = ("vgg13.", "vgg13_bn.", "vgg16_bn.", "vgg19_bn.", "resnet101.", "resnet152.", "vgg16.timm", "vgg19.timm")
 SIBLINGS += ("vgg16.torchvision", "vgg19.keras", "vgg19.caffe", "vgg11.timm", "vgg11_bn.timm", "resnet34.")
-SIBLINGS += ("inception_v3.keras", "googlenet_caffe.", "vgg16.keras")
+SIBLINGS += ("inception_v3.keras", "googlenet_caffe.", "vgg16.keras", "vgg11.torchvision", "vgg19.torchvision")
 ON_DEMAND = on_demand("follows its siblings' rules")
 
 

@@ -1,0 +1,156 @@
+"""`jft VERB`: help that fits a screen, verbs that are there, one line and a status for what is wrong."""
+
+import argparse
+import importlib
+import pkgutil
+import runpy
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import jft.commands
+from jft import cli
+from jft.version import __version__
+
+SCRIPTS = Path(__file__).parents[1] / "scripts"
+
+
+def ended(capsys, *arguments):
+    with pytest.raises(SystemExit) as end:
+        cli.main(arguments)
+    printed, error = capsys.readouterr()
+    code = end.value.code
+    return (1, printed, f"{code}\n") if isinstance(code, str) else (code, printed, error)  # as Python ends with a text
+
+
+def fits(text):
+    lines = text.splitlines()
+    return 3 < len(lines) <= 40 and max(map(len, lines)) <= 120
+
+
+@pytest.mark.parametrize("verb", cli.VERBS)
+def test_help_fits_a_screen(verb, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
+    command = importlib.import_module(f"jft.commands.{verb}")
+    parser = cli.Parser(prog=f"jft {verb}", description=command.__doc__)
+    command.arguments(parser)
+    assert fits(parser.format_help())
+    taken = [action for action in parser._actions if not isinstance(action, argparse._SubParsersAction)]
+    if "distributed" in {action.dest for action in taken}:
+        assert all(action.help for action in taken if action.dest in ("coordinator", "num_processes", "process_id"))
+    assert all(action.help or action.choices for action in taken), [a.dest for a in taken if not a.help]
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            assert all(fits(one.format_help()) for one in action.choices.values())
+
+
+@pytest.mark.parametrize("arguments", [(), ("--help",), ("-h",), ("help",)])
+def test_all_verbs_on_one_screen(capsys, arguments):
+    status, printed, _ = ended(capsys, *arguments)
+    assert status == 0 and fits(printed)
+    for verb, told in cli.VERBS.items():
+        assert f"  {verb:<17} {told}\n" in printed
+
+
+def test_verbs_modules_and_scripts_are_the_same():
+    modules = {module.name for module in pkgutil.iter_modules(jft.commands.__path__)}
+    twins = {path.stem for path in SCRIPTS.glob("*.py") if "from jft.cli import run" in path.read_text()}
+    assert set(cli.VERBS) == modules == twins
+    for verb in twins:
+        text = (SCRIPTS / f"{verb}.py").read_text()
+        assert text.startswith(f'"""python scripts/{verb}.py ') and text.endswith(f'    run("{verb}")\n')
+        assert f"The same as `jft {verb}`" in text
+
+
+def test_version(capsys):
+    assert ended(capsys, "--version") == (0, f"jft {__version__}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("verb", "guess"), [("trian", ", did you mean 'train'?"), ("reprot", ", did you mean 'report'?"), ("xyzzy", ".")]
+)
+def test_an_unknown_verb(capsys, verb, guess):
+    assert ended(capsys, verb, "--help") == (1, "", f"error: unknown verb {verb!r}{guess} (jft --help)\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("export", "RUN"), "the following arguments are required: --to"),
+        (("report", "RUN", "--stgae", "x"), "unexpected arguments ['--stgae', 'x']"),
+        (("report", "RUN", "--spl", "test"), "unexpected arguments ['--spl', 'test']"),  # no guessing at what is meant
+        (("evaluate", "--checkpoint", "RUN", "--tta", "flop"), "argument --tta: invalid choice: 'flop'"),
+        (("evaluate", "--checkpoint", "RUN", "--batch_size", "x"), "argument --batch_size: invalid int value: 'x'"),
+    ],
+)
+def test_a_wrong_command_line_is_one_line(capsys, arguments, message):
+    status, printed, error = ended(capsys, *arguments)
+    assert (status, printed) == (1, "") and error.startswith(f"error: {message}")
+    assert error.endswith(f"(jft {arguments[0]} --help)\n") and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("outcome", "status", "error"),
+    [
+        (0, 0, ""),
+        (3, 3, ""),
+        (ValueError("this and that"), 1, "error: this and that\n"),
+        (FileNotFoundError("nothing there"), 1, "error: nothing there\n"),
+        (KeyboardInterrupt(), 128 + signal.SIGINT, "Stopped.\n"),
+    ],
+)
+def test_what_a_verb_ends_with(capsys, monkeypatch, outcome, status, error):
+    def run(args):
+        assert args.run == "RUN" and args.fields == []
+        if isinstance(outcome, BaseException):
+            raise outcome
+        return outcome
+
+    monkeypatch.setattr("jft.commands.report.run", run)
+    assert ended(capsys, "report", "RUN") == (status, "", error)
+
+
+def test_a_mistake_of_jft_s_own_is_not_told_as_the_user_s(capsys, monkeypatch):
+    monkeypatch.setattr("jft.commands.report.run", lambda args: {}["no such key"])
+    with pytest.raises(KeyError):
+        cli.main(["report", "RUN"])
+    assert "error: " not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("verb", "arguments"),
+    [
+        ("weights", ("list", "squeezenet")),
+        ("report", ("nothing",)),
+        ("evaluate", ("--checkpoint", "nothing")),
+        ("summary", ("--model", "vgg20")),
+    ],
+)
+def test_a_script_is_its_verb(capsys, monkeypatch, tmp_path, verb, arguments):
+    monkeypatch.chdir(tmp_path)
+    by_verb = ended(capsys, verb, *arguments)
+    path = str(SCRIPTS / f"{verb}.py")
+    monkeypatch.setattr(sys, "argv", [path, *arguments])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(path, run_name="__main__")
+    printed, error = capsys.readouterr()
+    by_script = end.value.code, printed, error.replace(f"{verb}.py --help", f"jft {verb} --help")
+    assert by_script == by_verb and (printed or error)
+    assert (by_verb[0] == 0) == (verb == "weights")
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_command_starts_at_once():
+    """Its help waits for no library; and what a verb's help needs brings no framework but JAX, without its devices."""
+    code = (
+        "import sys, jft, jft.cli; jft.cli.usage(); "
+        "print([m for m in ('jax', 'numpy', 'matplotlib', 'tensorflow') if m in sys.modules]); "
+        "import importlib; [importlib.import_module(f'jft.commands.{v}') for v in jft.cli.VERBS]; "
+        "print([m for m in ('tensorflow', 'torch', 'keras', 'sklearn', 'matplotlib', 'jinja2') if m in sys.modules]); "
+        "xb = sys.modules.get('jax._src.xla_bridge'); print(bool(xb and xb._backends))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n[]\nFalse\n"

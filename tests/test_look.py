@@ -1,0 +1,160 @@
+"""`jft explain`: where a run looks, what it learnt from that is like it, and which labels look wrong."""
+
+import csv
+
+import numpy as np
+import pytest
+import small_digits
+import small_run
+from PIL import Image
+
+from jft import explain, grid, labels, look
+from jft.data import decode, sources
+from jft.evaluate import restore
+from jft.predictor import from_trained
+
+pytestmark = pytest.mark.xdist_group("run")  # which one worker trains for all
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick():
+    with small_digits.quick():
+        yield
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    return restore(small_run.run(tmp_path_factory, "steps"))
+
+
+@pytest.fixture(scope="module")
+def predictor(trained):
+    return from_trained(trained, "steps")
+
+
+@pytest.fixture(scope="module")
+def train(trained):
+    return look.training(trained)
+
+
+def test_the_training_pictures_are_those_that_it_learnt_from(trained, train):
+    assert len(train) == trained.meta["training_pictures"] == 90
+    assert train.class_names == trained.class_names
+    assert train.names_crc() == trained.meta["training_names"]
+
+
+def test_features_and_neighbours(predictor, train):
+    """A training picture finds itself, and the features are those of the stage before the head."""
+    known = look.features(predictor, train)
+    paths = list(train.pictures[:7])
+    own = predictor.features(paths, "fc7", pooled=True)
+    np.testing.assert_allclose(known[:7], own, atol=1e-3 * np.abs(own).max())
+    rows, similarities = labels.nearest(known, own, 2)
+    assert rows[:, 0].tolist() == list(range(7))
+    np.testing.assert_allclose(similarities[:, 0], 1, atol=1e-4)
+    with pytest.raises(ValueError, match="91"):
+        labels.nearest(known, own, 91)
+
+
+def test_the_picture_shows_the_predicted_class(tmp_path_factory, predictor, train, tmp_path, monkeypatch, command):
+    wide = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 700, 3), np.uint8))
+    wide.save(tmp_path / "a b.png")
+    paths = [train.pictures[0], train.pictures[80], tmp_path / "a b.png"]
+    drawn, asked = [], []
+    maps = look.heat_maps
+    monkeypatch.setattr(look, "heat_maps", lambda *given: asked.append(given) or maps(*given))
+    monkeypatch.setattr(grid, "draw", lambda *given, **more: drawn.append((given, more)))
+    out = tmp_path / "looked.png"
+    status, printed, _ = command("explain", small_run.run(tmp_path_factory, "steps"), *paths, "--out", out)
+    assert (status, printed) == (0, f"wrote {out}\n")
+    ((place, images, told, sure, true), more) = drawn[0]
+    probabilities = predictor.predict(paths)
+    best = probabilities.argmax(1)
+    ((_, _, classes, stage),) = asked
+    assert place == out and stage == "block3" and classes.tolist() == best.tolist()
+    assert more["columns"] == 5 and len(images) == 15 and true == [None] * 15
+    assert told[::5] == tuple(predictor.class_names[c] for c in best)
+    np.testing.assert_allclose(sure[::5], probabilities.max(1), rtol=1e-4)
+    assert told[1::5] == ("where: block3",) * 3
+    # The nearest training picture of a training picture is itself.
+    assert told[2] == f"like: {train.class_names[train.labels[0]]}"
+    np.testing.assert_array_equal(images[2], images[0])
+    np.testing.assert_array_equal(images[0], decode.pixels(paths[0]))
+    assert images[10].shape == (15, 256, 3)  # whole, in its own proportions, and not larger than need be
+    heat = maps(predictor, [decode.pixels(path) for path in paths], best)
+    np.testing.assert_array_equal(images[1], explain.overlay(images[0], heat[0]))
+    # Another class would have been another map.
+    others = maps(predictor, [decode.pixels(path) for path in paths], (best + 1) % 3)
+    assert np.abs(others - heat).max() > 1e-3
+
+
+def test_without_neighbours_no_training_pictures_are_needed(tmp_path_factory, train, tmp_path, monkeypatch, command):
+    run = small_run.run(tmp_path_factory, "steps")
+    monkeypatch.setattr(look, "training", None)
+    out = tmp_path / "looked.png"
+    status, _, error = command(
+        "explain", run, train.pictures[0], "--out", out, "--neighbours", "0", "--stage", "block1"
+    )
+    assert status == 0, error
+    with Image.open(out) as image:
+        assert image.format == "PNG" and image.width > 300
+
+
+def test_a_flipped_label_is_found(predictor, train, tmp_path):
+    """Three pictures are said to be of another class; they lead the list, with the class that they are of."""
+    flipped = np.array([3, 41, 77])
+    said = train.labels.copy()
+    said[flipped] = (said[flipped] + 1) % 3
+    pixels = np.stack([decode.pixels(path) for path in train.pictures])
+    source = sources.from_arrays(pixels, said, train.class_names, name="flipped")
+    out = tmp_path / "suspects.csv"
+    count = look.write_suspects(predictor, source, out)
+    with out.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == count < 20 and list(tmp_path.iterdir()) == [out]
+    found = {row["picture"]: row for row in rows}
+    names = [source.picture_name(row) for row in flipped]
+    assert set(names) <= set(found)
+    for name, row in zip(names, flipped, strict=True):
+        assert found[name]["label"] == train.class_names[said[row]]
+        assert found[name]["suggested"] == train.class_names[train.labels[row]]
+        assert float(found[name]["probability"]) < float(found[name]["suggested_probability"]) <= 1
+
+
+def test_the_list_by_command(tmp_path_factory, train, tmp_path, monkeypatch, command):
+    run = small_run.run(tmp_path_factory, "steps")
+    monkeypatch.setattr(look, "write_suspects", lambda predictor, train, out: out.write_text("picture") and 4)
+    status, printed, _ = command("explain", run, "--labels", "--out", tmp_path / "s.csv")
+    assert (status, printed) == (0, f"{tmp_path / 's.csv'}: 4 of 90 labels look wrong\n")
+
+
+def test_what_is_refused(tmp_path_factory, train, tmp_path, monkeypatch, command):
+    """In one line, before anything is computed, and nothing is written."""
+    run, picture, out = small_run.run(tmp_path_factory, "steps"), train.pictures[0], tmp_path / "looked.png"
+
+    def refused(*arguments):
+        status, printed, error = command("explain", run, *arguments)
+        assert status == 1 and printed == "" and error.count("\n") == 1 and error.startswith("error: ")
+        return error
+
+    (tmp_path / "no.png").write_text("not a picture")
+    assert "no.png" in refused(tmp_path / "no.png", "--out", out, "--neighbours", "0")
+    assert "stage 'fc6' has no map" in refused(picture, "--out", out, "--stage", "fc6", "--neighbours", "0")
+    monkeypatch.setattr("jft.evaluate.restore", None)
+    assert "give pictures to explain, or --labels" in refused("--out", out)
+    assert "not both" in refused(picture, "--labels", "--out", out)
+    assert "looked.gif ends in .gif" in refused(picture, "--out", tmp_path / "looked.gif")
+    assert "nothing.png" in refused(tmp_path / "nothing.png", "--out", out)
+    assert "nowhere is no folder: make it" in refused(picture, "--out", tmp_path / "nowhere" / "looked.png")
+    assert refused(picture, "--out", tmp_path)
+    assert not out.exists()
+    out.write_text("mine")
+    assert "looked.png exists: choose another name, or replace it with --force" in refused(picture, "--out", out)
+    assert out.read_text() == "mine"
+
+
+def test_a_sample_is_the_same_whenever_it_is_asked(train):
+    assert look.sample(train, 90) is train
+    one, two = look.sample(train, 20), look.sample(train, 20)
+    assert one.pictures == two.pictures and len(set(one.pictures)) == 20
+    assert set(one.pictures) < set(train.pictures) and len(set(one.labels.tolist())) == 3
