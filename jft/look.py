@@ -70,7 +70,7 @@ def features(predictor: Predictor, source: Source) -> np.ndarray:
     """What the stage before the head makes of a source's pictures, averaged, through the activation cache.
 
     Returns:
-      float32 [n, d]; d is all of a map's places and channels where a head reads it whole.
+      float32 [n, d].
     """
     backbone = feature_file.Backbone(predictor.model, predictor.variables, predictor.spec, predictor.meta["config"])
     values, _ = feature_file.compute(backbone, source, stage=predictor.stages[-2], fit=predictor.fit)
@@ -122,9 +122,16 @@ def draw(
     grid.draw(out, images, told, sure, [None] * len(cells), columns=2 + neighbours)
 
 
+def suspects(known: np.ndarray, train: Source) -> list[labels.Suspect]:
+    """`labels.suspicious` of training pictures by their features, in as many folds as the smallest class fills."""
+    counts = np.bincount(train.labels) if not train.multi_label else np.zeros(0, int)
+    folds = int(min([5, *counts[counts > 0]]))
+    return labels.suspicious(known, train.labels, classes=train.class_names, folds=folds)
+
+
 def write_suspects(predictor: Predictor, train: Source, out: Path) -> int:
     """Writes the training pictures whose label looks wrong, see `labels.suspicious`, as CSV; returns how many."""
-    found = labels.suspicious(features(predictor, train), train.labels, classes=train.class_names)
+    found = suspects(features(predictor, train), train)
     with written_whole(out) as aside, aside.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(("picture", "label", "probability", "suggested", "suggested_probability"))

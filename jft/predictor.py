@@ -60,7 +60,9 @@ class Predictor:
     meta: Meta | None
     parallel: Parallel
     batch_size: int
-    _compiled: dict[Any, jax.stages.Compiled] = dataclasses.field(default_factory=dict, repr=False, compare=False)
+    _compiled: dict[Any, jax.stages.Compiled] = dataclasses.field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     @property
     def side(self) -> int:

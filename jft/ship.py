@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -138,13 +139,17 @@ def _proved(folder: Path, predictor: Predictor, squares: np.ndarray) -> list[Shi
     pictures, answers = folder / ".pictures.npy", folder / ".answers.npz"
     np.save(pictures, squares)
     done = subprocess.run(
-        [sys.executable, "-m", "jft.reopen", str(folder), str(pictures), str(answers)], capture_output=True, text=True
+        [sys.executable, "-m", "jft.reopen", str(folder), str(pictures), str(answers)],
+        env={**os.environ, "JAX_PLATFORMS": "cpu"},  # an accelerator is this process' own
+        capture_output=True,
+        text=True,
     )
     if done.returncode:
         lines = done.stderr.strip().splitlines() or [f"status {done.returncode}"]
         raise ValueError(f"what was written could not be opened again, and was not kept: {lines[-1]}")
+    with jax.default_matmul_precision("highest"):  # accelerators would round as no CPU does
+        logits = predictor.logits(squares)
     # Bare weights have no temperature.
-    logits = predictor.logits(squares)
     wanted = {False: predictor.probabilities(logits), True: predictor.probabilities(logits, predictor.temperature)}
     found = []
     with np.load(answers) as held:

@@ -1,6 +1,6 @@
 """Writes jft/data/imagenet_names.txt from torchvision's list (BSD-3-Clause), without torch.
 
-    python scripts/make_imagenet_names.py torchvision/models/_meta.py
+python scripts/make_imagenet_names.py torchvision/models/_meta.py
 """
 
 import ast

@@ -116,7 +116,7 @@ def _svg(draw: Any, told: str, *, height: float = 2.9) -> str:
     text = text[text.index("<svg") :].replace(_INK, "currentColor")
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.S)
     text = re.sub(r"'DejaVu Sans'[^;\"]*", "system-ui, sans-serif", text)
-    # The groups of all charts have the same ids, and a page may have each once; markers, which are used, have their own.
+    # The groups of all charts have the same ids, and a page may have each once; markers, which are used, have others.
     text = re.sub(r'(<g) id="[^"]*"| xmlns(?::xlink)?="[^"]*"', r"\1", text)
     size = re.search(r'width="([\d.]+)pt" height="([\d.]+)pt"', text)
     return text.replace(size.group(0), f'role="img" aria-label="{escape(told)}"', 1)
