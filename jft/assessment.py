@@ -127,7 +127,9 @@ def _top_losses(
 def format_evaluation(result: Mapping[str, Any]) -> str:
     """The result of `evaluate`, `evaluate_ensemble` or `evaluate_against` as lines for a terminal."""
     if "against" in result:
-        return "\n".join([*map(_headline, result["members"]), _contrast_line(result["against"])])
+        first, second = (member["checkpoint"] for member in result["members"])
+        told = _contrast_line(result["against"], first, second)
+        return "\n".join([*map(_headline, result["members"]), told])
     lines = [_headline(result), *_calibration_lines(result)]
     for member in result.get("members", []):
         lines.append(f"  {member['checkpoint']} alone: {member['accuracy']:.2%}, cross entropy {member['loss']:.4f}")
@@ -194,12 +196,12 @@ def _class_lines(per_class: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return lines
 
 
-def _contrast_line(found: Mapping[str, Any]) -> str:
+def _contrast_line(found: Mapping[str, Any], first: str, second: str) -> str:
     low, high = found["difference_interval"] or (-1, 1)
-    verdict = "the two differ" if found["p_value"] < 0.05 else "chance explains it"
+    verdict = "significant" if found["p_value"] < 0.05 else "not significant"
     return (
-        f"second less first: {100 * found['difference']:+.2f} points (95 % interval {100 * low:+.2f} to "
-        f"{100 * high:+.2f}); {found['only_second']:,} pictures only the second has right, "
-        f"{found['only_first']:,} only the first: "
+        f"{second} less {first}: {100 * found['difference']:+.2f} points (95 % interval {100 * low:+.2f} to "
+        f"{100 * high:+.2f}); {found['only_second']:,} pictures only {second} has right, "
+        f"{found['only_first']:,} only {first}: "
         f"McNemar's exact p = {found['p_value']:.3g}, {verdict} at 5 %"
     )

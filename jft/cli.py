@@ -92,9 +92,13 @@ def _status(command: object, argv: Sequence[str] | None, prog: str | None) -> in
     args, others = parser.parse_known_args(argv)
     if others and not hasattr(command, "TAKES_FIELDS"):
         parser.error(f"unexpected arguments {others}")
+    from jft import cluster
+
     try:
         return command.run(argparse.Namespace(**vars(args), fields=others))
     except (ValueError, OSError) as error:
+        if cluster.lost_a_peer(error):  # nothing is wrong with the input
+            raise
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

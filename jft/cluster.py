@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import ipaddress
 import os
+import re
 import signal
 import socket
 import sys
@@ -221,6 +222,12 @@ def failing_at_once() -> Iterator[None]:
         sys.stderr.flush()
         # An orderly end would wait for processes that wait for this one.
         os._exit(error.code if isinstance(error, SystemExit) and isinstance(error.code, int) else TRY_AGAIN)
+
+
+def lost_a_peer(error: BaseException) -> bool:
+    """Whether an error is of a connection to another process, of whatever type the library has made it."""
+    signs = "Gloo|closed by peer|reset by peer|UNAVAILABLE|DEADLINE_EXCEEDED|heartbeat"
+    return _joined() and re.search(signs, str(error)) is not None
 
 
 def _joined() -> bool:

@@ -218,7 +218,8 @@ def unknown_field(error: Exception) -> str | None:
     if found is None:
         return None
     name = next(group for group in found.groups() if group)
-    return f"unknown config field {name!r}{tree.did_you_mean(name, default_config()) or '.'}"
+    config = default_config()
+    return f"unknown config field {name!r}{tree.did_you_mean(name, [*config, *config.mesh]) or '.'}"
 
 
 def difference(old: dict[str, Any], new: dict[str, Any]) -> list[str]:

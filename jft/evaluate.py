@@ -145,7 +145,7 @@ class Predicted:
 
 
 def evaluate(workdir: str | Path, *, tta: str = "", **pictures: Any) -> dict[str, Any]:
-    """Evaluates a run and writes `<workdir>/eval.json`.
+    """Evaluates a run and writes `<workdir>/eval.json`; of other pictures than its test split `eval-<which>.json`.
 
     Args:
       workdir: folder of the run.
@@ -170,7 +170,7 @@ def evaluate(workdir: str | Path, *, tta: str = "", **pictures: Any) -> dict[str
 
 
 def record(predicted: Predicted, split: str, augmented: dict[str, Any] | None = None) -> dict[str, Any]:
-    """What `evaluate` returns of a run that has been evaluated, written to its `eval.json`."""
+    """What `evaluate` returns of a run that has been evaluated, written to the file that it names."""
     result = {
         **predicted.headline(),
         "dataset": predicted.source.name,
@@ -179,11 +179,14 @@ def record(predicted: Predicted, split: str, augmented: dict[str, Any] | None = 
         **predicted.assess(),
         **({"augmented": augmented} if augmented else {}),
     }
+    own = predicted.source.name == predicted.trained.meta["config"]["dataset"]
+    which = [] if own and split == "test" else [split] if own else [predicted.source.name.replace("/", "_"), split]
+    path = Path(predicted.workdir) / f"{'-'.join(['eval', *which])}.json"
     try:
         if distributed.is_first():
-            write_json(Path(predicted.workdir) / "eval.json", result)
+            write_json(path, result)
     except OSError as error:  # the figures are worth more than the file
-        logging.warning("eval.json was not written: %s", error)
+        logging.warning("%s was not written: %s", path.name, error)
     return result
 
 

@@ -179,8 +179,8 @@ def _use(meta: Meta, figures: Mapping[str, Any], files: Collection[str]) -> list
 
 def _use_stablehlo(meta: Meta, figures: Mapping[str, Any]) -> list[str]:
     return [
-        f"For CPU, CUDA and TPU, batches of any size, without jft: `pip install jax flatbuffers`. Written with JAX "
-        f"{jax.__version__}; JAX promises that versions up to 6 months newer run it.",
+        "For CPU, CUDA and TPU, batches of any size, without jft: `pip install jax flatbuffers pillow`. Written with "
+        f"JAX {jax.__version__}; JAX promises that versions up to 6 months newer run it.",
         "",
         *_code(
             *("from pathlib import Path", "", "import jax", "from jax import export", ""),
@@ -199,11 +199,16 @@ def _use_onnx(meta: Meta, figures: Mapping[str, Any]) -> list[str]:
 
 
 def _use_weights(meta: Meta, figures: Mapping[str, Any]) -> list[str]:
+    divided = f"logits / {figures['temperature']:.6g}" if figures.get("temperature") else "logits"
+    ends = {"softmax": f"jax.nn.softmax({divided})", "multilabel": f"jax.nn.sigmoid({divided})"}
+    ends["binary"] = f"jax.nn.sigmoid({divided})  # of the second class"
     return _code(
+        *("import jax", ""),
         *("from jft import tree", "from jft.data import preprocess", "from jft.source_weights import open_source", ""),
         'weights = open_source("weights.safetensors")',
         "images = preprocess.to_model_input(pictures, weights.spec, fit=weights.fit)",
         "logits = weights.build().apply(tree.unflatten(weights.read(False)), images, train=False)",
+        f"probabilities = {ends[meta['objective']]}",
     )
 
 

@@ -19,7 +19,7 @@ from jft.models import MODELS, Chain, between
 from jft.parallel import Parallel, make_parallel
 from jft.source_weights import SourceWeights, open_source
 from jft.weights import store
-from jft.weights.catalog import CATALOG, find_row
+from jft.weights.catalog import CATALOG, WeightSet, find_row
 
 # One array of pictures of one size; or pictures of any sizes, each an array, a path, or an encoded picture's bytes.
 Pictures = np.ndarray | Sequence[np.ndarray | str | Path | bytes]
@@ -167,6 +167,8 @@ class Predictor:
 
     def _batches(self, images: Pictures) -> Iterator[tuple[int, np.ndarray]]:
         """(first row, uint8 [at most batch_size, h, w, 3])."""
+        if isinstance(images, str | bytes | Path):
+            raise ValueError("predict wants several pictures: give a list, of one path if there is but one.")
         if isinstance(images, np.ndarray) and (images.ndim != 4 or images.dtype != np.uint8 or images.shape[-1] != 3):
             raise ValueError(
                 f"images are {images.dtype} {list(images.shape)}; predict wants uint8 [n, height, width, 3], RGB, "
@@ -277,18 +279,19 @@ def _pretrained(source: str, weights: str | None, weights_path: str | Path | Non
         source = model
     if weights is None and weights_path is not None and Path(weights_path).is_file():
         return open_source(str(weights_path), model=source)
-    row = find_row(source, weights) if weights else _at_hand(source)
+    row = find_row(source, weights) if weights else _at_hand(source, weights_path)
     if not row.top:
         raise ValueError(f"{row.name} has no classifying layers: it can be trained, not asked.")
     return open_source(row.name, weights_path=weights_path)
 
 
-def _at_hand(model: str) -> Any:
-    """A set of the model that is on this machine, else its first, which is to be downloaded."""
+def _at_hand(model: str, folder: str | Path | None) -> WeightSet:
+    """A set of the model that is in the folder or on this machine, else its first, which is to be downloaded."""
     rows = [row for row in CATALOG.values() if row.model == model and row.top]
     if not rows:
         raise ValueError(f"{model} has no published weights: give the folder of a run that trained it.")
-    return next((row for row in rows if store.locate(row) is not None), rows[0])
+    given = (row for row in rows if folder and (Path(folder).expanduser() / row.filename).is_file())
+    return next(given, None) or next((row for row in rows if store.locate(row) is not None), rows[0])
 
 
 def _class_names(count: int) -> tuple[str, ...]:

@@ -113,10 +113,10 @@ def _state_before(run: Run, step: int) -> tuple[Any, Any]:
 def _logged(workdir: Path, start: int, step: int) -> list[dict[str, Any]]:
     lines = [line for line in read_metrics(workdir) if line["kind"] in ("train", "validation")]
     between = [line for line in lines if start < line["step"] <= step]
-    if not between:
-        steps = sorted({line["step"] for line in lines if line["step"] > start})
+    if not between or between[-1]["step"] != step:
+        steps = sorted({line["step"] for line in lines if line["step"] > step})
         near = f"the next line is of step {steps[0]}" if steps else "it logged none later"
-        raise ValueError(f"{workdir} logged nothing from its checkpoint {start} to step {step}: {near}.")
+        raise ValueError(f"{workdir} logged nothing at step {step}, its checkpoint before is {start}: {near}.")
     return between
 
 
@@ -141,7 +141,9 @@ def format_replay(found: Replay, workdir: str | Path) -> str:
     lines = [f"{workdir} from {f'checkpoint {found.start}' if found.start else 'its beginning'}, compared {how}:"]
     for line in found.lines:
         told = ", ".join(f"{name} was {was} and is {now}" for name, (was, now) in line.differences.items())
-        lines.append(f"  step {line.step} {line.kind}: {told or 'the same'}")
+        exact = found.exact and line.kind == "train"
+        same = f"the same{', and so is the fingerprint of the parameters' if exact else ''}"
+        lines.append(f"  step {line.step} {line.kind}: {told or same}")
     return "\n".join(lines)
 
 

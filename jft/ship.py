@@ -167,9 +167,11 @@ def _proved(folder: Path, predictor: Predictor, squares: np.ndarray) -> list[Shi
 
 
 def _for_card(evaluation: dict, predictor: Predictor) -> dict:
+    """The figures of what is exported: with the temperature, where there is one."""
     history = predictor.meta["history"]
     return {
         **evaluation,
+        **evaluation.get("calibrated", {}),
         "interval": evaluation["accuracy_interval"],
         "calibration_pictures": history[-1]["count"] if history else None,
     }

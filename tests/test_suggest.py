@@ -147,24 +147,26 @@ def test_the_command_and_what_it_writes(command, tmp_path, weights):
     text = (tmp_path / "out" / "suggested.py").read_text()
     assert f"jft train --config {tmp_path}/out/suggested.py" in text and f"{sound[0]:.2f} %" in text
     assert len([line for line in text.splitlines() if line.startswith("    config.")]) <= 15
-    config = load_config(tmp_path / "out" / "suggested.py", ["steps=2"])
+    config = load_config(tmp_path / "out" / "suggested.py", ["examples_per_class=1"])
     assert (config.model, config.weights, config.dataset) == ("vgg_tiny", "sound", "digits")
     assert config.weights_path == str(weights / "sound.safetensors")
     arms = {name: arm_config(config, name, changes) for name, changes in config.arms}
     assert list(arms) == ["probe", "fine-tuned"]
     assert checked_run(arms["probe"], tmp_path / "probe").phases[0].plan.boundary == "fc7"
     arms["fine-tuned"].validation = 0.0  # so that nothing is to be evaluated
+    phases = checked_run(arms["fine-tuned"], tmp_path / "run").phases
+    assert [phase.plan.boundary for phase in phases] == ["fc7", "block3"]
     assert train(arms["fine-tuned"], tmp_path / "run")["finished"]
 
     status, _, error = command("suggest", *arguments)
-    assert status == 1 and "suggest.png exists: give another --out, or --force." in error
+    assert status == 1 and "suggest.png exist already: give another --out, or --force." in error
     status, _, error = command("suggest", *arguments, "--force", "--models", "*.lacking")
     assert status == 1 and "none of the weights could be probed" in error
     assert (tmp_path / "out" / "suggested.py").read_text() == text
 
 
 def test_nothing_at_hand_is_one_line(command, tmp_path):
-    status, out, error = command("suggest", tmp_path, "--out", tmp_path / "out")
+    status, out, error = command("suggest", "--dataset", "digits", "--out", tmp_path / "out")
     assert (status, out) == (1, "") and "`jft weights fetch NAME` gets one" in error
     assert not (tmp_path / "out").exists()
 

@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
     from jft.predictor import from_trained
 
     if bool(args.paths) == args.labels:
-        raise ValueError("give pictures to explain, or --labels for the training pictures, not both.")
+        raise ValueError("give either pictures to explain, or --labels for the training pictures.")
     predict.check_new(args.out, args.force)
     if args.paths:
         grid.check_path(args.out)

@@ -37,13 +37,19 @@ def run(args: argparse.Namespace) -> int:
 
     config_file, plot_file = args.out / "suggested.py", args.out / "suggest.png"
     if there := [str(path) for path in (config_file, plot_file) if path.exists() and not args.force]:
-        raise ValueError(f"{' and '.join(there)} exists: give another --out, or --force.")
+        raise ValueError(f"{' and '.join(there)} exist already: give another --out, or --force.")
     for name in ("pictures", "batch_size"):
         if getattr(args, name) < 1:
             raise ValueError(f"--{name} {getattr(args, name)}: at least 1.")
-    rows = at_hand(args.models, args.weights_path)
     data_dir = str(Path(args.data).expanduser().absolute()) if args.data else ""
     everything = sources.load_source(args.dataset, split="train", data_dir=data_dir, validation=0, seed=0)
+    rows = at_hand(args.models, args.weights_path)
+    if args.weights_path:
+        used = {Path(path).name for _, path in rows.values()}
+        if others := sorted(
+            path.name for path in Path(args.weights_path).expanduser().iterdir() if path.name not in used
+        ):
+            print(f"not looked at, as no set asked for is published by the name: {', '.join(others)}")
     source, broken = sample(everything, args.pictures)
     left_out = f", {broken} that cannot be read left out" if broken else ""
     print(f"{source.name}: {len(source):,} of {len(everything):,} training pictures{left_out}", flush=True)
