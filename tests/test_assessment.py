@@ -213,7 +213,7 @@ def test_two_runs_compared(tmp_path_factory):
     assert low < against["difference"] < high
     assert [member["accuracy"] for member in found["members"]] == [right.mean(), also.mean()]
     lines = format_evaluation(found)
-    assert f"{second} pictures only the second has right, {first} only the first" in lines
+    assert f"{second} pictures only {other} has right, {first} only {run}" in lines
 
 
 def test_a_run_against_itself(tmp_path_factory):

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from on_demand import on_demand
 
 from jft import optim, tree
 from jft.config import default_config
@@ -97,6 +98,7 @@ def test_the_objective_is_the_weighted_sum_and_the_metrics_are_the_heads(variabl
     assert sums["objective"] == pytest.approx(losses["head"] + 0.3 * losses["aux1"] + 0.5 * losses["aux2"], rel=1e-5)
 
 
+@on_demand("micro-batches are always run without them")
 def test_micro_batches_have_them_too(variables):
     _, whole = train(MODEL, variables)
     _, folded = train(MODEL, variables, accumulate=2)

@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import os
 import pkgutil
 import runpy
 import signal
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import jft.commands
-from jft import cli
+from jft import cli, cluster
 from jft.version import __version__
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
@@ -154,3 +155,22 @@ def test_the_command_starts_at_once():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n[]\nFalse\n"
+
+
+@pytest.mark.parametrize(
+    ("message", "status"),
+    [("UNKNOWN: Gloo AllGather failed: Connection closed by peer", cluster.TRY_AGAIN), ("no such file", 1)],
+)
+def test_a_peer_that_was_lost_is_no_wrong_input(monkeypatch, message, status):
+    def fail(args):
+        raise ValueError(message)
+
+    def leave(code):
+        raise SystemExit(code)
+
+    monkeypatch.setattr(importlib.import_module("jft.commands.doctor"), "run", fail)
+    monkeypatch.setattr(cluster, "_joined", lambda: True)
+    monkeypatch.setattr(os, "_exit", leave)
+    with pytest.raises(SystemExit) as end:
+        cli.run("doctor", [])
+    assert end.value.code == status

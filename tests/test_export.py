@@ -194,7 +194,7 @@ def test_a_run_knows_its_classes(tiny, tmp_path):
 
 
 def weights(model, size=224, **options):
-    return source_weights.SourceWeights(model, options, Preprocess(size=size), "crop", None, {}, None)
+    return source_weights.SourceWeights(model, options, Preprocess(size=size), "crop", None, "softmax", {}, None)
 
 
 @pytest.mark.parametrize(

@@ -141,7 +141,7 @@ def test_what_is_refused(tmp_path_factory, train, tmp_path, monkeypatch, command
     assert "no.png" in refused(tmp_path / "no.png", "--out", out, "--neighbours", "0")
     assert "stage 'fc6' has no map" in refused(picture, "--out", out, "--stage", "fc6", "--neighbours", "0")
     monkeypatch.setattr("jft.evaluate.restore", None)
-    assert "give pictures to explain, or --labels" in refused("--out", out)
+    assert "give either pictures to explain, or --labels" in refused("--out", out)
     assert "either pictures to explain, or --labels" in refused(picture, "--labels", "--out", out)
     assert "looked.gif ends in .gif" in refused(picture, "--out", tmp_path / "looked.gif")
     assert "nothing.png" in refused(tmp_path / "nothing.png", "--out", out)

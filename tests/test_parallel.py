@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from on_demand import on_demand
 from parallel_case import run
 
 from jft.models import abstract_variables, create_model
@@ -47,6 +48,7 @@ def test_devices_do_not_change_the_figures(alone, mode, mesh):
         assert found["bytes"] == found["whole_bytes"]
 
 
+@on_demand("micro-batches on one device and whole batches on several are always run")
 @pytest.mark.xdist_group("parallel")
 def test_micro_batches_on_several_devices():
     found = run("jit", {"data": 2, "fsdp": 4}, steps=5, accumulate=2)

@@ -334,7 +334,7 @@ def test_a_read_only_run_is_one_error_and_can_be_evaluated(tmp_path, monkeypatch
         train(config, tmp_path / "run")
     monkeypatch.setattr("jft.evaluate.write_json", read_only)
     assert evaluate(tmp_path / "run", split="validation")["step"] == 4
-    assert "eval.json was not written" in caplog.text
+    assert "eval-validation.json was not written" in caplog.text
     assert sorted(tmp_path.rglob("*")) == before
 
 

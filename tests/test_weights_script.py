@@ -241,7 +241,7 @@ def test_export(script, source, tmp_path):
         ((), "the following arguments are required: VERB"),
         (("lst",), "invalid choice: 'lst'"),
         (("fetch",), "the following arguments are required: name"),
-        (("fetch", "vgg16.keras", "--weights_path", "."), "unrecognized arguments: --weights_path ."),
+        (("fetch", "vgg16.keras", "--weights_path", "."), "unexpected arguments ['--weights_path', '.']"),
         (("export", "vgg16.keras"), "the following arguments are required: --out"),
         (("export", "vgg16.keras", "--out", "x", "--format", "onnx"), "invalid choice: 'onnx'"),
     ],

@@ -27,6 +27,7 @@ FAMILIES = ("resnet", "inception", "googlenet", "squeezenet")
 SIBLINGS = ("vgg13.", "vgg13_bn.", "vgg16_bn.", "vgg19_bn.", "resnet101.", "resnet152.", "vgg16.timm", "vgg19.timm")
 SIBLINGS += ("vgg16.torchvision", "vgg19.keras", "vgg19.caffe", "vgg11.timm", "vgg11_bn.timm", "resnet34.")
 SIBLINGS += ("inception_v3.keras", "googlenet_caffe.", "vgg16.keras", "vgg11.torchvision", "vgg19.torchvision")
+SIBLINGS += ("inception_v3.timm", "squeezenet1_0.caffe", "vgg16.caffe")
 ON_DEMAND = on_demand("follows its siblings' rules")
 
 
