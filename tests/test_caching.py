@@ -9,6 +9,7 @@ import signal
 import jax
 import numpy as np
 import pytest
+from on_demand import on_demand
 from small_chain import Small
 from small_chain import pictures as some_pictures
 
@@ -220,6 +221,7 @@ def recipe_of(folder):
     return json.dumps(json.loads((folder / "recipe.json").read_text()))
 
 
+@on_demand("test_parallel has pmap without the cache")
 def test_under_pmap(tmp_path):
     """BatchNorm behind the boundary learns by the batch of all devices, and each draws its own variants."""
     both(tmp_path, parallel="pmap", flip=True, freeze="b")

@@ -114,7 +114,7 @@ def test_its_numbers_are_those_of_the_evaluation(written):
     assert f"{result['macro_f1']:.3f} macro F1" in words
     if result["temperature"] is not None:
         assert f"temperature {result['temperature']:.3f}" in words
-        assert f"log loss {result['calibrated']['loss']:.3f} instead of {result['loss']:.3f}" in words
+        assert f"log loss is {result['calibrated']['loss']:.3f} instead of {result['loss']:.3f}" in words
     else:
         assert "temperature" not in words
     for name, one in result["per_class"].items():

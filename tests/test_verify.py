@@ -8,6 +8,7 @@ import shutil
 import numpy as np
 import pytest
 import safetensors.numpy
+from on_demand import on_demand
 
 from jft import tree
 from jft import verify as lib
@@ -245,6 +246,7 @@ def test_which_sets_are_verified(tmp_path, monkeypatch):
         names([], str(tmp_path))
 
 
+@on_demand("test_real_weights has the file and the pictures")
 def test_squeezenet_of_caffe(real_data):
     row = catalog.find_row("squeezenet1_1", "caffe")
     source = imagenet.load(real_data / "imagenet_samples")
