@@ -27,7 +27,7 @@ def script(name, *arguments):
 
 def test_quickstart_then_evaluate(tmp_path):
     start = time.monotonic()
-    done = script("train", "--config", "configs/quickstart.py", "--workdir", tmp_path)
+    done = script("train", "--config", "configs/quickstart.py", "--workdir", tmp_path, "--no_report")
     seconds = time.monotonic() - start
     assert done.returncode == 0, done.stderr
     rows = re.findall(r"^(from scratch|frozen|fine-tuned) +([\d.]+)% +[\d.]+ +(\d+)$", done.stdout, re.M)

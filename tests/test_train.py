@@ -164,6 +164,7 @@ def test_a_damaged_checkpoint_costs_the_steps_since_the_one_before(tmp_path, cap
     assert fingerprints(params(tmp_path / "damaged")) == fingerprints(params(tmp_path / "whole"))
 
 
+@on_demand("test_distributed signals a pair")
 def test_a_signal_saves_and_says_how_to_go_on(tmp_path):
     number = signal.SIGTERM  # SIGINT goes the same way, see below
     process = start(tmp_path / "run", "steps=100000")
