@@ -106,30 +106,14 @@ def check_out(out: Path, force: bool) -> None:
         raise ValueError(f"{out} exists: choose another name, or replace it with --force.")
 
 
-def make_file(
-    backbone: Backbone,
-    source: Source,
-    out: Path,
-    *,
-    stage: str,
-    pooled: bool = True,
-    fit: str | None = None,
-    image_size: int | None = None,
-    batch_size: int | None = None,
-    interrupt: Interrupt | None = None,
-) -> tuple[int, ...] | None:
-    """Computes features, through the activation cache, and writes them.
+def make_file(backbone: Backbone, source: Source, out: Path, **how: Any) -> tuple[int, ...] | None:
+    """Computes features and writes them.
 
     Args:
       backbone: from `of_run` or `of_weights`.
       source: the pictures.
       out: the file, .npz or .safetensors; appears when it is whole. See `write`.
-      stage: whose output the features are.
-      pooled: average maps over height and width.
-      fit: 'crop' or 'whole'; None: as the backbone's config says.
-      image_size: in pixels; None: what the weights were trained on.
-      batch_size: pictures at a time; None: as the backbone's config says.
-      interrupt: see `extract.extract`.
+      **how: further arguments of `compute`.
 
     Returns:
       Shape of the features, [n, ...]; None where a signal ended it: what is computed is kept for the next time.
@@ -137,8 +121,7 @@ def make_file(
     Raises:
       ValueError, OSError: see `extract.extract`.
     """
-    how = {"stage": stage, "pooled": pooled, "fit": fit, "image_size": image_size, "batch_size": batch_size}
-    found = compute(backbone, source, **how, interrupt=interrupt)
+    found = compute(backbone, source, **how)
     if found is None:
         return None
     values, recipe = found
@@ -158,7 +141,24 @@ def compute(
     batch_size: int | None = None,
     interrupt: Interrupt | None = None,
 ) -> tuple[np.ndarray, Mapping[str, Any]] | None:
-    """As `make_file`, but returns the features and what they depend on, from `recipe.recipe`."""
+    """Computes features through the activation cache.
+
+    Args:
+      backbone: from `of_run` or `of_weights`.
+      source: the n pictures.
+      stage: whose output the features are.
+      pooled: average maps over height and width.
+      fit: 'crop' or 'whole'; None: as the backbone's config says.
+      image_size: in pixels; None: what the weights were trained on.
+      batch_size: pictures at a time; None: as the backbone's config says.
+      interrupt: see `extract.extract`.
+
+    Returns:
+      Features float32 [n, ...], and what they depend on, from `recipe.recipe`; None where a signal ended it.
+
+    Raises:
+      ValueError, OSError: see `extract.extract`.
+    """
     spec = backbone.spec.at(image_size) if image_size else backbone.spec
     what = {
         "boundary": stage,

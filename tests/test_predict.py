@@ -17,17 +17,13 @@ import jft
 from jft import predict
 from jft.data import sources
 from jft.losses import Objective
-from jft.train import train
 
 pytestmark = pytest.mark.xdist_group("predict")  # whose run one worker trains for all
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("predict")
-    with small_digits.quick():
-        train(small_digits.make(folder / "features", solver="ridge"), folder / "run")
-    return folder / "run"
+    return small_digits.solved(tmp_path_factory.mktemp("predict"))
 
 
 @pytest.fixture(scope="module")

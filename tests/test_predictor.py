@@ -14,17 +14,13 @@ from jft import evaluate, parallel
 from jft.data import preprocess
 from jft.losses import Objective
 from jft.parallel import make_parallel
-from jft.train import train
 
 pytestmark = pytest.mark.xdist_group("predictor")  # whose run one worker trains for all
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("predictor")
-    with small_digits.quick():
-        train(small_digits.make(folder / "features", solver="ridge"), folder / "run")
-    return folder / "run"
+    return small_digits.solved(tmp_path_factory.mktemp("predictor"))
 
 
 @pytest.fixture(scope="module")
