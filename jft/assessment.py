@@ -28,8 +28,8 @@ def assess(
       `calibration_error`, the expected one; `calibrated`: {'loss', 'calibration_error'}, where it is given;
       `per_class`: {name: {'precision', 'recall', 'f1', 'count'}} and, where pictures have several labels,
       `average_precision`; `top_losses`: [{'picture', 'row', 'label', 'predicted', 'probability', 'loss'}], the worst
-      first. Where pictures have one label, also `confusion_matrix`, rows are true, and `confused`: [{'label',
-      'predicted', 'count', 'share'}]. All in types that JSON has.
+      first, with their largest probability. Where pictures have one label, also `confusion_matrix`, rows are true, and
+      `confused`: [{'label', 'predicted', 'count', 'share'}]. All in types that JSON has.
     """
     labels = source.labels
     classes = figures.class_figures(probabilities, labels, class_names)
@@ -46,7 +46,7 @@ def assess(
     }
     if calibrated is not None:
         result["calibrated"] = {
-            "loss": metrics.of_probabilities(calibrated, labels)["loss"],
+            "loss": float(figures.log_losses(calibrated, labels).mean()),
             "calibration_error": calibration.reliability(calibrated, labels).expected_error,
         }
     if labels.ndim == 2:
@@ -81,6 +81,8 @@ def contrast(first: np.ndarray, second: np.ndarray, labels: np.ndarray) -> dict[
     interval = _interval(gained)
     if not gained.any():  # either could be the better one by the share of pictures that might still differ
         interval = [-interval[1], interval[1]]
+    if (gained == -1).all():  # as where all are gained, turned round
+        interval = [-bound for bound in reversed(_interval(-gained))]
     return {
         "only_first": found.only_first,
         "only_second": found.only_second,
@@ -106,22 +108,23 @@ def _right(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
 def _top_losses(
     probabilities: np.ndarray, losses: np.ndarray, source: Source, class_names: Sequence[str]
 ) -> list[dict[str, Any]]:
-    told = []
-    for row in figures.top_losses(probabilities, source.labels, _LISTED).tolist():
-        several = source.labels.ndim == 2
-        own = np.flatnonzero(source.labels[row]) if several else [source.labels[row]]
-        said = np.flatnonzero(probabilities[row] >= 0.5) if several else [probabilities[row].argmax()]
-        told.append(
-            {
-                "picture": source.picture_name(row),
-                "row": row,
-                "label": " | ".join(class_names[c] for c in own),
-                "predicted": " | ".join(class_names[c] for c in said),
-                "probability": float(probabilities[row, said].max(initial=0.0)),
-                "loss": float(losses[row]),
-            }
-        )
-    return told
+    return [
+        {
+            "picture": source.picture_name(row),
+            "row": row,
+            "label": source.label(row),
+            "predicted": said(probabilities[row], class_names, several=source.multi_label),
+            "probability": float(probabilities[row].max()),
+            "loss": float(losses[row]),
+        }
+        for row in np.argsort(-losses, kind="stable")[:_LISTED].tolist()
+    ]
+
+
+def said(probabilities: np.ndarray, class_names: Sequence[str], *, several: bool) -> str:
+    """What probabilities [classes] come to: the likeliest class, or ' | ' between those of at least 1/2, if any."""
+    best = np.flatnonzero(probabilities >= 0.5) if several else [probabilities.argmax()]
+    return " | ".join(class_names[c] for c in best)
 
 
 def format_evaluation(result: Mapping[str, Any]) -> str:

@@ -10,9 +10,10 @@ from ml_collections import ConfigDict
 
 from jft import caching, solve
 from jft.config import OF_STEPS, default_config
+from jft.data import sources
 from jft.data.augment import Augmentation
 from jft.interrupt import Interrupt
-from jft.run import Run, create_run, load_split
+from jft.run import Run, create_run
 from jft.state import initial_state
 from jft.transfer import probe
 from jft.transfer.examples import Examples, score
@@ -66,7 +67,7 @@ def measure(config: ConfigDict) -> list[Baseline] | None:
         for source, augmentation in (
             (run.train_source, run.augmentation),
             (run.validation_source, Augmentation()),
-            (load_split(config, "test"), Augmentation()),
+            (sources.of_config(config, "test"), Augmentation()),
         ):
             features = caching.features_of(run, run.phases[0], state, source, augmentation, interrupt)
             if features is None:

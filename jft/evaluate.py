@@ -1,4 +1,4 @@
-"""Evaluation of runs, from checkpoints that need neither their config files nor their data."""
+"""Evaluation of runs on labelled pictures, alone, together, and against each other."""
 
 import dataclasses
 import functools
@@ -12,93 +12,15 @@ import numpy as np
 from absl import logging
 
 from jft import assessment, calibration, distributed, metrics, tree
-from jft.checkpoint import Checkpoints, Meta
 from jft.data import sources
 from jft.data.augment import Augmentation
-from jft.data.preprocess import Preprocess
 from jft.evaluator import Evaluation, Evaluator
 from jft.logs import write_json
-from jft.losses import Objective
-from jft.models import Chain, abstract_variables, create_model
-from jft.parallel import Parallel, make_parallel
+from jft.trained import Trained, restore
 from jft.transfer.recipe import picture_digests
 
 # Test-time augmentation: name -> the variants of a picture that are averaged.
 VIEWS = {"flip": Augmentation(flip=True), "crops": Augmentation(flip=True, crop="five")}
-
-
-@dataclasses.dataclass(frozen=True)
-class Trained:
-    """A trained model, restored.
-
-    Attributes:
-      model: the chain.
-      variables: `{'params', 'batch_stats'}` on the devices.
-      spec: its preprocessing.
-      class_names: what its outputs mean, in order.
-      meta: all else that the checkpoint holds.
-      parallel: the devices.
-    """
-
-    model: Chain
-    variables: Any
-    spec: Preprocess
-    class_names: tuple[str, ...]
-    meta: Meta
-    parallel: Parallel
-
-
-def restore(workdir: str | Path, parallel: Parallel | None = None) -> Trained:
-    """Restores the best checkpoint of a run (the newest where nothing was validated).
-
-    Args:
-      workdir: folder of the run.
-      parallel: where to put it, on any number of devices; None: on the mesh of the run where there are the devices for
-        it, else a copy on each.
-
-    Returns:
-      The model, ready to be applied.
-
-    Raises:
-      ValueError: there is no checkpoint that can be read.
-    """
-    checkpoints = Checkpoints(workdir, read_only=True)
-
-    def abstract(meta: Meta) -> tuple[Any, None]:
-        return (parallel or parallel_of(meta)).abstract(
-            abstract_variables(_model(meta), meta["preprocess"]["size"])
-        ), None
-
-    try:
-        variables, _, meta = checkpoints.best(abstract)
-    finally:
-        checkpoints.close()
-    parallel = parallel or parallel_of(meta)
-    model = _model(meta).clone(axis_name=parallel.axis_name)
-    spec = Preprocess.from_dict(meta["preprocess"])
-    return Trained(model, variables, spec, tuple(meta["class_names"]), meta, parallel)
-
-
-def parallel_of(meta: Meta) -> Parallel:
-    """The mesh of a run where there are the devices for it, else a copy on each."""
-    try:
-        return make_parallel("jit", meta["config"]["mesh"])
-    except ValueError:  # another number of devices
-        return make_parallel("jit")
-
-
-def _model(meta: Meta) -> Chain:
-    return create_model(
-        meta["model"]["name"],
-        num_classes=objective_of(meta).num_outputs,
-        dtype=meta["config"]["dtype"],
-        **meta["model"]["options"],
-    )
-
-
-def objective_of(meta: Meta) -> Objective:
-    """What the outputs of a run mean, for evaluation: neither smoothed nor weighted."""
-    return Objective(meta["objective"], len(meta["class_names"]))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,26 +44,42 @@ class Pictures:
 
 @dataclasses.dataclass(frozen=True)
 class Predicted:
-    """A run, the pictures, and what it makes of them."""
+    """A run, the pictures, and what it makes of them.
+
+    Attributes:
+      workdir: folder of the run.
+      trained: the run, restored.
+      source: the pictures.
+      split: of what they are; see `Pictures`.
+      own: whether they are of the data that the run was trained on.
+      found: what it makes of them.
+    """
 
     workdir: str | Path
     trained: Trained
     source: sources.Source
+    split: str
+    own: bool
     found: Evaluation
 
+    @functools.cached_property
+    def calibrated(self) -> np.ndarray | None:
+        """Probabilities at the temperature that the checkpoint holds, float64 [n, classes]; None if it holds none."""
+        temperature = self.trained.meta.get("temperature")
+        if temperature is None:
+            return None
+        logits = self.found.logits.astype(np.float64)
+        return calibration.apply_temperature(logits, temperature, multilabel=self.source.multi_label)
+
     def headline(self) -> dict[str, Any]:
-        """`{'checkpoint', 'step', 'loss', 'accuracy', 'top5', 'count'}`."""
-        return {"checkpoint": str(self.workdir), "step": self.trained.meta["step"], **self.found.summary()}
+        """`{'checkpoint', 'step', 'dataset', 'split', 'loss', 'accuracy', 'top5', 'count'}`."""
+        whose = {"checkpoint": str(self.workdir), "step": self.trained.meta["step"]}
+        return {**whose, "dataset": self.source.name, "split": self.split, **self.found.summary()}
 
     def assess(self) -> dict[str, Any]:
         """`assessment.assess`, with the temperature that the checkpoint holds."""
-        temperature, several = self.trained.meta.get("temperature"), self.source.multi_label
-        calibrated = None
-        if temperature is not None:
-            logits = self.found.logits.astype(np.float64)
-            calibrated = calibration.apply_temperature(logits, temperature, multilabel=several)
-        told = assessment.assess(self.found.probabilities, self.source, self.trained.class_names, calibrated)
-        return {"temperature": temperature, **told}
+        told = assessment.assess(self.found.probabilities, self.source, self.trained.class_names, self.calibrated)
+        return {"temperature": self.trained.meta.get("temperature"), **told}
 
 
 def evaluate(workdir: str | Path, *, tta: str = "", **pictures: Any) -> dict[str, Any]:
@@ -166,28 +104,31 @@ def evaluate(workdir: str | Path, *, tta: str = "", **pictures: Any) -> dict[str
         averaged = predict_run(workdir, Pictures(**pictures), views)
         count = views.num_variants(averaged.trained.meta["fit"])
         augmented = {"name": tta, "views": count, **averaged.found.summary()}
-    return record(predict_run(workdir, Pictures(**pictures)), pictures.get("split", "test"), augmented)
+    return record(predict_run(workdir, Pictures(**pictures)), augmented)
 
 
-def record(predicted: Predicted, split: str, augmented: dict[str, Any] | None = None) -> dict[str, Any]:
+def record(predicted: Predicted, augmented: dict[str, Any] | None = None) -> dict[str, Any]:
     """What `evaluate` returns of a run that has been evaluated, written to the file that it names."""
     result = {
         **predicted.headline(),
-        "dataset": predicted.source.name,
-        "split": split,
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(predicted.trained.variables["params"])),
         **predicted.assess(),
         **({"augmented": augmented} if augmented else {}),
     }
-    own = predicted.source.name == predicted.trained.meta["config"]["dataset"]
-    which = [] if own and split == "test" else [split] if own else [predicted.source.name.replace("/", "_"), split]
-    path = Path(predicted.workdir) / f"{'-'.join(['eval', *which])}.json"
+    path = Path(predicted.workdir) / f"{'-'.join(['eval', *_which(predicted)])}.json"
     try:
         if distributed.is_first():
             write_json(path, result)
     except OSError as error:  # the figures are worth more than the file
         logging.warning("%s was not written: %s", path.name, error)
     return result
+
+
+def _which(predicted: Predicted) -> list[str]:
+    """What tells an evaluation from that of the run's own test pictures."""
+    if predicted.own:
+        return [predicted.split] if predicted.split != "test" else []
+    return [predicted.source.name.replace("/", "_"), predicted.split]
 
 
 def evaluate_ensemble(workdirs: Sequence[str | Path], **pictures: Any) -> dict[str, Any]:
@@ -210,7 +151,7 @@ def evaluate_ensemble(workdirs: Sequence[str | Path], **pictures: Any) -> dict[s
     return {
         "checkpoint": " + ".join(map(str, workdirs)),
         "dataset": source.name,
-        "split": Pictures(**pictures).split,
+        "split": members[0].split,
         **metrics.of_probabilities(average, source.labels),
         **assessment.assess(average, source, class_names),
         "members": [member.headline() for member in members],
@@ -226,28 +167,26 @@ def evaluate_against(first: str | Path, second: str | Path, **pictures: Any) -> 
       **pictures: fields of `Pictures`.
 
     Returns:
-      `{'members', 'against'}`: the headlines of both with 'dataset' and 'split', and `assessment.contrast`.
+      `{'members', 'against'}`: the headlines of both, and `assessment.contrast`.
 
     Raises:
       ValueError: see `evaluate_ensemble`; or pictures with several labels.
     """
     members = _on_same_pictures([first, second], Pictures(**pictures))
-    source = members[0].source
-    where = {"dataset": source.name, "split": Pictures(**pictures).split}
     return {
-        "members": [{**member.headline(), **where} for member in members],
-        "against": assessment.contrast(*(member.found.probabilities for member in members), source.labels),
+        "members": [member.headline() for member in members],
+        "against": assessment.contrast(*(member.found.probabilities for member in members), members[0].source.labels),
     }
 
 
 def _on_same_pictures(workdirs: Sequence[str | Path], pictures: Pictures) -> list[Predicted]:
     members: list[Predicted] = []
+    digests = None
     for workdir in workdirs:
         member = predict_run(workdir, pictures)
-        first = members[0] if members else member
-        same = np.array_equal(member.source.labels, first.source.labels) and np.array_equal(
-            picture_digests(member.source), picture_digests(first.source)
-        )
+        own = picture_digests(member.source)
+        first, digests = (members[0], digests) if members else (member, own)
+        same = np.array_equal(member.source.labels, first.source.labels) and np.array_equal(own, digests)
         if member.trained.class_names != first.trained.class_names or not same:
             raise ValueError(
                 f"{workdir} has classes {list(member.trained.class_names)} and {len(member.source)} pictures, "
@@ -265,79 +204,53 @@ def predict_run(workdir: str | Path, pictures: Pictures, views: Augmentation | N
       ValueError: see `evaluate`.
     """
     trained = restore(workdir)
-    config = trained.meta["config"]
-    own = pictures.dataset in (None, config["dataset"])
-    if pictures.split == "validation" and own and trained.meta.get("learnt_validation"):
+    config, split = trained.meta["config"], pictures.split
+    own = pictures.dataset in (None, config["dataset"]) and _is_own(workdir, trained, pictures)
+    if split == "validation" and own and trained.meta.get("learnt_validation"):
         raise ValueError(
             f"the head of {workdir} was solved for on its validation pictures too, once they had chosen its C: "
             "evaluate it on test. What validation said before is in its metrics.jsonl."
         )
-    if own and pictures.split in ("test", "validation") and pictures.data_dir in (None, config["data_dir"]):
-        _check_unchanged(workdir, trained)
-    source = load_like(
-        trained,
-        pictures.dataset,
-        split=pictures.split,
-        data_dir=config["data_dir"] if pictures.data_dir is None else pictures.data_dir,
-        validation=config["validation"],
-        seed=config["seed"],
-        examples_per_class=config["examples_per_class"] if pictures.split == "train" else 0,
-        skip_unreadable=config["skip_unreadable"] or pictures.skip_unreadable,
-    )
-    if not len(source):
-        raise ValueError(f"{source.name} has no pictures in split {pictures.split!r}.")
+    skipped = {"skip_unreadable": True} if pictures.skip_unreadable else {}
+    source = trained.pictures(split, dataset=pictures.dataset, data_dir=pictures.data_dir, **skipped)
+    if not own and pictures.data_dir:
+        source = dataclasses.replace(source, name=Path(pictures.data_dir).name or source.name)
     size = pictures.batch_size or config["eval_batch_size"]
     trained.parallel.check_batch_size(size, what="batch_size")
     evaluator = Evaluator(
         trained.model,
         trained.spec,
         trained.parallel,
-        objective=objective_of(trained.meta),
+        objective=trained.objective,
         fit=trained.meta["fit"],
         batch_size=size,
         resize_on=config["resize_on"],
         cache_bytes=config["cache_bytes"],
         views=views,
     )
-    return Predicted(workdir, trained, source, evaluator(trained.variables, source))
+    return Predicted(workdir, trained, source, split, own, evaluator(trained.variables, source))
 
 
-def _check_unchanged(workdir: str | Path, trained: Trained) -> None:
-    """ValueError where files came or went since training: others would be held out, some of which were learnt from."""
-    config, meta = trained.meta["config"], trained.meta
-    if config["dataset"] not in ("folder", "csv"):  # the others do not change, and can take long to read
-        return
-    fields = ("data_dir", "validation", "seed", "classes", "examples_per_class", "skip_unreadable")
-    now = sources.load_source(config["dataset"], split="train", **{field: config[field] for field in fields})
-    if (now.names_crc(), zlib.crc32(now.labels)) != (meta["training_names"], meta["training_labels"]):
-        raise ValueError(
-            f"{config['data_dir']} has changed since {workdir} was trained: {meta['training_pictures']:,} pictures to "
-            f"train then, {len(now):,} now, not the same, and some that would be held out were learnt from. Put the "
-            "files back, or train anew; for pictures that are new altogether, give --data with --split all."
-        )
-
-
-def load_like(trained: Trained, dataset: str | sources.Source | None, **where: Any) -> sources.Source:
-    """Loads data whose labels mean what the model's outputs mean.
-
-    Args:
-      trained: the model.
-      dataset: name of other data, or pictures in memory; None: what it was trained on, and those classes of it.
-      **where: further arguments of `sources.load_source`.
-
-    Returns:
-      The pictures, labelled in the order of the model's classes.
+def _is_own(workdir: str | Path, trained: Trained, pictures: Pictures) -> bool:
+    """Whether the pictures are the run's own, wherever they lie.
 
     Raises:
-      ValueError: the data's classes are others; names both lists.
+      ValueError: files came or went since training, so that others would be held out, some of which were learnt from.
     """
-    config = trained.meta["config"]
-    own = config["dataset"] if dataset is None else dataset
-    load = functools.partial(sources.load_source, own, region_of_interest=config["region_of_interest"], **where)
-    source = load(classes=config["classes"] if dataset is None else ())
-    if set(source.class_names) != set(trained.class_names):
-        raise ValueError(
-            f"the model's classes are not the data's: the checkpoint has {list(trained.class_names)}, "
-            f"{source.name} has {list(source.class_names)}. Give data of the same classes, named alike."
-        )
-    return source if source.class_names == trained.class_names else load(classes=trained.class_names)
+    config, meta = trained.meta["config"], trained.meta
+    if config["dataset"] not in ("folder", "csv"):  # the others do not change, and can take long to read
+        return True
+    place = config["data_dir"] if pictures.data_dir is None else pictures.data_dir
+    there = place == config["data_dir"]
+    parted = sources.comes_with(config["dataset"], place)
+    if pictures.split not in ("test", "validation") or "train" not in parted:
+        return there
+    now = sources.of_config(config, "train", data_dir=place)
+    same = (now.names_crc(), zlib.crc32(now.labels)) == (meta["training_names"], meta["training_labels"])
+    if same or pictures.split in parted:
+        return same or there
+    raise ValueError(
+        f"{place} does not hold the pictures that {workdir} was trained on: {meta['training_pictures']:,} to train "
+        f"then, {len(now):,} now, not the same, so that some that would be held out may have been learnt from. Put the "
+        "files back, or train anew; for pictures that are new altogether, give --data with --split all."
+    )

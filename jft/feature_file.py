@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import safetensors.numpy
 
-from jft import distributed, evaluate, tree
+from jft import distributed, tree
 from jft.config import default_config
 from jft.data import sources
 from jft.data.preprocess import Preprocess
@@ -18,6 +18,7 @@ from jft.files import written_whole
 from jft.interrupt import Interrupt
 from jft.models import Chain, between, create_model
 from jft.parallel import Parallel, make_parallel
+from jft.trained import restore
 from jft.transfer.extract import extract, open_store
 from jft.weights import catalog, store
 from jft.weights.target import leaf_shapes
@@ -44,7 +45,7 @@ class Backbone:
 
 def of_run(workdir: str | Path, parallel: Parallel) -> Backbone:
     """The best checkpoint of a run; ValueError where there is none."""
-    trained = evaluate.restore(workdir, parallel)
+    trained = restore(workdir, parallel)
     config = default_config().to_dict() | trained.meta["config"]
     return Backbone(trained.model, trained.variables, trained.spec, config)
 
@@ -83,17 +84,7 @@ def load_pictures(config: Mapping[str, Any], split: str, *, dataset: str | None,
       dataset: see `sources.load_source`; None: the config's, and those classes of it.
       data_dir: where the data lie; None: where the config says.
     """
-    return sources.load_source(
-        config["dataset"] if dataset is None else dataset,
-        split=split,
-        data_dir=config["data_dir"] if data_dir is None else data_dir,
-        validation=config["validation"],
-        seed=config["seed"],
-        classes=config["classes"] if dataset is None else (),
-        examples_per_class=config["examples_per_class"] if dataset is None and split == "train" else 0,
-        region_of_interest=config["region_of_interest"],
-        skip_unreadable=config["skip_unreadable"],
-    )
+    return sources.of_config(config, split, dataset=dataset, data_dir=data_dir)
 
 
 def check_out(out: Path, force: bool) -> None:

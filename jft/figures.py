@@ -141,11 +141,6 @@ def log_losses(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return -np.log(np.maximum(likely, np.finfo(np.float64).tiny)).mean(axis=1)
 
 
-def top_losses(probabilities: np.ndarray, labels: np.ndarray, k: int) -> np.ndarray:
-    """Rows of the k pictures (or all, if fewer) of largest `log_losses`: int64 [k], largest first, ties by row."""
-    return np.argsort(-log_losses(probabilities, labels), kind="stable")[:k].astype(np.int64)
-
-
 def interval(values: np.ndarray, *, seed: int = 0, level: float = 0.95, resamples: int = 2_000) -> tuple[float, float]:
     """Confidence interval of the mean of values of pictures, by the bootstrap (BCa: Efron, 1987).
 

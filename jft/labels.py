@@ -1,12 +1,11 @@
-"""What features say of labels: the pictures nearest to a picture, and those whose label is probably wrong."""
+"""What features say of labels: those that are probably wrong."""
 
 import dataclasses
 from collections.abc import Sequence
 
-import jax
 import numpy as np
 
-from jft.transfer import neighbours, probe
+from jft.transfer import probe
 from jft.transfer.examples import Examples
 
 # From strong to weak: what suits some 10 to 500 pictures of a class; weaker ones are slow, and too sure of themselves.
@@ -30,32 +29,6 @@ class Suspect:
     suggested: int
     probability: float
     suggested_probability: float
-
-
-def nearest(train_features: np.ndarray, features: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The k pictures of the largest cosine similarity to each of others.
-
-    Args:
-      train_features: float [n, d], finite: among which they are sought.
-      features: float [m, d], finite: whose neighbours they are. A picture that is among the n finds itself first.
-      k: 1 .. n.
-
-    Returns:
-      Rows of `train_features`, int64 [m, k], the most similar first, and their similarities, float32 [m, k], -1 .. 1;
-      0 where all features of either picture are 0.
-
-    Raises:
-      ValueError: another number of features, some that are not finite, or a k that cannot be.
-    """
-    known, queries = (Examples(x, np.zeros(len(x), np.int32)).features for x in (train_features, features))
-    if known.shape[1] != queries.shape[1]:
-        raise ValueError(
-            f"neighbours of features {list(queries.shape)} are sought among {list(known.shape)}: take both at one "
-            "stage of one model."
-        )
-    found = [jax.device_get(batch) for batch in neighbours.search(known, queries, k)]
-    rows, similarities = (np.concatenate(part)[: len(queries)] for part in zip(*found, strict=True))
-    return rows.astype(np.int64), similarities
 
 
 def suspicious(

@@ -1,7 +1,7 @@
 """Looking into a run: pictures as it sees them, where it looks, and what it learnt from that is like them."""
 
 import csv
-import zlib
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,19 +13,11 @@ from PIL import Image
 from jft import explain, feature_file, grid, labels
 from jft.data import decode, preprocess
 from jft.data.sources import Source
-from jft.evaluate import Trained, load_like
 from jft.files import written_whole
 from jft.predictor import Predictor
+from jft.transfer.neighbours import nearest
 
 _SHOWN_SIDE = 256  # pixels of the longer side of a picture that is shown
-
-
-def picture(source: Source, row: int) -> np.ndarray:
-    """A picture of a source in full, upright, or its region: uint8 [h, w, 3]; ValueError if it cannot be read."""
-    if source.decoded:
-        return source.pictures[row]
-    region = None if source.regions is None else source.regions[row]
-    return decode.pixels(source.pictures[row], name=source.picture_name(row), region=region)
 
 
 def shown(predictor: Predictor, pixels: np.ndarray) -> np.ndarray:
@@ -77,11 +69,10 @@ def features(predictor: Predictor, source: Source) -> np.ndarray:
     return values.reshape(len(values), -1)
 
 
-def training(trained: Trained) -> Source:
-    """The pictures that a run learnt from, in the order of its classes; ValueError or OSError where they are gone."""
-    config = trained.meta["config"]
-    fields = ("data_dir", "validation", "seed", "examples_per_class", "skip_unreadable")
-    return load_like(trained, None, split="train", **{field: config[field] for field in fields})
+def like(predictor: Predictor, pictures: Sequence[np.ndarray | Path], known: np.ndarray, k: int) -> np.ndarray:
+    """The rows of the k most similar of the pictures whose `features` are known: int64 [n, k], see `nearest`."""
+    own = predictor.features(list(pictures), predictor.stages[-2], pooled=True)
+    return nearest(known, own.reshape(len(own), -1), k)[0]
 
 
 def draw(
@@ -107,26 +98,27 @@ def draw(
     heat = heat_maps(predictor, pictures, best, stage)
     near = np.zeros((len(paths), 0), np.int64)
     if neighbours:
-        own = predictor.features(list(paths), predictor.stages[-2], pooled=True).reshape(len(paths), -1)
-        near, _ = labels.nearest(features(predictor, train), own, neighbours)
+        near = like(predictor, list(paths), features(predictor, train), neighbours)
     cells = []
     for pixels, chosen, sure, cam, rows in zip(pictures, best, probabilities, heat, near, strict=True):
         seen = shown(predictor, pixels)
         cells.append((seen, predictor.class_names[chosen], float(sure[chosen])))
         cells.append((explain.overlay(seen, cam), f"where: {stage}", None))
         for row in rows:
-            names = np.flatnonzero(train.labels[row]) if train.multi_label else [train.labels[row]]
-            told = " | ".join(train.class_names[name] for name in names)
-            cells.append((shown(predictor, picture(train, row)), f"like: {told}", None))
+            cells.append((shown(predictor, train.pixels(row)), f"like: {train.label(row) or 'nothing'}", None))
     images, told, sure = zip(*cells, strict=True)
     grid.draw(out, images, told, sure, [None] * len(cells), columns=2 + neighbours)
 
 
 def suspects(known: np.ndarray, train: Source) -> list[labels.Suspect]:
     """`labels.suspicious` of training pictures by their features, in as many folds as the smallest class fills."""
-    counts = np.bincount(train.labels) if not train.multi_label else np.zeros(0, int)
-    folds = int(min([5, *counts[counts > 0]]))
-    return labels.suspicious(known, train.labels, classes=train.class_names, folds=folds)
+    if train.multi_label:
+        raise ValueError("confident learning judges one label a picture, and these pictures have several each.")
+    counts = train.counts()
+    rows = np.flatnonzero(counts[train.labels] > 1)  # the only one of its class has none to be judged by
+    folds = int(min([5, *counts[counts > 1]]))
+    found = labels.suspicious(known[rows], train.labels[rows], classes=train.class_names, folds=folds)
+    return [dataclasses.replace(one, row=int(rows[one.row])) for one in found]
 
 
 def write_suspects(predictor: Predictor, train: Source, out: Path) -> int:
@@ -140,11 +132,3 @@ def write_suspects(predictor: Predictor, train: Source, out: Path) -> int:
             figures = (label, f"{one.probability:.4f}", suggested, f"{one.suggested_probability:.4f}")
             writer.writerow((train.picture_name(one.row), *figures))
     return len(found)
-
-
-def sample(source: Source, count: int) -> Source:
-    """At most `count` pictures of a source, the same whenever it is asked; all where there are no more."""
-    if len(source) <= count:
-        return source
-    order = np.random.default_rng(zlib.crc32(source.name.encode())).permutation(len(source))
-    return source.take(np.sort(order[:count]))

@@ -20,7 +20,7 @@ def classification_sums(logits: jax.Array, labels: jax.Array, mask: jax.Array) -
 
     Returns:
       float32 scalars `loss` (cross entropy in nats), `correct`, `correct5` (label among the five largest logits),
-      `count`; and float32 [num_classes] `class_correct`, `class_count`.
+      `count`.
     """
     weight = mask.astype(jnp.float32)
     loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
@@ -31,15 +31,11 @@ def classification_sums(logits: jax.Array, labels: jax.Array, mask: jax.Array) -
     # No comparison is true of NaN: where there is one, nothing is right, among the first five neither.
     sound = jnp.isfinite(own[:, 0]) & ~jnp.isnan(logits).any(axis=-1)
     rank = jnp.where(sound, rank, max(logits.shape[-1], 5))
-    one_hot = jax.nn.one_hot(labels, logits.shape[-1], dtype=jnp.float32) * weight[:, None]
-    correct = (rank == 0).astype(jnp.float32)
     return {
         "loss": jnp.sum(weight * loss),
-        "correct": jnp.sum(weight * correct),
+        "correct": jnp.sum(weight * (rank == 0)),
         "correct5": jnp.sum(weight * (rank < 5)),
         "count": jnp.sum(weight),
-        "class_correct": correct @ one_hot,
-        "class_count": jnp.sum(one_hot, axis=0),
     }
 
 
@@ -53,8 +49,7 @@ def label_sums(losses: jax.Array, probabilities: jax.Array, labels: jax.Array, m
       mask: bool [batch], False for padding.
 
     Returns:
-      As `classification_sums`, without `correct5`. An example is correct by the share of the classes decided rightly;
-      `class_count` counts decisions, which are all examples.
+      As `classification_sums`, without `correct5`. An example is correct by the share of the classes decided rightly.
     """
     weight = mask.astype(jnp.float32)
     # No comparison is true of NaN, so no label would be said to be there, which is often right.
@@ -63,8 +58,6 @@ def label_sums(losses: jax.Array, probabilities: jax.Array, labels: jax.Array, m
         "loss": jnp.sum(weight * losses),
         "correct": jnp.sum(weight * jnp.mean(right, axis=-1)),
         "count": jnp.sum(weight),
-        "class_correct": weight @ right,
-        "class_count": jnp.broadcast_to(jnp.sum(weight), right.shape[-1:]),
     }
 
 

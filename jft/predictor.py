@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jft import calibration, evaluate, tree
+from jft import calibration, tree
 from jft.checkpoint import Meta
 from jft.data import decode, imagenet, preprocess
 from jft.data.preprocess import Preprocess
@@ -18,6 +18,7 @@ from jft.losses import Objective
 from jft.models import MODELS, Chain, between
 from jft.parallel import Parallel, make_parallel
 from jft.source_weights import SourceWeights, open_source
+from jft.trained import Trained, restore
 from jft.weights import store
 from jft.weights.catalog import CATALOG, WeightSet, find_row
 
@@ -223,10 +224,10 @@ def load(
     if not Path(source).is_dir():
         known = tree.did_you_mean(str(source), [*MODELS, *CATALOG])
         raise ValueError(f"{source} is neither the folder of a run nor a pretrained model nor a file{known or '.'}")
-    return from_trained(evaluate.restore(source, _devices()), str(source), batch_size)
+    return from_trained(restore(source, _devices()), str(source), batch_size)
 
 
-def from_trained(trained: evaluate.Trained, name: str, batch_size: int = 32) -> Predictor:
+def from_trained(trained: Trained, name: str, batch_size: int = 32) -> Predictor:
     """The predictor of a run that is restored already; arguments as of `load`."""
     return Predictor(
         parallel=trained.parallel,
@@ -236,7 +237,7 @@ def from_trained(trained: evaluate.Trained, name: str, batch_size: int = 32) -> 
         variables=trained.variables,
         spec=trained.spec,
         fit=trained.meta["fit"],
-        objective=evaluate.objective_of(trained.meta),
+        objective=trained.objective,
         class_names=trained.class_names,
         temperature=trained.meta.get("temperature") or 1.0,
         meta=trained.meta,

@@ -11,12 +11,12 @@ import numpy as np
 from jft import caching
 from jft.checkpoint import Checkpoints
 from jft.config import default_config
-from jft.evaluate import parallel_of
 from jft.interrupt import Interrupt
 from jft.logs import read_metrics
 from jft.run import Run
 from jft.state import abstract_items, fresh_state, resumed_state
 from jft.train import Loop, checked_run, compile_ahead
+from jft.trained import parallel_of
 
 # What a line tells of the machine's mood.
 _MEASURED = ("images_per_second", "waiting", "seconds")

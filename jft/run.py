@@ -136,15 +136,7 @@ def create_run(config: ConfigDict, workdir: str | Path, data: sources.Source | N
     parallel.check_batch_size(config.eval_batch_size, what="eval_batch_size")
     pretrained_wanted = config.weights and config.preset != "from_scratch"
     row = catalog.find_row(config.model, config.weights) if pretrained_wanted else None
-    train_source = load_split(config, "train", data)
-    nothing = np.zeros(0, np.int64)
-    validation_source = load_split(config, "validation", data) if config.validation else train_source.take(nothing)
-    if len(train_source.class_names) < 2:
-        raise ValueError(
-            f"{train_source.name} has the one class {train_source.class_names[0]!r}: nothing to tell apart. "
-            "A class folder's parent is the data_dir."
-        )
-
+    train_source, validation_source = _load_splits(config, data)
     objective = make_objective(
         config.loss,
         train_source.labels,
@@ -201,19 +193,17 @@ def _choose_model(
     return model, options, spec.at(config.image_size) if config.image_size else spec
 
 
-def load_split(config: ConfigDict, split: str, data: sources.Source | None = None) -> sources.Source:
-    """One split of a config's data, or of pictures in memory in their place; see `sources.load_source`."""
-    return sources.load_source(
-        config.dataset if data is None else data,
-        split=split,
-        data_dir=config.data_dir,
-        validation=config.validation,
-        seed=config.seed,
-        classes=config.classes,
-        examples_per_class=config.examples_per_class,
-        region_of_interest=config.region_of_interest,
-        skip_unreadable=config.skip_unreadable,
-    )
+def _load_splits(config: ConfigDict, data: sources.Source | None) -> tuple[sources.Source, sources.Source]:
+    """Pictures to train and to validate, of the config's data or of `data` in their place."""
+    fields = {**config, **({} if data is None else {"dataset": data})}
+    train = sources.of_config(fields, "train")
+    if len(train.class_names) < 2:
+        raise ValueError(
+            f"{train.name} has the one class {train.class_names[0]!r}: nothing to tell apart. "
+            "A class folder's parent is the data_dir."
+        )
+    nothing = np.zeros(0, np.int64)
+    return train, sources.of_config(fields, "validation") if config.validation else train.take(nothing)
 
 
 def check_workdir(config: ConfigDict, workdir: Path) -> None:

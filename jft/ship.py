@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jft import evaluate, export, look, model_card, onnx_file, source_weights, stablehlo
+from jft import evaluate, export, model_card, onnx_file, source_weights, stablehlo
 from jft.files import written_whole
 from jft.predictor import Predictor, from_trained
 
@@ -65,12 +65,12 @@ def ship(workdir: str | Path, out: str | Path, *, data_dir: str | None = None) -
     out = Path(out)
     check_out(out)
     predicted = evaluate.predict_run(workdir, evaluate.Pictures(data_dir=data_dir))
-    evaluation = evaluate.record(predicted, "test")
+    evaluation = evaluate.record(predicted)
     # Bare weights know no other type, and bfloat16 would round otherwise in every program.
     trained = dataclasses.replace(predicted.trained, model=predicted.trained.model.clone(dtype=jnp.float32))
     predictor = from_trained(trained, str(workdir))
     rows = np.linspace(0, len(predicted.source) - 1, min(_PICTURES, len(predicted.source))).round().astype(int)
-    squares = np.stack([predictor.read(look.picture(predicted.source, row)) for row in rows])
+    squares = np.stack([predictor.read(predicted.source.pixels(row)) for row in rows])
     aside = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}")
     aside.mkdir()
     try:

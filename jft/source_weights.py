@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 import safetensors.numpy
 
-from jft import evaluate, parallel, tree
+from jft import tree
 from jft.data.preprocess import Preprocess
 from jft.files import written_whole
 from jft.models import MODELS, Chain, create_model
+from jft.parallel import make_parallel
+from jft.trained import Trained, restore
 from jft.weights import catalog, convert, metadata, readers, rules, store
 from jft.weights.catalog import CATALOG, WeightSet
 from jft.weights.hashes import Hashes
@@ -95,7 +97,7 @@ def open_source(
     if source in CATALOG:
         opened = _open_set(CATALOG[source], weights_path)
     elif path.is_dir():
-        opened = _open_run(path)
+        opened = of_trained(restore(path, make_parallel("jit")), path.resolve().name)
     elif path.exists():
         opened = _open_file(path, model, tag, image_size)
     else:
@@ -148,15 +150,15 @@ def _open_set(row: WeightSet, weights_path: str | os.PathLike | None) -> SourceW
     return SourceWeights(row.model, row.file_options, row.preprocess, "crop", None, "softmax", facts, read)
 
 
-def _open_run(folder: Path) -> SourceWeights:
-    trained = evaluate.restore(folder, parallel.make_parallel("jit"))
+def of_trained(trained: Trained, name: str) -> SourceWeights:
+    """The weights of a run that is restored already, called `name`."""
     model = trained.meta["model"]["name"]
     options = {**trained.meta["model"]["options"], "num_classes": trained.model.num_classes}
-    facts = {"source": f"{folder.resolve().name}, step {trained.meta['step']}", "dialect": "jft"}
+    facts = {"source": f"{name}, step {trained.meta['step']}", "dialect": "jft"}
     facts |= {key: value for key, value in trained.meta["weights"].items() if key == "licence"}
     leaves = {name: np.asarray(leaf) for name, leaf in tree.flatten(trained.variables).items()}
     target = leaf_shapes(create_model(model, **options), trained.spec.size)
-    read = functools.partial(_converted, folder, leaves, _own_row(model), target)
+    read = functools.partial(_converted, name, leaves, _own_row(model), target)
     how = trained.meta["fit"], trained.class_names, trained.meta["objective"]
     return SourceWeights(model, options, trained.spec, *how, facts, read)
 
@@ -193,7 +195,7 @@ def _provenance(row: WeightSet, hashes: Hashes) -> dict[str, str]:
 
 
 def _converted(
-    source: Path, tensors: Leaves, row: WeightSet, target: Mapping[str, Any], allow_nonfinite: bool
+    source: str | Path, tensors: Leaves, row: WeightSet, target: Mapping[str, Any], allow_nonfinite: bool
 ) -> Leaves:
     conversion = convert.convert(tensors, row, target)
     conversion.check(source, absent(row, target), allow_nonfinite=allow_nonfinite)

@@ -12,7 +12,7 @@ from on_demand import on_demand
 
 from jft import optim, tree
 from jft.config import default_config
-from jft.evaluate import evaluate, restore
+from jft.evaluate import evaluate
 from jft.losses import Objective
 from jft.models import MODELS, create_model, initialise
 from jft.models.chain import AuxiliaryHead, Chain
@@ -20,6 +20,7 @@ from jft.models.layers import BatchNorm
 from jft.parallel import make_parallel
 from jft.steps import Input, TrainState, make_train_step
 from jft.train import train as train_a_run
+from jft.trained import restore
 from jft.transfer.plan import make_plan
 
 
@@ -147,7 +148,7 @@ def test_images_too_small_for_an_auxiliary_head():
         initialise(Picky(num_classes=3, aux_heads=True), 8, seed=0)
 
 
-def test_a_run_trains_saves_and_evaluates_with_them(tmp_path, monkeypatch):
+def test_a_run_trains_saves_and_evaluates_with_them(tmp_path, monkeypatch, one_device):
     monkeypatch.setitem(MODELS, "side", Side)
     config = default_config()
     config.update({"dataset": "digits", "model": "side", "weights": "", "image_size": 8, "steps": 2, "aux_heads": True})

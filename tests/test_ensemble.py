@@ -1,6 +1,7 @@
 """Runs tested together: the average of their probabilities, measured as scikit-learn measures it."""
 
 import itertools
+import json
 import shutil
 
 import jax
@@ -15,10 +16,11 @@ from small_chain import pictures as some_pictures
 from jft.assessment import format_evaluation
 from jft.data import sources
 from jft.data.preprocess import to_model_input
-from jft.evaluate import evaluate, evaluate_ensemble, restore
+from jft.evaluate import evaluate, evaluate_ensemble
 from jft.models import MODELS
 from jft.parallel import make_parallel
 from jft.train import train
+from jft.trained import restore
 
 pytestmark = pytest.mark.xdist_group("ensemble")  # whose runs one worker trains for all
 
@@ -166,8 +168,32 @@ def test_pictures_that_came_or_went_since_training_are_noticed(folder, tmp_path)
     assert evaluate(workdir)["count"] == 5
     # In its place, others would be test pictures than before.
     (tmp_path / "pictures/light/3.png").unlink()
-    with pytest.raises(ValueError, match=r"has changed since .*: \d+ pictures to train then, .* or train anew"):
+    with pytest.raises(ValueError, match=r"does not hold the pictures that .*: \d+ to train then, .* or train anew"):
         evaluate(workdir)
     assert evaluate(workdir, split="all")["count"] == 23
     (tmp_path / "pictures/light/3.png").write_text("not a picture")
     assert evaluate(workdir, split="all", skip_unreadable=True)["count"] == 23
+    assert json.loads((workdir / "eval.json").read_text())["count"] == 5
+
+
+def test_figures_of_other_pictures_stand_apart(folder, tmp_path):
+    """Of the same pictures elsewhere they are the run's own; of others never, and no test split is drawn from them."""
+    rng = np.random.default_rng(0)
+    for place, name, i in itertools.product(("here", "new/test", "new/train"), ("dark", "light"), range(12)):
+        (tmp_path / place / name).mkdir(parents=True, exist_ok=True)
+        pixels = rng.integers(0, 120, (32, 32, 3)) + 120 * (name == "light")
+        Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / place / name / f"{i}{place[-1]}.png")
+    workdir = run(folder, "apart", dataset="folder", data_dir=str(tmp_path / "here"), classes=())
+    moved, new = shutil.copytree(tmp_path / "here", tmp_path / "moved"), tmp_path / "new"
+    assert evaluate(workdir, data_dir=str(moved))["count"] == 5
+    own = (workdir / "eval.json").read_text()
+    found = evaluate(workdir, data_dir=str(new))
+    assert found["count"] == 24 and found["dataset"] == "new"
+    assert json.loads((workdir / "eval-new-test.json").read_text()) == found
+    assert evaluate(workdir, data_dir=str(new), split="all")["count"] == 48
+    with pytest.raises(ValueError, match="for pictures that are new altogether, give --data with --split all"):
+        evaluate(workdir, data_dir=str(new / "test"))
+    assert (workdir / "eval.json").read_text() == own
+    assert {path.name for path in workdir.glob("eval*.json")} == {
+        *("eval.json", "eval-new-test.json", "eval-new-all.json")
+    }

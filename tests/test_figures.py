@@ -83,13 +83,6 @@ def test_log_losses_against_scikit_learn(multilabel):
     assert losses.shape == (200,) and losses.mean() == pytest.approx(expected, rel=1e-5)
 
 
-def test_top_losses_break_ties_by_row():
-    probabilities = np.array([[0.9, 0.1], [0.2, 0.8], [1.0, 0.0], [0.2, 0.8], [0.6, 0.4]])
-    rows = figures.top_losses(probabilities, np.array([0, 0, 1, 0, 0]), 4)
-    assert rows.dtype == np.int64 and rows.tolist() == [2, 1, 3, 4]
-    assert len(figures.top_losses(probabilities, np.zeros(5, int), 9)) == 5
-
-
 def test_interval_covers_the_truth_as_often_as_it_says():
     rng = np.random.default_rng(0)
     covered = 0

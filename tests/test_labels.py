@@ -1,13 +1,11 @@
-"""Wrong labels are found among right ones; neighbours are scikit-learn's."""
+"""Wrong labels are found among right ones."""
 
 import dataclasses
 
 import numpy as np
 import pytest
-from sklearn.neighbors import NearestNeighbors
 
-from jft.labels import Suspect, nearest, suspicious
-from jft.transfer import neighbours
+from jft.labels import Suspect, suspicious
 
 NAMES = ("daisy", "rose", "tulip", "violet", "lily")  # there are no lilies
 
@@ -79,29 +77,3 @@ def test_what_cannot_be_judged_is_refused(change, message):
     arguments = {"features": np.ones((20, 2), np.float32), "labels": np.arange(20) % 4, "classes": NAMES, **change}
     with pytest.raises(ValueError, match=message):
         suspicious(**arguments)
-
-
-@pytest.mark.parametrize("similarities", [2**26, 400 * 16])  # in one batch, and in several of which the last is filled
-def test_nearest_are_scikit_learns(monkeypatch, similarities):
-    monkeypatch.setattr(neighbours, "_SIMILARITIES", similarities)
-    features = blobs(0.6)[0] / np.logspace(-2, 2, 12, dtype=np.float32)
-    rows, found = nearest(features, features[::8], 7)
-    assert rows.dtype == np.int64 and found.dtype == np.float32 and rows.shape == found.shape == (50, 7)
-    distances, wanted = (
-        NearestNeighbors(n_neighbors=7, metric="cosine", algorithm="brute")
-        .fit(features.astype(np.float64))
-        .kneighbors(features[::8].astype(np.float64))
-    )
-    np.testing.assert_array_equal(rows, wanted)
-    np.testing.assert_array_equal(rows[:, 0], np.arange(0, 400, 8))  # itself
-    np.testing.assert_allclose(found, 1 - distances, atol=1e-5)
-
-
-def test_neighbours_that_cannot_be_are_refused():
-    x = np.ones((5, 3), np.float32)
-    with pytest.raises(ValueError, match="k = 6 neighbours were asked for, but there are 5 examples: ask for fewer"):
-        nearest(x, x, 6)
-    with pytest.raises(ValueError, match=r"k = 0 .* ask for 1 or more"):
-        nearest(x, x, 0)
-    with pytest.raises(ValueError, match=r"features \[5, 2\] are sought among \[5, 3\]"):
-        nearest(x, x[:, :2], 1)

@@ -8,10 +8,11 @@ import small_digits
 import small_run
 from PIL import Image
 
-from jft import explain, grid, labels, look
+from jft import explain, grid, look
 from jft.data import decode, sources
-from jft.evaluate import restore
 from jft.predictor import from_trained
+from jft.trained import Trained, restore
+from jft.transfer.neighbours import nearest
 
 pytestmark = pytest.mark.xdist_group("run")  # which one worker trains for all
 
@@ -34,7 +35,7 @@ def predictor(trained):
 
 @pytest.fixture(scope="module")
 def train(trained):
-    return look.training(trained)
+    return trained.pictures("train")
 
 
 def test_the_training_pictures_are_those_that_it_learnt_from(trained, train):
@@ -49,11 +50,11 @@ def test_features_and_neighbours(predictor, train):
     paths = list(train.pictures[:7])
     own = predictor.features(paths, "fc7", pooled=True)
     np.testing.assert_allclose(known[:7], own, atol=1e-3 * np.abs(own).max())
-    rows, similarities = labels.nearest(known, own, 2)
+    rows, similarities = nearest(known, own, 2)
     assert rows[:, 0].tolist() == list(range(7))
     np.testing.assert_allclose(similarities[:, 0], 1, atol=1e-4)
     with pytest.raises(ValueError, match="91"):
-        labels.nearest(known, own, 91)
+        nearest(known, own, 91)
 
 
 def test_the_picture_shows_the_predicted_class(tmp_path_factory, predictor, train, tmp_path, monkeypatch, command):
@@ -90,7 +91,7 @@ def test_the_picture_shows_the_predicted_class(tmp_path_factory, predictor, trai
 
 def test_without_neighbours_no_training_pictures_are_needed(tmp_path_factory, train, tmp_path, monkeypatch, command):
     run = small_run.run(tmp_path_factory, "steps")
-    monkeypatch.setattr(look, "training", None)
+    monkeypatch.setattr(Trained, "pictures", None)
     out = tmp_path / "looked.png"
     status, _, error = command(
         "explain", run, train.pictures[0], "--out", out, "--neighbours", "0", "--stage", "block1"
@@ -121,6 +122,18 @@ def test_a_flipped_label_is_found(predictor, train, tmp_path):
         assert float(found[name]["probability"]) < float(found[name]["suggested_probability"]) <= 1
 
 
+def test_the_only_picture_of_its_class_is_not_judged(train):
+    """The others are, as if it were not there."""
+    rng = np.random.default_rng(0)
+    known = rng.standard_normal((len(train), 8), np.float32) + 3 * np.eye(8, dtype=np.float32)[train.labels]
+    said = train.labels.copy()
+    said[5] = (said[5] + 1) % 3
+    names = (*train.class_names, "lonely")
+    said[0] = 3
+    (found,) = look.suspects(known, sources.from_arrays(np.zeros((90, 1, 1, 3), np.uint8), said, names))
+    assert (found.row, found.label, found.suggested) == (5, said[5], train.labels[5])
+
+
 def test_the_list_by_command(tmp_path_factory, train, tmp_path, monkeypatch, command):
     run = small_run.run(tmp_path_factory, "steps")
     monkeypatch.setattr(look, "write_suspects", lambda predictor, train, out: out.write_text("picture") and 4)
@@ -140,7 +153,7 @@ def test_what_is_refused(tmp_path_factory, train, tmp_path, monkeypatch, command
     (tmp_path / "no.png").write_text("not a picture")
     assert "no.png" in refused(tmp_path / "no.png", "--out", out, "--neighbours", "0")
     assert "stage 'fc6' has no map" in refused(picture, "--out", out, "--stage", "fc6", "--neighbours", "0")
-    monkeypatch.setattr("jft.evaluate.restore", None)
+    monkeypatch.setattr("jft.trained.restore", None)
     assert "give either pictures to explain, or --labels" in refused("--out", out)
     assert "either pictures to explain, or --labels" in refused(picture, "--labels", "--out", out)
     assert "looked.gif ends in .gif" in refused(picture, "--out", tmp_path / "looked.gif")
@@ -151,10 +164,3 @@ def test_what_is_refused(tmp_path_factory, train, tmp_path, monkeypatch, command
     out.write_text("mine")
     assert "looked.png exists: choose another name, or replace it with --force" in refused(picture, "--out", out)
     assert out.read_text() == "mine"
-
-
-def test_a_sample_is_the_same_whenever_it_is_asked(train):
-    assert look.sample(train, 90) is train
-    one, two = look.sample(train, 20), look.sample(train, 20)
-    assert one.pictures == two.pictures and len(set(one.pictures)) == 20
-    assert set(one.pictures) < set(train.pictures) and len(set(one.labels.tolist())) == 3

@@ -10,10 +10,11 @@ from PIL import Image
 from scipy import special
 
 import jft
-from jft import evaluate, parallel
+from jft import parallel
 from jft.data import preprocess
 from jft.losses import Objective
 from jft.parallel import make_parallel
+from jft.trained import restore
 
 pytestmark = pytest.mark.xdist_group("predictor")  # whose run one worker trains for all
 
@@ -31,7 +32,7 @@ def predictor(run):
 @pytest.fixture(scope="module")
 def by_hand(run):
     """Squares uint8 [n, side, side, 3] -> logits, one call of the model outside of the predictor."""
-    trained = evaluate.restore(run, make_parallel("jit"))
+    trained = restore(run, make_parallel("jit"))
 
     def logits(squares):
         images = preprocess.to_model_input(squares, trained.spec, fit=trained.meta["fit"])
@@ -73,7 +74,7 @@ def test_probabilities_and_temperature(predictor, by_hand, kind):
 
 
 def test_the_temperature_is_the_checkpoint_s(predictor, run):
-    fitted = evaluate.restore(run, make_parallel("jit")).meta["temperature"]
+    fitted = restore(run, make_parallel("jit")).meta["temperature"]
     assert predictor.temperature == fitted != 1
     assert predictor.class_names == ("5", "6", "7")
 

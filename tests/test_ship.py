@@ -18,7 +18,7 @@ import small_run
 from on_demand import on_demand
 
 import jft
-from jft import evaluate, look, reopen, ship, stablehlo
+from jft import evaluate, reopen, ship, stablehlo
 from jft.evaluate import Pictures, predict_run
 from jft.train import train
 
@@ -102,7 +102,7 @@ def test_other_objectives(tmp_path_factory, tmp_path, in_this_process, name):
         "weights_torchvision.safetensors: left out, torchvision has no such vgg_tiny"
     )
     predicted, held = predict_run(run, Pictures()), jft.load(run)
-    pictures = np.stack([held.read(look.picture(predicted.source, row)) for row in range(11)])
+    pictures = np.stack([held.read(predicted.source.pixels(row)) for row in range(11)])
     plain, exact = (held.predict(pictures, calibrated=calibrated) for calibrated in (False, True))
     np.testing.assert_allclose(jft.load(tmp_path / "out" / "weights.safetensors").predict(pictures), plain, atol=1e-5)
     np.testing.assert_allclose(stablehlo.read(tmp_path / "out" / "model.stablehlo")(pictures), exact, atol=1e-5)

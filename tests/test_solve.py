@@ -6,10 +6,11 @@ import small_digits
 from small_digits import examples, records
 
 from jft import solve, tree
-from jft.evaluate import evaluate, restore
+from jft.evaluate import evaluate
 from jft.parallel import make_parallel
 from jft.run import create_run
 from jft.train import checked_run, train
+from jft.trained import restore
 from jft.transfer import probe
 
 pytestmark = pytest.mark.xdist_group("solve")  # whose runs one worker trains for all

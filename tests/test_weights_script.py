@@ -3,9 +3,6 @@
 import dataclasses
 import functools
 import hashlib
-import pathlib
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -13,13 +10,12 @@ import safetensors.numpy
 import small_digits
 
 from jft import source_weights, tree
-from jft.evaluate import restore
 from jft.models import abstract_variables, create_model
 from jft.parallel import make_parallel
 from jft.train import train
+from jft.trained import restore
 from jft.weights import catalog, rules, seeded, store
 
-SCRIPT = pathlib.Path(__file__).parents[1] / "scripts" / "weights.py"
 SQUEEZENET = catalog.find_row("squeezenet1_1", "torchvision")
 DIGITS = catalog.find_row("vgg_tiny", "digits04")
 
@@ -74,20 +70,6 @@ def test_list_says_what_is_here(script):
         path.touch()
         assert here("squeezenet1_1.torchvision") == word
     assert here("squeezenet1_1.caffe") == "-"
-
-
-def test_list_builds_no_model():
-    code = f"""
-import runpy, sys, jax
-jax.eval_shape = None  # what shapes are found with
-sys.argv = ["weights.py", "list"]
-try:
-    runpy.run_path({str(SCRIPT)!r}, run_name="__main__")
-except SystemExit as end:
-    print("status", end.code, *{{"tensorflow", "orbax.checkpoint"}} & set(sys.modules))
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.stdout.endswith("\nstatus 0\n"), done.stderr
 
 
 def test_fetch(script):

@@ -27,8 +27,9 @@ def run(args: argparse.Namespace) -> int:
     """Draws or lists."""
     import sys
 
-    from jft import evaluate, grid, look, predict
+    from jft import grid, look, predict
     from jft.predictor import from_trained
+    from jft.trained import restore
 
     if bool(args.paths) == args.labels:
         raise ValueError("give either pictures to explain, or --labels for the training pictures.")
@@ -36,9 +37,9 @@ def run(args: argparse.Namespace) -> int:
     if args.paths:
         grid.check_path(args.out)
         paths = predict.find(args.paths, sys.stdin)
-    trained = evaluate.restore(args.run)
+    trained = restore(args.run)
     predictor = from_trained(trained, args.run)
-    train = look.training(trained) if args.labels or args.neighbours else None
+    train = trained.pictures("train") if args.labels or args.neighbours else None
     if args.labels:
         print(f"{args.out}: {look.write_suspects(predictor, train, args.out):,} of {len(train):,} labels look wrong")
         return 0

@@ -1,11 +1,8 @@
-"""Labelled pictures with random access, from whichever place, and their split into train, validation and test."""
+"""Labelled pictures from whichever place, and their split into train, validation and test."""
 
 import dataclasses
 import functools
-import hashlib
-import pathlib
-import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +10,7 @@ from absl import logging
 
 from jft import tree
 from jft.data import cifar, csv_file, decode, digits, folder, gtsrb, named, splits
+from jft.data.source import Source
 
 SPLITS = ("train", "validation", "test", "all")
 
@@ -20,85 +18,13 @@ SPLITS = ("train", "validation", "test", "all")
 _TEST_SHARE = 0.2
 _TEST_SEED = -1
 
+_SAMPLE_SEED = 0
+
+# Further arguments of `load_source` that are fields of a config by the same names.
+_FIELDS = ("validation", "seed", "classes", "examples_per_class", "region_of_interest", "skip_unreadable")
+
 # What was found to be unreadable, by the fingerprint of its source: {row: why}. A run loads its data twice.
 _unreadable: dict[str, dict[int, str]] = {}
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Source:
-    """Labelled pictures, any of which can be had by its row.
-
-    Attributes:
-      name: of the dataset, for people.
-      class_names: what the labels 0, 1, ... mean.
-      labels: int32 [n], 0 .. len(class_names)-1; or, where pictures have several, multi-hot uint8 [n, classes].
-      pictures: uint8 [n, h, w, 3] RGB, or n paths of pictures, or n encoded pictures as bytes.
-      indices: int64 [n], each example's row in the dataset's own split, before anything was taken out of it.
-      groups: int64 [n], pictures of one group are never parted by a split of jft's, such as the frames of one GTSRB
-        track; None: each is its own.
-      regions: int32 [n, 4], x1, y1, x2, y2 in pixels, x2 and y2 exclusive: what is cut out of each picture when it is
-        decoded, of those that are arrays already nothing; None: all of it is used.
-    """
-
-    name: str
-    class_names: tuple[str, ...]
-    labels: np.ndarray
-    pictures: np.ndarray | tuple[pathlib.Path, ...] | tuple[bytes, ...]
-    indices: np.ndarray
-    groups: np.ndarray | None = None
-    regions: np.ndarray | None = None
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    @property
-    def decoded(self) -> bool:
-        """Whether the pictures are arrays of pixels already."""
-        return isinstance(self.pictures, np.ndarray)
-
-    @property
-    def multi_label(self) -> bool:
-        """Whether a picture may have several labels, or none."""
-        return self.labels.ndim == 2
-
-    def take(self, rows: np.ndarray) -> "Source":
-        """The examples at `rows`: int [k] positions, or bool [n]."""
-        rows = np.arange(len(self))[rows]
-        pictures = self.pictures[rows] if self.decoded else tuple(self.pictures[row] for row in rows)
-        arrays = {name: getattr(self, name) for name in ("labels", "indices", "groups", "regions")}
-        taken = {name: None if array is None else array[rows] for name, array in arrays.items()}
-        return dataclasses.replace(self, pictures=pictures, **taken)
-
-    def picture_name(self, row: int) -> str:
-        """What to call the picture at `row` in an error: its path, or its place in the dataset."""
-        picture = self.pictures[row]
-        return str(picture) if isinstance(picture, pathlib.Path) else f"picture {self.indices[row]} of {self.name}"
-
-    def names_crc(self) -> int:
-        """CRC-32 of the files' names and folders' names, in order, wherever they lie; of pictures in memory 0."""
-        crc = 0
-        for picture in self.pictures if not self.decoded else ():
-            if isinstance(picture, pathlib.Path):
-                crc = zlib.crc32(f"{picture.parent.name}/{picture.name}\n".encode("utf-8", "surrogateescape"), crc)
-        return crc
-
-    def fingerprint(self) -> str:
-        """Hexadecimal digest of pictures, regions, labels and order; files count by path, size and time."""
-        digest = hashlib.sha256(repr((self.name, self.class_names, len(self))).encode())
-        digest.update(np.ascontiguousarray(self.labels))
-        if self.regions is not None:
-            digest.update(np.ascontiguousarray(self.regions))
-        if self.decoded:
-            digest.update(repr(self.pictures.shape).encode())
-            digest.update(np.ascontiguousarray(self.pictures))
-            return digest.hexdigest()
-        for picture in self.pictures:
-            if isinstance(picture, pathlib.Path):
-                stat = picture.stat()
-                picture = repr((str(picture), stat.st_size, stat.st_mtime_ns)).encode()
-            digest.update(len(picture).to_bytes(8))
-            digest.update(picture)
-        return digest.hexdigest()
 
 
 def from_arrays(
@@ -160,6 +86,34 @@ def _source(
     return Source(name, tuple(class_names), labels, pictures, indices, groups, regions)
 
 
+def of_config(
+    config: Mapping[str, Any],
+    split: str,
+    *,
+    dataset: str | Source | None = None,
+    data_dir: str | None = None,
+    **changes: Any,
+) -> Source:
+    """One split of a config's data.
+
+    Args:
+      config: fields of `default_config`, those that `load_source` takes among them.
+      split: see `load_source`.
+      dataset: other data, of which all classes and pictures are taken; None: the config's.
+      data_dir: where the data lie; None: where the config says.
+      **changes: further arguments of `load_source` that are to be others than the config's.
+    """
+    if dataset not in (None, config["dataset"]):
+        changes = {"classes": (), "examples_per_class": 0, **changes}
+    asked = {field: config[field] for field in _FIELDS} | changes
+    return load_source(
+        config["dataset"] if dataset is None else dataset,
+        split=split,
+        data_dir=config["data_dir"] if data_dir is None else data_dir,
+        **asked,
+    )
+
+
 def load_source(
     dataset: str | Source,
     *,
@@ -204,8 +158,8 @@ def load_source(
     if split in ("train", "validation") and "validation" not in official:
         held_out = splits.stratified(source.labels, validation, seed, source.class_names, source.groups)
         source = source.take(held_out if split == "validation" else ~held_out)
-    if skip_unreadable and not source.decoded:
-        source = _readable(source)
+    if skip_unreadable:
+        source = readable(source)
     if not len(source):
         raise ValueError(f"{source.name!r} has no {split} pictures (validation = {validation}).")
     if split == "train" and examples_per_class:
@@ -264,8 +218,10 @@ def _prepared(read: Callable[[], Source], region_of_interest: bool) -> Source:
     return source if region_of_interest else dataclasses.replace(source, regions=None)
 
 
-def _readable(source: Source) -> Source:
-    """The pictures that can be read; a warning names the others."""
+def readable(source: Source) -> Source:
+    """Those pictures of a source that can be read; a warning names the others."""
+    if source.decoded:
+        return source
     key = source.fingerprint()
     if key not in _unreadable:
         _unreadable[key] = found = decode.unreadable(source.pictures, source.regions)
@@ -275,6 +231,18 @@ def _readable(source: Source) -> Source:
                 "%s: left out %d unreadable of %d pictures: %s.", source.name, len(found), len(source), which
             )
     return source.take(~np.isin(np.arange(len(source)), list(_unreadable[key])))
+
+
+def sample(source: Source, count: int) -> Source:
+    """About `count` pictures of a source, of each class its share, the same ones every time; all where it has few."""
+    if len(source) - count < len(source.class_names):
+        return source
+    return source.take(splits.stratified(source.labels, count, _SAMPLE_SEED, source.class_names))
+
+
+def comes_with(dataset: str | Source, data_dir: str | None) -> tuple[str, ...]:
+    """The splits that a dataset has of its own, of train, validation and test; errors as of `load_source`."""
+    return tuple(_official_splits(dataset, data_dir))
 
 
 def _keep(source: Source, classes: Sequence[str]) -> Source:

@@ -5,8 +5,6 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from jft.calibration import Reliability
 
 _INK = "#010203"  # stands for the page's text colour until the SVG is written
@@ -120,8 +118,3 @@ def _svg(draw: Any, told: str, *, height: float = 2.9) -> str:
     text = re.sub(r'(<g) id="[^"]*"| xmlns(?::xlink)?="[^"]*"', r"\1", text)
     size = re.search(r'width="([\d.]+)pt" height="([\d.]+)pt"', text)
     return text.replace(size.group(0), f'role="img" aria-label="{escape(told)}"', 1)
-
-
-def confusion_shades(matrix: np.ndarray) -> np.ndarray:
-    """How dark each cell of a confusion matrix is to be: its share of the true class, float [classes, classes]."""
-    return matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)

@@ -42,7 +42,7 @@ def write_report(
     start = time.perf_counter()
     predicted = evaluate.predict_run(workdir, evaluate.Pictures(split=split))
     seconds = time.perf_counter() - start
-    result = evaluate.record(predicted, split)
+    result = evaluate.record(predicted)
     predictor = from_trained(predicted.trained, str(workdir), batch_size=PICTURES)
     parts = Parts(predictor, predicted, result, stage or explain.default_stage(predictor.model, predictor.spec.size))
     lines = read_metrics(Path(workdir))

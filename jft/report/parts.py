@@ -13,7 +13,8 @@ from absl import logging
 from markupsafe import Markup
 from PIL import Image
 
-from jft import calibration, evaluate, explain, labels, look
+from jft import assessment, calibration, evaluate, explain, look
+from jft.data import sources
 from jft.data.sources import Source
 from jft.models.costs import stage_costs
 from jft.predictor import Predictor
@@ -116,11 +117,8 @@ class Parts:
 
     def _reliability(self) -> tuple[calibration.Reliability, calibration.Reliability | None]:
         found, true = self.predicted.found, self.predicted.source.labels
-        before = calibration.reliability(found.probabilities, true)
-        if self.result["temperature"] is None:
-            return before, None
-        after = self.predictor.probabilities(found.logits, self.result["temperature"])
-        return before, calibration.reliability(after, true)
+        before, calibrated = calibration.reliability(found.probabilities, true), self.predicted.calibrated
+        return before, None if calibrated is None else calibration.reliability(calibrated, true)
 
     def grid(self) -> list[dict[str, Any]]:
         """Ten pictures, spread evenly over those that the run is judged by."""
@@ -133,7 +131,7 @@ class Parts:
         if "confusion_matrix" not in self.result or len(names) > _LARGEST_MATRIX:
             return []
         counts = np.array(self.result["confusion_matrix"])
-        shades = charts.confusion_shades(counts)
+        shades = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)  # shares of the true class
         return [
             {"name": name, "cells": [{"count": int(n), "shade": float(s)} for n, s in zip(row, shade, strict=True)]}
             for name, row, shade in zip(names, counts, shades, strict=True)
@@ -143,13 +141,12 @@ class Parts:
         """The largest losses, with where the model looked and what it learnt from that is like them."""
         source, worst = self.predicted.source, self.result["top_losses"]
         rows = [one["row"] for one in worst]
-        pictures = [look.picture(source, row) for row in rows]
+        pictures = [source.pixels(row) for row in rows]
         classes = self.predicted.found.probabilities[rows].argmax(axis=1)
         heat = look.heat_maps(self.predictor, pictures, classes, self.stage)
         near = np.zeros((len(rows), 0), np.int64)
         if len(train):
-            own = look.features(self.predictor, source.take(np.array(rows)))
-            near, _ = labels.nearest(known, own, min(_NEIGHBOURS, len(train)))
+            near = look.like(self.predictor, pictures, known, min(_NEIGHBOURS, len(train)))
         told = []
         for one, pixels, chosen, cam, neighbours in zip(worst, pictures, classes, heat, near, strict=True):
             seen = look.shown(self.predictor, pixels)
@@ -189,33 +186,26 @@ class Parts:
     def known(self, speed: float) -> tuple[Source, np.ndarray]:
         """Training pictures, as many as are read in a minute, and their features; none where they are gone."""
         try:
-            train = look.training(self.predicted.trained)
-            train = look.sample(train, max(200, round(speed * _SECONDS)))
+            train = sources.sample(self.predicted.trained.pictures("train"), max(200, round(speed * _SECONDS)))
             return train, look.features(self.predictor, train)
         except (ValueError, OSError) as error:
             logging.warning("the report does without training pictures: %s", error)
             return self.predicted.source.take(np.zeros(0, np.int64)), np.zeros((0, 1), np.float32)
 
     def _said(self, row: int) -> dict[str, Any]:
-        probabilities = self.predicted.found.probabilities[row]
-        names, best = self.predictor.class_names, int(probabilities.argmax())
-        if self.predicted.source.multi_label:
-            said = [names[c] for c in np.flatnonzero(probabilities >= 0.5)]
-            right = bool(((probabilities >= 0.5) == (self.predicted.source.labels[row] > 0)).all())
-            return {
-                "predicted": " | ".join(said) or "nothing",
-                "probability": float(probabilities[best]),
-                "right": right,
-            }
-        right = best == self.predicted.source.labels[row]
-        return {"predicted": names[best], "probability": float(probabilities[best]), "right": bool(right)}
+        probabilities, source = self.predicted.found.probabilities[row], self.predicted.source
+        told = assessment.said(probabilities, self.predictor.class_names, several=source.multi_label)
+        return {
+            "predicted": told or "nothing",
+            "probability": float(probabilities.max()),
+            "right": told == source.label(row),
+        }
 
     def _card(self, source: Source, row: int) -> dict[str, Any]:
-        own = np.flatnonzero(source.labels[row]) if source.multi_label else [source.labels[row]]
         return {
-            "image": _data_uri(look.shown(self.predictor, look.picture(source, row))),
+            "image": _data_uri(look.shown(self.predictor, source.pixels(row))),
             "name": Path(source.picture_name(row)).name,
-            "label": " | ".join(source.class_names[c] for c in own) or "nothing",
+            "label": source.label(row) or "nothing",
         }
 
 

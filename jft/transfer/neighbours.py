@@ -1,4 +1,4 @@
-"""Nearest neighbours in feature space: a baseline that learns nothing."""
+"""Nearest neighbours in feature space: what is like a picture, and a baseline that learns nothing."""
 
 import dataclasses
 import functools
@@ -47,6 +47,32 @@ def choose_neighbours(train: Examples, validation: Examples, *, outputs: int, ks
     return Neighbours(max(reversed(ks), key=scores.__getitem__), scores)
 
 
+def nearest(train_features: np.ndarray, features: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The k pictures of the largest cosine similarity to each of others.
+
+    Args:
+      train_features: float [n, d], finite: among which they are sought.
+      features: float [m, d], finite: whose neighbours they are. A picture that is among the n finds itself first.
+      k: 1 .. n.
+
+    Returns:
+      Rows of `train_features`, int64 [m, k], the most similar first, and their similarities, float32 [m, k], -1 .. 1;
+      0 where all features of either picture are 0.
+
+    Raises:
+      ValueError: another number of features, some that are not finite, or a k that cannot be.
+    """
+    known, queries = (Examples(x, np.zeros(len(x), np.int32)).features for x in (train_features, features))
+    if known.shape[1] != queries.shape[1]:
+        raise ValueError(
+            f"neighbours of features {list(queries.shape)} are sought among {list(known.shape)}: take both at one "
+            "stage of one model."
+        )
+    found = [jax.device_get(batch) for batch in _search(known, queries, k)]
+    rows, similarities = (np.concatenate(part)[: len(queries)] for part in zip(*found, strict=True))
+    return rows.astype(np.int64), similarities
+
+
 def nearest_neighbours(train: Examples, features: np.ndarray, *, outputs: int, ks: Sequence[int]) -> np.ndarray:
     """Labels by the plain majority of the k examples of the largest cosine similarity.
 
@@ -70,11 +96,11 @@ def nearest_neighbours(train: Examples, features: np.ndarray, *, outputs: int, k
     _check_ks(ks, len(train))
     labels = jnp.asarray(train.labels, jnp.int32)
     vote = functools.partial(_vote, labels, classes=max(outputs, 2), ks=tuple(ks))
-    guesses = [vote(nearest) for nearest, _ in search(train.features, features, max(ks))]
+    guesses = [vote(nearest) for nearest, _ in _search(train.features, features, max(ks))]
     return np.concatenate(jax.device_get(guesses), axis=1)[:, : len(features)]
 
 
-def search(known: np.ndarray, features: np.ndarray, k: int) -> Iterator[tuple[jax.Array, jax.Array]]:
+def _search(known: np.ndarray, features: np.ndarray, k: int) -> Iterator[tuple[jax.Array, jax.Array]]:
     """Finds the examples of the largest cosine similarity, in batches of one size.
 
     Args:

@@ -45,11 +45,6 @@ class Digests:
         """The stages and auxiliary heads that have a digest at a size in pixels."""
         return [key.split("/")[1] for key in self.stages if key.startswith(f"{size}/")]
 
-    def only(self, sizes: Collection[int]) -> "Digests":
-        """Those of some sizes."""
-        kept = {key: x for key, x in self.stages.items() if int(key.split("/")[0]) in sizes}
-        return dataclasses.replace(self, stages=kept)
-
     def sizes(self) -> list[int]:
         """Sizes of the pictures, in pixels."""
         return sorted({int(key.split("/")[0]) for key in self.stages})
@@ -120,12 +115,23 @@ def seeded_sources(row: WeightSet) -> dict[str, np.ndarray]:
     return seeded.SEEDED[row.dialect](rules.source_shapes(rules.rules_for(row, model), shapes))
 
 
-def replay(row: WeightSet, sizes: Collection[int] = ()) -> dict[str, float]:
-    """Converts seeded tensors of the dialect and runs the model with them.
+def seeded_model(row: WeightSet) -> tuple[Chain, Mapping[str, np.ndarray]]:
+    """The whole model of a weight set, and its leaves: the seeded tensors of the dialect, converted.
+
+    Raises:
+      ValueError: the rules do not fit the model.
+    """
+    model = whole_model(row)
+    conversion = convert.convert(seeded_sources(row), row, _shapes(model))
+    conversion.check(f"the seeded tensors of {row.name}")
+    return model, conversion.leaves
+
+
+def replay(row: WeightSet) -> dict[str, float]:
+    """Runs the model of a weight set with seeded weights on the pictures of its proof.
 
     Args:
       row: the weight set; those that share model and dialect share the proof.
-      sizes: of pictures, in pixels; (): all that the proof has.
 
     Returns:
       '{size}/{stage or auxiliary head}' -> error, see `errors`. All are below `LIMIT` where jft is right.
@@ -136,10 +142,7 @@ def replay(row: WeightSet, sizes: Collection[int] = ()) -> dict[str, float]:
     proof = load(row)
     if proof is None:
         raise ValueError(f"{row.name} has no proof {row.model}.{row.dialect}.npz; scripts/golden makes them.")
-    model = whole_model(row)
-    conversion = convert.convert(seeded_sources(row), row, _shapes(model))
-    conversion.check(f"the seeded tensors of {row.name}")
-    return errors(model, conversion.leaves, proof.seeded.only(sizes) if sizes else proof.seeded)
+    return errors(*seeded_model(row), proof.seeded)
 
 
 def check_leaves(row: WeightSet, leaves: Mapping[str, np.ndarray]) -> list[str] | None:

@@ -1,12 +1,12 @@
-"""Nearest neighbours: against scikit-learn, and the choice of k."""
+"""Nearest neighbours: they and what they say are scikit-learn's; the choice of k."""
 
 import numpy as np
 import pytest
-from sklearn.neighbors import KNeighborsClassifier
+from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 
 from jft.transfer import neighbours
 from jft.transfer.examples import Examples
-from jft.transfer.neighbours import choose_neighbours, nearest_neighbours
+from jft.transfer.neighbours import choose_neighbours, nearest, nearest_neighbours
 
 
 def clouds(n, classes, seed, spread=1.0):
@@ -75,3 +75,29 @@ def test_what_does_not_agree_is_refused():
         nearest_neighbours(train, train.features * np.nan, outputs=3, ks=(5,))
     with pytest.raises(ValueError, match=r"labels lie in 0\.\.2, but 2 outputs"):
         nearest_neighbours(train, train.features, outputs=2, ks=(1,))
+
+
+@pytest.mark.parametrize("similarities", [2**26, 400 * 16])  # in one batch, and in several of which the last is filled
+def test_nearest_are_scikit_learns(monkeypatch, similarities):
+    monkeypatch.setattr(neighbours, "_SIMILARITIES", similarities)
+    features = clouds(400, 4, 0).features
+    rows, found = nearest(features, features[::8], 7)
+    assert rows.dtype == np.int64 and found.dtype == np.float32 and rows.shape == found.shape == (50, 7)
+    distances, wanted = (
+        NearestNeighbors(n_neighbors=7, metric="cosine", algorithm="brute")
+        .fit(features.astype(np.float64))
+        .kneighbors(features[::8].astype(np.float64))
+    )
+    np.testing.assert_array_equal(rows, wanted)
+    np.testing.assert_array_equal(rows[:, 0], np.arange(0, 400, 8))  # itself
+    np.testing.assert_allclose(found, 1 - distances, atol=1e-5)
+
+
+def test_neighbours_that_cannot_be_are_refused():
+    x = np.ones((5, 3), np.float32)
+    with pytest.raises(ValueError, match="k = 6 neighbours were asked for, but there are 5 examples: ask for fewer"):
+        nearest(x, x, 6)
+    with pytest.raises(ValueError, match=r"k = 0 .* ask for 1 or more"):
+        nearest(x, x, 0)
+    with pytest.raises(ValueError, match=r"features \[5, 2\] are sought among \[5, 3\]"):
+        nearest(x, x[:, :2], 1)

@@ -1,0 +1,113 @@
+"""A trained model, restored from checkpoints that need neither its config file nor its data."""
+
+import dataclasses
+import functools
+from pathlib import Path
+from typing import Any
+
+from jft.checkpoint import Checkpoints, Meta
+from jft.data import sources
+from jft.data.preprocess import Preprocess
+from jft.losses import Objective
+from jft.models import Chain, abstract_variables, create_model
+from jft.parallel import Parallel, make_parallel
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """A trained model, restored.
+
+    Attributes:
+      model: the chain.
+      variables: `{'params', 'batch_stats'}` on the devices.
+      spec: its preprocessing.
+      class_names: what its outputs mean, in order.
+      meta: all else that the checkpoint holds.
+      parallel: the devices.
+    """
+
+    model: Chain
+    variables: Any
+    spec: Preprocess
+    class_names: tuple[str, ...]
+    meta: Meta
+    parallel: Parallel
+
+    @property
+    def objective(self) -> Objective:
+        """What its outputs mean, for evaluation: neither smoothed nor weighted."""
+        return _objective(self.meta)
+
+    def pictures(self, split: str, **changes: Any) -> sources.Source:
+        """Loads pictures whose labels mean what the model's outputs mean.
+
+        Args:
+          split: see `sources.load_source`.
+          **changes: what is not as it was in training, see `sources.of_config`.
+
+        Returns:
+          The pictures, labelled in the order of the model's classes.
+
+        Raises:
+          ValueError: the data's classes are others; names both lists.
+        """
+        load = functools.partial(sources.of_config, self.meta["config"], split)
+        source = load(**changes)
+        if set(source.class_names) != set(self.class_names):
+            raise ValueError(
+                f"the model's classes are not the data's: the checkpoint has {list(self.class_names)}, "
+                f"{source.name} has {list(source.class_names)}. Give data of the same classes, named alike."
+            )
+        return source if source.class_names == self.class_names else load(**{**changes, "classes": self.class_names})
+
+
+def restore(workdir: str | Path, parallel: Parallel | None = None) -> Trained:
+    """Restores the best checkpoint of a run (the newest where nothing was validated).
+
+    Args:
+      workdir: folder of the run.
+      parallel: where to put it, on any number of devices; None: on the mesh of the run where there are the devices for
+        it, else a copy on each.
+
+    Returns:
+      The model, ready to be applied.
+
+    Raises:
+      ValueError: there is no checkpoint that can be read.
+    """
+    checkpoints = Checkpoints(workdir, read_only=True)
+
+    def abstract(meta: Meta) -> tuple[Any, None]:
+        return (parallel or parallel_of(meta)).abstract(
+            abstract_variables(_model(meta), meta["preprocess"]["size"])
+        ), None
+
+    try:
+        variables, _, meta = checkpoints.best(abstract)
+    finally:
+        checkpoints.close()
+    parallel = parallel or parallel_of(meta)
+    model = _model(meta).clone(axis_name=parallel.axis_name)
+    spec = Preprocess.from_dict(meta["preprocess"])
+    return Trained(model, variables, spec, tuple(meta["class_names"]), meta, parallel)
+
+
+def parallel_of(meta: Meta) -> Parallel:
+    """The mesh of a run where there are the devices for it, else a copy on each."""
+    try:
+        return make_parallel("jit", meta["config"]["mesh"])
+    except ValueError:  # another number of devices
+        return make_parallel("jit")
+
+
+def _model(meta: Meta) -> Chain:
+    return create_model(
+        meta["model"]["name"],
+        num_classes=_objective(meta).num_outputs,
+        dtype=meta["config"]["dtype"],
+        **meta["model"]["options"],
+    )
+
+
+def _objective(meta: Meta) -> Objective:
+    return Objective(meta["objective"], len(meta["class_names"]))
