@@ -1,6 +1,6 @@
 """Bottleneck features: a head on frozen VGG, Inception and ResNet, 100 pictures of each class of CIFAR-10, 50 epochs.
 
-    python scripts/compare.py configs/bottleneck_cifar10.py --seeds 5 --set data_dir=DIR
+    python scripts/compare.py configs/bottleneck_cifar10.py --seeds 5 --config.data_dir=DIR
 
 Published, on validation: 72.4, 65.6 and 73.5 %. Not run with the official weights, which could not be fetched; see
 few_squeezenet.py and few_resnet18.py for the same with others.

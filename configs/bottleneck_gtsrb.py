@@ -1,6 +1,6 @@
 """Bottleneck features: a head on frozen VGG, Inception and ResNet, 100 pictures of each German traffic sign, 50 epochs.
 
-    python scripts/compare.py configs/bottleneck_gtsrb.py --seeds 5 --set data_dir=GTSRB
+    python scripts/compare.py configs/bottleneck_gtsrb.py --seeds 5 --config.data_dir=GTSRB
 
 Published, on validation: 86.7, 75.2 and 81.1 %. Not run with the official weights, which could not be fetched; see
 few_gtsrb.py and gtsrb_squeezenet.py for another network.

@@ -1,8 +1,8 @@
 """Traffic signs with 100 pictures of each of 43 classes: logistic regression on SqueezeNet 1.1's averaged fire9.
 
-    python scripts/compare.py configs/few_gtsrb.py --seeds 5 --set data_dir=GTSRB
+    python scripts/compare.py configs/few_gtsrb.py --seeds 5 --config.data_dir=GTSRB
 
-Measured with the Caffe weights (--set weights=caffe --set weights_path=squeezenet_v1.1.npy), 100 pictures of each
+Measured with the Caffe weights (--config.weights=caffe --config.weights_path=squeezenet_v1.1.npy), 100 pictures of each
 class to train, of which a tenth chooses C and then joins, and 2,150 test pictures, on 2 CPU cores: whole pictures
 75.21 % with each of five seeds, which only choose what validates; the signs alone 77.37 ± 0.05 %. A plain probe
 outside jft, of whole pictures: 75.2 %. Published for VGG, Inception and ResNet, on validation: 86.7, 75.2 and 81.1 %.

@@ -12,7 +12,7 @@ from jft import caching, solve
 from jft.config import OF_STEPS, default_config
 from jft.data import sources
 from jft.data.augment import Augmentation
-from jft.interrupt import Interrupt
+from jft.interrupt import Interrupt, Stopped
 from jft.run import Run, create_run
 from jft.state import initial_state
 from jft.transfer import probe
@@ -40,17 +40,18 @@ class Baseline:
     seconds: float
 
 
-def measure(config: ConfigDict) -> list[Baseline] | None:
+def measure(config: ConfigDict) -> list[Baseline]:
     """Extracts the features of a config's pictures, as far as they are not cached, and measures each method on them.
 
     Args:
       config: as of a run; its head, optimizer and phases do not matter, `cut` does.
 
     Returns:
-      A baseline a method; None where a signal came.
+      A baseline a method.
 
     Raises:
       ValueError: see `create_run`; no validation pictures; or variants that cannot be counted.
+      Stopped: a signal came.
     """
     config, usual = copy.deepcopy(config), default_config()
     solver = "lbfgs" if config.solver == "steps" else config.solver
@@ -71,7 +72,7 @@ def measure(config: ConfigDict) -> list[Baseline] | None:
         ):
             features = caching.features_of(run, run.phases[0], state, source, augmentation, interrupt)
             if features is None:
-                return None
+                raise Stopped(interrupt.received)
             parts.append(solve.examples(features, source.labels))
     return [_solved(run, method, *parts) for method in ("ridge", "lbfgs")] + [_neighbours(run, *parts)]
 

@@ -78,6 +78,7 @@ def run(verb: str, argv: Sequence[str] | None = None, *, prog: str | None = None
       argv: its arguments; None: the command line's.
       prog: what help calls it; None: the name of the script.
     """
+    sys.stdout.reconfigure(errors="surrogateescape")  # names of files are bytes
     runtime.configure()
     command = importlib.import_module(f"jft.commands.{verb}")  # may set what JAX reads when it is imported
     from jft import cluster
@@ -93,6 +94,7 @@ def _status(command: object, argv: Sequence[str] | None, prog: str | None) -> in
     if others and not hasattr(command, "TAKES_FIELDS"):
         parser.error(f"unexpected arguments {others}")
     from jft import cluster
+    from jft.interrupt import Stopped
 
     try:
         return command.run(argparse.Namespace(**vars(args), fields=others))
@@ -101,6 +103,9 @@ def _status(command: object, argv: Sequence[str] | None, prog: str | None) -> in
             raise
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except Stopped as stopped:
+        print("Stopped; the same command goes on.", file=sys.stderr)
+        return 128 + stopped.signal
     except KeyboardInterrupt:
         print("Stopped.", file=sys.stderr)
         return 128 + signal.SIGINT

@@ -3,7 +3,6 @@
 import copy
 import csv
 import dataclasses
-import json
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +12,8 @@ from ml_collections import ConfigDict
 from jft.arms import arm_config
 from jft.evaluate import evaluate
 from jft.files import written_whole
+from jft.interrupt import Stopped
+from jft.logs import read_metrics
 from jft.metrics import score
 from jft.train import checked_run, train
 
@@ -69,7 +70,7 @@ class Row:
         )
 
 
-def compare(configs: Sequence[tuple[str, ConfigDict]], out: str | Path, *, seeds: int = 3) -> list[Row] | None:
+def compare(configs: Sequence[tuple[str, ConfigDict]], out: str | Path, *, seeds: int = 3) -> list[Row]:
     """Trains and tests, and writes `compare.md`, `compare.csv` and `compare.png`.
 
     Args:
@@ -78,7 +79,7 @@ def compare(configs: Sequence[tuple[str, ConfigDict]], out: str | Path, *, seeds
       seeds: runs of each, with `config.seed`, `config.seed + 1`, ...
 
     Returns:
-      A row a config, or None where a signal stopped a run; the same call goes on.
+      A row a config.
 
     Raises:
       ValueError: two configs of one name, or one that makes no sense; said before the first is trained.
@@ -94,8 +95,9 @@ def compare(configs: Sequence[tuple[str, ConfigDict]], out: str | Path, *, seeds
     for name in runs:
         for config, place in zip(runs[name], places[name], strict=True):
             print(f"\n== {name}, seed {config.seed}", flush=True)
-            if not train(config, place)["finished"]:
-                return None
+            trained = train(config, place)
+            if not trained["finished"]:
+                raise Stopped(trained["signal"])
         rows.append(_row(name, places[name]))
         write(rows, Path(out))  # what there is so far
     return rows
@@ -116,7 +118,7 @@ def _seeded(config: ConfigDict, number: int) -> ConfigDict:
 
 def _row(name: str, places: Sequence[Path]) -> Row:
     tested = [evaluate(place) for place in places]
-    lines = [[json.loads(line) for line in (place / "metrics.jsonl").read_text().splitlines()] for place in places]
+    lines = [read_metrics(place) for place in places]
     speeds = [[line["images_per_second"] for line in run if "images_per_second" in line] for run in lines]
     return Row(
         name,

@@ -215,15 +215,15 @@ def predict_run(workdir: str | Path, pictures: Pictures, views: Augmentation | N
     source = trained.pictures(split, dataset=pictures.dataset, data_dir=pictures.data_dir, **skipped)
     if not own and pictures.data_dir:
         source = dataclasses.replace(source, name=Path(pictures.data_dir).name or source.name)
-    size = pictures.batch_size or config["eval_batch_size"]
-    trained.parallel.check_batch_size(size, what="batch_size")
+    if pictures.batch_size:
+        trained.parallel.check_batch_size(pictures.batch_size, what="batch_size")
     evaluator = Evaluator(
         trained.model,
         trained.spec,
         trained.parallel,
         objective=trained.objective,
         fit=trained.meta["fit"],
-        batch_size=size,
+        batch_size=pictures.batch_size or trained.parallel.rounded(config["eval_batch_size"]),
         resize_on=config["resize_on"],
         cache_bytes=config["cache_bytes"],
         views=views,

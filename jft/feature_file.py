@@ -14,8 +14,8 @@ from jft.config import default_config
 from jft.data import sources
 from jft.data.preprocess import Preprocess
 from jft.data.sources import Source
-from jft.files import written_whole
-from jft.interrupt import Interrupt
+from jft.files import check_new, written_whole
+from jft.interrupt import Interrupt, Stopped
 from jft.models import Chain, between, create_model
 from jft.parallel import Parallel, make_parallel
 from jft.trained import restore
@@ -91,13 +91,10 @@ def check_out(out: Path, force: bool) -> None:
     """Raises a ValueError unless the file can be written, before hours are spent on what goes into it."""
     if out.suffix not in _SUFFIXES:
         raise ValueError(f"{out} ends in {out.suffix or 'nothing'}: features are written as {' or '.join(_SUFFIXES)}.")
-    if not out.parent.is_dir():
-        raise ValueError(f"{out.parent} is no folder: make it, or choose another.")
-    if out.exists() and not force:
-        raise ValueError(f"{out} exists: choose another name, or replace it with --force.")
+    check_new(out, force)
 
 
-def make_file(backbone: Backbone, source: Source, out: Path, **how: Any) -> tuple[int, ...] | None:
+def make_file(backbone: Backbone, source: Source, out: Path, **how: Any) -> tuple[int, ...]:
     """Computes features and writes them.
 
     Args:
@@ -107,15 +104,12 @@ def make_file(backbone: Backbone, source: Source, out: Path, **how: Any) -> tupl
       **how: further arguments of `compute`.
 
     Returns:
-      Shape of the features, [n, ...]; None where a signal ended it: what is computed is kept for the next time.
+      Shape of the features, [n, ...].
 
     Raises:
-      ValueError, OSError: see `extract.extract`.
+      ValueError, OSError, Stopped: see `compute`.
     """
-    found = compute(backbone, source, **how)
-    if found is None:
-        return None
-    values, recipe = found
+    values, recipe = compute(backbone, source, **how)
     if distributed.is_first():
         write(out, values, source, recipe)
     return values.shape
@@ -130,8 +124,7 @@ def compute(
     fit: str | None = None,
     image_size: int | None = None,
     batch_size: int | None = None,
-    interrupt: Interrupt | None = None,
-) -> tuple[np.ndarray, Mapping[str, Any]] | None:
+) -> tuple[np.ndarray, Mapping[str, Any]]:
     """Computes features through the activation cache.
 
     Args:
@@ -142,13 +135,13 @@ def compute(
       fit: 'crop' or 'whole'; None: as the backbone's config says.
       image_size: in pixels; None: what the weights were trained on.
       batch_size: pictures at a time; None: as the backbone's config says.
-      interrupt: see `extract.extract`.
 
     Returns:
-      Features float32 [n, ...], and what they depend on, from `recipe.recipe`; None where a signal ended it.
+      Features float32 [n, ...], and what they depend on, from `recipe.recipe`.
 
     Raises:
       ValueError, OSError: see `extract.extract`.
+      Stopped: a signal came; what is computed is kept for the next time.
     """
     spec = backbone.spec.at(image_size) if image_size else backbone.spec
     what = {
@@ -158,21 +151,25 @@ def compute(
         "augmentation": None,
         "resize_on": backbone.config["resize_on"],
     }
+    parallel = make_parallel("jit")
     folder = backbone.config["features_dir"] or store.cache_dir() / "features"
     features = open_store(folder, backbone.model, backbone.variables, spec, **what)
-    found = extract(
-        backbone.model,
-        backbone.variables,
-        source,
-        spec,
-        **what,
-        parallel=make_parallel("jit"),
-        batch_size=batch_size or backbone.config["eval_batch_size"],
-        cache_bytes=0,  # every picture is read once
-        store=features,
-        interrupt=interrupt,
-    )
-    return None if found is None else (found.gather(np.arange(len(found)))[:, 0], features.recipe)
+    with Interrupt() as interrupt:
+        found = extract(
+            backbone.model,
+            backbone.variables,
+            source,
+            spec,
+            **what,
+            parallel=parallel,
+            batch_size=batch_size or parallel.rounded(backbone.config["eval_batch_size"]),
+            cache_bytes=0,  # every picture is read once
+            store=features,
+            interrupt=interrupt,
+        )
+    if found is None:
+        raise Stopped(interrupt.received)
+    return found.gather(np.arange(len(found)))[:, 0], features.recipe
 
 
 def write(out: Path, features: np.ndarray, source: Source, recipe: Mapping[str, Any]) -> None:

@@ -29,3 +29,13 @@ def written_whole(path: str | os.PathLike) -> Iterator[Path]:
         os.replace(aside, path)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def check_new(path: Path, force: bool) -> None:
+    """Raises a ValueError unless a file can be written there, before time is spent on what goes into it."""
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder: give the name of a file in it.")
+    if not path.parent.is_dir():
+        raise ValueError(f"{path.parent} is no folder: make it, or choose another.")
+    if path.exists() and not force:
+        raise ValueError(f"{path} exists: choose another name, or replace it with --force.")

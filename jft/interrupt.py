@@ -13,6 +13,18 @@ from jft import distributed
 _asked = itertools.count(1)
 
 
+class Stopped(Exception):
+    """A signal ended something that keeps what it has computed: the same call goes on.
+
+    Attributes:
+      signal: its number.
+    """
+
+    def __init__(self, signal: int) -> None:
+        super().__init__(f"stopped by signal {int(signal)}")
+        self.signal = int(signal)
+
+
 class Interrupt:
     """Context that notes SIGINT and SIGTERM; in a single process, a second one acts at once.
 

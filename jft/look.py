@@ -17,6 +17,7 @@ from jft.files import written_whole
 from jft.predictor import Predictor
 from jft.transfer.neighbours import nearest
 
+_MOST_DRAWN = 50  # pictures, a row each
 _SHOWN_SIDE = 256  # pixels of the longer side of a picture that is shown
 
 
@@ -89,8 +90,11 @@ def draw(
       neighbours: how many; 0: none.
 
     Raises:
-      ValueError: see `grid.draw` and `heat_maps`; a picture that cannot be read; or more neighbours than pictures.
+      ValueError: see `grid.draw` and `heat_maps`; more than 50 pictures; one that cannot be read; or more neighbours
+        than there are pictures to learn from.
     """
+    if len(paths) > _MOST_DRAWN:
+        raise ValueError(f"{len(paths):,} pictures were named, and a drawing shows {_MOST_DRAWN}: name fewer.")
     stage = stage or explain.default_stage(predictor.model, predictor.spec.size)
     pictures = [decode.pixels(path) for path in paths]
     probabilities = predictor.predict(list(paths))
@@ -124,7 +128,7 @@ def suspects(known: np.ndarray, train: Source) -> list[labels.Suspect]:
 def write_suspects(predictor: Predictor, train: Source, out: Path) -> int:
     """Writes the training pictures whose label looks wrong, see `labels.suspicious`, as CSV; returns how many."""
     found = suspects(features(predictor, train), train)
-    with written_whole(out) as aside, aside.open("w", newline="", encoding="utf-8") as file:
+    with written_whole(out) as aside, aside.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         writer = csv.writer(file)
         writer.writerow(("picture", "label", "probability", "suggested", "suggested_probability"))
         for one in found:

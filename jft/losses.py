@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+KINDS = ("softmax", "binary", "multilabel")  # of an `Objective`
+
 
 @dataclasses.dataclass(frozen=True)
 class Objective:
@@ -26,13 +28,18 @@ class Objective:
     class_weights: tuple[float, ...] = ()
 
     @property
+    def multi_label(self) -> bool:
+        """Whether a picture may have several labels, or none."""
+        return self.kind == "multilabel"
+
+    @property
     def num_outputs(self) -> int:
         """Number of logits."""
         return 1 if self.kind == "binary" else self.num_classes
 
     def targets(self, labels: jax.Array) -> jax.Array:
         """Labels, int [batch] or multi-hot [batch, classes], as probabilities: float32 [batch, classes]."""
-        if self.kind == "multilabel":
+        if self.multi_label:
             # A label is there or it is not: two outcomes.
             return jnp.asarray(labels, jnp.float32) * (1 - self.label_smoothing) + self.label_smoothing / 2
         return optax.smooth_labels(jax.nn.one_hot(labels, self.num_classes), self.label_smoothing)
@@ -45,7 +52,7 @@ class Objective:
           targets: float32 [batch, classes], from `targets`, mixed or not.
         """
         weights = jnp.asarray(self.class_weights or (1.0,) * self.num_classes, jnp.float32)
-        if self.kind == "multilabel":
+        if self.multi_label:
             return jnp.mean(weights * optax.sigmoid_binary_cross_entropy(logits, targets), axis=-1)
         return -jnp.sum(weights * targets * jax.nn.log_softmax(self.class_logits(logits)), axis=-1)
 
@@ -57,7 +64,7 @@ class Objective:
 
     def probabilities(self, logits: jax.Array) -> jax.Array:
         """Float32 [batch, classes]; they add up to 1 unless a picture may have several labels."""
-        if self.kind == "multilabel":
+        if self.multi_label:
             return jax.nn.sigmoid(logits)
         return jax.nn.softmax(self.class_logits(logits))
 

@@ -53,6 +53,10 @@ class Parallel:
             near = " or ".join(str(n) for n in (below, below + unit) if n)
             raise ValueError(f"{what} = {size} does not divide over {self.mesh.size} devices x {parts}: use {near}.")
 
+    def rounded(self, size: int) -> int:
+        """The number of pictures, or the next larger one that splits evenly over the devices."""
+        return -(-size // self.mesh.size) * self.mesh.size
+
     @property
     def replicated(self) -> NamedSharding:
         """The same on every device."""

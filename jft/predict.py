@@ -8,14 +8,13 @@ import io
 import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent import futures
 from pathlib import Path
 from typing import TextIO
 
 import numpy as np
 
 from jft.data import folder
-from jft.predictor import Predictor
+from jft.predictor import Predictor, read_ahead
 
 THRESHOLD = 0.5  # from which on a picture that may have several labels has one
 
@@ -101,22 +100,16 @@ def predict_paths(
     if top is not None and top < 1:
         raise ValueError(f"top = {top}: give 1 or more classes a picture.")
     temperature = predictor.temperature if calibrated else 1.0
-    read = functools.partial(_read, predictor)
-    size = predictor.batch_size
-    with futures.ThreadPoolExecutor() as pool:
-        ahead = [pool.map(read, paths[:size])]
-        for start in range(0, len(paths), size):
-            end = start + size
-            ahead.append(pool.map(read, paths[end : end + size]))
-            squares = list(ahead.pop(0))
-            readable = [square for square in squares if not isinstance(square, str)]
-            if readable:
-                rows = iter(predictor.probabilities(predictor.logits(np.stack(readable)), temperature))
-            for path, square in zip(paths[start:end], squares, strict=True):
-                if isinstance(square, str):
-                    yield Prediction(path, error=square)
-                else:
-                    yield _prediction(predictor, path, next(rows), top)
+    ahead = iter(paths)
+    for squares in read_ahead(functools.partial(_read, predictor), paths, predictor.batch_size):
+        readable = [square for square in squares if not isinstance(square, str)]
+        if readable:
+            rows = iter(predictor.probabilities(predictor.logits(readable), temperature))
+        for square in squares:
+            if isinstance(square, str):
+                yield Prediction(next(ahead), error=square)
+            else:
+                yield _prediction(predictor, next(ahead), next(rows), top)
 
 
 def _read(predictor: Predictor, path: Path) -> np.ndarray | str:
@@ -130,15 +123,10 @@ def _read(predictor: Predictor, path: Path) -> np.ndarray | str:
 def _prediction(predictor: Predictor, path: Path, probabilities: np.ndarray, top: int | None) -> Prediction:
     order = np.argsort(-probabilities, kind="stable")
     count = top or 1
-    if top is None and several_labels(predictor):
+    if top is None and predictor.objective.multi_label:
         count = int((probabilities >= THRESHOLD).sum())
     order = order[:count]
     return Prediction(path, tuple(predictor.class_names[c] for c in order), tuple(map(float, probabilities[order])))
-
-
-def several_labels(predictor: Predictor) -> bool:
-    """Whether a picture may have several labels."""
-    return predictor.objective.kind == "multilabel"
 
 
 def label_of(path: Path, class_names: Sequence[str]) -> str | None:
@@ -150,7 +138,7 @@ def label_of(path: Path, class_names: Sequence[str]) -> str | None:
 def columns(predictor: Predictor, top: int | None) -> int:
     """How many classes a prediction may have."""
     classes = len(predictor.class_names)
-    return min(top or (classes if several_labels(predictor) else 1), classes)
+    return min(top or (classes if predictor.objective.multi_label else 1), classes)
 
 
 def table_lines(predictions: Iterable[Prediction], most: int) -> Iterator[str]:
@@ -204,13 +192,3 @@ def _csv_line(cells: Sequence[str | float]) -> str:
 def _rounded(probability: float) -> float:
     """To six digits, of which float32 has seven."""
     return float(f"{probability:.6g}")
-
-
-def check_new(path: Path, force: bool) -> None:
-    """Raises a ValueError unless a file can be written there, before time is spent on what goes into it."""
-    if path.is_dir():
-        raise ValueError(f"{path} is a folder: give the name of a file in it.")
-    if not path.parent.is_dir():
-        raise ValueError(f"{path.parent} is no folder: make it, or choose another.")
-    if path.exists() and not force:
-        raise ValueError(f"{path} exists: choose another name, or replace it with --force.")

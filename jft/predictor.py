@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jft import calibration, tree
@@ -19,6 +18,7 @@ from jft.models import MODELS, Chain, between
 from jft.parallel import Parallel, make_parallel
 from jft.source_weights import SourceWeights, open_source
 from jft.trained import Trained, restore
+from jft.transfer.extract import make_feature_step
 from jft.weights import store
 from jft.weights.catalog import CATALOG, WeightSet, find_row
 
@@ -94,7 +94,7 @@ class Predictor:
 
     def probabilities(self, logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
         """What logits [n, classes] mean: float32 [n, classes]."""
-        several = self.objective.kind == "multilabel"
+        several = self.objective.multi_label
         return calibration.apply_temperature(logits, temperature, multilabel=several).astype(np.float32)
 
     def logits(self, images: Pictures) -> np.ndarray:
@@ -122,11 +122,7 @@ class Predictor:
         """
         between(self.stages, None, stage)
 
-        def step(variables: Any, batch: Mapping[str, jax.Array]) -> jax.Array:
-            x = preprocess.to_model_input(batch["image"], self.spec, fit=self.fit)
-            x = self.model.apply(variables, x, train=False, stop=stage)
-            return jnp.mean(x, axis=(1, 2)) if pooled and x.ndim == 4 else x
-
+        step = make_feature_step(self.model, self.spec, boundary=stage, pooled=pooled, fit=self.fit, augmentation=None)
         return self.run(("features", stage, pooled), step, images)
 
     def run(
@@ -149,10 +145,10 @@ class Predictor:
             whole = {"image": batch, **{k: np.asarray(v)[start : start + count] for k, v in others.items()}}
             filled = {k: _padded(v, self.batch_size) for k, v in whole.items()}
             placed = self.parallel.place_batch(filled)
+            if start == 0 and isinstance(images, np.ndarray):  # files are not scaled to 0..1, though one may be black
+                preprocess.check_range(batch, self.spec)
             known = (key, batch.shape[1:])
             if known not in self._compiled:
-                if isinstance(images, np.ndarray):  # files are not scaled to 0..1, though a picture may be black
-                    preprocess.check_range(batch, self.spec)
                 self._compiled[known] = self.parallel.compile(step, self.variables, placed, donate=False)
             pending.append((self._compiled[known](self.variables, placed), count))
             if len(pending) > _IN_FLIGHT:
@@ -181,16 +177,21 @@ class Predictor:
         if isinstance(images, np.ndarray) and not self._resizes_on_host:
             yield from ((start, images[start : start + self.batch_size]) for start in starts)
             return
-        with futures.ThreadPoolExecutor() as pool:  # the next batch is read while the devices compute
-            ahead = [pool.map(self.read, images[: self.batch_size])]
-            for start in starts:
-                end = start + self.batch_size
-                ahead.append(pool.map(self.read, images[end : end + self.batch_size]))
-                yield start, np.stack(list(ahead.pop(0)))
+        squares = read_ahead(self.read, images, self.batch_size)
+        yield from ((start, np.stack(batch)) for start, batch in zip(starts, squares, strict=True))
 
     @property
     def _resizes_on_host(self) -> bool:
         return self.meta is not None and self.meta["config"]["resize_on"] == "host"
+
+
+def read_ahead(read: Callable[[Any], Any], pictures: Sequence[Any], size: int) -> Iterator[list[Any]]:
+    """What `read` makes of pictures, `size` at a time; the next ones are read while these are worked on."""
+    with futures.ThreadPoolExecutor() as pool:
+        ahead = [pool.map(read, pictures[:size])]
+        for end in range(size, len(pictures) + size, size):
+            ahead.append(pool.map(read, pictures[end : end + size]))
+            yield list(ahead.pop(0))
 
 
 def load(
@@ -231,7 +232,7 @@ def from_trained(trained: Trained, name: str, batch_size: int = 32) -> Predictor
     """The predictor of a run that is restored already; arguments as of `load`."""
     return Predictor(
         parallel=trained.parallel,
-        batch_size=_rounded(batch_size, trained.parallel),
+        batch_size=trained.parallel.rounded(batch_size),
         name=name,
         model=trained.model,
         variables=trained.variables,
@@ -251,7 +252,7 @@ def from_weights(opened: SourceWeights, name: str, batch_size: int = 32) -> Pred
     names = opened.class_names or _class_names(max(model.num_classes, 2))
     return Predictor(
         parallel=parallel,
-        batch_size=_rounded(batch_size, parallel),
+        batch_size=parallel.rounded(batch_size),
         name=name,
         model=model,
         variables=parallel.place_state(variables),
@@ -266,10 +267,6 @@ def from_weights(opened: SourceWeights, name: str, batch_size: int = 32) -> Pred
 
 def _devices() -> Parallel:
     return make_parallel("jit", devices=jax.local_devices())
-
-
-def _rounded(batch_size: int, parallel: Parallel) -> int:
-    return -(-batch_size // parallel.mesh.size) * parallel.mesh.size
 
 
 def _pretrained(source: str, weights: str | None, weights_path: str | Path | None) -> SourceWeights:

@@ -11,7 +11,7 @@ import numpy as np
 from jft import caching
 from jft.checkpoint import Checkpoints
 from jft.config import default_config
-from jft.interrupt import Interrupt
+from jft.interrupt import Interrupt, Stopped
 from jft.logs import read_metrics
 from jft.run import Run
 from jft.state import abstract_items, fresh_state, resumed_state
@@ -67,7 +67,7 @@ def replay(workdir: str | Path, step: int) -> Replay:
 
     Raises:
       ValueError: no run, a solver's, a step that it did not reach, or nothing that was logged in between.
-      KeyboardInterrupt: a signal stopped it.
+      Stopped: a signal came.
     """
     workdir = Path(workdir)
     if not (workdir / "config.json").exists():
@@ -91,7 +91,7 @@ def replay(workdir: str | Path, step: int) -> Replay:
         loop = Loop(run, meta, _Nowhere(), log, interrupt)
         loop(state, compile_ahead(run, start, decisions), decisions)
         if interrupt.received is not None:
-            raise KeyboardInterrupt
+            raise Stopped(interrupt.received)
     exact = then["devices"] == dict(run.parallel.mesh.shape)
     return Replay(start, [_compared(line, log.lines, exact) for line in logged], exact)
 

@@ -7,6 +7,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
@@ -92,6 +93,8 @@ class Run:
             "training_labels": zlib.crc32(self.train_source.labels),
             "training_names": self.train_source.names_crc(),
             "devices": dict(self.parallel.mesh.shape),
+            "device_kind": self.parallel.mesh.devices.flat[0].device_kind,
+            "jax": jax.__version__,
         }
 
     def identity(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What must be set before JAX starts. Scripts call `configure()` first; the package itself never does."""
+"""What must be set before JAX starts. Programs call `configure()` first; importing the package never does."""
 
 import importlib.metadata
 import logging as std_logging

@@ -65,11 +65,11 @@ def solve(
     logs.write(1, "train", told)
     if cached.validation is not None:
         # The head that validation has not seen, though the one with it is kept.
-        variables = _with_head(run, state, found.chosen).variables
+        start, variables = time.perf_counter(), _with_head(run, state, found.chosen).variables
         tried = make_evaluator(run, phase)(variables, run.validation_source, cached.validation)
         values = tried.summary()
         meta = {**meta, "history": [{"step": 1, **values}], "temperature": tried.temperature()}
-        logs.write(1, "validation", values)
+        logs.write(1, "validation", {**values, "seconds": time.perf_counter() - start})
         for c, score in found.scores.items():
             distributed.say(f"C = {c:<8g} validation {score:.2%}, {_LOSSES[run.config.solver]} {found.losses[c]:.4f}")
         why = f"the smallest {_LOSSES[run.config.solver]}" if len(found.scores) > 1 else "given"

@@ -104,7 +104,8 @@ def resumed_state(run: Run, variables: Any, optimizer: Any, saved: Meta) -> tupl
                 f"{run.workdir} was trained on other data: {key} was {saved[key]} and is {meta[key]}. "
                 "Put the data back, or give another --workdir."
             )
-    kept = {key: saved.get(key) for key in ("weights", "pretrained", "cached", "history", "temperature", "window")}
+    kept = {key: saved[key] for key in ("weights", "pretrained", "cached", "history", "window")}
+    kept["temperature"] = saved.get("temperature")  # checkpoints before 0.1.0 had none
     average = {}
     if "learning" in optimizer:
         learning, params = tree.flatten(optimizer.pop("learning")), tree.flatten(variables["params"])

@@ -162,7 +162,7 @@ def _make_gradients(model: Chain, plan: Plan, objective: Objective, inputs: Inpu
 
 def _sums(objective: Objective, logits: jax.Array, batch: Batch) -> metrics.Sums:
     """Metrics of a batch, of the labels as they are: neither smoothed, weighted nor mixed."""
-    if objective.kind != "multilabel":
+    if not objective.multi_label:
         return metrics.classification_sums(objective.class_logits(logits), batch["label"], batch["mask"])
     plain = Objective(objective.kind, objective.num_classes)
     losses = plain.losses(logits, plain.targets(batch["label"]))

@@ -1,7 +1,7 @@
-"""Measures what cached features are worth: python scripts/benchmark_cache.py --config CONFIG [--set field=value ...]
+"""Measures what cached features are worth: python scripts/benchmark_cache.py --config CONFIG [--config.field=value ...]
 
-CONFIG freezes a backbone in a way that can be cached, such as configs/squeezenet_cifar10.py with --set head=linear
---set flip=False. In a folder that is deleted afterwards, and without the user's cache, it prints
+CONFIG freezes a backbone in a way that can be cached, such as configs/squeezenet_cifar10.py with --config.head=linear
+--config.flip=False. In a folder that is deleted afterwards, and without the user's cache, it prints
 
 - extraction over plain inference, pictures a second, in rounds of one after the other;
 - an epoch from the cache over a live one, both as the loop runs them, on all training pictures;
@@ -22,21 +22,22 @@ runtime.configure()
 
 def main() -> int:
     """Prints the figures; returns the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
     parser.add_argument("--config", required=True, metavar="FILE")
-    parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="fields of the config")
     parser.add_argument("--steps", type=int, default=10, help="live steps that are timed; default: 10")
     parser.add_argument("--epochs", type=int, default=5, help="epochs from the cache that are timed; default: 5")
     parser.add_argument(
         "--synthetic", action="store_true", help="random features: an epoch takes as long, and nothing is extracted"
     )
     parser.add_argument("--rounds", type=int, default=5, help="of extraction and inference; default: 5")
-    args = parser.parse_args()
+    args, fields = parser.parse_known_args()
 
-    from jft.config_file import load_config
+    from jft.config_file import read_config
 
     try:
-        config = load_config(args.config, args.set)
+        config = read_config(args.config, fields)
         with tempfile.TemporaryDirectory() as folder, config.unlocked():
             config.update({"cache_features": True, "features_dir": f"{folder}/features", "validation": 0.0})
             measure(config, Path(folder), args)

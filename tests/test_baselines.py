@@ -8,7 +8,7 @@ import small_digits
 from small_digits import examples, make
 
 from jft.baselines import format_baselines, measure
-from jft.interrupt import Interrupt
+from jft.interrupt import Interrupt, Stopped
 from jft.transfer import probe
 from jft.transfer.neighbours import choose_neighbours, nearest_neighbours
 
@@ -95,7 +95,9 @@ def test_a_signal_ends_it(tmp_path, monkeypatch):
 
     enter = Interrupt.__enter__
     monkeypatch.setattr(Interrupt, "__enter__", signalled)
-    assert measure(make(tmp_path)) is None
+    with pytest.raises(Stopped) as stopped:
+        measure(make(tmp_path))
+    assert stopped.value.signal == signal.SIGTERM
 
 
 def test_format(few):
@@ -121,8 +123,8 @@ def test_script(few, tmp_path, command):
         return [line.split("   ")[:-1] for line in text.strip().splitlines()]
 
     assert without_seconds(printed)[-3:] == without_seconds(format_baselines(few[1]))
-    status, printed, error = run("--set", "cutt=fc6")
+    status, printed, error = run("--config.cutt=fc6")
     assert (status, printed) == (1, "")
     assert error.startswith("error: unknown config field 'cutt', did you mean 'cut'?") and error.count("\n") == 1
-    status, _, error = run("--set", "validation=0")
+    status, _, error = run("--config.validation=0")
     assert status == 1 and "validation = 0 leaves nothing to choose regularisation by" in error

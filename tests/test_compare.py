@@ -12,6 +12,7 @@ from small_digits import make, records
 
 from jft import compare as lib
 from jft.compare import COLUMNS, Row, compare, markdown
+from jft.interrupt import Stopped
 
 pytestmark = pytest.mark.xdist_group("compare")  # whose runs one worker trains for all
 
@@ -129,7 +130,8 @@ def test_what_is_wrong_is_said_before_anything_is_trained(tmp_path, second, mess
 
 def test_a_signal_ends_it(tmp_path, monkeypatch):
     monkeypatch.setattr(lib, "train", lambda config, place: {"finished": False, "signal": 2})
-    assert compare([("a", make(tmp_path))], tmp_path / "out", seeds=2) is None
+    with pytest.raises(Stopped, match="signal 2"):
+        compare([("a", make(tmp_path))], tmp_path / "out", seeds=2)
     assert not (tmp_path / "out" / "compare.md").exists()
 
 
@@ -162,7 +164,7 @@ def test_script(compared, tmp_path, command):
     assert f"\n{markdown(rows[:1])}\n" in printed and f"{out} holds the table" in printed
     status, _, error = run("--seeds", "0")
     assert (status, error) == (1, "error: --seeds 0: at least 1.\n")
-    status, _, error = run("--set", "solvr=ridge")
+    status, _, error = run("--config.solvr=ridge")
     assert status == 1 and error.startswith("error: unknown config field 'solvr', did you mean 'solver'?")
-    status, _, error = run("--set", "solver=lbfgs")  # another config than the runs that are there
+    status, _, error = run("--config.solver=lbfgs")  # another config than the runs that are there
     assert status == 1 and "holds a run of another config (there -> here): solver: 'ridge' -> 'lbfgs'" in error

@@ -7,7 +7,7 @@ import small_digits
 from ml_collections import ConfigDict
 
 from jft.config import default_config, difference
-from jft.config_file import load_config, read_config
+from jft.config_file import read_config
 from jft.run import as_json, create_run
 
 FILE = """from jft.config import default_config
@@ -26,9 +26,6 @@ def file(tmp_path):
     return tmp_path / "config.py"
 
 
-# load_config: 'field=value'.
-
-
 @pytest.mark.parametrize(
     ("change", "value"),
     [
@@ -41,13 +38,17 @@ def file(tmp_path):
         ("epochs=3", 3.0),
         ("steps=7", 7),
         ("flip=False", False),
+        ("flip", True),
+        ("weights=", ""),
+        ("classes=dog", ("dog",)),
+        ("classes=()", ()),
         ("classes=('5', '6')", ("5", "6")),
         ("class_weights=[0.1, 1]", (0.1, 1)),
         ("phases=({'steps': 3, 'freeze': 'fc7'},)", ({"steps": 3, "freeze": "fc7"},)),
     ],
 )
 def test_fields_set_on_the_command_line(file, change, value):
-    found = load_config(file, ["log_every=5", change])
+    found = read_config(str(file), ["--config.log_every=5", f"--config.{change}"])
     got = found.to_dict()[change.partition("=")[0]]
     assert got == value and type(got) is type(value)
     assert found.log_every == 5 and found.is_locked
@@ -57,29 +58,19 @@ def test_fields_set_on_the_command_line(file, change, value):
     ("change", "message"),
     [
         ("learning_rat=1", "unknown config field 'learning_rat', did you mean 'learning_rate'"),
-        ("flip", "'flip' sets nothing: write field=value"),
-        ("flip=maybe", "flip = 'maybe' is no bool"),
-        ("flip=2", "flip = '2' is no bool"),
-        ("steps=many", "steps = 'many' is no int"),
-        ("steps=2.5", r"steps = '2\.5' is no int"),
-        ("classes='dog'", r"classes = .'dog'. is no tuple"),
-        ("regularisation=0.1", "regularisation = '0.1' is no tuple"),
-        ("solver=lbgfs", "solver = 'lbgfs': choose steps, lbfgs, ridge"),
-        ("cache_features=yes", "cache_features = 'yes': choose 'auto', True or False"),
+        ("flip=maybe", "flip=maybe: .*Non-boolean"),
+        ("steps=many", "steps=many: invalid literal for int"),
+        ("steps=2.5", r"steps=2\.5: invalid literal for int"),
     ],
 )
 def test_wrong_fields_on_the_command_line(file, change, message):
     with pytest.raises(ValueError, match=message):
-        load_config(file, [change])
+        read_config(str(file), [f"--config.{change}"])
 
 
 def test_no_file():
-    for read in (load_config, lambda path: read_config(path, ())):
-        with pytest.raises(ValueError, match=r"there is no config file nothing\.py"):
-            read("nothing.py")
-
-
-# read_config: '--config.field=value', of a Python file or a run's config.json.
+    with pytest.raises(ValueError, match=r"there is no config file nothing\.py"):
+        read_config("nothing.py")
 
 
 def rich(folder):

@@ -153,7 +153,10 @@ def test_what_is_refused(tmp_path_factory, train, tmp_path, monkeypatch, command
     (tmp_path / "no.png").write_text("not a picture")
     assert "no.png" in refused(tmp_path / "no.png", "--out", out, "--neighbours", "0")
     assert "stage 'fc6' has no map" in refused(picture, "--out", out, "--stage", "fc6", "--neighbours", "0")
+    with pytest.raises(ValueError, match="51 pictures were named, and a drawing shows 50"):
+        look.draw(None, [picture] * 51, out, train=None, stage=None, neighbours=0)
     monkeypatch.setattr("jft.trained.restore", None)
+    assert "the list is written as .csv" in refused("--labels", "--out", out)
     assert "give either pictures to explain, or --labels" in refused("--out", out)
     assert "either pictures to explain, or --labels" in refused(picture, "--labels", "--out", out)
     assert "looked.gif ends in .gif" in refused(picture, "--out", tmp_path / "looked.gif")

@@ -116,6 +116,16 @@ def test_a_batch_of_which_nothing_can_be_read(predictor, pictures, tmp_path):
     assert [bool(each.error) for each in told] == [True] * 8 + [False]
 
 
+def test_a_black_picture_is_a_picture(predictor, tmp_path):
+    """An array that is all dark may be scaled to 0..1, which would be an error; a file is not."""
+    Image.new("RGB", (20, 20)).save(tmp_path / "black.png")
+    fresh = dataclasses.replace(predictor)
+    (found,) = predict.predict_paths(fresh, [tmp_path / "black.png"])
+    assert found.error is None and len(found.classes) == 1
+    with pytest.raises(ValueError, match="255"):
+        fresh.predict(np.zeros((1, 20, 20, 3), np.uint8))
+
+
 def test_several_labels(predictor, pictures):
     """Every class from 1/2 on, of which there may be none; or the likeliest ones."""
     pretrained = jft.load("vgg_tiny", weights="digits04", batch_size=8)

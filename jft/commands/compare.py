@@ -2,10 +2,15 @@
 
 Writes a table (compare.md, compare.csv) and a plot (compare.png) into --out. Features that runs have in common are
 computed once; what is trained there already is not trained again, so the same command goes on where it was stopped.
+Fields of every config are set as for train, --config.field=value.
 """
 
 import argparse
 from pathlib import Path
+
+from jft.config_file import read_config
+
+TAKES_FIELDS = True  # of every config, --config.field=value
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -13,20 +18,15 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("config", nargs="+", help="config files, as of train")
     parser.add_argument("--seeds", type=int, default=3, help="runs of each config; default: 3")
     parser.add_argument("--out", default="runs/compare", metavar="DIR", help="default: runs/compare")
-    parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="in every config")
 
 
 def run(args: argparse.Namespace) -> int:
     """Compares, and prints the table."""
     from jft.compare import compare, markdown
-    from jft.config_file import load_config
 
     if args.seeds < 1:
         raise ValueError(f"--seeds {args.seeds}: at least 1.")
-    configs = [(Path(path).stem, load_config(path, args.set)) for path in args.config]
+    configs = [(Path(path).stem, read_config(path, args.fields)) for path in args.config]
     rows = compare(configs, args.out, seeds=args.seeds)
-    if rows is None:
-        print("Stopped; the same command goes on.")
-        return 130
     print(f"\n{markdown(rows)}\n\n{args.out} holds the table, as Markdown and CSV, and the plot.")
     return 0

@@ -27,13 +27,15 @@ def run(args: argparse.Namespace) -> int:
     """Draws or lists."""
     import sys
 
-    from jft import grid, look, predict
+    from jft import files, grid, look, predict
     from jft.predictor import from_trained
     from jft.trained import restore
 
     if bool(args.paths) == args.labels:
         raise ValueError("give either pictures to explain, or --labels for the training pictures.")
-    predict.check_new(args.out, args.force)
+    files.check_new(args.out, args.force)
+    if args.labels and args.out.suffix.lower() != ".csv":
+        raise ValueError(f"{args.out} ends in {args.out.suffix or 'nothing'}: the list is written as .csv.")
     if args.paths:
         grid.check_path(args.out)
         paths = predict.find(args.paths, sys.stdin)

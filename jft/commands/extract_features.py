@@ -6,11 +6,10 @@
 
 The file holds features [n, ...] float32, labels, indices, names of pictures and classes, and what the features depend
 on. What is computed stays in the activation cache: training with cache_features finds it, and an interrupted
-extraction goes on. Exit status: 0 done, 1 wrong input, 128 + n stopped by signal n.
+extraction goes on.
 """
 
 import argparse
-import sys
 from pathlib import Path
 
 from jft import cluster, distributed
@@ -45,7 +44,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Writes the file."""
     from jft import feature_file
-    from jft.interrupt import Interrupt
     from jft.parallel import make_parallel
 
     if bool(args.model) != bool(args.weights):
@@ -60,20 +58,15 @@ def run(args: argparse.Namespace) -> int:
             args.model, args.weights, args.stage, parallel, weights_path=args.weights_path
         )
     source = feature_file.load_pictures(backbone.config, args.split, dataset=args.dataset, data_dir=args.data_dir)
-    with Interrupt() as interrupt:
-        shape = feature_file.make_file(
-            backbone,
-            source,
-            args.out,
-            stage=args.stage,
-            pooled=args.pool,
-            fit=args.fit,
-            image_size=args.image_size,
-            batch_size=args.batch_size,
-            interrupt=interrupt,
-        )
-    if shape is None:
-        print(f"stopped by {interrupt.received.name}: the same command goes on from here", file=sys.stderr)
-        return 128 + interrupt.received
+    shape = feature_file.make_file(
+        backbone,
+        source,
+        args.out,
+        stage=args.stage,
+        pooled=args.pool,
+        fit=args.fit,
+        image_size=args.image_size,
+        batch_size=args.batch_size,
+    )
     distributed.say(f"{args.out}: features {list(shape)} of {source.name}, {args.split}, at {args.stage}")
     return 0

@@ -108,12 +108,12 @@ class _Told:
 
 
 def _check_files(args: argparse.Namespace, paths: Sequence[Path]) -> None:
-    from jft import grid, predict
+    from jft import files, grid
 
     if args.grid:
         grid.check_path(args.grid)
     for path in filter(None, (args.out, args.grid)):
-        predict.check_new(path, args.force)
+        files.check_new(path, args.force)
         if path.exists() and any(path.samefile(picture) for picture in paths):
             raise ValueError(f"{path} is one of the pictures: choose another name.")
 
@@ -122,7 +122,6 @@ def _print(lines: Iterable[str]) -> None:
     """Line by line, so that whatever reads them need not wait for the last one."""
     from tqdm import tqdm
 
-    sys.stdout.reconfigure(errors="surrogateescape")  # names of files are bytes
     try:
         for line in lines:
             if sys.stdout.isatty():
@@ -137,7 +136,7 @@ def _print(lines: Iterable[str]) -> None:
 def _draw(path: Path, model: "Predictor", predictions: Sequence["Prediction"], total: int) -> None:
     from jft import grid, predict
 
-    several = predict.several_labels(model)
+    several = model.objective.multi_label
     if several:
         pairs = [zip(told.classes, told.probabilities, strict=True) for told in predictions]
         names = [", ".join(f"{name} {probability:.0%}" for name, probability in each) or "none" for each in pairs]

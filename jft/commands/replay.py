@@ -1,7 +1,7 @@
 """Runs a stretch of a run again.
 
 Restores the checkpoint before step N, trains on to N, and says whether metrics and the parameters' fingerprint are what
-the run logged. Nothing in RUN changes. Exit status: 0 the same, 1 something differs or cannot be compared, 130 stopped.
+the run logged. Nothing in RUN changes. Exit status: 0 the same, 1 something differs or cannot be compared.
 """
 
 import argparse

@@ -33,9 +33,9 @@ def fetch(args: argparse.Namespace) -> None:
 
 def convert(args: argparse.Namespace) -> None:
     """Writes jft's own safetensors."""
-    from jft import source_weights
+    from jft import files, source_weights
 
-    check_out(args)
+    files.check_new(args.out, args.force)
     opened = source_weights.open_source(args.source, model=args.model, tag=args.weights)
     print(source_weights.write_own(opened, args.out, allow_nonfinite=args.allow_nonfinite))
 
@@ -67,18 +67,11 @@ def verify(args: argparse.Namespace) -> None:
 def export(args: argparse.Namespace) -> None:
     """Writes another framework's file."""
     from jft import export as lib
+    from jft import files
 
-    check_out(args)
+    files.check_new(args.out, args.force)
     options = {"format": args.format, "model": args.model, "tag": args.weights, "image_size": args.image_size}
     print(lib.describe(lib.export(args.source, args.out, **options)))
-
-
-def check_out(args: argparse.Namespace) -> None:
-    """Refuses early to write where something is, or cannot be."""
-    if args.out.is_dir() or (args.out.exists() and not args.force):
-        raise ValueError(f"{args.out} exists already{'' if args.out.is_dir() else '; --force replaces it'}.")
-    if not args.out.parent.is_dir():
-        raise ValueError(f"there is no folder {args.out.parent} to write {args.out.name} to.")
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -70,7 +70,7 @@ def write_report(
         )
     )
     with written_whole(path) as aside:
-        aside.write_text(page, encoding="utf-8")
+        aside.write_text(page, encoding="utf-8", errors="replace")  # names of files are bytes
     return path, result
 
 

@@ -3,6 +3,7 @@
 import base64
 import dataclasses
 import io
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,7 @@ class Parts:
         meta, spec = self.predictor.meta, self.predictor.spec
         config, weights = meta["config"], meta["weights"]
         held_out = f", {meta['history'][-1]['count']:,} to validate" if meta["history"] else ""
+        held_out += ", which then joined them" if meta.get("learnt_validation") else ""
         frames = "squashed whole" if self.predictor.fit == "whole" else "cropped at the centre"
         facts = {
             "Model": f"{meta['model']['name']}, {self.result['parameters']:,} parameters",
@@ -64,8 +66,8 @@ class Parts:
             if meta["history"]
             else f"step {meta['step']:,}",
             "Seed": str(config["seed"]),
-            "Made with": f"jft {meta['jft']}, JAX {jax.__version__}, {self.predictor.parallel.mesh.size} x "
-            f"{self.predictor.parallel.mesh.devices.flat[0].device_kind}",
+            "Trained with": f"jft {meta['jft']}, JAX {meta['jax']}, {math.prod(meta['devices'].values())} x "
+            f"{meta['device_kind']}",
         }
         return {name: told for name, told in facts.items() if told}
 

@@ -14,6 +14,7 @@ import safetensors
 
 from jft import tree
 from jft.data.preprocess import Preprocess, check_fit
+from jft.losses import KINDS
 from jft.models import MODELS
 from jft.weights.catalog import CATALOG
 
@@ -74,7 +75,7 @@ def _checked(about: Mapping[str, str]) -> dict[str, Any]:
         _check_options(said["options"], said.get("model"))
     if "preprocess" in said:
         said["preprocess"] = _preprocess(said["preprocess"])
-    if said.get("objective", "softmax") not in ("softmax", "binary", "multilabel"):
+    if said.get("objective", "softmax") not in KINDS:
         raise ValueError(f"objective is {reprlib.repr(said['objective'])}, which is none")
     if "fit" in said:
         check_fit(said["fit"])
