@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,11 @@ from jft.logs import Logs
 from jft.models import abstract_variables
 from jft.run import Run
 from jft.steps import TrainState
+from jft.text import human_bytes
 from jft.transfer import extract as extraction
 from jft.transfer.features import Features, FeatureStore
 from jft.transfer.phases import Phase
-from jft.transfer.recipe import picture_digests
+from jft.transfer.recipe import Wanted, picture_digests
 from jft.weights.store import cache_dir
 
 
@@ -102,7 +103,7 @@ def _told(run: Run, phase: Phase) -> str:
     pooled = ", averaged" if run.model.averages_after(phase.plan.boundary) and len(_output(run, phase)) > 1 else ""
     return (
         f"cached after {phase.plan.boundary}{pooled}, {count:,} x {' x '.join(map(str, shape))} "
-        f"({size / 1e6:,.1f} MB) in {features_dir(run)}"
+        f"({human_bytes(size)}) in {features_dir(run)}"
     )
 
 
@@ -129,9 +130,7 @@ def _room(run: Run, phase: Phase, state: TrainState, settled: bool, reserved: in
     store = FeatureStore(features_dir(run), {}, feature_shape(run, phase), run.config.features_dtype)
     missing = len(run.train_source) + len(run.validation_source)
     if settled and distributed.from_first(store.shortage(missing, beside=reserved)):
-        pictures = (run.train_source, run.augmentation), (run.validation_source, Augmentation())
-        stores = [(source, _store(run, phase, state, augmentation)) for source, augmentation in pictures]
-        missing = sum(len(own.missing(picture_digests(source))) for source, own in stores)
+        missing = sum(count for _, count in missing_of(run, phase, _variables(state)))
     shortage = store.shortage(missing, beside=reserved) if missing else None
     return (f"{shortage}; make room, or set features_dir" if shortage else None), store.bytes_needed(missing)
 
@@ -161,14 +160,15 @@ def _output(run: Run, phase: Phase) -> tuple[int, ...]:
     """Shape of the boundary's output for one picture."""
     side = stored_size(run.spec, run.config.fit)
     batch = {"image": jax.ShapeDtypeStruct((1, side, side, 3), jnp.uint8)}
-    reading = {**_reading(run, phase), "pooled": False}
-    step = extraction.make_feature_step(run.model, run.spec, augmentation=None, **reading)
+    wanted = Wanted(phase.plan.boundary, pooled=False, fit=run.config.fit)
+    step = extraction.make_feature_step(run.model, run.spec, wanted)
     return jax.eval_shape(step, abstract_variables(run.model, run.spec.size), batch).shape[1:]
 
 
-def _reading(run: Run, phase: Phase) -> dict[str, Any]:
-    boundary = phase.plan.boundary
-    return {"boundary": boundary, "pooled": run.model.averages_after(boundary), "fit": run.config.fit}
+def wanted_of(run: Run, phase: Phase, augmentation: Augmentation) -> Wanted:
+    """Features of pictures at a phase's boundary, of an augmentation's variants."""
+    boundary, config = phase.plan.boundary, run.config
+    return Wanted(boundary, run.model.averages_after(boundary), config.fit, config.resize_on, augmentation)
 
 
 def features_dir(run: Run) -> Path:
@@ -217,31 +217,46 @@ def features_of(
       augmentation: whose variants of each; `Augmentation()` for the one that evaluation reads.
       interrupt: stops it.
     """
-    config = run.config
     return extraction.extract(
         run.model,
-        {"params": state.params, "batch_stats": state.batch_stats},
+        _variables(state),
         source,
         run.spec,
-        **_reading(run, phase),
-        augmentation=augmentation,
+        wanted_of(run, phase, augmentation),
+        folder=features_dir(run),
         parallel=run.parallel,
-        batch_size=config.eval_batch_size,
-        resize_on=config.resize_on,
-        cache_bytes=0,  # every picture is read once
-        store=_store(run, phase, state, augmentation),
+        batch_size=run.config.eval_batch_size,
+        dtype=run.config.features_dtype,
         interrupt=interrupt,
     )
 
 
-def _store(run: Run, phase: Phase, state: TrainState, augmentation: Augmentation) -> FeatureStore:
+def _variables(state: TrainState) -> dict[str, Any]:
+    """What features are computed with: the weights as they are, of which none is averaged."""
+    return {"params": state.params, "batch_stats": state.batch_stats}
+
+
+def missing_of(run: Run, phase: Phase, variables: Mapping[str, Any]) -> Iterator[tuple[FeatureStore, int]]:
+    """Of training, then validation pictures: the store, and how many it lacks; reads files to find out."""
+    for source, augmentation in (run.train_source, run.augmentation), (run.validation_source, Augmentation()):
+        store = store_of(run, phase, variables, augmentation)
+        yield store, len(store.missing(picture_digests(source)))
+
+
+def store_of(run: Run, phase: Phase, variables: Mapping[str, Any], augmentation: Augmentation) -> FeatureStore:
+    """Where features of pictures at a phase's boundary are kept.
+
+    Args:
+      run: says how pictures are read, and the folder.
+      phase: its boundary.
+      variables: `{'params', 'batch_stats'}`, of which the frozen part counts.
+      augmentation: whose variants; `Augmentation()` for the one that evaluation reads.
+    """
     return extraction.open_store(
         features_dir(run),
         run.model,
-        {"params": state.params, "batch_stats": state.batch_stats},
+        variables,
         run.spec,
-        **_reading(run, phase),
-        augmentation=augmentation,
-        resize_on=run.config.resize_on,
-        dtype=run.config.features_dtype,
+        wanted_of(run, phase, augmentation),
+        run.config.features_dtype,
     )

@@ -12,6 +12,7 @@ import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +20,7 @@ import numpy as np
 
 from jft import distributed
 from jft.parallel import Parallel, make_parallel
+from jft.text import human_bytes, one_line
 from jft.version import __version__
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
@@ -53,19 +55,20 @@ def examine(workdir: Path) -> list[Finding]:
     Returns:
       What was found, in order. A check that breaks down is a finding too.
     """
-    checks: dict[str, Callable[[], Finding]] = {
-        "versions": _versions,
-        "devices": _devices,
-        "all-reduce": _all_reduce,
-        "folder": lambda: _folder(workdir),
-    }
-    findings = []
-    for name, check in checks.items():
-        try:
-            findings.append(check())
-        except (RuntimeError, OSError, ValueError) as error:
-            findings.append(Finding(name, (str(error).splitlines() or [type(error).__name__])[0], wrong=True))
-    return findings
+    return [
+        tried("versions", _versions),
+        tried("devices", _devices),
+        tried("all-reduce", _all_reduce),
+        tried("folder", _folder, workdir),
+    ]
+
+
+def tried(name: str, check: Callable[..., Finding], *arguments: Any) -> Finding:
+    """What a check finds or, where it breaks down, that."""
+    try:
+        return check(*arguments)
+    except (RuntimeError, OSError, ValueError) as error:
+        return Finding(name, one_line(error), wrong=True)
 
 
 def _versions() -> Finding:
@@ -148,7 +151,7 @@ def _folder(workdir: Path) -> Finding:
         )
     free = shutil.disk_usage(workdir).free
     locked = "" if all(theirs[2] for theirs in everyone) else ", without locks: start no two runs in one folder"
-    return Finding("folder", f"{workdir.absolute()} is seen and written by all, {free / 1e9:,.1f} GB free{locked}")
+    return Finding("folder", f"{workdir.absolute()} is seen and written by all, {human_bytes(free)} free{locked}")
 
 
 def _has_locks(path: Path) -> bool:

@@ -63,34 +63,49 @@ def export(
     tag: str | None = None,
     image_size: int | None = None,
 ) -> Exported:
+    """Opens weights and writes them in the layout of another framework, see `write`.
+
+    Args:
+      source: folder of a run, name of a weight set, or path of a weight file.
+      out: see `write`, as `format`.
+      format: 'torchvision' or 'keras'.
+      model: key of `jft.models.MODELS`, for a file.
+      tag: of the weight set that a file is like; None: guessed.
+      image_size: side in pixels that the model shall read; None: as it was trained.
+
+    Raises:
+      ValueError: there is no such source; or see `write`.
+    """
+    if source in CATALOG and not CATALOG[source].top:
+        raise ValueError(_headless(source))
+    return write(open_source(source, model=model, tag=tag, image_size=image_size), out, format)
+
+
+def write(weights: SourceWeights, out: str | Path, format: str = "torchvision") -> Exported:
     """Writes weights in the layout of another framework, reads them again, and compares.
 
     Every leaf that is written comes back. What a file of torch's holds beside leaves does not: its counters
     `num_batches_tracked`, which change no output, are written as 0, whatever they were.
 
     Args:
-      source: folder of a run, name of a weight set, or path of a weight file.
+      weights: what to write.
       out: the file to write or replace, '.safetensors' for torchvision and '.h5' for Keras.
       format: 'torchvision', a state dict in safetensors; or 'keras', the legacy h5 layout.
-      model: key of `jft.models.MODELS`, for a file.
-      tag: of the weight set that a file is like; None: guessed.
-      image_size: side in pixels that the model shall read; None: as it was trained.
 
     Raises:
-      ValueError: there is no such source; the framework has no such architecture, and why; or the file did not give
-        the model back, and was not kept.
+      ValueError: the framework has no such architecture, and why; or the file did not give the model back, and was
+        not kept.
     """
-    layout = tree.choose(FORMATS, format, what="format")
-    out = Path(out)
+    layout, out = tree.choose(FORMATS, format, what="format"), Path(out)
     layout.check_name(out)
-    if source in CATALOG and not CATALOG[source].top:
-        raise ValueError(f"{source} has no classifying layers: train it first, and export the run.")
-    weights = open_source(source, model=model, tag=tag, image_size=image_size)
-    row, published, left_out = find_published(weights, format)
+    try:
+        row, published, left_out = find_published(weights, format)
+    except ValueError as error:
+        raise ValueError(f"{error} {_remedy(weights)}") from error
     target = _target(published, weights.spec.size, f"{format}'s {row.model}")
     leaves = weights.read(False)
     if HEAD not in leaves:
-        raise ValueError(f"{source} has no classifying layers: train it first, and export the run.")
+        raise ValueError(_headless(weights.facts["source"]))
     table = rules.rules_for(row, published)
     tensors = rules.sources_of(table, {name: leaves[name] for name in target})
     with written_whole(out) as aside:
@@ -137,21 +152,28 @@ def find_published(weights: SourceWeights, format: str) -> tuple[WeightSet, Chai
       and auxiliary heads of the weights that the framework does not have.
 
     Raises:
-      ValueError: it has none; names the fields that differ, and the format that fits.
+      ValueError: it has none; names the fields that differ.
     """
     model = weights.build()
     near, differences = _nearest(model, weights.model, format)
-    if near is None or differences:
-        fitting = [other for other in FORMATS if _nearest(model, weights.model, other)[1] == {}]
-        remedy = f"--format {fitting[0]} fits." if fitting else "No format fits; `convert` writes jft's own."
-        if near is None:
-            raise ValueError(f"{format} has nothing like {weights.model}. {remedy}")
+    if near is None:
+        raise ValueError(f"{format} has nothing like {weights.model}.")
+    if differences:
         named = ", ".join(f"{name}={there!r} and not {here!r}" for name, (here, there) in differences.items())
-        raise ValueError(f"{format} has no such {weights.model}: its {near.model} has {named}. {remedy}")
+        raise ValueError(f"{format} has no such {weights.model}: its {near.model} has {named}.")
     published = create_model(near.model, **{**near.options, "num_classes": model.num_classes})
     known = {rule.target.split("/")[1] for rule in rules.rules_for(near, published)}
     side = set(model.auxiliary_heads()) if model.aux_heads else set()
     return near, published.clone(aux_heads=bool(side & known)), tuple(sorted(side - known))
+
+
+def _remedy(weights: SourceWeights) -> str:
+    fitting = [format for format in FORMATS if _nearest(weights.build(), weights.model, format)[1] == {}]
+    return f"--format {fitting[0]} fits." if fitting else "No format fits; `convert` writes jft's own."
+
+
+def _headless(source: str) -> str:
+    return f"{source} has no classifying layers: train it first, and export the run."
 
 
 def _nearest(model: Chain, name: str, dialect: str) -> tuple[WeightSet | None, dict[str, tuple[Any, Any]] | None]:

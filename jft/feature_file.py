@@ -19,7 +19,8 @@ from jft.interrupt import Interrupt, Stopped
 from jft.models import Chain, between, create_model
 from jft.parallel import Parallel, make_parallel
 from jft.trained import restore
-from jft.transfer.extract import extract, open_store
+from jft.transfer.extract import extract
+from jft.transfer.recipe import Wanted
 from jft.weights import catalog, store
 from jft.weights.target import leaf_shapes
 
@@ -144,32 +145,22 @@ def compute(
       Stopped: a signal came; what is computed is kept for the next time.
     """
     spec = backbone.spec.at(image_size) if image_size else backbone.spec
-    what = {
-        "boundary": stage,
-        "pooled": pooled,
-        "fit": fit or backbone.config["fit"],
-        "augmentation": None,
-        "resize_on": backbone.config["resize_on"],
-    }
-    parallel = make_parallel("jit")
-    folder = backbone.config["features_dir"] or store.cache_dir() / "features"
-    features = open_store(folder, backbone.model, backbone.variables, spec, **what)
+    config, parallel = backbone.config, make_parallel("jit")
     with Interrupt() as interrupt:
         found = extract(
             backbone.model,
             backbone.variables,
             source,
             spec,
-            **what,
+            Wanted(stage, pooled, fit or config["fit"], config["resize_on"]),
+            folder=config["features_dir"] or store.cache_dir() / "features",
             parallel=parallel,
-            batch_size=batch_size or parallel.rounded(backbone.config["eval_batch_size"]),
-            cache_bytes=0,  # every picture is read once
-            store=features,
+            batch_size=batch_size or parallel.rounded(config["eval_batch_size"]),
             interrupt=interrupt,
         )
     if found is None:
         raise Stopped(interrupt.received)
-    return found.gather(np.arange(len(found)))[:, 0], features.recipe
+    return found.gather(np.arange(len(found)))[:, 0], found.recipe
 
 
 def write(out: Path, features: np.ndarray, source: Source, recipe: Mapping[str, Any]) -> None:

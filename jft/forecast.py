@@ -8,15 +8,11 @@ import jax
 
 from jft import caching
 from jft.caching import Decision
-from jft.data.augment import Augmentation
 from jft.data.preprocess import stored_size
 from jft.models.costs import forward_flops, stage_costs
 from jft.run import Run
 from jft.state import abstract_state, optimizer_items
-from jft.transfer import extract
-from jft.transfer.features import FeatureStore
 from jft.transfer.phases import Phase
-from jft.transfer.recipe import picture_digests
 
 
 def run_seconds(
@@ -82,25 +78,6 @@ def feature_bytes(run: Run, decisions: Mapping[int, Decision], variables: Any) -
       decisions: first step of a phase -> whether it reads cached features.
       variables: `{'params', 'batch_stats'}` that it begins with.
     """
-    total = 0
-    for phase in {phase.plan.boundary: phase for phase in run.phases if decisions[phase.first].use}.values():
-        for source, augmentation in (run.train_source, run.augmentation), (run.validation_source, Augmentation()):
-            store = _store(run, phase, variables, augmentation)
-            total += store.bytes_needed(len(store.missing(picture_digests(source)))) if len(source) else 0
-    return total
-
-
-def _store(run: Run, phase: Phase, variables: Any, augmentation: Augmentation) -> FeatureStore:
-    boundary = phase.plan.boundary
-    return extract.open_store(
-        caching.features_dir(run),
-        run.model,
-        variables,
-        run.spec,
-        boundary=boundary,
-        pooled=run.model.averages_after(boundary),
-        fit=run.config.fit,
-        augmentation=augmentation,
-        resize_on=run.config.resize_on,
-        dtype=run.config.features_dtype,
-    )
+    phases = {phase.plan.boundary: phase for phase in run.phases if decisions[phase.first].use}.values()
+    lacking = [found for phase in phases for found in caching.missing_of(run, phase, variables)]
+    return sum(store.bytes_needed(count) for store, count in lacking)

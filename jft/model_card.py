@@ -27,28 +27,22 @@ _FIGURES = {
 }
 
 
-def model_card(meta: Meta, evaluation: Mapping[str, Any] | None, files: Collection[str]) -> str:
+def model_card(meta: Meta, evaluation: Mapping[str, Any], files: Collection[str]) -> str:
     """Writes the card.
 
     Args:
       meta: of the checkpoint.
-      evaluation: what `jft.evaluate.evaluate` returned, or None. Shown beside that, where they are there: `interval`,
-        (low, high) of the accuracy at 95 %; `calibration_error` and `macro_f1`, as shares of 1; `temperature`, what
-        logits are divided by in the files; `calibration_pictures`, how many it was fitted on.
+      evaluation: what `jft.evaluate.evaluate` returned. The figures shown are those of what is exported: with the
+        temperature, where there is one.
       files: names of the files beside the card, of those in `FILES`.
 
     Returns:
       Markdown.
-
-    Raises:
-      ValueError: a file that jft does not write.
     """
-    if unknown := [file for file in files if file not in FILES]:
-        raise ValueError(f"the card knows no file {', '.join(unknown)}; it knows {', '.join(FILES)}.")
-    figures = evaluation or {}
+    figures = {**evaluation, **evaluation.get("calibrated", {})}
     name, classes = meta["model"]["name"], meta["class_names"]
     lines = [
-        f"# {_text(name)}: {len(classes)} classes of {_text(_dataset(meta, figures))}",
+        f"# {_text(name)}: {len(classes)} classes of {_text(_dataset(meta))}",
         "",
         f"An image classifier, trained with jft {meta['jft']}. It reads RGB pictures of "
         f"{preprocess.stored_size(_spec(meta), meta['fit'])} pixels and gives {_outcome(meta)}.",
@@ -81,10 +75,10 @@ def _spec(meta: Meta) -> Preprocess:
     return Preprocess.from_dict(meta["preprocess"])
 
 
-def _dataset(meta: Meta, figures: Mapping[str, Any]) -> str:
+def _dataset(meta: Meta) -> str:
     name = meta["config"]["dataset"]
     held = Path(meta["config"]["data_dir"]).name
-    return held if name in ("folder", "csv") and held else name or figures.get("dataset", "")
+    return held if name in ("folder", "csv") and held else name
 
 
 def _outcome(meta: Meta) -> str:
@@ -95,8 +89,11 @@ def _outcome(meta: Meta) -> str:
 
 def _model(meta: Meta, figures: Mapping[str, Any]) -> list[str]:
     base = meta["weights"]
-    rows = [("Architecture", meta["model"]["name"]), ("Checkpoint", f"step {meta['step']:,}")]
-    rows += [("Parameters", f"{figures['parameters']:,}")] if "parameters" in figures else []
+    rows = [
+        ("Architecture", meta["model"]["name"]),
+        ("Checkpoint", f"step {meta['step']:,}"),
+        ("Parameters", f"{figures['parameters']:,}"),
+    ]
     if not base:
         return _table(("", ""), [*rows, ("Base weights", "none, trained from scratch")])
     facts = {
@@ -109,28 +106,27 @@ def _model(meta: Meta, figures: Mapping[str, Any]) -> list[str]:
 
 
 def _data(meta: Meta, figures: Mapping[str, Any]) -> list[str]:
-    rows = [("Dataset", _dataset(meta, figures)), ("Classes", len(meta["class_names"]))]
-    rows += [("Pictures trained on", f"{meta['training_pictures']:,}")]
-    if figures:
-        rows += [("Pictures tested on", f"{figures['count']:,}, {figures['dataset']} {figures['split']}")]
+    joined = meta["history"][-1]["count"] if meta.get("learnt_validation") else 0
+    rows = [
+        ("Dataset", _dataset(meta)),
+        ("Classes", len(meta["class_names"])),
+        ("Pictures trained on", f"{meta['training_pictures'] + joined:,}"),
+        ("Pictures tested on", f"{figures['count']:,}, {figures['dataset']} {figures['split']}"),
+    ]
     return _table(("", ""), rows)
 
 
 def _figures(figures: Mapping[str, Any], classes: int) -> list[str]:
-    if not figures:
-        return ["It has not been evaluated."]
     figures = {key: value for key, value in figures.items() if key != "top5" or classes > 5}
     shown = {key: form.format(figures[key]) for key, (_, form) in _FIGURES.items() if figures.get(key) is not None}
-    if figures.get("interval") is not None:
-        shown["accuracy"] += " (95 % interval {:.2%} to {:.2%})".format(*figures["interval"])
+    if figures["accuracy_interval"] is not None:
+        shown["accuracy"] += " (95 % interval {:.2%} to {:.2%})".format(*figures["accuracy_interval"])
     rows = [(_FIGURES[key][0], value) for key, value in shown.items()]
     return _table((f"{figures['dataset']} {figures['split']}, {figures['count']:,} pictures", ""), rows)
 
 
 def _classes(classes: list[str], figures: Mapping[str, Any]) -> list[str]:
-    per_class = figures.get("per_class", {})
-    if not per_class:
-        return _table(("output", "class"), list(enumerate(classes)))
+    per_class = figures["per_class"]
     rates = ("precision", "recall", "f1", *(("average_precision",) if "mean_average_precision" in figures else ()))
     rows = [
         (number, name, f"{of['count']:,}", *("-" if of[rate] is None else f"{of[rate]:.2%}" for rate in rates))
@@ -174,7 +170,7 @@ def _pictures(meta: Meta) -> list[str]:
 
 def _use(meta: Meta, figures: Mapping[str, Any], files: Collection[str]) -> list[str]:
     blocks = [["", f"### {file}", "", *FILES[file](meta, figures)] for file in FILES if file in files]
-    return [line for block in blocks for line in block][1:] or ["No other files lie here."]
+    return [line for block in blocks for line in block][1:]
 
 
 def _use_stablehlo(meta: Meta, figures: Mapping[str, Any]) -> list[str]:
@@ -199,16 +195,11 @@ def _use_onnx(meta: Meta, figures: Mapping[str, Any]) -> list[str]:
 
 
 def _use_weights(meta: Meta, figures: Mapping[str, Any]) -> list[str]:
-    divided = f"logits / {figures['temperature']:.6g}" if figures.get("temperature") else "logits"
-    ends = {"softmax": f"jax.nn.softmax({divided})", "multilabel": f"jax.nn.sigmoid({divided})"}
-    ends["binary"] = f"jax.nn.sigmoid({divided})  # of the second class"
+    temperature = f", {figures['temperature']:.6g}" if figures["temperature"] else ""
     return _code(
-        *("import jax", ""),
-        *("from jft import tree", "from jft.data import preprocess", "from jft.source_weights import open_source", ""),
-        'weights = open_source("weights.safetensors")',
-        "images = preprocess.to_model_input(pictures, weights.spec, fit=weights.fit)",
-        "logits = weights.build().apply(tree.unflatten(weights.read(False)), images, train=False)",
-        f"probabilities = {ends[meta['objective']]}",
+        *("import jft", ""),
+        'model = jft.load("weights.safetensors")',
+        f"probabilities = model.probabilities(model.logits(pictures){temperature})",
     )
 
 
@@ -217,11 +208,11 @@ def _use_torchvision(meta: Meta, figures: Mapping[str, Any]) -> list[str]:
     outputs = Objective(meta["objective"], len(meta["class_names"])).num_outputs
     model = create_model(name, **{**meta["model"]["options"], "num_classes": outputs})
     load = FORMATS["torchvision"].how_to_load(name, model, spec.size, Path("weights_torchvision.safetensors"))
-    first = preprocess.crop_offset(preprocess.stored_size(spec, meta["fit"]), spec.size)
-    cut = f"[:, {first}:{first + spec.size}, {first}:{first + spec.size}]" if first else ""
+    side = preprocess.stored_size(spec, meta["fit"])
+    first = preprocess.crop_offset(side, spec.size)
+    cut = f"[:, {first}:{first + spec.size}, {first}:{first + spec.size}]" if side != spec.size else ""
     order = ".flip(-1)" if spec.channels == "BGR" else ""
-    temperature = figures.get("temperature") or 1.0
-    divided = f" / {temperature:.6g}" if temperature != 1 else ""
+    divided = f" / {figures['temperature']:.6g}" if figures["temperature"] else ""
     ends = {"softmax": "logits.softmax(-1)", "multilabel": "logits.sigmoid()"}
     sigmoid = "torch.cat([(-logits).sigmoid(), logits.sigmoid()], -1)"
     return _code(
@@ -235,24 +226,20 @@ def _use_torchvision(meta: Meta, figures: Mapping[str, Any]) -> list[str]:
 
 
 def _limits(meta: Meta, figures: Mapping[str, Any]) -> list[str]:
-    lines = []
-    if figures:
-        count = figures["count"]
-        lines += [f"It was tested on {count:,} pictures of {_text(figures['dataset'])} and on nothing else."]
-        if count < _SMALL:
-            spread = 0.98 / count**0.5  # half of the 95 % interval where it is widest, at one half
-            lines += [f"That is a small test set: chance alone moves an accuracy by up to {100 * spread:.1f} points."]
-        per_class = figures.get("per_class", {})
-        if few := [name for name, of in per_class.items() if of["count"] < _FEW]:
-            lines += [f"{len(few)} of {len(per_class)} classes have fewer than {_FEW} of these pictures."]
+    count, per_class = figures["count"], figures["per_class"]
+    lines = [f"It was tested on {count:,} pictures of {_text(figures['dataset'])} and on nothing else."]
+    if count < _SMALL:
+        spread = 0.98 / count**0.5  # half of the 95 % interval where it is widest, at one half
+        lines += [f"That is a small test set: chance alone moves an accuracy by up to {100 * spread:.1f} points."]
+    if few := [name for name, of in per_class.items() if of["count"] < _FEW]:
+        lines += [f"{len(few)} of {len(per_class)} classes have fewer than {_FEW} of these pictures."]
     if meta["objective"] == "multilabel":
         lines += ["It knows no other labels than these, and pictures unlike those it saw get some all the same."]
     else:
         lines += ["A picture of anything else gets one of these classes all the same, often with a high probability."]
-    if figures.get("temperature"):
-        fitted = figures.get("calibration_pictures")
-        on = f", fitted on {fitted:,} pictures" if fitted else ""
-        lines += [f"Logits are divided by the temperature {figures['temperature']:.4g}{on}; others may need another."]
+    if temperature := figures["temperature"]:
+        fitted = f"the temperature {temperature:.4g}, fitted on {meta['history'][-1]['count']:,} pictures"
+        lines += [f"Logits are divided by {fitted}; others may need another."]
     else:
         lines += ["Its probabilities are not calibrated."]
     lines += ["GPUs and TPUs may round products to fewer bits than CPUs do, and move probabilities a little."]

@@ -39,7 +39,8 @@ def write(predict: Predict, path: str | Path, side: int) -> None:
                 predict, [pictures], model_name="jft", opset=_OPSET, input_names=[_INPUT], output_names=[_OUTPUT]
             )
     except Exception as error:  # the converter has no type of its own for what it cannot do
-        raise ValueError(f"jax2onnx does not convert this model ({type(error).__name__}: {error}).") from error
+        why = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"  # JAX explains over many lines
+        raise ValueError(f"jax2onnx does not convert this model ({why}).") from error
     _pool_pixels(model.graph, onnx.helper)
     with written_whole(path) as aside:
         onnx.save_model(model, aside)

@@ -19,6 +19,8 @@ from jft.transfer.phases import Phase
 # Of Adam, tried in this order until one will do: heads need more than pretrained backbones bear.
 RATES = (1e-3, 1e-2, 1e-4)
 _MOST_PICTURES = 32
+# Numbers of steps at which the rates begin lie so far apart: one program serves them all.
+_APART = 2**24
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,8 +73,7 @@ def overfit(run: Run, phase: Phase, state: TrainState, batch: dict[str, np.ndarr
         _without_dropout(run.model),
         phase.plan,
         tx,
-        # A rate for each stretch of steps, so that one program serves them all.
-        schedule=lambda number: jnp.asarray(RATES)[number // (steps + 1)],
+        schedule=lambda number: jnp.asarray(RATES)[number // _APART],
         objective=Objective(run.objective.kind, run.objective.num_classes),
         inputs=Input(make_train_transform(run.spec, fit=run.config.fit, augmentation=Augmentation())),
         seed=run.config.seed,
@@ -85,7 +86,7 @@ def overfit(run: Run, phase: Phase, state: TrainState, batch: dict[str, np.ndarr
     for number, rate in enumerate(RATES):
         losses, accuracy = [], 0.0
         # Copied: the step takes the memory of what it is given.
-        moving = run.parallel.place_state(jax.tree.map(np.array, begin.replace(step=np.int32(number * (steps + 1)))))
+        moving = run.parallel.place_state(jax.tree.map(np.array, begin.replace(step=np.int32(number * _APART))))
         for _ in range(steps + 1):  # a step tells of the state before it
             moving, sums = compiled(moving, placed)
             losses.append(float(sums["loss"]) / len(batch["label"]))

@@ -19,6 +19,7 @@ from jft.parallel import Parallel, make_parallel
 from jft.source_weights import SourceWeights, open_source
 from jft.trained import Trained, restore
 from jft.transfer.extract import make_feature_step
+from jft.transfer.recipe import Wanted
 from jft.weights import store
 from jft.weights.catalog import CATALOG, WeightSet, find_row
 
@@ -122,7 +123,7 @@ class Predictor:
         """
         between(self.stages, None, stage)
 
-        step = make_feature_step(self.model, self.spec, boundary=stage, pooled=pooled, fit=self.fit, augmentation=None)
+        step = make_feature_step(self.model, self.spec, Wanted(stage, pooled, self.fit))
         return self.run(("features", stage, pooled), step, images)
 
     def run(

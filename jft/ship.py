@@ -15,8 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jft import evaluate, export, model_card, onnx_file, source_weights, stablehlo
-from jft.files import written_whole
 from jft.predictor import Predictor, from_trained
+from jft.source_weights import SourceWeights
 
 LIMIT = 1e-4  # largest difference of a probability between a file and the checkpoint
 _PICTURES = 100  # that both are asked about
@@ -47,8 +47,8 @@ class Shipped:
 def ship(workdir: str | Path, out: str | Path, *, data_dir: str | None = None) -> list[Shipped]:
     """Writes model.stablehlo, weights.safetensors, weights_torchvision.safetensors, model.onnx and README.md.
 
-    They compute in float32, whatever the run was trained in. What torchvision has no architecture for, and ONNX where
-    its converter is not installed, is left out.
+    They compute in float32, whatever the run was trained in. What torchvision has no architecture for is left out, and
+    ONNX where its converter is not installed or does not know the model's operations.
 
     Args:
       workdir: folder of a run.
@@ -69,16 +69,17 @@ def ship(workdir: str | Path, out: str | Path, *, data_dir: str | None = None) -
     # Bare weights know no other type, and bfloat16 would round otherwise in every program.
     trained = dataclasses.replace(predicted.trained, model=predicted.trained.model.clone(dtype=jnp.float32))
     predictor = from_trained(trained, str(workdir))
+    weights = source_weights.of_trained(trained, Path(workdir).resolve().name)
     rows = np.linspace(0, len(predicted.source) - 1, min(_PICTURES, len(predicted.source))).round().astype(int)
     squares = np.stack([predictor.read(predicted.source.pixels(row)) for row in rows])
     aside = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}")
     aside.mkdir()
     try:
-        left_out = {name: why for name, write in _writers(predictor).items() if (why := write(aside / name, workdir))}
+        writers = _writers(predictor, weights)
+        left_out = {name: why for name, write in writers.items() if (why := write(aside / name))}
         found = _proved(aside, predictor, squares)
-        card = model_card.model_card(predictor.meta, _for_card(evaluation, predictor), [file.name for file in found])
-        with written_whole(aside / "README.md") as file:
-            file.write_text(card, encoding="utf-8")
+        card = model_card.model_card(trained.meta, evaluation, [file.name for file in found])
+        (aside / "README.md").write_text(card, encoding="utf-8")
         os.rename(aside, out)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
@@ -93,7 +94,7 @@ def check_out(out: Path) -> None:
         raise ValueError(f"there is no folder {out.parent} to make {out.name} in.")
 
 
-def _writers(predictor: Predictor) -> dict[str, Callable[[Path, str | Path], str]]:
+def _writers(predictor: Predictor, weights: SourceWeights) -> dict[str, Callable[[Path], str]]:
     """Name of a file -> what writes it, and returns why it did not, or ''."""
     predict = stablehlo.make_predict(
         predictor.model,
@@ -104,26 +105,29 @@ def _writers(predictor: Predictor) -> dict[str, Callable[[Path, str | Path], str
         predictor.temperature,
     )
 
-    def stable(path: Path, workdir: str | Path) -> str:
+    def stable(path: Path) -> str:
         path.write_bytes(stablehlo.serialise(predict, predictor.side))
         return ""
 
-    def own(path: Path, workdir: str | Path) -> str:
-        source_weights.write_own(source_weights.open_source(str(workdir)), path)
+    def own(path: Path) -> str:
+        source_weights.write_own(weights, path)
         return ""
 
-    def torchvision(path: Path, workdir: str | Path) -> str:
+    def torchvision(path: Path) -> str:
         try:
-            export.find_published(source_weights.open_source(str(workdir)), "torchvision")
+            export.find_published(weights, "torchvision")
         except ValueError as error:
             return str(error)
-        export.export(str(workdir), path)
+        export.write(weights, path)
         return ""
 
-    def onnx(path: Path, workdir: str | Path) -> str:
+    def onnx(path: Path) -> str:
         if missing := [name for name in ("jax2onnx", "onnxruntime") if importlib.util.find_spec(name) is None]:
             return f"for want of {' and '.join(missing)}: pip install 'jft[onnx]'"
-        onnx_file.write(predict, path, predictor.side)
+        try:
+            onnx_file.write(predict, path, predictor.side)
+        except ValueError as error:
+            return str(error)
         return ""
 
     return {
@@ -164,14 +168,3 @@ def _proved(folder: Path, predictor: Predictor, squares: np.ndarray) -> list[Shi
     pictures.unlink()
     answers.unlink()
     return found
-
-
-def _for_card(evaluation: dict, predictor: Predictor) -> dict:
-    """The figures of what is exported: with the temperature, where there is one."""
-    history = predictor.meta["history"]
-    return {
-        **evaluation,
-        **evaluation.get("calibrated", {}),
-        "interval": evaluation["accuracy_interval"],
-        "calibration_pictures": history[-1]["count"] if history else None,
-    }

@@ -156,7 +156,7 @@ def of_trained(trained: Trained, name: str) -> SourceWeights:
     options = {**trained.meta["model"]["options"], "num_classes": trained.model.num_classes}
     facts = {"source": f"{name}, step {trained.meta['step']}", "dialect": "jft"}
     facts |= {key: value for key, value in trained.meta["weights"].items() if key == "licence"}
-    leaves = {name: np.asarray(leaf) for name, leaf in tree.flatten(trained.variables).items()}
+    leaves = {leaf: np.asarray(array) for leaf, array in tree.flatten(trained.variables).items()}
     target = leaf_shapes(create_model(model, **options), trained.spec.size)
     read = functools.partial(_converted, name, leaves, _own_row(model), target)
     how = trained.meta["fit"], trained.class_names, trained.meta["objective"]

@@ -3,7 +3,7 @@
 import dataclasses
 import fnmatch
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -11,11 +11,10 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from jft import caching, figures, solve
-from jft.config import default_config
-from jft.data import decode, sources, splits
+from jft.data import sources
 from jft.data.augment import Augmentation
 from jft.data.preprocess import stored_size
-from jft.interrupt import Interrupt
+from jft.interrupt import Interrupt, Stopped
 from jft.models import create_model
 from jft.run import Run, create_run
 from jft.state import fresh_state
@@ -25,7 +24,7 @@ from jft.transfer.examples import Examples
 from jft.weights import catalog, store
 from jft.weights.catalog import TOP, WeightSet
 
-_SEED = 0  # of sample and folds, the same for every model
+_SEED = 0  # of the folds, the same for every model
 _FOLDS = (5, 3)  # as many as the smallest class can fill; the others train, choose C and test in turn
 _IMAGENET_CLASSES = 1000
 
@@ -64,7 +63,7 @@ class Probed:
         return figures.interval(self.right)
 
 
-def at_hand(patterns: Sequence[str] = (), weights_path: str = "") -> dict[str, tuple[WeightSet, str]]:
+def at_hand(patterns: Sequence[str] = (), weights_path: str = "") -> list[tuple[WeightSet, str]]:
     """The weight sets that need no download.
 
     Args:
@@ -73,25 +72,19 @@ def at_hand(patterns: Sequence[str] = (), weights_path: str = "") -> dict[str, t
       weights_path: a folder that is looked into before the package and the cache.
 
     Returns:
-      Name -> row, and the file in `weights_path` or ''.
+      (row, the file in `weights_path` or '').
 
     Raises:
       ValueError: there are none; or `weights_path` is no folder.
     """
-    if weights_path and not Path(weights_path).expanduser().is_dir():
+    folder = Path(weights_path).expanduser().absolute() if weights_path else None
+    if folder and not folder.is_dir():
         raise ValueError(f"weights_path {weights_path} is no folder: give one that holds weight files.")
-    found = {}
-    for name, row in catalog.CATALOG.items():
-        named = name in patterns
-        if not named and patterns and not any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns):
-            continue
-        if not named and create_model(row.model, **row.options).num_classes != _IMAGENET_CLASSES:
-            continue
-        given = Path(weights_path).expanduser().absolute() / row.filename
-        if weights_path and given.is_file():
-            found[name] = row, str(given)
-        elif store.locate(row) is not None:
-            found[name] = row, ""
+    found = []
+    for row in catalog.CATALOG.values():
+        given = folder and (folder / row.filename).is_file()
+        if _is_asked_for(row, patterns) and (given or store.locate(row)):
+            found.append((row, str(folder / row.filename) if given else ""))
     if not found:
         like = f" like {', '.join(patterns)}" if patterns else ""
         raise ValueError(
@@ -101,62 +94,70 @@ def at_hand(patterns: Sequence[str] = (), weights_path: str = "") -> dict[str, t
     return found
 
 
+def _is_asked_for(row: WeightSet, patterns: Sequence[str]) -> bool:
+    if row.name in patterns:
+        return True
+    if patterns and not any(fnmatch.fnmatchcase(row.name, pattern) for pattern in patterns):
+        return False
+    return create_model(row.model, **row.options).num_classes == _IMAGENET_CLASSES
+
+
 def sample(source: sources.Source, count: int) -> tuple[sources.Source, int]:
-    """About `count` pictures, of each class its share, the same ones every time; and how many of them cannot be read.
+    """`sources.sample` without what cannot be read, and how many pictures that is.
 
     Raises:
       ValueError: pictures with several labels, one class, or one with too few pictures to be divided.
     """
     if source.multi_label:
         raise ValueError(f"accuracies are compared, and pictures of {source.name} have several labels.")
-    if len(source) - count >= len(source.class_names):
-        source = source.take(splits.stratified(source.labels, count, _SEED, source.class_names))
-    broken: list[int] = []
-    if not source.decoded:
-        broken = list(decode.unreadable(source.pictures, source.regions))
-        source = source.take(~np.isin(np.arange(len(source)), broken))
-    counts = np.bincount(source.labels, minlength=len(source.class_names))
+    drawn = sources.sample(source, count)
+    whole = sources.readable(drawn)
+    counts = whole.counts()
     if len(counts) < 2 or counts.min() < _FOLDS[-1]:
         raise ValueError(
             f"the sample has {len(counts)} classes, and {counts.min()} of {source.class_names[counts.argmin()]!r}: at "
             f"least two classes with {_FOLDS[-1]} pictures each are needed. Take more --pictures, or add some."
         )
-    return source, len(broken)
+    return whole, len(drawn) - len(whole)
 
 
-def make_config(row: WeightSet, weights_path: str, **fields: object) -> ConfigDict:
-    """The config of a probe on the averaged output of the last pretrained stage before the head."""
+def make_config(config: ConfigDict, row: WeightSet, weights_path: str) -> ConfigDict:
+    """The config of a probe on the averaged output of the last pretrained stage before the head.
+
+    Args:
+      config: says where the pictures are and how they are read; it stays as it is.
+      row: the weight set.
+      weights_path: its file, or ''.
+    """
     stages = tuple(create_model(row.model, **row.options).stages())
-    config = default_config()
+    config = ConfigDict(config)  # a copy
     config.update({"model": row.model, "weights": row.tag, "weights_path": weights_path, "head": "linear"})
     if not row.top and {*stages[:-1]} & {*TOP}:  # its fully connected layers are not in the file
         config.cut = [stage for stage in stages if stage not in TOP][-1]
-    config.update({"flip": False, **fields})
+    config.flip = False
     return config
 
 
-def probe_one(config: ConfigDict, source: sources.Source, interrupt: Interrupt) -> Probed | None:
+def probe_one(config: ConfigDict, source: sources.Source) -> Probed:
     """Extracts the features that the cache lacks, cross-validates a probe, and times the forward pass.
 
     Args:
       config: from `make_config`.
       source: from `sample`.
-      interrupt: ends the extraction.
-
-    Returns:
-      What was found; None where a signal came.
 
     Raises:
       ValueError: the weights cannot be loaded whole, or do not go with the config.
+      Stopped: a signal came while features were extracted; those that are computed are kept.
     """
     frozen = ConfigDict(config)  # a copy
-    frozen.update({"preset": "linear_probe", "validation": 0.0})
+    frozen.update({"preset": "linear_probe", "validation": 0.0, "skip_unreadable": False})
     with tempfile.TemporaryDirectory() as folder:
         run = create_run(frozen, Path(folder) / "run", source)
     state, _ = fresh_state(run)
-    features = caching.features_of(run, run.phases[0], state, source, Augmentation(), interrupt)
+    with Interrupt() as interrupt:
+        features = caching.features_of(run, run.phases[0], state, source, Augmentation(), interrupt)
     if features is None:
-        return None
+        raise Stopped(interrupt.received)
     right = cross_validated(solve.examples(features, source.labels), source.groups)
     cost = forward_cost(run, state.variables, _blank(run))
     return Probed(
@@ -230,28 +231,3 @@ def pick(rows: Sequence[Probed]) -> Probed:
     best = max(row.accuracy for row in rows)
     error = (best * (1 - best) / len(rows[0].right)) ** 0.5
     return max((row for row in rows if row.accuracy >= best - error), key=lambda row: row.images_per_second)
-
-
-def suggest(
-    source: sources.Source, rows: dict[str, tuple[WeightSet, str]], interrupt: Interrupt, **fields: object
-) -> Iterator[tuple[str, Probed | str]]:
-    """Probes each set.
-
-    Args:
-      source: from `sample`.
-      rows: from `at_hand`.
-      interrupt: ends it.
-      **fields: of every config.
-
-    Yields:
-      (name, what was found, or why it was left out).
-    """
-    for name, (row, weights_path) in rows.items():
-        try:
-            found = probe_one(make_config(row, weights_path, **fields), source, interrupt)
-        except (ValueError, OSError) as error:
-            yield name, " ".join(str(error).split())
-            continue
-        if found is None:
-            return
-        yield name, found

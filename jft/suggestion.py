@@ -1,15 +1,22 @@
-"""What a comparison of pretrained models comes to: a table, a plot, and a config file that trains."""
+"""A comparison of pretrained models and what it comes to: a table, a plot, and a config file that trains."""
 
 import json
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+import jax
+from ml_collections import ConfigDict
+
+from jft.data import sources
+from jft.files import written_whole
 from jft.models import create_model
-from jft.suggest import Probed, pareto, pick
-from jft.text import aligned
+from jft.suggest import Probed, at_hand, make_config, pareto, pick, probe_one, sample
+from jft.text import aligned, human_bytes, one_line
+from jft.weights.catalog import WeightSet
 
 _HEADER = ("", "weights", "accuracy", "95 % interval", "images/s", "memory", "parameters")
+_FIELDS = ("dataset", "data_dir", "skip_unreadable", "model", "weights", "weights_path", "fit", "cut", "head", "flip")
 # As configs/flowers_squeezenet.py, which was measured: rates that a network without BatchNorm bears too.
 _RECIPE = {"batch_size": 16, "optimizer": "sgd", "learning_rate": 2e-3, "schedule": "cosine"}
 _PHASES = """PHASES = (
@@ -22,6 +29,67 @@ _ARMS = """    config.arms = (
     )"""
 
 
+def write(
+    config: ConfigDict, out: Path, *, patterns: Sequence[str], weights_path: str, pictures: int, force: bool
+) -> None:
+    """Probes the sets at hand, prints what is found, and writes `suggest.png` and `suggested.py`, a config of the pick.
+
+    Args:
+      config: says where the pictures are and how they are read.
+      out: folder of the two files; it need not exist.
+      patterns: of names of sets, see `at_hand`.
+      weights_path: see there.
+      pictures: of the sample.
+      force: replaces the files.
+
+    Raises:
+      ValueError: the files are there already; no set, or too few pictures; or no set could be probed.
+      Stopped: a signal came; nothing is written, and the same call goes on.
+    """
+    config_file, plot_file = out / "suggested.py", out / "suggest.png"
+    if there := [str(path) for path in (config_file, plot_file) if path.exists() and not force]:
+        raise ValueError(f"{' and '.join(there)} exist already: give another --out, or --force.")
+    everything = sources.of_config(config, "train", validation=0)
+    sets = at_hand(patterns, weights_path)
+    if others := _unknown(weights_path, sets):
+        print(f"not looked at, as no set asked for is published by the name: {', '.join(others)}")
+    source, broken = sample(everything, pictures)
+    left_out = f", {broken} that cannot be read left out" if broken else ""
+    print(f"{source.name}: {len(source):,} of {len(everything):,} training pictures{left_out}", flush=True)
+    config = ConfigDict(config)  # a copy
+    config.skip_unreadable = broken > 0
+    rows = _probed(sets, config, source)
+    if not rows:
+        raise ValueError("none of the weights could be probed; the lines above say why.")
+    chosen = pick(rows)
+    out.mkdir(parents=True, exist_ok=True)
+    with written_whole(plot_file) as aside:
+        plot(rows, aside)
+    with written_whole(config_file) as aside:
+        aside.write_text(config_text(chosen, config_file, len(source.class_names)))
+    print(f"\n{table(rows)}\n\nPick: {chosen.name}\n  jft train --config {config_file}\n  plot: {plot_file}")
+
+
+def _unknown(weights_path: str, sets: Sequence[tuple[WeightSet, str]]) -> list[str]:
+    """What lies in the folder beside the files of these sets."""
+    used = {Path(path).name for _, path in sets}
+    lying = Path(weights_path).expanduser().iterdir() if weights_path else ()
+    return sorted(path.name for path in lying if path.name not in used)
+
+
+def _probed(sets: Sequence[tuple[WeightSet, str]], config: ConfigDict, source: sources.Source) -> list[Probed]:
+    """What is found of each set that can be probed; prints a line a set."""
+    rows = []
+    for row, weights_path in sets:
+        try:
+            rows.append(probe_one(make_config(config, row, weights_path), source))
+        except (ValueError, OSError, jax.errors.JaxRuntimeError) as error:  # too large for the memory, too
+            print(f"{row.name} is left out: {one_line(error)}", flush=True)
+        else:
+            print(f"{row.name}: {rows[-1].accuracy:.2%}", flush=True)
+    return rows
+
+
 def table(rows: Sequence[Probed]) -> str:
     """A line a weight set, the most accurate first: '*' is on the Pareto front of accuracy and speed, '>' the pick."""
     front, chosen = pareto(rows), pick(rows)
@@ -29,7 +97,7 @@ def table(rows: Sequence[Probed]) -> str:
     for row in sorted(rows, key=lambda row: -row.accuracy):
         low, high = row.interval
         mark = f"{'>' if row is chosen else ' '}{'*' if row in front else ' '}"
-        speed, memory = f"{row.images_per_second:,.1f}", f"{row.nbytes / 1e6:,.1f} MB"
+        speed, memory = f"{row.images_per_second:,.1f}", human_bytes(row.nbytes)
         figures = (f"{row.accuracy:.2%}", f"{low:.2%} to {high:.2%}", speed, memory, f"{row.parameters:,}")
         cells.append((mark, row.name, *figures))
     return "\n".join(aligned(cells, right=(2, 3, 4, 5, 6)))
@@ -41,7 +109,7 @@ def plot(rows: Sequence[Probed], path: Path) -> None:
 
     figure = Figure(figsize=(8, 5.5), layout="constrained")
     axes = figure.subplots()
-    most = max(row.parameters for row in rows)
+    most, chosen = max(row.parameters for row in rows), pick(rows)
     speeds, accuracies = [row.images_per_second for row in rows], [100 * row.accuracy for row in rows]
     areas = [1500 * row.parameters / most for row in rows]
     axes.scatter(speeds, accuracies, s=areas, color="#2b7bbf", alpha=0.5, linewidths=0)
@@ -50,7 +118,7 @@ def plot(rows: Sequence[Probed], path: Path) -> None:
     axes.plot(*zip(*front, strict=True), color="#1b2733", linewidth=1, linestyle="--")
     for row in rows:
         axes.annotate(
-            row.name + (" (the pick)" if row is pick(rows) else ""),
+            row.name + (" (the pick)" if row is chosen else ""),
             (row.images_per_second, 100 * row.accuracy),
             xytext=(6, 6),
             textcoords="offset points",
@@ -63,27 +131,24 @@ def plot(rows: Sequence[Probed], path: Path) -> None:
     figure.savefig(path, format="png", dpi=150)
 
 
-def config_text(row: Probed, path: Path, data: str, classes: int, skip_unreadable: bool) -> str:
+def config_text(row: Probed, path: Path, classes: int) -> str:
     """A config file that trains the pick: a probe, and a fine-tuned network beside it.
 
     Args:
       row: what was found of it.
       path: where the file will be, for its command.
-      data: name of the dataset, for people.
       classes: how many there are.
-      skip_unreadable: whether pictures were met that cannot be read.
     """
     own, low_high = row.config, " to ".join(f"{100 * bound:.2f}" for bound in row.interval)
-    fields = {name: own[name] for name in ("dataset", "data_dir", "model", "weights", "weights_path")}
-    fields |= {"fit": own.fit, "cut": own.cut, "head": own.head, "flip": own.flip, "skip_unreadable": skip_unreadable}
-    shown = {name: value for name, value in fields.items() if name == "flip" or value}
+    data = _plain(Path(own.data_dir).name or own.dataset)
+    shown = {name: own[name] for name in _FIELDS if name == "flip" or own[name]}
     lines = [f"    config.{name} = {_literal(value)}" for name, value in (shown | _RECIPE).items()]
     lines = [f"{line}  # True where mirrored pictures keep their class" if ".flip" in line else line for line in lines]
     body = list(create_model(own.model, cut=own.cut).stages())[:-1]
     phases = _PHASES.format(last=body[-1], middle=body[len(body) // 2])
     command = shlex.quote(str(path)).replace("\\", "\\\\").replace('"', '\\"')
     return (
-        f'"""{_plain(data)}, {classes} classes, on {row.name}: a probe of its frozen features; and '
+        f'"""{data}, {classes} classes, on {row.name}: a probe of its frozen features; and '
         f"its later half fine-tuned.\n\n"
         f"    jft train --config {command}\n\n"
         f"`jft suggest` cross-validated a probe on {len(row.right):,} training pictures: {100 * row.accuracy:.2f} %\n"

@@ -21,3 +21,23 @@ def aligned(rows: list[tuple[str, ...]], right: Collection[int]) -> list[str]:
         ).rstrip()
         for row in rows
     ]
+
+
+def one_line(error: Exception) -> str:
+    """What an error says, in one line: of JAX's, which go on for pages, the first."""
+    told = str(error) or type(error).__name__
+    if isinstance(error, RuntimeError):  # JAX's are of this kind
+        return told.splitlines()[0]
+    return " ".join(told.split())
+
+
+def human_bytes(count: float) -> str:
+    """Bytes in decimal units: '0.4 MB', '1,234.5 GB'."""
+    return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:,.1f} MB"
+
+
+def human_seconds(seconds: float) -> str:
+    """A length of time to two digits or so: '59 s', '12 min', '2.5 h'."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

@@ -9,48 +9,33 @@ from typing import Any
 import jax
 import numpy as np
 
+from jft.feed import on_device
 from jft.run import Run
+from jft.state import enter_phase
+from jft.steps import TrainState
+from jft.train import compile_train_step
 from jft.transfer.extract import make_feature_step
+from jft.transfer.phases import Phase
+from jft.transfer.recipe import Wanted
+
+_TIMES = 3
 
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """What a call takes.
+    """What a program takes.
 
     Attributes:
-      seconds: the median of several calls.
-      nbytes: on each device, see `device_bytes`.
+      compilation: seconds to compile it.
+      seconds: of a call, the median of several.
+      nbytes: on each device: arguments, outputs that have not their memory, and temporaries.
       flops: on each device, as XLA counts them; loops count once, and so do micro-batches.
     """
 
+    compilation: float
     seconds: float
     nbytes: int
     flops: float
-
-
-def measure(compiled: jax.stages.Compiled, call: Callable[[], Any], *, times: int = 3) -> Cost:
-    """Calls a program once, to warm up, and then `times` times.
-
-    Args:
-      compiled: the program.
-      call: calls it, and returns what is to be waited for.
-      times: how many calls are timed.
-    """
-    jax.block_until_ready(call())
-    seconds = []
-    for _ in range(times):
-        start = time.perf_counter()
-        jax.block_until_ready(call())
-        seconds.append(time.perf_counter() - start)
-    return Cost(statistics.median(seconds), device_bytes(compiled), compiled.cost_analysis().get("flops", 0.0))
-
-
-def device_bytes(compiled: jax.stages.Compiled) -> int:
-    """Bytes that a program holds on each device: arguments, outputs that have not their memory, and temporaries."""
-    found = compiled.memory_analysis()
-    return (
-        found.argument_size_in_bytes + found.output_size_in_bytes + found.temp_size_in_bytes - found.alias_size_in_bytes
-    )
 
 
 def forward_cost(run: Run, variables: Any, images: np.ndarray) -> Cost:
@@ -61,15 +46,53 @@ def forward_cost(run: Run, variables: Any, images: np.ndarray) -> Cost:
       variables: `{'params', 'batch_stats'}` on the devices.
       images: uint8 [batch, h, w, 3], a batch that the devices divide.
     """
-    step = make_feature_step(
-        run.model,
-        run.spec,
-        boundary="head",
-        pooled=False,
-        fit=run.config.fit,
-        augmentation=None,
-        axis_name=run.parallel.axis_name,
-    )
+    wanted = Wanted("head", pooled=False, fit=run.config.fit)
+    step = make_feature_step(run.model, run.spec, wanted, axis_name=run.parallel.axis_name)
     placed = run.parallel.place_batch({"image": images})
+    start = time.perf_counter()
     compiled = run.parallel.compile(step, variables, placed, donate=False)
-    return measure(compiled, lambda: compiled(variables, placed))
+    compilation = time.perf_counter() - start
+    return _cost(compiled, compilation, lambda: compiled(variables, placed))
+
+
+def step_cost(
+    run: Run, phase: Phase, batch: dict[str, np.ndarray], state: TrainState
+) -> tuple[Cost, dict[str, jax.Array]]:
+    """The cost of a training step, and what the last of a few steps on one batch tells.
+
+    Args:
+      run: says how, and on which devices.
+      phase: what learns, and from what: `batch` holds pictures, or the features that it reads.
+      batch: a training batch, on the host.
+      state: where the phase begins, on the host; it stays as it is.
+    """
+    start = time.perf_counter()
+    compiled = compile_train_step(run, phase, batch)
+    compilation = time.perf_counter() - start
+    placed = run.parallel.place_batch(on_device(batch))
+    # Copied: the step takes the memory of what it is given.
+    moving = enter_phase(run, phase, run.parallel.place_state(jax.tree.map(np.array, state)))
+    moving = moving.replace(step=run.parallel.place_state(np.int32(phase.first)))
+    told: dict[str, jax.Array] = {}
+
+    def call() -> dict[str, jax.Array]:
+        nonlocal moving, told
+        moving, told = compiled(moving, placed)
+        return told
+
+    cost = _cost(compiled, compilation, call)
+    return cost, told
+
+
+def _cost(compiled: jax.stages.Compiled, compilation: float, call: Callable[[], Any]) -> Cost:
+    """The cost of a program that `call` calls; it returns what is to be waited for."""
+    jax.block_until_ready(call())  # to warm up
+    seconds = []
+    for _ in range(_TIMES):
+        start = time.perf_counter()
+        jax.block_until_ready(call())
+        seconds.append(time.perf_counter() - start)
+    held = compiled.memory_analysis()
+    nbytes = held.argument_size_in_bytes + held.output_size_in_bytes + held.temp_size_in_bytes
+    flops = compiled.cost_analysis().get("flops", 0.0)
+    return Cost(compilation, statistics.median(seconds), nbytes - held.alias_size_in_bytes, flops)

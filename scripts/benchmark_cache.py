@@ -118,19 +118,19 @@ def extraction(run, phase, state, rounds: int) -> None:  # noqa: ANN001
     """Times extraction of a thousand pictures against the same forward passes alone."""
     import jax
 
+    from jft import caching
     from jft.data import pipeline
     from jft.data.augment import Augmentation
-    from jft.transfer.extract import extract, make_feature_step, open_store
+    from jft.transfer.extract import extract, make_feature_step
 
-    config, parallel, plain = run.config, run.parallel, Augmentation()
-    what = {"boundary": phase.plan.boundary, "pooled": run.model.averages_after(phase.plan.boundary), "fit": config.fit}
+    config, parallel, wanted = run.config, run.parallel, caching.wanted_of(run, phase, Augmentation())
     variables = {"params": state.params, "batch_stats": state.batch_stats}
     size, count = config.eval_batch_size, 16
     source = run.train_source.take(slice(0, size * count))
-    reading = {"batch_size": size, "resize_on": config.resize_on, "cache_bytes": config.cache_bytes}
-    batch = next(pipeline.eval_batches(source, run.spec, fit=config.fit, **reading))
+    reading = {"batch_size": size, "cache_bytes": config.cache_bytes}
+    batch = next(pipeline.eval_batches(source, run.spec, fit=config.fit, resize_on=config.resize_on, **reading))
     placed = parallel.place_batch({"image": batch["image"]})
-    step = make_feature_step(run.model, run.spec, **what, augmentation=plain, axis_name=parallel.axis_name)
+    step = make_feature_step(run.model, run.spec, wanted, axis_name=parallel.axis_name)
     compiled = parallel.compile(step, variables, placed, donate=False)
     compilation = []
     jax.monitoring.register_event_duration_secs_listener(
@@ -145,22 +145,9 @@ def extraction(run, phase, state, rounds: int) -> None:  # noqa: ANN001
         jax.block_until_ready(out)
         plainly = time.perf_counter() - start
         with tempfile.TemporaryDirectory() as folder:
-            store = open_store(
-                folder, run.model, variables, run.spec, **what, augmentation=plain, resize_on=config.resize_on
-            )
             compilation.clear()
             start = time.perf_counter()
-            extract(
-                run.model,
-                variables,
-                source,
-                run.spec,
-                **what,
-                augmentation=plain,
-                parallel=parallel,
-                store=store,
-                **reading,
-            )
+            extract(run.model, variables, source, run.spec, wanted, folder=folder, parallel=parallel, **reading)
             extracting = time.perf_counter() - start - sum(compilation)
         if number:  # the first warms up
             ratios.append(plainly / extracting)

@@ -45,10 +45,72 @@ def real_data():
     return DATA
 
 
+@pytest.fixture(scope="session", autouse=True)
+def shared_cache(tmp_path_factory):
+    """Nothing reads or fills the user's cache: what is made for all tests of a module has this one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JFT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path_factory, monkeypatch):
-    """No test reads or fills the user's cache."""
+    """No test reads what another has put into the cache."""
     monkeypatch.setenv("JFT_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture(scope="module")
+def one_device():
+    """For which XLA compiles faster than for eight."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jax, "devices", lambda *a: jax.local_devices()[:1])
+        yield
+
+
+@pytest.fixture(scope="module")
+def quick():
+    """One device, and what is not pretrained drawn without XLA."""
+    import small_digits
+
+    with small_digits.quick():
+        yield
+
+
+@pytest.fixture
+def compilations(monkeypatch):
+    """Names of the functions that are compiled, in order."""
+    from jft.parallel import Parallel
+
+    names, compile_ = [], Parallel.compile
+
+    def compile_and_note(self, function, *args, **options):
+        names.append(function.__name__)
+        return compile_(self, function, *args, **options)
+
+    monkeypatch.setattr(Parallel, "compile", compile_and_note)
+    return names
+
+
+@pytest.fixture(scope="module")
+def compile_once():
+    """`compile_train_step` for a module whose runs have the same phases: what is compiled for one is kept for all."""
+    from jft.train import compile_train_step
+
+    programs = {}
+
+    def compile_or_recall(run, phase, batch):
+        key = phase.first, "feature" in batch
+        if key not in programs:
+            programs[key] = compile_train_step(run, phase, batch)
+        return programs[key]
+
+    return compile_or_recall
+
+
+@pytest.fixture
+def compiled_once(compile_once, monkeypatch):
+    """Runs are compiled by `compile_once`."""
+    monkeypatch.setattr("jft.train.compile_train_step", compile_once)
 
 
 @pytest.fixture

@@ -1,4 +1,7 @@
-"""Tests that take long and of which a shorter one says nearly the same: run where JFT_TEST_ALL is set."""
+"""Tests that take long and of which a shorter one says nearly the same: run where JFT_TEST_ALL is set.
+
+The reason names the shorter one.
+"""
 
 import os
 

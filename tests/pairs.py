@@ -1,33 +1,26 @@
 """Starts pairs of processes for test_distributed.py: python tests/pairs.py FOLDER MESHES SCENARIOS, the latter as JSON.
 
 The first pair runs `parallel_case` on each of the meshes, and the doctor. Each of the others runs scripts/train.py,
-until the second process sends itself a signal at a step: [name of the run, signal or 0, step]. They are forked from one
-process that has imported everything. For each pair a line of JSON is printed: [name, exit statuses, seconds].
+until the second process sends itself a signal at a step: [name of the run, signal or 0, step]; `struck-<step>` then
+holds the time. They are forked from one process. For each pair a line of JSON is printed: [name, exit statuses, time of
+its end].
 """
 
 import json
 import os
-import runpy
 import signal
 import socket
 import sys
 import time
 from pathlib import Path
 
-from jft import runtime
+import forks
+import jax
+import parallel_case
 
-runtime.configure()
-
-import jax  # noqa: E402
-import parallel_case  # noqa: E402
-from small_vgg import register  # noqa: E402
-
-import jft.arms  # noqa: E402
-import jft.doctor  # noqa: E402
-from jft import parallel  # noqa: E402
-from jft.cluster import Cluster, join  # noqa: E402
-from jft.data import lazy_tf  # noqa: E402
-from jft.window import Window  # noqa: E402
+from jft import doctor, parallel
+from jft.cluster import Cluster, join
+from jft.window import Window
 
 
 def figures(folder, meshes, number, port):
@@ -35,8 +28,8 @@ def figures(folder, meshes, number, port):
     join(Cluster(f"127.0.0.1:{port}", 2, number, one_machine=True))
     found = {
         "figures": [parallel_case.run(mode, mesh) for mode, mesh in meshes],
-        "together": [str(finding) for finding in jft.doctor.examine(folder / "together")],
-        "apart": [str(finding) for finding in jft.doctor.examine(folder / f"apart-{number}")],
+        "together": [str(finding) for finding in doctor.examine(folder / "together")],
+        "apart": [str(finding) for finding in doctor.examine(folder / f"apart-{number}")],
     }
     (folder / f"figures-{number}.json").write_text(json.dumps(found))
 
@@ -49,22 +42,21 @@ def script(folder, name, sent, at, number, port):
     def striking(self, step, sums):
         add(self, step, sums)
         if number == 1 and step == at:
+            (folder / f"struck-{at}").write_text(str(time.time()))
             os.kill(os.getpid(), sent)
             time.sleep(3)  # JAX looks for signals once a second; the other process waits for this one's next step
 
     Window.add = striking
-    sys.argv = ["train.py", "--config", str(folder / "config.py"), "--workdir", str(folder / name), "--no_report"]
-    sys.argv.append(f"--config.features_dir={folder}/features-{name}")
     if name == "whole":
         # JAX makes the coordinator's port of the job's number.
         job = port - (65535 - 2**12 + 1)
         slurm = {"JOB_ID": job, "STEP_NODELIST": "localhost", "NTASKS": 2, "STEP_NUM_TASKS": 2}
         slurm |= {"PROCID": number, "LOCALID": number, "STEP_TASKS_PER_NODE": 2}
         os.environ.update({f"SLURM_{key}": str(value) for key, value in slurm.items()})
-        sys.argv.append("--distributed")
+        flags = ["--distributed"]
     else:
-        sys.argv += [f"--coordinator=127.0.0.1:{port}", "--num_processes=2", f"--process_id={number}", "--one_machine"]
-    runpy.run_path("scripts/train.py", run_name="__main__")
+        flags = [f"--coordinator=127.0.0.1:{port}", "--num_processes=2", f"--process_id={number}", "--one_machine"]
+    forks.train_script(folder, name, *flags)
 
 
 def free_port():
@@ -81,36 +73,26 @@ def free_port():
 
 def run_pair(work, out):
     """Forks two processes that call `work(number, port)`; their exit statuses."""
-    port, children = free_port(), []
-    for number in range(2):
-        child = os.fork()
-        if not child:
-            told = os.open(f"{out}-{number}.txt", os.O_WRONLY | os.O_CREAT)
-            os.dup2(told, 1)
-            os.dup2(told, 2)
-            status = 0
-            try:
-                work(number, port)
-            except SystemExit as end:
-                status = end.code or 0
+    port = free_port()
+
+    def join_in(number):
+        try:
+            work(number, port)
+        finally:
             jax.distributed.shutdown()  # as at the end of any process: waits for the other
-            sys.stdout.flush()
-            os._exit(status)
-        children.append(child)
-    return [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+
+    return [forks.wait(child) for child in [forks.fork(lambda n=n: join_in(n), f"{out}-{n}.txt") for n in range(2)]]
 
 
 def main():
     folder, (meshes, scenarios) = Path(sys.argv[1]), map(json.loads, sys.argv[2:])
-    register()
+    forks.prepare()
     parallel.SMALLEST_CUT = 16  # so that the small network is cut
-    lazy_tf.import_tensorflow()
     pairs = [("figures", lambda number, port: figures(folder, meshes, number, port))]
     pairs += [(name, lambda *who, of=(name, sent, at): script(folder, *of, *who)) for name, sent, at in scenarios]
     for i, (name, work) in enumerate(pairs):
-        start = time.monotonic()
         status = run_pair(work, folder / str(i))
-        print(f"== {json.dumps([name, status, time.monotonic() - start])}", flush=True)
+        print(f"== {json.dumps([name, status, time.time()])}", flush=True)
 
 
 if __name__ == "__main__":

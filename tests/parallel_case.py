@@ -1,5 +1,6 @@
 """What every number of devices and processes must agree on: twenty steps with BatchNorm, and a ragged evaluation."""
 
+import functools
 from unittest import mock
 
 import jax
@@ -88,3 +89,9 @@ def run(mode, mesh, devices=None, *, steps=20, accumulate=1):
         "leaves": len(tree.flatten(state.params)),
         "fingerprints": fingerprints(state.variables),
     }
+
+
+@functools.cache
+def alone():
+    """On one device."""
+    return run("jit", {"data": 1}, jax.devices()[:1])

@@ -10,10 +10,11 @@ import pytest
 
 from jft import caching, solve, tree
 from jft.config import default_config
+from jft.data import sources
 from jft.data.augment import Augmentation
 from jft.interrupt import Interrupt
 from jft.models import abstract_variables
-from jft.run import create_run, load_split
+from jft.run import create_run
 from jft.state import initial_state
 from jft.train import train
 
@@ -50,6 +51,14 @@ def make(features, **changes):
     return config
 
 
+def write_config(path, config):
+    """A config file that gives this config."""
+    path.write_text(
+        "from jft.config import default_config\n\n\ndef get_config():\n    config = default_config()\n"
+        f"    config.update({config.to_dict()!r})\n    return config\n"
+    )
+
+
 def solved(folder):
     """Folder of a run whose head was solved for, in a second."""
     with quick():
@@ -61,15 +70,15 @@ def examples(config, workdir):
     """Features at the boundary of a run's first phase, with labels: of its training, validation and test pictures."""
     run = create_run(config, workdir)
     state, _ = initial_state(run)
-    sources = (
+    parts = (
         (run.train_source, run.augmentation),
         (run.validation_source, Augmentation()),
-        (load_split(config, "test"), Augmentation()),
+        (sources.of_config(config, "test"), Augmentation()),
     )
     with Interrupt() as interrupt:
         return [
             solve.examples(caching.features_of(run, run.phases[0], state, source, how, interrupt), source.labels)
-            for source, how in sources
+            for source, how in parts
         ]
 
 

@@ -8,7 +8,6 @@ from PIL import Image
 
 from jft.data import digits
 from jft.report import write_report
-from jft.ship import ship
 from jft.train import train
 
 CLASSES = ("""<b>&"'""", "6 | six", "7")  # of the digits 5, 6 and 7
@@ -109,15 +108,3 @@ def page(factory, name):
             return write_report(run(factory, name))[0]
 
     return _once(f"page of {name}", make)
-
-
-def sent(factory, name):
-    """The folder that a run was exported to."""
-
-    def make():
-        out = home(factory) / f"{name} out"
-        with small_digits.quick():
-            ship(run(factory, name), out)
-        return out
-
-    return _once(f"export of {name}", make)

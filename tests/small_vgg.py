@@ -4,6 +4,8 @@ import functools
 import json
 import re
 
+import small_digits
+
 from jft.config import default_config
 from jft.models import MODELS
 from jft.models.vgg import VGG
@@ -27,19 +29,14 @@ def config_of(**changes):
 
 def write_config(folder, **changes):
     """Writes `<folder>/config.py`, which gives that config."""
-    path = folder / "config.py"
-    path.write_text(
-        "from jft.config import default_config\n\n\ndef get_config():\n    config = default_config()\n"
-        f"    config.update({config_of(**changes).to_dict()!r})\n    return config\n"
-    )
-    return path
+    small_digits.write_config(folder / "config.py", config_of(**changes))
 
 
 def records(workdir):
     """Lines of the log, but for what a clock measured."""
     measured = ("images_per_second", "waiting", "seconds")
-    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    return [{key: line[key] for key in line if key not in measured} for line in lines if line["kind"] != "features"]
+    lines = [line for line in small_digits.records(workdir) if line["kind"] != "features"]
+    return [{key: line[key] for key in line if key not in measured} for line in lines]
 
 
 def saved_meta(workdir):

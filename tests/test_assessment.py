@@ -7,7 +7,6 @@ import jax
 import numpy as np
 import pytest
 import sklearn.metrics
-import small_digits
 import small_run
 from scipy import special, stats
 
@@ -21,13 +20,8 @@ from jft.losses import Objective
 from jft.run import create_run
 from jft.state import initial_state
 
-pytestmark = pytest.mark.xdist_group("run")  # which one worker trains for all
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick():
-    with small_digits.quick():
-        yield
+# One worker trains for all of them.
+pytestmark = [pytest.mark.xdist_group("run"), pytest.mark.usefixtures("quick")]
 
 
 @pytest.fixture(scope="module", params=["steps", "binary", "several"])

@@ -4,21 +4,15 @@ import signal
 
 import numpy as np
 import pytest
-import small_digits
-from small_digits import examples, make
+from small_digits import examples, make, write_config
 
 from jft.baselines import format_baselines, measure
 from jft.interrupt import Interrupt, Stopped
 from jft.transfer import probe
 from jft.transfer.neighbours import choose_neighbours, nearest_neighbours
 
-pytestmark = pytest.mark.xdist_group("baselines")  # whose runs one worker trains for all
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick():
-    with small_digits.quick():
-        yield
+# One worker trains for all of them.
+pytestmark = [pytest.mark.xdist_group("baselines"), pytest.mark.usefixtures("quick")]
 
 
 @pytest.fixture(scope="module")
@@ -108,10 +102,7 @@ def test_format(few):
 
 def test_script(few, tmp_path, command):
     path = tmp_path / "config.py"
-    path.write_text(
-        "from jft.config import default_config\n\n\ndef get_config():\n    config = default_config()\n"
-        f"    config.update({few[0].to_dict()!r})\n    return config\n"
-    )
+    write_config(path, few[0])
 
     def run(*arguments):
         return command("probe", "--config", path, *arguments)

@@ -16,27 +16,31 @@ from small_chain import pictures as some_pictures
 import jft.train
 from jft import caching, tree
 from jft.config import default_config
-from jft.evaluate import evaluate, restore
+from jft.evaluate import evaluate
 from jft.logs import Logs
 from jft.models import MODELS
 from jft.parallel import make_parallel
 from jft.run import create_run
 from jft.state import initial_state
 from jft.train import checked_run, train
+from jft.trained import restore
 
-DISK_USAGE, WRITE, COMPILE = shutil.disk_usage, Logs.write, jft.train.compile_train_step
+DISK_USAGE, WRITE = shutil.disk_usage, Logs.write
 # All learn, and then what is behind b, on its features.
 TWO = {
     **{"phases": ({"steps": 4, "freeze": "", "learning_rate": 0.5}, {"steps": 6, "freeze": "b"}), "freeze": ""},
-    **{"steps": 0, "cache_features": "auto"},
+    **{"steps": 0, "cache_features": "auto", "validation": 0},
 }
+of_two = pytest.mark.xdist_group("two phases")  # which one worker compiles for all
 
 
-@pytest.fixture(autouse=True)
-def small(monkeypatch):
+@pytest.fixture(scope="module", autouse=True)
+def small():
     """The model by its name, and two devices, for which XLA compiles faster than for eight."""
-    monkeypatch.setitem(MODELS, "small", Small)
-    monkeypatch.setattr(jax, "devices", lambda *a: jax.local_devices()[:2])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(MODELS, "small", Small)
+        patch.setattr(jax, "devices", lambda *a: jax.local_devices()[:2])
+        yield
 
 
 def pictures(classes=3):
@@ -227,32 +231,25 @@ def test_under_pmap(tmp_path):
     both(tmp_path, parallel="pmap", flip=True, freeze="b")
 
 
-def test_features_are_of_the_weights_that_the_phases_before_have_trained(tmp_path, compiled_once):
-    train(make(tmp_path, **TWO), tmp_path / "auto", pictures())
-    assert (tmp_path / "features").is_dir()
-    train(make(tmp_path, **{**TWO, "cache_features": False}), tmp_path / "live", pictures())
-    auto, live = final(tmp_path / "auto"), final(tmp_path / "live")
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, compile_once):
+    """Folder of the runs 'cached' and 'live', of two phases, and of the features of the former."""
+    folder = tmp_path_factory.mktemp("two")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jft.train, "compile_train_step", compile_once)
+        train(make(folder, **TWO), folder / "cached", pictures())
+        train(make(folder, **{**TWO, "cache_features": False}), folder / "live", pictures())
+    return folder
+
+
+@of_two
+def test_features_are_of_the_weights_that_the_phases_before_have_trained(whole, tmp_path):
+    assert (whole / "features").is_dir()
+    cached, live = final(whole / "cached"), final(whole / "live")
     for name, leaf in live.items():
-        np.testing.assert_allclose(auto[name], leaf, rtol=1e-4, atol=1e-5, err_msg=name)
+        np.testing.assert_allclose(cached[name], leaf, rtol=1e-4, atol=1e-5, err_msg=name)
     untrained, _ = initial_state(create_run(make(tmp_path, **TWO), tmp_path / "untrained", pictures()))
     assert not np.allclose(untrained.params["b"]["conv"]["kernel"], live["params/b/conv/kernel"])
-
-
-@pytest.fixture(scope="module")
-def programs():
-    """(First step, cached) of a phase of `TWO` -> its program, compiled once for all its runs."""
-    return {}
-
-
-@pytest.fixture
-def compiled_once(programs, monkeypatch):
-    def compile_once(run, phase, batch):
-        key = phase.first, "feature" in batch
-        if key not in programs:
-            programs[key] = COMPILE(run, phase, batch)
-        return programs[key]
-
-    monkeypatch.setattr(jft.train, "compile_train_step", compile_once)
 
 
 def stop_at(monkeypatch, last):
@@ -266,20 +263,22 @@ def stop_at(monkeypatch, last):
     monkeypatch.setattr(Logs, "write", stopping)
 
 
+@of_two
 @pytest.mark.parametrize("last", [2, 4])
 def test_a_run_that_is_stopped_extracts_nothing_for_the_next_phase(tmp_path, monkeypatch, compiled_once, last):
     stop_at(monkeypatch, last)
-    assert train(make(tmp_path, **TWO, validation=0), tmp_path / "run", pictures())["step"] == last
+    assert train(make(tmp_path, **TWO), tmp_path / "run", pictures())["step"] == last
     assert not (tmp_path / "features").exists()
 
 
+@of_two
 @pytest.mark.parametrize("cached", [True, False], ids=["cached", "live"])
-def test_a_resumed_run_computes_as_it_began(tmp_path, monkeypatch, capsys, compiled_once, cached):
+def test_a_resumed_run_computes_as_it_began(whole, tmp_path, monkeypatch, capsys, compiled_once, cached):
     """Whatever room the disk has by then, one that read features goes on with them, and another without.
 
     20,000 bytes are enough for checkpoints, and not for the features, of 49,152.
     """
-    config = make(tmp_path, **TWO, validation=0)
+    config = make(tmp_path, **TWO)
     free(monkeypatch, 10**9 if cached else 20_000)
     stop_at(monkeypatch, 6)
     assert train(config, tmp_path / "run", pictures())["step"] == 6
@@ -292,14 +291,8 @@ def test_a_resumed_run_computes_as_it_began(tmp_path, monkeypatch, capsys, compi
     said = "cached after b" if cached else "computed at each step, as when the run began"
     assert f"Features of phase 2: {said}" in capsys.readouterr().out
     assert sorted(path for path in (tmp_path / "features").rglob("*") if path.is_file()) == features
-    free(monkeypatch, 10**9)
-    train(
-        make(tmp_path, **{**TWO, "validation": 0, "cache_features": "auto" if cached else False}),
-        tmp_path / "whole",
-        pictures(),
-    )
-    resumed, whole = final(tmp_path / "run"), final(tmp_path / "whole")
-    for name, leaf in whole.items():
+    resumed = final(tmp_path / "run")
+    for name, leaf in final(whole / ("cached" if cached else "live")).items():
         np.testing.assert_array_equal(resumed[name], leaf, err_msg=name)
 
 

@@ -6,23 +6,17 @@ import re
 import statistics
 
 import pytest
-import small_digits
 from PIL import Image
-from small_digits import make, records
+from small_digits import make, records, write_config
 
 from jft import compare as lib
 from jft.compare import COLUMNS, Row, compare, markdown
 from jft.interrupt import Stopped
 
-pytestmark = pytest.mark.xdist_group("compare")  # whose runs one worker trains for all
+# One worker trains for all of them.
+pytestmark = [pytest.mark.xdist_group("compare"), pytest.mark.usefixtures("quick")]
 
 NAMES = ("solved", "stepped/two_steps")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick():
-    with small_digits.quick():
-        yield
 
 
 def configs(features):
@@ -140,21 +134,11 @@ def test_one_seed_has_no_deviation():
     assert row.cells() == ("a", "1", "50.00 %", "1.250", "10.0 s", "-", "1,000", "10", "-")
 
 
-FILE = """from jft.config import default_config
-
-
-def get_config():
-    config = default_config()
-    config.weights = ""
-    return config
-"""
-
-
 def test_script(compared, tmp_path, command):
     features, out, rows = compared
     (name, config), _ = configs(features)
     path = tmp_path / f"{name}.py"
-    path.write_text(FILE.replace('config.weights = ""', f"config.update({config.to_dict()!r})"))
+    write_config(path, config)
 
     def run(*arguments):
         return command("compare", path, "--out", out, *arguments)

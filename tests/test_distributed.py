@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import jax
 import numpy as np
 import pytest
-from parallel_case import run
+from parallel_case import alone
 from small_vgg import SMALL, records, write_config
 
 from jft import cluster, distributed, doctor
@@ -24,12 +24,12 @@ from jft.models import MODELS
 ROOT = Path(__file__).parents[1]
 MESHES = (("jit", {"data": -1}), ("jit", {"data": 2, "fsdp": 4}), ("pmap", {"data": -1}))
 TERMINATED, KILLED, END = 3, 9, 12
-of_pairs = pytest.mark.xdist_group("pairs")  # which one worker starts for all
+of_pairs = pytest.mark.xdist_group("pairs")  # which one worker starts for all; test_parallel.py compares with the same
 
 
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory):
-    """Folder of what the pairs wrote, and [name, exit statuses, seconds] of each."""
+    """Folder of what the pairs wrote, and [name, exit statuses, time of its end] of each."""
     folder = tmp_path_factory.mktemp("pairs")
     often = {"checkpoint_every": 4, "log_every": 2, "eval_batch_size": 24, "mesh": {"data": -1, "fsdp": 2}}
     # Features are extracted first; `figures` trains on pictures.
@@ -59,12 +59,12 @@ def told(folder, pair, process):
 def test_two_processes_have_the_figures_of_one(pairs):
     folder, found = pairs
     assert found[0][1] == [0, 0], told(folder, 0, 0) + told(folder, 0, 1)
-    alone = run("jit", {"data": 1}, jax.devices()[:1])
+    whole = alone()
     first, second = (json.loads((folder / f"figures-{process}.json").read_text())["figures"] for process in range(2))
     for (mode, mesh), ours, theirs in zip(MESHES, first, second, strict=True):
-        np.testing.assert_allclose(ours["losses"], alone["losses"], rtol=1e-5, err_msg=f"{mode} {mesh}")
-        assert (ours["count"], ours["correct"]) == (100, alone["correct"])
-        np.testing.assert_allclose(ours["probabilities"], alone["probabilities"], rtol=1e-3, atol=1e-5)
+        np.testing.assert_allclose(ours["losses"], whole["losses"], rtol=1e-5, err_msg=f"{mode} {mesh}")
+        assert (ours["count"], ours["correct"]) == (100, whole["correct"])
+        np.testing.assert_allclose(ours["probabilities"], whole["probabilities"], rtol=1e-3, atol=1e-5)
         assert {**ours, "bytes": 0} == {**theirs, "bytes": 0}
         assert (ours["bytes"] < ours["whole_bytes"] / 2) == ("fsdp" in mesh)
 
@@ -73,7 +73,7 @@ def test_two_processes_have_the_figures_of_one(pairs):
 def test_stopped_killed_and_gone_on_with(pairs):
     folder, found = pairs
     outputs = [[told(folder, pair, process) for process in range(2)] for pair in range(5)]
-    (_, whole, _), (_, stopped, _), (_, killed, seconds), (_, resumed, _) = found[1:]
+    (_, whole, _), (_, stopped, _), (_, killed, end), (_, resumed, _) = found[1:]
     assert whole == [0, 0], outputs[1]
     # A signal to one of them is saved by both, at one step, with a status that says 'start me again'.
     assert stopped == [128 + signal.SIGTERM] * 2, outputs[2]
@@ -81,7 +81,7 @@ def test_stopped_killed_and_gone_on_with(pairs):
     assert TERMINATED <= step < KILLED
     # One that dies takes the other with it, in time, saying so.
     assert killed[1] == -signal.SIGKILL and killed[0] in (-signal.SIGABRT, cluster.TRY_AGAIN), outputs[3]
-    assert seconds < 120  # most of which is the start
+    assert end - float((folder / f"struck-{KILLED}").read_text()) < 60  # by default a process may be silent for 100 s
     assert re.search("another task died|process 0 of 2 failed", outputs[3][0]), outputs[3][0]
     assert resumed == [0, 0], outputs[4]
     lines = records(folder / "whole")

@@ -22,15 +22,10 @@ from jft.parallel import make_parallel
 from jft.train import train
 from jft.trained import restore
 
-pytestmark = pytest.mark.xdist_group("ensemble")  # whose runs one worker trains for all
+# One worker trains for all of them.
+pytestmark = [pytest.mark.xdist_group("ensemble"), pytest.mark.usefixtures("quick")]
 
 CLASSES = tuple("0123456789")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick():
-    with small_digits.quick():
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ import csv
 
 import numpy as np
 import pytest
-import small_digits
 import small_run
 from PIL import Image
 
@@ -14,13 +13,8 @@ from jft.predictor import from_trained
 from jft.trained import Trained, restore
 from jft.transfer.neighbours import nearest
 
-pytestmark = pytest.mark.xdist_group("run")  # which one worker trains for all
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick():
-    with small_digits.quick():
-        yield
+# One worker trains for all of them.
+pytestmark = [pytest.mark.xdist_group("run"), pytest.mark.usefixtures("quick")]
 
 
 @pytest.fixture(scope="module")

@@ -1,11 +1,14 @@
 """Metrics as sums: against scikit-learn, with ties and padding."""
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 import pytest
 import sklearn.metrics
 
 from jft import metrics
+
+classification_sums = jax.jit(metrics.classification_sums)
+label_sums = jax.jit(metrics.label_sums)
 
 
 def test_sums_against_scikit_learn():
@@ -13,10 +16,7 @@ def test_sums_against_scikit_learn():
     logits = rng.normal(size=(50, 8)).astype(np.float32)
     labels = np.concatenate([np.arange(8), rng.integers(0, 8, 42)]).astype(np.int32)
     mask = np.arange(50) < 43
-    parts = [
-        metrics.classification_sums(jnp.asarray(logits[i : i + 25]), labels[i : i + 25], mask[i : i + 25])
-        for i in (0, 25)
-    ]
+    parts = [classification_sums(logits[i : i + 25], labels[i : i + 25], mask[i : i + 25]) for i in (0, 25)]
     total = metrics.add(metrics.add(None, parts[0]), parts[1])
     summary = metrics.summarise(total)
     kept, true = logits[mask], labels[mask]
@@ -26,13 +26,11 @@ def test_sums_against_scikit_learn():
     assert summary["accuracy"] == pytest.approx(sklearn.metrics.accuracy_score(true, kept.argmax(axis=1)))
     assert summary["top5"] == pytest.approx(sklearn.metrics.top_k_accuracy_score(true, kept, k=5, labels=classes))
     assert summary["loss"] == pytest.approx(sklearn.metrics.log_loss(true, probabilities, labels=classes), rel=1e-5)
-    recall = sklearn.metrics.recall_score(true, kept.argmax(axis=1), average=None, labels=classes, zero_division=0)
-    np.testing.assert_allclose(total["class_correct"] / total["class_count"], recall, rtol=1e-6)
 
 
 def test_constant_logits_are_not_right():
     """Ties go to the first class, as in argmax: a dead network scores chance, not 100 %."""
-    sums = metrics.classification_sums(jnp.zeros((10, 10)), jnp.arange(10), jnp.ones(10, bool))
+    sums = classification_sums(np.zeros((10, 10), np.float32), np.arange(10), np.ones(10, bool))
     assert sums["correct"] == 1
     assert sums["correct5"] == 5
 
@@ -42,8 +40,8 @@ def test_nan_is_never_right(where):
     values = np.tile(np.float32([0.1, 0.8, 0.1]), (4, 1))
     values[where] = np.nan
     labels = np.ones(4, np.int32)
-    sums = metrics.classification_sums(jnp.asarray(values), labels, jnp.ones(4, bool))
-    assert sums["correct"] == sums["correct5"] == sums["class_correct"].sum() == 0
+    sums = classification_sums(values, labels, np.ones(4, bool))
+    assert sums["correct"] == sums["correct5"] == 0
     found = metrics.of_probabilities(values, labels)
     assert found["accuracy"] == found["top5"] == 0
 
@@ -51,8 +49,8 @@ def test_nan_is_never_right(where):
 def test_nan_is_neither_a_label_nor_none():
     probabilities = np.full((4, 3), np.nan, np.float32)
     labels = np.tile([1, 0, 0], (4, 1))
-    sums = metrics.label_sums(jnp.zeros(4), jnp.asarray(probabilities), labels, jnp.ones(4, bool))
-    assert sums["correct"] == sums["class_correct"].sum() == 0
+    sums = label_sums(np.zeros(4, np.float32), probabilities, labels, np.ones(4, bool))
+    assert sums["correct"] == 0
     assert metrics.of_probabilities(probabilities, labels)["accuracy"] == 0
 
 
@@ -72,15 +70,13 @@ def test_sums_of_several_labels():
     rng = np.random.default_rng(0)
     probabilities, labels = rng.random((30, 3)).astype(np.float32), rng.integers(0, 2, (30, 3))
     losses, mask = rng.random(30).astype(np.float32), np.arange(30) < 23
-    summary = metrics.summarise(metrics.label_sums(jnp.asarray(losses), jnp.asarray(probabilities), labels, mask))
+    summary = metrics.summarise(label_sums(losses, probabilities, labels, mask))
     kept, said = labels[mask], probabilities[mask] >= 0.5
     assert summary == {
         "loss": pytest.approx(losses[mask].mean(), rel=1e-5),
         "accuracy": pytest.approx(1 - sklearn.metrics.hamming_loss(kept, said), rel=1e-6),
         "count": 23,
     }
-    sums = metrics.label_sums(jnp.asarray(losses), jnp.asarray(probabilities), labels, mask)
-    np.testing.assert_allclose(sums["class_correct"] / sums["class_count"], (kept == said).mean(axis=0), rtol=1e-6)
 
 
 def test_evaluations_are_ranked_by_average_precision_where_there_is_one():

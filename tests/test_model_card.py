@@ -1,5 +1,6 @@
 """A model card holds the figures it was given, its tables hold together, and its code does what it says."""
 
+import dataclasses
 import re
 
 import numpy as np
@@ -28,6 +29,7 @@ def meta_of(class_names=CLASSES, **changes):
         "preprocess": SPEC.to_dict(),
         "fit": "whole",
         "training_pictures": 4321,
+        "history": [{"step": 1234, "count": 555}],
         "weights": {
             "source": "vgg_tiny.safetensors",
             "source_sha256": "ab" * 32,
@@ -44,45 +46,53 @@ def evaluation_of(class_names=CLASSES, **more):
         name: {"precision": number / 8, "recall": 0.5, "f1": None, "count": 80}
         for number, name in enumerate(class_names)
     }
-    figures = {"accuracy": 0.8765, "top5": 1.0, "loss": 0.4321, "count": 400, "parameters": 67890}
-    return {"dataset": "digit_photos", "split": "test", **figures, "per_class": per_class, **more}
+    figures = {"accuracy": 0.8765, "top5": 1.0, "loss": 0.7654, "count": 400, "parameters": 67890}
+    figures |= {"accuracy_interval": [0.8412, 0.9051], "calibration_error": 0.0987, "macro_f1": 0.8642}
+    return {
+        **{"dataset": "digit_photos", "split": "test", **figures, "per_class": per_class, "temperature": None},
+        **more,
+    }
 
 
 def test_the_card_states_what_is_known():
-    optional = {"interval": (0.8412, 0.9051), "calibration_error": 0.0234, "macro_f1": 0.8642}
-    evaluation = evaluation_of(**optional, temperature=1.372, calibration_pictures=555)
+    evaluation = evaluation_of(temperature=1.372, calibrated={"loss": 0.4321, "calibration_error": 0.0234})
     card = model_card(meta_of(), evaluation, ["model.stablehlo", "model.onnx"])
     facts = ["vgg_tiny", "step 1,234", "67,890", "vgg_tiny.digits04", "https://example.org/", "ab" * 32, "CC-BY-4.0"]
     facts += ["digit_photos", "4,321", "400", "87.65%", "84.12% to 90.51%", "0.4321", "2.34%", "0.8642"]
     facts += ["temperature 1.372, fitted on 555 pictures", "small test set", "4.9 points", "order BGR"]
     assert [fact for fact in facts if fact not in card] == []
+    assert "0.7654" not in card and "9.87%" not in card  # without the temperature
     assert "Top-5" not in card  # of five classes
     assert "/home/me" not in card  # where data lay is nobody's business
     assert "### model.onnx" in card and "### weights.safetensors" not in card
     assert re.search(r"^\| 3 \| 3 \| 80 \| 37\.50% \| 50\.00% \| - \|$", card, re.MULTILINE)
 
 
+@pytest.mark.parametrize(("learnt", "pictures"), [(True, "4,876"), (False, "4,321")])
+def test_a_head_that_was_solved_for_may_have_learnt_from_validation_too(learnt, pictures):
+    card = model_card(meta_of(learnt_validation=learnt), evaluation_of(), [])
+    assert f"| Pictures trained on | {pictures} |" in card
+
+
 def test_the_card_states_what_is_not_known():
-    card = model_card(meta_of(weights={}), None, [])
-    assert "trained from scratch" in card and "has not been evaluated" in card and "not calibrated" in card
-    several = evaluation_of(count=5000, mean_average_precision=0.61, macro_f1=None)
+    card = model_card(meta_of(weights={}), evaluation_of(), [])
+    assert "trained from scratch" in card and "0.7654" in card and "not calibrated" in card
+    several = evaluation_of(count=5000, mean_average_precision=0.61, macro_f1=None, accuracy_interval=None)
     several["per_class"] = {
         name: {"precision": 0.9, "recall": None, "f1": None, "average_precision": None, "count": 0} for name in CLASSES
     }
     card = model_card(meta_of(objective="multilabel"), several, [])
     assert "Mean average precision | 61.00%" in card and "| 2 | 2 | 0 | 90.00% | - | - | - |" in card
     assert "small test set" not in card and "5 of 5 classes have fewer than 30" in card
-    with pytest.raises(ValueError, match=r"no file model\.pb; it knows model\.stablehlo, model\.onnx"):
-        model_card(meta_of(), None, ["model.pb"])
+    assert "Macro F1" not in card and "interval" not in card
 
 
-@pytest.mark.parametrize("evaluated", [True, False])
-def test_odd_names_do_not_break_the_tables(evaluated):
+def test_odd_names_do_not_break_the_tables():
     names = ["plain", "a|b", "two\nlines", "`tick`", "\\|", " | "]
     config = {"dataset": "folder", "data_dir": "/data/odd|na\nme"}
-    card = model_card(meta_of(names, config=config), evaluation_of(names) if evaluated else None, [])
+    card = model_card(meta_of(names, config=config), evaluation_of(names), [])
     tables = re.findall(r"(?:^\|.*\n)+", card, re.MULTILINE)
-    assert len(tables) == 4 if evaluated else 3
+    assert len(tables) == 4
     for table in tables:
         cells = {len(re.findall(r"(?<!\\)\|", line.replace("\\\\", ""))) for line in table.splitlines()}
         assert len(cells) == 1, table
@@ -104,22 +114,48 @@ def test_its_code_prepares_pictures_as_jft_does(tmp_path, monkeypatch, fit, size
     exif[274] = orientation
     Image.fromarray(pixels).save("picture.jpg", exif=exif)
     names = {}
-    exec(blocks_of(model_card(meta_of(fit=fit), None, []))["Pictures"], names)
+    exec(blocks_of(model_card(meta_of(fit=fit), evaluation_of(), []))["Pictures"], names)
     np.testing.assert_array_equal(names["pictures"][0], decode.decode("picture.jpg", SPEC, fit=fit))
 
 
-def test_its_code_uses_the_files(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("resize", "cut"), [(32, ""), (33, "[:, 0:32, 0:32]"), (36, "[:, 2:34, 2:34]")])
+def test_its_code_for_torchvision_cuts_what_was_read_larger(resize, cut):
+    meta = meta_of(preprocess=Preprocess(size=32, resize=resize, scale=0.5).to_dict(), fit="crop")
+    name = "weights_torchvision.safetensors"
+    code = blocks_of(model_card(meta, evaluation_of(), [name]))[name]
+    assert f"images = torch.from_numpy(pictures){cut} * 0.5\n" in code
+
+
+def binary(source):
+    """The first two of its classes, told apart by one sigmoid unit."""
+
+    def read(allow_nonfinite):
+        leaves = source.read(allow_nonfinite)
+        return {name: leaf[..., 1:2].copy() if "/head/" in name else leaf for name, leaf in leaves.items()}
+
+    options = {**source.options, "num_classes": 1}
+    return dataclasses.replace(source, options=options, class_names=("0", "1"), objective="binary", read=read)
+
+
+@pytest.mark.parametrize("temperature", [None, 1.7])
+@pytest.mark.parametrize("kind", ["softmax", "binary"])
+def test_its_code_uses_the_files(tmp_path, monkeypatch, one_device, kind, temperature):
     monkeypatch.chdir(tmp_path)
     source = open_source("vgg_tiny.digits04")
+    source = binary(source) if kind == "binary" else dataclasses.replace(source, class_names=tuple(CLASSES))
+    objective = Objective(kind, len(source.class_names))
     write_own(source, tmp_path / "weights.safetensors")
-    variables = tree.unflatten(source.read(False))
-    predict = stablehlo.make_predict(source.build(), variables, source.spec, Objective("softmax", 5), "crop")
-    side = source.spec.resize
+    variables, side = tree.unflatten(source.read(False)), source.spec.resize
+    predict = stablehlo.make_predict(source.build(), variables, source.spec, objective, "crop", temperature or 1.0)
     (tmp_path / "model.stablehlo").write_bytes(stablehlo.serialise(predict, side))
-    meta = meta_of(preprocess=source.spec.to_dict(), fit="crop")
-    blocks = blocks_of(model_card(meta, None, ["model.stablehlo", "weights.safetensors"]))
-    names = {"pictures": np.random.default_rng(0).integers(0, 256, (3, side, side, 3), np.uint8)}
-    exec(blocks["weights.safetensors"], names)
-    exec(blocks["model.stablehlo"], names)
-    powers = np.exp(np.asarray(names["logits"], np.float64))
-    np.testing.assert_allclose(names["probabilities"], powers / powers.sum(axis=1, keepdims=True), atol=1e-6)
+    meta = meta_of(source.class_names, objective=kind, preprocess=source.spec.to_dict(), fit="crop")
+    evaluation = evaluation_of(source.class_names, temperature=temperature)
+    blocks = blocks_of(model_card(meta, evaluation, ["model.stablehlo", "weights.safetensors"]))
+    found = {}
+    for name in ("weights.safetensors", "model.stablehlo"):
+        names = {"pictures": np.random.default_rng(0).integers(0, 256, (3, side, side, 3), np.uint8)}
+        exec(blocks[name], names)
+        found[name] = names["probabilities"]
+        assert found[name].shape == (3, len(source.class_names))
+    np.testing.assert_allclose(*found.values(), atol=1e-6)
+    assert found["model.stablehlo"].max(axis=1).min() < 0.99  # where a temperature is seen

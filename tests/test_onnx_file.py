@@ -3,6 +3,7 @@
 import importlib.util
 import sys
 
+import jax
 import numpy as np
 import pytest
 
@@ -35,6 +36,16 @@ def test_onnx_runtime_agrees_with_jax_for_batches_of_any_size(weights, tmp_path,
         found = opened(pictures[:batch])
         assert found.dtype == np.float32
         np.testing.assert_allclose(found, predict(pictures[:batch]), atol=1e-5)
+
+
+@needs_extra
+def test_what_the_converter_does_not_know_is_named(tmp_path):
+    def predict(pictures):
+        return jax.pure_callback(np.float32, jax.ShapeDtypeStruct((), np.float32), pictures[0, 0, 0, 0])
+
+    with pytest.raises(ValueError, match=r"^jax2onnx does not convert this model \(\w+: .*pure_callback.*\)\.$"):
+        onnx_file.write(predict, tmp_path / "model.onnx", 8)
+    assert list(tmp_path.iterdir()) == []
 
 
 @needs_extra

@@ -1,4 +1,4 @@
-"""One step on one device, two and eight, under jit and pmap, the state in copies and in parts: the same figures."""
+"""One step on one device and on several, under jit and pmap, the state in copies and in parts: the same figures."""
 
 import jax
 import jax.numpy as jnp
@@ -6,42 +6,36 @@ import numpy as np
 import optax
 import pytest
 from on_demand import on_demand
-from parallel_case import run
+from parallel_case import alone, run
 
 from jft.models import abstract_variables, create_model
 from jft.parallel import make_parallel
 
-
-@pytest.fixture(scope="module")
-def alone():
-    return run("jit", {"data": 1}, jax.devices()[:1])
-
-
-def assert_same(found, alone):
-    np.testing.assert_allclose(found["losses"], alone["losses"], rtol=1e-5)
-    assert (found["count"], found["correct"]) == (alone["count"], alone["correct"]) and found["count"] == 100
-    np.testing.assert_allclose(found["loss"], alone["loss"], rtol=1e-5)
-    # Of every picture, in the pictures' order.
-    np.testing.assert_allclose(found["probabilities"], alone["probabilities"], rtol=1e-3, atol=1e-5)
+of_pairs = pytest.mark.xdist_group("pairs")  # as in test_distributed.py: one worker trains on one device for all
+two_devices = on_demand("four and eight are always run")
 
 
 @pytest.mark.parametrize(
     ("mode", "mesh"),
     [
-        ("jit", {"data": 2}),
+        pytest.param("jit", {"data": 2}, marks=two_devices),
         ("jit", {"data": -1}),
         ("jit", {"data": 2, "fsdp": 4}),
         ("jit", {"data": 1, "fsdp": 4}),
-        ("pmap", {"data": 2}),
+        pytest.param("pmap", {"data": 2}, marks=two_devices),
         ("pmap", {"data": 8}),
     ],
     ids=str,
 )
-@pytest.mark.xdist_group("parallel")
-def test_devices_do_not_change_the_figures(alone, mode, mesh):
+@of_pairs
+def test_devices_do_not_change_the_figures(mode, mesh):
     count = 8 if -1 in mesh.values() else mesh["data"] * mesh.get("fsdp", 1)
-    found = run(mode, mesh, jax.devices()[:count])
-    assert_same(found, alone)
+    found, one = run(mode, mesh, jax.devices()[:count]), alone()
+    np.testing.assert_allclose(found["losses"], one["losses"], rtol=1e-5)
+    assert (found["count"], found["correct"]) == (100, one["correct"])
+    np.testing.assert_allclose(found["loss"], one["loss"], rtol=1e-5)
+    # Of every picture, in the pictures' order.
+    np.testing.assert_allclose(found["probabilities"], one["probabilities"], rtol=1e-3, atol=1e-5)
     if mesh.get("fsdp", 1) != 1:
         assert found["bytes"] < found["whole_bytes"] / 2
     else:
@@ -49,7 +43,7 @@ def test_devices_do_not_change_the_figures(alone, mode, mesh):
 
 
 @on_demand("micro-batches on one device and whole batches on several are always run")
-@pytest.mark.xdist_group("parallel")
+@of_pairs
 def test_micro_batches_on_several_devices():
     found = run("jit", {"data": 2, "fsdp": 4}, steps=5, accumulate=2)
     one = run("jit", {"data": 1}, jax.devices()[:1], steps=5, accumulate=2)

@@ -10,7 +10,6 @@ from PIL import Image
 from scipy import special
 
 import jft
-from jft import parallel
 from jft.data import preprocess
 from jft.losses import Objective
 from jft.parallel import make_parallel
@@ -92,18 +91,13 @@ def test_features(predictor):
         predictor.features(images, "fc8")
 
 
-def test_one_compilation_for_any_number_of_pictures(run, monkeypatch):
-    programs = []
-    compile_ = parallel.Parallel.compile
-    monkeypatch.setattr(
-        parallel.Parallel, "compile", lambda self, *args, **kw: programs.append(args[0]) or compile_(self, *args, **kw)
-    )
+def test_one_compilation_for_any_number_of_pictures(run, compilations):
     fresh = jft.load(run, batch_size=7)
     assert fresh.batch_size == 8  # of 8 devices
     images = noise(0, 20, 32, 32, 3)
     rows = [fresh.logits(images[:n]) for n in (20, 1, 9)]
     rows.append(fresh.logits(list(images)))
-    assert len(programs) == 1
+    assert len(compilations) == 1
     for row in rows:
         np.testing.assert_allclose(row, rows[0][: len(row)], atol=1e-6)
 

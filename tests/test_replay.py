@@ -2,9 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import jax
 import pytest
@@ -14,7 +11,7 @@ from jft.models import MODELS
 from jft.replay import format_replay, replay
 from jft.train import train
 
-pytestmark = pytest.mark.xdist_group("replay")
+pytestmark = [pytest.mark.xdist_group("replay"), pytest.mark.usefixtures("one_device")]
 PHASES = (
     {"name": "top", "steps": 14, "freeze": "block2"},
     {"name": "all", "steps": 6, "freeze": "", "optimizer": "sgd", "learning_rate": 1e-3},
@@ -22,7 +19,7 @@ PHASES = (
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
+def whole(one_device, tmp_path_factory):
     folder = tmp_path_factory.mktemp("replay")
     often = {"checkpoint_every": 4, "keep_every": 4, "log_every": 3, "eval_batch_size": 24}
     with pytest.MonkeyPatch.context() as patch:
@@ -60,8 +57,7 @@ def test_the_same_again(done, step, start, lines):
 
 
 def test_on_another_number_of_devices(done, monkeypatch):
-    two = jax.devices()[:2]
-    monkeypatch.setattr(jax, "devices", lambda: two)
+    monkeypatch.setattr(jax, "devices", lambda: jax.local_devices()[:2])
     found = replay(done, 18)
     assert (found.exact, found.same) == (False, True)
     assert "compared to 1e-05, on another number of devices" in format_replay(found, done)
@@ -95,7 +91,6 @@ def test_steps_that_cannot_be_replayed(done, step, message):
         replay(done, step)
 
 
-def test_the_script_says_what_is_no_run(tmp_path):
-    script = Path(__file__).parents[1] / "scripts" / "replay.py"
-    done = subprocess.run([sys.executable, script, tmp_path, "--step", "3"], capture_output=True, text=True)
-    assert done.returncode == 1 and "holds no run (no config.json)" in done.stderr
+def test_what_is_no_run_is_said(tmp_path, command):
+    status, _, error = command("replay", tmp_path, "--step", 3)
+    assert status == 1 and error.startswith(f"error: {tmp_path} holds no run (no config.json)")

@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 import pytest
 import small_digits
 import small_run
+from small_digits import write_config
 
 from jft import distributed
 from jft.arms import train_arms
@@ -16,15 +17,10 @@ from jft.logs import read_metrics
 from jft.report import charts, write_report
 from jft.trained import Trained
 
-pytestmark = pytest.mark.xdist_group("run")  # which one worker trains for all
+# One worker trains for all of them.
+pytestmark = [pytest.mark.xdist_group("run"), pytest.mark.usefixtures("quick")]
 
 NAMES = ("steps", "binary", "several")  # with and without validation and steps; one label and several
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick():
-    with small_digits.quick():
-        yield
 
 
 class Page(HTMLParser):
@@ -212,20 +208,9 @@ def test_by_validation_and_without_training_pictures(tmp_path_factory, tmp_path,
     assert "but that chose its checkpoint" not in Page(other).words
 
 
-CONFIG = """from jft.config import default_config
-
-
-def get_config():
-    config = default_config()
-    config.update({fields!r})
-    return config
-"""
-
-
 def test_training_writes_it_unless_it_is_told_not_to(tmp_path_factory, tmp_path, command):
     """Of a run that is done already, which is what is left to do."""
-    fields = small_run.config(tmp_path_factory, "other").to_dict()
-    (tmp_path / "config.py").write_text(CONFIG.format(fields=fields))
+    write_config(tmp_path / "config.py", small_run.config(tmp_path_factory, "other"))
     run = shutil.copytree(small_run.run(tmp_path_factory, "other"), tmp_path / "run")
     (run / "eval.json").unlink(missing_ok=True)
     train, path = ("train", "--config", tmp_path / "config.py", "--workdir", run), run / "report.html"

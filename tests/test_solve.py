@@ -13,13 +13,8 @@ from jft.train import checked_run, train
 from jft.trained import restore
 from jft.transfer import probe
 
-pytestmark = pytest.mark.xdist_group("solve")  # whose runs one worker trains for all
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick():
-    with small_digits.quick():
-        yield
+# One worker trains for all of them.
+pytestmark = [pytest.mark.xdist_group("solve"), pytest.mark.usefixtures("quick")]
 
 
 @pytest.fixture(scope="module")

@@ -2,17 +2,19 @@
 
 import dataclasses
 import re
+import signal
 from types import SimpleNamespace
 
+import jax
 import numpy as np
 import pytest
 import safetensors.numpy
-import small_digits
 from PIL import Image
 
+from jft import caching, suggestion
 from jft.arms import arm_config
 from jft.config import default_config
-from jft.config_file import load_config
+from jft.config_file import read_config
 from jft.data import sources
 from jft.suggest import Probed, at_hand, cross_validated, make_config, pareto, pick, sample
 from jft.suggestion import config_text
@@ -22,13 +24,8 @@ from jft.transfer.examples import Examples
 from jft.weights import store
 from jft.weights.catalog import CATALOG, find_row
 
-pytestmark = pytest.mark.xdist_group("suggest")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick():
-    with small_digits.quick():
-        yield
+# One worker trains for all of them.
+pytestmark = [pytest.mark.xdist_group("suggest"), pytest.mark.usefixtures("quick")]
 
 
 def probed(model, correct, speed, count=100):
@@ -47,14 +44,26 @@ def test_the_pick_is_the_fastest_within_one_standard_error():
     assert pareto([slow, dataclasses.replace(slow)]) == [slow, slow]
 
 
-# 200 pictures, 64 numbers and 10 classes, as in the command's test: what solves for them is compiled once.
 LABELS = np.arange(200) % 10
-NOISE = np.random.default_rng(0).standard_normal((200, 64), np.float32)
 
 
-def test_a_probe_is_not_tested_on_what_it_has_seen():
-    # In 64 dimensions noise is learnt by heart, which tells nothing of what has not been seen.
-    assert cross_validated(Examples(NOISE, LABELS)).mean() < 0.25
+def test_a_probe_is_not_tested_on_what_it_has_seen(monkeypatch):
+    noise = np.random.default_rng(0).standard_normal((200, 8))
+
+    def by_heart(method, train, validation, *, outputs, refit):
+        assert (method, outputs, refit) == ("lbfgs", 10, True)
+        assert (len(train.labels), len(validation.labels)) == (120, 40)
+        known = train.join(validation)
+
+        def logits(tested):
+            nearest = ((tested[:, None] - known.features) ** 2).sum(-1).argmin(-1)
+            return np.eye(10)[known.labels[nearest]]
+
+        assert (logits(known.features).argmax(-1) == known.labels).all()
+        return SimpleNamespace(linear=SimpleNamespace(logits=logits))
+
+    monkeypatch.setattr(probe, "fit", by_heart)
+    assert cross_validated(Examples(noise, LABELS)).mean() < 0.25
 
 
 def test_groups_stay_together(monkeypatch):
@@ -89,21 +98,20 @@ def test_a_sample_has_every_class_and_leaves_out_what_cannot_be_read(tmp_path):
 
 
 def test_sets_without_top_are_cut_where_their_weights_end():
-    assert make_config(find_row("vgg16", "keras_notop"), "").cut == "block5"
-    assert make_config(find_row("vgg16", "keras"), "").cut == ""
-    assert make_config(find_row("resnet50", "keras_notop"), "").cut == ""
+    for model, tag, cut in ("vgg16", "keras_notop", "block5"), ("vgg16", "keras", ""), ("resnet50", "keras_notop", ""):
+        assert make_config(default_config(), find_row(model, tag), "").cut == cut
 
 
 def test_only_sets_of_imagenet_are_at_hand_unless_one_is_named(tmp_path):
     with pytest.raises(ValueError, match="`jft weights fetch NAME` gets one"):
         at_hand()
-    assert list(at_hand(["vgg_tiny.digits04"])) == ["vgg_tiny.digits04"]
+    assert at_hand(["vgg_tiny.digits04"]) == [(find_row("vgg_tiny", "digits04"), "")]
     with pytest.raises(ValueError, match="no weights like vgg_t"):
         at_hand(["vgg_t*"])
     (tmp_path / find_row("squeezenet1_1", "caffe").filename).write_text("")
-    assert at_hand(["squeeze*"], str(tmp_path)) == {
-        "squeezenet1_1.caffe": (find_row("squeezenet1_1", "caffe"), str(tmp_path / "squeezenet_v1.1.npy"))
-    }
+    assert at_hand(["squeeze*"], str(tmp_path)) == [
+        (find_row("squeezenet1_1", "caffe"), str(tmp_path / "squeezenet_v1.1.npy"))
+    ]
     with pytest.raises(ValueError, match="is no folder"):
         at_hand([], str(tmp_path / "nothing"))
 
@@ -128,8 +136,32 @@ def weights(tmp_path, monkeypatch):
     return folder
 
 
-def test_the_command_and_what_it_writes(command, tmp_path, weights):
+def test_what_does_not_fit_into_memory_is_left_out(command, tmp_path, monkeypatch, weights):
+    def probe_one(config, source):
+        if config.weights == "sound":
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory.\n\nand so on")
+        return Probed(config, np.arange(len(source)) < 50, 1.0, 10**6, 1000)
+
+    monkeypatch.setattr(suggestion, "probe_one", probe_one)
+    arguments = ["--dataset", "digits", "--weights_path", weights, "--pictures", "100", "--out", tmp_path]
+    status, out, _ = command("suggest", *arguments)
+    assert status == 0 and "\nvgg_tiny.sound is left out: RESOURCE_EXHAUSTED: Out of memory.\n" in out
+    assert "Pick: vgg_tiny.shuffled" in out
+
+
+def test_the_command_and_what_it_writes(command, tmp_path, monkeypatch, weights):
     arguments = ["--dataset", "digits", "--weights_path", weights, "--pictures", "200", "--out", tmp_path / "out"]
+
+    def features_of(*args, before=caching.features_of):
+        signal.raise_signal(signal.SIGTERM)
+        return before(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(caching, "features_of", features_of)
+        status, _, error = command("suggest", *arguments)
+    assert status == 128 + signal.SIGTERM and error.endswith("Stopped; the same command goes on.\n")
+    assert not (tmp_path / "out").exists()
+
     status, out, error = command("suggest", *arguments)
     assert status == 0, error
     assert re.search("^digits: 200 of 1,438 training pictures$", out, re.M)
@@ -145,7 +177,8 @@ def test_the_command_and_what_it_writes(command, tmp_path, weights):
     text = (tmp_path / "out" / "suggested.py").read_text()
     assert f"jft train --config {tmp_path}/out/suggested.py" in text and f"{sound[0]:.2f} %" in text
     assert len([line for line in text.splitlines() if line.startswith("    config.")]) <= 15
-    config = load_config(tmp_path / "out" / "suggested.py", ["examples_per_class=1"])
+    fields = ["--config.examples_per_class=1", "--config.evaluate_every=100"]
+    config = read_config(tmp_path / "out" / "suggested.py", fields)
     assert (config.model, config.weights, config.dataset) == ("vgg_tiny", "sound", "digits")
     assert config.weights_path == str(weights / "sound.safetensors")
     arms = {name: arm_config(config, name, changes) for name, changes in config.arms}
@@ -171,8 +204,8 @@ def test_nothing_at_hand_is_one_line(command, tmp_path):
 
 def test_odd_names_make_a_config_all_the_same(tmp_path):
     odd = probed("vgg16", 9, 1.0)
-    odd.config.data_dir = 'a "b" \\ c'
+    odd.config.update({"data_dir": 'a "b" \\ c', "skip_unreadable": True})
     path = tmp_path / 'odd "name" \\.py'
-    path.write_text(config_text(odd, path, odd.config.data_dir, 2, True))
-    config = load_config(path)
+    path.write_text(config_text(odd, path, 2))
+    config = read_config(path)
     assert config.data_dir == 'a "b" \\ c' and config.skip_unreadable

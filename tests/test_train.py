@@ -13,25 +13,25 @@ import jax
 import numpy as np
 import pytest
 from on_demand import on_demand
+from small_digits import records, write_config
 
 from jft import tree
 from jft.checkpoint import Checkpoints, CheckpointWriteError
 from jft.config import default_config
 from jft.data import sources
-from jft.evaluate import evaluate, restore
+from jft.evaluate import evaluate
 from jft.fingerprint import fingerprints
 from jft.parallel import make_parallel
 from jft.run import create_run
 from jft.train import train
+from jft.trained import restore
 from jft.window import NonFiniteLossError
 
 ROOT = Path(__file__).parents[1]
+WHOLE = {"crop_padding": 0.1, "evaluate_every": 100.0, "checkpoint_every": 5}
 
-
-@pytest.fixture(autouse=True)
-def one_device(monkeypatch):
-    """For which XLA compiles faster than for eight; a test of several takes them all back."""
-    monkeypatch.setattr(jax, "devices", lambda: jax.local_devices()[:1])
+pytestmark = pytest.mark.usefixtures("one_device")  # a test of several takes them all back
+of_whole = pytest.mark.xdist_group("train")  # which one worker trains for all
 
 
 def digits(**changes):
@@ -58,15 +58,18 @@ def params(workdir):
     return tree.flatten(restore(workdir, make_parallel("jit")).variables["params"])
 
 
-def lines(workdir, kind):
-    records = [json.loads(line) for line in (Path(workdir) / "metrics.jsonl").read_text().splitlines()]
-    return [record for record in records if record["kind"] == kind]
+@pytest.fixture(scope="module")
+def whole(one_device, tmp_path_factory):
+    """A run of 12 steps to its end."""
+    folder = tmp_path_factory.mktemp("train") / "whole"
+    train(digits(**WHOLE), folder)
+    return folder
 
 
 def test_train_then_evaluate(tmp_path, capsys):
     result = train(digits(steps=90, evaluate_every=1.0), tmp_path / "run")
     assert result["finished"] and result["step"] == 90
-    train_lines, validation = lines(tmp_path / "run", "train"), lines(tmp_path / "run", "validation")
+    train_lines, validation = records(tmp_path / "run", "train"), records(tmp_path / "run", "validation")
     assert [line["step"] for line in train_lines] == list(range(3, 91, 3))
     # 1,438 pictures are not test; a tenth of them validates; an epoch is 40.4 steps.
     assert [(line["step"], line["count"]) for line in validation] == [(41, 144), (81, 144), (90, 144)]
@@ -81,26 +84,19 @@ def test_train_then_evaluate(tmp_path, capsys):
     assert list((tmp_path / "run" / "tensorboard").glob("events.out.tfevents.*"))
 
 
-def test_one_compilation_for_training_and_one_for_evaluation(tmp_path, monkeypatch):
+def test_one_compilation_for_training_and_one_for_evaluation(tmp_path, compilations):
     """144 pictures by 64 leave a ragged batch of 16; three evaluations and twelve steps compile two programs."""
-    from jft import parallel
-
-    programs = []
-    compile_ = parallel.Parallel.compile
-    monkeypatch.setattr(
-        parallel.Parallel, "compile", lambda self, *args, **kw: programs.append(args[0]) or compile_(self, *args, **kw)
-    )
     train(digits(steps=12, evaluate_every=0.1), tmp_path / "run")
-    assert len(lines(tmp_path / "run", "validation")) == 3
-    assert [step.__name__ for step in programs] == ["train_step", "eval_step"]
+    assert len(records(tmp_path / "run", "validation")) == 3
+    assert compilations == ["train_step", "eval_step"]
     # A compiled program refuses other shapes, so nothing compiles behind its back.
 
 
-def test_same_config_and_seed_give_the_same_bits(tmp_path):
-    for name in ("one", "two"):
-        train(digits(crop_padding=0.1), tmp_path / name)
-    train(digits(crop_padding=0.1, seed=1), tmp_path / "other")
-    one, two, other = (fingerprints(params(tmp_path / name)) for name in ("one", "two", "other"))
+@of_whole
+def test_same_config_and_seed_give_the_same_bits(whole, tmp_path):
+    train(digits(**WHOLE), tmp_path / "two")
+    train(digits(**WHOLE, seed=1), tmp_path / "other")
+    one, two, other = (fingerprints(params(folder)) for folder in (whole, tmp_path / "two", tmp_path / "other"))
     assert one == two
     assert one != other
 
@@ -116,20 +112,13 @@ def test_devices_and_pmap_do_not_change_the_result(tmp_path, monkeypatch):
     eight, one = params(tmp_path / "eight"), params(tmp_path / "one")
     for name in one:
         np.testing.assert_allclose(eight[name], one[name], rtol=1e-5, atol=1e-6, err_msg=name)
-    eight, one = lines(tmp_path / "eight", "validation")[-1], lines(tmp_path / "one", "validation")[-1]
+    eight, one = records(tmp_path / "eight", "validation")[-1], records(tmp_path / "one", "validation")[-1]
     assert (eight["count"], eight["accuracy"]) == (one["count"], one["accuracy"])
 
 
 def command(workdir, *fields):
     config = workdir.parent / f"{workdir.name}.py"
-    values = digits(steps=110, checkpoint_every=7, evaluate_every=2.0, crop_padding=0.1).to_dict()
-    config.write_text(
-        "from jft.config import default_config\n"
-        "def get_config():\n"
-        "    config = default_config()\n"
-        f"    config.update({values!r})\n"
-        "    return config\n"
-    )
+    write_config(config, digits(steps=110, checkpoint_every=7, evaluate_every=2.0, crop_padding=0.1))
     script = [sys.executable, "scripts/train.py", "--config", str(config), "--workdir", str(workdir), "--no_report"]
     return [*script, *(f"--config.{field}" for field in fields)]
 
@@ -151,17 +140,16 @@ def wait_for_step(process, workdir, step):
     raise AssertionError(f"the run never came to step {step}: {process.communicate()[0]}")
 
 
-def test_a_damaged_checkpoint_costs_the_steps_since_the_one_before(tmp_path, caplog):
-    config = digits(evaluate_every=100.0, checkpoint_every=5)
-    for name in ("damaged", "whole"):
-        train(config, tmp_path / name)
-    newest = tmp_path / "damaged" / "checkpoints" / "12"
+@of_whole
+def test_a_damaged_checkpoint_costs_the_steps_since_the_one_before(whole, tmp_path, caplog):
+    damaged = shutil.copytree(whole, tmp_path / "damaged")
+    newest = damaged / "checkpoints" / "12"
     files = (path for path in (newest / "optimizer").rglob("*") if path.is_file())
     array = max(files, key=lambda path: path.stat().st_size)
     array.write_bytes(array.read_bytes()[: array.stat().st_size // 2])
-    assert train(config, tmp_path / "damaged")["step"] == 12
+    assert train(digits(**WHOLE), damaged)["step"] == 12
     assert "Falling back to checkpoint 10" in caplog.text
-    assert fingerprints(params(tmp_path / "damaged")) == fingerprints(params(tmp_path / "whole"))
+    assert fingerprints(params(damaged)) == fingerprints(params(whole))
 
 
 @on_demand("test_distributed signals a pair")
@@ -180,19 +168,18 @@ def test_a_signal_saves_and_says_how_to_go_on(tmp_path):
     saved.close()
 
 
-def test_finished_runs_stay_finished(tmp_path):
-    train(digits(), tmp_path / "run")
-    before = fingerprints(params(tmp_path / "run"))
-    again = train(digits(), tmp_path / "run")
+@of_whole
+def test_finished_runs_stay_finished(whole, tmp_path):
+    again = train(digits(**WHOLE), shutil.copytree(whole, tmp_path / "run"))
     assert again["finished"] and again["step"] == 12
-    assert fingerprints(params(tmp_path / "run")) == before
+    assert fingerprints(params(tmp_path / "run")) == fingerprints(params(whole))
 
 
-def test_another_config_is_refused_with_the_difference(tmp_path):
-    train(digits(), tmp_path / "run")
+@of_whole
+def test_another_config_is_refused_with_the_difference(whole, tmp_path):
     with pytest.raises(ValueError, match=r"another config \(there -> here\): learning_rate: 0.002 -> 0.5"):
-        create_run(digits(learning_rate=0.5), tmp_path / "run")
-    create_run(digits(log_every=1), tmp_path / "run")  # how often one looks may change
+        create_run(digits(**WHOLE, learning_rate=0.5), whole)
+    create_run(digits(**WHOLE, log_every=1), whole)  # how often one looks may change
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letter.txt").write_text("dear")
     with pytest.raises(ValueError, match="is no run of jft's"):
@@ -287,8 +274,9 @@ def test_wrong_configs_make_no_folder(tmp_path, changes, message, monkeypatch):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_full_disk_is_one_error_and_keeps_the_last_checkpoint(tmp_path, monkeypatch):
-    config = digits(steps=12, evaluate_every=100.0, checkpoint_every=6)
+@of_whole
+def test_a_full_disk_is_one_error_and_keeps_the_last_checkpoint(whole, tmp_path, monkeypatch):
+    config = digits(**WHOLE)
     usage, calls = shutil.disk_usage, []
 
     def disk_usage(path):  # room for the first checkpoint alone
@@ -300,8 +288,7 @@ def test_a_full_disk_is_one_error_and_keeps_the_last_checkpoint(tmp_path, monkey
         train(config, tmp_path / "run")
     monkeypatch.setattr(shutil, "disk_usage", usage)
     assert train(config, tmp_path / "run")["finished"]
-    train(config, tmp_path / "whole")
-    assert fingerprints(params(tmp_path / "run")) == fingerprints(params(tmp_path / "whole"))
+    assert fingerprints(params(tmp_path / "run")) == fingerprints(params(whole))
 
 
 @on_demand("a full disk fails alike")
@@ -326,17 +313,16 @@ def test_a_folder_that_cannot_be_made_is_one_error(tmp_path):
         train(digits(), tmp_path / "file" / "run")
 
 
-def test_a_read_only_run_is_one_error_and_can_be_evaluated(tmp_path, monkeypatch, caplog):
-    config = digits(steps=4, evaluate_every=100.0)
-    train(config, tmp_path / "run")
-    before = sorted(tmp_path.rglob("*"))
+@of_whole
+def test_a_read_only_run_is_one_error_and_can_be_evaluated(whole, monkeypatch, caplog):
+    before = sorted(whole.rglob("*"))
     monkeypatch.setattr("jft.claim._lock", read_only)  # root may write where others may not
-    with pytest.raises(ValueError, match=r"run cannot be made or written: .*Read-only file system.* Give another"):
-        train(config, tmp_path / "run")
+    with pytest.raises(ValueError, match=r"whole cannot be made or written: .*Read-only file system.* Give another"):
+        train(digits(**WHOLE), whole)
     monkeypatch.setattr("jft.evaluate.write_json", read_only)
-    assert evaluate(tmp_path / "run", split="validation")["step"] == 4
+    assert evaluate(whole, split="validation")["step"] == 12
     assert "eval-validation.json was not written" in caplog.text
-    assert sorted(tmp_path.rglob("*")) == before
+    assert sorted(whole.rglob("*")) == before
 
 
 def read_only(path, *value):

@@ -30,45 +30,6 @@ RATE = 1e-2
 # Logged steps at which the run is killed, and the last phase's end.
 KILLS, END = (11, 25, 35), 36
 
-# scripts/train.py as it is, in a process of its own for each start; what they import is imported once, before they are
-# forked. One is killed as it logs a step, so neither in time by chance nor too late, and its checkpoints copied.
-STARTS = """
-import os, runpy, shutil, signal, sys
-from jft import runtime
-runtime.configure()
-import jft.arms, jft.caching
-from jft.data import lazy_tf
-from jft.logs import Logs
-lazy_tf.import_tensorflow()
-sys.path.insert(0, "tests")
-import small_vgg
-small_vgg.register()
-
-def start(last):
-    write = Logs.write
-
-    def killing(self, step, kind, values):
-        write(self, step, kind, values)
-        if kind == "train" and step == last:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    Logs.write = killing
-    runpy.run_path("scripts/train.py", run_name="__main__")
-
-folder, config, *kills = sys.argv[1:]
-for name, last in (("whole", 0), *(("killed", last) for last in map(int, kills)), ("killed", 0)):
-    sys.argv = ["train.py", "--config", config, "--workdir", f"{folder}/{name}", "--no_report"]
-    sys.argv.append(f"--config.features_dir={folder}/features-{name}")
-    child = os.fork()
-    if not child:
-        start(last)
-        os._exit(1)  # the script exits by itself
-    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    print(f"== {name} {last}: {status}", flush=True)
-    if last:
-        shutil.copytree(f"{folder}/{name}/checkpoints", f"{folder}/at_{last}")
-"""
-
 
 def saved(folder):
     """Step -> 'params/...' and 'batch_stats/...', of every whole checkpoint."""
@@ -84,9 +45,9 @@ def saved(folder):
 def runs(tmp_path_factory):
     """Folder of the runs 'killed' and 'whole', what the latter printed, and the checkpoints at each of the kills."""
     folder = tmp_path_factory.mktemp("phases")
-    config = write_config(folder, learning_rate=RATE, phases=PHASES, checkpoint_every=3, log_every=1, ema=0.9)
+    write_config(folder, learning_rate=RATE, phases=PHASES, checkpoint_every=3, log_every=1, ema=0.9)
     done = subprocess.run(
-        [sys.executable, "-c", STARTS, str(folder), str(config), *map(str, KILLS)],
+        [sys.executable, "tests/kills.py", str(folder), *map(str, KILLS)],
         cwd=ROOT,
         env={**os.environ, "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"},
         capture_output=True,
@@ -94,10 +55,9 @@ def runs(tmp_path_factory):
         timeout=300,
     )
     kill = -signal.SIGKILL
-    statuses = re.findall(r"^== (\w+) (\d+): (-?\d+)$", done.stdout, re.M)
-    assert [int(status) for _, _, status in statuses] == [0, kill, kill, kill, 0], done.stderr
-    whole, _, *resumed = re.split(r"^==.*\n", done.stdout, flags=re.M)
-    for told, step in zip(resumed, (9, 24, 33), strict=False):
+    assert [int(line.split()[-1]) for line in done.stdout.splitlines()] == [0, kill, kill, kill, 0], done.stderr
+    whole, _, *resumed = [(folder / f"{i}.txt").read_text() for i in range(5)]
+    for told, step in zip(resumed, (9, 24, 33), strict=True):
         found = int(re.search(r"from step (\d+),", told).group(1))
         assert step - 3 <= found <= step  # the last checkpoint may not have been whole yet
     return folder, whole, [saved(folder / f"at_{last}") for last in KILLS]

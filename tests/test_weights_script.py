@@ -136,7 +136,7 @@ def test_convert(script, source, tmp_path):
         np.testing.assert_array_equal(leaf, leaves[name])
     before = out.read_bytes()
     status, _, error = script("convert", source, "--model", "squeezenet1_1", "--out", out)
-    assert (status, error) == (1, f"error: {out} exists already; --force replaces it.\n")
+    assert (status, error) == (1, f"error: {out} exists: choose another name, or replace it with --force.\n")
     assert out.read_bytes() == before
     assert script("convert", again, "--model", "squeezenet1_1", "--out", out, "--force")[0] == 0
 
@@ -184,7 +184,7 @@ def test_convert_takes_what_is_not_finite_only_when_told(script, source, tmp_pat
         ("squeznet1_1", (), "did you mean 'squeezenet1_1'?"),
         ("vgg_tiny", (), "Sets of vgg_tiny: digits04"),
         (None, (), "does not say which model it is for: give --model."),
-        ("squeezenet1_1", ("--out", "absent/out.safetensors"), "there is no folder absent to write out.safetensors to"),
+        ("squeezenet1_1", ("--out", "absent/out.safetensors"), "absent is no folder: make it, or choose another."),
     ],
 )
 def test_convert_refuses_and_leaves_nothing(script, source, tmp_path, model, extra, message):
@@ -207,7 +207,7 @@ def test_export(script, source, tmp_path):
     for name, tensor in safetensors.numpy.load_file(source).items():
         np.testing.assert_array_equal(found[name], tensor)
     status, _, error = script(*arguments)
-    assert (status, error) == (1, f"error: {out} exists already; --force replaces it.\n")
+    assert (status, error) == (1, f"error: {out} exists: choose another name, or replace it with --force.\n")
     status, _, error = script(
         "export", source, "--model", "squeezenet1_1", "--format", "keras", "--out", tmp_path / "o.h5"
     )

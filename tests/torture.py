@@ -24,17 +24,13 @@ if __name__ == "__main__":
     # What the first life compiles the others need not.
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(FOLDER / "compiled"))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
-from jft import runtime
 
-runtime.configure()
+import forks
+from small_vgg import records, saved_meta, write_config
 
-from small_vgg import records, register, saved_meta, write_config  # noqa: E402
-
-import jft.arms  # noqa: E402 - imported once, before the runs are forked
-import jft.evaluator  # noqa: E402
-import jft.transfer.extract  # noqa: E402
-from jft.data import lazy_tf  # noqa: E402
-from jft.window import Window  # noqa: E402
+import jft.evaluator
+import jft.transfer.extract
+from jft.window import Window
 
 KINDS = ("extracting", "training", "evaluating", "saving")
 PHASES = (
@@ -72,15 +68,8 @@ class Watched:
         setattr(holder, name, noted)
 
 
-def start(workdir, config, watched, log):
-    """Forks scripts/train.py; its number."""
-    sys.stdout.flush()
-    child = os.fork()
-    if child:
-        return child
-    out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    os.dup2(out, 1)
-    os.dup2(out, 2)
+def train(workdir, watched):
+    """scripts/train.py, which is watched."""
     watched.around(jft.transfer.extract, "_run", "extracting")
     watched.around(jft.evaluator.Evaluator, "__call__", "evaluating")
     watched.around(Window, "wait_for", "training")
@@ -91,16 +80,7 @@ def start(workdir, config, watched, log):
         watched.note("training")
 
     Window.add = added
-    sys.argv = ["train.py", "--config", str(config), "--workdir", str(workdir), "--no_report"]
-    sys.argv.append(f"--config.features_dir={workdir}-features")
-    import runpy
-
-    try:
-        runpy.run_path(str(Path(__file__).parents[1] / "scripts" / "train.py"), run_name="__main__")
-    except SystemExit as end:
-        sys.stdout.flush()
-        os._exit(end.code or 0)
-    os._exit(1)
+    forks.train_script(workdir.parent, workdir.name)
 
 
 def temporary(workdir):
@@ -108,10 +88,10 @@ def temporary(workdir):
     return {path.name for path in (workdir / "checkpoints").glob("*tmp*")}
 
 
-def live(workdir, config, kind, rng, log):
+def live(workdir, kind, rng, log):
     """One life of a run: until it is killed doing `kind`, or ends. What it was doing when it was killed, or None."""
     watched = Watched()
-    child = start(workdir, config, watched, log)
+    child = forks.fork(lambda: train(workdir, watched), log)
     end = time.monotonic() + PATIENCE
     later = rng.uniform(0.0, 0.3 if kind == "training" else 0.03)
     left = temporary(workdir)  # by those killed before, until the next one sweeps
@@ -147,9 +127,9 @@ def compare(whole, killed, log):
 def torture(folder, kills, seed):
     """Runs it all; whether everything was equal."""
     rng = random.Random(seed)
-    config = write_config(folder, phases=PHASES, checkpoint_every=3, log_every=2, evaluate_every=0.7, ema=0.9)
+    write_config(folder, phases=PHASES, checkpoint_every=3, log_every=2, evaluate_every=0.7, ema=0.9)
     whole = folder / "whole"
-    live(whole, config, None, rng, folder / "whole.log")
+    live(whole, None, rng, folder / "whole.log")
     counts, lives, right = collections.Counter(), 0, True
     while sum(counts.values()) < kills:
         lives += 1
@@ -160,7 +140,7 @@ def torture(folder, kills, seed):
             # Features are extracted at the beginning alone.
             kind = None if not left else KINDS[0] if extractions > 0 else rng.choice(KINDS[1:])
             extractions -= 1
-            killed = live(workdir, config, kind, rng, log)
+            killed = live(workdir, kind, rng, log)
             if killed is None:
                 break
             counts[killed] += 1
@@ -178,8 +158,7 @@ def main():
     parser.add_argument("--kills", type=int, default=30, help="default: 30")
     parser.add_argument("--seed", type=int, default=0, help="of when and where; default: 0")
     args = parser.parse_args()
-    register()
-    lazy_tf.import_tensorflow()
+    forks.prepare()
     begin = time.monotonic()
     right = torture(FOLDER, args.kills, args.seed)
     print(f"{time.monotonic() - begin:.0f} s" + ("" if right else f"; all is kept in {FOLDER}"))

@@ -1,13 +1,12 @@
 """The pre-flight: whether a config will train, and what that takes. Writes nothing into the run's folder.
 
 Looks at folder, data, weights, input and disk; compiles what the run would, and prints its memory on each device, FLOPs
-and time, and from that the run's duration; and learns one batch by heart. A line each, ok or WRONG with the remedy.
+and time, and from that the run's duration; and learns one batch by heart. A line each, ok or FAIL with the remedy.
 Weights that are not here are downloaded. Fields of the config are set as for train, --config.field=value.
-Exit status: 0 all is ok, 1 something is WRONG.
+Exit status: 0 all is ok, 1 something failed.
 """
 
 import argparse
-import sys
 from pathlib import Path
 
 from jft.config_file import read_config
@@ -26,23 +25,19 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prints a line a finding; 1 if something is wrong."""
-    from jft.check import check, line
+    from jft.check import check
     from jft.compare import arms_of
 
     if args.overfit_steps < 1:
         raise ValueError(f"--overfit_steps {args.overfit_steps}: at least 1.")
     config = read_config(args.config, args.fields)
     workdir = args.workdir or str(Path("runs") / Path(args.config.split(":")[0]).stem)
-    wrong = 0
-    try:
-        for folder, arm in arms_of(workdir, config):
-            if config.arms:
-                print(f"\n== {folder}", flush=True)
-            for finding in check(arm, folder, overfit_steps=args.overfit_steps):
-                print(line(finding), flush=True)
-                wrong += finding.wrong
-    except KeyboardInterrupt:
-        print("Stopped; nothing was written.", file=sys.stderr)
-        return 130
-    print(f"\n{wrong} WRONG." if wrong else "\nAll is ok.")
-    return int(wrong > 0)
+    failed = 0
+    for folder, arm in arms_of(workdir, config):
+        if config.arms:
+            print(f"\n== {folder}", flush=True)
+        for finding in check(arm, folder, overfit_steps=args.overfit_steps):
+            print(finding, flush=True)
+            failed += finding.wrong
+    print(f"\n{failed} failed." if failed else "\nAll is ok.")
+    return int(failed > 0)

@@ -14,14 +14,13 @@ import tqdm
 
 from jft import distributed
 from jft.data import augment, pipeline, preprocess
-from jft.data.augment import Augmentation
 from jft.data.preprocess import Preprocess, stored_size
 from jft.data.sources import Source
 from jft.interrupt import Interrupt
 from jft.models import Chain
 from jft.parallel import Parallel
 from jft.transfer.features import Features, FeatureStore
-from jft.transfer.recipe import picture_digests, recipe
+from jft.transfer.recipe import Wanted, picture_digests, recipe
 
 Batch = dict[str, jax.Array]
 
@@ -29,41 +28,30 @@ _IN_FLIGHT = 3  # batches that the devices are given before the first is waited 
 
 
 def make_feature_step(
-    model: Chain,
-    spec: Preprocess,
-    *,
-    boundary: str,
-    pooled: bool,
-    fit: str,
-    augmentation: Augmentation | None,
-    dtype: str = "float32",
-    axis_name: str | None = None,
+    model: Chain, spec: Preprocess, wanted: Wanted, *, dtype: str = "float32", axis_name: str | None = None
 ) -> Callable[[Mapping[str, Any], Batch], jax.Array]:
     """Makes `(variables, batch) -> features` of one variant of each picture.
 
     Args:
       model: the chain.
       spec: preprocessing of the weights.
-      boundary: the last stage to run.
-      pooled: average its output over height and width where it is a map.
-      fit: 'crop' or 'whole', see `preprocess.to_model_input`.
-      augmentation: whose variants they are; None: the one that evaluation reads.
+      wanted: which features.
       dtype: of the features.
       axis_name: under `jax.pmap`, the axis over which the features are gathered.
 
     Returns:
-      A pure function of batches `{'image': uint8 [batch, h, w, 3], 'number': int32 [batch]}`, number being the variant;
-      features are [batch, ...], of the whole batch on every device.
+      A pure function of batches `{'image': uint8 [batch, h, w, 3], 'number': int32 [batch]}`, number being the variant,
+      looked at where there are several; features are [batch, ...], of the whole batch on every device.
     """
-    several = augmentation is not None and augmentation.num_variants(fit) > 1
 
     def step(variables: Mapping[str, Any], batch: Batch) -> jax.Array:
-        if several:
-            x = augment.variant(batch["image"], batch["number"], spec, fit=fit, augmentation=augmentation)
+        if wanted.variants > 1:
+            how = {"fit": wanted.fit, "augmentation": wanted.augmentation}
+            x = augment.variant(batch["image"], batch["number"], spec, **how)
         else:
-            x = preprocess.to_model_input(batch["image"], spec, fit=fit)
-        x = model.apply(variables, x, train=False, stop=boundary)
-        if pooled and x.ndim == 4:
+            x = preprocess.to_model_input(batch["image"], spec, fit=wanted.fit)
+        x = model.apply(variables, x, train=False, stop=wanted.boundary)
+        if wanted.pooled and x.ndim == 4:
             x = jnp.mean(x, axis=(1, 2))
         x = x.astype(dtype)
         return x if axis_name is None else jax.lax.all_gather(x, axis_name, tiled=True)
@@ -76,43 +64,31 @@ def open_store(
     model: Chain,
     variables: Mapping[str, Any],
     spec: Preprocess,
-    *,
-    boundary: str,
-    pooled: bool,
-    fit: str,
-    augmentation: Augmentation | None,
-    resize_on: str,
+    wanted: Wanted,
     dtype: str = "float32",
 ) -> FeatureStore:
-    """The store for what `extract` computes with the same arguments. Nothing is computed or written.
+    """The store of what `extract` computes with the same arguments. Nothing is computed or written.
 
     Args:
       folder: of the stores of all recipes.
       model: the chain.
       variables: `{'params', 'batch_stats'}`.
       spec: preprocessing of the weights.
-      boundary: see `make_feature_step`, as `pooled`, `fit` and `augmentation`.
-      pooled: see there.
-      fit: see there.
-      augmentation: see there.
-      resize_on: 'device' or 'host'.
+      wanted: which features.
       dtype: in which features are stored: 'float32' or 'bfloat16'.
 
     Raises:
       ValueError: a stage that there is not, variants that cannot be counted, or images of a size for which the
         variables are not.
     """
-    what = {"boundary": boundary, "pooled": pooled, "fit": fit, "augmentation": augmentation}
-    known = recipe(model, variables, spec, resize_on=resize_on, **what)
-    step = make_feature_step(model, spec, **what)
-    side = stored_size(spec, fit)
+    known = recipe(model, variables, spec, wanted)
+    side = stored_size(spec, wanted.fit)
     batch = {
         "image": jax.ShapeDtypeStruct((1, side, side, 3), jnp.uint8),
         "number": jax.ShapeDtypeStruct((1,), jnp.int32),
     }
-    shape = jax.eval_shape(step, variables, batch).shape
-    variants = augmentation.num_variants(fit) if augmentation else 1
-    return FeatureStore(folder, known, (variants, *shape[1:]), dtype)
+    shape = jax.eval_shape(make_feature_step(model, spec, wanted), variables, batch).shape
+    return FeatureStore(folder, known, (wanted.variants, *shape[1:]), dtype)
 
 
 def extract(
@@ -120,20 +96,16 @@ def extract(
     variables: Mapping[str, Any],
     source: Source,
     spec: Preprocess,
+    wanted: Wanted,
     *,
-    boundary: str,
-    pooled: bool,
-    fit: str,
-    augmentation: Augmentation | None,
+    folder: str | os.PathLike,
     parallel: Parallel,
     batch_size: int,
-    resize_on: str,
-    cache_bytes: int,
-    store: FeatureStore,
-    digests: np.ndarray | None = None,
+    cache_bytes: int = 0,
+    dtype: str = "float32",
     interrupt: Interrupt | None = None,
 ) -> Features | None:
-    """Computes those features of a source's pictures that the store lacks.
+    """Computes those features of a source's pictures that are not stored yet.
 
     What is finished is kept, shard by shard: the next call goes on from there. Of several processes the first one
     writes, into a folder that all of them see.
@@ -144,43 +116,45 @@ def extract(
         be absent.
       source: the pictures.
       spec: preprocessing of the weights.
-      boundary: see `make_feature_step`, as `pooled`, `fit` and `augmentation`, all of whose variants are computed.
-      pooled: see there.
-      fit: see there.
-      augmentation: see there.
+      wanted: which features.
+      folder: of the stores of all recipes, see `open_store`.
       parallel: the devices.
       batch_size: pictures at a time, over all devices.
-      resize_on: 'device' or 'host'.
-      cache_bytes: decoded pictures kept in memory, see `pipeline.train_batches`.
-      store: of the recipe of all these.
-      digests: of the source, from `picture_digests`, where they are known already.
+      cache_bytes: decoded pictures kept in memory, see `pipeline.train_batches`; 0 where each is read once.
+      dtype: in which features are stored: 'float32' or 'bfloat16'.
       interrupt: when it has received a signal, what is computed is stored and the extraction ends.
 
     Returns:
       The features of all pictures, in the source's order; None where it was interrupted.
 
     Raises:
-      ValueError: pictures that cannot be read, a batch that the devices do not divide, features that are not finite,
-        or a store of another recipe.
+      ValueError: see `open_store`; pictures that cannot be read, a batch that the devices do not divide, or features
+        that are not finite.
       OSError: the disk has no room, naming the bytes; or it cannot be written.
     """
     parallel.check_batch_size(batch_size, what="batch_size")
-    digests = picture_digests(source) if digests is None else digests
+    store = open_store(folder, model, variables, spec, wanted, dtype)
+    digests = picture_digests(source)
     rows = store.missing(digests)
     shared = "set features_dir to a folder that every host sees."
     distributed.agree({"what the feature cache lacks": zlib.crc32(rows)}, remedy=shared)
-    what = {"boundary": boundary, "pooled": pooled, "fit": fit, "augmentation": augmentation}
     if len(rows):
         distributed.check_shared(store.folder.parent, remedy=shared)
-        _check_recipe(store, recipe(model, variables, spec, resize_on=resize_on, **what))
         if shortage := store.shortage(len(rows)):
             raise OSError(f"{shortage}: free some, or choose another folder.")
         # The source itself where all is missing: what was decoded of it is not decoded again.
-        wanted = source if len(rows) == len(source) else source.take(rows)
-        reading = {"batch_size": batch_size, "fit": fit, "resize_on": resize_on, "cache_bytes": cache_bytes}
-        step = make_feature_step(model, spec, **what, dtype=store.dtype.name, axis_name=parallel.axis_name)
-        batches = pipeline.eval_batches(wanted, spec, **reading, shard=parallel.shard)
-        with _Writer(store, wanted, digests[rows], boundary) as writer:
+        lacking = source if len(rows) == len(source) else source.take(rows)
+        step = make_feature_step(model, spec, wanted, dtype=store.dtype.name, axis_name=parallel.axis_name)
+        batches = pipeline.eval_batches(
+            lacking,
+            spec,
+            batch_size=batch_size,
+            fit=wanted.fit,
+            resize_on=wanted.resize_on,
+            cache_bytes=cache_bytes,
+            shard=parallel.shard,
+        )
+        with _Writer(store, lacking, digests[rows], wanted.boundary) as writer:
             _run(step, variables, batches, parallel, spec, writer, interrupt)
         distributed.wait_for_all("features are written")
     if interrupt and interrupt.received:
@@ -188,14 +162,6 @@ def extract(
     if distributed.several():  # a network file system may show them late
         distributed.patiently(lambda: not len(store.missing(digests)), seconds=60)
     return store.open(digests)
-
-
-def _check_recipe(store: FeatureStore, known: Mapping[str, Any]) -> None:
-    """Features under another recipe's name would be taken for that recipe's ever after."""
-    if wrong := [name for name, value in known.items() if store.recipe[name] != value]:
-        raise ValueError(
-            f"the store {store.folder} is for other features, in {', '.join(wrong)}: open it with the same arguments."
-        )
 
 
 def feature_batches(

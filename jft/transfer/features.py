@@ -40,12 +40,13 @@ class Features:
     Attributes:
       shape: of one picture's features.
       dtype: of the features.
+      recipe: what they depend on.
     """
 
-    def __init__(self, shards: list[np.ndarray], where: np.ndarray, shape: tuple[int, ...], dtype: np.dtype) -> None:
+    def __init__(self, store: "FeatureStore", shards: list[np.ndarray], where: np.ndarray) -> None:
         """Keeps what `FeatureStore.open` found: shards [r, size], and int64 [n, 2] of shard and place in it."""
         self._shards, self._where = shards, where
-        self.shape, self.dtype = shape, dtype
+        self.shape, self.dtype, self.recipe = store.shape, store.dtype, store.recipe
 
     def __len__(self) -> int:
         return len(self._where)
@@ -184,7 +185,7 @@ class FeatureStore:
                 "extract them first."
             )
         where = np.array([self._index[digest] for digest in _as_bytes(digests)], np.int64).reshape(-1, 2)
-        return Features(list(self._shards), where, self.shape, self.dtype)
+        return Features(self, list(self._shards), where)
 
     def _look(self) -> None:
         """Takes in the shards that are new since the last look, and sets aside those that are damaged."""

@@ -45,28 +45,38 @@ _OF_TRAINING = frozenset(
 _OF_THE_HEAD = frozenset(("num_classes", "cut", "new_head", "head_hidden"))
 
 
-def recipe(
-    model: Chain,
-    variables: Mapping[str, Any],
-    spec: Preprocess,
-    *,
-    boundary: str,
-    pooled: bool,
-    fit: str,
-    resize_on: str,
-    augmentation: Augmentation | None,
-) -> dict[str, Any]:
+@dataclasses.dataclass(frozen=True)
+class Wanted:
+    """Which features of a picture are wanted, and how it is read.
+
+    Attributes:
+      boundary: the last stage that is run.
+      pooled: whether its output is averaged over height and width, where it is a map.
+      fit: 'crop' or 'whole', see `preprocess.to_model_input`.
+      resize_on: 'device' or 'host', which rounds to whole grey levels in between.
+      augmentation: whose variants of the picture, all of them; None: the one that evaluation reads.
+    """
+
+    boundary: str
+    pooled: bool
+    fit: str
+    resize_on: str = "device"
+    augmentation: Augmentation | None = None
+
+    @property
+    def variants(self) -> int:
+        """How many of each picture."""
+        return self.augmentation.num_variants(self.fit) if self.augmentation else 1
+
+
+def recipe(model: Chain, variables: Mapping[str, Any], spec: Preprocess, wanted: Wanted) -> dict[str, Any]:
     """Everything that the features of a picture depend on, beside the picture.
 
     Args:
       model: the chain; its `dtype` is that of the computation.
       variables: `{'params', 'batch_stats'}`; what lies behind the boundary is not looked at.
       spec: preprocessing of the weights.
-      boundary: the last stage that is run.
-      pooled: whether its map is averaged over height and width.
-      fit: 'crop' or 'whole', see `preprocess.to_model_input`.
-      resize_on: 'device' or 'host', which rounds to whole grey levels in between.
-      augmentation: whose variants there are of each picture; None: the one that evaluation reads.
+      wanted: which features.
 
     Returns:
       A dict of types that JSON has.
@@ -74,20 +84,20 @@ def recipe(
     Raises:
       ValueError: a stage that there is not, or variants that cannot be counted.
     """
-    augmentation = augmentation or Augmentation()
-    if why := augmentation.uncountable(spec, fit):
+    augmentation = wanted.augmentation or Augmentation()
+    if why := augmentation.uncountable(spec, wanted.fit):
         raise ValueError(f"features can be kept of variants that can be counted, but {why}.")
-    stages = between(tuple(model.stages()), None, boundary)
-    five = augmentation.num_variants(fit) >= 5
+    stages = between(tuple(model.stages()), None, wanted.boundary)
+    five = wanted.variants >= 5
     return {
         "format": FORMAT,
-        "model": _described(model, _OF_TRAINING if boundary == "head" else _OF_TRAINING | _OF_THE_HEAD),
-        "boundary": boundary,
-        "pooled": pooled,
+        "model": _described(model, _OF_TRAINING if wanted.boundary == "head" else _OF_TRAINING | _OF_THE_HEAD),
+        "boundary": wanted.boundary,
+        "pooled": wanted.pooled,
         "weights": _digest_of_weights(variables, stages),
         "preprocess": spec.to_dict(),
-        "fit": fit,
-        "resize_on": resize_on,
+        "fit": wanted.fit,
+        "resize_on": wanted.resize_on,
         "variants": {"flip": augmentation.flip, "crop": "five" if five else "centre"},
         "platform": jax.default_backend(),
     }

@@ -27,7 +27,10 @@ ENHANCERS = {
 }
 
 # Rounding is PIL's where the compiler fuses as it does for users.
-pytestmark = pytest.mark.usefixtures("optimising_compiler")
+pytestmark = [
+    pytest.mark.usefixtures("optimising_compiler"),
+    pytest.mark.xdist_group("auto_augment"),  # of which one worker traces `compiled`
+]
 
 
 def picture(height, width):

@@ -10,7 +10,6 @@ import optax
 import pytest
 from small_chain import Small, pictures
 
-import jft.train
 from jft import optim, tree
 from jft.config import default_config
 from jft.logs import Logs
@@ -25,11 +24,13 @@ SHAPES = abstract_variables(MODEL, 8)
 STEPS_PER_EPOCH = 12.5
 
 
+pytestmark = pytest.mark.usefixtures("one_device")
+
+
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
-    """The model by its name, and one device, for which XLA compiles faster than for eight."""
+    """The model by its name."""
     monkeypatch.setitem(MODELS, "small", Small)
-    monkeypatch.setattr(jax, "devices", lambda *a: jax.local_devices()[:1])
 
 
 def make(**changes):
@@ -291,21 +292,12 @@ def final_digests(workdir):
     return newest.name, json.loads((newest / "meta" / "metadata").read_text())["digests"]
 
 
-def test_an_average_is_resumed_bit_for_bit(tmp_path, monkeypatch):
+def test_an_average_is_resumed_bit_for_bit(tmp_path, monkeypatch, compiled_once):
     """Stopped within a phase, exactly where one ends, and within the next."""
     config = make(
         phases=({"steps": 4, "freeze": "b"}, {"steps": 4, "freeze": "a", "schedule": "cosine"}),
         **{"ema": 0.9, "learning_rate": 1e-2, "log_every": 1},
     )
-    # One config, one program for each phase: compiled once for all these runs.
-    programs, compile_ = {}, jft.train.compile_train_step
-
-    def compile_once(run, phase, batch):
-        if phase.first not in programs:
-            programs[phase.first] = compile_(run, phase, batch)
-        return programs[phase.first]
-
-    monkeypatch.setattr(jft.train, "compile_train_step", compile_once)
     train(config, tmp_path / "whole", pictures())
     write = Logs.write
     for stop in (2, 4, 6):

@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -11,10 +12,11 @@ from jft.data.augment import Augmentation
 from jft.data.preprocess import Preprocess
 from jft.models import abstract_variables, create_model
 from jft.transfer import recipe
+from jft.transfer.recipe import Wanted
 
 SPEC = Preprocess().at(32)
 MODEL = create_model("vgg_tiny", num_classes=10)
-WHAT = {"boundary": "block2", "pooled": False, "fit": "whole", "resize_on": "device", "augmentation": None}
+WANTED = Wanted("block2", pooled=False, fit="whole")
 
 
 def arbitrary(model):
@@ -61,27 +63,27 @@ def nudged(variables, name):
 )
 def test_the_recipe_knows_what_features_depend_on(variables, change, same):
     change = dict(change)
-    known = recipe.recipe(MODEL, variables, SPEC, **WHAT)
+    known = recipe.recipe(MODEL, variables, SPEC, WANTED)
     model = MODEL.clone(**change.pop("model", {}))
     spec = dataclasses.replace(SPEC, **change.pop("spec", {}))
     if "params" in change:
         variables = nudged(variables, change.pop("params"))
-    other = recipe.recipe(model, variables, spec, **{**WHAT, **change})
+    other = recipe.recipe(model, variables, spec, dataclasses.replace(WANTED, **change))
     assert (recipe.key(other) == recipe.key(known)) == same
 
 
 def test_running_statistics_count(variables):
     model = create_model("vgg_tiny", num_classes=10, batch_norm=True)
     variables = arbitrary(model)
-    known = recipe.recipe(model, variables, SPEC, **WHAT)
+    known = recipe.recipe(model, variables, SPEC, WANTED)
     next(iter(tree.flatten(variables["batch_stats"]["block1"]).values()))[0] += 1
-    assert recipe.recipe(model, variables, SPEC, **WHAT)["weights"] != known["weights"]
+    assert recipe.recipe(model, variables, SPEC, WANTED)["weights"] != known["weights"]
 
 
 def test_five_crops_and_one_are_not_the_same(variables):
-    crop = {**WHAT, "fit": "crop"}
+    crop = functools.partial(Wanted, "block2", pooled=False, fit="crop")
     keys = {
-        recipe.key(recipe.recipe(MODEL, variables, SPEC, **{**crop, "augmentation": Augmentation(flip=flip, crop=cut)}))
+        recipe.key(recipe.recipe(MODEL, variables, SPEC, crop(augmentation=Augmentation(flip=flip, crop=cut))))
         for flip in (False, True)
         for cut in ("centre", "five")
     }
@@ -90,9 +92,11 @@ def test_five_crops_and_one_are_not_the_same(variables):
 
 def test_what_cannot_be_counted_is_refused(variables):
     with pytest.raises(ValueError, match=r"can be counted, but crop_padding = 0\.125"):
-        recipe.recipe(MODEL, variables, SPEC, **{**WHAT, "augmentation": Augmentation(crop_padding=0.125)})
+        recipe.recipe(
+            MODEL, variables, SPEC, dataclasses.replace(WANTED, augmentation=Augmentation(crop_padding=0.125))
+        )
     with pytest.raises(ValueError, match="unknown stage 'block9'"):
-        recipe.recipe(MODEL, variables, SPEC, **{**WHAT, "boundary": "block9"})
+        recipe.recipe(MODEL, variables, SPEC, dataclasses.replace(WANTED, boundary="block9"))
 
 
 def test_a_picture_is_its_content(tmp_path):
