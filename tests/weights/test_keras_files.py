@@ -77,8 +77,7 @@ WHOLE = {
 }
 
 
-# Inception's proof is replayed.
-ON_DEMAND = on_demand("long")
+ON_DEMAND = on_demand("test_proofs replays it, and test_rules has the names that Keras gives its layers")
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from on_demand import on_demand
 
 from jft import tree
 from jft.models import Chain, abstract_variables, create_model, layers
-from jft.weights import catalog, convert, proofs, rules, seeded, store
+from jft.weights import catalog, proofs, rules, seeded, store
 
 ROWS = list(catalog.CATALOG.values())
 # Rows that share model and dialect share the proof, and so a replay.
@@ -24,18 +24,25 @@ REPLAYED = {f"{row.model}.{row.dialect}": row for row in reversed(ROWS)}
 FAMILIES = ("resnet", "inception", "googlenet", "squeezenet")
 
 
-# The deepest and the ones in the middle of a family follow the rules of those that are always replayed.
-SIBLINGS = ("vgg13.", "vgg13_bn.", "vgg16_bn.", "vgg19_bn.", "resnet101.", "resnet152.", "vgg16.timm", "vgg19.timm")
-SIBLINGS += ("vgg16.torchvision", "vgg19.keras", "vgg19.caffe", "vgg11.timm", "vgg11_bn.timm", "resnet34.")
-SIBLINGS += ("inception_v3.keras", "googlenet_caffe.", "vgg16.keras", "vgg11.torchvision", "vgg19.torchvision")
-SIBLINGS += ("inception_v3.timm", "squeezenet1_0.caffe", "vgg16.caffe")
-ON_DEMAND = on_demand("follows its siblings' rules")
+def kin(row):
+    """Equal for rows of one dialect whose models have the same layers, some of them more often."""
+    model = create_model(row.model, **row.options)
+    return row.dialect, model.clone(**{field: None for field in ("blocks", "convs") if hasattr(model, field)})
 
 
-def grouped(name):
+# The smallest comes last, and stays.
+SMALLEST = {kin(row): name for name, row in sorted(REPLAYED.items(), key=lambda item: -item[1].num_params)}
+
+
+def marked(name):
+    row = REPLAYED[name]
     family = next((family for family in FAMILIES if name.startswith(family)), None)
     marks = [pytest.mark.xdist_group(f"proofs of {family}")] if family else []
-    return pytest.param(name, marks=[*marks, *([ON_DEMAND] if name.startswith(SIBLINGS) else [])])
+    if row.dialect == "timm":
+        marks.append(on_demand("test_rules makes the same leaves of timm's tensors and of torchvision's"))
+    elif name != SMALLEST[kin(row)]:
+        marks.append(on_demand(f"{SMALLEST[kin(row)]} has the same layers"))
+    return pytest.param(name, marks=marks)
 
 
 @pytest.mark.parametrize("name", [row.name for row in ROWS])
@@ -79,10 +86,18 @@ def test_no_proof_is_left_over():
     assert sum(path.stat().st_size for path in proofs.FOLDER.glob("*")) < 1.2e6  # they travel in the package
 
 
-@functools.cache
-def replay(evidence):
-    """At every size of its proof where JFT_TEST_ALL is set, else at the set's own, where each stage has a digest."""
-    return proofs.replay(evidence.row, () if os.environ.get("JFT_TEST_ALL") else [evidence.row.preprocess.size])
+def digests_of(row):
+    """All of its proof where JFT_TEST_ALL is set, else those of the smallest size that has all of the set's own."""
+    digests = proofs.load(row).seeded
+    if os.environ.get("JFT_TEST_ALL"):
+        return digests
+    whole = set(digests.at(row.preprocess.size))
+    size = next(size for size in digests.sizes() if set(digests.at(size)) == whole)
+    return only(digests, [f"{size}/{stage}" for stage in digests.at(size)])
+
+
+def only(digests, keys):
+    return dataclasses.replace(digests, stages={key: digests.stages[key] for key in keys})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,35 +110,40 @@ class Evidence:
     digests: tuple[bytes, ...]
 
 
-@pytest.mark.parametrize("name", [grouped(name) for name in REPLAYED])
+@functools.cache
+def replay(evidence):
+    return proofs.errors(*proofs.seeded_model(evidence.row), digests_of(evidence.row))
+
+
+@pytest.mark.parametrize("name", [marked(name) for name in REPLAYED])
 def test_replay(name):
     row = REPLAYED[name]
     model = proofs.whole_model(row)
     table = () if row.dialect == "jft" else tuple(rules.rules_for(row, model))
-    digests = proofs.load(row).seeded
-    if not os.environ.get("JFT_TEST_ALL"):
-        digests = digests.only([row.preprocess.size])
-    digests = digests.stages
+    digests = digests_of(row).stages
     errors = replay(Evidence(row, model, table, tuple(x.tobytes() for x in digests.values())))
     assert errors.keys() == digests.keys()
     assert all(error < proofs.LIMIT for error in errors.values()), errors
 
 
+def test_replay_of_everything_that_a_proof_holds():
+    row = catalog.find_row("vgg_tiny", "digits04")
+    errors = proofs.replay(row)
+    assert errors.keys() == proofs.load(row).seeded.stages.keys()
+    assert all(error < proofs.LIMIT for error in errors.values()), errors
+
+
 @functools.cache
 def leaves_of(name):
-    """A complete model of the row, with seeded weights, and its digests."""
-    row = catalog.CATALOG[name]
-    model = create_model(row.model, **row.options)
-    target = tree.flatten(abstract_variables(model, model.default_size))
-    return model, convert.convert(proofs.seeded_sources(row), row, target).leaves
+    """A complete model of the row, with seeded weights."""
+    return proofs.seeded_model(catalog.CATALOG[name])
 
 
 def errors_of(name, keys, *, model=None, **changed):
     """Errors of some stages with another model or other leaves."""
     right, leaves = leaves_of(name)
-    digests = proofs.load(catalog.CATALOG[name]).seeded
-    digests = dataclasses.replace(digests, stages={key: digests.stages[key] for key in keys})
     assert not changed.keys() - leaves.keys()
+    digests = only(proofs.load(catalog.CATALOG[name]).seeded, keys)
     found = proofs.errors(model or right, {**leaves, **changed}, digests)
     return [found[key] for key in keys]
 

@@ -1,7 +1,7 @@
 """Whole models as users run them, under an optimising jit, against the logits that the reference frameworks give.
 
-test_proofs.py replays every stage of every weight set operation by operation, compiled hastily; here one model or two
-of each family show that fusing and reordering change nothing.
+test_proofs.py replays every stage of every weight set operation by operation, compiled hastily; here a model or two of
+most families show that fusing and reordering change nothing.
 """
 
 import functools
@@ -11,8 +11,9 @@ import pytest
 from on_demand import on_demand
 
 from jft import tree
-from jft.models import abstract_variables, create_model
-from jft.weights import catalog, convert, proofs, seeded
+from jft.weights import catalog, proofs, seeded
+
+FUSED = on_demand("test_proofs replays it, and others show that fusing changes nothing")
 
 
 @pytest.mark.usefixtures("optimising_compiler")
@@ -21,8 +22,8 @@ from jft.weights import catalog, convert, proofs, seeded
     [
         ("alexnet.torchvision", 160),
         ("alexnet_caffe.caffe", 227),
-        pytest.param("googlenet.torchvision", 112, marks=on_demand("long")),
-        pytest.param("inception_v3.torchvision", 75, marks=on_demand("long")),
+        pytest.param("googlenet.torchvision", 112, marks=FUSED),
+        pytest.param("inception_v3.torchvision", 75, marks=FUSED),
         ("resnet18.torchvision", 96),
         ("squeezenet1_1.torchvision", 161),
         ("vgg_tiny.digits04", 32),
@@ -30,9 +31,7 @@ from jft.weights import catalog, convert, proofs, seeded
 )
 def test_logits_under_jit(name, size):
     row = catalog.CATALOG[name]
-    model = create_model(row.model, **row.options)
-    target = tree.flatten(abstract_variables(model, model.default_size))
-    leaves = convert.convert(proofs.seeded_sources(row), row, target).leaves
+    model, leaves = proofs.seeded_model(row)
     golden = proofs.load(row).seeded
     images = seeded.seeded_images(size, spread=golden.spread)
     logits = jax.jit(functools.partial(model.apply, train=False))(tree.unflatten(leaves), images)

@@ -6,9 +6,8 @@ import http.server
 import os
 import re
 import shutil
-import subprocess
-import sys
 import threading
+from concurrent import futures
 from pathlib import Path
 
 import jax
@@ -308,23 +307,16 @@ def test_damaged_download(row, server):
         store.fetch(row)
 
 
-def test_two_at_once_download_once(row, server):
+def test_two_at_once_download_once(row, server, monkeypatch):
     """The second waits for the first, and takes what it brought."""
     server.gate.clear()
-    code = (
-        "import sys; sys.path.insert(0, sys.argv[1])\n"
-        "import test_store as t\n"
-        "print(t.store.fetch(t.make_row(sys.argv[2]))[1])\n"
-    )
-    arguments = [sys.executable, "-c", code, str(Path(__file__).parent), server.url]
-    others = [subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    for _ in range(600):
-        if server.requests:
-            break
-        threading.Event().wait(0.05)
-    threading.Event().wait(0.5)  # time for the other to come as far
-    server.gate.set()
-    assert [other.communicate(timeout=60)[0].strip() for other in others] == [SHA256] * 2
+    waits = threading.Event()
+    monkeypatch.setattr(download.logging, "info", lambda message, *_: waits.set() if "waiting" in message else None)
+    with futures.ThreadPoolExecutor() as pool:
+        fetched = [pool.submit(store.fetch, row) for _ in range(2)]
+        waited = waits.wait(20)
+        server.gate.set()
+    assert waited and [fetch.result()[1] for fetch in fetched] == [SHA256] * 2
     assert server.requests == [None] and downloads() == {row.filename: FILE}
 
 
