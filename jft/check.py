@@ -8,7 +8,8 @@ from ml_collections import ConfigDict
 
 from jft.data import sources
 from jft.doctor import Finding, tried
-from jft.preflight import Preflight, nearest
+from jft.files import nearest
+from jft.preflight import Preflight
 from jft.run import Run, check_workdir
 from jft.text import one_line
 from jft.train import checked_run

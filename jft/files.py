@@ -39,3 +39,8 @@ def check_new(path: Path, force: bool) -> None:
         raise ValueError(f"{path.parent} is no folder: make it, or choose another.")
     if path.exists() and not force:
         raise ValueError(f"{path} exists: choose another name, or replace it with --force.")
+
+
+def nearest(path: Path) -> Path:
+    """The path itself or the nearest of its parents that exists."""
+    return next(place for place in (path.absolute(), *path.absolute().parents) if place.exists())

@@ -16,6 +16,7 @@ from jft.data import preprocess
 from jft.data.preprocess import Preprocess
 from jft.doctor import Finding, tried
 from jft.feed import image_batches
+from jft.files import nearest
 from jft.forecast import checkpoint_bytes, feature_bytes, run_seconds
 from jft.overfit import RATES, overfit
 from jft.run import Run
@@ -227,8 +228,3 @@ def _step_of(run: Run, phase: Phase) -> str:
 
 def _called(run: Run, phase: Phase) -> str:
     return "" if len(run.phases) == 1 else f"{phase.name}: "
-
-
-def nearest(path: Path) -> Path:
-    """The path itself or the nearest of its parents that exists."""
-    return next(place for place in (path.absolute(), *path.absolute().parents) if place.exists())

@@ -24,6 +24,7 @@ import numpy as np
 from absl import logging
 
 from jft import distributed
+from jft.files import nearest
 from jft.logs import write_json
 from jft.transfer import recipe as recipes
 
@@ -134,8 +135,7 @@ class FeatureStore:
           count: pictures.
           beside: bytes of the free ones that others will take.
         """
-        place = next(path for path in (self.folder, *self.folder.absolute().parents) if path.exists())
-        needed, free = self.bytes_needed(count), shutil.disk_usage(place).free - beside
+        needed, free = self.bytes_needed(count), shutil.disk_usage(nearest(self.folder)).free - beside
         if needed <= free:
             return None
         return f"the features of {count:,} pictures take {needed:,} bytes and {self.folder.parent} has {free:,} left"
