@@ -11,6 +11,7 @@ from jft import distributed, tree
 from jft.config import validate
 from jft.evaluate import evaluate
 from jft.metrics import score
+from jft.text import named_step
 from jft.train import checked_run, train
 
 
@@ -43,7 +44,8 @@ def train_arms(config: ConfigDict, workdir: str | Path, *, report: bool = False)
     rate = "mean AP" if any("mean_average_precision" in tested for tested in results.values()) else "top-1"
     distributed.say(f"\n{'on the test pictures':<24}{rate:>8}{'loss':>9}{'pictures':>10}")
     for name, tested in results.items():
-        distributed.say(f"{name:<24}{score(tested):>8.1%}{tested['loss']:>9.3f}{tested['count']:>10,}")
+        kept = f"  {named_step(tested['step'], tested['phase'])}" if tested["phase"] else ""
+        distributed.say(f"{name:<24}{score(tested):>8.1%}{tested['loss']:>9.3f}{tested['count']:>10,}{kept}")
     distributed.say(f"\nEach is a run of its own: jft evaluate --checkpoint {runs[name]}")
     return 0
 

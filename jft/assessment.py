@@ -7,6 +7,7 @@ import numpy as np
 
 from jft import calibration, figures, metrics
 from jft.data.sources import Source
+from jft.text import named_step
 
 _LISTED = 10  # confused pairs and top losses kept
 _SHOWN = 5  # and of them, shown in a terminal
@@ -156,7 +157,7 @@ def format_evaluation(result: Mapping[str, Any]) -> str:
 
 
 def _headline(result: Mapping[str, Any]) -> str:
-    step = f" (step {result['step']:,})" if "step" in result else ""
+    step = f" ({named_step(result['step'], result['phase'])})" if "step" in result else ""
     lines = [
         f"{result['checkpoint']}{step} on {result['dataset']} {result['split']}, {result['count']:,} pictures:",
         f"  {_rates(result)}",
@@ -164,6 +165,8 @@ def _headline(result: Mapping[str, Any]) -> str:
     if result.get("accuracy_interval"):
         low, high = result["accuracy_interval"]
         lines.append(f"  95 % interval of the accuracy {low:.2%} to {high:.2%}, macro F1 {result['macro_f1']:.4f}")
+    if result.get("learnt"):
+        lines.append(f"  {result['learnt']:,} of these pictures were learnt from: --split test tells of others")
     return "\n".join(lines)
 
 

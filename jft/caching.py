@@ -132,7 +132,7 @@ def _room(run: Run, phase: Phase, state: TrainState, settled: bool, reserved: in
     if settled and distributed.from_first(store.shortage(missing, beside=reserved)):
         missing = sum(count for _, count in missing_of(run, phase, _variables(state)))
     shortage = store.shortage(missing, beside=reserved) if missing else None
-    return (f"{shortage}; make room, or set features_dir" if shortage else None), store.bytes_needed(missing)
+    return (f"{shortage}; mend that, or set features_dir" if shortage else None), store.bytes_needed(missing)
 
 
 def _loss(run: Run, phase: Phase) -> str | None:

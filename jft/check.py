@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 from jft.data import sources
 from jft.doctor import Finding, tried
-from jft.files import nearest
+from jft.files import check_folder
 from jft.preflight import Preflight
 from jft.run import Run, check_workdir
 from jft.text import one_line
@@ -50,13 +50,6 @@ def _length(run: Run) -> str:
 def _folder(config: ConfigDict, workdir: Path) -> Finding:
     """Whether the run's folder can be made, and is free for this config."""
     check_workdir(config, workdir)
-    place = nearest(workdir)
-    if not place.is_dir():
-        return Finding("folder", f"{place} is a file: {workdir} cannot be made; give another --workdir.", wrong=True)
-    try:
-        with tempfile.TemporaryFile(dir=place):
-            pass
-    except OSError as error:
-        return Finding("folder", f"{place} cannot be written ({error}): give another --workdir.", wrong=True)
+    check_folder(workdir, "give another --workdir")
     begun = (workdir / "config.json").exists()
     return Finding("folder", f"{workdir} {'holds this run, which goes on' if begun else 'is free'}")

@@ -121,7 +121,8 @@ class Checkpoints:
         """(variables, optimizer, meta) of the newest checkpoint that can be read, or None where there is none.
 
         Args:
-          abstract: meta -> pytrees of `jax.ShapeDtypeStruct` with shardings for variables and optimizer.
+          abstract: meta -> pytrees of `jax.ShapeDtypeStruct` with shardings for variables and optimizer; may raise a
+            CheckpointRefusedError.
           before: a step; later checkpoints, and one of this step, are not looked at.
 
         Raises:
@@ -155,7 +156,7 @@ class Checkpoints:
         for step in steps:
             try:
                 found = self._restore(step, abstract)
-            except (CheckpointFormatError, jax.errors.JaxRuntimeError):  # the latter of devices or another process
+            except (CheckpointRefusedError, jax.errors.JaxRuntimeError):  # the latter of devices or another process
                 raise
             except Exception as error:  # Orbax and TensorStore raise many kinds for a damaged file
                 failures[step] = f"checkpoint {step}: {(str(error).splitlines() or [type(error).__name__])[0][:200]}"
@@ -212,7 +213,7 @@ class Checkpoints:
     def _restore(self, step: int, abstract: Callable) -> tuple[Any, Any, Meta]:
         meta = self._meta(step)
         if meta["format"] != FORMAT:
-            raise CheckpointFormatError(
+            raise CheckpointRefusedError(
                 f"checkpoint {step} in {self.directory} has format {meta['format']}, this jft reads {FORMAT}: "
                 f"train anew, or use the jft that wrote it ({meta['jft']})."
             )
@@ -253,8 +254,8 @@ class CheckpointDamagedError(ValueError):
     """A checkpoint that is not what was saved; all processes find it so."""
 
 
-class CheckpointFormatError(ValueError):
-    """A checkpoint of another format version: whole, so there is nothing to fall back from."""
+class CheckpointRefusedError(ValueError):
+    """A checkpoint of another format version, or of other data: whole, so there is nothing to fall back from."""
 
 
 def _detached(arrays: Any) -> Any:
@@ -306,3 +307,18 @@ def best_step(meta: Meta) -> int | None:
     if not history:
         return None
     return max(history, key=lambda values: (score(values), -values["loss"], values["step"]))["step"]
+
+
+def phase_of(meta: Meta, step: int | None = None) -> str:
+    """The phase in which a step lies, by default the checkpoint's: 'probe (1 of 2)'; '' where there is but one."""
+    step, phases = meta["step"] if step is None else step, meta.get("phases", [])  # none before 0.1.0
+    if len(phases) < 2:
+        return ""
+    number = next(i for i, (_, last) in enumerate(phases) if step <= last)
+    return f"{phases[number][0]} ({number + 1} of {len(phases)})"
+
+
+def learnt_from(meta: Meta) -> int:
+    """How many pictures a checkpoint was trained on, those for validation among them where they joined in."""
+    joined = meta["history"][-1]["count"] if meta.get("learnt_validation") else 0
+    return meta["training_pictures"] + joined

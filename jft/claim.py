@@ -10,6 +10,7 @@ from pathlib import Path
 from absl import logging
 
 from jft import distributed
+from jft.files import check_folder
 
 LOCK = ".lock"
 
@@ -30,6 +31,7 @@ def claimed(workdir: Path) -> Iterator[None]:
     held, problem = None, None
     if distributed.is_first():
         try:
+            check_folder(workdir, "give another --workdir")
             made = [folder for folder in (workdir, *workdir.parents) if not folder.exists()]
             workdir.mkdir(parents=True, exist_ok=True)
             held = _lock(workdir / LOCK)
@@ -38,6 +40,8 @@ def claimed(workdir: Path) -> Iterator[None]:
                 f"another process trains in {workdir}: wait for it, or give another --workdir. (Processes of one run "
                 "are started with --distributed.)"
             )
+        except ValueError as error:
+            problem = str(error)
         except OSError as error:
             problem = f"{workdir} cannot be made or written: {error}. Give another --workdir."
     try:

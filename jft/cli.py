@@ -6,6 +6,7 @@ the run failed, start all again; 128 + n stopped by signal n: 130 by Ctrl-C, 143
 
 import argparse
 import importlib
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -79,12 +80,18 @@ def run(verb: str, argv: Sequence[str] | None = None, *, prog: str | None = None
       prog: what help calls it; None: the name of the script.
     """
     sys.stdout.reconfigure(errors="surrogateescape")  # names of files are bytes
-    runtime.configure()
-    command = importlib.import_module(f"jft.commands.{verb}")  # may set what JAX reads when it is imported
-    from jft import cluster
+    try:
+        runtime.configure()
+        command = importlib.import_module(f"jft.commands.{verb}")  # may set what JAX reads when it is imported
+        from jft import cluster
 
-    with cluster.failing_at_once():
-        sys.exit(_status(command, argv, prog))
+        with cluster.failing_at_once():
+            sys.exit(_status(command, argv, prog))
+    except KeyboardInterrupt:
+        print("Stopped.", file=sys.stderr)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(128 + signal.SIGINT)  # an orderly end crashes JAX where it was stopped while it compiled
 
 
 def _status(command: object, argv: Sequence[str] | None, prog: str | None) -> int:
@@ -106,6 +113,3 @@ def _status(command: object, argv: Sequence[str] | None, prog: str | None) -> in
     except Stopped as stopped:
         print("Stopped; the same command goes on.", file=sys.stderr)
         return 128 + stopped.signal
-    except KeyboardInterrupt:
-        print("Stopped.", file=sys.stderr)
-        return 128 + signal.SIGINT

@@ -209,7 +209,7 @@ def failing_at_once() -> Iterator[None]:
         yield
     except BaseException as error:
         stopped = isinstance(error, SystemExit) and error.code in (None, 0, 128 + signal.SIGTERM)
-        if not _joined() or stopped:
+        if not _joined() or stopped or isinstance(error, KeyboardInterrupt):  # the latter ends at once by itself
             raise
         if not isinstance(error, SystemExit):
             traceback.print_exc()

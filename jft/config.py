@@ -219,7 +219,8 @@ def unknown_field(error: Exception) -> str | None:
         return None
     name = next(group for group in found.groups() if group)
     config = default_config()
-    return f"unknown config field {name!r}{tree.did_you_mean(name, [*config, *config.mesh]) or '.'}"
+    guess = tree.did_you_mean(name, [*config, *config.mesh])
+    return f"unknown config field {name!r}{guess or ': jft/config.py lists the fields.'}"
 
 
 def difference(old: dict[str, Any], new: dict[str, Any]) -> list[str]:

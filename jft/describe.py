@@ -8,9 +8,10 @@ import jax
 
 from jft import optim
 from jft.caching import Decision
-from jft.checkpoint import Meta, best_step
+from jft.checkpoint import Meta, best_step, phase_of
 from jft.run import Run
 from jft.steps import TrainState
+from jft.text import named_step
 from jft.transfer.phases import phase_table
 from jft.transfer.table import transfer_table
 
@@ -66,7 +67,7 @@ def farewell(run: Run, result: dict[str, Any]) -> str:
         return f"Done: {result['step']:,} steps in {run.workdir}."
     best = next(values for values in result["history"] if values["step"] == best_step(result))
     return (
-        f"Done: best validation {percent(best)} at step {best['step']:,}. "
+        f"Done: best validation {percent(best)} at {named_step(best['step'], phase_of(run.meta(), best['step']))}. "
         f"Test it: jft evaluate --checkpoint {run.workdir}"
     )
 

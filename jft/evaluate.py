@@ -12,6 +12,7 @@ import numpy as np
 from absl import logging
 
 from jft import assessment, calibration, distributed, metrics, tree
+from jft.checkpoint import learnt_from, phase_of
 from jft.data import sources
 from jft.data.augment import Augmentation
 from jft.evaluator import Evaluation, Evaluator
@@ -72,9 +73,18 @@ class Predicted:
         return calibration.apply_temperature(logits, temperature, multilabel=self.source.multi_label)
 
     def headline(self) -> dict[str, Any]:
-        """`{'checkpoint', 'step', 'dataset', 'split', 'loss', 'accuracy', 'top5', 'count'}`."""
-        whose = {"checkpoint": str(self.workdir), "step": self.trained.meta["step"]}
-        return {**whose, "dataset": self.source.name, "split": self.split, **self.found.summary()}
+        """`{'checkpoint', 'step', 'phase', 'dataset', 'split', 'learnt', 'loss', 'accuracy', 'top5', 'count'}`."""
+        meta = self.trained.meta
+        learnt = {"train": len(self.source), "all": learnt_from(meta)}
+        return {
+            "checkpoint": str(self.workdir),
+            "step": meta["step"],
+            "phase": phase_of(meta),
+            "dataset": self.source.name,
+            "split": self.split,
+            "learnt": learnt.get(self.split, 0) if self.own else 0,
+            **self.found.summary(),
+        }
 
     def assess(self) -> dict[str, Any]:
         """`assessment.assess`, with the temperature that the checkpoint holds."""
@@ -91,8 +101,8 @@ def evaluate(workdir: str | Path, *, tta: str = "", **pictures: Any) -> dict[str
       **pictures: fields of `Pictures`: split, dataset, data_dir, batch_size, skip_unreadable.
 
     Returns:
-      `{'checkpoint', 'step', 'dataset', 'split', 'parameters', 'loss', 'accuracy', 'top5', 'count', 'temperature'}` and
-      what `assessment.assess` returns; loss in nats, rates as shares of 1. Where pictures have several labels,
+      `Predicted.headline`, 'parameters', 'temperature' and what `assessment.assess` returns; loss in nats, rates as
+      shares of 1, 'learnt' the pictures among them that the run learnt from. Where pictures have several labels,
       `mean_average_precision` in place of `top5`. With `tta`, `augmented`: {'name', 'views', 'loss', 'accuracy', ...}.
 
     Raises:

@@ -169,7 +169,8 @@ def find_published(weights: SourceWeights, format: str) -> tuple[WeightSet, Chai
 
 def _remedy(weights: SourceWeights) -> str:
     fitting = [format for format in FORMATS if _nearest(weights.build(), weights.model, format)[1] == {}]
-    return f"--format {fitting[0]} fits." if fitting else "No format fits; `convert` writes jft's own."
+    own = "No format fits; `jft weights convert SOURCE --out FILE.safetensors` writes jft's own."
+    return f"--format {fitting[0]} fits." if fitting else own
 
 
 def _headless(source: str) -> str:

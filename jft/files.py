@@ -1,7 +1,8 @@
-"""Files that are whole or not there."""
+"""Files that are whole or not there, and whether they can be written, which is found out before the work."""
 
 import contextlib
 import os
+import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,6 +40,28 @@ def check_new(path: Path, force: bool) -> None:
         raise ValueError(f"{path.parent} is no folder: make it, or choose another.")
     if path.exists() and not force:
         raise ValueError(f"{path} exists: choose another name, or replace it with --force.")
+    check_folder(path.parent, "choose another folder")
+
+
+def check_folder(folder: Path, remedy: str) -> None:
+    """Raises a ValueError unless files can be written into a folder; `remedy` is such as 'give another --out'."""
+    if problem := folder_problem(folder):
+        raise ValueError(f"{problem}: {remedy}.")
+
+
+def folder_problem(folder: Path) -> str | None:
+    """Why no files can be written into a folder, or, where it does not exist yet, into its nearest parent; or None.
+
+    A file is made there for a moment.
+    """
+    place = nearest(folder)
+    if not place.is_dir():
+        return f"{place} is a file, not a folder"
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            return None
+    except OSError as error:
+        return f"{place} cannot be written ({error.strerror})"
 
 
 def nearest(path: Path) -> Path:

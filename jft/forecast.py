@@ -9,16 +9,22 @@ import jax
 from jft import caching
 from jft.caching import Decision
 from jft.data.preprocess import stored_size
-from jft.models.costs import forward_flops, stage_costs
+from jft.models.costs import StageCosts, forward_flops, stage_costs
 from jft.run import Run
 from jft.state import abstract_state, optimizer_items
 from jft.transfer.phases import Phase
 
 
 def run_seconds(
-    run: Run, decisions: Mapping[int, Decision], steps: Mapping[int, float], forward: float, reading: float
+    run: Run,
+    decisions: Mapping[int, Decision],
+    steps: Mapping[int, float],
+    *,
+    forward: float,
+    reading: float,
+    saving: float,
 ) -> dict[str, float]:
-    """How long a run takes, but for compilation and checkpoints.
+    """How long a run takes, but for compilation, for a head that is solved for, and for the test at its end.
 
     Args:
       run: the run.
@@ -26,9 +32,10 @@ def run_seconds(
       steps: first step of a phase -> seconds of a training step; {} where a head is solved for.
       forward: seconds that a forward pass takes for each picture.
       reading: seconds that a picture takes to be read and decoded.
+      saving: seconds that a checkpoint takes to be written.
 
     Returns:
-      Seconds of 'decoding', 'features', 'steps', 'evaluations', those above 0.
+      Seconds of 'decoding', 'features', 'steps', 'evaluations', 'checkpoints', those above 0.
     """
     train, validation = len(run.train_source), len(run.validation_source)
     costs = stage_costs(run.model, run.spec.size)
@@ -36,21 +43,35 @@ def run_seconds(
     again = 0.0 if kept else reading
     # Where the CPU computes, what it decodes comes on top; elsewhere that happens meanwhile.
     both = (lambda a, b: a + b) if jax.default_backend() == "cpu" else max
-    seconds = dict.fromkeys(("decoding", "features", "steps", "evaluations"), 0.0)
+    seconds = dict.fromkeys(("decoding", "features", "steps", "evaluations", "checkpoints"), 0.0)
     boundaries = {phase.plan.boundary: phase for phase in run.phases if decisions[phase.first].use}
     for phase in boundaries.values():
-        share = sum(costs[stage].flops for stage in phase.plan.frozen_stages) / forward_flops(costs)
+        share = _frozen_share(phase, costs)
         variants = caching.feature_shape(run, phase)[0]
         seconds["features"] += train * both(variants * share * forward, reading)
         seconds["features"] += validation * both(share * forward, reading)
     for phase in run.phases if steps else ():
+        evaluations, stepping = _evaluations(run, phase), phase.num_steps * steps[phase.first]
+        saves = evaluations + _multiples(run.config.checkpoint_every, phase)
+        # A checkpoint is written meanwhile, too.
+        seconds["checkpoints"] += both(stepping, saves * saving) - stepping
         if decisions[phase.first].use:
-            seconds["steps"] += phase.num_steps * steps[phase.first]
+            seconds["steps"] += stepping
+            seconds["evaluations"] += evaluations * validation * (1 - _frozen_share(phase, costs)) * forward
             continue
-        seconds["steps"] += phase.num_steps * both(steps[phase.first], again * run.config.batch_size)
-        seconds["evaluations"] += _evaluations(run, phase) * validation * both(forward, again)
+        seconds["steps"] += both(stepping, phase.num_steps * again * run.config.batch_size)
+        seconds["evaluations"] += evaluations * validation * both(forward, again)
         seconds["decoding"] = reading * (train + validation) if kept else 0.0
     return {name: value for name, value in seconds.items() if value}
+
+
+def _frozen_share(phase: Phase, costs: Mapping[str, StageCosts]) -> float:
+    """Of the operations of a forward pass, those in stages that are frozen in the phase."""
+    return sum(costs[stage].flops for stage in phase.plan.frozen_stages) / forward_flops(costs)
+
+
+def _multiples(every: int, phase: Phase) -> int:
+    return phase.last // every - phase.first // every if every else 0
 
 
 def _evaluations(run: Run, phase: Phase) -> int:

@@ -12,7 +12,7 @@ from xml.sax.saxutils import escape, quoteattr
 
 from PIL import Image, ImageDraw, ImageFont
 
-from jft.files import written_whole
+from jft.files import check_new, written_whole
 from jft.models.costs import LayerCosts, StageCosts
 from jft.summary import FROZEN, PARTLY, TRAINABLE, Summary, human_flops
 
@@ -80,11 +80,10 @@ class Drawing:
 
 
 def check_path(path: Path) -> None:
-    """Raises a ValueError unless the path ends in .svg or .png and its folder exists."""
+    """Raises a ValueError unless the path ends in .svg or .png and a file can be written there."""
     if path.suffix.lower() not in WRITERS:
         raise ValueError(f"a graph is written as .svg or as .png, and {path.name!r} ends in neither.")
-    if not path.parent.is_dir():
-        raise ValueError(f"there is no folder {path.parent} to write {path.name} to.")
+    check_new(path, force=True)
 
 
 def write_graph(summary: Summary, path: str | os.PathLike) -> None:
@@ -95,7 +94,7 @@ def write_graph(summary: Summary, path: str | os.PathLike) -> None:
       path: a .svg, or a .png of two pixels for each of the layout.
 
     Raises:
-      ValueError: another ending, or no such folder.
+      ValueError: see `check_path`.
     """
     path = Path(path)
     check_path(path)

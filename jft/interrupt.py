@@ -64,6 +64,8 @@ class Interrupt:
         if self.received is not None:
             raise KeyboardInterrupt
         self.received = signal.Signals(number)
+        # Not by print, in the middle of which the signal may have come.
+        os.write(2, f"\n{self.received.name}: stopping in good order; once more stops at once.\n".encode())
 
     def _forward(self, number: int, frame: types.FrameType | None) -> None:
         os.kill(os.getpid(), signal.SIGTERM)

@@ -15,6 +15,7 @@ from jft.data import decode, preprocess
 from jft.data.sources import Source
 from jft.files import written_whole
 from jft.predictor import Predictor
+from jft.text import one_line
 from jft.transfer.neighbours import nearest
 
 _MOST_DRAWN = 50  # pictures, a row each
@@ -78,7 +79,7 @@ def like(predictor: Predictor, pictures: Sequence[np.ndarray | Path], known: np.
 
 def draw(
     predictor: Predictor, paths: Sequence[Path], out: Path, *, train: Source | None, stage: str | None, neighbours: int
-) -> None:
+) -> list[str]:
     """Draws pictures, each beside where the model looked and the training pictures that are most like it.
 
     Args:
@@ -89,20 +90,25 @@ def draw(
       stage: whose Grad-CAM is drawn; None: the last with a map.
       neighbours: how many; 0: none.
 
+    Returns:
+      Why pictures are left out: a sentence for each that cannot be read.
+
     Raises:
-      ValueError: see `grid.draw` and `heat_maps`; more than 50 pictures; one that cannot be read; or more neighbours
+      ValueError: see `grid.draw` and `heat_maps`; more than 50 pictures; none that can be read; or more neighbours
         than there are pictures to learn from.
     """
     if len(paths) > _MOST_DRAWN:
         raise ValueError(f"{len(paths):,} pictures were named, and a drawing shows {_MOST_DRAWN}: name fewer.")
     stage = stage or explain.default_stage(predictor.model, predictor.spec.size)
-    pictures = [decode.pixels(path) for path in paths]
-    probabilities = predictor.predict(list(paths))
+    pictures, errors = _read(predictor, paths)
+    if not pictures:
+        raise ValueError(" ".join(errors))
+    probabilities = predictor.predict(pictures)
     best = probabilities.argmax(axis=1)
     heat = heat_maps(predictor, pictures, best, stage)
-    near = np.zeros((len(paths), 0), np.int64)
+    near = np.zeros((len(pictures), 0), np.int64)
     if neighbours:
-        near = like(predictor, list(paths), features(predictor, train), neighbours)
+        near = like(predictor, pictures, features(predictor, train), neighbours)
     cells = []
     for pixels, chosen, sure, cam, rows in zip(pictures, best, probabilities, heat, near, strict=True):
         seen = shown(predictor, pixels)
@@ -112,6 +118,19 @@ def draw(
             cells.append((shown(predictor, train.pixels(row)), f"like: {train.label(row) or 'nothing'}", None))
     images, told, sure = zip(*cells, strict=True)
     grid.draw(out, images, told, sure, [None] * len(cells), columns=2 + neighbours)
+    return errors
+
+
+def _read(predictor: Predictor, paths: Sequence[Path]) -> tuple[list[np.ndarray], list[str]]:
+    """Pictures in their own sizes, and why the others cannot be read, a sentence each."""
+    pictures, errors = [], []
+    for path in paths:
+        try:
+            predictor.read(path)  # refuses what is too elongated for it, too
+            pictures.append(decode.pixels(path))
+        except ValueError as error:
+            errors.append(one_line(error))
+    return pictures, errors
 
 
 def suspects(known: np.ndarray, train: Source) -> list[labels.Suspect]:

@@ -6,11 +6,12 @@ from typing import Any
 
 import jax
 
-from jft.checkpoint import Meta
+from jft.checkpoint import Meta, learnt_from, phase_of
 from jft.data import preprocess
 from jft.data.preprocess import Preprocess
 from jft.losses import Objective
 from jft.models import create_model
+from jft.text import named_step
 from jft.weights.layouts import FORMATS
 
 _SMALL = 1000  # test pictures below which an accuracy is known to 3 points at best, and the card says so
@@ -91,7 +92,7 @@ def _model(meta: Meta, figures: Mapping[str, Any]) -> list[str]:
     base = meta["weights"]
     rows = [
         ("Architecture", meta["model"]["name"]),
-        ("Checkpoint", f"step {meta['step']:,}"),
+        ("Checkpoint", named_step(meta["step"], phase_of(meta))),
         ("Parameters", f"{figures['parameters']:,}"),
     ]
     if not base:
@@ -106,11 +107,10 @@ def _model(meta: Meta, figures: Mapping[str, Any]) -> list[str]:
 
 
 def _data(meta: Meta, figures: Mapping[str, Any]) -> list[str]:
-    joined = meta["history"][-1]["count"] if meta.get("learnt_validation") else 0
     rows = [
         ("Dataset", _dataset(meta)),
         ("Classes", len(meta["class_names"])),
-        ("Pictures trained on", f"{meta['training_pictures'] + joined:,}"),
+        ("Pictures trained on", f"{learnt_from(meta):,}"),
         ("Pictures tested on", f"{figures['count']:,}, {figures['dataset']} {figures['split']}"),
     ]
     return _table(("", ""), rows)

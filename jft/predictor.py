@@ -290,7 +290,7 @@ def _at_hand(model: str, folder: str | Path | None) -> WeightSet:
     if not rows:
         raise ValueError(f"{model} has no published weights: give the folder of a run that trained it.")
     given = (row for row in rows if folder and (Path(folder).expanduser() / row.filename).is_file())
-    return next(given, None) or next((row for row in rows if store.locate(row) is not None), rows[0])
+    return next(given, None) or next((row for row in rows if store.is_here(row)), rows[0])
 
 
 def _class_names(count: int) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from jft.data import preprocess
 from jft.data.preprocess import Preprocess
 from jft.doctor import Finding, tried
 from jft.feed import image_batches
-from jft.files import nearest
+from jft.files import check_folder, nearest
 from jft.forecast import checkpoint_bytes, feature_bytes, run_seconds
 from jft.overfit import RATES, overfit
 from jft.run import Run
@@ -24,7 +24,7 @@ from jft.state import fresh_state
 from jft.steps import TrainState
 from jft.summary import human_flops
 from jft.text import human_bytes, human_seconds
-from jft.timing import Cost, forward_cost, step_cost
+from jft.timing import Cost, forward_cost, save_seconds, step_cost
 from jft.transfer.phases import Phase, in_force
 
 # ImageNet's pictures, in grey levels: what the networks expect.
@@ -50,6 +50,7 @@ class Preflight:
         self._reading = 0.0  # seconds of a picture
         self._forward: Cost | None = None
         self._steps: dict[int, Cost] = {}
+        self._saving = 0.0  # seconds of a checkpoint
 
     def findings(self) -> Iterator[Finding]:
         """All of them, in order; what depends on something wrong is left out."""
@@ -131,6 +132,7 @@ class Preflight:
         return Finding("features", "; ".join(told))
 
     def _disk(self) -> Finding:
+        check_folder(self._workdir, "give another --workdir")
         run, place, features = self._run, nearest(self._workdir), nearest(caching.features_dir(self._run))
         size, count = checkpoint_bytes(run)
         free, needed = shutil.disk_usage(place).free, size * count
@@ -142,7 +144,8 @@ class Preflight:
         told += f", {human_bytes(free)} free at {place}"
         if needed > free:
             return Finding("disk", f"{told}: make room, lower keep_last, or give another --workdir.", wrong=True)
-        return Finding("disk", told)
+        self._saving = save_seconds(self._state, nearest(self._workdir.parent))
+        return Finding("disk", f"{told}; one takes {self._saving:.2g} s")
 
     def _evaluation(self) -> Finding:
         run, size = self._run, self._run.config.eval_batch_size
@@ -165,7 +168,7 @@ class Preflight:
         forward = self._forward.seconds / run.config.eval_batch_size
         parts = {
             "compilation": sum(cost.compilation for cost in costs),
-            **run_seconds(run, self._decisions, steps, forward, self._reading),
+            **run_seconds(run, self._decisions, steps, forward=forward, reading=self._reading, saving=self._saving),
         }
         most = "at most " if run.config.early_stopping else ""
         told = f"{most}about {human_seconds(sum(parts.values()))} on this machine: "
@@ -174,6 +177,7 @@ class Preflight:
             told += "; features that are cached already take none"
         if run.config.solver != "steps":
             told += "; no steps, and solving for the head comes on top"
+        told += "; then the test and the page"
         return Finding("duration", told)
 
     def _overfit(self) -> Finding:

@@ -106,7 +106,7 @@ def _cut(run: Run, step: int) -> Run:
 
 def _state_before(run: Run, step: int) -> tuple[Any, Any]:
     with contextlib.closing(Checkpoints(run.workdir, read_only=True)) as checkpoints:
-        found = checkpoints.latest(lambda meta: abstract_items(run, meta["step"]), before=step)
+        found = checkpoints.latest(lambda meta: abstract_items(run, meta), before=step)
     return resumed_state(run, *found) if found else fresh_state(run)
 
 

@@ -92,6 +92,7 @@ class Run:
             "training_pictures": len(self.train_source),
             "training_labels": zlib.crc32(self.train_source.labels),
             "training_names": self.train_source.names_crc(),
+            "phases": [[phase.name, phase.last] for phase in self.phases],
             "devices": dict(self.parallel.mesh.shape),
             "device_kind": self.parallel.mesh.devices.flat[0].device_kind,
             "jax": jax.__version__,

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jft import evaluate, export, model_card, onnx_file, source_weights, stablehlo
+from jft.files import check_folder
 from jft.predictor import Predictor, from_trained
 from jft.source_weights import SourceWeights
 
@@ -92,6 +93,7 @@ def check_out(out: Path) -> None:
         raise ValueError(f"{out} exists already, and is not overwritten: give another folder, or remove it.")
     if not out.parent.is_dir():
         raise ValueError(f"there is no folder {out.parent} to make {out.name} in.")
+    check_folder(out.parent, "give another --to")
 
 
 def _writers(predictor: Predictor, weights: SourceWeights) -> dict[str, Callable[[Path], str]]:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jft import distributed, optim, tree
-from jft.checkpoint import Checkpoints, Meta
+from jft.checkpoint import CheckpointRefusedError, Checkpoints, Meta
 from jft.models import abstract_variables, initialise
 from jft.run import Run
 from jft.steps import TrainState
@@ -28,7 +28,7 @@ def initial_state(run: Run) -> tuple[TrainState, Meta]:
     if distributed.from_first((run.workdir / "config.json").exists()):
         checkpoints = Checkpoints(run.workdir)
         try:
-            found = checkpoints.latest(lambda meta: abstract_items(run, meta["step"]))
+            found = checkpoints.latest(lambda meta: abstract_items(run, meta))
         finally:
             checkpoints.close()
         if found is not None:
@@ -96,14 +96,7 @@ def optimizer_items(state: TrainState) -> dict[str, Any]:
 
 
 def resumed_state(run: Run, variables: Any, optimizer: Any, saved: Meta) -> tuple[TrainState, Meta]:
-    """As `initial_state`, from what a checkpoint holds; ValueError where it was trained on other data."""
-    meta = run.meta()
-    for key in ("class_names", "training_pictures", "training_labels", "training_names"):
-        if saved[key] != meta[key]:
-            raise ValueError(
-                f"{run.workdir} was trained on other data: {key} was {saved[key]} and is {meta[key]}. "
-                "Put the data back, or give another --workdir."
-            )
+    """As `initial_state`, from what a checkpoint holds."""
     kept = {key: saved[key] for key in ("weights", "pretrained", "cached", "history", "window")}
     kept["temperature"] = saved.get("temperature")  # checkpoints before 0.1.0 had none
     average = {}
@@ -111,12 +104,23 @@ def resumed_state(run: Run, variables: Any, optimizer: Any, saved: Meta) -> tupl
         learning, params = tree.flatten(optimizer.pop("learning")), tree.flatten(variables["params"])
         average = tree.unflatten({name: params[name] for name in learning})
         variables = {**variables, "params": tree.unflatten({**params, **learning})}
-    return TrainState(**variables, **optimizer, ema=average), {**meta, **kept}
+    return TrainState(**variables, **optimizer, ema=average), {**run.meta(), **kept}
 
 
-def abstract_items(run: Run, step: int) -> tuple[Any, Any]:
-    """Shapes and shardings of the `variables` and `optimizer` of a checkpoint after `step` steps."""
-    state = abstract_state(run, run.phase_after(step))
+def abstract_items(run: Run, saved: Meta) -> tuple[Any, Any]:
+    """Shapes and shardings of the `variables` and `optimizer` of a checkpoint of the run.
+
+    Raises:
+      CheckpointRefusedError: it was trained on other data.
+    """
+    meta = run.meta()
+    for key in ("class_names", "training_pictures", "training_labels", "training_names"):
+        if saved[key] != meta[key]:
+            raise CheckpointRefusedError(
+                f"{run.workdir} was trained on other data: {key} was {saved[key]} and is {meta[key]}. "
+                "Put the data back, or give another --workdir."
+            )
+    state = abstract_state(run, run.phase_after(saved["step"]))
     return state.variables, optimizer_items(state)
 
 

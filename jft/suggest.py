@@ -83,12 +83,12 @@ def at_hand(patterns: Sequence[str] = (), weights_path: str = "") -> list[tuple[
     found = []
     for row in catalog.CATALOG.values():
         given = folder and (folder / row.filename).is_file()
-        if _is_asked_for(row, patterns) and (given or store.locate(row)):
+        if _is_asked_for(row, patterns) and (given or store.is_here(row)):
             found.append((row, str(folder / row.filename) if given else ""))
     if not found:
         like = f" like {', '.join(patterns)}" if patterns else ""
         raise ValueError(
-            f"no weights{like} are at hand, neither in {store.cache_dir() / 'downloads'} nor in weights_path: "
+            f"no weights{like} are at hand, neither in {store.cache_dir()} nor in weights_path: "
             "`jft weights list` names all sets, `jft weights fetch NAME` gets one."
         )
     return found

@@ -9,7 +9,7 @@ import jax
 from ml_collections import ConfigDict
 
 from jft.data import sources
-from jft.files import written_whole
+from jft.files import check_folder, written_whole
 from jft.models import create_model
 from jft.suggest import Probed, at_hand, make_config, pareto, pick, probe_one, sample
 from jft.text import aligned, human_bytes, one_line
@@ -44,9 +44,11 @@ def write(
       force: replaces the files.
 
     Raises:
-      ValueError: the files are there already; no set, or too few pictures; or no set could be probed.
+      ValueError: the files are there already, or cannot be written; no set, or too few pictures; or no set could be
+        probed.
       Stopped: a signal came; nothing is written, and the same call goes on.
     """
+    check_folder(out, "give another --out")
     config_file, plot_file = out / "suggested.py", out / "suggest.png"
     if there := [str(path) for path in (config_file, plot_file) if path.exists() and not force]:
         raise ValueError(f"{' and '.join(there)} exist already: give another --out, or --force.")

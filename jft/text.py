@@ -41,3 +41,8 @@ def human_seconds(seconds: float) -> str:
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+def named_step(step: int, phase: str) -> str:
+    """'step 75', or 'step 75, in phase probe (1 of 2)'; `phase` as of `checkpoint.phase_of`."""
+    return f"step {step:,}{f', in phase {phase}' if phase else ''}"

@@ -1,17 +1,21 @@
-"""What a compiled program costs on this machine: seconds of a call, bytes and FLOPs on each device."""
+"""What programs and checkpoints cost on this machine: seconds, and a program's bytes and FLOPs on each device."""
 
+import contextlib
 import dataclasses
 import statistics
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
+from jft.checkpoint import Checkpoints
 from jft.feed import on_device
 from jft.run import Run
-from jft.state import enter_phase
+from jft.state import enter_phase, optimizer_items
 from jft.steps import TrainState
 from jft.train import compile_train_step
 from jft.transfer.extract import make_feature_step
@@ -82,6 +86,16 @@ def step_cost(
 
     cost = _cost(compiled, compilation, call)
     return cost, told
+
+
+def save_seconds(state: TrainState, place: Path) -> float:
+    """Seconds that a checkpoint of the state takes to be written, into a folder in `place` that is deleted again."""
+    with tempfile.TemporaryDirectory(dir=place) as folder, contextlib.closing(Checkpoints(folder)) as checkpoints:
+        for step in (1, 2):  # the first to warm up
+            start = time.perf_counter()
+            checkpoints.save(step, state.variables, optimizer_items(state), {})
+            checkpoints.wait()
+        return time.perf_counter() - start
 
 
 def _cost(compiled: jax.stages.Compiled, compilation: float, call: Callable[[], Any]) -> Cost:

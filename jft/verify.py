@@ -136,7 +136,7 @@ def _check_leaves(row: WeightSet, leaves: Leaves) -> Check:
 
 def _check_cache(row: WeightSet, leaves: Leaves, sha256: str) -> Check:
     """Compares what later runs will take with what was converted just now."""
-    cached = listing.conversions(row, sha256)
+    cached = store.conversions(row, sha256)
     if not cached:
         return Check("cache", None, "this file's conversion is not cached")
     try:

@@ -97,6 +97,14 @@ def test_the_lines_for_a_terminal(told):
     assert ("at the temperature" in lines) == (result["temperature"] is not None) == ("calibrated" in result)
 
 
+def test_pictures_that_were_learnt_from_are_said(told):
+    run, _, result = told
+    assert result["learnt"] == 0 and "learnt from" not in format_evaluation(result)
+    train, everything = (predict_run(run, Pictures(split=split)).headline() for split in ("train", "all"))
+    assert train["learnt"] == train["count"] == everything["learnt"] < everything["count"]
+    assert f"{train['count']:,} of these pictures were learnt from" in format_evaluation({**result, **everything})
+
+
 def test_the_temperature_helps_on_validation_and_survives_a_resume(tmp_path_factory):
     run = small_run.run(tmp_path_factory, "steps")
     before = (run / "eval.json").read_bytes() if (run / "eval.json").exists() else None

@@ -106,8 +106,8 @@ def test_a_disk_without_room_names_the_bytes(tmp_path, monkeypatch):
     assert said.startswith("computed at each step: the features of 48 pictures take ")
     # 8 x 8 maps of 4 channels in float32, and little else.
     assert 48 * 1024 < int(said.split()[-1].replace(",", "")) < 2 * 48 * 1024
-    assert left == f"{tmp_path / 'features'} has 1,000 left; make room, or set features_dir"
-    with pytest.raises(ValueError, match="has 1,000 left; make room"):
+    assert left == f"{tmp_path / 'features'} has 1,000 left; mend that, or set features_dir"
+    with pytest.raises(ValueError, match="has 1,000 left; mend that"):
         decision(tmp_path, freeze="b", with_state=True)
 
 

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 from small_digits import examples, make
+from unwritable import refuse_to_write
 
 from jft import caching, forecast
 from jft.check import check
@@ -77,16 +78,21 @@ def test_what_is_wrong_has_its_line(tmp_path, changes, name, message):
     assert "overfit" not in found
 
 
-@pytest.mark.parametrize("kind", ["file", "other"])
-def test_a_folder_that_cannot_be_had(tmp_path, kind):
+@pytest.mark.parametrize(
+    ("kind", "message"), [("file", "is a file"), ("other", "seed: 7 -> 0"), ("locked", "(Read-only file system)")]
+)
+def test_a_folder_that_cannot_be_had(tmp_path, monkeypatch, kind, message):
     place = tmp_path / "place"
     if kind == "file":
         place.write_text("")
     else:
         place.mkdir()
+    if kind == "other":
         (place / "config.json").write_text('{"seed": 7}')
+    elif kind == "locked":
+        refuse_to_write(monkeypatch, place)
     before = place.stat().st_mtime_ns
-    workdir, message = (place / "run", "is a file") if kind == "file" else (place, "seed: 7 -> 0")
+    workdir = place if kind == "other" else place / "run"
     first = next(check(make(tmp_path / "features"), workdir))
     assert (first.check, first.wrong) == ("folder", True) and message in first.told
     assert str(first).startswith("FAIL folder: ")
@@ -137,15 +143,19 @@ def test_bytes_are_those_that_are_written(tmp_path):
 def test_seconds_are_counted_from_what_a_run_does(tmp_path, every):
     phases = ({"steps": 7, "freeze": "fc7"}, {"steps": 21, "freeze": "fc6"})
     run = create_run(
-        make(tmp_path, phases=phases, freeze="", evaluate_every=every, cache_features=False), tmp_path / "run"
+        make(tmp_path, phases=phases, freeze="", evaluate_every=every, cache_features=False, checkpoint_every=9),
+        tmp_path / "run",
     )
     decisions = {0: caching.Decision(False, ""), 7: caching.Decision(False, "")}
-    seconds = forecast.run_seconds(run, decisions, {0: 1.0, 7: 2.0}, forward=0.5, reading=0.25)
-    due = [run.is_due(step, every * run.steps_per_epoch) or step == 7 for step in range(1, 29)]
-    assert seconds == {"decoding": 0.25 * 434, "steps": 7 + 42, "evaluations": sum(due) * 108 * 0.5}
+    costs = {"forward": 0.5, "reading": 0.25, "saving": 0.125}
+    seconds = forecast.run_seconds(run, decisions, {0: 1.0, 7: 2.0}, **costs)
+    due = sum(run.is_due(step, every * run.steps_per_epoch) or step == 7 for step in range(1, 29))
+    saved = {"checkpoints": 0.125 * (due + 3)}
+    assert seconds == {"decoding": 0.25 * 434, "steps": 7 + 42, "evaluations": due * 108 * 0.5, **saved}
     cached = {0: caching.Decision(True, ""), 7: caching.Decision(False, "")}
-    seconds = forecast.run_seconds(run, cached, {0: 1.0, 7: 2.0}, forward=0.5, reading=0.25)
-    assert 434 * 0.25 < seconds["features"] <= 434 * 0.75
+    found = forecast.run_seconds(run, cached, {0: 1.0, 7: 2.0}, **costs)
+    assert 434 * 0.25 < found["features"] <= 434 * 0.75
+    assert found["evaluations"] < seconds["evaluations"] and saved.items() <= found.items()
 
 
 FILE = """from jft.config import default_config

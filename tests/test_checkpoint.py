@@ -9,7 +9,7 @@ import optax
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
-from jft.checkpoint import CheckpointFormatError, Checkpoints
+from jft.checkpoint import CheckpointRefusedError, Checkpoints
 from jft.parallel import make_parallel
 
 TX = optax.selective_transform(optax.adam(0.1), freeze_mask={"a": True, "head": False})
@@ -182,7 +182,7 @@ def test_another_format_is_refused_not_skipped(tmp_path, monkeypatch):
     monkeypatch.undo()
     checkpoints = Checkpoints(tmp_path)
     with pytest.raises(
-        CheckpointFormatError, match="has format 99, this jft reads 3: train anew, or use the jft that wrote it"
+        CheckpointRefusedError, match="has format 99, this jft reads 3: train anew, or use the jft that wrote it"
     ):
         checkpoints.latest(abstract)
     checkpoints.close()

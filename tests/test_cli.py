@@ -27,6 +27,11 @@ def ended(capsys, *arguments):
     return (1, printed, f"{code}\n") if isinstance(code, str) else (code, printed, error)  # as Python ends with a text
 
 
+def leave(status):
+    """As `os._exit`, but of the test."""
+    raise SystemExit(status)
+
+
 def fits(text):
     lines = text.splitlines()
     return 3 < len(lines) <= 40 and max(map(len, lines)) <= 120
@@ -110,6 +115,7 @@ def test_what_a_verb_ends_with(capsys, monkeypatch, outcome, status, error):
         return outcome
 
     monkeypatch.setattr("jft.commands.report.run", run)
+    monkeypatch.setattr(os, "_exit", leave)
     assert ended(capsys, "report", "RUN") == (status, "", error)
 
 
@@ -150,9 +156,6 @@ def test_a_script_is_its_verb(capsys, monkeypatch, tmp_path, verb, arguments):
 def test_a_peer_that_was_lost_is_no_wrong_input(monkeypatch, message, status):
     def fail(args):
         raise ValueError(message)
-
-    def leave(code):
-        raise SystemExit(code)
 
     monkeypatch.setattr(importlib.import_module("jft.commands.doctor"), "run", fail)
     monkeypatch.setattr(cluster, "_joined", lambda: True)

@@ -58,6 +58,7 @@ def test_fields_set_on_the_command_line(file, change, value):
     ("change", "message"),
     [
         ("learning_rat=1", "unknown config field 'learning_rat', did you mean 'learning_rate'"),
+        ("nosuch=1", r"unknown config field 'nosuch': jft/config\.py lists the fields\.$"),
         ("flip=maybe", "flip=maybe: .*Non-boolean"),
         ("steps=many", "steps=many: invalid literal for int"),
         ("steps=2.5", r"steps=2\.5: invalid literal for int"),

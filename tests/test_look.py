@@ -95,6 +95,21 @@ def test_without_neighbours_no_training_pictures_are_needed(tmp_path_factory, tr
         assert image.format == "PNG" and image.width > 300
 
 
+def test_a_picture_that_cannot_be_read_is_told_and_the_others_are_drawn(tmp_path_factory, train, tmp_path, command):
+    paths = [tmp_path / "no.png", train.pictures[0], tmp_path / "cut off.png", train.pictures[80]]
+    paths[0].write_text("not a picture")
+    paths[2].write_bytes(paths[1].read_bytes()[:60])
+    run, options = small_run.run(tmp_path_factory, "steps"), ("--neighbours", "1", "--out")
+    status, printed, told = command("explain", run, *paths, *options, tmp_path / "some.png")
+    assert (status, printed) == (1, f"wrote {tmp_path / 'some.png'}\n")
+    *errors, last = told.splitlines()[-3:]
+    assert last == "2 of 4 pictures could not be read"
+    for error, path in zip(errors, paths[::2], strict=True):
+        assert error.startswith(f"error: cannot read {path} as a picture (")
+    assert command("explain", run, *paths[1::2], *options, tmp_path / "good.png")[0] == 0
+    np.testing.assert_array_equal(Image.open(tmp_path / "some.png"), Image.open(tmp_path / "good.png"))
+
+
 def test_a_flipped_label_is_found(predictor, train, tmp_path):
     """Three pictures are said to be of another class; they lead the list, with the class that they are of."""
     flipped = np.array([3, 41, 77])
@@ -145,7 +160,9 @@ def test_what_is_refused(tmp_path_factory, train, tmp_path, monkeypatch, command
         return error
 
     (tmp_path / "no.png").write_text("not a picture")
-    assert "no.png" in refused(tmp_path / "no.png", "--out", out, "--neighbours", "0")
+    (tmp_path / "nor.png").write_text("not a picture")
+    error = refused(tmp_path / "no.png", tmp_path / "nor.png", "--out", out, "--neighbours", "0")
+    assert "/no.png" in error and "/nor.png" in error and not out.exists()
     assert "stage 'fc6' has no map" in refused(picture, "--out", out, "--stage", "fc6", "--neighbours", "0")
     with pytest.raises(ValueError, match="51 pictures were named, and a drawing shows 50"):
         look.draw(None, [picture] * 51, out, train=None, stage=None, neighbours=0)

@@ -202,7 +202,7 @@ def test_a_pretrained_model_and_a_list_on_standard_input(command, pictures, monk
 
 
 def test_grid(command, run, pictures, tmp_path, monkeypatch):
-    """The five that lies with the sevens is marked; of 27 pictures 25 are shown."""
+    """The five that lies with the sevens is marked; of the 27 that can be read 25 are shown."""
     from jft import grid
 
     drawn = []
@@ -210,7 +210,7 @@ def test_grid(command, run, pictures, tmp_path, monkeypatch):
     monkeypatch.setattr(grid, "draw", lambda *args, **kw: drawn.append((args, kw)) or draw(*args, **kw))
     file = tmp_path / "grid.png"
     status, _, told = command("predict", "--checkpoint", run, pictures / "7", "--grid", file)
-    assert status == 0 and f"{file}: the first 10 of 10 pictures" in told
+    assert status == 0 and f"{file}: the first 10 of 10 pictures read\n" in told
     (_, images, predicted, probabilities, labels), _ = drawn[0]
     assert labels == ["7"] * 9 + [None]  # in natural order, the file in deep/ last
     assert predicted[8] == "5" and grid.wrong(predicted[8], labels[8])
@@ -219,8 +219,9 @@ def test_grid(command, run, pictures, tmp_path, monkeypatch):
     with Image.open(file) as image:
         assert image.format == "PNG"
     status, _, told = command("predict", "--checkpoint", run, pictures, "--grid", file, "--force")
-    assert status == 1 and f"{file}: the first 25 of 28 pictures" in told
-    assert drawn[1][1] == {"title": "first 25 of 28 pictures"}
+    assert status == 1 and f"{file}: the first 25 of 27 pictures read\n" in told
+    assert "1 of 28 pictures could not be read\n" in told
+    assert drawn[1][1] == {"title": "first 25 of 27 pictures read"}
     assert [path.name for path in tmp_path.iterdir()] == ["grid.png"]
 
 

@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 from html.parser import HTMLParser
+from types import SimpleNamespace
 
 import pytest
 import small_digits
@@ -15,6 +16,7 @@ from jft import distributed
 from jft.arms import train_arms
 from jft.logs import read_metrics
 from jft.report import charts, write_report
+from jft.report.parts import Parts
 from jft.trained import Trained
 
 # One worker trains for all of them.
@@ -128,6 +130,15 @@ def test_its_numbers_are_those_of_the_evaluation(written):
     assert f"{result['parameters']:,} parameters" in words
 
 
+def test_a_checkpoint_of_an_early_phase_is_said():
+    meta = {"step": 12, "phases": [["probe", 12], ["fine-tune", 30]]}
+    parts = Parts(SimpleNamespace(meta=meta), None, {}, "")
+    assert "are those of step 12, in phase probe (1 of 2): none of the later" in parts.early([{"step": 30}])
+    assert parts.early([{"step": 12}]) == ""  # stopped there
+    meta["step"] = 13
+    assert parts.early([{"step": 30}]) == ""
+
+
 def test_names_are_names_and_no_elements(tmp_path_factory):
     path = small_run.page(tmp_path_factory, "steps")
     text = path.read_text()
@@ -229,7 +240,7 @@ def test_training_writes_it_unless_it_is_told_not_to(tmp_path_factory, tmp_path,
 
 def test_arms_have_a_page_each(tmp_path, monkeypatch, capsys):
     """An arm whose page cannot be written is tested all the same; one that has a page is not tested twice."""
-    figures = {"accuracy": 0.5, "loss": 1.25, "count": 40, "accuracy_interval": None}
+    figures = {"accuracy": 0.5, "loss": 1.25, "count": 40, "accuracy_interval": None, "step": 9, "phase": ""}
     paged, tested = [], []
 
     def page(run):
@@ -240,13 +251,15 @@ def test_arms_have_a_page_each(tmp_path, monkeypatch, capsys):
 
     monkeypatch.setattr("jft.arms.checked_run", lambda config, workdir: None)
     monkeypatch.setattr("jft.arms.train", lambda config, workdir: {"finished": True})
-    monkeypatch.setattr("jft.arms.evaluate", lambda run: tested.append(run.name) or {**figures, "accuracy": 0.75})
+    other = {**figures, "accuracy": 0.75, "phase": "probe (1 of 2)"}
+    monkeypatch.setattr("jft.arms.evaluate", lambda run: tested.append(run.name) or other)
     monkeypatch.setattr("jft.report.write_report", page)
     config = small_digits.make(tmp_path, arms=(("one", {}), ("two", {"seed": 1})))
     assert train_arms(config, tmp_path, report=True) == 0
     assert (paged, tested) == (["one", "two"], ["two"])
     printed = capsys.readouterr().out
-    assert re.search(r"^one +50\.0% +1\.250 +40$", printed, re.M) and re.search(r"^two +75\.0%", printed, re.M)
+    assert re.search(r"^one +50\.0% +1\.250 +40$", printed, re.M)
+    assert re.search(r"^two +75\.0% +1\.250 +40  step 9, in phase probe \(1 of 2\)$", printed, re.M)
     assert train_arms(config, tmp_path) == 0
     assert (paged, tested) == (["one", "two"], ["two", "one", "two"])
     # Each of several processes must come along to an evaluation, and one alone writes a page.

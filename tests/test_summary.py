@@ -176,7 +176,7 @@ def test_a_file_is_whole_or_not_there(tmp_path, monkeypatch):
     [
         ("graph.pdf", r"a graph is written as \.svg or as \.png, and 'graph\.pdf' ends in neither"),
         ("graph", "'graph' ends in neither"),
-        ("nowhere/graph.svg", "there is no folder .*nowhere to write graph.svg to"),
+        ("nowhere/graph.svg", "nowhere is no folder: make it, or choose another"),
     ],
 )
 def test_graphs_that_cannot_be_written(tmp_path, name, message):

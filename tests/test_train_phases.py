@@ -15,6 +15,7 @@ import pytest
 from small_vgg import records, write_config
 
 from jft import tree
+from jft.checkpoint import phase_of
 
 ROOT = Path(__file__).parents[1]
 
@@ -114,6 +115,24 @@ def test_the_log_says_what_the_table_said(runs):
     assert "Features of shift: computed at each step: 192 pictures are read" in told
     assert "Features of top: cached after block2" in told
     assert "Features of all: computed at each step: no stage is frozen" in told
+
+
+def test_the_best_checkpoint_is_named_with_its_phase(runs):
+    folder, told, _ = runs
+    step, name, number = re.search(r"Done: best .* at step (\d+), in phase (\w+) \((\d) of 3\)", told).groups()
+    lines = records(folder / "whole")
+    # A phase goes on to its last step, and the next begins after it.
+    assert (
+        name
+        == PHASES[int(number) - 1]["name"]
+        == next(line["phase"] for line in lines if line["kind"] == "train" and line["step"] == int(step))
+    )
+    meta = json.loads((folder / "whole" / "checkpoints" / str(END) / "meta" / "metadata").read_text())
+    assert [phase_of(meta, step) for step in (1, 12, 13, 26, 27, END)] == [
+        *["shift (1 of 3)"] * 2,
+        *["top (2 of 3)"] * 2,
+        *["all (3 of 3)"] * 2,
+    ]
 
 
 def test_the_rates_are_the_schedules(runs):

@@ -98,7 +98,7 @@ def test_a_file_that_is_not_whole(tmp_path):
 
 def test_a_damaged_cache_is_found():
     store.load(DIGITS, target_of(DIGITS))
-    (cached,) = listing.conversions(DIGITS)
+    (cached,) = store.conversions(DIGITS)
     leaves = dict(safetensors.numpy.load_file(cached))
     leaves["params/fc6/dense/kernel"][3, 4] += 1
     safetensors.numpy.save_file(leaves, cached)

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import hashlib
+import re
 
 import numpy as np
 import pytest
@@ -252,9 +253,13 @@ def test_convert_takes_a_run_with_another_head(script, tmp_path, changes, option
     with small_digits.quick():
         train(small_digits.make(tmp_path / "features", steps=1, **changes), run)
         trained = restore(run, make_parallel("jit"))
-        for source, target in ((run, out), (out, again)):
-            status, _, error = script("convert", source, "--out", target)
-            assert status == 0, error
+        status, _, error = script("export", run, "--out", out)
+        assert status == 1 and not out.exists()
+        for source, target in ((run, out), (out, again)):  # as the error says
+            told = re.search("No format fits; `jft weights (.*)` writes", error)[1]
+            given = told.replace("SOURCE", str(source)).replace("FILE", str(target.with_suffix("")))
+            status, _, problem = script(*given.split())
+            assert status == 0, problem
     for path in (out, again):
         opened = source_weights.open_source(str(path))
         assert {key: list(v) if isinstance(v, tuple) else v for key, v in opened.options.items()} == options

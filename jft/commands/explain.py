@@ -4,8 +4,9 @@
     jft explain runs/flowers --labels --out suspects.csv
 
 The first draws each picture with its prediction, Grad-CAM of that, and the nearest training pictures in feature space.
-The second lists training pictures that a classifier which did not learn from them takes for another class (confident
-learning): a list to look at, not one to delete.
+A picture that cannot be read is told on standard error and the others are drawn. The second lists training pictures
+that a classifier which did not learn from them takes for another class (confident learning): a list to look at, not
+one to delete. Exit status: 0 all were read, 1 some were not or wrong input.
 """
 
 import argparse
@@ -45,6 +46,10 @@ def run(args: argparse.Namespace) -> int:
     if args.labels:
         print(f"{args.out}: {look.write_suspects(predictor, train, args.out):,} of {len(train):,} labels look wrong")
         return 0
-    look.draw(predictor, paths, args.out, train=train, stage=args.stage, neighbours=args.neighbours)
+    errors = look.draw(predictor, paths, args.out, train=train, stage=args.stage, neighbours=args.neighbours)
     print(f"wrote {args.out}")
-    return 0
+    for error in errors:
+        print(f"error: {error}", file=sys.stderr)
+    if errors:
+        print(f"{len(errors):,} of {len(paths):,} pictures could not be read", file=sys.stderr)
+    return 1 if errors else 0

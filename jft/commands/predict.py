@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         _print(lines)
     if args.grid and told.first:
-        _draw(args.grid, model, told.first, len(paths))
+        _draw(args.grid, model, told.first, len(paths) - told.unreadable)
     if told.unreadable:
         print(f"{told.unreadable:,} of {len(paths):,} pictures could not be read", file=sys.stderr)
     return 1 if told.unreadable else 0
@@ -133,9 +133,10 @@ def _print(lines: Iterable[str]) -> None:
         sys.exit(128 + signal.SIGPIPE)
 
 
-def _draw(path: Path, model: "Predictor", predictions: Sequence["Prediction"], total: int) -> None:
+def _draw(path: Path, model: "Predictor", predictions: Sequence["Prediction"], read: int) -> None:
     from jft import grid, predict
 
+    shown = f"first {len(predictions)} of {read:,} pictures read"
     several = model.objective.multi_label
     if several:
         pairs = [zip(told.classes, told.probabilities, strict=True) for told in predictions]
@@ -148,6 +149,6 @@ def _draw(path: Path, model: "Predictor", predictions: Sequence["Prediction"], t
         names,
         [None if several else told.probabilities[0] for told in predictions],
         [None if several else predict.label_of(told.path, model.class_names) for told in predictions],
-        title=f"first {len(predictions)} of {total:,} pictures",
+        title=shown,
     )
-    print(f"{path}: the first {len(predictions)} of {total:,} pictures", file=sys.stderr)
+    print(f"{path}: the {shown}", file=sys.stderr)

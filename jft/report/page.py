@@ -11,7 +11,7 @@ import jinja2
 
 from jft import distributed, evaluate, explain
 from jft.config import default_config
-from jft.files import written_whole
+from jft.files import check_folder, written_whole
 from jft.logs import read_metrics
 from jft.predictor import from_trained
 from jft.report.parts import PICTURES, Parts
@@ -33,7 +33,7 @@ def write_report(
       The file, and what `evaluate.evaluate` returns, which is written to `eval.json` too.
 
     Raises:
-      ValueError: see `evaluate.evaluate`; several processes; or a file of that name that is no report.
+      ValueError: see `evaluate.evaluate` and `check_out`; or several processes.
     """
     if distributed.several():
         raise ValueError("a report is written by one process: run `jft report RUN` once training is over.")
@@ -57,6 +57,7 @@ def write_report(
             result=result,
             several=predicted.source.multi_label,
             facts=parts.facts(),
+            early=parts.early(lines),
             stages=parts.stages(),
             phases=parts.phases(lines),
             stage=parts.stage,
@@ -75,11 +76,12 @@ def write_report(
 
 
 def check_out(path: Path) -> None:
-    """ValueError where the page would replace something that is none of jft's."""
+    """ValueError where the page cannot be written, or would replace something that is none of jft's."""
     if path.is_dir() or not path.parent.is_dir():
         raise ValueError(f"{path} cannot be written: give a file in a folder that exists.")
     if path.exists() and b'name="generator" content="jft' not in path.read_bytes()[:2000]:
         raise ValueError(f"{path} exists and is no report of jft's: give another --out.")
+    check_folder(path.parent, "give another --out")
 
 
 def _name(workdir: Path) -> str:

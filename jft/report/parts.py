@@ -15,11 +15,13 @@ from markupsafe import Markup
 from PIL import Image
 
 from jft import assessment, calibration, evaluate, explain, look
+from jft.checkpoint import phase_of
 from jft.data import sources
 from jft.data.sources import Source
 from jft.models.costs import stage_costs
 from jft.predictor import Predictor
 from jft.report import charts
+from jft.text import named_step
 
 PICTURES = 10  # in the grid, among the largest losses, among labels that look wrong
 _NEIGHBOURS = 3
@@ -62,14 +64,29 @@ class Parts:
             + (", ..." if len(self.predictor.class_names) > 20 else ""),
             "Input": f"{spec.size} x {spec.size} pixels, {frames}, {spec.channels}, mean {_numbers(spec.mean)}, "
             f"standard deviation {_numbers(spec.std)} after x {spec.scale:.4g}",
-            "Checkpoint": f"step {meta['step']:,}, the best by validation"
-            if meta["history"]
-            else f"step {meta['step']:,}",
+            "Checkpoint": self._checkpoint(),
             "Seed": str(config["seed"]),
             "Trained with": f"jft {meta['jft']}, JAX {meta['jax']}, {math.prod(meta['devices'].values())} x "
             f"{meta['device_kind']}",
         }
         return {name: told for name, told in facts.items() if told}
+
+    def _checkpoint(self) -> str:
+        meta = self.predictor.meta
+        if meta["config"]["solver"] != "steps":
+            return f"its head was solved for by {meta['config']['solver']}"
+        return named_step(meta["step"], phase_of(meta)) + (", the best by validation" if meta["history"] else "")
+
+    def early(self, lines: list[dict[str, Any]]) -> str:
+        """What is to be said where validation kept a checkpoint of a phase that others followed, else empty."""
+        meta = self.predictor.meta
+        kept = phase_of(meta)
+        if not kept or phase_of(meta, lines[-1]["step"]) == kept:
+            return ""
+        return (
+            f"These figures are those of {named_step(meta['step'], kept)}: none of the later steps did better on "
+            "validation, and what only they train is as it was before."
+        )
 
     def stages(self) -> list[dict[str, Any]]:
         """Each stage: its output, its parameters, and whether they came from the weights."""

@@ -141,7 +141,7 @@ def extract(
     if len(rows):
         distributed.check_shared(store.folder.parent, remedy=shared)
         if shortage := store.shortage(len(rows)):
-            raise OSError(f"{shortage}: free some, or choose another folder.")
+            raise OSError(f"{shortage}: mend that, or choose another folder.")
         # The source itself where all is missing: what was decoded of it is not decoded again.
         lacking = source if len(rows) == len(source) else source.take(rows)
         step = make_feature_step(model, spec, wanted, dtype=store.dtype.name, axis_name=parallel.axis_name)

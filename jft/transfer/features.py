@@ -24,7 +24,7 @@ import numpy as np
 from absl import logging
 
 from jft import distributed
-from jft.files import nearest
+from jft.files import folder_problem, nearest
 from jft.logs import write_json
 from jft.transfer import recipe as recipes
 
@@ -129,12 +129,14 @@ class FeatureStore:
         return count * (self._picture_bytes + recipes.DIGEST_BYTES) + shards * _OVERHEAD
 
     def shortage(self, count: int, *, beside: int = 0) -> str | None:
-        """Why the features of `count` further pictures cannot be stored, naming the bytes; None if they can.
+        """Why the features of `count` further pictures cannot be stored, such as for want of bytes; None if they can.
 
         Args:
           count: pictures.
           beside: bytes of the free ones that others will take.
         """
+        if problem := folder_problem(self.folder):
+            return problem
         needed, free = self.bytes_needed(count), shutil.disk_usage(nearest(self.folder)).free - beside
         if needed <= free:
             return None

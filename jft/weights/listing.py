@@ -1,11 +1,10 @@
 """The catalog as a table, with what of it is on this machine."""
 
 import fnmatch
-from pathlib import Path
 
 from jft import tree
 from jft.text import aligned
-from jft.weights import convert, store
+from jft.weights import store
 from jft.weights.catalog import CATALOG, WeightSet
 
 _HEADER = ("set", "dialect", "parameters", "top-1", "top-5", "MiB", "licence", "here")
@@ -42,12 +41,6 @@ def whereabouts(row: WeightSet) -> str:
     path = store.locate(row)
     if path is not None and not path.is_relative_to(store.cache_dir()):
         return "packaged"
-    if any(conversions(row)):
+    if store.converted_hashes(row):
         return "converted"
     return "-" if path is None else "downloaded"
-
-
-def conversions(row: WeightSet, sha256: str = "") -> list[Path]:
-    """Cached conversions of a set by this version of the converter; only of the file with this hash if one is given."""
-    version = convert.CONVERTER_VERSION
-    return sorted((store.cache_dir() / "converted").glob(f"{row.name}-{sha256[:16] or '*'}-v{version}.safetensors"))

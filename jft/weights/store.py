@@ -4,6 +4,7 @@
 final name there is whole: it was written aside, checked, and renamed.
 """
 
+import contextlib
 import hashlib
 import http.client
 import json
@@ -143,7 +144,7 @@ def load(
     weights_path: str | os.PathLike | None = None,
     fresh: Collection[str] = frozenset(),
 ) -> tuple[Mapping[str, np.ndarray], dict[str, str]]:
-    """The leaves of a weight set, converted at most once.
+    """The leaves of a weight set, converted at most once; where its file is gone since, what it was converted to.
 
     Args:
       row: the weight set.
@@ -159,18 +160,14 @@ def load(
     Raises:
       ValueError: see `fetch`, `readers.read_tensors` and `convert.Conversion.check`.
     """
+    kept = [] if weights_path or locate(row) else converted_hashes(row)
+    for sha256 in kept:
+        manifest = _manifest(row, row.filename, sha256)
+        leaves = _read_converted(_converted_path(row, sha256), target, manifest)
+        if leaves is not None:
+            return leaves, manifest
     path, sha256 = fetch(row, weights_path)
-    manifest = {
-        "source": path.name,
-        "source_sha256": sha256,
-        "url": row.url or "",
-        "weights": row.name,
-        "dialect": row.dialect,
-        "licence": row.licence,
-        "converter_version": str(convert.CONVERTER_VERSION),
-        "jft": __version__,
-    }
-    cached = cache_dir() / "converted" / f"{row.name}-{sha256[:16]}-v{convert.CONVERTER_VERSION}.safetensors"
+    manifest, cached = _manifest(row, path.name, sha256), _converted_path(row, sha256)
     leaves = _read_converted(cached, target, manifest)
     if leaves is not None:
         return leaves, manifest
@@ -179,6 +176,45 @@ def load(
     if len(conversion.leaves) == len(target) and not (conversion.unexpected or conversion.nonfinite):
         _write_converted(cached, conversion.leaves, manifest)
     return conversion.leaves, manifest
+
+
+def is_here(row: WeightSet) -> bool:
+    """Whether a set can be loaded without a network: its file is on this machine, or was, and is converted."""
+    return locate(row) is not None or bool(converted_hashes(row))
+
+
+def conversions(row: WeightSet, sha256: str = "") -> list[Path]:
+    """Cached conversions of a set by this version of the converter; only of the file with this hash if one is given."""
+    pattern = _converted_path(row, sha256 or "*").name
+    return sorted((cache_dir() / "converted").glob(pattern))
+
+
+def converted_hashes(row: WeightSet) -> list[str]:
+    """SHA-256 of the files that are converted and bore the published name, so that `fetch` has checked them."""
+    found = []
+    for path in conversions(row):
+        with contextlib.suppress(Exception):  # safetensors has its own error type; it will be made again
+            with safetensors.safe_open(path, "np") as file:
+                written = file.metadata()
+            found += [written["source_sha256"]] if written["source"] == row.filename else []
+    return found
+
+
+def _converted_path(row: WeightSet, sha256: str) -> Path:
+    return cache_dir() / "converted" / f"{row.name}-{sha256[:16]}-v{convert.CONVERTER_VERSION}.safetensors"
+
+
+def _manifest(row: WeightSet, source: str, sha256: str) -> dict[str, str]:
+    return {
+        "source": source,
+        "source_sha256": sha256,
+        "url": row.url or "",
+        "weights": row.name,
+        "dialect": row.dialect,
+        "licence": row.licence,
+        "converter_version": str(convert.CONVERTER_VERSION),
+        "jft": __version__,
+    }
 
 
 def _read_converted(

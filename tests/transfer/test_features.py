@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from unwritable import refuse_to_write
 
 from jft.transfer import features, recipe
 from jft.transfer.features import FeatureStore
@@ -164,6 +165,8 @@ def test_a_full_disk_is_said_in_bytes(tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=needed - 1))
     assert f"take {needed:,} bytes and {store.folder.parent} has {needed - 1:,} left" in store.shortage(10)
     assert store.shortage(9) is None or store.bytes_needed(9) > needed - 1
+    refuse_to_write(monkeypatch, tmp_path)
+    assert store.shortage(1) == f"{tmp_path} cannot be written (Read-only file system)"
 
 
 def test_bytes_needed_bounds_what_is_written(tmp_path):

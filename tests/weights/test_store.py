@@ -369,6 +369,27 @@ def test_load_converts_once(row, reads):
         assert file.metadata()["source_sha256"] == SHA256 and file.metadata()["url"] == row.url
 
 
+def test_what_was_converted_is_loaded_when_its_file_is_gone(row, reads, tmp_path):
+    own, folder = change(row, url=None), tmp_path / "files"
+    folder.mkdir()
+    (folder / "other.safetensors").write_bytes(FILE)
+    store.load(own, TARGET, weights_path=folder / "other.safetensors")
+    assert not store.is_here(own)  # a file of any name may be anything
+    (folder / row.filename).write_bytes(FILE)
+    (path,) = converted()
+    path.unlink()
+    _, before = store.load(own, TARGET, weights_path=folder)
+    shutil.rmtree(folder)
+    assert store.is_here(own)
+    leaves, manifest = store.load(own, TARGET)
+    same(leaves)
+    assert manifest == before and len(reads) == 2
+    converted()[0].write_bytes(b"nothing")
+    assert not store.is_here(own)
+    with pytest.raises(ValueError, match="has no official download"):
+        store.load(own, TARGET)
+
+
 def test_another_source_or_converter_is_converted_anew(row, reads, monkeypatch, tmp_path):
     store.load(row, TARGET)
     other = tmp_path / "other.safetensors"
