@@ -105,14 +105,16 @@ def _start(
     run: Run, state: TrainState, meta: Meta, decisions: Mapping[int, Decision], interrupt: Interrupt
 ) -> tuple[TrainState, Meta]:
     """Everything that a wrong config, picture or shape can stop, then the folder, then the loop."""
-    step = int(state.step)
+    step, start = int(state.step), time.perf_counter()
     compiled = compile_ahead(run, step, decisions)
+    compilation = time.perf_counter() - start
     if interrupt.check():
         return state, meta
     with (
         contextlib.closing(open_folder(run)) as checkpoints,
         contextlib.closing(Logs(run.workdir, step)) as logs,
     ):
+        logs.write(step, "compilation", {"seconds": compilation})
         loop = Loop(run, meta, checkpoints, logs, interrupt)
         state = loop(state, compiled, decisions)
         checkpoints.wait()
@@ -233,7 +235,9 @@ class Loop:
     def _save(self, step: int, phase: Phase, state: TrainState, window: Window) -> None:
         self.meta = {**self.meta, "data": data_position(self._run, step), "window": window.save()}
         check_finite(phase, step, state)
+        start = time.perf_counter()
         self._checkpoints.save(step, state.variables, optimizer_items(state), self.meta)
+        self._logs.write(step, "checkpoint", {"seconds": time.perf_counter() - start})
 
 
 def is_finished(run: Run, step: int, history: list[dict]) -> bool:

@@ -166,7 +166,12 @@ def test_what_it_shows_of_pictures(tmp_path_factory):
 
 def test_the_curves_hold_what_the_log_does(tmp_path_factory):
     lines = read_metrics(small_run.run(tmp_path_factory, "steps"))
-    assert {line["kind"] for line in lines} >= {"train", "validation"}
+    spent = re.search('aria-label="seconds spent on ([^"]*)"', small_run.page(tmp_path_factory, "steps").read_text())[1]
+    for kind, name in {"train": "steps", "checkpoint": "saving", "compilation": "compilation"}.items():
+        seconds = sum(line["seconds"] for line in lines if line["kind"] == kind)
+        told = float(re.search(f"{name}: ([0-9.]+)", spent)[1])
+        waited = sum(line["waiting"] * line["seconds"] for line in lines if line["kind"] == kind == "train")
+        assert told == pytest.approx(seconds - waited, abs=0.051) and seconds > 0
     drawn = charts.curves(lines, "loss", "loss in nats")
     assert 'aria-label="loss in nats by step"' in drawn and "validation" in drawn and "currentColor" in drawn
     alone = charts.curves([line for line in lines if line["kind"] == "train"], "loss", "loss in nats")

@@ -1,6 +1,7 @@
 """The parts of a report: facts, curves, pictures with what the model says of them."""
 
 import base64
+import collections
 import dataclasses
 import io
 import math
@@ -124,11 +125,16 @@ class Parts:
             found["What learns"] = charts.learning_parameters(stepped, self.result["parameters"])
         found["How sure it is"] = charts.reliability(*self._reliability())
         waiting = sum(line["waiting"] * line["seconds"] for line in stepped)
+        took = collections.Counter()
+        for line in lines:
+            took[line["kind"]] += line.get("seconds", 0)
         spent = {
-            "steps": sum(line["seconds"] for line in lines if line["kind"] == "train") - waiting,
+            "compilation": took["compilation"],
+            "features of frozen stages": took["features"],
+            "steps": took["train"] - waiting,
             "waiting for input": waiting,
-            "features of frozen stages": sum(line["seconds"] for line in lines if line["kind"] == "features"),
-            "validation": sum(line.get("seconds", 0) for line in lines if line["kind"] == "validation"),
+            "validation": took["validation"],
+            "saving": took["checkpoint"],
             f"{self.result['split']} pictures": evaluated,
         }
         found["Where the time went"] = charts.times({name: value for name, value in spent.items() if value})
