@@ -7,8 +7,10 @@ the run failed, start all again; 128 + n stopped by signal n: 130 by Ctrl-C, 143
 import argparse
 import importlib
 import os
+import re
 import signal
 import sys
+import textwrap
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -35,11 +37,22 @@ VERBS = {
 }
 
 
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """Fills paragraphs to the terminal's width; what is indented or stands in columns stays as it is."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        paragraphs = text.split("\n\n")
+        return "\n\n".join(
+            paragraph if re.search(r"^ |\S {2}", paragraph, re.M) else textwrap.fill(paragraph, width)
+            for paragraph in paragraphs
+        )
+
+
 class Parser(argparse.ArgumentParser):
     """Says what is wrong with the command line as everything else that is wrong: in one line, with status 1."""
 
     def __init__(self, **options: object) -> None:
-        options = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False, **options}
+        options = {"formatter_class": _Formatter, "allow_abbrev": False, **options}
         super().__init__(**options)
 
     def error(self, message: str) -> NoReturn:
