@@ -18,7 +18,7 @@ from jft.train import checked_run
 def check(
     config: ConfigDict, workdir: str | Path, data: sources.Source | None = None, *, overfit_steps: int = 30
 ) -> Iterator[Finding]:
-    """Checks a config without arms; writes nothing into the run's folder.
+    """Checks a config without arms; leaves nothing in the run's folder.
 
     Args:
       config: from a config file.
@@ -29,7 +29,8 @@ def check(
     Yields:
       What is found, as it is found. What depends on something wrong is left out.
     """
-    yield tried("folder", _folder, config, Path(workdir))
+    folder = tried("folder", _folder, config, Path(workdir))
+    yield folder
     with tempfile.TemporaryDirectory() as aside:  # where no other run is in the way
         try:
             run = checked_run(config, Path(aside) / "run", data)
@@ -37,7 +38,8 @@ def check(
             yield Finding("config", one_line(error), wrong=True)
             return
     yield Finding("config", f"{config.model} at {run.spec.size} pixels, {_length(run)}")
-    yield from Preflight(run, Path(workdir), overfit_steps=overfit_steps).findings()
+    place = None if folder.wrong else Path(workdir)
+    yield from Preflight(run, place, overfit_steps=overfit_steps).findings()
 
 
 def _length(run: Run) -> str:

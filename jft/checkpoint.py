@@ -69,7 +69,7 @@ class Checkpoints:
         handlers = {**arrays, "meta": ocp.JsonCheckpointHandler()}
         return _Manager(self.directory, options=options, item_handlers=handlers)
 
-    def save(self, step: int, variables: Any, optimizer: Any, meta: Meta) -> None:
+    def save(self, step: int, variables: Any, optimizer: Any, meta: Meta) -> bool:
         """Saves in the background; returns once the arrays are copied from the devices.
 
         Args:
@@ -78,11 +78,14 @@ class Checkpoints:
           optimizer: pytree of arrays.
           meta: JSON-able dict, not changed afterwards; its `history` lists the evaluations `{'step', 'accuracy', ...}`.
 
+        Returns:
+          Whether there was none of that number yet.
+
         Raises:
           CheckpointWriteError: this one or the one before could not be written. What was saved earlier is whole.
         """
         if step in self._manager.all_steps():
-            return
+            return False
         self._check_space(variables, optimizer)
         self._keep.best = best_step(meta)
         meta = {**meta, "format": FORMAT, "step": step, "digests": fingerprints((variables, optimizer))}
@@ -94,6 +97,7 @@ class Checkpoints:
         )
         with self._writing():
             self._manager.save(step, args=items)  # which waits for the one before
+        return True
 
     def _check_space(self, *trees: Any) -> None:
         """Says so before anything is written, where the disk has no room; array files are not smaller than arrays."""

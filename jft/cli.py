@@ -101,10 +101,12 @@ def run(verb: str, argv: Sequence[str] | None = None, *, prog: str | None = None
         with cluster.failing_at_once():
             sys.exit(_status(command, argv, prog))
     except KeyboardInterrupt:
-        print("Stopped.", file=sys.stderr)
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(128 + signal.SIGINT)  # an orderly end crashes JAX where it was stopped while it compiled
+        try:
+            print("Stopped.", file=sys.stderr)
+            sys.stdout.flush()
+            sys.stderr.flush()
+        finally:  # an orderly end crashes JAX where it was stopped while it compiled
+            os._exit(128 + signal.SIGINT)
 
 
 def _status(command: object, argv: Sequence[str] | None, prog: str | None) -> int:

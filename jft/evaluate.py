@@ -75,16 +75,21 @@ class Predicted:
     def headline(self) -> dict[str, Any]:
         """`{'checkpoint', 'step', 'phase', 'dataset', 'split', 'learnt', 'loss', 'accuracy', 'top5', 'count'}`."""
         meta = self.trained.meta
-        learnt = {"train": len(self.source), "all": learnt_from(meta)}
         return {
             "checkpoint": str(self.workdir),
             "step": meta["step"],
             "phase": phase_of(meta),
             "dataset": self.source.name,
             "split": self.split,
-            "learnt": learnt.get(self.split, 0) if self.own else 0,
+            "learnt": self._learnt(),
             **self.found.summary(),
         }
+
+    def _learnt(self) -> int | None:
+        """How many of the pictures the run learnt from; None of other data, which nobody knows."""
+        if not self.own:
+            return None
+        return min(len(self.source), learnt_from(self.trained.meta)) if self.split in ("train", "all") else 0
 
     def assess(self) -> dict[str, Any]:
         """`assessment.assess`, with the temperature that the checkpoint holds."""
@@ -102,8 +107,9 @@ def evaluate(workdir: str | Path, *, tta: str = "", **pictures: Any) -> dict[str
 
     Returns:
       `Predicted.headline`, 'parameters', 'temperature' and what `assessment.assess` returns; loss in nats, rates as
-      shares of 1, 'learnt' the pictures among them that the run learnt from. Where pictures have several labels,
-      `mean_average_precision` in place of `top5`. With `tta`, `augmented`: {'name', 'views', 'loss', 'accuracy', ...}.
+      shares of 1, 'learnt' the pictures among them that the run learnt from, None of other data. Where pictures have
+      several labels, `mean_average_precision` in place of `top5`. With `tta`, `augmented`: {'name', 'views', 'loss',
+      'accuracy', ...}.
 
     Raises:
       ValueError: no checkpoint, or the data's classes are not those of the model; names both lists.
@@ -149,7 +155,7 @@ def evaluate_ensemble(workdirs: Sequence[str | Path], **pictures: Any) -> dict[s
       **pictures: fields of `Pictures`.
 
     Returns:
-      As `evaluate`, with `'members'`, the headline of each run, in place of `'step'`, `'parameters'` and
+      As `evaluate`, with `'members'`, the headline of each run, in place of `'step'`, `'phase'`, `'parameters'` and
       `'temperature'`; `loss` is the mean log loss of the averaged probabilities, in nats.
 
     Raises:
@@ -162,6 +168,7 @@ def evaluate_ensemble(workdirs: Sequence[str | Path], **pictures: Any) -> dict[s
         "checkpoint": " + ".join(map(str, workdirs)),
         "dataset": source.name,
         "split": members[0].split,
+        "learnt": members[0].headline()["learnt"],
         **metrics.of_probabilities(average, source.labels),
         **assessment.assess(average, source, class_names),
         "members": [member.headline() for member in members],

@@ -51,8 +51,8 @@ def run_seconds(
         seconds["features"] += train * both(variants * share * forward, reading)
         seconds["features"] += validation * both(share * forward, reading)
     for phase in run.phases if steps else ():
-        evaluations, stepping = _evaluations(run, phase), phase.num_steps * steps[phase.first]
-        saves = evaluations + _multiples(run.config.checkpoint_every, phase)
+        evaluations, saves = _evaluations_and_saves(run, phase)
+        stepping = phase.num_steps * steps[phase.first]
         # A checkpoint is written meanwhile, too.
         seconds["checkpoints"] += both(stepping, saves * saving) - stepping
         if decisions[phase.first].use:
@@ -70,14 +70,11 @@ def _frozen_share(phase: Phase, costs: Mapping[str, StageCosts]) -> float:
     return sum(costs[stage].flops for stage in phase.plan.frozen_stages) / forward_flops(costs)
 
 
-def _multiples(every: int, phase: Phase) -> int:
-    return phase.last // every - phase.first // every if every else 0
-
-
-def _evaluations(run: Run, phase: Phase) -> int:
-    every = max(run.config.evaluate_every * run.steps_per_epoch, 1.0)
-    first, last = (math.floor(step / every) for step in (phase.first, phase.last - 1))
-    return last - first + 1  # the last step is followed by one whatever it is
+def _evaluations_and_saves(run: Run, phase: Phase) -> tuple[int, int]:
+    every, own = run.config.evaluate_every * run.steps_per_epoch, run.config.checkpoint_every
+    steps = range(phase.first + 1, phase.last + 1)
+    evaluated = {step for step in steps if run.is_due(step, every) or step == phase.last}
+    return len(evaluated), len(evaluated | {step for step in steps if own and step % own == 0})
 
 
 def checkpoint_bytes(run: Run) -> tuple[int, int]:

@@ -1,5 +1,6 @@
 """Ctrl-C and SIGTERM as a wish to stop after the step, not as an exception in the middle of it."""
 
+import contextlib
 import itertools
 import os
 import signal
@@ -64,8 +65,9 @@ class Interrupt:
         if self.received is not None:
             raise KeyboardInterrupt
         self.received = signal.Signals(number)
-        # Not by print, in the middle of which the signal may have come.
-        os.write(2, f"\n{self.received.name}: stopping in good order; once more stops at once.\n".encode())
+        told = f"\n{self.received.name}: stopping in good order; once more stops at once.\n"
+        with contextlib.suppress(OSError):  # Ctrl-C has stopped whoever read it, too
+            os.write(2, told.encode())  # not by print, in the middle of which the signal may have come
 
     def _forward(self, number: int, frame: types.FrameType | None) -> None:
         os.kill(os.getpid(), signal.SIGTERM)

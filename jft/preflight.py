@@ -16,7 +16,7 @@ from jft.data import preprocess
 from jft.data.preprocess import Preprocess
 from jft.doctor import Finding, tried
 from jft.feed import image_batches
-from jft.files import check_folder, nearest
+from jft.files import nearest
 from jft.forecast import checkpoint_bytes, feature_bytes, run_seconds
 from jft.overfit import RATES, overfit
 from jft.run import Run
@@ -33,14 +33,14 @@ _READ = 3  # batches whose reading is timed
 
 
 class Preflight:
-    """The checks of one run, and what the later ones need of the earlier; writes nothing into the run's folder."""
+    """The checks of one run, and what the later ones need of the earlier; leaves nothing in the run's folder."""
 
-    def __init__(self, run: Run, workdir: Path, *, overfit_steps: int) -> None:
+    def __init__(self, run: Run, workdir: Path | None, *, overfit_steps: int) -> None:
         """Takes what is to be checked.
 
         Args:
           run: its own folder is not looked at.
-          workdir: where it is to be written.
+          workdir: where it is to be written; None where that cannot be: its disk is not looked at.
           overfit_steps: see `overfit`.
         """
         self._run, self._workdir, self._overfit_steps = run, workdir, overfit_steps
@@ -62,7 +62,9 @@ class Preflight:
         yield tried("learning", self._learning)
         caches = tried("features", self._features)
         yield caches
-        yield tried("disk", self._disk)
+        disk = tried("disk", self._disk) if self._workdir else None
+        if disk:
+            yield disk
         if caches.wrong:
             return
         costs = [tried("evaluation", self._evaluation)]
@@ -70,9 +72,11 @@ class Preflight:
         for phase in self._run.phases if self._run.config.solver == "steps" else ():
             costs.append(tried(_step_of(self._run, phase), self._step, phase))
             yield costs[-1]
-        if not any(cost.wrong for cost in costs):
+        if any(cost.wrong for cost in costs):
+            return
+        if disk and not disk.wrong:
             yield tried("duration", self._duration)
-            yield tried("overfit", self._overfit)
+        yield tried("overfit", self._overfit)
 
     def _data(self) -> Finding:
         train, validation = self._run.train_source, self._run.validation_source
@@ -132,7 +136,6 @@ class Preflight:
         return Finding("features", "; ".join(told))
 
     def _disk(self) -> Finding:
-        check_folder(self._workdir, "give another --workdir")
         run, place, features = self._run, nearest(self._workdir), nearest(caching.features_dir(self._run))
         size, count = checkpoint_bytes(run)
         free, needed = shutil.disk_usage(place).free, size * count
@@ -144,7 +147,7 @@ class Preflight:
         told += f", {human_bytes(free)} free at {place}"
         if needed > free:
             return Finding("disk", f"{told}: make room, lower keep_last, or give another --workdir.", wrong=True)
-        self._saving = save_seconds(self._state, nearest(self._workdir.parent))
+        self._saving = save_seconds(self._state, place)
         return Finding("disk", f"{told}; one takes {self._saving:.2g} s")
 
     def _evaluation(self) -> Finding:

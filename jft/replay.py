@@ -15,7 +15,7 @@ from jft.interrupt import Interrupt, Stopped
 from jft.logs import read_metrics
 from jft.run import Run
 from jft.state import abstract_items, fresh_state, resumed_state
-from jft.train import Loop, checked_run, compile_ahead
+from jft.train import Loop, checked_run, compile_ahead, examples_ahead
 from jft.trained import parallel_of
 
 # What a line tells of the machine's mood.
@@ -89,7 +89,7 @@ def replay(workdir: str | Path, step: int) -> Replay:
     log = _Memory()
     with Interrupt() as interrupt:
         loop = Loop(run, meta, _Nowhere(), log, interrupt)
-        loop(state, compile_ahead(run, start, decisions), decisions)
+        loop(state, compile_ahead(run, examples_ahead(run, start, decisions)), decisions)
         if interrupt.received is not None:
             raise Stopped(interrupt.received)
     exact = then["devices"] == dict(run.parallel.mesh.shape)

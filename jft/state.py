@@ -115,9 +115,9 @@ def abstract_items(run: Run, saved: Meta) -> tuple[Any, Any]:
     """
     meta = run.meta()
     for key in ("class_names", "training_pictures", "training_labels", "training_names"):
-        if saved[key] != meta[key]:
+        if saved.get(key) != meta[key]:
             raise CheckpointRefusedError(
-                f"{run.workdir} was trained on other data: {key} was {saved[key]} and is {meta[key]}. "
+                f"{run.workdir} was trained on other data: {key} was {saved.get(key)} and is {meta[key]}. "
                 "Put the data back, or give another --workdir."
             )
     state = abstract_state(run, run.phase_after(saved["step"]))

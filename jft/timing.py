@@ -90,7 +90,10 @@ def step_cost(
 
 def save_seconds(state: TrainState, place: Path) -> float:
     """Seconds that a checkpoint of the state takes to be written, into a folder in `place` that is deleted again."""
-    with tempfile.TemporaryDirectory(dir=place) as folder, contextlib.closing(Checkpoints(folder)) as checkpoints:
+    with (
+        tempfile.TemporaryDirectory(prefix=".jft-", dir=place) as folder,
+        contextlib.closing(Checkpoints(folder)) as checkpoints,
+    ):
         for step in (1, 2):  # the first to warm up
             start = time.perf_counter()
             checkpoints.save(step, state.variables, optimizer_items(state), {})

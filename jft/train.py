@@ -106,23 +106,28 @@ def _start(
 ) -> tuple[TrainState, Meta]:
     """Everything that a wrong config, picture or shape can stop, then the folder, then the loop."""
     step, start = int(state.step), time.perf_counter()
-    compiled = compile_ahead(run, step, decisions)
-    compilation = time.perf_counter() - start
+    examples = examples_ahead(run, step, decisions)
+    read = time.perf_counter()
+    compiled = compile_ahead(run, examples)
+    took = {"reading": read - start, "compilation": time.perf_counter() - read}
     if interrupt.check():
         return state, meta
     with (
         contextlib.closing(open_folder(run)) as checkpoints,
         contextlib.closing(Logs(run.workdir, step)) as logs,
     ):
-        logs.write(step, "compilation", {"seconds": compilation})
+        for kind, seconds in took.items():
+            logs.write(step, kind, {"seconds": seconds})
         loop = Loop(run, meta, checkpoints, logs, interrupt)
         state = loop(state, compiled, decisions)
         checkpoints.wait()
     return state, loop.meta
 
 
-def compile_ahead(run: Run, step: int, decisions: Mapping[int, Decision]) -> dict[int, jax.stages.Compiled]:
-    """The training steps of all phases that are not over at `step`, by the phases' first steps; reads a batch.
+def examples_ahead(run: Run, step: int, decisions: Mapping[int, Decision]) -> dict[int, dict[str, np.ndarray]]:
+    """A batch like those of each phase that is not over at `step`, by the phases' first steps.
+
+    The first to be read of pictures decodes all of them, where they are kept in memory.
 
     Raises:
       ValueError: pictures that cannot be read, or of another range than the weights'.
@@ -132,11 +137,13 @@ def compile_ahead(run: Run, step: int, decisions: Mapping[int, Decision]) -> dic
     if not all(decisions[phase.first].use for phase in ahead):
         pictures = next(image_batches(run, step, step + 1))
         preprocess.check_range(pictures["image"], run.spec)
-    compiled = {}
-    for phase in ahead:
-        batch = caching.example(run, phase) if decisions[phase.first].use else pictures
-        compiled[phase.first] = compile_train_step(run, phase, batch)
-    return compiled
+    return {phase.first: caching.example(run, phase) if decisions[phase.first].use else pictures for phase in ahead}
+
+
+def compile_ahead(run: Run, examples: Mapping[int, dict[str, np.ndarray]]) -> dict[int, jax.stages.Compiled]:
+    """The training steps of the phases of which there are `examples_ahead`, by the phases' first steps."""
+    phases = {phase.first: phase for phase in run.phases}
+    return {first: compile_train_step(run, phases[first], batch) for first, batch in examples.items()}
 
 
 class Loop:
@@ -236,8 +243,8 @@ class Loop:
         self.meta = {**self.meta, "data": data_position(self._run, step), "window": window.save()}
         check_finite(phase, step, state)
         start = time.perf_counter()
-        self._checkpoints.save(step, state.variables, optimizer_items(state), self.meta)
-        self._logs.write(step, "checkpoint", {"seconds": time.perf_counter() - start})
+        if self._checkpoints.save(step, state.variables, optimizer_items(state), self.meta):
+            self._logs.write(step, "checkpoint", {"seconds": time.perf_counter() - start})
 
 
 def is_finished(run: Run, step: int, history: list[dict]) -> bool:

@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import io
 import os
 import pkgutil
 import re
@@ -14,7 +15,7 @@ import pytest
 
 import jft.commands
 from jft import cli, cluster
-from jft.interrupt import Stopped
+from jft.interrupt import Interrupt, Stopped
 from jft.version import __version__
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
@@ -121,6 +122,32 @@ def test_what_a_verb_ends_with(capsys, monkeypatch, outcome, status, error):
     monkeypatch.setattr("jft.commands.report.run", run)
     monkeypatch.setattr(os, "_exit", leave)
     assert ended(capsys, "report", "RUN") == (status, "", error)
+
+
+def test_ctrl_c_ends_a_process_whose_reader_it_has_ended_too(monkeypatch):
+    class Gone(io.StringIO):
+        def flush(self):
+            raise BrokenPipeError
+
+    def run(args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("jft.commands.report.run", run)
+    monkeypatch.setattr(os, "_exit", leave)
+    monkeypatch.setattr(sys, "stderr", Gone())
+    with pytest.raises(SystemExit) as end:
+        cli.main(["report", "RUN"])
+    assert end.value.code == 128 + signal.SIGINT
+
+
+def test_a_signal_is_noted_though_nobody_reads(monkeypatch):
+    def write(*_):
+        raise BrokenPipeError
+
+    monkeypatch.setattr(os, "write", write)
+    with Interrupt() as interrupt:
+        signal.raise_signal(signal.SIGINT)
+        assert interrupt.check() and interrupt.received == signal.SIGINT
 
 
 def test_a_mistake_of_jft_s_own_is_not_told_as_the_user_s(capsys, monkeypatch):

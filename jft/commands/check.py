@@ -1,4 +1,4 @@
-"""The pre-flight: whether a config will train, and what that takes. Writes nothing into the run's folder.
+"""The pre-flight: whether a config will train, and what that takes. Leaves nothing in the run's folder.
 
 Looks at folder, data, weights, input and disk; compiles what the run would, and prints its memory on each device, FLOPs
 and time, and from that the run's duration; and learns one batch by heart. A line each, ok or FAIL with the remedy.

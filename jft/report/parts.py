@@ -81,8 +81,8 @@ class Parts:
     def early(self, lines: list[dict[str, Any]]) -> str:
         """What is to be said where validation kept a checkpoint of a phase that others followed, else empty."""
         meta = self.predictor.meta
-        kept = phase_of(meta)
-        if not kept or phase_of(meta, lines[-1]["step"]) == kept:
+        kept, validated = phase_of(meta), [line["step"] for line in lines if line["kind"] == "validation"]
+        if not kept or not validated or phase_of(meta, validated[-1]) == kept:
             return ""
         return (
             f"These figures are those of {named_step(meta['step'], kept)}: none of the later steps did better on "
@@ -129,6 +129,7 @@ class Parts:
         for line in lines:
             took[line["kind"]] += line.get("seconds", 0)
         spent = {
+            "reading": took["reading"],
             "compilation": took["compilation"],
             "features of frozen stages": took["features"],
             "steps": took["train"] - waiting,
@@ -137,7 +138,7 @@ class Parts:
             "saving": took["checkpoint"],
             f"{self.result['split']} pictures": evaluated,
         }
-        found["Where the time went"] = charts.times({name: value for name, value in spent.items() if value})
+        found["Where the time went"] = charts.times({name: value for name, value in spent.items() if value > 0.05})
         return {title: Markup(svg) for title, svg in found.items()}
 
     def _reliability(self) -> tuple[calibration.Reliability, calibration.Reliability | None]:

@@ -140,7 +140,7 @@ def extract(
     distributed.agree({"what the feature cache lacks": zlib.crc32(rows)}, remedy=shared)
     if len(rows):
         distributed.check_shared(store.folder.parent, remedy=shared)
-        if shortage := store.shortage(len(rows)):
+        if shortage := distributed.from_first(store.shortage(len(rows))):
             raise OSError(f"{shortage}: mend that, or choose another folder.")
         # The source itself where all is missing: what was decoded of it is not decoded again.
         lacking = source if len(rows) == len(source) else source.take(rows)

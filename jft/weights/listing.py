@@ -41,6 +41,6 @@ def whereabouts(row: WeightSet) -> str:
     path = store.locate(row)
     if path is not None and not path.is_relative_to(store.cache_dir()):
         return "packaged"
-    if store.converted_hashes(row):
-        return "converted"
-    return "-" if path is None else "downloaded"
+    if path is None:
+        return "converted" if store.converted_hashes(row) else "-"
+    return "converted" if store.conversions(row) else "downloaded"

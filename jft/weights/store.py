@@ -179,7 +179,7 @@ def load(
 
 
 def is_here(row: WeightSet) -> bool:
-    """Whether a set can be loaded without a network: its file is on this machine, or was, and is converted."""
+    """Whether a set is on this machine: its file, or what that was converted to; neither is read whole here."""
     return locate(row) is not None or bool(converted_hashes(row))
 
 
@@ -190,13 +190,17 @@ def conversions(row: WeightSet, sha256: str = "") -> list[Path]:
 
 
 def converted_hashes(row: WeightSet) -> list[str]:
-    """SHA-256 of the files that are converted and bore the published name, so that `fetch` has checked them."""
+    """SHA-256 of the files that are converted and are the published one; none where nobody has published its hash."""
     found = []
     for path in conversions(row):
         with contextlib.suppress(Exception):  # safetensors has its own error type; it will be made again
             with safetensors.safe_open(path, "np") as file:
                 written = file.metadata()
-            found += [written["source_sha256"]] if written["source"] == row.filename else []
+            if row.sha256:
+                published = written["source_sha256"].startswith(row.sha256)
+            else:  # `fetch` has compared the MD5 of a file of that name
+                published = row.md5 is not None and written["source"] == row.filename
+            found += [written["source_sha256"]] if published else []
     return found
 
 

@@ -301,7 +301,12 @@ def test_an_average_is_resumed_bit_for_bit(tmp_path, monkeypatch, compiled_once)
     train(config, tmp_path / "whole", pictures())
     write = Logs.write
     for stop in (2, 4, 6):
-        stopping = lambda self, step, *a, stop=stop: write(self, step, *a) or (step == stop and terminate())  # noqa: E731
+
+        def stopping(self, step, kind, values, stop=stop):
+            write(self, step, kind, values)
+            if (step, kind) == (stop, "train"):
+                terminate()
+
         monkeypatch.setattr(Logs, "write", stopping)
         assert train(config, tmp_path / "stopped", pictures())["step"] == stop
     monkeypatch.setattr(Logs, "write", write)

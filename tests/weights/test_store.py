@@ -369,25 +369,34 @@ def test_load_converts_once(row, reads):
         assert file.metadata()["source_sha256"] == SHA256 and file.metadata()["url"] == row.url
 
 
-def test_what_was_converted_is_loaded_when_its_file_is_gone(row, reads, tmp_path):
-    own, folder = change(row, url=None), tmp_path / "files"
-    folder.mkdir()
-    (folder / "other.safetensors").write_bytes(FILE)
-    store.load(own, TARGET, weights_path=folder / "other.safetensors")
-    assert not store.is_here(own)  # a file of any name may be anything
-    (folder / row.filename).write_bytes(FILE)
-    (path,) = converted()
-    path.unlink()
-    _, before = store.load(own, TARGET, weights_path=folder)
-    shutil.rmtree(folder)
-    assert store.is_here(own)
-    leaves, manifest = store.load(own, TARGET)
-    same(leaves)
-    assert manifest == before and len(reads) == 2
-    converted()[0].write_bytes(b"nothing")
-    assert not store.is_here(own)
+MD5 = hashlib.md5(FILE).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("hashes", "name", "is_published"),
+    [
+        ({"sha256": SHA256[:8], "md5": None}, "other.safetensors", True),
+        ({"sha256": "0" * 8, "md5": None}, "other.safetensors", False),
+        ({"sha256": None, "md5": MD5}, None, True),
+        ({"sha256": None, "md5": MD5}, "other.safetensors", False),  # the MD5 of such a file was not asked for
+        ({"sha256": None, "md5": None}, None, False),  # nobody can say what it was
+    ],
+)
+def test_what_was_converted_is_loaded_when_its_file_is_gone(row, reads, tmp_path, hashes, name, is_published):
+    row = change(row, url=None, **hashes)
+    file = tmp_path / (name or row.filename)
+    file.write_bytes(FILE)
+    store.load(row, TARGET, weights_path=file)
+    file.unlink()
+    assert store.is_here(row) == is_published
+    if is_published:
+        leaves, manifest = store.load(row, TARGET)
+        same(leaves)
+        assert manifest["source_sha256"] == SHA256 and len(reads) == 1
+        converted()[0].write_bytes(b"nothing")
+        assert not store.is_here(row)
     with pytest.raises(ValueError, match="has no official download"):
-        store.load(own, TARGET)
+        store.load(row, TARGET)
 
 
 def test_another_source_or_converter_is_converted_anew(row, reads, monkeypatch, tmp_path):
