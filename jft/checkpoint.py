@@ -24,11 +24,9 @@ from absl import logging
 
 from jft import distributed
 from jft.fingerprint import fingerprints
-from jft.metrics import score
+from jft.meta import Meta, best_step
 
 FORMAT = 3  # 1 had no phases: its optimizer states are others; 2 had other digests
-
-Meta = dict[str, Any]
 
 
 class Checkpoints:
@@ -303,26 +301,3 @@ class _Retention:
             spans = [step // self._every for step in steps]
             kept |= {step for step, span in zip(steps, spans, strict=True) if span and steps[spans.index(span)] == step}
         return [step in kept for step in steps]
-
-
-def best_step(meta: Meta) -> int | None:
-    """Step of the evaluation with the highest score, of equals the smallest loss; None without evaluations."""
-    history = meta.get("history", [])
-    if not history:
-        return None
-    return max(history, key=lambda values: (score(values), -values["loss"], values["step"]))["step"]
-
-
-def phase_of(meta: Meta, step: int | None = None) -> str:
-    """The phase in which a step lies, by default the checkpoint's: 'probe (1 of 2)'; '' where there is but one."""
-    step, phases = meta["step"] if step is None else step, meta.get("phases", [])  # none before 0.1.0
-    if len(phases) < 2:
-        return ""
-    number = next(i for i, (_, last) in enumerate(phases) if step <= last)
-    return f"{phases[number][0]} ({number + 1} of {len(phases)})"
-
-
-def learnt_from(meta: Meta) -> int:
-    """How many pictures a checkpoint was trained on, those for validation among them where they joined in."""
-    joined = meta["history"][-1]["count"] if meta.get("learnt_validation") else 0
-    return meta["training_pictures"] + joined

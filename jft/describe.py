@@ -8,7 +8,7 @@ import jax
 
 from jft import optim
 from jft.caching import Decision
-from jft.checkpoint import Meta, best_step, phase_of
+from jft.meta import Meta, best_step, phase_of
 from jft.run import Run
 from jft.steps import TrainState
 from jft.text import named_step

@@ -12,11 +12,11 @@ import numpy as np
 from absl import logging
 
 from jft import assessment, calibration, distributed, metrics, tree
-from jft.checkpoint import learnt_from, phase_of
 from jft.data import sources
 from jft.data.augment import Augmentation
 from jft.evaluator import Evaluation, Evaluator
 from jft.logs import write_json
+from jft.meta import learnt_from, phase_of
 from jft.trained import Trained, restore
 from jft.transfer.recipe import picture_digests
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import jax
 
-from jft.checkpoint import Meta, learnt_from, phase_of
 from jft.data import preprocess
 from jft.data.preprocess import Preprocess
 from jft.losses import Objective
+from jft.meta import Meta, learnt_from, phase_of
 from jft.models import create_model
 from jft.text import named_step
 from jft.weights.layouts import FORMATS

@@ -10,10 +10,10 @@ import jax
 import numpy as np
 
 from jft import calibration, tree
-from jft.checkpoint import Meta
 from jft.data import decode, imagenet, preprocess
 from jft.data.preprocess import Preprocess
 from jft.losses import Objective
+from jft.meta import Meta
 from jft.models import MODELS, Chain, between
 from jft.parallel import Parallel, make_parallel
 from jft.source_weights import SourceWeights, open_source

@@ -14,12 +14,13 @@ from ml_collections import ConfigDict
 
 from jft import config as config_lib
 from jft import distributed, tree
-from jft.checkpoint import Checkpoints, Meta
+from jft.checkpoint import Checkpoints
 from jft.data import sources
 from jft.data.augment import Augmentation
 from jft.data.preprocess import Preprocess
 from jft.logs import write_json
 from jft.losses import Objective, make_objective
+from jft.meta import Meta
 from jft.models import MODELS, Chain, abstract_variables, create_model
 from jft.parallel import Parallel, make_parallel
 from jft.transfer.phases import Phase, make_phases

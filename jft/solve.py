@@ -6,11 +6,12 @@ import numpy as np
 
 from jft import caching, distributed, tree
 from jft.caching import Cached
-from jft.checkpoint import Checkpoints, Meta
+from jft.checkpoint import Checkpoints
 from jft.describe import percent
 from jft.feed import make_evaluator
 from jft.interrupt import Interrupt
 from jft.logs import Logs
+from jft.meta import Meta
 from jft.run import Run
 from jft.state import optimizer_items
 from jft.steps import TrainState

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jft import distributed, optim, tree
-from jft.checkpoint import CheckpointRefusedError, Checkpoints, Meta
+from jft.checkpoint import CheckpointRefusedError, Checkpoints
+from jft.meta import Meta
 from jft.models import abstract_variables, initialise
 from jft.run import Run
 from jft.steps import TrainState

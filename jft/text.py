@@ -44,5 +44,5 @@ def human_seconds(seconds: float) -> str:
 
 
 def named_step(step: int, phase: str) -> str:
-    """'step 75', or 'step 75, in phase probe (1 of 2)'; `phase` as of `checkpoint.phase_of`."""
+    """'step 75', or 'step 75, in phase probe (1 of 2)'; `phase` as of `meta.phase_of`."""
     return f"step {step:,}{f', in phase {phase}' if phase else ''}"

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from jft import caching, distributed, metrics, solve
 from jft.caching import Cached, Decision
-from jft.checkpoint import Checkpoints, Meta
+from jft.checkpoint import Checkpoints
 from jft.claim import claimed
 from jft.data import preprocess
 from jft.data.augment import make_train_transform
@@ -25,6 +25,7 @@ from jft.evaluator import Evaluator
 from jft.feed import image_batches, make_evaluator, on_device, train_batches
 from jft.interrupt import Interrupt
 from jft.logs import Logs, progress_bar
+from jft.meta import Meta
 from jft.run import Run, check_workdir, create_run, open_folder
 from jft.state import abstract_state, enter_phase, initial_state, optimizer_items
 from jft.steps import Input, TrainState, make_train_step

@@ -5,10 +5,11 @@ import functools
 from pathlib import Path
 from typing import Any
 
-from jft.checkpoint import Checkpoints, Meta
+from jft.checkpoint import Checkpoints
 from jft.data import sources
 from jft.data.preprocess import Preprocess
 from jft.losses import Objective
+from jft.meta import Meta
 from jft.models import Chain, abstract_variables, create_model
 from jft.parallel import Parallel, make_parallel
 

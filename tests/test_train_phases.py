@@ -15,7 +15,7 @@ import pytest
 from small_vgg import records, write_config
 
 from jft import tree
-from jft.checkpoint import phase_of
+from jft.meta import phase_of
 
 ROOT = Path(__file__).parents[1]
 

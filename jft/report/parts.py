@@ -16,9 +16,9 @@ from markupsafe import Markup
 from PIL import Image
 
 from jft import assessment, calibration, evaluate, explain, look
-from jft.checkpoint import phase_of
 from jft.data import sources
 from jft.data.sources import Source
+from jft.meta import phase_of
 from jft.models.costs import stage_costs
 from jft.predictor import Predictor
 from jft.report import charts
