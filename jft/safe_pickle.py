@@ -1,7 +1,10 @@
 """Pickles of strangers, read without running them: names are answered from a list, sizes are checked before memory.
 
-A pickle is a program: it may call whatever it can name, and it says itself how much memory to take. Here it can name
-only what the caller lists, call that and do nothing else to it, and take no more than the file's size warrants.
+A pickle is a program: it may call whatever it can name, and it says itself how much memory and work to take. Here it
+can name only what the caller lists, call that and do nothing else to it, and take no more than the file's size
+warrants. What it names twice it shares: forty tuples, each twice within the next, are 2^40 elements to whatever walks
+them without remembering where it has been, as hashing, comparing and printing do. So keys are plain, calls are counted
+by what they are given, and what comes out may still share: callers walk it no deeper than they check.
 """
 
 import itertools
@@ -21,8 +24,13 @@ _LENGTHS = {
     pickletools.TAKEN_FROM_ARGUMENT8U: "<Q",
 }
 _OPCODES = {op.code.encode("latin1"): op for op in pickletools.opcodes if not op.name.startswith("EXT")}
-_TUPLES = ("TUPLE", "TUPLE1", "TUPLE2", "TUPLE3")
-_MAX_TUPLES = 20_000  # hashing a tuple nested deeper than this would overflow the C stack
+_SETS = ("EMPTY_SET", "ADDITEMS", "FROZENSET")  # which hash what is put in; weights and batches have none
+_PLAIN = (str, bytes, int, float, bool, type(None))
+_MAX_KEY_BITS = 64  # of a whole number that is a key: the hash of a long one takes time, each time
+_MAX_KEY_TUPLE = 8
+_MAX_OTHER_KEYS = 10_000  # but for text and bytes, whose hashes are salted: others can be chosen to collide
+_MAX_ARGUMENTS = 16
+_WORK = 4  # bytes and elements that a pickle's calls may be given, for each of its own bytes
 _NUMERIC = {"b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8", "c8", "c16"}
 
 
@@ -51,11 +59,12 @@ def load(
 
     Raises:
       UnsafePickleError: it names anything else; nothing was run.
-      ValueError: not a pickle, truncated, malformed, or a dict that is given one key twice.
+      ValueError: not a pickle, truncated, malformed; a dict that is given one key twice, or a key that is not text,
+        bytes, a number, None or a short tuple of these; a set; calls that take more work than its size warrants.
     """
     try:
-        _check_sizes(file)
-        return _Unpickler(file, allowed, persistent_load, encoding).load()
+        size = _check_sizes(file)
+        return _Unpickler(file, allowed, persistent_load, encoding, _WORK * size).load()
     except UnsafePickleError:
         raise
     except Exception as e:  # hostile bytes reach every error that the interpreter has
@@ -93,14 +102,18 @@ class _Unpickler(pickle._Unpickler):
         allowed: Mapping[tuple[str, str], Any],
         persistent_load: Callable[[Any], Any] | None,
         encoding: str,
+        work: int,
     ) -> None:
         super().__init__(file, encoding=encoding)
         self._allowed = allowed
         self._persistent_load = persistent_load
+        self._work = work
+        self._other_keys = 0
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in self._allowed:
-            raise UnsafePickleError(f"the pickle names '{module}.{name}': it would run code and was refused")
+            named = f"{module}.{name}"[:80]
+            raise UnsafePickleError(f"the pickle names {named!r}: it would run code and was refused")
         found = self._allowed[module, name]
         return _Sealed(found) if callable(found) else found
 
@@ -109,32 +122,72 @@ class _Unpickler(pickle._Unpickler):
             raise pickle.UnpicklingError("it refers to objects outside of itself")
         return self._persistent_load(pid)
 
+    def load_reduce(self) -> None:
+        self._count_work(self.stack[-1])
+        super().load_reduce()
+
+    def _instantiate(self, klass: Any, args: list[Any]) -> None:  # of INST and OBJ
+        self._count_work(args)
+        self.append(klass(*args))
+
+    def _count_work(self, arguments: Any) -> None:
+        if type(arguments) not in (tuple, list) or len(arguments) > _MAX_ARGUMENTS:
+            raise ValueError("it calls something, but not with a few arguments")
+        self._work -= sum(len(argument) for argument in arguments if isinstance(argument, _SIZED))
+        if self._work < 0:
+            raise ValueError("it gives one thing to many calls: more work than its size warrants")
+
     def load_setitem(self) -> None:
-        *_, mapping, key, value = self.stack
+        *_, mapping, key, value = self.stack[-3:]
         del self.stack[-2:]
-        _set_new(mapping, [key, value])
+        self._set_new(mapping, [key, value])
 
     def load_setitems(self) -> None:
         items = self.pop_mark()
-        _set_new(self.stack[-1], items)
+        self._set_new(self.stack[-1], items)
 
     def load_dict(self) -> None:
         items = self.pop_mark()
         mapping = {}
-        _set_new(mapping, items)
+        self._set_new(mapping, items)
         self.append(mapping)
 
-    dispatch |= {pickle.SETITEM[0]: load_setitem, pickle.SETITEMS[0]: load_setitems, pickle.DICT[0]: load_dict}
+    dispatch |= {
+        pickle.REDUCE[0]: load_reduce,
+        pickle.SETITEM[0]: load_setitem,
+        pickle.SETITEMS[0]: load_setitems,
+        pickle.DICT[0]: load_dict,
+    }
+
+    def _set_new(self, mapping: Any, items: list[Any]) -> None:
+        """Puts keys and values that take turns into a dict that has none of the keys."""
+        if not isinstance(mapping, dict):
+            raise ValueError(f"it sets items of a {type(mapping).__name__}")
+        for key, value in zip(items[::2], items[1::2], strict=True):
+            self._other_keys += type(key) not in (str, bytes)
+            if self._other_keys > _MAX_OTHER_KEYS:
+                raise ValueError(f"it has more than {_MAX_OTHER_KEYS} keys that are no text")
+            set_new(mapping, key, value)
 
 
-def _set_new(mapping: Any, items: list[Any]) -> None:
-    """Puts keys and values that take turns into a dict that has none of the keys."""
-    if not isinstance(mapping, dict):
-        raise ValueError(f"it sets items of a {type(mapping).__name__}")
-    for key, value in zip(items[::2], items[1::2], strict=True):
-        if key in mapping:
-            raise ValueError(f"it names {str(key)[:80]!r} twice")
-        mapping[key] = value
+_SIZED = (str, bytes, bytearray, list, tuple, dict)
+
+
+def set_new(mapping: dict[Any, Any], key: Any, value: Any) -> None:
+    """Sets an item of a dict, by a key from a stranger.
+
+    Raises:
+      ValueError: the dict has the key, or the key is not plain: hashing it could take for ever.
+    """
+    if not _is_plain(key) and not (type(key) is tuple and len(key) <= _MAX_KEY_TUPLE and all(map(_is_plain, key))):
+        raise ValueError(f"a key is a {type(key).__name__} that is long, deep, or none of text, bytes and numbers")
+    if key in mapping:
+        raise ValueError(f"it names {str(key)[:80]!r} twice")
+    mapping[key] = value
+
+
+def _is_plain(key: Any) -> bool:
+    return type(key) in _PLAIN and not (type(key) is int and key.bit_length() > _MAX_KEY_BITS)
 
 
 class _Sealed:
@@ -152,15 +205,14 @@ class _Sealed:
         raise AttributeError(name)
 
 
-def _check_sizes(file: BinaryIO) -> None:
-    """Walks the opcodes up to STOP without building anything; back at the start, or an error.
+def _check_sizes(file: BinaryIO) -> int:
+    """Walks the opcodes up to STOP without building anything, and back; the pickle's size, or an error.
 
     An unpickler trusts every length that it reads: a dozen bytes can ask it for terabytes.
     """
     start = file.tell()
     size = file.seek(0, 2)
     file.seek(start)
-    tuples = 0
     for count in itertools.count():
         op = _OPCODES.get(file.read(1))
         if op is None:
@@ -170,10 +222,11 @@ def _check_sizes(file: BinaryIO) -> None:
         value = _skip_argument(file, op, size)
         if op.name in ("PUT", "BINPUT", "LONG_BINPUT") and value > count:
             raise ValueError(f"memo index {value} after {count} opcodes")
-        tuples += op.name in _TUPLES
-        if tuples > _MAX_TUPLES:
-            raise ValueError("too many tuples")
+        if op.name in _SETS:
+            raise ValueError("it holds a set")
+    size = file.tell() - start
     file.seek(start)
+    return size
 
 
 def _skip_argument(file: BinaryIO, op: pickletools.OpcodeInfo, size: int) -> int:
@@ -210,7 +263,7 @@ class _DType:
     __slots__ = ("dtype",)
 
     def __init__(self, spec: Any, *_: Any) -> None:
-        spec = _text(spec).lstrip("|<>=")
+        spec = _text(spec).lstrip("|<>=")[:20]
         if spec not in _NUMERIC and spec not in ("O", "O8") and not (spec[:1] == "S" and spec[1:].isdecimal()):
             raise ValueError(f"arrays of dtype {spec!r} are not read")
         self.dtype = np.dtype("O" if spec == "O8" else spec)
@@ -219,7 +272,7 @@ class _DType:
         order, *structure = state[1:5]
         if any(part is not None for part in structure):
             raise ValueError("structured arrays are not read")
-        self.dtype = self.dtype.newbyteorder(_text(order))
+        self.dtype = self.dtype.newbyteorder(_text(order[:1]))
 
 
 class _Array:
@@ -231,20 +284,23 @@ class _Array:
         self.shape, self.spec, self.order, self.raw = (0,), _DType("u1"), "C", b""
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        *_, self.shape, self.spec, fortran, self.raw = state
+        *_, self.shape, self.spec, fortran, self.raw = state[-5:]
         self.order = "F" if fortran else "C"
 
-    def build(self, built: dict[int, Any]) -> np.ndarray:
+    def build(self, built: dict[Any, Any]) -> np.ndarray:
         """The array, after checking that its shape and its data agree."""
         if self.spec.dtype != object:
-            raw = self.raw.encode("latin1") if isinstance(self.raw, str) else self.raw
+            raw = self.raw
+            if isinstance(raw, str):  # once, however many arrays share it
+                key = "latin1", id(raw)
+                raw = built[key] = built[key] if key in built else raw.encode("latin1")
             array = np.frombuffer(raw, self.spec.dtype) if len(raw) else np.empty(0, self.spec.dtype)
             array = array.reshape(self.shape, order=self.order)
             array.flags.writeable = False
             return array
-        if not isinstance(self.raw, list):
-            raise ValueError("an object array without its list")
-        array = np.empty(len(self.raw), object)
+        if not isinstance(self.raw, list) or id(self.raw) in built:
+            raise ValueError("an object array without a list of its own")
+        array = built[id(self.raw)] = np.empty(len(self.raw), object)
         for i, item in enumerate(self.raw):
             array[i] = _build(item, built)
         return array.reshape(self.shape, order=self.order)
@@ -284,7 +340,7 @@ def _text(value: str | bytes) -> str:
     return value.decode("latin1") if isinstance(value, bytes) else value
 
 
-def _build(tree: Any, built: dict[int, Any]) -> Any:
+def _build(tree: Any, built: dict[Any, Any]) -> Any:
     """The tree with real arrays in place of stand-ins; what is shared stays shared."""
     if id(tree) in built:
         return built[id(tree)]

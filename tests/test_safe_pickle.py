@@ -132,6 +132,12 @@ def test_what_is_allowed_is_not_written_to():
 
 LONG = (2**28).to_bytes(8, "little")  # 256 MB: more would fail of itself, and show nothing
 DTYPE = b"cnumpy\ndtype\n(X\x02\x00\x00\x00f8\x89\x88tR"
+# Forty tuples, each twice within the next: 2^40 elements to whatever walks them, in 200 bytes.
+NESTED = b"\x80\x04%b)" + b"2\x86" * 40 + b"%b"
+# An array of two objects, whose list is the memo's first entry.
+OBJECTS = (
+    b"cnumpy.core.multiarray\n_reconstruct\n)R(K\x01K\x02\x85cnumpy\ndtype\n(X\x02\x00\x00\x00O8\x89\x88tR\x89h\x00tb"
+)
 BROKEN = {
     "nothing": b"",
     "no stop": b"\x80\x02}",
@@ -159,6 +165,20 @@ BROKEN = {
     "a key twice": b"\x80\x02}(K\x01NK\x01Nu.",
     "items of a list": b"\x80\x02]NaK\x00K\x01s.",
     "a function for data": b"\x80\x02]cnumpy\ndtype\na.",
+    "a set": b"\x80\x04\x8f(K\x00\x90.",
+    "a frozen set": b"\x80\x04(K\x00\x91.",
+    "nested tuples as a key": NESTED % (b"}", b"Ns."),
+    "nested tuples as a key, from marks": NESTED % (b"(", b"Nd."),
+    "nested tuples in a set": NESTED % (b"\x8f(", b"\x90."),
+    "a long tuple as a key": b"\x80\x02}(" + b"K\x01" * 9 + b"tNs.",
+    "a long number as a key": b"\x80\x02}\x8a\x09" + b"\x01" * 9 + b"Ns.",
+    "many keys that can be chosen to collide": pickle.dumps(dict.fromkeys(range(10_001)), 2),
+    "a text for many calls": b"X\x00\x10\x00\x00" + b"a" * 2**12 + b"q\x00c_codecs\nencode\nq\x01h\x00\x85q\x02"
+    + b"h\x01h\x02R" * 100 + b".",
+    "a text for many objects": b"X\x00\x10\x00\x00" + b"a" * 2**12 + b"q\x00c_codecs\nencode\nq\x010"
+    + b"(h\x01h\x00o" * 100 + b".",
+    "many arguments": b"c_codecs\nencode\n(" + b"N" * 17 + b"tR.",
+    "a list for two arrays": b"](NNeq\x000" + OBJECTS + b"q\x010" + OBJECTS + b"h\x01\x86.",
 }  # fmt: skip
 
 
@@ -172,6 +192,25 @@ def test_broken(text, tmp_path):
         assert tracemalloc.get_traced_memory()[1] < 50e6
     finally:
         tracemalloc.stop()
+
+
+def test_keys_of_state_dicts_and_of_what_lies_beside_them():
+    plain = {"conv.weight": 1, b"labels": 2, 3: 4, None: 5, 0.5: 6, True: 7, ("a", 0): 8}
+    assert safe_pickle.load_arrays(io.BytesIO(pickle.dumps(plain, 2))) == plain
+
+
+def test_what_is_shared_is_built_once():
+    """A list twice within the next, forty times: built in forty steps, and shared still."""
+    tree = []
+    for _ in range(40):
+        tree = [tree, tree]
+    got = safe_pickle.load_arrays(io.BytesIO(pickle.dumps(tree, 2)))
+    assert got[0] is got[1] and got[0][0] is got[0][1]
+
+
+def test_many_tuples_are_no_fault():
+    """Five for each tensor of a state dict: some models have thousands."""
+    assert len(safe_pickle.load_arrays(io.BytesIO(pickle.dumps([(i,) for i in range(30_000)], 2)))) == 30_000
 
 
 @pytest.mark.parametrize("protocol", [0, 2, 4, 5])
