@@ -6,19 +6,21 @@ a function that reads it; nothing takes more memory than the file's size warrant
 
 import contextlib
 import functools
+import itertools
 import json
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping
+import types
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import ml_dtypes  # noqa: F401 - registers bfloat16, which safetensors asks NumPy for by name
+import ml_dtypes  # also registers bfloat16, which safetensors and Keras name
 import numpy as np
 import safetensors
 
 from jft import safe_pickle
-from jft.weights import h5_contents, torch_files
+from jft.weights import h5_contents, keras_config, torch_files, zip_files
 
 
 def read_tensors(path: str | os.PathLike) -> Mapping[str, np.ndarray]:
@@ -29,6 +31,7 @@ def read_tensors(path: str | os.PathLike) -> Mapping[str, np.ndarray]:
     | safetensors                        | as stored                                                    |
     | torch zip and legacy: .pth .pt .th | as in the state dict, without a 'module.' common to all      |
     | Keras legacy .h5                   | 'layer/position' in the layer's weight_names                 |
+    | Keras .weights.h5 and .keras       | 'layer/position' among the layer's variables                 |
     | Caffe .npy                         | 'layer/position': 0 weights, 1 biases, then what else is there |
 
     Args:
@@ -73,10 +76,16 @@ def _one_error(path: Path) -> Iterator[None]:
         raise safe_pickle.UnsafePickleError(
             f"{path}: {e}. Do not use this file: download the weights again from a source you trust."
         ) from e
+    except h5_contents.UnsuitableError as e:
+        raise ValueError(f"{path}: {e}.") from e
     except Exception as e:  # the libraries that parse it have no common base error
         raise ValueError(
             f"{path}: cannot be read as weights, it is truncated, corrupt or something else: {e}. Download it again."
         ) from e
+
+
+_MAX_HEADER = 2**24  # bytes of JSON, of a safetensors file or of a Keras model
+_MAX_ENTRIES = 16  # tensors of one layer
 
 
 def _reader(head: bytes) -> Callable[[Path], torch_files.Reads]:
@@ -98,10 +107,13 @@ def _reader(head: bytes) -> Callable[[Path], torch_files.Reads]:
 
 
 def _read_safetensors(path: Path) -> torch_files.Reads:
-    file = safetensors.safe_open(path, "np")
     with path.open("rb") as raw:  # the library lets the last of several tensors of one name win
-        header = raw.read(int.from_bytes(raw.read(8), "little"))
+        length = int.from_bytes(raw.read(8), "little")
+        if length > min(_MAX_HEADER, path.stat().st_size):
+            raise ValueError(f"its header claims {length} bytes; those of weights have some thousands")
+        header = raw.read(length)
     json.loads(header, object_pairs_hook=_without_duplicates)
+    file = safetensors.safe_open(path, "np")  # checks that the tensors fill the file, one behind the other
     return {name: functools.partial(file.get_tensor, name) for name in file.keys()}  # noqa: SIM118 - no mapping
 
 
@@ -126,6 +138,8 @@ def _read_caffe(path: Path) -> torch_files.Reads:
         if isinstance(entries, dict):  # weights, biases, then the others as they come
             order = {"weights": 0, "biases": 1}
             entries = [entries[k] for k in sorted(entries, key=lambda k: order.get(_text(k), 2))]
+        if len(entries) > _MAX_ENTRIES:  # many layers may share one list
+            raise ValueError(f"layer {layer[:80]!r} has {len(entries)} tensors")
         if f"{layer}/0" in tensors:  # once as bytes and once as text
             raise ValueError(f"it names layer {layer!r} twice")
         for i, array in enumerate(entries):
@@ -135,20 +149,59 @@ def _read_caffe(path: Path) -> torch_files.Reads:
     return {name: functools.partial(np.asarray, array) for name, array in tensors.items()}
 
 
-def _read_keras(path: Path) -> torch_files.Reads:
-    size = path.stat().st_size
+def _read_zip(path: Path) -> torch_files.Reads:
+    members = zip_files.members(path)
+    if "config.json" not in members:
+        return torch_files.read_zip(path, members)
+    weights = members.get("model.weights.h5")
+    if weights is None:
+        raise h5_contents.UnsuitableError(
+            "a Keras model without model.weights.h5, in pieces perhaps: load it in Keras and save its weights in one "
+            "file, by model.save_weights('x.weights.h5')"
+        )
+    if members["config.json"].size > _MAX_HEADER:
+        raise ValueError(f"its config.json claims {members['config.json'].size} bytes")
+    for member in (members["config.json"], weights):
+        zip_files.check(path, member)
+    config = h5_contents.check_config(zip_files.read(path, members["config.json"]))
+    return _read_keras(path, weights.start, weights.size, keras_config.layer_names(config))
+
+
+def _read_keras(
+    path: Path, start: int = 0, size: int | None = None, names: Mapping[str, str] = types.MappingProxyType({})
+) -> torch_files.Reads:
+    """An h5 file, or the one that lies in `path` from `start`; `names` are those that its layers do not say."""
+    size = path.stat().st_size if size is None else size
     reads: torch_files.Reads = {}
-    for name, dtype, shape, offset in h5_contents.contents(str(path)):
-        nbytes = math.prod(shape) * np.dtype(dtype).itemsize
-        if np.dtype(dtype).kind not in "fiub" or offset + nbytes > size:
+    taken = []
+    for weight in h5_contents.contents(str(path), start, size):
+        layer = weight.layer or names.get(weight.group)
+        if layer is None:
+            raise h5_contents.UnsuitableError(
+                f"its layers are numbered by class, such as {weight.group!r}, and have no names, as Keras wrote "
+                ".weights.h5 up to 3.5: load it in Keras and save the whole model, by model.save('x.keras')"
+            )
+        name, dtype = f"{layer}/{weight.position}", np.dtype(weight.dtype)
+        nbytes = math.prod(weight.shape) * dtype.itemsize
+        if (dtype.kind not in "fiub" and dtype != ml_dtypes.bfloat16) or weight.offset + nbytes > size:
             raise ValueError(f"{name!r} is no tensor, or reaches beyond the end of the file")
         if name in reads:
             raise ValueError(f"it names {name!r} twice")
-        reads[name] = functools.partial(_read_plain, path, dtype, shape, offset)
+        taken.append((weight.offset, weight.offset + nbytes, name))
+        reads[name] = functools.partial(_read_plain, path, dtype, weight.shape, start + weight.offset)
+    _check_apart(taken)
     return reads
 
 
-def _read_plain(path: Path, dtype: str, shape: list[int], offset: int) -> np.ndarray:
+def _check_apart(taken: list[tuple[int, int, str]]) -> None:
+    """Refuses tensors (from, to, name) that share bytes: many could claim the same ones."""
+    taken = sorted(entry for entry in taken if entry[0] < entry[1])
+    for (_, end, one), (start, _, other) in itertools.pairwise(taken):
+        if start < end:
+            raise ValueError(f"{one!r} and {other!r} lie on the same bytes")
+
+
+def _read_plain(path: Path, dtype: np.dtype, shape: Sequence[int], offset: int) -> np.ndarray:
     return np.fromfile(path, dtype, math.prod(shape), offset=offset).reshape(shape)
 
 
@@ -157,7 +210,7 @@ def _text(value: str | bytes) -> str:
 
 
 _FORMATS = {
-    b"PK\x03\x04": torch_files.read_zip,
+    b"PK\x03\x04": _read_zip,
     b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.": torch_files.read_legacy,  # its magic number, pickled
     b"\x93NUMPY": _read_caffe,
     b"\x89HDF\r\n\x1a\n": _read_keras,

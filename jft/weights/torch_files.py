@@ -8,8 +8,7 @@ import functools
 import io
 import math
 import struct
-import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -17,8 +16,12 @@ import ml_dtypes
 import numpy as np
 
 from jft import safe_pickle
+from jft.weights import zip_files
 
 Reads = dict[str, Callable[[], np.ndarray]]
+
+_MAX_DIMENSIONS = 64  # as of NumPy's arrays
+_SHARED = 16  # bytes of tensors for each byte of their file: a few share their numbers, as tied weights do
 
 _STORAGES = {
     "Float": np.dtype("<f4"),
@@ -66,13 +69,17 @@ class _Tensor:
 
     def check(self) -> None:
         """The window lies in the storage and is no larger: a stride of 0 could make terabytes of four bytes."""
-        numbers = (self.offset, *self.shape, *self.strides)
-        ok = isinstance(self.storage, _Storage) and len(self.shape) == len(self.strides)
-        ok = ok and all(type(n) is int and n >= 0 for n in numbers)
+        ok = isinstance(self.storage, _Storage) and len(self.shape) == len(self.strides) <= _MAX_DIMENSIONS
+        ok = ok and all(type(n) is int and 0 <= n < 2**63 for n in (self.offset, *self.shape, *self.strides))
         if ok and 0 not in self.shape:
             ok = self.offset + self._reach() <= self.storage.numel and math.prod(self.shape) <= self.storage.numel
         if not ok:
             raise ValueError("a tensor reaches out of its storage")
+
+    @property
+    def nbytes(self) -> int:
+        """What the array takes."""
+        return math.prod(self.shape) * self.storage.dtype.itemsize
 
     def _reach(self) -> int:
         """Elements from the window's first to its last, both counted."""
@@ -99,9 +106,11 @@ class _Dict(dict):
     __slots__ = ()
 
     def __init__(self, pairs: Any = ()) -> None:  # Python 2 pickles it with its pairs
-        super().__init__(pairs)
-        if len(self) < len(pairs):
-            raise ValueError("it names a tensor twice")
+        super().__init__()
+        for key, value in pairs:
+            if type(key) is not str:
+                raise ValueError("an ordered dict has a key that is no text")
+            safe_pickle.set_new(self, key, value)
 
     def __setstate__(self, state: Any) -> None:
         pass
@@ -122,11 +131,12 @@ _TORCH = {
 }
 
 
-def read_zip(path: Path) -> Reads:
+def read_zip(path: Path, members: Mapping[str, zip_files.Member]) -> Reads:
     """Opens a zip file of torch's.
 
     Args:
-      path: starts with a zip's magic bytes.
+      path: the file.
+      members: from `zip_files.members`.
 
     Returns:
       Per tensor, by its name in the state dict, the function that reads it.
@@ -134,43 +144,32 @@ def read_zip(path: Path) -> Reads:
     Raises:
       Exception: of many kinds, `ValueError` or not; nothing was run.
     """
-    archive = zipfile.ZipFile(path)  # stays open: its directory is not parsed once per tensor
-    members = _checked_members(archive, path.stat().st_size)
     pickles = [name for name in members if name.endswith("/data.pkl")]
     if len(pickles) != 1:
         raise ValueError(f"a zip archive with {len(pickles)} members data.pkl, not 1: torch did not save it")
     folder = pickles[0].removesuffix("data.pkl")
     storages: dict[str, _Storage] = {}
-    tensors = _state_dict(_load_torch(io.BytesIO(archive.read(pickles[0])), storages))
-    order = f"{folder}byteorder"
-    swap = order in members and archive.read(order) == b"big"
+    zip_files.check(path, members[pickles[0]])
+    pickled = zip_files.read(path, members[pickles[0]])
+    tensors = _state_dict(_load_torch(io.BytesIO(pickled), storages), path)
+    order = members.get(f"{folder}byteorder")
+    swap = order is not None and zip_files.read(path, order, 0, 4) == b"big"
     for storage in storages.values():
         member = members.get(f"{folder}data/{storage.key}")
-        if member is None or member.file_size != storage.nbytes:
-            raise ValueError(f"storage {storage.key} has {member and member.file_size} bytes, not {storage.nbytes}")
+        if member is None or member.size != storage.nbytes:
+            raise ValueError(f"storage {storage.key} has {member and member.size} bytes, not {storage.nbytes}")
+
+    @functools.cache  # once, however many tensors lie in it
+    def checked(key: str) -> zip_files.Member:
+        member = members[f"{folder}data/{key}"]
+        zip_files.check(path, member)
+        return member
 
     def part(storage: _Storage, start: int, stop: int) -> bytes:
-        raw = archive.read(f"{folder}data/{storage.key}")[start:stop]  # read as a whole, which checks the CRC
+        raw = zip_files.read(path, checked(storage.key), start, stop)
         return np.frombuffer(raw, f"u{storage.dtype.itemsize}").byteswap().tobytes() if swap else raw
 
     return {name: functools.partial(tensor.read, part) for name, tensor in tensors.items()}
-
-
-def _checked_members(archive: zipfile.ZipFile, size: int) -> dict[str, zipfile.ZipInfo]:
-    """The members by name. Nothing is unpacked, but a name that would leave the folder marks a hostile file."""
-    members: dict[str, zipfile.ZipInfo] = {}
-    for member in archive.infolist():
-        name = member.filename
-        if name.startswith("/") or "\\" in name or ":" in name or ".." in name.split("/"):
-            raise ValueError(f"its member {name!r} names a place outside of the archive")
-        if name in members:
-            raise ValueError(f"it has two members {name!r}")
-        if member.compress_type != zipfile.ZIP_STORED or member.compress_size != member.file_size:
-            raise ValueError(f"its member {name!r} is compressed, as torch does not save")
-        if member.file_size > size:
-            raise ValueError(f"its member {name!r} claims {member.file_size} bytes, the file has {size}")
-        members[name] = member
-    return members
 
 
 def read_legacy(path: Path) -> Reads:
@@ -181,8 +180,8 @@ def read_legacy(path: Path) -> Reads:
     with path.open("rb") as file:
         for _ in ("magic number", "protocol version", "system"):
             safe_pickle.load(file, {})
-        tensors = _state_dict(_load_torch(file, storages))
-        for key in safe_pickle.load(file, {}):
+        tensors = _state_dict(_load_torch(file, storages), path)
+        for key in _texts(safe_pickle.load(file, {})):
             (numel,) = struct.unpack("<q", file.read(8))
             if key not in storages or numel != storages[key].numel:
                 raise ValueError(f"storage {key} has {numel} elements, its tensors expect {storages.get(key)}")
@@ -200,12 +199,22 @@ def read_legacy(path: Path) -> Reads:
     return {name: functools.partial(tensor.read, part) for name, tensor in tensors.items()}
 
 
+def _texts(keys: Any) -> list[str]:
+    """A list of texts, which can be looked up in no more time than their length."""
+    if type(keys) is not list or not all(type(key) is str for key in keys):
+        raise ValueError("its storages have no list of names")
+    return keys
+
+
 def _load_torch(file: BinaryIO, storages: dict[str, _Storage]) -> Any:
     """The pickled object, with its tensors as `_Tensor`; fills `storages` by key."""
 
     def persistent_load(pid: tuple[Any, ...]) -> _Storage:
+        if type(pid) is not tuple or len(pid) not in (5, 6):
+            raise ValueError("it refers to something other than a storage")
         kind, name, key, _, numel, *view = pid
-        if kind != "storage" or any(view) or type(key) is not str or type(numel) is not int or numel < 0:
+        named = type(name) is type(key) is str and type(numel) is int and 0 <= numel < 2**63
+        if kind != "storage" or view not in ([], [None]) or not named:
             raise ValueError("it refers to something other than a storage")
         storage = _Storage(key, _STORAGES[name], numel)
         if storages.setdefault(key, storage) != storage:
@@ -215,7 +224,7 @@ def _load_torch(file: BinaryIO, storages: dict[str, _Storage]) -> Any:
     return safe_pickle.load(file, _TORCH, persistent_load=persistent_load, encoding="utf-8")
 
 
-def _state_dict(tree: Any) -> dict[str, _Tensor]:
+def _state_dict(tree: Any, path: Path) -> dict[str, _Tensor]:
     """The state dict of a checkpoint, out of its wrapping."""
     for wrapper in ("state_dict", "model"):
         if isinstance(tree, dict) and isinstance(tree.get(wrapper), dict):
@@ -226,5 +235,8 @@ def _state_dict(tree: Any) -> dict[str, _Tensor]:
         if type(name) is not str or not isinstance(value, _Tensor):
             raise ValueError(f"its entry {str(name)[:80]!r} is no tensor but a {type(value).__name__}")
         value.check()
+    claimed, size = sum(tensor.nbytes for tensor in tree.values()), path.stat().st_size
+    if claimed > _SHARED * size:  # a thousand tensors may be windows onto the same bytes
+        raise ValueError(f"its tensors are {claimed} bytes, the file has {size}")
     prefix = "module." if all(name.startswith("module.") for name in tree) else ""
     return {name.removeprefix(prefix): tensor for name, tensor in tree.items()}

@@ -308,6 +308,89 @@ def virtual(group):
     group.create_virtual_dataset("kernel", layout)
 
 
+def soft_in_the_middle(group):
+    """The kernel is there, by a path whose folder is a link."""
+    group.create_dataset("kernel", data=BASE)
+    group.file["real"] = group
+    del group.file["conv1"]
+    group.file["conv1"] = h5py.SoftLink("/real")
+
+
+def one_dataset_twice(group):
+    """Two weights that are the same bytes, as a thousand could be."""
+    group.create_dataset("kernel", data=BASE)
+    group["again"] = group["kernel"]
+    group.attrs["weight_names"] = np.array(["kernel", "again"], "S")
+
+
+def new_h5(fill, name="conv1") -> bytes:
+    """A file in the layout of .weights.h5 with one layer, whose variables `fill` makes."""
+    file = io.BytesIO()
+    with h5py.File(file, "w") as h5:
+        variables = h5.create_group("layers/conv2d/vars")
+        variables.attrs["name"] = name
+        fill(variables)
+    return file.getvalue()
+
+
+def as_first(fill):
+    """What `fill` makes of 'kernel', as variable 0."""
+
+    def moved(variables):
+        fill(variables)
+        variables.move("kernel", "0")
+
+    return moved
+
+
+def circle(variables):
+    """Hard links from a layer to the group above it: no end of layers."""
+    variables.parent["conv2d"] = variables.file["layers"]
+
+
+def doubled(variables):
+    """Each of thirty groups twice within the next: 2^30 layers to whatever walks them all."""
+    group = variables.parent
+    for _ in range(30):
+        group["a"] = group["b"] = inner = variables.file.create_group(None)
+        group = inner
+
+
+def variable_by_soft_link(variables):
+    variables["0"] = h5py.SoftLink("/etc")
+
+
+def layers_by_soft_link(variables):
+    variables.file.move("layers", "real")
+    variables.file["layers"] = h5py.SoftLink("/real")
+
+
+def no_number(variables):
+    variables["kernel"] = BASE
+
+
+def overlapping_members() -> bytes:
+    """A zip whose directory lists the same bytes under two names."""
+    text = zipped(state_dict(tensor()), [("archive/data/1", b"")])
+    first, second = (text.rindex(b"archive/data/" + digit) - 4 for digit in (b"0", b"1"))
+    return text[:second] + text[first : first + 4] + text[second + 4 :]
+
+
+def encrypted_members() -> bytes:
+    text = zipped(state_dict(tensor()))
+    at = text.rindex(b"archive/data/0") - 46 + 8
+    return text[:at] + b"\1" + text[at + 1 :]
+
+
+def many_windows(count=3000) -> bytes:
+    """Tensors by the thousand, all of one storage of a megabyte: gigabytes, if all are read."""
+    whole = b"}(" + value("0") + tensor(of=storage(SHARED.size), shape=(SHARED.size,), stride=(1,)) + b"q\x01"
+    return shared_legacy(whole + b"".join(value(str(i)) + b"h\x01" for i in range(1, count)) + b"u")
+
+
+NESTED = b")" + b"2\x86" * 40  # forty tuples, each twice within the next: 2^40 elements to whatever hashes them
+
+
 def unwritten(group):
     group.create_dataset("kernel", (2**40,), "f4", chunks=(2**20,))
 
@@ -359,7 +442,23 @@ WRONG = {
         "names 'weight' twice"),
     "one name twice, in pairs": (
         legacy(call("collections.OrderedDict", b"]((" + value("w") + tensor() + b"l(" + value("w") + tensor() + b"le")),
-        "names a tensor twice"),
+        "names 'w' twice"),
+    "nested tuples as a name": (legacy(b"}" + NESTED + tensor() + b"s"), "a key is a tuple"),
+    "nested tuples as a name, zip": (zipped(b"}" + NESTED + tensor() + b"s"), "a key is a tuple"),
+    "nested tuples as a name, in pairs": (
+        legacy(call("collections.OrderedDict", b"]((" + NESTED + tensor() + b"le")), "key that is no text"),
+    "nested tuples as a storage's key": (
+        legacy(state_dict(tensor(of=storage().replace(value("0"), NESTED)))), "other than a storage"),
+    "nested tuples as a storage's kind": (
+        legacy(state_dict(tensor(of=b"(" + value("storage") + NESTED + value("0") + value("cpu") + value(6) + b"tQ"))),
+        "other than a storage"),
+    "nested tuples as keys of storages": (
+        legacy(state_dict(tensor()), keys=("0",)).replace(pickle.dumps(["0"], 2), b"\x80\x02](" + NESTED + b"e."),
+        "no list of names"),
+    "many dimensions": (legacy(state_dict(tensor(shape=(1,) * 65, stride=(1,) * 65))), "out of its storage"),
+    "many windows": (many_windows(), "its tensors are 3000000000 bytes"),
+    "members overlap": (overlapping_members(), "overlaps another"),
+    "members are encrypted": (encrypted_members(), "is encrypted"),
     "no tensor": (legacy(value({"weight": 3})), "'weight' is no tensor but a int"),
     "no names": (legacy(b"}" + value(1) + tensor() + b"s"), "'1' is no tensor"),
     "no state dict": (legacy(value([1, 2])), "no state dict but a list"),
@@ -369,6 +468,7 @@ WRONG = {
     "npy with a list": (caffe([1, 2]), "not with a dict of layers"),
     "npy with text": (caffe({"conv1": ["weights"]}), "entry 0 of layer 'conv1' is no tensor but a str"),
     "npy with a number": (caffe({"conv1": 3}), "cannot be read"),
+    "npy with many tensors of a layer": (caffe({"conv1": [BASE] * 17}), "layer 'conv1' has 17 tensors"),
     "npy of complex numbers": (caffe({"conv1": [BASE.astype("c8")]}), "entry 0 of layer 'conv1' is no tensor"),
     "npy of dates": (caffe({"conv1": [BASE.astype("M8[s]")]}), "dtype 'M8'"),
     "npy, one layer twice": (layers_twice(), "names 'conv1' twice"),
@@ -381,6 +481,16 @@ WRONG = {
         safetensors_of(f'{{"a":{FOUR},"a":{FOUR}}}', bytes(4)), "names a tensor twice"),
     "safetensors of an unknown type": (safetensors_of(f'{{"a":{FOUR}}}'.replace("F32", "F7"), bytes(4)), "F7"),
     "safetensors, overlapping": (safetensors_of(f'{{"a":{FOUR},"b":{FOUR}}}', bytes(4)), "offset"),
+    "safetensors, overlapping in part": (
+        safetensors_of(f'{{"a":{FOUR},"b":{FOUR.replace("[0,4]", "[2,6]")}}}', bytes(6)), "offset"),
+    "safetensors, a gap": (
+        safetensors_of(f'{{"a":{FOUR},"b":{FOUR.replace("[0,4]", "[6,10]")}}}', bytes(10)), "offset"),
+    "safetensors, backwards": (safetensors_of(f'{{"a":{FOUR.replace("[0,4]", "[4,0]")}}}', bytes(4)), "cannot be read"),
+    "safetensors, one note twice": (
+        safetensors_of(f'{{"__metadata__":{{"a":"1","a":"2"}},"a":{FOUR}}}', bytes(4)), "names a tensor twice"),
+    "safetensors, a header of megabytes": (
+        safetensors_of("{" + " " * 2**24 + f'"a":{FOUR}}}', bytes(4)), "header claims 16777270 bytes"),
+    "safetensors, a deep header": (safetensors_of('{"a":' + "[" * 100_000), "recursion"),
     "h5 of another layout": (keras().replace(b"layer_names", b"layer_nameS"), "no attribute layer_names"),
     "h5, layer is missing": (keras().replace(b"conv1\x00", b"convX\x00", 1), "missing"),
     "h5, one layer twice": (keras().replace(b"fire2/squeeze", b"conv1" + bytes(8), 1), "names 'conv1/0' twice"),
@@ -394,6 +504,19 @@ WRONG = {
     "h5, soft link": (plain_h5(soft), "a link that leads elsewhere"),
     "h5, external storage": (plain_h5(external_storage), "in another file"),
     "h5, virtual": (plain_h5(virtual), "in another file"),
+    "h5, soft link in the middle of a path": (plain_h5(soft_in_the_middle), "a link that leads elsewhere"),
+    "h5, one dataset twice": (plain_h5(one_dataset_twice), "lie on the same bytes"),
+    "h5, new layout, external link": (new_h5(as_first(external)), "a link that leads elsewhere"),
+    "h5, new layout, external storage": (new_h5(as_first(external_storage)), "in another file"),
+    "h5, new layout, virtual": (new_h5(as_first(virtual)), "in another file"),
+    "h5, new layout, terabytes": (new_h5(as_first(unwritten)), "in pieces"),
+    "h5, new layout, soft link": (new_h5(variable_by_soft_link), "a link that leads elsewhere"),
+    "h5, new layout, soft link in the middle of a path": (new_h5(layers_by_soft_link), "a link that leads elsewhere"),
+    "h5, new layout, circle": (new_h5(circle), "that another path leads to"),
+    "h5, new layout, doubled": (new_h5(doubled), "that another path leads to"),
+    "h5, new layout, no number": (new_h5(no_number), "invalid literal"),
+    "h5, new layout, a tensor for a layer": (
+        new_h5(lambda variables: variables.file.create_dataset("layers/x", data=BASE)), "is no group"),
 }  # fmt: skip
 
 
@@ -474,12 +597,32 @@ def test_mutated_h5(tmp_path, monkeypatch):
     check()
 
 
+def test_h5_that_is_slow_to_come(write, monkeypatch):
+    monkeypatch.setattr(h5_contents, "LIMIT", 0.01)
+    with pytest.raises(ValueError, match=r"weights\.bin.*did not understand it within 0.01 s\."):
+        readers.read_tensors(write(keras()))
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the system does not say what a process takes")
+def test_h5_that_takes_memory(tmp_path, monkeypatch):
+    """A list of names as long as its file: read, if there is memory for it."""
+    with h5py.File(tmp_path / "long.h5", "w", libver="latest") as file:
+        file.attrs["layer_names"] = np.zeros(2**23, "S1")
+    with pytest.raises(ValueError, match=r"names '.*' twice"):
+        readers.read_tensors(tmp_path / "long.h5")
+    monkeypatch.setattr(h5_contents, "MEMORY_LIMIT", 2**24)
+    with pytest.raises(ValueError, match=r"long\.h5.*the HDF5 library wanted more than 16 MiB of memory"):
+        readers.read_tensors(tmp_path / "long.h5")
+
+
 def test_h5_that_hangs_the_library(write, monkeypatch):
     """A length beyond the end of its heap of strings, on which HDF5 1.14.6 loops for ever."""
-    monkeypatch.setattr(h5_contents, "LIMIT", 1)
+    monkeypatch.setattr(h5_contents, "CPU_LIMIT", 1)
     text = keras(str)
     length = text.index(b"conv1", text.index(b"GCOL")) - 8
-    with pytest.raises(ValueError, match=r"weights\.bin.*(within 1 s|synchronously read)"):  # a later HDF5 may notice
+    with pytest.raises(
+        ValueError, match=r"weights\.bin.*(within 1 s of computing|synchronously read)"
+    ):  # a later HDF5 may notice
         readers.read_tensors(write(text[:length] + b"\x80" + text[length + 1 :]))
 
 
