@@ -95,6 +95,10 @@ def default_config() -> ConfigDict:
     config.label_smoothing = 0.0  # probability spread over all classes
     config.accumulate = 1  # micro-batches in a step, to fit a large batch in memory
     config.ema = 0.0  # decay of an average of what learns, which is evaluated in its place; 0: none
+    # A loss, gradient or update that is not finite: stop; rollback, to the newest checkpoint, leaving out that step.
+    config.on_nan = "stop"
+    config.max_rollbacks = 3  # of on_nan 'rollback': steps left out at most
+    config.spike_norm = 0.0  # gradient norm above which a step counts as one that is not finite; 0: none does
     config.early_stopping = 0  # evaluations without a better validation accuracy before stopping; 0: never
     config.seed = 0
 
@@ -135,21 +139,23 @@ _CHOICES = {
     "schedule": ("constant", "cosine", "step", "inverse_time"),
     "dtype": ("float32", "bfloat16"),
     "parallel": ("jit", "pmap"),
+    "on_nan": ("stop", "rollback"),
 }
 # Of the loop alone; a solver minimises the plain loss of every picture alike, with one layer.
 OF_STEPS = (
     *("label_smoothing", "balance", "class_weights", "ema", "mixup", "cutmix", "phases", "preset", "batch_norm"),
     *("head_hidden", "head_dropout", "head_init", "early_stopping"),
+    *("on_nan", "max_rollbacks", "spike_norm"),
 )
 _SHARES = ("ema", "head_dropout")
 _POSITIVE = (
     *("batch_size", "eval_batch_size", "accumulate", "log_every", "evaluate_every", "learning_rate"),
-    *("layer_decay", "rand_operations", "initialization_timeout", "heartbeat_timeout", "keep_last"),
+    *("layer_decay", "rand_operations", "initialization_timeout", "heartbeat_timeout", "keep_last", "max_rollbacks"),
 )
 _NOT_NEGATIVE = (
     *("examples_per_class", "image_size", "cache_bytes", "crop_padding", "epochs", "steps", "weight_decay"),
     *("warmup_epochs", "clip_norm", "label_smoothing", "early_stopping", "checkpoint_every", "validation"),
-    *("mixup", "cutmix", "rand_magnitude", "rate_decay", "keep_every"),
+    *("mixup", "cutmix", "rand_magnitude", "rate_decay", "keep_every", "spike_norm"),
 )
 
 # What may differ from host to host; and when a run is resumed: where things lie and how often one looks, not what is
@@ -157,7 +163,7 @@ _NOT_NEGATIVE = (
 PLACES = ("data_dir", "weights_path", "features_dir", "cache_bytes")
 RESUMABLE = (
     *PLACES,
-    *("log_every", "checkpoint_every", "eval_batch_size", "keep_last", "keep_every"),
+    *("log_every", "checkpoint_every", "eval_batch_size", "keep_last", "keep_every", "on_nan", "max_rollbacks"),
     *("mesh", "initialization_timeout", "heartbeat_timeout"),
 )
 

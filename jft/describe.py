@@ -58,6 +58,12 @@ def _work(run: Run, step: int) -> str:
 
 def farewell(run: Run, result: dict[str, Any]) -> str:
     """How the run ended and what to do next."""
+    skipped = ", ".join(map(str, result["skipped"]))
+    left_out = f"Left out for what was not finite in them: step {skipped}.\n" if skipped else ""
+    return left_out + _ending(run, result)
+
+
+def _ending(run: Run, result: dict[str, Any]) -> str:
     if not result["finished"]:
         name = signal.Signals(result["signal"]).name
         if not result["step"]:

@@ -12,7 +12,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from jft import caching, distributed, metrics, solve
+from jft import caching, distributed, metrics, rollback, solve
 from jft.caching import Cached, Decision
 from jft.checkpoint import Checkpoints
 from jft.claim import claimed
@@ -30,7 +30,7 @@ from jft.run import Run, check_workdir, create_run, open_folder
 from jft.state import abstract_state, enter_phase, initial_state, optimizer_items
 from jft.steps import Input, TrainState, make_train_step
 from jft.transfer.phases import Phase
-from jft.window import Window, check_finite
+from jft.window import NonFiniteLossError, Window, all_finite, check_finite
 
 
 def train(config: ConfigDict, workdir: str | Path, data: Source | None = None) -> dict[str, Any]:
@@ -42,13 +42,14 @@ def train(config: ConfigDict, workdir: str | Path, data: Source | None = None) -
       data: pictures in memory, from `sources.from_arrays`, in place of `config.dataset`.
 
     Returns:
-      `{'step', 'finished', 'signal', 'history'}`: steps done, whether the run is at its end, the signal that stopped
-      it or None, and the evaluations `{'step', 'loss', 'accuracy', 'top5', 'count'}`.
+      `{'step', 'finished', 'signal', 'history', 'skipped'}`: steps done, whether the run is at its end, the signal
+      that stopped it or None, the evaluations `{'step', 'loss', 'accuracy', 'top5', 'count'}`, and the steps that
+      `config.on_nan = 'rollback'` left out.
 
     Raises:
       ValueError: see `create_run` and `initial_state`; a picture that cannot be read, named; or another process
         trains in the folder.
-      window.NonFiniteLossError: names the step.
+      window.NonFiniteLossError: names the step; `config.on_nan` says whether the run goes on without it.
       CheckpointWriteError: the disk is full or read-only; earlier checkpoints are whole.
     """
     with Interrupt() as interrupt:
@@ -64,6 +65,7 @@ def train(config: ConfigDict, workdir: str | Path, data: Source | None = None) -
         "finished": finished,
         "signal": None if finished else interrupt.received,
         "history": history,
+        "skipped": [skipped.step for skipped in rollback.read(run.workdir)],
     }
     distributed.say(farewell(run, result))
     return result
@@ -113,16 +115,27 @@ def _start(
     took = {"reading": read - start, "compilation": time.perf_counter() - read}
     if interrupt.check():
         return state, meta
-    with (
-        contextlib.closing(open_folder(run)) as checkpoints,
-        contextlib.closing(Logs(run.workdir, step)) as logs,
-    ):
-        for kind, seconds in took.items():
-            logs.write(step, kind, {"seconds": seconds})
-        loop = Loop(run, meta, checkpoints, logs, interrupt)
-        state = loop(state, compiled, decisions)
-        checkpoints.wait()
-    return state, loop.meta
+    while True:
+        step = int(state.step)
+        with (
+            contextlib.closing(open_folder(run)) as checkpoints,
+            contextlib.closing(Logs(run.workdir, step)) as logs,
+        ):
+            for kind, seconds in took.items():
+                logs.write(step, kind, {"seconds": seconds})
+            loop = Loop(run, meta, checkpoints, logs, interrupt)
+            try:
+                state = loop(state, compiled, decisions)
+                checkpoints.wait()
+                return state, loop.meta
+            except NonFiniteLossError as error:
+                rollback.record(run, error)
+        took = {}
+        # From here on as if the run were started again: what a resumed run does, this one does.
+        state, again = initial_state(run)
+        meta = {**again, "cached": meta["cached"]}
+        if run.phase_after(int(state.step)).first not in compiled:  # the newest checkpoint is damaged meanwhile
+            raise ValueError(f"{run.workdir} fell back to step {int(state.step)}: run the same command again.")
 
 
 def examples_ahead(run: Run, step: int, decisions: Mapping[int, Decision]) -> dict[int, dict[str, np.ndarray]]:
@@ -158,6 +171,7 @@ class Loop:
         """Takes what the loop writes to; nothing is written yet."""
         self.meta = meta
         self._run, self._checkpoints, self._logs, self._interrupt = run, checkpoints, logs, interrupt
+        self._skipped = {skipped.step: skipped.fault for skipped in rollback.read(run.workdir)}
         self._evaluator = make_evaluator(run)  # of pictures; compiled once, whatever the number of phases
 
     def __call__(
@@ -203,14 +217,18 @@ class Loop:
         batches = train_batches(run, cached, begin, phase.last)
         for step in range(begin + 1, phase.last + 1):
             batch = window.wait_for(batches)
-            state, sums = train_step(state, run.parallel.place_batch(on_device(batch)))
-            window.add(step, sums)
+            if step in self._skipped:
+                state = state.replace(step=run.parallel.place_state(np.int32(step)))
+                self._logs.write(step, "skipped", {"fault": self._skipped[step]})
+            else:
+                state, sums = train_step(state, run.parallel.place_batch(on_device(batch)))
+                watched = {"finite": all_finite(phase, state)} if config.on_nan == "rollback" else {}
+                window.add(step, {**sums, **watched})
             bar.update()
             if run.is_due(step, config.log_every) or step == phase.last:
-                values = window.close(state)
-                self._logs.write(step, "train", values)
-                bar.set_postfix_str(_postfix(values), refresh=False)
+                self._log(step, window.close(step, state), bar)
             if run.is_due(step, config.evaluate_every * run.steps_per_epoch) or step == phase.last:
+                window.check()
                 self._evaluate(step, evaluator, state, cached, bar)
                 self._save(step, phase, state, window)
                 window.restart()
@@ -220,6 +238,12 @@ class Loop:
                 self._save(step, phase, state, window)
                 break
         return state
+
+    def _log(self, step: int, values: dict[str, Any] | None, bar: tqdm) -> None:
+        if values is None:  # every step of the window was left out
+            return
+        self._logs.write(step, "train", values)
+        bar.set_postfix_str(_postfix(values), refresh=False)
 
     def _ended(self) -> bool:
         return self._interrupt.check() or _stops_early(self._run.config, self.meta["history"])
@@ -241,7 +265,13 @@ class Loop:
             bar.write(f"step {step}: validation {percent(values)}")
 
     def _save(self, step: int, phase: Phase, state: TrainState, window: Window) -> None:
-        self.meta = {**self.meta, "data": data_position(self._run, step), "window": window.save()}
+        skipped = sorted(number for number in self._skipped if number <= step)
+        self.meta = {
+            **self.meta,
+            "data": data_position(self._run, step),
+            "window": window.save(),
+            "skipped": skipped,
+        }
         check_finite(phase, step, state)
         start = time.perf_counter()
         if self._checkpoints.save(step, state.variables, optimizer_items(state), self.meta):

@@ -1,4 +1,4 @@
-"""Metrics and times between two lines of the log, and the watch that nothing became infinite."""
+"""Metrics and times between two lines of the log, and the check that all numbers are finite."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -16,7 +16,17 @@ from jft.transfer.phases import Phase, in_force
 
 
 class NonFiniteLossError(ValueError):
-    """The loss became infinite or not a number."""
+    """The loss, the gradient or what moves became infinite or not a number, or the gradient spiked.
+
+    Attributes:
+      step: the first step of which that is known.
+      fault: what is wrong, for people; names the step.
+      remedy: what to do about it.
+    """
+
+    def __init__(self, step: int, fault: str, remedy: str) -> None:
+        super().__init__(f"{fault}: {remedy}")
+        self.step, self.fault, self.remedy = step, fault, remedy
 
 
 _LOGGED = ("objective", "correct", "count", "grad_norm")  # sums of the steps; the rate is the last step's
@@ -29,7 +39,9 @@ class Window:
         """Goes on with what an interrupted run's window had summed up, from `save`; {} for none."""
         self._run, self._phase = run, phase
         self._in_force = in_force(phase, state.variables)
-        self._total: metrics.Sums | None = {name: np.float64(value) for name, value in saved.items()} or None
+        sums = {name: np.float64(saved[name]) for name in _LOGGED if name in saved}
+        self._total: metrics.Sums | None = sums or None
+        self._rate = saved.get("learning_rate", 0.0)  # of the last step in it; there is none of an empty one
         self._pending: list[tuple[int, Any]] = []
         self.restart()
 
@@ -45,7 +57,7 @@ class Window:
         return batch
 
     def add(self, step: int, sums: metrics.Sums) -> None:
-        """Notes a step's sums, which the device may still be computing."""
+        """Notes a step's sums, which the device may still be computing; `'finite'` among them, where it is watched."""
         self._pending.append((step, sums))
         self._steps += 1
         # At most two steps in the queue: more would hide where the time goes and hold their batches in memory.
@@ -53,27 +65,32 @@ class Window:
             jax.block_until_ready(self._pending[-3][1])
 
     def check(self) -> None:
-        """Fetches what is pending; raises a NonFiniteLossError naming the first step whose loss is not finite."""
+        """Fetches what is pending; raises a NonFiniteLossError naming the first step that is at fault."""
         for step, sums in self._pending:
-            if not np.isfinite(sums["objective"]):
-                raise NonFiniteLossError(
-                    f"the loss of step {step} is {float(sums['objective'])}: {_remedy(self._phase, step)}"
-                )
+            if fault := _fault(step, sums, self._run.config.spike_norm):
+                raise NonFiniteLossError(step, fault, _remedy(self._phase, step))
             self._total = metrics.add(self._total, {name: sums[name] for name in _LOGGED})
-            self._last = step
             self._rate = float(sums["learning_rate"])
         self._pending.clear()
 
     def save(self) -> dict[str, float]:
         """What a checkpoint holds of a window that is not at its end, so that its line is whole after a resume."""
         self.check()
-        return {name: float(self._total[name]) for name in _LOGGED} if self._total else {}
+        if not self._total:
+            return {}
+        return {**{name: float(self._total[name]) for name in _LOGGED}, "learning_rate": self._rate}
 
-    def close(self, state: TrainState) -> dict[str, float | str]:
-        """Means over the window, as logged, and the fingerprint of what has moved; then a new one begins."""
+    def close(self, step: int, state: TrainState) -> dict[str, float | str] | None:
+        """Means over the window, as logged, and the fingerprint of what has moved; then a new one begins.
+
+        None where all of its steps are left out.
+        """
         self.check()
+        if self._total is None:
+            self.restart()
+            return None
         seconds = time.perf_counter() - self._start
-        total, step = self._total, self._last
+        total = self._total
         count = float(total["count"])
         values = {
             "epoch": round(step / self._run.steps_per_epoch, 4),
@@ -93,11 +110,21 @@ class Window:
 
 
 def check_finite(phase: Phase, step: int, state: TrainState) -> None:
-    """Raises a NonFiniteLossError unless all learning leaves are finite; an update may break what its loss did not."""
-    finite = {name: _is_finite(leaf) for name, leaf in tree.flatten(phase.plan.split(state.params)[0]).items()}
+    """Raises a NonFiniteLossError unless all that moves is finite; an update may break what its loss did not."""
+    finite = {name: _is_finite(leaf) for name, leaf in _moving(phase, state).items()}
     for name, is_finite in finite.items():
         if not is_finite:
-            raise NonFiniteLossError(f"{name} is not finite after step {step}: {_remedy(phase, step)}")
+            raise NonFiniteLossError(step, f"{name} is not finite after step {step}", _remedy(phase, step))
+
+
+def all_finite(phase: Phase, state: TrainState) -> jax.Array:
+    """bool scalar, which the device may still be computing: whether all that moves in a phase is finite."""
+    return _are_finite(_moving(phase, state))
+
+
+def _moving(phase: Phase, state: TrainState) -> dict[str, jax.Array]:
+    """Learning parameters and statistics by name; a name such as 'conv/kernel' is in one of them alone."""
+    return {**tree.flatten(phase.plan.split(state.params)[0]), **tree.flatten(state.batch_stats)}
 
 
 @jax.jit
@@ -105,6 +132,26 @@ def _is_finite(leaf: jax.Array) -> jax.Array:
     return jnp.isfinite(leaf).all()
 
 
+@jax.jit
+def _are_finite(leaves: dict[str, jax.Array]) -> jax.Array:
+    return jnp.stack([jnp.isfinite(leaf).all() for leaf in leaves.values()]).all()
+
+
+def _fault(step: int, sums: metrics.Sums, spike_norm: float) -> str:
+    """What is wrong with a step, or ''."""
+    for name, called in (("objective", "loss"), ("grad_norm", "gradient norm")):
+        if not np.isfinite(sums[name]):
+            return f"the {called} of step {step} is {float(sums[name])}"
+    if not sums.get("finite", True):
+        return f"the parameters or statistics are not finite after step {step}"
+    if spike_norm and sums["grad_norm"] > spike_norm:
+        return f"the gradient norm of step {step} is {float(sums['grad_norm']):.4g}, above spike_norm = {spike_norm:g}"
+    return ""
+
+
 def _remedy(phase: Phase, step: int) -> str:
     rate = float(phase.schedule(step - 1))
-    return f"lower the learning rate ({rate:.3g}) or set clip_norm. Checkpoints before it are whole."
+    return (
+        f"lower the learning rate ({rate:.3g}), set clip_norm, or go on without the images of such steps by on_nan = "
+        "'rollback'. Checkpoints before it are whole."
+    )

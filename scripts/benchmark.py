@@ -124,7 +124,7 @@ def loop(run, phase, step, state, batches):  # noqa: ANN001, ANN201
         batch = window.wait_for(batches)
         state, sums = step(state, run.parallel.place_batch(on_device(batch)))
         window.add(number, sums)
-    values = window.close(state)
+    values = window.close(number, state)
     print(
         f"{_STEPS.value} steps of the loop: {values['images_per_second']:.1f} images/s, "
         f"waiting for input {values['waiting']:.2%} of the time"

@@ -203,7 +203,7 @@ def from_cache(run, phase, state, cached, args: argparse.Namespace) -> tuple:  #
             window.add(number, sums)
             if number == args.steps:
                 params = jax.tree.map(lambda x: x.copy(), state.params)
-        window.close(state)
+        window.close(number, state)
         jax.block_until_ready(state)
         if epoch:
             seconds.append(time.perf_counter() - start)

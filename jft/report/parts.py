@@ -66,6 +66,7 @@ class Parts:
             "Input": f"{spec.size} x {spec.size} pixels, {frames}, {spec.channels}, mean {_numbers(spec.mean)}, "
             f"standard deviation {_numbers(spec.std)} after x {spec.scale:.4g}",
             "Checkpoint": self._checkpoint(),
+            "Steps left out": ", ".join(map(str, meta.get("skipped", []))),
             "Seed": str(config["seed"]),
             "Trained with": f"jft {meta['jft']}, JAX {meta['jax']}, {math.prod(meta['devices'].values())} x "
             f"{meta['device_kind']}",
