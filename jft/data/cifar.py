@@ -13,7 +13,7 @@ import numpy as np
 from absl import logging
 
 from jft import safe_pickle
-from jft.data import named
+from jft.data import named, tar
 
 _FOLDER = "cifar-10-batches-py"
 _ARCHIVE = "cifar-10-python.tar.gz"
@@ -64,6 +64,8 @@ def _from_folder(place: pathlib.Path, names: tuple[str, ...]) -> Iterator[tuple[
     for name in names:
         if not (place / name).is_file():
             raise ValueError(f"{place} lacks {name}; CIFAR-10 is {', '.join(_FILES)}. {REMEDY}")
+        if (size := (place / name).stat().st_size) > _MAX_BYTES:
+            raise ValueError(f"{place / name} has {size} bytes; the official files have 31 million. {REMEDY}")
         yield str(place / name), (place / name).read_bytes()
 
 
@@ -71,14 +73,13 @@ def _from_archive(place: pathlib.Path, names: tuple[str, ...]) -> Iterator[tuple
     """As `_from_folder`, read out of the archive: nothing is unpacked to the disk, nothing else is looked at."""
     found = {}
     try:
-        with tarfile.open(place, "r:*") as archive:
-            for member in archive:
-                name = member.name.removeprefix(f"{_FOLDER}/")
-                if name in names and member.isfile() and member.size <= _MAX_BYTES:
-                    found[name] = archive.extractfile(member).read()
-                if len(found) == len(names):
-                    break
-    except (tarfile.TarError, EOFError, OSError, zlib.error) as e:
+        for member, read in tar.files(place, _MAX_BYTES):
+            name = member.removeprefix(f"{_FOLDER}/")
+            if name in names:
+                found[name] = read()
+            if len(found) == len(names):
+                break
+    except (ValueError, tarfile.TarError, EOFError, OSError, zlib.error) as e:
         reason = str(e).partition("\n")[0]
         raise ValueError(f"cannot read {place} ({type(e).__name__}: {reason}). {REMEDY}") from e
     if missing := [name for name in names if name not in found]:
@@ -109,9 +110,9 @@ def _load(where: str, pickled: bytes) -> dict[str, Any]:
 def _class_names(open_files: Callable[..., Iterator[tuple[str, bytes]]]) -> tuple[str, ...]:
     [(where, pickled)] = open_files((_META,))
     names = _load(where, pickled).get("label_names")
-    if not isinstance(names, list) or len(names) != 10:
+    if not isinstance(names, list) or len(names) != 10 or not all(isinstance(name, str | bytes) for name in names):
         raise ValueError(f"{where} does not name CIFAR-10's 10 classes. {REMEDY}")
-    return tuple(name.decode() if isinstance(name, bytes) else str(name) for name in names)
+    return tuple(name.decode("latin1") if isinstance(name, bytes) else name for name in names)
 
 
 def _read(
@@ -121,12 +122,23 @@ def _read(
     images, labels = [], []
     for where, pickled in open_files(names):
         batch = _load(where, pickled)
-        data, numbers = (np.asarray(batch.get(key, ())) for key in ("data", "labels"))
-        if data.dtype != np.uint8 or data.ndim != 2 or data.shape[1] != 3072 or len(numbers) < len(data):
-            raise ValueError(
-                f"{where} holds {data.dtype} {list(data.shape)} and {len(numbers)} labels; a batch of CIFAR-10 holds "
-                f"uint8 [n, 3072] and as many labels. {REMEDY}"
-            )
+        data, numbers = batch.get("data"), _numbers(batch.get("labels"))
+        if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.shape[1:] != (3072,):
+            found = f"{data.dtype} {list(data.shape)}" if isinstance(data, np.ndarray) else type(data).__name__
+            raise ValueError(f"{where} holds {found} data; a batch of CIFAR-10 holds uint8 [n, 3072]. {REMEDY}")
+        if len(numbers) < len(data):
+            raise ValueError(f"{where} holds {len(data)} images and {len(numbers)} labels of 0 to 9. {REMEDY}")
         images.append(data.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))  # a red, a green and a blue plane
         labels.append(numbers[: len(data)])  # a set cut short lists the labels of all 10,000
     return np.ascontiguousarray(np.concatenate(images)), np.concatenate(labels)
+
+
+def _numbers(labels: Any) -> np.ndarray:
+    """Labels, int64 [n]; none where they are anything else.
+
+    Looked at before NumPy makes an array of them: a list that is twice in a list, and so on, has no end for it.
+    """
+    if isinstance(labels, list) and all(type(n) is int and 0 <= n <= 9 for n in labels):
+        labels = np.array(labels, np.int64)
+    good = isinstance(labels, np.ndarray) and labels.ndim == 1 and labels.dtype.kind in "iu"
+    return labels if good and (labels.size == 0 or 0 <= labels.min() <= labels.max() <= 9) else np.empty(0, np.int64)
