@@ -30,6 +30,7 @@ _MAX_KEY_BITS = 64  # of a whole number that is a key: the hash of a long one ta
 _MAX_KEY_TUPLE = 8
 _MAX_OTHER_KEYS = 10_000  # but for text and bytes, whose hashes are salted: others can be chosen to collide
 _MAX_ARGUMENTS = 16
+_MAX_OPCODES = 1_000_000  # a second or two; what torch saves of the largest models has some ten thousands
 _WORK = 4  # bytes and elements that a pickle's calls may be given, for each of its own bytes
 _NUMERIC = {"b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8", "c8", "c16"}
 
@@ -224,6 +225,8 @@ def _check_sizes(file: BinaryIO) -> int:
             raise ValueError(f"memo index {value} after {count} opcodes")
         if op.name in _SETS:
             raise ValueError("it holds a set")
+        if count > _MAX_OPCODES:
+            raise ValueError(f"it has more than {_MAX_OPCODES} opcodes")
     size = file.tell() - start
     file.seek(start)
     return size

@@ -208,6 +208,14 @@ def test_what_is_shared_is_built_once():
     assert got[0] is got[1] and got[0][0] is got[0][1]
 
 
+def test_opcodes_are_counted(monkeypatch):
+    """Each byte of a pickle can be an empty dict, of sixty-four."""
+    monkeypatch.setattr(safe_pickle, "_MAX_OPCODES", 1000)
+    assert len(safe_pickle.load_arrays(io.BytesIO(b"\x80\x02(" + b"}" * 900 + b"l."))) == 900
+    with pytest.raises(ValueError, match="more than 1000 opcodes"):
+        safe_pickle.load_arrays(io.BytesIO(b"\x80\x02(" + b"}" * 1001 + b"l."))
+
+
 def test_many_tuples_are_no_fault():
     """Five for each tensor of a state dict: some models have thousands."""
     assert len(safe_pickle.load_arrays(io.BytesIO(pickle.dumps([(i,) for i in range(30_000)], 2)))) == 30_000

@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 import h5py
 
 LIMIT = 60  # seconds on the clock, which a slow disk may take
-CPU_LIMIT = 4  # seconds of computing; a sound file takes less than one
+CPU_LIMIT = 2  # seconds of computing; a sound file of a thousand weights takes a quarter of one
 MEMORY_LIMIT = 2**30  # bytes beyond what Python and the library take to start; a sound file takes some millions
 
 _UNSUITABLE = 3  # the child's exit status

@@ -49,7 +49,10 @@ def read_tensors(path: str | os.PathLike) -> Mapping[str, np.ndarray]:
     with path.open("rb") as file:
         head = file.read(512)
     with _one_error(path):
-        return _Tensors(path, _reader(head)(path))
+        reads = _reader(head)(path)
+        if strange := next((name for name in reads if not name.isprintable()), None):  # they go into messages
+            raise ValueError(f"it names a tensor {strange[:80]!r}")
+        return _Tensors(path, reads)
 
 
 class _Tensors(Mapping[str, np.ndarray]):

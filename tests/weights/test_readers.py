@@ -459,6 +459,8 @@ WRONG = {
     "many windows": (many_windows(), "its tensors are 3000000000 bytes"),
     "members overlap": (overlapping_members(), "overlaps another"),
     "members are encrypted": (encrypted_members(), "is encrypted"),
+    "a name that would clear the terminal": (
+        legacy(state_dict(tensor()).replace(value("weight"), value("\x1b[2J\nweight"))), r"'\x1b[2J\nweight'"),
     "no tensor": (legacy(value({"weight": 3})), "'weight' is no tensor but a int"),
     "no names": (legacy(b"}" + value(1) + tensor() + b"s"), "'1' is no tensor"),
     "no state dict": (legacy(value([1, 2])), "no state dict but a list"),
