@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from jft.data import sources
+from jft.data import notes, sources
 from jft.doctor import Finding, tried
 from jft.files import check_folder
 from jft.preflight import Preflight
@@ -31,15 +31,23 @@ def check(
     """
     folder = tried("folder", _folder, config, Path(workdir))
     yield folder
-    with tempfile.TemporaryDirectory() as aside:  # where no other run is in the way
-        try:
-            run = checked_run(config, Path(aside) / "run", data)
-        except (ValueError, OSError) as error:
-            yield Finding("config", one_line(error), wrong=True)
-            return
+    with tempfile.TemporaryDirectory() as aside, notes.heard() as heard:  # where no other run is in the way
+        run = _planned(config, Path(aside) / "run", data)
+    yield from (Finding("note", told) for told in heard)
+    if isinstance(run, Finding):
+        yield run
+        return
     yield Finding("config", f"{config.model} at {run.spec.size} pixels, {_length(run)}")
     place = None if folder.wrong else Path(workdir)
     yield from Preflight(run, place, overfit_steps=overfit_steps).findings()
+
+
+def _planned(config: ConfigDict, workdir: Path, data: sources.Source | None) -> Run | Finding:
+    """The run, or what is wrong with its config or data."""
+    try:
+        return checked_run(config, workdir, data)
+    except (ValueError, OSError) as error:
+        return Finding("config", one_line(error), wrong=True)
 
 
 def _length(run: Run) -> str:

@@ -60,6 +60,16 @@ class Parser(argparse.ArgumentParser):
         self.exit(1, f"error: {message} ({self.prog} --help)\n")
 
 
+def add_column_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds --image-column and --label-column, for verbs that read a CSV file which no config describes."""
+    told = "of a CSV file, with its images; likewise --label-column, with their labels"  # a screen is short
+    for what, help_ in (("image", told), ("label", argparse.SUPPRESS)):
+        parser.add_argument(f"--{what}-column", default="", metavar="NAME", help=help_)
+        parser.add_argument(
+            f"--{what}_column", default=argparse.SUPPRESS, help=argparse.SUPPRESS
+        )  # as a config's field
+
+
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Runs `jft VERB ...`, with the command line's arguments by default; ends the process."""
     verb, *rest = [*(sys.argv[1:] if argv is None else argv)] or ["--help"]

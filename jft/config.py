@@ -28,6 +28,8 @@ def default_config() -> ConfigDict:
     # Data.
     config.dataset = "cifar10"  # cifar10, digits, folder, csv, gtsrb, or a TFDS name
     config.data_dir = ""  # folder of the data, or the CSV file; empty: TFDS's own
+    config.image_column = ""  # csv: the column of the images' paths; empty: a usual name
+    config.label_column = ""  # csv: the column of their labels; empty: a usual name
     config.classes = ()  # names of the classes to keep, relabelled in this order; empty: all
     config.examples_per_class = 0  # training pictures of each class, drawn by the seed; 0: all
     config.validation = 0.1  # held out of the training split, stratified: a share below 1, or a count

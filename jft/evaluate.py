@@ -34,6 +34,7 @@ class Pictures:
       data_dir: where the data lie; None: where they lay in training.
       batch_size: pictures at a time, over all devices; None: the run's.
       skip_unreadable: leaves out those that cannot be read, with a warning, even if the run's config does not.
+      image_column, label_column: of a CSV file; '': the run's or, of other data, usual names.
     """
 
     split: str = "test"
@@ -41,6 +42,13 @@ class Pictures:
     data_dir: str | None = None
     batch_size: int | None = None
     skip_unreadable: bool = False
+    image_column: str = ""
+    label_column: str = ""
+
+    def changes(self) -> dict[str, Any]:
+        """In which they differ from the run's config, beside the place: arguments of `sources.of_config`."""
+        skipped = {"skip_unreadable": True} if self.skip_unreadable else {}
+        return skipped | sources.columns(self.image_column, self.label_column)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,7 +111,7 @@ def evaluate(workdir: str | Path, *, tta: str = "", **pictures: Any) -> dict[str
     Args:
       workdir: folder of the run.
       tta: views that are averaged, to be reported apart: a key of `VIEWS`; empty: none.
-      **pictures: fields of `Pictures`: split, dataset, data_dir, batch_size, skip_unreadable.
+      **pictures: fields of `Pictures`: split, dataset, data_dir, batch_size, skip_unreadable, ...
 
     Returns:
       `Predicted.headline`, 'parameters', 'temperature' and what `assessment.assess` returns; loss in nats, rates as
@@ -228,8 +236,7 @@ def predict_run(workdir: str | Path, pictures: Pictures, views: Augmentation | N
             f"the head of {workdir} was solved for on its validation pictures too, once they had chosen its C: "
             "evaluate it on test. What validation said before is in its metrics.jsonl."
         )
-    skipped = {"skip_unreadable": True} if pictures.skip_unreadable else {}
-    source = trained.pictures(split, dataset=pictures.dataset, data_dir=pictures.data_dir, **skipped)
+    source = trained.pictures(split, dataset=pictures.dataset, data_dir=pictures.data_dir, **pictures.changes())
     if not own and pictures.data_dir:
         source = dataclasses.replace(source, name=Path(pictures.data_dir).name or source.name)
     if pictures.batch_size:
@@ -254,12 +261,13 @@ def _is_own(workdir: str | Path, trained: Trained, pictures: Pictures) -> bool:
     Raises:
       ValueError: files came or went since training, so that others would be held out, some of which were learnt from.
     """
-    config, meta = trained.meta["config"], trained.meta
+    meta = trained.meta
+    config = {**meta["config"], **sources.columns(pictures.image_column, pictures.label_column)}
     if config["dataset"] not in ("folder", "csv"):  # the others do not change, and can take long to read
         return True
     place = config["data_dir"] if pictures.data_dir is None else pictures.data_dir
     there = place == config["data_dir"]
-    parted = sources.comes_with(config["dataset"], place)
+    parted = sources.comes_with(config, place)
     if pictures.split not in ("test", "validation") or "train" not in parted:
         return there
     now = sources.of_config(config, "train", data_dir=place)

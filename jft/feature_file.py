@@ -76,7 +76,15 @@ def of_weights(model: str, tag: str, stage: str, parallel: Parallel, *, weights_
     return Backbone(chain, variables, row.preprocess, default_config().to_dict())
 
 
-def load_pictures(config: Mapping[str, Any], split: str, *, dataset: str | None, data_dir: str | None) -> Source:
+def load_pictures(
+    config: Mapping[str, Any],
+    split: str,
+    *,
+    dataset: str | None,
+    data_dir: str | None,
+    image_column: str = "",
+    label_column: str = "",
+) -> Source:
     """The pictures of a split, parted as the config says.
 
     Args:
@@ -84,8 +92,10 @@ def load_pictures(config: Mapping[str, Any], split: str, *, dataset: str | None,
       split: 'train', 'validation', 'test' or 'all'.
       dataset: see `sources.load_source`; None: the config's, and those classes of it.
       data_dir: where the data lie; None: where the config says.
+      image_column, label_column: of a CSV file; '': as the config says.
     """
-    return sources.of_config(config, split, dataset=dataset, data_dir=data_dir)
+    columns = sources.columns(image_column, label_column)
+    return sources.of_config(config, split, dataset=dataset, data_dir=data_dir, **columns)
 
 
 def check_out(out: Path, force: bool) -> None:

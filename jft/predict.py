@@ -13,7 +13,9 @@ from typing import TextIO
 
 import numpy as np
 
-from jft.data import folder
+from jft.data import listing
+from jft.data.names import natural, normal
+from jft.data.notes import report
 from jft.predictor import Predictor, read_ahead
 
 THRESHOLD = 0.5  # from which on a picture that may have several labels has one
@@ -64,16 +66,19 @@ def find(paths: Iterable[str], stdin: TextIO) -> list[Path]:
 def _expand(name: str) -> list[Path]:
     path = Path(name)
     if path.is_dir():
-        pictures, others = folder.pictures_in(path)
-        if not pictures:
-            beside = f" among its {len(others)} files" if others else ""
-            raise ValueError(f"folder {path} holds no pictures{beside}: give another one, or files by their names.")
-        return pictures
+        left_out = listing.LeftOut()
+        images = listing.images_in(path, left_out)
+        if not images:
+            beside = f", only {left_out}" if left_out.counts else ""
+            raise ValueError(f"folder {path} holds no images{beside}: give another one, or files by their names.")
+        if left_out.counts:
+            report(f"{path}: left out {left_out}.")
+        return images
     if path.exists():
         return [path]
     if not glob.has_magic(name):
         raise ValueError(f"there is no file or folder {name}.")
-    matches = sorted(glob.glob(name, recursive=True), key=lambda match: [folder.natural(p) for p in Path(match).parts])
+    matches = sorted(glob.glob(name, recursive=True), key=lambda match: [natural(p) for p in Path(match).parts])
     if not matches:
         raise ValueError(f"no file matches {name}.")
     return list(itertools.chain.from_iterable(_expand(match) for match in matches))
@@ -131,7 +136,7 @@ def _prediction(predictor: Predictor, path: Path, probabilities: np.ndarray, top
 
 def label_of(path: Path, class_names: Sequence[str]) -> str | None:
     """The class whose folder a picture lies in, or None where the folder is called otherwise."""
-    name = path.absolute().parent.name
+    name = normal(path.absolute().parent.name)
     return name if name in class_names else None
 
 

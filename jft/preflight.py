@@ -81,7 +81,6 @@ class Preflight:
     def _data(self) -> Finding:
         train, validation = self._run.train_source, self._run.validation_source
         counts = dict(zip(train.class_names, train.counts().tolist(), strict=True))
-        unseen = [name for name, n in zip(train.class_names, validation.counts(), strict=True) if not n]
         least, most = (choose(counts, key=counts.__getitem__) for choose in (min, max))
         spread = f"from {counts[least]:,} ({least}) to {counts[most]:,} ({most})"
         told = (
@@ -92,8 +91,6 @@ class Preflight:
             return Finding("data", f"{told}; none of {', '.join(absent)}: add some, or leave them out (classes).", True)
         if not len(validation):
             told += "; with none to validate, the last checkpoint counts as the best"
-        elif unseen:
-            told += f"; none to validate of {', '.join(unseen)}, of which the figures will say nothing"
         return Finding("data", told)
 
     def _weights(self) -> Finding:

@@ -8,6 +8,7 @@ import numpy as np
 
 from jft import distributed, optim, tree
 from jft.checkpoint import CheckpointRefusedError, Checkpoints
+from jft.data.names import normal
 from jft.meta import Meta
 from jft.models import abstract_variables, initialise
 from jft.run import Run
@@ -115,6 +116,7 @@ def abstract_items(run: Run, saved: Meta) -> tuple[Any, Any]:
       CheckpointRefusedError: it was trained on other data.
     """
     meta = run.meta()
+    saved = {**saved, "class_names": [normal(name) for name in saved.get("class_names") or ()]}
     for key in ("class_names", "training_pictures", "training_labels", "training_names"):
         if saved.get(key) != meta[key]:
             raise CheckpointRefusedError(

@@ -16,7 +16,10 @@ from jft.text import aligned, human_bytes, one_line
 from jft.weights.catalog import WeightSet
 
 _HEADER = ("", "weights", "accuracy", "95 % interval", "images/s", "memory", "parameters")
-_FIELDS = ("dataset", "data_dir", "skip_unreadable", "model", "weights", "weights_path", "fit", "cut", "head", "flip")
+_FIELDS = (
+    *("dataset", "data_dir", "image_column", "label_column", "skip_unreadable"),
+    *("model", "weights", "weights_path", "fit", "cut", "head", "flip"),
+)
 # Measured on flowers, cats and dogs, and traffic signs with SqueezeNet, see the README: rates that a network without
 # BatchNorm bears too. Three times the rate of the later half undid what was pretrained where pictures are few.
 _RECIPE = {"batch_size": 16, "optimizer": "sgd", "learning_rate": 2e-3, "schedule": "cosine"}

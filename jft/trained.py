@@ -7,6 +7,7 @@ from typing import Any
 
 from jft.checkpoint import Checkpoints
 from jft.data import sources
+from jft.data.names import normal
 from jft.data.preprocess import Preprocess
 from jft.losses import Objective
 from jft.meta import Meta
@@ -22,7 +23,7 @@ class Trained:
       model: the chain.
       variables: `{'params', 'batch_stats'}` on the devices.
       spec: its preprocessing.
-      class_names: what its outputs mean, in order.
+      class_names: what its outputs mean, in order, in NFC.
       meta: all else that the checkpoint holds.
       parallel: the devices.
     """
@@ -90,7 +91,7 @@ def restore(workdir: str | Path, parallel: Parallel | None = None) -> Trained:
     parallel = parallel or parallel_of(meta)
     model = _model(meta).clone(axis_name=parallel.axis_name)
     spec = Preprocess.from_dict(meta["preprocess"])
-    return Trained(model, variables, spec, tuple(meta["class_names"]), meta, parallel)
+    return Trained(model, variables, spec, tuple(map(normal, meta["class_names"])), meta, parallel)
 
 
 def parallel_of(meta: Meta) -> Parallel:

@@ -118,6 +118,26 @@ def test_a_picture_that_cannot_be_read_is_named(tmp_path):
     assert found["input"][0] and re.search(r"data/[ab]/\d+\.png", found["input"][1])
 
 
+def test_what_is_said_of_the_data_is_a_finding(tmp_path, caplog):
+    for name, count in (("a", 20), ("a ", 20), ("b", 1)):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for number in range(count):
+            (tmp_path / "data" / name / f"{number}.png").write_bytes(b"no picture")
+    (tmp_path / "data" / "notes.txt").write_text("")
+    config = make(tmp_path / "features", dataset="folder", data_dir=str(tmp_path / "data"), classes=(), freeze="fc9")
+    found = list(check(config, tmp_path / "run"))
+    assert [(one.check, one.wrong) for one in found] == [
+        ("folder", False),
+        *[("note", False)] * 4,
+        ("config", True),
+    ]
+    for one, part in zip(
+        found[1:], ("'a' and 'a '", "1 .txt", "for test ('b' has 1)", "for validation ('b'"), strict=False
+    ):
+        assert part in one.told
+    assert not caplog.records  # said once
+
+
 def test_a_disk_that_is_too_small(tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9 - 10**6, 10**6))
     found = told(solver(tmp_path / "features"), tmp_path / "run")

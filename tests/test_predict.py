@@ -82,7 +82,7 @@ def test_what_is_not_there(pictures, tmp_path):
     for path, message in (
         (f"{pictures}/nothing.png", "there is no file or folder .*nothing.png"),
         (f"{pictures}/*.jpg", r"no file matches .*\*.jpg"),
-        (f"{tmp_path}", "holds no pictures among its 1 files"),
+        (f"{tmp_path}", r"holds no images, only 1 .txt \(notes.txt\)"),
         ("-", "no picture is named"),
     ):
         with pytest.raises(ValueError, match=message):
@@ -235,7 +235,7 @@ def test_grid(command, run, pictures, tmp_path, monkeypatch):
         (("--out", "{tmp}/none/a.csv"), "none is no folder"),
         (("--out", "{pictures}/5/4.png", "--force"), "4.png is one of the pictures"),
         (("--top", "0"), "--top 0: give 1 or more"),
-        (("{tmp}/empty",), "holds no pictures"),
+        (("{tmp}/empty",), "holds no images"),
         (("--batch_size", "0"), "batch_size = 0"),
     ],
 )

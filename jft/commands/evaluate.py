@@ -6,7 +6,7 @@ compared with another on the same pictures, by McNemar's test.
 
 import argparse
 
-from jft import cluster, distributed
+from jft import cli, cluster, distributed
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,6 +22,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--dataset", help="other data of the same classes: folder, cifar10, digits, a TFDS name")
     parser.add_argument("--data", metavar="DIR", help="where the data lie; default: where they lay in training")
+    cli.add_column_arguments(parser)
     parser.add_argument("--batch_size", type=int, help="pictures at a time; default: the run's eval_batch_size")
     parser.add_argument("--skip_unreadable", action="store_true", help="leave out pictures that cannot be read")
     parser.add_argument("--tta", choices=("flip", "crops"), help="also average over mirrored pictures; or five crops")
@@ -40,6 +41,8 @@ def run(args: argparse.Namespace) -> int:
         "data_dir": args.data,
         "batch_size": args.batch_size,
         "skip_unreadable": args.skip_unreadable,
+        "image_column": args.image_column,
+        "label_column": args.label_column,
     }
     cluster.join_as(args, preemptible=False)
     if (args.tta or args.against) and len(args.checkpoint) > 1:

@@ -5,14 +5,13 @@
     jft extract_features --checkpoint runs/vgg19_cifar10 --stage fc7 --split test --out fc7.safetensors
 
 The file holds features [n, ...] float32, labels, indices, names of pictures and classes, and what the features depend
-on. What is computed stays in the activation cache: training with cache_features finds it, and an interrupted
-extraction goes on.
+on. What is computed stays in the activation cache, for training and for an interrupted extraction.
 """
 
 import argparse
 from pathlib import Path
 
-from jft import cluster, distributed
+from jft import cli, cluster, distributed
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,6 +26,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--dataset", metavar="NAME", help="folder, csv, cifar10, digits, a TFDS name; default: cifar10, or the run's"
     )
     parser.add_argument("--data_dir", metavar="DIR", help="where the data lie")
+    cli.add_column_arguments(parser)
     parser.add_argument("--split", default="all", choices=("train", "validation", "test", "all"))
     parser.add_argument(
         "--pool", action=argparse.BooleanOptionalAction, default=True, help="average maps over height and width"
@@ -57,7 +57,14 @@ def run(args: argparse.Namespace) -> int:
         backbone = feature_file.of_weights(
             args.model, args.weights, args.stage, parallel, weights_path=args.weights_path
         )
-    source = feature_file.load_pictures(backbone.config, args.split, dataset=args.dataset, data_dir=args.data_dir)
+    source = feature_file.load_pictures(
+        backbone.config,
+        args.split,
+        dataset=args.dataset,
+        data_dir=args.data_dir,
+        image_column=args.image_column,
+        label_column=args.label_column,
+    )
     shape = feature_file.make_file(
         backbone,
         source,

@@ -11,11 +11,14 @@ and left out.
 import argparse
 from pathlib import Path
 
+from jft import cli
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the verb's arguments."""
     parser.add_argument("data", nargs="?", default="", metavar="DATA", help="a folder with a folder for each class")
     parser.add_argument("--dataset", default="folder", help="other kinds, as in a config: csv, cifar10, gtsrb, digits")
+    cli.add_column_arguments(parser)
     parser.add_argument("--weights_path", default="", metavar="DIR", help="folder of weight files as published")
     parser.add_argument("--models", nargs="+", default=[], metavar="PATTERN", help="such as 'vgg*' resnet50.keras")
     parser.add_argument("--pictures", type=int, default=500, metavar="N", help="of the sample; default: 500")
@@ -38,6 +41,7 @@ def run(args: argparse.Namespace) -> int:
     data_dir = str(Path(args.data).expanduser().absolute()) if args.data else ""
     config = default_config()
     config.update({"dataset": args.dataset, "data_dir": data_dir, "fit": args.fit, "eval_batch_size": args.batch_size})
+    config.update({"image_column": args.image_column, "label_column": args.label_column})
     suggestion.write(
         config,
         args.out,

@@ -1,17 +1,16 @@
-"""A folder of class folders, with or without train/, validation/ and test/ above them."""
+"""A folder of class folders, with or without folders of the splits above them."""
 
 import functools
 import os
 import pathlib
-import re
 from collections.abc import Callable
 
 import numpy as np
-from absl import logging
 
-_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".pbm", ".pnm", ".tif", ".tiff"}
-# What folders (and rows of a CSV) call the splits.
-SPLITS = {"train": "train", "validation": "validation", "val": "validation", "valid": "validation", "test": "test"}
+from jft.data import listing, names
+from jft.data.listing import LeftOut
+from jft.data.notes import report
+from jft.tree import did_you_mean
 
 Reader = Callable[[], tuple[tuple[pathlib.Path, ...], np.ndarray]]
 
@@ -20,77 +19,144 @@ def find(data_dir: str | None) -> tuple[tuple[str, ...], dict[str, Reader]]:
     """The classes and splits of a folder.
 
     Args:
-      data_dir: holds a folder for each class; or train/, and perhaps validation/ (or val/) and test/, that do.
+      data_dir: holds a folder for each class; or folders of the splits, by any of `names.SPELLINGS`, that do.
 
     Returns:
-      The class names in natural order ('2' before '10'), and for each split a function giving the pictures' paths in
-      natural order and their labels, int32. Files that are no pictures by their names are left out; hidden ones too.
+      The class names in natural order ('2' before '10') and NFC, and for each split a function giving the images' paths
+      in natural order and their labels, int32. Which files are images: see `listing`; a note says what is left out.
 
     Raises:
       FileNotFoundError: there is no such folder.
-      ValueError: it holds no class folders, an empty one, or a class that the training split does not know.
+      ValueError: it holds no class folders, an empty one, or a class that the training split does not know; two
+        spellings of a split; splits beside class folders, or without any.
     """
     if not data_dir:
-        raise ValueError("dataset 'folder' needs data_dir: a folder with one folder of pictures for each class.")
+        raise ValueError("dataset 'folder' needs data_dir: a folder with one folder of images for each class.")
     root = pathlib.Path(data_dir).expanduser()
+    if root.is_file():
+        raise FileNotFoundError(f"{root} is a file: give the folder of images, or dataset = 'csv' for a list of them.")
     if not root.is_dir():
-        raise FileNotFoundError(f"there is no folder {root}; data_dir must hold one folder of pictures for each class.")
-    # A folder 'train' that holds pictures, not folders, is a class: trains beside cars and planes.
-    roots = {SPLITS[p.name.lower()]: p for p in _folders(root) if p.name.lower() in SPLITS and _folders(p)}
-    if not roots:
-        roots = {"train": root}
+        raise FileNotFoundError(f"there is no folder {root}; data_dir must hold one folder of images for each class.")
+    roots = _split_folders(root) or {"train": root}
     reference = roots.get("train", next(iter(roots.values())))
-    class_names = tuple(p.name for p in _folders(reference))
+    class_names = tuple(_class_folders(reference))
     if not class_names:
-        raise ValueError(f"{reference} holds no class folders; it must hold one folder of pictures for each class.")
+        raise ValueError(f"{reference} holds no class folders; it must hold one folder of images for each class.")
+    if told := names.told_alike(class_names):
+        report(f"{reference}: {told}")
     return class_names, {split: functools.partial(_read, path, class_names) for split, path in roots.items()}
 
 
-@functools.cache
-def report(message: str) -> None:
-    """Warns, once in a process: a run loads its data twice."""
-    logging.warning("%s", message)
+def _split_folders(root: pathlib.Path) -> dict[str, pathlib.Path]:
+    """The folder of each split; {} where the folders are classes.
+
+    A folder 'train' that holds images, not folders, is a class where there are others: trains beside cars and planes.
+    """
+    left_out = LeftOut()
+    folders = _folders(root, left_out)
+    spelled = names.splits_of((path.name for path in folders), str(root)) if _any_split(folders) else {}
+    if not spelled:
+        _tell_of_twins(folders)
+        return {}
+    splits = {split: root / name for split, name in spelled.items()}
+    if flat := [path.name for path in splits.values() if not _folders(path, LeftOut())]:
+        raise ValueError(
+            f"{root}: {' and '.join(map(repr, flat))} should be a split by its name, and holds no class folders: put "
+            "its images into a folder for each class, move it elsewhere, or list the images in a CSV file."
+        )
+    for folder in folders:
+        if folder in splits.values():
+            continue
+        if listing.images_in(folder, LeftOut()):
+            raise ValueError(
+                f"{root} has {folder.name!r} beside {' and '.join(map(repr, spelled.values()))}: a class beside splits "
+                "belongs to none of them. Move it into the splits or elsewhere; or rename the others, if they are "
+                "classes."
+            )
+        left_out.add(listing.NO_IMAGES_IN, folder.name)
+    _strays(root, left_out)
+    _tell(root, left_out)
+    return splits
 
 
-def natural(name: str) -> tuple[list[str | int], str]:
-    """A sort key under which 'img2' comes before 'img10'."""
-    parts = re.split("([0-9]+)", name)  # every second one is a number
-    return [int(part) if i % 2 else part for i, part in enumerate(parts)], name
+def _any_split(folders: list[pathlib.Path]) -> bool:
+    """Whether those that are called as splits are splits: one holds folders, or there are no others."""
+    called = [path for path in folders if names.split_of(path.name)]
+    return len(called) == len(folders) or any(_folders(path, LeftOut()) for path in called)
 
 
-def _folders(root: pathlib.Path) -> list[pathlib.Path]:
-    """The folders in `root` that are not hidden, in natural order."""
-    return sorted((p for p in root.iterdir() if p.is_dir() and not _hidden(p.name)), key=lambda p: natural(p.name))
+def _tell_of_twins(folders: list[pathlib.Path]) -> None:
+    """Warns where classes hold the same folders, as splits would under names that are not known as such."""
+    held: set[frozenset[str]] = set()
+    for folder in folders:
+        held.add(frozenset(names.normal(path.name) for path in _folders(folder, LeftOut())))
+        if len(held) > 1 or len(next(iter(held))) < 2:
+            return
+    if len(folders) > 1:
+        within = ", ".join(sorted(next(iter(held)), key=names.natural)[:5])
+        report(
+            f"{folders[0].parent}: the classes {', '.join(path.name for path in folders[:5])} hold the same folders "
+            f"({within}): if they are splits, call them train, validation and test."
+        )
 
 
-def _hidden(name: str) -> bool:
-    return name.startswith((".", "__MACOSX"))
+def _folders(root: pathlib.Path, left_out: LeftOut) -> list[pathlib.Path]:
+    """The folders in `root`, in natural order, without those that are ignored, or are links to what they lie in."""
+    found, above = [], os.path.realpath(root) + os.sep
+    with os.scandir(root) as entries:
+        for entry in entries:
+            if names.ignored(entry.name):
+                left_out.add(listing.SYSTEM, entry.name)
+            elif entry.is_symlink() and above.startswith(os.path.realpath(entry.path).rstrip(os.sep) + os.sep):
+                left_out.add(listing.LINK, entry.name)
+            elif listing.is_folder(entry):
+                found.append(pathlib.Path(entry.path))
+    return sorted(found, key=lambda path: names.natural(path.name))
+
+
+def _strays(root: pathlib.Path, left_out: LeftOut) -> None:
+    """Adds the files that lie in no class folder; those that are ignored are counted with the folders."""
+    with os.scandir(root) as entries:
+        for entry in entries:
+            if not names.ignored(entry.name) and not listing.is_folder(entry):
+                left_out.add(listing.not_an_image(entry) or listing.OUTSIDE, entry.name)
+
+
+def _tell(root: pathlib.Path, left_out: LeftOut) -> None:
+    if left_out.counts:
+        report(f"{root}: left out {left_out}.")
+
+
+def _class_folders(root: pathlib.Path, left_out: LeftOut | None = None) -> dict[str, pathlib.Path]:
+    """The class folders by name in NFC, in natural order; ValueError where two are spelled alike in different forms."""
+    found: dict[str, pathlib.Path] = {}
+    for folder in _folders(root, LeftOut() if left_out is None else left_out):
+        if (other := found.setdefault(names.normal(folder.name), folder)) != folder:
+            raise ValueError(
+                f"{root} has {other.name!a} and {folder.name!a}, which are one name in two forms of Unicode "
+                "(NFC and NFD, as macOS writes it): put their images into one folder."
+            )
+    return found
 
 
 def _read(root: pathlib.Path, class_names: tuple[str, ...]) -> tuple[tuple[pathlib.Path, ...], np.ndarray]:
-    """Paths and labels of the pictures under `root`."""
+    """Paths and labels of the images under `root`."""
     known = {name: label for label, name in enumerate(class_names)}
-    paths, labels, strays = [], [], [p for p in root.iterdir() if p.is_file() and not _hidden(p.name)]
-    for folder in _folders(root):
-        if folder.name not in known:
-            raise ValueError(f"{folder} is a class of which there is none to train on: {', '.join(class_names)}.")
-        pictures, others = pictures_in(folder)
-        if not pictures:
-            raise ValueError(f"class folder {folder} holds no pictures; fill or remove it.")
-        paths += pictures
-        labels += [known[folder.name]] * len(pictures)
-        strays += others
-    if strays:
-        report(f"{root}: {len(strays)} files are no pictures and were left out, e.g. {strays[0].name}.")
+    paths, labels, left_out = [], [], LeftOut()
+    for name, folder in _class_folders(root, left_out).items():
+        if name not in known:
+            raise ValueError(
+                f"{folder} is a class of which there is none to train on: {', '.join(class_names)}"
+                f"{did_you_mean(name, class_names) or '.'}"
+            )
+        beside = LeftOut()
+        images = listing.images_in(folder, beside)
+        if not images:
+            holds = f", only {beside}" if beside.counts else ""
+            raise ValueError(f"class folder {folder} holds no images{holds}; fill or remove it.")
+        paths += images
+        labels += [known[name]] * len(images)
+        left_out.join(beside)
+    _strays(root, left_out)
+    _tell(root, left_out)
     return tuple(paths), np.array(labels, np.int32)
-
-
-def pictures_in(folder: pathlib.Path) -> tuple[list[pathlib.Path], list[pathlib.Path]]:
-    """Pictures by their names under a folder, at any depth, in natural order; and other files. None that is hidden."""
-    files = []
-    for parent, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not _hidden(name)]
-        files += [pathlib.Path(parent, name) for name in names if not _hidden(name)]
-    pictures = [file for file in files if file.suffix.lower() in _SUFFIXES]
-    pictures.sort(key=lambda p: [natural(part) for part in p.relative_to(folder).parts])
-    return pictures, [file for file in files if file.suffix.lower() not in _SUFFIXES]

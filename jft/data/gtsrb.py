@@ -12,8 +12,9 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image
 
-from jft.data.csv_file import read_rows, refuse
-from jft.data.folder import report
+from jft.data import csv_table
+from jft.data.csv_table import refuse
+from jft.data.notes import report
 
 _LIMITS = {0: 20, 1: 30, 2: 50, 3: 60, 4: 70, 5: 80, 7: 100, 8: 120}
 _NAMES = (
@@ -128,7 +129,8 @@ def _read(
     if not table.is_file():
         archive = "GTSRB_Final_Test_GT.zip" if label is None else "GTSRB_Final_Training_Images.zip"
         raise FileNotFoundError(f"there is no {table}, which says what the pictures beside it are; it is in {archive}.")
-    columns, rows = read_rows(table, ";")
+    content = csv_table.read(table, ";")
+    columns, rows = content.columns, content.rows
     if missing := [column for column in _COLUMNS if column not in columns]:
         raise ValueError(
             f"{table} has the columns {', '.join(columns)}, separated by ';', and lacks {', '.join(missing)}."

@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from jft.data.folder import natural
+from jft.data import listing
 from jft.data.sources import Source
 
 CLASSES = 1000
@@ -22,7 +22,6 @@ CLASS_INDEX = "imagenet_class_index.json"
 
 _WNID = re.compile(r"n\d{8}")
 _VALIDATION = re.compile(r"ILSVRC2012_val_(\d{8})")
-_SUFFIXES = (".jpeg", ".jpg", ".png")
 
 
 def load(folder: str | os.PathLike) -> Source:
@@ -42,9 +41,9 @@ def load(folder: str | os.PathLike) -> Source:
     root = pathlib.Path(folder).expanduser()
     if not root.is_dir():
         raise FileNotFoundError(f"there is no folder {root} of ImageNet pictures.")
-    pictures = sorted(_pictures(root), key=lambda path: [natural(part) for part in path.relative_to(root).parts])
+    pictures = listing.images_in(root, listing.LeftOut())
     if not pictures:
-        raise ValueError(f"{root} holds no pictures (.JPEG, .jpg or .png).")
+        raise ValueError(f"{root} holds no pictures (.JPEG, .jpg, .png or another format that is read).")
     ids = class_ids(root)
     numbers = {wnid: number for number, wnid in enumerate(ids)}
     labels = [numbers.get(_wnid(path, root)) for path in pictures]
@@ -109,14 +108,6 @@ def _official(name: str) -> pathlib.Path | None:
         if path.exists():
             return path
     return None
-
-
-def _pictures(root: pathlib.Path) -> list[pathlib.Path]:
-    found = []
-    for parent, folders, names in os.walk(root):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [pathlib.Path(parent, n) for n in names if n.lower().endswith(_SUFFIXES) and not n.startswith(".")]
-    return found
 
 
 def _wnid(path: pathlib.Path, root: pathlib.Path) -> str | None:

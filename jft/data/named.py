@@ -12,6 +12,7 @@ import numpy as np
 
 from jft import tree
 from jft.data.lazy_tf import import_tensorflow
+from jft.data.names import splits_of
 
 _OTHERS = ("cifar10", "digits", "folder", "csv", "gtsrb")  # names that jft answers itself
 
@@ -62,7 +63,8 @@ def find(
     _, label = _features(name, builder)
     if not builder.is_prepared():
         _prepare(builder, name, folder, url, remedy)
-    readers = {split: functools.partial(_read, name, split, folder) for split in builder.info.splits}
+    spelled = splits_of(builder.info.splits, name)
+    readers = {split: functools.partial(_read, name, spelling, folder) for split, spelling in spelled.items()}
     if "test" not in readers and "validation" in readers:
         readers["test"] = readers.pop("validation")
     return tuple(builder.info.features[label].names), readers

@@ -7,7 +7,7 @@ import zlib
 
 import numpy as np
 
-from jft.data import decode
+from jft.data import decode, units
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -100,6 +100,4 @@ class Source:
 
     def counts(self) -> np.ndarray:
         """Pictures of each class: int [classes]."""
-        if self.multi_label:
-            return self.labels.sum(axis=0, dtype=np.int64)
-        return np.bincount(self.labels, minlength=len(self.class_names))
+        return units.counts(self.labels, len(self.class_names))

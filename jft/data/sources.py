@@ -10,6 +10,8 @@ from absl import logging
 
 from jft import tree
 from jft.data import cifar, csv_file, decode, digits, folder, gtsrb, named, splits
+from jft.data.names import normal
+from jft.data.notes import report
 from jft.data.source import Source
 
 SPLITS = ("train", "validation", "test", "all")
@@ -21,7 +23,10 @@ _TEST_SEED = -1
 _SAMPLE_SEED = 0
 
 # Further arguments of `load_source` that are fields of a config by the same names.
-_FIELDS = ("validation", "seed", "classes", "examples_per_class", "region_of_interest", "skip_unreadable")
+_FIELDS = (
+    *("validation", "seed", "classes", "examples_per_class", "region_of_interest", "skip_unreadable"),
+    *("image_column", "label_column"),
+)
 
 # What was found to be unreadable, by the fingerprint of its source: {row: why}. A run loads its data twice.
 _unreadable: dict[str, dict[int, str]] = {}
@@ -67,7 +72,7 @@ def _source(
     groups: np.ndarray | None = None,
     regions: np.ndarray | None = None,
 ) -> Source:
-    labels = np.asarray(labels)
+    labels, class_names = np.asarray(labels), tuple(map(normal, class_names))
     if labels.ndim == 2:
         if labels.shape[1] != len(class_names) or not np.isin(labels, (0, 1)).all():
             raise ValueError(
@@ -83,7 +88,7 @@ def _source(
             f"0..{len(class_names) - 1}."
         )
     indices = np.arange(len(labels), dtype=np.int64)
-    return Source(name, tuple(class_names), labels, pictures, indices, groups, regions)
+    return Source(name, class_names, labels, pictures, indices, groups, regions)
 
 
 def of_config(
@@ -104,14 +109,20 @@ def of_config(
       **changes: further arguments of `load_source` that are to be others than the config's.
     """
     if dataset not in (None, config["dataset"]):
-        changes = {"classes": (), "examples_per_class": 0, **changes}
-    asked = {field: config[field] for field in _FIELDS} | changes
+        changes = {"classes": (), "examples_per_class": 0, "image_column": "", "label_column": "", **changes}
+    asked = {field: config[field] for field in _FIELDS if field in config} | changes  # an old config has fewer
     return load_source(
         config["dataset"] if dataset is None else dataset,
         split=split,
         data_dir=config["data_dir"] if data_dir is None else data_dir,
         **asked,
     )
+
+
+def columns(image_column: str, label_column: str) -> dict[str, str]:
+    """Columns of a CSV file as changes for `of_config`: one that is not named is the config's."""
+    named = {"image_column": image_column, "label_column": label_column}
+    return {field: column for field, column in named.items() if column}
 
 
 def load_source(
@@ -125,6 +136,8 @@ def load_source(
     examples_per_class: int = 0,
     region_of_interest: bool = True,
     skip_unreadable: bool = False,
+    image_column: str = "",
+    label_column: str = "",
 ) -> Source:
     """One split of a dataset. Test never depends on the seed and never shares a picture with the other two.
 
@@ -143,6 +156,7 @@ def load_source(
       region_of_interest: cuts out the region that the dataset marks in each picture, if it does; else they stay whole.
       skip_unreadable: tries to read every picture of the split and leaves those out that cannot be, with a warning that
         names them; else such a picture is an error once it is reached.
+      image_column, label_column: of 'csv', the columns of the images and of their labels; '': a usual name.
 
     Raises:
       ValueError: an unknown dataset, split or class, a broken list, or too few pictures for what is asked.
@@ -151,13 +165,22 @@ def load_source(
     tree.choose(dict.fromkeys(SPLITS), split, what="split")
     official = {
         name: functools.partial(_prepared, read, region_of_interest)
-        for name, read in _official_splits(dataset, data_dir).items()
+        for name, read in _official_splits(dataset, data_dir, image_column, label_column).items()
     }
     # Parted first: a picture that cannot be read moves no other from one split to another.
-    source = _keep(_parted(official, split), classes)
+    source = _keep(_parted(official, split, classes), classes)
     if split in ("train", "validation") and "validation" not in official:
         held_out = splits.stratified(source.labels, validation, seed, source.class_names, source.groups)
+        if held_out.any():
+            _tell_absent(source, held_out, "validation")
         source = source.take(held_out if split == "validation" else ~held_out)
+    elif split in ("validation", "test") and not source.counts().all():
+        without = [name for name, count in zip(source.class_names, source.counts(), strict=True) if not count]
+        more = f" and {len(without) - 5} more classes" if len(without) > 5 else ""
+        report(
+            f"{source.name}: the {split} split has no images of {', '.join(map(repr, without[:5]))}{more}: its figures "
+            "say nothing of them. Add images, or leave the classes out."
+        )
     if skip_unreadable:
         source = readable(source)
     if not len(source):
@@ -167,7 +190,7 @@ def load_source(
     return source
 
 
-def _parted(official: dict[str, Callable[[], Source]], split: str) -> Source:
+def _parted(official: dict[str, Callable[[], Source]], split: str, classes: Sequence[str]) -> Source:
     """A split, before validation is held out; what is test is parted from the rest if the dataset does not do so."""
     if split == "all" and official:
         return _joined([read() for read in official.values()])
@@ -180,11 +203,24 @@ def _parted(official: dict[str, Callable[[], Source]], split: str) -> Source:
     source = official["train"]()
     if "test" in official:
         return source
-    test = splits.stratified(source.labels, _TEST_SHARE, _TEST_SEED, source.class_names, source.groups)
+    test = splits.stratified(source.labels, _TEST_SHARE, _TEST_SEED, source.class_names, source.groups, what="test")
+    _tell_absent(source, test, "test", classes)
     return source.take(test if split == "test" else ~test)
 
 
-def _official_splits(dataset: str | Source, data_dir: str | None) -> dict[str, Callable[[], Source]]:
+def _tell_absent(source: Source, held_out: np.ndarray, split: str, classes: Sequence[str] = ()) -> None:
+    """Warns of classes, of `classes` if it names any, none of whose images is held out."""
+    if absent := splits.absent(source.labels, held_out, source.class_names, tuple(map(normal, classes))):
+        more = "raise validation" if split == "validation" else "give a test split of your own"
+        report(
+            f"{source.name}: too few images to hold any out for {split} ({absent}): its figures will say nothing of "
+            f"these classes. Add images, {more}, or leave the classes out."
+        )
+
+
+def _official_splits(
+    dataset: str | Source, data_dir: str | None, image_column: str = "", label_column: str = ""
+) -> dict[str, Callable[[], Source]]:
     """The splits that the dataset comes with, by name, in the order train, validation, test; read when called."""
     if isinstance(dataset, Source):
         return {"train": lambda: dataset}
@@ -193,7 +229,7 @@ def _official_splits(dataset: str | Source, data_dir: str | None) -> dict[str, C
     elif dataset == "folder":
         class_names, readers = folder.find(data_dir)
     elif dataset == "csv":
-        class_names, readers = csv_file.find(data_dir)
+        class_names, readers = csv_file.find(data_dir, image_column, label_column)
     elif dataset == "gtsrb":
         class_names, readers = gtsrb.find(data_dir)
     elif dataset == "cifar10":
@@ -240,15 +276,17 @@ def sample(source: Source, count: int) -> Source:
     return source.take(splits.stratified(source.labels, count, _SAMPLE_SEED, source.class_names))
 
 
-def comes_with(dataset: str | Source, data_dir: str | None) -> tuple[str, ...]:
-    """The splits that a dataset has of its own, of train, validation and test; errors as of `load_source`."""
-    return tuple(_official_splits(dataset, data_dir))
+def comes_with(config: Mapping[str, Any], data_dir: str) -> tuple[str, ...]:
+    """The splits that a config's data have of their own, of train, validation and test; errors as of `load_source`."""
+    columns = (config.get(field, "") for field in ("image_column", "label_column"))
+    return tuple(_official_splits(config["dataset"], data_dir, *columns))
 
 
 def _keep(source: Source, classes: Sequence[str]) -> Source:
     """Only the classes of these names, relabelled 0, 1, ... in this order."""
     if not classes:
         return source
+    classes = tuple(map(normal, classes))
     numbers = {name: label for label, name in enumerate(source.class_names)}
     chosen = [tree.choose(numbers, name, what=f"class of {source.name}") for name in classes]
     if len(set(chosen)) < len(chosen):
@@ -256,11 +294,11 @@ def _keep(source: Source, classes: Sequence[str]) -> Source:
     if source.multi_label:
         labels = np.ascontiguousarray(source.labels[:, chosen])
         some = labels.any(axis=1)
-        return dataclasses.replace(source.take(some), class_names=tuple(classes), labels=labels[some])
+        return dataclasses.replace(source.take(some), class_names=classes, labels=labels[some])
     relabel = np.full(len(source.class_names), -1, np.int32)
     relabel[chosen] = np.arange(len(chosen))
     kept = source.take(relabel[source.labels] >= 0)
-    return dataclasses.replace(kept, class_names=tuple(classes), labels=relabel[kept.labels])
+    return dataclasses.replace(kept, class_names=classes, labels=relabel[kept.labels])
 
 
 def _joined(parts: list[Source]) -> Source:

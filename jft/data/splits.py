@@ -1,7 +1,7 @@
 """Orders and splits as pure functions of their seed: which examples are held out, kept, and read in which order."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -93,7 +93,13 @@ def make_stream(labels: np.ndarray, seed: int, *, balanced: bool) -> Callable[[n
 
 
 def stratified(
-    labels: np.ndarray, amount: int | float, seed: int, names: tuple[str, ...], groups: np.ndarray | None = None
+    labels: np.ndarray,
+    amount: int | float,
+    seed: int,
+    names: tuple[str, ...],
+    groups: np.ndarray | None = None,
+    *,
+    what: str = "validation",
 ) -> np.ndarray:
     """Chooses examples to hold out, in every class the same share of it.
 
@@ -107,6 +113,7 @@ def stratified(
       seed: decides which examples of a class are held out.
       names: of the classes, for errors.
       groups: int [n]; the examples of one group are held out together or not at all. None: each is its own.
+      what: what they are held out for, for errors.
 
     Returns:
       bool [n], True where held out.
@@ -115,17 +122,21 @@ def stratified(
       ValueError: the amount makes no sense, or a class would keep no example.
     """
     count = _count(amount, len(labels))
+    available = units_lib.counts(labels, len(names))
+    if amount and not count:
+        raise ValueError(
+            f"a share of {amount:g} of {len(labels)} images for {what} is none ({_few(available, names)}): add images, "
+            f"or hold out a larger share or a count{', or none (0)' if what == 'validation' else ''}."
+        )
     if labels.ndim == 2 or groups is not None:
         groups = np.arange(len(labels)) if groups is None else groups
         order = functools.partial(shuffled, seed=seed, stream=_HELD_OUT)
         return units_lib.hold_out(labels, groups, count, order, names) if count else np.zeros(len(labels), bool)
-    available = np.bincount(labels, minlength=len(names))
     most = np.maximum(available - 1, 0)
     if count > most.sum():
-        scarce = names[min(np.flatnonzero(available), key=lambda c: available[c], default=0)]
         raise ValueError(
-            f"holding out {count} of {len(labels)} examples would leave some class without any to train on "
-            f"(the smallest is {scarce!r}); hold out fewer, or add pictures."
+            f"holding out {count} of {len(labels)} images for {what} would leave some class without any to train on "
+            f"({_few(available, names)}): hold out fewer, or add images."
         )
     return _rank_within_class(labels, seed, _HELD_OUT) < units_lib.quotas(available, count, most)[labels]
 
@@ -172,10 +183,20 @@ def _count(amount: int | float, n: int) -> int:
         raise ValueError(f"cannot hold out {amount} examples: give a share in (0, 1), or a whole number.")
     if amount >= 1 or amount == 0:
         return int(amount)
-    count = round(amount * n)
-    if count == 0:
-        raise ValueError(f"a share of {amount} of {n} examples is none; hold out more.")
-    return count
+    return round(amount * n)
+
+
+def absent(labels: np.ndarray, held_out: np.ndarray, names: Sequence[str], only: Sequence[str] = ()) -> str:
+    """The classes, of `only` if it names any, with examples but none where `held_out`, bool [n]; '' if none is so."""
+    there, held = (units_lib.counts(part, len(names)) for part in (labels, labels[held_out]))
+    return _few(np.where((held == 0) & np.isin(names, only or names), there, 0), names)
+
+
+def _few(counts: np.ndarray, names: Sequence[str]) -> str:
+    """The classes with the fewest examples, but some: "'a' has 1, 'b' has 2, ..."."""
+    order = [c for c in np.argsort(counts, kind="stable") if counts[c]]
+    shown = ", ".join(f"{names[c]!r} has {counts[c]}" for c in order[:5])
+    return f"{shown} and {len(order) - 5} more classes" if len(order) > 5 else shown
 
 
 def _rank_within_class(labels: np.ndarray, seed: int, stream: int) -> np.ndarray:

@@ -39,10 +39,15 @@ def hold_out(
             f"holding out {count} of {len(labels)} examples holds out none: whole groups of {sizes.min()} and more are "
             "held out together. Hold out more."
         )
-    kept, there = _counts(labels[~chosen], len(names)), _counts(labels, len(names))
+    kept, there = counts(labels[~chosen], len(names)), counts(labels, len(names))
     if lost := [names[c] for c in np.flatnonzero((kept == 0) & (there > 0))]:
         raise ValueError(_impossible(count, len(labels), lost))
     return chosen
+
+
+def counts(labels: np.ndarray, classes: int) -> np.ndarray:
+    """Examples of each class, int [classes], of labels int [n] or multi-hot [n, classes]."""
+    return labels.sum(axis=0, dtype=int) if labels.ndim == 2 else np.bincount(labels, minlength=classes)
 
 
 def quotas(available: np.ndarray, count: int, most: np.ndarray) -> np.ndarray:
@@ -147,10 +152,6 @@ def _nearest(sizes: np.ndarray, quota: int) -> np.ndarray:
         chosen[last[rest]] = True
         rest -= sizes[last[rest]]
     return chosen
-
-
-def _counts(labels: np.ndarray, classes: int) -> np.ndarray:
-    return labels.sum(axis=0, dtype=int) if labels.ndim == 2 else np.bincount(labels, minlength=classes)
 
 
 def _impossible(count: int, total: int, classes: list[str]) -> str:

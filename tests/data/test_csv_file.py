@@ -1,12 +1,14 @@
 """Pictures listed in a CSV file: columns, several labels, splits, and one error with the numbers of the rows."""
 
 import re
+import unicodedata
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from jft.data import pipeline, sources
+from jft.config import default_config
+from jft.data import notes, pipeline, sources
 from jft.data.preprocess import Preprocess
 
 
@@ -87,11 +89,16 @@ def test_splits_of_its_own(write):
             ["path,label,split", "pictures/1.png,a,train", "pictures/2.png,b,test"],
             "row 3 is of the class 'b', of which",
         ),
-        (["path;label", "pictures/1.png;a"], "has the columns path;label; it needs path .* separated by commas"),
-        (["path,sign", "pictures/1.png,a"], r"has the columns path, sign; it needs path .* and label \(or class"),
-        (["pictures/1.png,a", "pictures/2.png,b"], "has the columns pictures/1.png, a; it needs path"),
-        (["path,label"], "lists no pictures: it has 2 columns and no rows"),
-        ([""], "lists no pictures: it has 0 columns"),
+        (
+            ["path;sign", "pictures/1.png;a"],
+            r"has the columns path, sign, separated by semicolons; it needs path .* and label \(or class.* "
+            r"image_column and label_column \(--image-column, --label-column\)\.$",
+        ),
+        (["pictures/1.png,a", "pictures/2.png,b"], r"has the columns pictures/1.png, a, .* must name the columns\.$"),
+        (["path,label,label", "pictures/1.png,a,b"], "has 2 columns called 'label'"),
+        (["path,label", "pictures/1.png,a", ",b"], "row 3 has an empty path"),
+        (["path,label"], "lists no images: it has 2 columns and no rows"),
+        ([""], "lists no images: it has 0 columns"),
     ],
 )
 def test_what_is_wrong_is_named_with_its_row(write, lines, message):
@@ -114,5 +121,179 @@ def test_no_file_and_no_text(write, tmp_path):
     for gone in ("gone.csv", "pictures"):
         with pytest.raises(FileNotFoundError, match=rf"there is no file .*{gone}"):
             load(write("") and tmp_path / gone)
-    with pytest.raises(ValueError, match=r"cannot read .*list.csv as a CSV file in UTF-8 \(.*codec"):
-        load(write("path,label", "pictures/1.png,Stoppschild für Züge", encoding="utf-16"))
+
+
+def heard(path, split="all", **options):
+    """The source, and what is said of it without the path of the list."""
+    with notes.heard() as said:
+        source = load(path, split, **options)
+    return source, [one.removeprefix(f"{path}: ") for one in said]
+
+
+@pytest.mark.parametrize(
+    ("delimiter", "called"), [(",", ""), (";", "semicolons"), ("\t", "tabs"), ("|", r"bars (|)")], ids=repr
+)
+@pytest.mark.parametrize("header", [("path", "label", "note"), ("note", "label", "path")], ids=str)
+def test_delimiters_are_recognised_and_said(write, delimiter, called, header):
+    cells = {"path": ("pictures/1.png", "pictures/2.png"), "label": ("a", "b"), "note": ('"x, y; z"', "1")}
+    rows = [[cells[column][i] for column in header] for i in range(2)]
+    source, said = heard(write(*(delimiter.join(row) for row in [header, *rows])))
+    assert source.class_names == ("a", "b") and source.labels.tolist() == [0, 1]
+    assert said == ([f"cells are separated by {called}."] if called else [])
+
+
+def test_a_bar_in_labels_is_no_delimiter(write):
+    for header in ("path,labels", "path;labels"):
+        rows = ("pictures/1.png,a|b", "pictures/2.png,b|c")
+        source, _ = heard(write(header, *(row.replace(",", header[4]) for row in rows)))
+        assert source.class_names == ("a", "b", "c") and source.labels.tolist() == [[1, 1, 0], [0, 1, 1]]
+
+
+def test_excels_own_first_line_says_the_delimiter(write):
+    path = write("sep=;", "path;label", "pictures/1.png;a", "pictures/2.png;b,c")
+    assert heard(path)[0].class_names == ("a", "b,c")
+    with pytest.raises(ValueError, match=r"row 4 lists 'gone.png'"):
+        load(write("sep=;", "path;label", "pictures/1.png;a", "gone.png;b"))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
+def test_encodings_with_a_mark_are_read(write, encoding):
+    path = write("path;label", "pictures/1.png;Züge", "pictures/2.png;für", encoding=encoding)
+    source, said = heard(path)
+    assert source.class_names == ("Züge", "für")
+    text = "" if encoding.startswith("utf-8") else f"; the text is {encoding.upper()}"
+    assert said == [f"cells are separated by semicolons{text}."]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "message"),
+    [
+        ("latin-1", r"UTF-8 \(row 3 holds the byte 0xfc, as in 'pictures/2.png,für'.*iconv -f WINDOWS-1252 -t UTF-8"),
+        ("cp1252", r"UTF-8 \(row 3 holds the byte 0xfc, .*save it as 'CSV UTF-8'"),
+        ("utf-16-le", r"UTF-8 \(.*iconv -f ITS_ENCODING -t UTF-8"),
+    ],
+)
+def test_other_encodings_have_their_remedy(write, encoding, message):
+    with pytest.raises(ValueError, match=f"list.csv as a CSV file in {message}"):
+        load(write("path,label", "pictures/1.png,a", "pictures/2.png,für", encoding=encoding))
+
+
+def test_a_workbook_is_no_list(tmp_path):
+    (tmp_path / "list.csv").write_bytes(b"PK\x03\x04\x14\0\xff\xff")
+    with pytest.raises(ValueError, match=r"it is an Excel workbook\): save it as 'CSV UTF-8'"):
+        load(tmp_path / "list.csv")
+
+
+@pytest.mark.parametrize(
+    ("header", "image", "label"),
+    [
+        ("image_path,target", "image_path", "target"),
+        ("file,category", "file", "category"),
+        ("id,breed", "id", "breed"),
+        ("Image Path,Class-Name", "image path", "class-name"),
+        ("FileName,species", "filename", "species"),
+    ],
+)
+def test_usual_columns_are_known_and_said(write, header, image, label):
+    source, (said,) = heard(write(header, "pictures/1.png,a", "pictures/2.png,b"))
+    assert source.class_names == ("a", "b")
+    told = [f"{image!r} is the column of the images"] if image != "filename" else []
+    assert said == "; ".join([*told, f"{label!r} is the column of the labels"]) + "."
+
+
+def test_other_columns_are_named(write):
+    path = write("where,kind,label", "pictures/1.png,a,x", "pictures/2.png,b,x")
+    source, _ = heard(path, image_column="Where", label_column="kind")
+    assert source.class_names == ("a", "b")
+    with pytest.raises(ValueError, match=r"unknown column of .*list\.csv 'wher', did you mean 'where'"):
+        load(path, image_column="wher")
+    with pytest.raises(ValueError, match="'where' cannot be the column of the images and of their labels"):
+        load(path, image_column="where", label_column="where")
+
+
+def test_names_alike_but_for_form_are_warned_of(write):
+    labels = ("1", "1.0", "01", " A", "a", "b")
+    _, said = heard(write("path,label", *(f"pictures/{i + 1}.png,{label}" for i, label in enumerate(labels))))
+    assert len(said) == 1 and "form (case, blanks, zeros): '01' and '1' and '1.0'; 'A' and 'a'." in said[0]
+
+
+def test_labels_are_compared_in_nfc(write):
+    both = [unicodedata.normalize(form, "café") for form in ("NFC", "NFD")]
+    source, said = heard(write("path,label", *(f"pictures/{i + 1}.png,{label}" for i, label in enumerate(both))))
+    assert source.class_names == (both[0],) and not said
+
+
+def test_several_labels_are_said_unless_they_were_asked_for(write):
+    rows = ("pictures/1.png,a|b", "pictures/2.png,b", "pictures/3.png,b|c")
+    source, said = heard(write("path,label", *rows))
+    assert source.multi_label
+    assert len(said) == 1 and "'label' holds several labels in 2 rows, joined by '|'" in said[0]
+    assert "call the column 'labels' to ask for it" in said[0]
+    asked, said = heard(write("path,labels", *rows))
+    assert asked.multi_label and not said
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "looks"),
+    [
+        ("subset", ("train", "test", "Testing"), True),
+        ("fold", ("Training", "dev", ""), True),
+        ("set", ("train", "test", "other"), False),
+        ("set", ("train", "train", "train"), False),
+        ("is_valid", ("True", "False", "False"), True),
+        ("is_red", ("True", "False", "False"), False),
+        ("fold", ("1", "2", "3"), False),
+    ],
+)
+def test_a_column_that_looks_like_a_split_is_said(write, column, values, looks):
+    rows = [f"pictures/{i + 1}.png,a,{value}" for i, value in enumerate(values)]
+    told = f"the column {column!r} looks like a split and is not used; name it 'split' to use it."
+    assert heard(write(f"path,label,{column}", *rows))[1] == ([told] if looks else [])
+
+
+def test_splits_are_spelled_as_those_of_folders(write):
+    spelled = {1: "Training", 2: "train", 3: "dev", 4: "valid", 5: "Testing", 6: "test "}
+    path = write("path,label,Split", *(f"pictures/{i}.png,{'ab'[i % 2]},{name}" for i, name in spelled.items()))
+    found = {split: [p.name for p in load(path, split).pictures] for split in ("train", "validation", "test")}
+    assert found == {"train": ["1.png", "2.png"], "validation": ["3.png", "4.png"], "test": ["5.png", "6.png"]}
+
+
+def test_blank_splits_are_refused_in_one_line(write):
+    path = write("path,label,split", *(f"pictures/{i}.png,a,{'train' if i < 3 else ' '}" for i in range(1, 21)))
+    with pytest.raises(
+        ValueError, match=r"list.csv: the split is empty in 18 rows, first in row 4: write train"
+    ) as error:
+        load(path)
+    assert "\n" not in str(error.value) and len(str(error.value)) < 300
+
+
+def test_a_config_of_before_names_no_columns(write):
+    path = write("path,label", *(f"pictures/{i}.png,{'ab'[i % 2]}" for i in range(1, 21)))
+    config = default_config().to_dict() | {"dataset": "csv", "data_dir": str(path)}
+    for field in ("image_column", "label_column"):
+        del config[field]
+    assert len(sources.of_config(config, "test")) == 4
+    assert sources.comes_with(config, str(path)) == ("train",)
+
+
+def test_the_columns_of_a_config_are_of_its_own_data(write):
+    path = write("where,kind", *(f"pictures/{i}.png,{'ab'[i % 2]}" for i in range(1, 21)))
+    config = default_config().to_dict() | {"dataset": "csv", "data_dir": str(path), "image_column": "where"}
+    config |= {"label_column": "kind"}
+    assert len(sources.of_config(config, "all")) == len(sources.of_config(config, "all", data_dir=str(path))) == 20
+    assert sources.columns("", "kind") == {"label_column": "kind"}
+    config |= {"dataset": "folder", "image_column": "", "label_column": ""}
+    other = {"dataset": "csv", "data_dir": str(path), **sources.columns("where", "kind")}
+    assert len(sources.of_config(config, "all", **other)) == 20
+
+
+@pytest.mark.parametrize("flag", ["--image-column", "--image_column"])
+def test_commands_take_the_columns(flag, command, tmp_path, monkeypatch):
+    seen = {}
+    monkeypatch.setattr("jft.suggestion.write", lambda config, out, **options: seen.update(config))
+    assert command("suggest", "list.csv", "--dataset", "csv", flag, "where", "--label-column", "kind")[0] == 0
+    assert (seen["image_column"], seen["label_column"]) == ("where", "kind")
+    monkeypatch.setattr("jft.evaluate.evaluate", lambda run, **pictures: seen.update(pictures) or {})
+    monkeypatch.setattr("jft.assessment.format_evaluation", lambda result: "done")
+    assert command("evaluate", "--checkpoint", "run", flag, "there")[:2] == (0, "done\n")
+    assert (seen["image_column"], seen["label_column"]) == ("there", "")

@@ -1,0 +1,130 @@
+"""The text of a CSV file: its encoding, its delimiter, its columns and rows."""
+
+import codecs
+import csv
+import dataclasses
+import io
+import pathlib
+import re
+from collections.abc import Iterable
+
+DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars (|)"}  # in this order where several would do
+# Encodings by the mark that a file begins with, longer marks first: UTF-32's begins as UTF-16's does.
+_MARKS = {
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+_EXCELS = re.compile('"?sep=(.)"?\r?\n')  # a first line by which Excel is told the delimiter
+_LOOKED_AT = 50  # rows by which the delimiter is recognised
+_SHOWN = 5  # of the wrong rows in an error
+
+Row = tuple[int, dict[str, str]]  # its line in the file, from 1; cells by column
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """What a CSV file holds.
+
+    Attributes:
+      columns: their names, stripped and in lower case.
+      rows: stripped cells by column, without empty lines.
+      delimiter: a key of `DELIMITERS`.
+      encoding: Python's name of it.
+    """
+
+    columns: list[str]
+    rows: list[Row]
+    delimiter: str
+    encoding: str
+
+    @property
+    def separator(self) -> str:
+        """What the delimiter is called: 'semicolons'."""
+        return DELIMITERS.get(self.delimiter, repr(self.delimiter))
+
+
+def read(path: pathlib.Path, delimiter: str = "") -> Table:
+    """Reads a CSV file in UTF-8, or in UTF-16 or UTF-32 with its mark; the first row that is not empty names columns.
+
+    Args:
+      path: of the file.
+      delimiter: between cells; empty: it is recognised.
+
+    Raises:
+      ValueError: it is no such text, it is empty, or a row has too few or too many cells; names the row.
+    """
+    text, encoding = _decoded(path)
+    rows, wrong = [], []
+    hint = _EXCELS.match(text)
+    delimiter = delimiter or (hint[1] if hint else _recognised(text))
+    lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    try:
+        if hint:
+            next(lines)
+        columns = [cell.strip().lower() for cell in next(filter(None, lines), [])]
+        for cells in lines:
+            if cells and len(cells) != len(columns):
+                wrong.append((lines.line_num, f"has {len(cells)} cells, but there are {len(columns)} columns"))
+            elif cells:
+                rows.append((lines.line_num, dict(zip(columns, map(str.strip, cells), strict=True))))
+    except csv.Error as error:
+        raise ValueError(f"cannot read {path} as a CSV file (row {lines.line_num}: {error}).") from error
+    refuse(path, wrong)
+    if not rows:
+        raise ValueError(f"{path} lists no images: it has {len(columns)} columns and no rows below them.")
+    return Table(columns, rows, delimiter, encoding)
+
+
+def refuse(path: pathlib.Path, wrong: Iterable[tuple[int, str]], hint: str = "") -> None:
+    """Raises one ValueError for all that is wrong, as (row, what), in a file, ended by a hint; none if nothing is."""
+    if wrong := sorted(wrong):
+        lines = "; ".join(f"row {row} {what}" for row, what in wrong[:_SHOWN])
+        more = f"; and {len(wrong) - _SHOWN} more rows" if len(wrong) > _SHOWN else ""
+        raise ValueError(f"{path}: {lines}{more} (the header is row 1).{f' {hint}' if hint else ''}")
+
+
+def _decoded(path: pathlib.Path) -> tuple[str, str]:
+    """The text and its encoding."""
+    data = path.read_bytes()
+    encoding = next((name for mark, name in _MARKS.items() if data.startswith(mark)), "utf-8")
+    try:
+        return data.decode(encoding), encoding
+    except UnicodeDecodeError as error:
+        raise ValueError(f"cannot read {path} as a CSV file in {encoding.upper()} ({_why(data, error)}") from error
+
+
+def _why(data: bytes, error: UnicodeDecodeError) -> str:
+    """What is wrong with bytes that are no text, and what to do about it."""
+    if data.startswith(b"PK\x03\x04"):
+        return "it is an Excel workbook): save it as 'CSV UTF-8'."
+    if error.encoding != "utf-8" or b"\0" in data[:1000]:
+        return f"{error}): save it as 'CSV UTF-8'; or convert it with iconv -f ITS_ENCODING -t UTF-8."
+    start = data.rfind(b"\n", 0, error.start) + 1
+    line = data[start : error.start + 20].partition(b"\n")[0].decode("cp1252", "replace").strip()
+    row = data.count(b"\n", 0, error.start) + 1
+    return (
+        f"row {row} holds the byte 0x{data[error.start]:02x}, as in {line[-60:]!r} of Windows-1252 or Latin-1): save "
+        "it as 'CSV UTF-8', or convert it: iconv -f WINDOWS-1252 -t UTF-8 OLD.csv > NEW.csv."
+    )
+
+
+def _recognised(text: str) -> str:
+    """The delimiter that gives the first row most cells, among those by which later rows have as many."""
+    beginning = text[:1_000_000]
+
+    def fit(delimiter: str) -> tuple[bool, float, int]:
+        counts = []
+        try:
+            for cells in csv.reader(io.StringIO(beginning, newline=""), delimiter=delimiter):
+                counts += [len(cells)] if cells else []
+                if len(counts) > _LOOKED_AT:
+                    break
+        except csv.Error:  # will be said when it is read
+            pass
+        columns = counts[0] if counts else 0
+        return columns > 1, counts.count(columns) / max(len(counts), 1), columns
+
+    return max(DELIMITERS, key=fit)
