@@ -16,6 +16,7 @@ import h5py
 import numpy as np
 from PIL import Image
 
+from jft import source_weights
 from jft.data import cifar, csv_file, decode, imagenet
 from jft.data.preprocess import Preprocess
 from jft.weights import metadata, readers
@@ -54,10 +55,14 @@ def _written(write: Callable[[io.BytesIO], Any]) -> bytes:
 
 def _safetensors() -> list[bytes]:
     tensors = {f"{layer}.{i}": array for layer, arrays in ARRAYS.items() for i, array in enumerate(arrays)}
-    about = {"model": '"resnet18"', "options": '{"num_classes": 3}', "class_names": '["a", "b", "c"]'}
+    return [_in_safetensors(tensors), *_own()]
+
+
+def _own() -> list[bytes]:
+    about = {"model": '"squeezenet1_1"', "options": '{"num_classes": 3}', "class_names": '["a", "b", "c"]'}
     about |= {"preprocess": json.dumps(Preprocess().to_dict()), "fit": '"crop"', "objective": '"softmax"'}
-    own = {"params/head/head/kernel": np.ones((512, 3), "f4"), "params/head/head/bias": np.zeros(3, "f4")}
-    return [_in_safetensors(tensors), _in_safetensors({"__metadata__": about} | own)]
+    own = {"params/head/head/kernel": np.ones((1, 1, 512, 3), "f4"), "params/head/head/bias": np.zeros(3, "f4")}
+    return [_in_safetensors({"__metadata__": about} | own)]
 
 
 def _in_safetensors(entries: dict[str, Any]) -> bytes:
@@ -190,6 +195,11 @@ def read_weights(path: Path) -> None:
     dict(readers.read_tensors(path))
 
 
+def _open_own(path: Path) -> None:
+    """What a file of jft's own says of itself builds a model."""
+    source_weights.open_source(str(path))
+
+
 def _read_batch(path: Path) -> None:
     """One file of a CIFAR-10 whose others are sound."""
     for name, content in _batches().items():
@@ -221,6 +231,7 @@ def _read_image(path: Path) -> None:
 _WEIGHTS = functools.partial(Kind, read=read_weights)
 KINDS = [
     _WEIGHTS("safetensors", "a.safetensors", _safetensors, inner="safetensors"),
+    Kind("jft's own", "a.safetensors", _own, _open_own, inner="safetensors"),
     _WEIGHTS("torch zip", "a.pth", lambda: [(GOLDEN / "torch_zip.pth").read_bytes()], inner="zip"),
     _WEIGHTS("torch legacy", "a.pth", lambda: [(GOLDEN / "torch_legacy.pth").read_bytes()]),
     _WEIGHTS("Caffe npy", "a.npy", _caffe),

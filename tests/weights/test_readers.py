@@ -458,6 +458,8 @@ WRONG = {
     "many dimensions": (legacy(state_dict(tensor(shape=(1,) * 65, stride=(1,) * 65))), "out of its storage"),
     "many windows": (many_windows(), "its tensors are 3000000000 bytes"),
     "members overlap": (overlapping_members(), "overlaps another"),
+    "members elsewhere": (
+        b"PK\x03\x05".join(zipped(state_dict(tensor())).rsplit(b"PK\x03\x04", 1)), "is not where the directory says"),
     "members are encrypted": (encrypted_members(), "is encrypted"),
     "a name that would clear the terminal": (
         legacy(state_dict(tensor()).replace(value("weight"), value("\x1b[2J\nweight"))), r"'\x1b[2J\nweight'"),
@@ -482,7 +484,7 @@ WRONG = {
     "safetensors, one name twice": (
         safetensors_of(f'{{"a":{FOUR},"a":{FOUR}}}', bytes(4)), "names a tensor twice"),
     "safetensors of an unknown type": (safetensors_of(f'{{"a":{FOUR}}}'.replace("F32", "F7"), bytes(4)), "F7"),
-    "safetensors, overlapping": (safetensors_of(f'{{"a":{FOUR},"b":{FOUR}}}', bytes(4)), "offset"),
+    "safetensors, offsets repeated": (safetensors_of(f'{{"a":{FOUR},"b":{FOUR}}}', bytes(4)), "offset"),
     "safetensors, overlapping in part": (
         safetensors_of(f'{{"a":{FOUR},"b":{FOUR.replace("[0,4]", "[2,6]")}}}', bytes(6)), "offset"),
     "safetensors, a gap": (
