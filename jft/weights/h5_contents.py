@@ -18,6 +18,7 @@ import json
 import math
 import re
 import resource
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -81,7 +82,7 @@ def contents(path: str, start: int = 0, size: int | None = None) -> list[Weight]
         )
     except subprocess.TimeoutExpired:
         raise ValueError(f"the HDF5 library did not understand it within {LIMIT} s") from None
-    if child.returncode in (-24, -9):  # SIGXCPU, and SIGKILL a second later
+    if child.returncode == -signal.SIGXCPU:
         raise ValueError(f"the HDF5 library did not understand it within {CPU_LIMIT} s of computing")
     if child.returncode:
         why = child.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["the HDF5 library crashed on it"]
@@ -237,12 +238,13 @@ def _limit(memory: int, seconds: int) -> None:
     """Lowers what this process may take; where the system knows no such limit, the parent's clock is left."""
     spent = resource.getrusage(resource.RUSAGE_SELF)
     seconds += math.ceil(spent.ru_utime + spent.ru_stime)
-    limits = {resource.RLIMIT_CPU: seconds, resource.RLIMIT_CORE: 0}
+    limits = {resource.RLIMIT_CPU: (seconds, seconds + 1), resource.RLIMIT_CORE: (0, 0)}  # the second one is SIGKILL
     with contextlib.suppress(OSError), open("/proc/self/statm") as file:
-        limits[resource.RLIMIT_AS] = memory + int(file.read().split()[0]) * resource.getpagesize()
-    for kind, most in limits.items():
+        most = memory + int(file.read().split()[0]) * resource.getpagesize()
+        limits[resource.RLIMIT_AS] = (most, most)
+    for kind, limit in limits.items():
         with contextlib.suppress(ValueError, OSError):
-            resource.setrlimit(kind, (most, most))
+            resource.setrlimit(kind, limit)
 
 
 def _main(path: str, start: str, size: str, memory: str, seconds: str) -> None:
