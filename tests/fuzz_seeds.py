@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from jft import source_weights
-from jft.data import cifar, csv_file, decode, imagenet
+from jft.data import cifar, csv_file, csv_table, decode, imagenet
 from jft.data.preprocess import Preprocess
 from jft.weights import metadata, readers
 
@@ -245,6 +245,6 @@ KINDS = [
     *(Kind(name, f"a.{name.lower()}", functools.partial(_images, name), _read_image,
            inner="png" if name == "PNG" else "") for name in _IMAGES),
     Kind("CSV", "a.csv", _csvs, _read_csv),
-    Kind("GTSRB csv", "GT-00000.csv", _rows, lambda path: csv_file.read_rows(path, ";")),
+    Kind("GTSRB csv", "GT-00000.csv", _rows, lambda path: csv_table.read(path, ";")),
     Kind("ImageNet index", imagenet.CLASS_INDEX, _index, lambda path: imagenet.class_ids(path.parent), share=0.3),
 ]  # fmt: skip
