@@ -69,7 +69,7 @@ def _expand(name: str) -> list[Path]:
         left_out = listing.LeftOut()
         images = listing.images_in(path, left_out)
         if not images:
-            beside = f", only {left_out}" if left_out.counts else ""
+            beside = f" ({left_out})" if left_out.counts else ""
             raise ValueError(f"folder {path} holds no images{beside}: give another one, or files by their names.")
         if left_out.counts:
             report(f"{path}: left out {left_out}.")

@@ -132,7 +132,7 @@ def test_what_is_said_of_the_data_is_a_finding(tmp_path, caplog):
         ("config", True),
     ]
     for one, part in zip(
-        found[1:], ("'a' and 'a '", "1 .txt", "for test ('b' has 1)", "for validation ('b'"), strict=False
+        found[1:], ("'a' and 'a '", ".txt: 1", "for test ('b' has 1)", "for validation ('b'"), strict=False
     ):
         assert part in one.told
     assert not caplog.records  # said once

@@ -6,6 +6,7 @@ import io
 import itertools
 import json
 import sys
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -82,7 +83,7 @@ def test_what_is_not_there(pictures, tmp_path):
     for path, message in (
         (f"{pictures}/nothing.png", "there is no file or folder .*nothing.png"),
         (f"{pictures}/*.jpg", r"no file matches .*\*.jpg"),
-        (f"{tmp_path}", r"holds no images, only 1 .txt \(notes.txt\)"),
+        (f"{tmp_path}", r"holds no images \(.txt: 1 \(notes.txt\)\)"),
         ("-", "no picture is named"),
     ):
         with pytest.raises(ValueError, match=message):
@@ -147,6 +148,8 @@ def test_the_class_folder_is_the_label(pictures, monkeypatch):
     assert predict.label_of(pictures / "5" / "4.png", ("6", "7")) is None
     assert predict.label_of(pictures / "5" / "deep" / "12.png", ("5", "6")) is None
     monkeypatch.chdir(pictures / "6")
+    accents = [unicodedata.normalize(form, "é") for form in ("NFC", "NFD")]
+    assert predict.label_of(pictures / accents[1] / "4.png", accents[:1]) == accents[0]
     assert predict.label_of(predict.find(["6.png"], io.StringIO())[0], ("5", "6")) == "6"
 
 

@@ -14,10 +14,10 @@ _DRIVE = re.compile("[A-Za-z]:/")
 _TRIED = 100  # of the names that are not there, to see whether they are elsewhere
 
 _BACKSLASHES = "with backslashes, read as slashes"
-_HOME = "that begin with ~, the home folder"
-_CASE = "in another case than their files"
-_ACCENTS = "in another form of Unicode than their files"
-_EXTENSION = "without the extensions of their files"
+_HOME = "beginning with ~, the home folder"
+_CASE = "in another case than on disk"
+_ACCENTS = "in another form of Unicode than on disk"
+_EXTENSION = "without the extension that is on disk"
 
 
 class Finder:
@@ -47,7 +47,10 @@ class Finder:
 
     def told(self) -> list[str]:
         """What was made of how many names, with an example each."""
-        return [f"{count:,} paths {how} ({self._examples[how]})" for how, count in self._made.items()]
+        return [
+            f"{count:,} {'path' if count == 1 else 'paths'} {how} ({self._examples[how]})"
+            for how, count in self._made.items()
+        ]
 
     def _there(self, name: str) -> str | None:
         """The file, where the name says, or nearly."""
@@ -60,7 +63,7 @@ class Finder:
     def _moved(self, name: str, folder: str, dropped: int) -> str | None:
         """The file below another folder, without so many of the parts that the name begins with."""
         parts = _parts(name)
-        beginning = f"that begin with {'/'.join(parts[:dropped])}, " if dropped else ""
+        beginning = f"beginning with {'/'.join(parts[:dropped])}, " if dropped else ""
         return self._file(name, os.path.join(folder, *parts[dropped:]), {f"{beginning}found in {folder}": None})
 
     def _file(self, name: str, path: str, how: dict[str, None]) -> str | None:

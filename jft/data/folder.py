@@ -3,7 +3,7 @@
 import functools
 import os
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
@@ -54,35 +54,37 @@ def _split_folders(root: pathlib.Path) -> dict[str, pathlib.Path]:
     """
     left_out = LeftOut()
     folders = _folders(root, left_out)
-    spelled = names.splits_of((path.name for path in folders), str(root)) if _any_split(folders) else {}
-    if not spelled:
+    called = [path for path in folders if names.split_of(path.name)]
+    others = [path for path in folders if path not in called]
+    if others and not any(_folders(path, LeftOut()) for path in called):
+        if called:
+            report(
+                f"{root}: {_quoted(called)} counts as a class beside {_quoted(others[:1])}, though called as a split: "
+                "move it elsewhere, or the classes into it, if it is one."
+            )
         _tell_of_twins(folders)
         return {}
-    splits = {split: root / name for split, name in spelled.items()}
-    if flat := [path.name for path in splits.values() if not _folders(path, LeftOut())]:
+    spelled = names.splits_of((path.name for path in called), str(root))
+    if flat := [path for path in called if not _folders(path, LeftOut())]:
         raise ValueError(
-            f"{root}: {' and '.join(map(repr, flat))} should be a split by its name, and holds no class folders: put "
-            "its images into a folder for each class, move it elsewhere, or list the images in a CSV file."
+            f"{root}: {_quoted(flat)} should be a split by its name, and holds no class folders: put its images into a "
+            "folder for each class, move it elsewhere, or list the images in a CSV file."
         )
-    for folder in folders:
-        if folder in splits.values():
-            continue
+    for folder in others:
         if listing.images_in(folder, LeftOut()):
             raise ValueError(
-                f"{root} has {folder.name!r} beside {' and '.join(map(repr, spelled.values()))}: a class beside splits "
-                "belongs to none of them. Move it into the splits or elsewhere; or rename the others, if they are "
-                "classes."
+                f"{root} has {folder.name!r} beside {_quoted(called)}: a class beside splits belongs to none of them. "
+                "Move it into the splits or elsewhere; or rename the others, if they are classes."
             )
         left_out.add(listing.NO_IMAGES_IN, folder.name)
-    _strays(root, left_out)
-    _tell(root, left_out)
-    return splits
+    if spelled:
+        _strays(root, left_out)
+        _tell(root, left_out)
+    return {split: root / name for split, name in spelled.items()}
 
 
-def _any_split(folders: list[pathlib.Path]) -> bool:
-    """Whether those that are called as splits are splits: one holds folders, or there are no others."""
-    called = [path for path in folders if names.split_of(path.name)]
-    return len(called) == len(folders) or any(_folders(path, LeftOut()) for path in called)
+def _quoted(paths: Iterable[pathlib.Path]) -> str:
+    return " and ".join(repr(path.name) for path in paths)
 
 
 def _tell_of_twins(folders: list[pathlib.Path]) -> None:
@@ -152,7 +154,7 @@ def _read(root: pathlib.Path, class_names: tuple[str, ...]) -> tuple[tuple[pathl
         beside = LeftOut()
         images = listing.images_in(folder, beside)
         if not images:
-            holds = f", only {beside}" if beside.counts else ""
+            holds = f" ({beside})" if beside.counts else ""
             raise ValueError(f"class folder {folder} holds no images{holds}; fill or remove it.")
         paths += images
         labels += [known[name]] * len(images)

@@ -14,6 +14,7 @@ from PIL import Image
 
 from jft.data import csv_table
 from jft.data.csv_table import refuse
+from jft.data.names import ignored
 from jft.data.notes import report
 
 _LIMITS = {0: 20, 1: 30, 2: 50, 3: 60, 4: 70, 5: 80, 7: 100, 8: 120}
@@ -135,7 +136,7 @@ def _read(
         raise ValueError(
             f"{table} has the columns {', '.join(columns)}, separated by ';', and lacks {', '.join(missing)}."
         )
-    there = {p.name for p in folder.iterdir() if p.suffix.lower() == ".ppm"}
+    there = {p.name for p in folder.iterdir() if p.suffix.lower() == ".ppm" and not ignored(p.name)}
     parsed, wrong, first = [], [], {}
     for number, cells in rows:
         try:

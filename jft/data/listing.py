@@ -21,16 +21,16 @@ _BEGINNING = re.compile(
 
 # Why something is left out; a file of another extension is so by that.
 SYSTEM = "hidden or of the system"
-NO_IMAGE = "without extension and no image by content"
+NO_IMAGE = "no extension, no image by content"
 SPECIAL = "pipes, sockets or devices"
-LINK = "links to folders, which are not followed"
+LINK = "links to folders, not followed"
 OUTSIDE = "images outside of the class folders"
 NO_IMAGES_IN = "folders without images"
 
 
 @dataclasses.dataclass
 class LeftOut:
-    """What a listing leaves out: how much for which reason, with an example."""
+    """What a listing leaves out: how many files and folders for which reason, with an example."""
 
     counts: dict[str, int] = dataclasses.field(default_factory=dict)
     examples: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -47,9 +47,9 @@ class LeftOut:
             self.counts[reason] += count - 1
 
     def __str__(self) -> str:
-        """'3 .txt (notes.txt), 1 hidden or of the system (@eaDir)', the most first; '' if it is nothing."""
+        """'.txt: 3 (notes.txt); hidden or of the system: 1 (@eaDir)', the most first; '' if it is nothing."""
         reasons = sorted(self.counts, key=lambda reason: (-self.counts[reason], reason))
-        return ", ".join(f"{self.counts[reason]:,} {reason} ({self.examples[reason]})" for reason in reasons)
+        return "; ".join(f"{reason}: {self.counts[reason]:,} ({self.examples[reason]})" for reason in reasons)
 
 
 def images_in(folder: pathlib.Path, left_out: LeftOut) -> list[pathlib.Path]:

@@ -35,17 +35,17 @@ def test_names_that_stand_are_taken_and_no_folder_is_listed(disk, monkeypatch):
     ("names", "told"),
     [
         (["im\\0.png", "im\\1.png"], ["2 paths with backslashes, read as slashes"]),
-        (["im/0", "im/1"], ["2 paths without the extensions of their files"]),
-        (["IM/0.PNG", "im/1.Png"], ["2 paths in another case than their files"]),
-        (["0", "1"], ["2 paths found in {base}/im", "2 paths without the extensions of their files"]),
+        (["im/0", "im/1"], ["2 paths without the extension that is on disk"]),
+        (["IM/0.PNG", "im/1.Png"], ["2 paths in another case than on disk"]),
+        (["0", "1"], ["2 paths found in {base}/im", "2 paths without the extension that is on disk"]),
         (["0.png", "1.png"], ["2 paths found in {base}/im"]),
         (
             ["/home/me/data/im/0.png", "/home/me/data/im/1.png"],
-            ["2 paths that begin with home/me/data, found in {base}"],
+            ["2 paths beginning with home/me/data, found in {base}"],
         ),
         (
             ["C:\\data\\im\\0.png", "C:\\data\\im\\1.png"],
-            ["2 paths that begin with C:/data, found in {base}", "2 paths with backslashes, read as slashes"],
+            ["2 paths beginning with C:/data, found in {base}", "2 paths with backslashes, read as slashes"],
         ),
     ],
 )
@@ -59,12 +59,12 @@ def test_what_is_made_of_names_is_said_once(disk, names, told):
 def test_the_home_folder(disk, monkeypatch):
     monkeypatch.setenv("HOME", str(disk))
     paths, said = found(disk / "im", "~/im/0.png", "~\\im\\1.png")
-    assert paths == ["0.png", "1.png"] and said[0].startswith("2 paths that begin with ~, the home folder")
+    assert paths == ["0.png", "1.png"] and said[0].startswith("2 paths beginning with ~, the home folder")
 
 
 def test_accents_in_another_form(disk):
     paths, said = found(disk, "im/" + unicodedata.normalize("NFD", "Über.jpg"))
-    assert paths == ["im/Über.jpg"] and said[0].startswith("1 paths in another form of Unicode than their files")
+    assert paths == ["im/Über.jpg"] and said[0].startswith("1 path in another form of Unicode than on disk")
 
 
 def test_what_fits_twice_is_not_found(disk):
@@ -113,5 +113,5 @@ def test_a_list_says_what_was_made_of_its_names(disk):
     assert [path.name for path in source.pictures] == [f"{i}.png" for i in range(4)]
     (told,) = said
     assert told.startswith(
-        f"{disk}/list.csv: cells are separated by semicolons; 4 paths that begin with C:/x, found in "
+        f"{disk}/list.csv: cells are separated by semicolons; 4 paths beginning with C:/x, found in "
     )

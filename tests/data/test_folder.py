@@ -71,14 +71,17 @@ def test_a_folder_without_images_beside_splits_is_said(tmp_path):
     source, said = load(tmp_path, "test")
     assert len(source) == 2
     assert said == [
-        f"{tmp_path}: left out 1 .md (readme.md), 1 folders without images (annotations), 1 hidden or of the system "
-        "(@eaDir), 1 images outside of the class folders (overview.png)."
+        f"{tmp_path}: left out .md: 1 (readme.md); folders without images: 1 (annotations); hidden or of the system: "
+        "1 (@eaDir); images outside of the class folders: 1 (overview.png)."
     ]
 
 
 def test_classes_may_be_called_as_splits_beside_others(tmp_path):
     source, said = load(make(tmp_path, {"valid": 5, "invalid": 5, "test": 5}), "all")
-    assert source.class_names == ("invalid", "test", "valid") and not said
+    assert source.class_names == ("invalid", "test", "valid")
+    assert (
+        len(said) == 1 and "'test' and 'valid' counts as a class beside 'invalid', though called as a split" in said[0]
+    )
 
 
 def test_splits_under_unknown_names_are_suspected(tmp_path):
@@ -108,7 +111,7 @@ def test_what_systems_leave_is_no_class_and_no_image(tmp_path):
     make(tmp_path, {"lost+found": 0})
     source, said = load(tmp_path, "all")
     assert source.class_names == ("a", "b") and len(source) == 10
-    assert said == [f"{tmp_path}: left out 5 hidden or of the system (.ipynb_checkpoints)."]
+    assert said == [f"{tmp_path}: left out hidden or of the system: 5 (.ipynb_checkpoints)."]
 
 
 def test_class_names_alike_but_for_form_are_warned_of(tmp_path):
@@ -124,7 +127,7 @@ def test_a_link_to_the_folder_itself_is_no_class(tmp_path):
         (tmp_path / "data" / name).symlink_to(target)
     source, said = load(tmp_path / "data", "all")
     assert source.class_names == ("a", "b", "c") and len(source) == 15
-    assert "2 links to folders, which are not followed (above)" in said[0] and "ring" in said[0]
+    assert "links to folders, not followed: 2 (above)" in said[0] and "ring" in said[0]
 
 
 def test_classes_without_a_test_or_validation_image_are_named(tmp_path):
@@ -170,4 +173,4 @@ def test_everything_is_said_once_in_a_process(tmp_path, caplog):
     for split in ("train", "validation", "train"):
         sources.load_source("folder", split=split, data_dir=str(tmp_path), validation=0.25, seed=0)
     told = [record.getMessage().partition(": ")[2] for record in caplog.records]
-    assert [one[:10] for one in told] == ["class name", "left out 1"]
+    assert [one[:10] for one in told] == ["class name", "left out ."]

@@ -156,6 +156,11 @@ def test_all_broken_rows_are_told_at_once(tree):
         load(tree, "test")
 
 
+def test_what_systems_leave_is_no_picture(tree):
+    (tree / "Final_Training/Images/00014/._00000_00000.ppm").write_bytes(b"\0\5\x16\7")
+    assert len(load(tree, "train", validation=0)) > 0
+
+
 def test_missing_files_are_named(tree, tmp_path):
     (tree / TEST_CSV).rename(tree / "Final_Test/Images/GT-final_test.test.csv")  # the archive's list without classes
     assert len(load(tree, "train")) == 102

@@ -32,7 +32,7 @@ def test_files_without_extension_are_read_by_content(tmp_path, kind):
     (tmp_path / "nothing").write_bytes(b"")
     names, counts = listed(tmp_path)
     assert sorted(names) == sorted(["image", "photo.jpg_large", "im.jpg?size=9", "scan.001", "2.5 kg"])
-    assert counts == {"without extension and no image by content": 2}
+    assert counts == {"no extension, no image by content": 2}
 
 
 def test_every_format_that_is_saved_has_its_extension():
@@ -47,7 +47,7 @@ def test_what_is_left_out_is_counted_by_reason_with_an_example(tmp_path):
         (tmp_path / folder / "SYNO_THUMB.jpg").write_text("")
     left_out = LeftOut()
     assert [path.name for path in images_in(tmp_path, left_out)] == ["1.png"]
-    assert str(left_out) == "5 hidden or of the system (.DS_Store), 3 .txt (a2.txt), 1 .heic (x.heic)"
+    assert str(left_out) == "hidden or of the system: 5 (.DS_Store); .txt: 3 (a2.txt); .heic: 1 (x.heic)"
 
 
 def test_links_pipes_and_loops_are_never_followed_or_opened(tmp_path):
@@ -66,8 +66,8 @@ def test_links_pipes_and_loops_are_never_followed_or_opened(tmp_path):
     names, counts = listed(root)
     assert names == ["broken.png", "itself.jpg", "linked.png"]
     assert counts == {
-        "without extension and no image by content": 1,
-        "links to folders, which are not followed": 2,
+        "no extension, no image by content": 1,
+        "links to folders, not followed": 2,
         "pipes, sockets or devices": 3,
     }
 

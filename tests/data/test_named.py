@@ -99,6 +99,12 @@ def test_greys_become_three_channels_and_a_missing_test_split_is_made(tmp_path):
     assert sorted(np.concatenate([part.indices for part in parts])) == list(range(50))
 
 
+def test_splits_in_any_spelling(tmp_path):
+    pictures = {"training": greys(*range(20), shape=(8, 8, 3)), "dev": greys(*range(6), shape=(8, 8, 3))}
+    write(tmp_path, "bugs", (8, 8, 3), pictures, ["ant", "bee"])
+    assert [len(load("bugs", split, tmp_path)) for split in ("train", "validation", "test")] == [16, 4, 6]
+
+
 def test_other_names_of_the_picture_and_the_class(tmp_path):
     write(tmp_path, "bugs", (8, 8, 3), {"train": greys(*range(20), shape=(8, 8, 3))}, ["ant", "bee"], ("photo", "kind"))
     every = load("bugs", "all", tmp_path)

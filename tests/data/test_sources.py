@@ -152,7 +152,7 @@ def test_folder_natural_order_strays_and_splits(tmp_path, caplog):
     with caplog.at_level(logging.WARNING, logger="absl"):
         every = load("folder", "all", tmp_path)
     assert [record.message for record in caplog.records if "left out" in record.message] == [
-        f"{tmp_path}: left out 2 hidden or of the system (.DS_Store), 1 .md (notes.md), 1 .txt (LICENSE.txt)."
+        f"{tmp_path}: left out hidden or of the system: 2 (.DS_Store); .md: 1 (notes.md); .txt: 1 (LICENSE.txt)."
     ]
     assert every.class_names == ("2", "10", "b") and not every.decoded
     assert np.bincount(every.labels).tolist() == [15, 10, 5]
@@ -194,7 +194,7 @@ def test_broken_folders(tmp_path):
         load("folder", "train", tmp_path / "gone")
     empty = make_folder(tmp_path / "empty", {"cat": 5, "dog": 0})
     (empty / "dog" / "readme.txt").write_text("")
-    with pytest.raises(ValueError, match=r"class folder .*empty/dog holds no images, only 1 .txt \(readme.txt\)"):
+    with pytest.raises(ValueError, match=r"class folder .*empty/dog holds no images \(.txt: 1 \(readme.txt\)\)"):
         load("folder", "train", empty)
     unknown = make_folder(tmp_path / "unknown", {"train/cat": 5, "train/dog": 5, "test/cat": 5, "test/dgo": 5})
     with pytest.raises(ValueError, match=r"test/dgo is a class .* none to train on: cat, dog, did you mean 'dog'"):
@@ -219,7 +219,7 @@ def pet_images(tmp_path):
 def test_unreadable_pictures_are_an_error(pet_images, caplog):
     source = load("folder", "all", pet_images)
     assert len(source) == 24  # found only when read
-    assert "PetImages: left out 2 hidden or of the system (Thumbs.db)." in caplog.text
+    assert "PetImages: left out hidden or of the system: 2 (Thumbs.db)." in caplog.text
     options = {"batch_size": 24, "fit": "crop", "resize_on": "device", "cache_bytes": 10**9}
     with pytest.raises(ValueError, match=r"cannot read .*/Cat/6.jpg as a picture \(no format .* skip_unreadable=True"):
         list(pipeline.eval_batches(source, Preprocess(), **options))
@@ -295,7 +295,7 @@ def test_real_flowers(real_data, caplog):
         "all": 550,
     }
     assert not {*parts["train"].pictures, *parts["validation"].pictures} & {*parts["test"].pictures}
-    assert "flower_photos: left out 1 .txt (LICENSE.txt)." in caplog.text
+    assert "flower_photos: left out .txt: 1 (LICENSE.txt)." in caplog.text
 
 
 def test_real_cats_and_dogs(real_data):
