@@ -128,8 +128,8 @@ def _parse(
     wrong, first = [], {}
     if blank := [number for number, cells in rows if columns.split and not cells[columns.split]]:
         raise ValueError(
-            f"{path}: the split is empty in {len(blank):,} rows, first in row {blank[0]}: write train, validation or "
-            "test there, or remove the rows."
+            f"{path}: the split is empty in {len(blank):,} of {len(rows):,} rows, first in row {blank[0]}: write "
+            "train, validation or test there, or remove the rows."
         )
     for (number, cells), image in zip(rows, images, strict=True):
         written = cells[columns.image]

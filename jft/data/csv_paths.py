@@ -133,15 +133,15 @@ class Finder:
 
 def told_missing(names: Sequence[str]) -> str:
     """What names of files that are not there have in common, and what to do; '' if it is nothing known."""
-    count = len(names)
     if not names:
         return ""
+    those = f"All that are missing ({len(names):,})"
     if all("\\" in name for name in names):
-        return f"All {count:,} use backslashes, as Windows does: write paths from the list's own folder, with '/'."
+        return f"{those} use backslashes, as Windows does: write paths from the list's own folder, with '/'."
     if all(map(_is_absolute, names)):
-        return f"All {count:,} are absolute paths, maybe of another machine: write them from the list's own folder."
+        return f"{those} are absolute paths, maybe of another machine: write them from the list's own folder."
     if all(os.path.splitext(name)[1].lower() not in EXTENSIONS for name in names):
-        return f"All {count:,} lack an extension, and no single image has their names: write the names of the files."
+        return f"{those} lack an extension, and no single image has their names: write the names of the files."
     return ""
 
 

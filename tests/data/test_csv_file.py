@@ -261,7 +261,7 @@ def test_splits_are_spelled_as_those_of_folders(write):
 def test_blank_splits_are_refused_in_one_line(write):
     path = write("path,label,split", *(f"pictures/{i}.png,a,{'train' if i < 3 else ' '}" for i in range(1, 21)))
     with pytest.raises(
-        ValueError, match=r"list.csv: the split is empty in 18 rows, first in row 4: write train"
+        ValueError, match=r"list.csv: the split is empty in 18 of 20 rows, first in row 4: write train"
     ) as error:
         load(path)
     assert "\n" not in str(error.value) and len(str(error.value)) < 300

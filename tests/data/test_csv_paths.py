@@ -91,12 +91,18 @@ def test_one_that_is_missing_does_not_hide_the_others(disk):
 
 
 def test_the_pattern_of_missing_names_is_said_with_the_remedy(disk):
-    assert told_missing(["a\\1.png", "a\\2.png"]).startswith("All 2 use backslashes, as Windows does: write")
-    assert told_missing(["/a/1.png", "/a/2.png"]).startswith("All 2 are absolute paths, maybe of another machine")
-    assert told_missing(["a1", "b1.5"]).startswith("All 2 lack an extension")
+    assert told_missing(["a\\1.png", "a\\2.png"]).startswith(
+        "All that are missing (2) use backslashes, as Windows does: write"
+    )
+    assert told_missing(["/a/1.png", "/a/2.png"]).startswith(
+        "All that are missing (2) are absolute paths, maybe of another machine"
+    )
+    assert told_missing(["a1", "b1.5"]).startswith("All that are missing (2) lack an extension")
     assert told_missing(["a.png", "b\\c.png"]) == told_missing([]) == ""
     (disk / "list.csv").write_text("path,label\nC:\\gone\\0.png,a\nC:\\gone\\1.png,b\n")
-    with pytest.raises(ValueError, match=r"row 2 lists .* \(the header is row 1\)\. All 2 use backslashes"):
+    with pytest.raises(
+        ValueError, match=r"row 2 lists .* \(the header is row 1\)\. All that are missing \(2\) use backslashes"
+    ):
         sources.load_source("csv", split="all", data_dir=str(disk / "list.csv"), validation=0, seed=0)
 
 
