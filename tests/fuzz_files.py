@@ -33,6 +33,7 @@ from typing import NamedTuple
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import fuzz_seeds
+from absl import logging
 from fuzz_seeds import KINDS, Kind
 
 SECONDS = 5.0  # that one file may take
@@ -239,6 +240,7 @@ def work(connection: Connection, seed: int, folder: str) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - warnings by the thousand
+    logging.set_verbosity(logging.ERROR)
     seeds = [kind.seeds() for kind in KINDS]
     watch()
     connection.send(None)
