@@ -225,7 +225,6 @@ def _read_csv(path: Path) -> None:
 def _read_image(path: Path) -> None:
     for fit in ("crop", "whole"):
         decode.decode(path, Preprocess(size=16, resize=20), fit=fit)
-    decode.pixels(path)
 
 
 _WEIGHTS = functools.partial(Kind, read=read_weights)
