@@ -17,7 +17,7 @@ _MARKS = {
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
-_EXCELS = re.compile('"?sep=(.)"?\r?\n')  # a first line by which Excel is told the delimiter
+_EXCELS = re.compile('"?sep=([,;|\t])"?\r?\n')  # a first line by which Excel is told the delimiter
 _LOOKED_AT = 50  # rows by which the delimiter is recognised
 _SHOWN = 5  # of the wrong rows in an error
 

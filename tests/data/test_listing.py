@@ -7,9 +7,10 @@ import pathlib
 import pytest
 from PIL import Image
 
+from jft.data import decode
 from jft.data.listing import EXTENSIONS, LeftOut, images_in
 
-_FORMATS = {"JPEG": "jfif", "PNG": "", "GIF": "", "BMP": "", "WEBP": "", "TIFF": "", "PPM": ""}
+_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
 
 
 def listed(root):
@@ -33,10 +34,15 @@ def test_files_without_extension_are_read_by_content(tmp_path, kind):
     names, counts = listed(tmp_path)
     assert sorted(names) == sorted(["image", "photo.jpg_large", "im.jpg?size=9", "scan.001", "2.5 kg"])
     assert counts == {"no extension, no image by content": 2}
+    assert {decode.pixels(tmp_path / name).shape for name in names} == {(2, 3, 3)}  # what is taken can be read
 
 
-def test_every_format_that_is_saved_has_its_extension():
-    assert {".jpg", ".png", ".gif", ".bmp", ".webp", ".tif", ".ppm"} <= EXTENSIONS
+@pytest.mark.parametrize("extension", [".jfif", ".jpe", ".pjpeg"])
+def test_a_jpeg_is_read_by_whatever_extension(tmp_path, extension):
+    assert extension in EXTENSIONS
+    Image.new("RGB", (3, 2)).save(tmp_path / f"a{extension}", "JPEG")
+    (path,) = images_in(tmp_path, LeftOut())
+    assert decode.pixels(path).shape == (2, 3, 3)
 
 
 def test_what_is_left_out_is_counted_by_reason_with_an_example(tmp_path):
