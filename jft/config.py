@@ -19,6 +19,8 @@ from typing import Any
 from ml_collections import ConfigDict, FieldReference
 
 from jft import tree
+from jft.data.image_file import MAX_IMAGE_PIXELS
+from jft.data.transparency import check_background
 
 
 def default_config() -> ConfigDict:
@@ -35,6 +37,9 @@ def default_config() -> ConfigDict:
     config.validation = 0.1  # held out of the training split, stratified: a share below 1, or a count
     config.region_of_interest = True  # gtsrb: only the sign itself, as annotated; False: the whole picture
     config.skip_unreadable = False  # leave out pictures that cannot be read, naming them; False: they are an error
+    config.max_image_pixels = MAX_IMAGE_PIXELS  # the most that an image file may have: above, it cannot be read
+    config.background = "white"  # behind transparent pixels: a color; empty: alpha is dropped, hidden colors are read
+    config.max_value = 0.0  # which value is white in images of more than 8 bits; 0: found from the training images
     config.fit = "whole"  # whole: the picture squashed to the square; crop: shorter side resized, square cut out
     config.image_size = 0  # pixels; 0: what the weights were trained on
     config.resize_on = "device"  # device: raw uint8 travels, resized in the jitted step; host: resized by tf.data
@@ -153,16 +158,18 @@ _SHARES = ("ema", "head_dropout")
 _POSITIVE = (
     *("batch_size", "eval_batch_size", "accumulate", "log_every", "evaluate_every", "learning_rate"),
     *("layer_decay", "rand_operations", "initialization_timeout", "heartbeat_timeout", "keep_last", "max_rollbacks"),
+    "max_image_pixels",
 )
 _NOT_NEGATIVE = (
     *("examples_per_class", "image_size", "cache_bytes", "crop_padding", "epochs", "steps", "weight_decay"),
     *("warmup_epochs", "clip_norm", "label_smoothing", "early_stopping", "checkpoint_every", "validation"),
     *("mixup", "cutmix", "rand_magnitude", "rate_decay", "keep_every", "spike_norm"),
+    "max_value",
 )
 
 # What may differ from host to host; and when a run is resumed: where things lie and how often one looks, not what is
 # computed.
-PLACES = ("data_dir", "weights_path", "features_dir", "cache_bytes")
+PLACES = ("data_dir", "weights_path", "features_dir", "cache_bytes", "max_image_pixels")
 RESUMABLE = (
     *PLACES,
     *("log_every", "checkpoint_every", "eval_batch_size", "keep_last", "keep_every", "on_nan", "max_rollbacks"),
@@ -182,6 +189,10 @@ def validate(config: ConfigDict) -> None:
     wrong += [
         f"{field} = {config[field]!r}: must be in 0 .. 1, below 1" for field in _SHARES if not 0 <= config[field] < 1
     ]
+    try:
+        check_background(config.background)
+    except ValueError as error:
+        wrong.append(str(error))
     if config.rand_magnitude > 30:
         wrong.append(f"rand_magnitude = {config.rand_magnitude}: must be in 0 .. 30")
     if config.fit == "crop" and config.crop != "random" and config.crop_padding:

@@ -155,6 +155,7 @@ def compute(
       Stopped: a signal came; what is computed is kept for the next time.
     """
     spec = backbone.spec.at(image_size) if image_size else backbone.spec
+    spec = source.ranged(spec)  # part of what the features are kept by
     config, parallel = backbone.config, make_parallel("jit")
     with Interrupt() as interrupt:
         found = extract(

@@ -1,11 +1,86 @@
-"""Files that are whole or not there, and whether they can be written, which is found out before the work."""
+"""Files that are whole or not there, that can be read to an end, and that can be written, found out before the work."""
 
 import contextlib
+import grp
 import os
+import pwd
+import stat
 import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
+
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+def open_regular(path: str | os.PathLike) -> BinaryIO:
+    """Opens a regular file to read: nothing that could block, never end, or do something when it is opened.
+
+    Raises:
+      ValueError: a folder, a FIFO, a socket or a device; says which.
+      OSError: there is no such file, links that lead nowhere or in a circle, or it may not be read.
+    """
+    _check_regular(path, os.stat(path))
+    # It may have been replaced since by a FIFO, whose opening would wait for a writer.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    file = os.fdopen(descriptor, "rb")
+    try:
+        _check_regular(path, os.fstat(descriptor))
+    except ValueError:
+        file.close()
+        raise
+    return file
+
+
+def _check_regular(path: str | os.PathLike, status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        kind = _KINDS.get(stat.S_IFMT(status.st_mode), "something else")
+        raise ValueError(f"{os.fspath(path)} is {kind}, not a regular file")
+
+
+def foreign_hand(folder: Path) -> str | None:
+    """Who else than its user may put files into a folder: 'may be written by all', ...; None if nobody, or it is none.
+
+    Root's folders are trusted, and a group that is the user's own: by its name, or where names are not known its
+    number, as Linux makes one for each user.
+    """
+    try:
+        status = folder.stat()
+    except OSError:
+        return None
+    if status.st_uid not in (os.geteuid(), 0):
+        return f"belongs to another user ({_name_of_user(status.st_uid)})"
+    if status.st_mode & stat.S_IWOTH:
+        return "may be written by all users"
+    if status.st_mode & stat.S_IWGRP and not _is_private(status.st_gid):
+        return f"may be written by the group {_name_of_group(status.st_gid)}"
+    return None
+
+
+def _is_private(group: int) -> bool:
+    user = os.geteuid()
+    return group == 0 or _name_of_group(group) == _name_of_user(user)
+
+
+def _name_of_user(number: int) -> str:
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:  # of a container that knows no users
+        return str(number)
+
+
+def _name_of_group(number: int) -> str:
+    try:
+        return grp.getgrgid(number).gr_name
+    except KeyError:
+        return str(number)
 
 
 @contextlib.contextmanager

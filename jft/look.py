@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from jft import explain, feature_file, grid, labels
-from jft.data import decode, preprocess
+from jft.data import preprocess
 from jft.data.sources import Source
 from jft.files import written_whole
 from jft.predictor import Predictor
@@ -115,7 +115,8 @@ def draw(
         cells.append((seen, predictor.class_names[chosen], float(sure[chosen])))
         cells.append((explain.overlay(seen, cam), f"where: {stage}", None))
         for row in rows:
-            cells.append((shown(predictor, train.pixels(row)), f"like: {train.label(row) or 'nothing'}", None))
+            pixels = train.pixels(row, predictor.spec)
+            cells.append((shown(predictor, pixels), f"like: {train.label(row) or 'nothing'}", None))
     images, told, sure = zip(*cells, strict=True)
     grid.draw(out, images, told, sure, [None] * len(cells), columns=2 + neighbours)
     return errors
@@ -127,7 +128,7 @@ def _read(predictor: Predictor, paths: Sequence[Path]) -> tuple[list[np.ndarray]
     for path in paths:
         try:
             predictor.read(path)  # refuses what is too elongated for it, too
-            pictures.append(decode.pixels(path))
+            pictures.append(predictor.pixels(path))
         except ValueError as error:
             errors.append(one_line(error))
     return pictures, errors

@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from jft.data import preprocess
+from jft.data import image_file, preprocess
 from jft.data.preprocess import Preprocess
 from jft.losses import Objective
 from jft.meta import Meta, learnt_from, phase_of
@@ -153,12 +153,26 @@ def _pictures(meta: Meta) -> list[str]:
     what = f"the shorter side made {side} pixels, the central square kept" if crop else f"squashed to {side}x{side}"
     then = f"cut out the central {spec.size} pixels, then " if crop else ""
     plain = [] if spec.antialias else ["", "It learnt from pictures shrunk without antialiasing, which PIL cannot do."]
+    forms = ", ".join(f'"{form}"' for form in image_file.FORMATS)
+    read = [f"    picture = ImageOps.exif_transpose(Image.open(path, formats=({forms})))"]
+    if spec.max_value:
+        read += [
+            '    if picture.mode[0] in "IF":  # more than 8 bits',
+            f"        gray = np.rint(np.asarray(picture) * (255 / {spec.max_value:g}))",
+            "        picture = Image.fromarray(gray.astype(np.uint8))",
+        ]
+    if spec.background:
+        read += [
+            '    picture = picture.convert("RGBA")',
+            f'    picture = Image.alpha_composite(Image.new("RGBA", picture.size, {spec.background!r}), picture)',
+        ]
+    read += ['    picture = picture.convert("RGB")']
     return [
         f"Upright, RGB, uint8, {what} ({spec.interpolation}):",
         "",
         *_code(
             *("import numpy as np", "from PIL import Image, ImageOps", "", ""),
-            *("def read(path):", '    picture = ImageOps.exif_transpose(Image.open(path)).convert("RGB")', *squared),
+            *("def read(path):", *read, *squared),
             *("", "", 'pictures = np.stack([read("picture.jpg")])'),
         ),
         "",

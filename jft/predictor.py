@@ -11,6 +11,7 @@ import numpy as np
 
 from jft import calibration, tree
 from jft.data import decode, imagenet, preprocess
+from jft.data.image_file import MAX_IMAGE_PIXELS
 from jft.data.preprocess import Preprocess
 from jft.losses import Objective
 from jft.meta import Meta
@@ -70,6 +71,11 @@ class Predictor:
     def side(self) -> int:
         """Side in pixels of the squares that pictures of mixed sizes become on the host."""
         return preprocess.stored_size(self.spec, self.fit)
+
+    @property
+    def max_image_pixels(self) -> int:
+        """The most pixels that an image in a file may have: the run's own limit."""
+        return (self.meta or {"config": {}})["config"].get("max_image_pixels", MAX_IMAGE_PIXELS)
 
     @property
     def stages(self) -> tuple[str, ...]:
@@ -161,7 +167,11 @@ class Predictor:
         """A picture as the square uint8 [side, side, 3] that `predict` makes of it; ValueError if it cannot be read."""
         if isinstance(picture, np.ndarray):
             return decode.from_array(picture, self.spec, fit=self.fit)
-        return decode.decode(picture, self.spec, fit=self.fit)
+        return decode.decode(picture, self.spec, fit=self.fit, max_pixels=self.max_image_pixels)
+
+    def pixels(self, path: Path) -> np.ndarray:
+        """An image in its own size: uint8 [h, w, 3]; ValueError if it cannot be read."""
+        return decode.pixels(path, self.spec, max_pixels=self.max_image_pixels)
 
     def _batches(self, images: Pictures) -> Iterator[tuple[int, np.ndarray]]:
         """(first row, uint8 [at most batch_size, h, w, 3])."""

@@ -30,6 +30,7 @@ from jft.transfer.phases import Phase, in_force
 # ImageNet's pictures, in grey levels: what the networks expect.
 _MEAN, _DEVIATION = np.array((123.7, 116.3, 103.5)), np.array((58.4, 57.1, 57.4))
 _READ = 3  # batches whose reading is timed
+_CONTRAST = 16  # gray levels of 255 between the darkest and the brightest: 12 bits read as 16 reach 15
 
 
 class Preflight:
@@ -118,14 +119,21 @@ class Preflight:
         config.cache_bytes = 0  # a check decodes what it looks at, not all that a run would keep in memory
         batches = image_batches(dataclasses.replace(run, config=config), 0, _READ + 1)
         self._batch = next(batches)
+        flat = _without_contrast(self._batch)
         start = time.perf_counter()
         for _ in range(_READ):
-            next(batches)
+            flat += _without_contrast(next(batches))
         self._reading = (time.perf_counter() - start) / _READ / run.config.batch_size
         preprocess.check_range(self._batch["image"], run.spec)
         images = np.asarray(preprocess.to_model_input(self._batch["image"], run.spec, fit=run.config.fit))
         told = _told_of_input(self._batch["image"], images, run.spec)
-        return Finding("input", f"{told}; {1 / self._reading:,.0f} pictures/s are read")
+        told += f"; {1 / self._reading:,.0f} pictures/s are read"
+        if flat:
+            source = run.train_source
+            first = source.picture_name(int(np.flatnonzero(source.indices == flat[0])[0]))
+            count = (_READ + 1) * len(self._batch["image"])
+            told += f"; {len(flat)} of {count} images have next to no contrast, first {first}: look at them"
+        return Finding("input", told)
 
     def _features(self) -> Finding:
         self._decisions = caching.decide(self._run, self._state, {})
@@ -196,6 +204,12 @@ class Preflight:
             "--overfit_steps.",
             wrong=True,
         )
+
+
+def _without_contrast(batch: dict[str, np.ndarray]) -> list[int]:
+    """Indices of a batch's images whose gray levels all lie close together."""
+    images = batch["image"].reshape(len(batch["image"]), -1)
+    return batch["index"][np.ptp(images, axis=1) < _CONTRAST].tolist()
 
 
 def _told_of_input(pictures: np.ndarray, images: np.ndarray, spec: Preprocess) -> str:

@@ -150,7 +150,7 @@ def create_run(config: ConfigDict, workdir: str | Path, data: sources.Source | N
         balance=config.balance,
         class_weights=tuple(config.class_weights),
     )
-    model, options, spec = _choose_model(config, row, objective.num_outputs, parallel.axis_name)
+    model, options, spec = _choose_model(config, row, objective.num_outputs, parallel.axis_name, train_source)
     variables = abstract_variables(model, spec.size)
     steps_per_epoch = len(train_source) / config.batch_size
     phases = make_phases(
@@ -177,7 +177,7 @@ def create_run(config: ConfigDict, workdir: str | Path, data: sources.Source | N
 
 
 def _choose_model(
-    config: ConfigDict, row: WeightSet | None, num_outputs: int, axis_name: str | None
+    config: ConfigDict, row: WeightSet | None, num_outputs: int, axis_name: str | None, train_source: sources.Source
 ) -> tuple[Chain, dict[str, Any], Preprocess]:
     """The chain, those of its fields that a checkpoint must name, and what its pictures are prepared by."""
     options = {k: v for k, v in (row.options if row else {}).items() if k != "num_classes"}
@@ -195,6 +195,7 @@ def _choose_model(
         config.model, num_classes=num_outputs, dtype=jnp.dtype(config.dtype), axis_name=axis_name, **options
     )
     spec = row.preprocess if row else Preprocess().at(model.default_size)  # from scratch: ImageNet's usual one
+    spec = train_source.ranged(dataclasses.replace(spec, background=config.background, max_value=config.max_value))
     return model, options, spec.at(config.image_size) if config.image_size else spec
 
 

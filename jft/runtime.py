@@ -4,6 +4,7 @@ import importlib.metadata
 import logging as std_logging
 import os
 import re
+import warnings
 
 from absl import logging
 
@@ -19,6 +20,7 @@ def configure() -> None:
     # They warn of their own defaults, and tell of one failure many times; what matters of it jft says itself.
     libraries = re.compile("orbax|tensorflow_datasets")
     logging.get_absl_logger().addFilter(lambda record: not libraries.search(record.pathname))
+    warnings.filterwarnings("ignore", module="PIL")  # of each broken tag in strangers' files, by the thousand
     # asyncio repeats, after our error and at length, what failed in Orbax's other tasks for the same reason.
     std_logging.getLogger("asyncio").setLevel(std_logging.CRITICAL)
     flags = xla_flags(os.environ.get("XLA_FLAGS", ""), importlib.metadata.version("jaxlib"))

@@ -72,7 +72,7 @@ def ship(workdir: str | Path, out: str | Path, *, data_dir: str | None = None) -
     predictor = from_trained(trained, str(workdir))
     weights = source_weights.of_trained(trained, Path(workdir).resolve().name)
     rows = np.linspace(0, len(predicted.source) - 1, min(_PICTURES, len(predicted.source))).round().astype(int)
-    squares = np.stack([predictor.read(predicted.source.pixels(row)) for row in rows])
+    squares = np.stack([predictor.read(predicted.source.pixels(row, predictor.spec)) for row in rows])
     aside = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}")
     aside.mkdir()
     try:

@@ -6,12 +6,14 @@ import shutil
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 from small_digits import examples, make
 from unwritable import refuse_to_write
 
 from jft import caching, forecast
 from jft.check import check
 from jft.data import sources
+from jft.preflight import Preflight
 from jft.run import create_run
 from jft.state import fresh_state, optimizer_items
 
@@ -106,6 +108,19 @@ def test_pictures_that_are_alike_under_other_labels_cannot_be_learnt(tmp_path):
     found = told(solver(tmp_path / "features", classes=()), tmp_path / "run", alike, overfit_steps=8)
     assert [key for key, (wrong, _) in found.items() if wrong] == ["overfit"]
     assert "in 8 steps of Adam" in found["overfit"][1] and "alike under other labels" in found["overfit"][1]
+
+
+def test_images_without_contrast_are_counted_and_the_first_named(tmp_path):
+    for name in "ab":
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for number in range(20):
+            shades = np.random.default_rng(number).integers(0, 16 if number % 2 else 256, (9, 9), np.uint8)
+            Image.fromarray(shades).save(tmp_path / "data" / name / f"{number}.png")
+    config = make(tmp_path / "features", dataset="folder", data_dir=str(tmp_path / "data"), classes=())
+    run = create_run(config, tmp_path / "run")
+    found = Preflight(run, None, overfit_steps=1)._input()
+    assert not found.wrong
+    assert re.search(r"; [4-8]\d of 128 images have next to no contrast, first \S+/[ab]/\d*[13579].png: look", found.told)
 
 
 def test_a_picture_that_cannot_be_read_is_named(tmp_path):

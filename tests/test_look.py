@@ -74,12 +74,12 @@ def test_the_picture_shows_the_predicted_class(tmp_path_factory, predictor, trai
     # The nearest training picture of a training picture is itself.
     assert told[2] == f"like: {train.class_names[train.labels[0]]}"
     np.testing.assert_array_equal(images[2], images[0])
-    np.testing.assert_array_equal(images[0], decode.pixels(paths[0]))
+    np.testing.assert_array_equal(images[0], decode.pixels(paths[0], predictor.spec))
     assert images[10].shape == (15, 256, 3)  # whole, in its own proportions, and not larger than need be
-    heat = maps(predictor, [decode.pixels(path) for path in paths], best)
+    heat = maps(predictor, [decode.pixels(path, predictor.spec) for path in paths], best)
     np.testing.assert_array_equal(images[1], explain.overlay(images[0], heat[0]))
     # Another class would have been another map.
-    others = maps(predictor, [decode.pixels(path) for path in paths], (best + 1) % 3)
+    others = maps(predictor, [decode.pixels(path, predictor.spec) for path in paths], (best + 1) % 3)
     assert np.abs(others - heat).max() > 1e-3
 
 
@@ -115,7 +115,7 @@ def test_a_flipped_label_is_found(predictor, train, tmp_path):
     flipped = np.array([3, 41, 77])
     said = train.labels.copy()
     said[flipped] = (said[flipped] + 1) % 3
-    pixels = np.stack([decode.pixels(path) for path in train.pictures])
+    pixels = np.stack([decode.pixels(path, predictor.spec) for path in train.pictures])
     source = sources.from_arrays(pixels, said, train.class_names, name="flipped")
     out = tmp_path / "suspects.csv"
     count = look.write_suspects(predictor, source, out)

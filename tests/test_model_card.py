@@ -109,13 +109,18 @@ def blocks_of(card):
 @pytest.mark.parametrize(("size", "orientation"), [((61, 47), 1), ((40, 97), 6)])
 def test_its_code_prepares_pictures_as_jft_does(tmp_path, monkeypatch, fit, size, orientation):
     monkeypatch.chdir(tmp_path)
-    pixels = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (*size, 3), np.uint8)
     exif = Image.Exif()
     exif[274] = orientation
     Image.fromarray(pixels).save("picture.jpg", exif=exif)
+    Image.fromarray(rng.integers(0, 256, (*size, 4), np.uint8)).save("clear.png", exif=exif)
+    Image.fromarray(rng.integers(0, 4096, size, np.uint16)).save("deep.png", exif=exif)
+    spec = dataclasses.replace(SPEC, max_value=4095.0, background="#102030")
     names = {}
-    exec(blocks_of(model_card(meta_of(fit=fit), evaluation_of(), []))["Pictures"], names)
-    np.testing.assert_array_equal(names["pictures"][0], decode.decode("picture.jpg", SPEC, fit=fit))
+    exec(blocks_of(model_card(meta_of(fit=fit, preprocess=spec.to_dict()), evaluation_of(), []))["Pictures"], names)
+    for name in ("picture.jpg", "clear.png", "deep.png"):
+        np.testing.assert_array_equal(names["read"](name), decode.decode(name, spec, fit=fit))
 
 
 @pytest.mark.parametrize(("resize", "cut"), [(32, ""), (33, "[:, 0:32, 0:32]"), (36, "[:, 2:34, 2:34]")])

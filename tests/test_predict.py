@@ -97,7 +97,7 @@ def test_predictions_come_in_order_around_what_cannot_be_read(predictor, picture
     assert [each.path for each in told] == paths
     broken = pictures / "6" / "6.png"
     assert {each.path: each.error for each in told if each.error} == {
-        broken: f"cannot read {broken} as a picture (no format that PIL knows)."
+        broken: f"cannot read {broken} as a picture (its content is none of JPEG, PNG, PPM, BMP, GIF, WEBP, TIFF)."
     }
     good = [each for each in told if not each.error]
     expected = predictor.predict([each.path for each in good])

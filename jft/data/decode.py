@@ -1,6 +1,5 @@
 """From an encoded picture to pixels on the host: one function for training, evaluation and prediction."""
 
-import io
 import os
 import pathlib
 from collections.abc import Sequence
@@ -8,10 +7,12 @@ from concurrent import futures
 
 import numpy as np
 import tqdm
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from jft.data import preprocess
+from jft.data import gray_levels, preprocess
+from jft.data.image_file import MAX_IMAGE_PIXELS, open_image
 from jft.data.preprocess import Preprocess, stored_size
+from jft.data.transparency import without_alpha
 
 _FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 _MAX_ASPECT = 1024  # of a picture to be cropped: resized before that, a line of 100,000 would become 256 x 25,600,000
@@ -32,9 +33,15 @@ _UPRIGHT = {
 
 
 def decode(
-    picture: pathlib.Path | str | bytes, spec: Preprocess, *, fit: str, name: str = "", region: Region | None = None
+    picture: pathlib.Path | str | bytes,
+    spec: Preprocess,
+    *,
+    fit: str,
+    name: str = "",
+    region: Region | None = None,
+    max_pixels: int = MAX_IMAGE_PIXELS,
 ) -> np.ndarray:
-    """Reads a picture in any mode and format that PIL knows, upright, and makes it a square.
+    """Reads an image of a format in `image_file.FORMATS`, in any mode, upright, and makes it a square.
 
     'crop' makes the shorter side `spec.resize` and cuts the central square out, placed so that `center_crop` on the
     device then cuts exactly what torchvision's Resize(resize), CenterCrop(size) would. 'whole' squashes to `spec.size`.
@@ -43,27 +50,37 @@ def decode(
       picture: path of the file, or its bytes.
       spec: of the weights.
       fit: 'crop' or 'whole'.
-      name: what to call the picture in an error; empty: its path.
+      name: what to call the image in an error; empty: its path.
       region: what to cut out of it first; None: all of it.
+      max_pixels: the most that it may have.
 
     Returns:
       uint8 [side, side, 3], RGB, 0 .. 255, where `side = stored_size(spec, fit)`.
 
     Raises:
-      ValueError: it cannot be read as a picture, or the region is not within it; names it and says why.
+      ValueError: it cannot be read as an image, or the region is not within it; names it and says why.
     """
     try:
-        return _square(_open(picture, region), spec, fit)
+        with open_image(picture, max_pixels) as image:  # others wait for the memory until it is small
+            return _square(_rgb(image, spec, region), spec, fit)
     except Exception as e:  # PIL's plugins let every kind of error through on broken files
-        raise ValueError(f"cannot read {name or _name(picture)} as a picture ({_reason(e)}).") from e
+        raise cannot_read(name or _name(picture), e) from e
 
 
-def pixels(picture: pathlib.Path | str | bytes, *, name: str = "", region: Region | None = None) -> np.ndarray:
-    """A picture in its own size, upright: uint8 [h, w, 3], RGB; arguments and errors as of `decode`."""
+def pixels(
+    picture: pathlib.Path | str | bytes,
+    spec: Preprocess,
+    *,
+    name: str = "",
+    region: Region | None = None,
+    max_pixels: int = MAX_IMAGE_PIXELS,
+) -> np.ndarray:
+    """An image in its own size, upright: uint8 [h, w, 3], RGB; arguments and errors as of `decode`."""
     try:
-        return np.asarray(_open(picture, region))
+        with open_image(picture, max_pixels) as image:
+            return np.asarray(_rgb(image, spec, region))
     except Exception as e:  # as in decode
-        raise ValueError(f"cannot read {name or _name(picture)} as a picture ({_reason(e)}).") from e
+        raise cannot_read(name or _name(picture), e) from e
 
 
 def from_array(picture: np.ndarray, spec: Preprocess, *, fit: str) -> np.ndarray:
@@ -79,20 +96,28 @@ def from_array(picture: np.ndarray, spec: Preprocess, *, fit: str) -> np.ndarray
     return _square(Image.fromarray(picture), spec, fit)
 
 
-def unreadable(pictures: Sequence[pathlib.Path | bytes], regions: Sequence[Region] | None = None) -> dict[int, str]:
-    """Tries to read every picture, in threads.
+def unreadable(
+    pictures: Sequence[pathlib.Path | bytes],
+    regions: Sequence[Region] | None = None,
+    max_pixels: int = MAX_IMAGE_PIXELS,
+) -> dict[int, str]:
+    """Tries to read every image, in threads.
 
     Args:
       pictures: paths or encoded bytes, n of them.
       regions: what is to be cut out of each, [n, 4]; None: nothing.
+      max_pixels: the most that one may have.
 
     Returns:
-      {row: why} of those that `decode` would refuse with either fit, in order.
+      {row: why} of those that `decode` would refuse with either fit, in order; but for those whose gray levels do not
+      fit the rest of the data set.
     """
 
     def reason(row: int) -> str:
         try:
-            _check_aspect(_open(pictures[row], None if regions is None else regions[row]))
+            with open_image(pictures[row], max_pixels) as image:
+                upright = _loaded(image)
+                _check_aspect(upright if regions is None else _cut(upright, regions[row]))
         except Exception as e:  # as in decode
             return _reason(e)
         return ""
@@ -103,28 +128,41 @@ def unreadable(pictures: Sequence[pathlib.Path | bytes], regions: Sequence[Regio
     return {row: why for row, why in enumerate(reasons) if why}
 
 
+def deep_values(picture: pathlib.Path | bytes, max_pixels: int) -> np.ndarray | None:
+    """Values [h, w] of an image of more than 8 bits, as they are; None of others, and of those that cannot be read."""
+    try:
+        with open_image(picture, max_pixels) as image:
+            return np.asarray(image) if gray_levels.is_deep(image) else None
+    except Exception:  # what cannot be read is told when it is to be decoded
+        return None
+
+
+def cannot_read(name: str, error: Exception) -> ValueError:
+    """The error to raise of an image that cannot be read."""
+    return ValueError(f"cannot read {name} as a picture ({_reason(error)}).")
+
+
 def _name(picture: pathlib.Path | str | bytes) -> str:
     return f"a picture of {len(picture)} bytes" if isinstance(picture, bytes) else str(picture)
 
 
 def _reason(error: Exception) -> str:
-    return (
-        "no format that PIL knows" if isinstance(error, UnidentifiedImageError) else f"{type(error).__name__}: {error}"
-    )
+    return str(error) if type(error) is ValueError else f"{type(error).__name__}: {error}"
 
 
-def _open(picture: pathlib.Path | str | bytes, region: Region | None) -> Image.Image:
-    """The picture or its region, loaded whole, upright, RGB; alpha is dropped, as by torchvision's loader."""
-    with Image.open(io.BytesIO(picture) if isinstance(picture, bytes) else picture) as image:
-        image.load()
-        upright = _UPRIGHT.get(_orientation(image))  # of the file: an image made of its pixels has none
-        if image.mode.startswith("I"):  # 16 bit greys, which convert() would clip at 255
-            image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-        if image.mode == "P" and "transparency" in image.info:  # convert("RGB") would warn about every one of them
-            image = image.convert("RGBA")
-        if upright is not None:
-            image = image.transpose(upright)
-        return (image if region is None else _cut(image, region)).convert("RGB")
+def _rgb(image: Image.Image, spec: Preprocess, region: Region | None) -> Image.Image:
+    """An opened image or its region, upright, RGB, with the background behind what is transparent."""
+    image = gray_levels.to_eight_bits(_loaded(image), spec.max_value)
+    return without_alpha(image if region is None else _cut(image, region), spec.background)
+
+
+def _loaded(image: Image.Image) -> Image.Image:
+    """An opened image, decoded and upright."""
+    raw_modes = " ".join(str(tile[3]) for tile in getattr(image, "tile", ()))
+    image.load()
+    gray_levels.check_color_depth(raw_modes, image)
+    upright = _UPRIGHT.get(_orientation(image))  # of the file: an image made of its pixels has none
+    return image if upright is None else image.transpose(upright)
 
 
 def _cut(image: Image.Image, region: Region) -> Image.Image:

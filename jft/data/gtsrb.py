@@ -10,10 +10,10 @@ import re
 from collections.abc import Callable
 
 import numpy as np
-from PIL import Image
 
 from jft.data import csv_table
 from jft.data.csv_table import refuse
+from jft.data.image_file import open_image
 from jft.data.names import ignored
 from jft.data.notes import report
 
@@ -113,7 +113,7 @@ def _with_regions_scaled(
 def _size(path: pathlib.Path) -> tuple[int, int] | None:
     """Width and height; None if it is no picture, which will be said when it is to be decoded."""
     try:
-        with Image.open(path) as image:
+        with open_image(path) as image:
             return image.size
     except Exception:  # PIL lets every kind of error through
         return None

@@ -67,7 +67,7 @@ def class_ids(folder: pathlib.Path | None = None) -> tuple[str, ...]:
       ValueError: neither the folder nor TensorFlow Datasets has a sound list.
     """
     index = folder / CLASS_INDEX if folder else None
-    if index is not None and index.exists():
+    if index is not None and index.is_file():
         return _sound(index, _read_index)
     path = _official("labels.txt")
     if path is None:

@@ -17,7 +17,6 @@ import tqdm
 
 from jft import tree
 from jft.data import preprocess
-from jft.data.decode import decode
 from jft.data.lazy_tf import import_tensorflow
 from jft.data.preprocess import Preprocess, stored_size
 from jft.data.sources import Source
@@ -220,9 +219,8 @@ def _interleaved(weights: np.ndarray) -> np.ndarray:
 
 
 def _decode_row(source: Source, spec: Preprocess, fit: str, row: int) -> np.ndarray:
-    region = None if source.regions is None else source.regions[row]
     try:
-        return decode(source.pictures[row], spec, fit=fit, name=source.picture_name(row), region=region)
+        return source.square(row, spec, fit)
     except ValueError as e:
         raise ValueError(f"{e} Repair it, or set skip_unreadable=True to leave such pictures out.") from e
 

@@ -8,6 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jft import tree
+from jft.data.transparency import check_background
+
+# What fields meant before there were such: specs that are older lack them, and mean this.
+_BEFORE = {"background": "", "max_value": 0.0}
 
 FITS = ("crop", "whole")  # how a picture becomes a square, see `to_model_input`
 
@@ -32,6 +36,9 @@ class Preprocess:
       scale: factor from grey levels 0 .. 255 to the range of `mean` and `std`.
       mean: per channel, in the order of `channels`, after `scale`.
       std: per channel, likewise.
+      background: color behind transparent pixels, as `PIL.ImageColor` names it; empty: alpha is dropped and hidden
+        colors are read.
+      max_value: which value is white in images of more than 8 bits a pixel, see `gray_levels`; 0: not known.
 
     Raises:
       ValueError: a value that no picture can be prepared with.
@@ -45,6 +52,8 @@ class Preprocess:
     scale: float = 1 / 255
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    background: str = "white"
+    max_value: float = 0.0
 
     def __post_init__(self) -> None:
         tree.choose({"bilinear": 1, "bicubic": 1}, self.interpolation, what="interpolation")
@@ -54,6 +63,9 @@ class Preprocess:
                 raise ValueError(f"Preprocess.{name} is {getattr(self, name)}; it must be positive.")
         if len(self.mean) != 3 or len(self.std) != 3 or not all(s > 0 for s in self.std):
             raise ValueError(f"Preprocess needs 3 means and 3 positive stds, not mean={self.mean}, std={self.std}.")
+        if not self.max_value >= 0:
+            raise ValueError(f"Preprocess.max_value is {self.max_value}; it must be 0 or above.")
+        check_background(self.background)
 
     def at(self, size: int) -> "Preprocess":
         """The same for images of another size in pixels, with the margin around the crop in proportion."""
@@ -66,6 +78,7 @@ class Preprocess:
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> "Preprocess":
         """Inverse of `to_dict`; ValueError for a field that is unknown or missing: neither may become a default."""
+        fields = _BEFORE | fields
         known = {field.name: None for field in dataclasses.fields(cls)}
         for name in fields:
             tree.choose(known, name, what="preprocessing field")

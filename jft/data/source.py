@@ -1,13 +1,20 @@
 """Labelled pictures with random access."""
 
 import dataclasses
+import functools
 import hashlib
 import pathlib
 import zlib
+from typing import Any
 
 import numpy as np
 
-from jft.data import decode, units
+from jft.data import decode, gray_levels, units
+from jft.data.image_file import MAX_IMAGE_PIXELS
+from jft.data.notes import report
+from jft.data.preprocess import Preprocess
+
+_LOOKED_AT = 256  # images by which the range of their values is found
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -24,6 +31,7 @@ class Source:
         track; None: each is its own.
       regions: int32 [n, 4], x1, y1, x2, y2 in pixels, x2 and y2 exclusive: what is cut out of each picture when it is
         decoded, of those that are arrays already nothing; None: all of it is used.
+      max_image_pixels: the most that an image in a file may have; one that has more cannot be read.
     """
 
     name: str
@@ -33,6 +41,7 @@ class Source:
     indices: np.ndarray
     groups: np.ndarray | None = None
     regions: np.ndarray | None = None
+    max_image_pixels: int = MAX_IMAGE_PIXELS
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -80,18 +89,54 @@ class Source:
             return digest.hexdigest()
         for picture in self.pictures:
             if isinstance(picture, pathlib.Path):
-                stat = picture.stat()
-                picture = repr((str(picture), stat.st_size, stat.st_mtime_ns)).encode()
+                try:
+                    stat = picture.stat()
+                    about = stat.st_size, stat.st_mtime_ns
+                except OSError:  # gone, or a link that leads nowhere: told when it is to be read
+                    about = ()
+                picture = repr((str(picture), *about)).encode()
             digest.update(len(picture).to_bytes(8))
             digest.update(picture)
         return digest.hexdigest()
 
-    def pixels(self, row: int) -> np.ndarray:
+    def pixels(self, row: int, spec: Preprocess) -> np.ndarray:
         """A picture in full, upright, or its region: uint8 [h, w, 3]; ValueError if it cannot be read."""
         if self.decoded:
             return self.pictures[row]
+        return decode.pixels(self.pictures[row], self.ranged(spec), **self._how(row))
+
+    def square(self, row: int, spec: Preprocess, fit: str) -> np.ndarray:
+        """What `decode.decode` makes of a file: uint8 [side, side, 3]; ValueError if it cannot be read."""
+        return decode.decode(self.pictures[row], self.ranged(spec), fit=fit, **self._how(row))
+
+    def ranged(self, spec: Preprocess) -> Preprocess:
+        """A spec with the `max_value` of these images where it has none; ValueError where it cannot be told."""
+        return spec if spec.max_value else dataclasses.replace(spec, max_value=self.white)
+
+    @functools.cached_property
+    def white(self) -> float:
+        """Which value is white in images of more than 8 bits, see `gray_levels.find_white`; found in a sample of them.
+
+        It is that of a spec whose `max_value` is 0. ValueError where it cannot be told.
+        """
+        if self.decoded or not len(self):
+            return 0.0
+        rows = np.unique(np.linspace(0, len(self) - 1, _LOOKED_AT).round().astype(int))
+        deep = (decode.deep_values(self.pictures[row], self.max_image_pixels) for row in rows)
+        try:
+            white = gray_levels.find_white(values for values in deep if values is not None)
+        except ValueError as error:
+            raise ValueError(f"{self.name}: {error}") from error
+        if white:
+            report(
+                f"{self.name}: images of more than 8 bits are read as 0 .. {white:g}, by the values of {len(rows)} of "
+                f"{len(self)}; max_value in the config says another range."
+            )
+        return white
+
+    def _how(self, row: int) -> dict[str, Any]:
         region = None if self.regions is None else self.regions[row]
-        return decode.pixels(self.pictures[row], name=self.picture_name(row), region=region)
+        return {"name": self.picture_name(row), "region": region, "max_pixels": self.max_image_pixels}
 
     def label(self, row: int) -> str:
         """The name of a picture's class; of several ' | ' between them; '' where it has none."""

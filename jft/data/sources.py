@@ -10,6 +10,7 @@ from absl import logging
 
 from jft import tree
 from jft.data import cifar, csv_file, decode, digits, folder, gtsrb, named, splits
+from jft.data.image_file import MAX_IMAGE_PIXELS
 from jft.data.names import normal
 from jft.data.notes import report
 from jft.data.source import Source
@@ -25,7 +26,7 @@ _SAMPLE_SEED = 0
 # Further arguments of `load_source` that are fields of a config by the same names.
 _FIELDS = (
     *("validation", "seed", "classes", "examples_per_class", "region_of_interest", "skip_unreadable"),
-    *("image_column", "label_column"),
+    *("image_column", "label_column", "max_image_pixels"),
 )
 
 # What was found to be unreadable, by the fingerprint of its source: {row: why}. A run loads its data twice.
@@ -138,6 +139,7 @@ def load_source(
     skip_unreadable: bool = False,
     image_column: str = "",
     label_column: str = "",
+    max_image_pixels: int = MAX_IMAGE_PIXELS,
 ) -> Source:
     """One split of a dataset. Test never depends on the seed and never shares a picture with the other two.
 
@@ -157,6 +159,7 @@ def load_source(
       skip_unreadable: tries to read every picture of the split and leaves those out that cannot be, with a warning that
         names them; else such a picture is an error once it is reached.
       image_column, label_column: of 'csv', the columns of the images and of their labels; '': a usual name.
+      max_image_pixels: the most that an image in a file may have; one that has more cannot be read.
 
     Raises:
       ValueError: an unknown dataset, split or class, a broken list, or too few pictures for what is asked.
@@ -169,6 +172,7 @@ def load_source(
     }
     # Parted first: a picture that cannot be read moves no other from one split to another.
     source = _keep(_parted(official, split, classes), classes)
+    source = dataclasses.replace(source, max_image_pixels=max_image_pixels)
     if split in ("train", "validation") and "validation" not in official:
         held_out = splits.stratified(source.labels, validation, seed, source.class_names, source.groups)
         if held_out.any():
@@ -258,9 +262,9 @@ def readable(source: Source) -> Source:
     """Those pictures of a source that can be read; a warning names the others."""
     if source.decoded:
         return source
-    key = source.fingerprint()
+    key = f"{source.fingerprint()} {source.max_image_pixels}"
     if key not in _unreadable:
-        _unreadable[key] = found = decode.unreadable(source.pictures, source.regions)
+        _unreadable[key] = found = decode.unreadable(source.pictures, source.regions, source.max_image_pixels)
         if found:
             which = "; ".join(f"{source.picture_name(row)} ({why})" for row, why in found.items())
             logging.warning(

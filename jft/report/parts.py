@@ -168,7 +168,7 @@ class Parts:
         """The largest losses, with where the model looked and what it learnt from that is like them."""
         source, worst = self.predicted.source, self.result["top_losses"]
         rows = [one["row"] for one in worst]
-        pictures = [source.pixels(row) for row in rows]
+        pictures = [source.pixels(row, self.predictor.spec) for row in rows]
         classes = self.predicted.found.probabilities[rows].argmax(axis=1)
         heat = look.heat_maps(self.predictor, pictures, classes, self.stage)
         near = np.zeros((len(rows), 0), np.int64)
@@ -230,7 +230,7 @@ class Parts:
 
     def _card(self, source: Source, row: int) -> dict[str, Any]:
         return {
-            "image": _data_uri(look.shown(self.predictor, source.pixels(row))),
+            "image": _data_uri(look.shown(self.predictor, source.pixels(row, self.predictor.spec))),
             "name": Path(source.picture_name(row)).name,
             "label": source.label(row) or "nothing",
         }

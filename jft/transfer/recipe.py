@@ -19,14 +19,18 @@ import numpy as np
 
 from jft import distributed, tree
 from jft.data.augment import Augmentation
+from jft.data.decode import cannot_read
 from jft.data.preprocess import Preprocess
 from jft.data.sources import Source
+from jft.files import open_regular
 from jft.models import Chain, between
 
 # To be raised when features come out otherwise than before: a mended layer, another way to decode a picture.
-FORMAT = 1
+FORMAT = 2
 
 DIGEST_BYTES = 16
+
+_BLOCK = 1 << 20
 
 # Fields of a model that change nothing in inference mode; and those that change nothing before the head.
 _OF_TRAINING = frozenset(
@@ -118,17 +122,23 @@ def picture_digests(source: Source) -> np.ndarray:
       uint8 [n, 16], BLAKE2b.
 
     Raises:
-      OSError: a file that cannot be read.
+      ValueError: a file that cannot be read.
     """
 
     def digest(row: int) -> bytes:
         picture = source.pictures[row]
-        if isinstance(picture, Path):
-            picture = picture.read_bytes()
         # A picture in memory has a size, which its bytes alone do not tell.
         about = getattr(picture, "shape", "file"), None if regions is None else regions[row].tolist()
         hashed = hashlib.blake2b(repr(about).encode(), digest_size=DIGEST_BYTES)
-        hashed.update(np.ascontiguousarray(picture) if source.decoded else picture)
+        if isinstance(picture, Path):
+            try:
+                with open_regular(picture) as file:
+                    while block := file.read(_BLOCK):
+                        hashed.update(block)
+            except (OSError, ValueError) as error:
+                raise cannot_read(str(picture), error) from error
+        else:
+            hashed.update(np.ascontiguousarray(picture) if source.decoded else picture)
         return hashed.digest()
 
     regions = source.regions

@@ -5,6 +5,7 @@ import hashlib
 import os
 from pathlib import Path
 
+from jft.files import open_regular
 from jft.weights.catalog import WeightSet
 
 _KINDS = {"sha256": "SHA-256", "md5": "MD5"}
@@ -46,5 +47,5 @@ class Hashes:
         return True, f"its {_KINDS[kind]} is {found}, {'as' if known == found else 'which begins as'} published"
 
     def _digest(self, kind: str) -> str:
-        with self._path.open("rb") as file:
+        with open_regular(self._path) as file:
             return hashlib.file_digest(file, kind).hexdigest()

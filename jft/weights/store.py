@@ -18,7 +18,7 @@ import numpy as np
 import safetensors.numpy
 from absl import logging
 
-from jft.files import written_whole
+from jft.files import foreign_hand, written_whole
 from jft.version import __version__
 from jft.weights import convert, download, readers
 from jft.weights.catalog import WeightSet
@@ -28,8 +28,22 @@ _PACKAGED = Path(__file__).parent / "packaged"
 
 
 def cache_dir() -> Path:
-    """`$JFT_CACHE`, or ~/.cache/jft."""
-    return Path(os.environ.get("JFT_CACHE") or Path.home() / ".cache" / "jft")
+    """`$JFT_CACHE`, or ~/.cache/jft; ValueError where others may write there: what is in it is trusted."""
+    path = Path(os.environ.get("JFT_CACHE") or Path.home() / ".cache" / "jft")
+    if problem := foreign_hand(path):
+        raise ValueError(
+            f"the cache {path} {problem}, and could change what jft computes or runs. Mend it with `chown -R $(id -u) "
+            f"{path} && chmod -R go-w {path}` if you trust what is in it, or set JFT_CACHE to a folder of your own."
+        )
+    return path
+
+
+def make_cache_dir() -> Path:
+    """`cache_dir`, made if it is not there: whatever the umask, so that only its owner writes in it."""
+    path = cache_dir()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.mkdir(mode=0o755, exist_ok=True)
+    return path
 
 
 def locate(row: WeightSet, weights_path: str | os.PathLike | None = None) -> Path | None:
@@ -79,6 +93,7 @@ def fetch(row: WeightSet, weights_path: str | os.PathLike | None = None) -> tupl
     if row.url is None:
         raise ValueError(f"{row.name} has no official download. {by_hand(row, place)}")
     try:
+        make_cache_dir()
         with download.alone(place):
             if place.exists():  # another process was faster
                 return place, verify(place, row)
@@ -248,6 +263,7 @@ def _read_converted(
 def _write_converted(path: Path, leaves: Mapping[str, np.ndarray], manifest: Mapping[str, str]) -> None:
     """Caches the leaves; a cache that cannot be written costs the next run some seconds, and nothing else."""
     try:
+        make_cache_dir()
         path.parent.mkdir(parents=True, exist_ok=True)
         with written_whole(path) as aside:
             safetensors.numpy.save_file(dict(leaves), aside, {**manifest, "digest": _digest(leaves)})

@@ -121,7 +121,7 @@ def test_without_antialias_as_the_device_does():
 @pytest.mark.parametrize(
     "content,reason",
     [
-        (b"", "no format that PIL knows"),
+        (b"", "it is empty"),
         (b"\xff\xd8\xff\xe0 nothing", "."),
         (encoded(quarters(), "JPEG")[:-200], "truncated"),
         (encoded(quarters())[:-40], "."),

@@ -126,11 +126,14 @@ def test_of_two_kinds_of_class_the_label_is_meant_or_none(tmp_path):
 
 @pytest.mark.parametrize("channels,dtype", [(4, np.uint8), (1, np.uint16)])
 def test_alpha_and_sixteen_bits_of_one_size(tmp_path, channels, dtype):
-    pictures = [np.full((8, 8, channels), level * (257 if dtype == np.uint16 else 1), dtype) for level in range(10)]
+    levels = 28 * np.arange(10)
+    pictures = [np.full((8, 8, channels), level * (257 if dtype == np.uint16 else 1), dtype) for level in levels]
+    if channels == 4:
+        pictures = [np.concatenate([image[..., :3], np.full((8, 8, 1), 255, dtype)], axis=-1) for image in pictures]
     write(tmp_path, "marks", (8, 8, channels), {"train": pictures}, ["a", "b"], dtype=dtype)
     options = {"batch_size": 10, "fit": "whole", "resize_on": "host", "cache_bytes": 0}
     (batch,) = pipeline.eval_batches(load("marks", "all", tmp_path), Preprocess(size=8, resize=8), **options)
-    assert (batch["image"] == np.arange(10)[:, None, None, None]).all() and batch["image"].shape == (10, 8, 8, 3)
+    assert (batch["image"] == levels[:, None, None, None]).all() and batch["image"].shape == (10, 8, 8, 3)
 
 
 def test_splits_that_are_none_of_ours_are_not_read(tmp_path):

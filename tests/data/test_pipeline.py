@@ -1,5 +1,6 @@
 """The pipeline: whole epochs, resumption, shards, padding, host against device, streams against caches, errors."""
 
+import dataclasses
 import gc
 import itertools
 import weakref
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jft.data import pipeline, preprocess, sources, splits
+from jft.data import decode, pipeline, preprocess, sources, splits
 from jft.data.preprocess import Preprocess
 
 SPEC = Preprocess(size=24, resize=28)
@@ -71,7 +72,7 @@ def test_batches_hold_what_the_source_holds(source):
         np.testing.assert_array_equal(batch["image"], source.pictures[rows])
     else:
         assert batch["image"].shape == (6, 24, 24, 3)
-        decoded = [pipeline.decode(source.pictures[r], SPEC, fit="whole") for r in rows]
+        decoded = [decode.decode(source.pictures[r], SPEC, fit="whole") for r in rows]
         np.testing.assert_array_equal(batch["image"], decoded)
 
 
@@ -160,10 +161,8 @@ def test_decoded_once_or_as_they_stream(tmp_path, fit, monkeypatch):
     enough = 20 * side * side * 3
     streamed = list(train(source, 4, fit=fit, cache_bytes=enough - 1))
     decoded = []
-    decode = pipeline.decode
-    monkeypatch.setattr(
-        pipeline, "decode", lambda picture, *a, **k: decoded.append(picture) or decode(picture, *a, **k)
-    )
+    plain = decode.decode
+    monkeypatch.setattr(decode, "decode", lambda picture, *a, **k: decoded.append(picture) or plain(picture, *a, **k))
     assert_same(train(source, 4, fit=fit, cache_bytes=enough), streamed)
     assert sorted(decoded) == sorted(source.pictures)
     for _ in range(2):
@@ -231,10 +230,11 @@ def test_every_kind_of_picture_comes_out_right(tmp_path):
     )
     assert len(source) == len(save)
     expected = np.array([[(200, 100, 50), (20, 40, 160)], [(180,) * 3, (60,) * 3]])
+    spec = dataclasses.replace(SPEC, background="")
     for cache_bytes in (0, 10**9):
         for fit in preprocess.FITS:
             options = {"batch_size": len(save), "fit": fit, "resize_on": "device", "cache_bytes": cache_bytes}
-            (batch,) = pipeline.eval_batches(source, SPEC, **options)
+            (batch,) = pipeline.eval_batches(source, spec, **options)
             seen = batch["image"][:, [[4], [20]], [3, -4]].astype(int)  # above and below, left and right
             wrong = np.abs(seen - expected[batch["label"]][:, None]).max(axis=(1, 2, 3))
             assert dict(zip([p.name for p in source.pictures], wrong > 3, strict=True)) == {

@@ -6,15 +6,18 @@ import http.server
 import os
 import re
 import shutil
+import stat
 import threading
 from concurrent import futures
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import numpy as np
 import pytest
 import safetensors.numpy
 
+from jft import files
 from jft.data.preprocess import Preprocess
 from jft.weights import convert, download, readers, store
 from jft.weights.catalog import WeightSet
@@ -142,6 +145,53 @@ def test_cache_dir(monkeypatch):
     monkeypatch.delenv("JFT_CACHE")
     monkeypatch.setenv("HOME", "/home/me")
     assert store.cache_dir() == Path("/home/me/.cache/jft")
+
+
+@pytest.mark.parametrize(
+    ("mode", "owner", "group", "problem"),
+    [
+        (0o755, 1000, 100, None),
+        (0o775, 1000, 1000, None),  # a group of the user's own
+        (0o775, 1000, 100, "may be written by the group staff"),
+        (0o777, 1000, 1000, "may be written by all users"),
+        (0o1777, 0, 0, "may be written by all users"),  # as /tmp
+        (0o755, 0, 0, None),
+        (0o775, 0, 0, None),
+        (0o755, 1001, 1001, "belongs to another user (1001)"),
+    ],
+)
+def test_who_else_may_write_into_a_folder(monkeypatch, mode, owner, group, problem):
+    names = {100: "staff", 1000: "me"}
+    monkeypatch.setattr(files.os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(files.pwd, "getpwuid", lambda n: SimpleNamespace(pw_name=names[n]))
+    monkeypatch.setattr(files.grp, "getgrgid", lambda n: SimpleNamespace(gr_name=names[n]))
+    status = os.stat_result((stat.S_IFDIR | mode, 1, 1, 2, owner, group, 0, 0, 0, 0))
+    assert files.foreign_hand(SimpleNamespace(stat=lambda: status)) == problem
+
+
+def test_a_cache_that_others_may_write_is_refused(row, tmp_path, monkeypatch):
+    monkeypatch.setenv("JFT_CACHE", str(tmp_path))
+    tmp_path.chmod(0o777)
+    with pytest.raises(ValueError, match=f"the cache {tmp_path} may be written by all users, .* or set JFT_CACHE to a"):
+        store.locate(row)
+    tmp_path.chmod(0o755)
+    assert store.locate(row) is None
+
+
+def test_the_cache_is_made_for_its_owner_alone_to_write(tmp_path, monkeypatch):
+    monkeypatch.setenv("JFT_CACHE", str(tmp_path / "new" / "cache"))
+    before = os.umask(0)
+    try:
+        made = store.make_cache_dir()
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(made.stat().st_mode) == 0o755 and store.cache_dir() == made
+
+
+def test_a_weight_file_that_is_no_file_is_not_waited_for(row, tmp_path):
+    os.mkfifo(tmp_path / row.filename)
+    with pytest.raises(ValueError, match=f"{tmp_path / row.filename} is a FIFO, not a regular file"):
+        store.fetch(row, tmp_path)
 
 
 def test_locate(row, tmp_path):

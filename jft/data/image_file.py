@@ -1,0 +1,152 @@
+"""Image files, which may be anybody's: the one place that opens them, and what it refuses before memory is taken.
+
+A file is opened if it is a regular one, its content (not its name) is of a format in `FORMATS`, and its header asks for
+no more pixels than are allowed. Pillow would otherwise choose among all its readers by content, one of which starts
+Ghostscript, and would wait for ever on a FIFO.
+"""
+
+import contextlib
+import io
+import os
+import pathlib
+import threading
+from collections.abc import Iterator
+from typing import BinaryIO
+
+from PIL import Image, UnidentifiedImageError
+
+from jft.files import open_regular
+
+FORMATS = ("JPEG", "PNG", "PPM", "BMP", "GIF", "WEBP", "TIFF")  # as Pillow names them; MPO is read as JPEG, PGM as PPM
+
+MAX_IMAGE_PIXELS = 89_478_485  # as Pillow: a quarter of 1 GiB, of 3 bytes a pixel
+
+# Images decoded at the same time may together have so many pixels for each CPU, or as many as the largest one allowed:
+# cameras' photographs are decoded by all threads, giants one after the other.
+_PIXELS_PER_CPU = 2**24
+
+_TILE_WIDTH, _TILE_LENGTH = 322, 323  # tags of TIFF
+# Encoders write a JPEG in up to about 14 scans. So many over as many pixels as are allowed take some seconds.
+_START_OF_SCAN, _MOST_SCANS = b"\xff\xda", 20
+_MOST_IN_RUNS = 2**24
+_BLOCK = 1 << 20
+
+
+@contextlib.contextmanager
+def open_image(image: pathlib.Path | str | bytes, max_pixels: int = MAX_IMAGE_PIXELS) -> Iterator[Image.Image]:
+    """Opens an image without decoding it. Waits while other threads hold too many pixels, so decode it inside.
+
+    Args:
+      image: path of the file, or its bytes.
+      max_pixels: the most that width times height may be.
+
+    Yields:
+      The image, or of several in a file the first.
+
+    Raises:
+      ValueError: not a regular file, another format, damaged, or too many pixels; says which.
+      OSError: there is no such file, or it may not be read.
+    """
+    with io.BytesIO(image) if isinstance(image, bytes) else open_regular(image) as file:
+        _check_size(_webp_size(file.read(30)), max_pixels)
+        if Image.MAX_IMAGE_PIXELS is not None and max_pixels > Image.MAX_IMAGE_PIXELS:
+            Image.MAX_IMAGE_PIXELS = max_pixels  # Pillow has a limit of its own, for the whole process
+        try:
+            opened = Image.open(file, formats=FORMATS)
+        except UnidentifiedImageError:
+            raise ValueError(_why_not(file)) from None
+        except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+            raise ValueError(f"{error}; {_remedy(max_pixels)}") from None
+        with opened:
+            _check_size(opened.size, max_pixels)
+            _check_parts(opened, file, max_pixels)
+            with _in_flight.holding(opened.width * opened.height, max_pixels):
+                yield opened
+
+
+def _check_size(size: tuple[int, int], max_pixels: int) -> None:
+    width, height = size
+    if width * height > max_pixels:
+        raise ValueError(f"its {width:,} x {height:,} pixels are {width * height:,}; {_remedy(max_pixels)}")
+
+
+def _check_parts(opened: Image.Image, file: BinaryIO, max_pixels: int) -> None:
+    """Refuses what makes a small file long work: tiles of a TIFF; scans of a JPEG; a BMP's runs, decoded in Python."""
+    if opened.format == "TIFF":
+        _check_size((opened.tag_v2.get(_TILE_WIDTH, 0), opened.tag_v2.get(_TILE_LENGTH, 0)), max_pixels)
+    if opened.format in ("JPEG", "MPO"):
+        scans = _count(file, _START_OF_SCAN)
+        if scans * opened.width * opened.height > _MOST_SCANS * max_pixels:
+            raise ValueError(f"its {scans:,} scans of {opened.width:,} x {opened.height:,} pixels take too long")
+    if opened.format == "BMP" and opened.tile[0][0] == "bmp_rle" and opened.width * opened.height > _MOST_IN_RUNS:
+        raise ValueError(f"its {opened.width:,} x {opened.height:,} pixels in runs take too long: save it as PNG")
+
+
+def _count(file: BinaryIO, marker: bytes) -> int:
+    """How often two bytes stand in a file, which is left where it was."""
+    place, count, last = file.tell(), 0, b""
+    file.seek(0)
+    while block := file.read(_BLOCK):
+        count += (last + block).count(marker)
+        last = block[-1:]
+    file.seek(place)
+    return count
+
+
+def _remedy(max_pixels: int) -> str:
+    return f"max_image_pixels = {max_pixels:,}: shrink the image, or raise max_image_pixels in the config"
+
+
+def _webp_size(head: bytes) -> tuple[int, int]:
+    """Width and height of a WebP by its first 30 bytes: Pillow's reader allocates them as it opens; (0, 0) of others.
+
+    https://www.rfc-editor.org/rfc/rfc9649, sections 2.5 to 2.7.
+    """
+    if head[:4] != b"RIFF" or head[8:12] != b"WEBP" or len(head) < 30:
+        return 0, 0
+    if head[12:16] == b"VP8X":
+        return int.from_bytes(head[24:27], "little") + 1, int.from_bytes(head[27:30], "little") + 1
+    if head[12:16] == b"VP8L":
+        bits = int.from_bytes(head[21:25], "little")
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    return int.from_bytes(head[26:28], "little") & 0x3FFF, int.from_bytes(head[28:30], "little") & 0x3FFF
+
+
+def _why_not(file: BinaryIO) -> str:
+    """Why Pillow's readers of `FORMATS` did not take a file; the others are asked for its name alone."""
+    file.seek(0)
+    if not (head := file.read(16)):
+        return "it is empty"
+    Image.init()
+    for name, (_, accepts) in list(Image.OPEN.items()):
+        with contextlib.suppress(Exception):  # some look further than a short file goes
+            if accepts and accepts(head):
+                if name in FORMATS:
+                    return f"it begins as {name} and is damaged"
+                return f"it seems to be {name}, and jft reads {', '.join(FORMATS)}: convert it"
+    return f"its content is none of {', '.join(FORMATS)}"
+
+
+class _InFlight:
+    """How many pixels all threads together are decoding."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._pixels = 0
+
+    @contextlib.contextmanager
+    def holding(self, pixels: int, max_pixels: int) -> Iterator[None]:
+        """Waits until there is room for so many more, of which one image alone always has."""
+        most = max(max_pixels, _PIXELS_PER_CPU * (os.cpu_count() or 1))
+        with self._changed:
+            self._changed.wait_for(lambda: not self._pixels or self._pixels + pixels <= most)
+            self._pixels += pixels
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._pixels -= pixels
+                self._changed.notify_all()
+
+
+_in_flight = _InFlight()
