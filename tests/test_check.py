@@ -120,7 +120,9 @@ def test_images_without_contrast_are_counted_and_the_first_named(tmp_path):
     run = create_run(config, tmp_path / "run")
     found = Preflight(run, None, overfit_steps=1)._input()
     assert not found.wrong
-    assert re.search(r"; [4-8]\d of 128 images have next to no contrast, first \S+/[ab]/\d*[13579].png: look", found.told)
+    assert re.search(
+        r"; [4-8]\d of 128 images have next to no contrast, first \S+/[ab]/\d*[13579].png: look", found.told
+    )
 
 
 def test_a_picture_that_cannot_be_read_is_named(tmp_path):

@@ -98,7 +98,7 @@ def test_other_objectives(tmp_path_factory, tmp_path, in_this_process, name):
     assert why.startswith("weights_torchvision.safetensors: left out, torchvision has no such vgg_tiny: its vgg11 has ")
     assert "--format" not in why  # which this verb does not have
     predicted, held = predict_run(run, Pictures()), jft.load(run)
-    pictures = np.stack([held.read(predicted.source.pixels(row)) for row in range(11)])
+    pictures = np.stack([held.read(predicted.source.pixels(row, held.spec)) for row in range(11)])
     plain, exact = (held.predict(pictures, calibrated=calibrated) for calibrated in (False, True))
     np.testing.assert_allclose(jft.load(tmp_path / "out" / "weights.safetensors").predict(pictures), plain, atol=1e-5)
     np.testing.assert_allclose(stablehlo.read(tmp_path / "out" / "model.stablehlo")(pictures), exact, atol=1e-5)
