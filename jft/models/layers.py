@@ -109,9 +109,9 @@ def local_response_norm(x: jax.Array, *, size: int, alpha: float, beta: float, k
       k: what is added before the power.
 
     Returns:
-      Shape and dtype of `x`; computed in float32.
+      Shape and dtype of `x`; computed in float32 at least.
     """
-    wide = jnp.asarray(x, jnp.float32)
+    wide = jnp.asarray(x, jnp.promote_types(x.dtype, jnp.float32))
     energy = _window_sum(wide**2, 3, size, 1, (size // 2, (size - 1) // 2))
     # XLA:CPU computes exp and log on vectors and pow one number at a time: a third of the time, with the gradient.
     return (wide * jnp.exp(-beta * jnp.log(k + alpha / size * energy))).astype(x.dtype)
@@ -129,9 +129,9 @@ def avg_pool(x: jax.Array, window: int, stride: int, *, padding: int = 0, count_
         the picture, as Keras does.
 
     Returns:
-      [batch, out_height, out_width, channels], of the dtype of `x`; computed in float32.
+      [batch, out_height, out_width, channels], of the dtype of `x`; computed in float32 at least.
     """
-    total, counts = jnp.asarray(x, jnp.float32), []
+    total, counts = jnp.asarray(x, jnp.promote_types(x.dtype, jnp.float32)), []
     # Rows, then columns: two short sums are faster than one of window x window.
     for axis in (1, 2):
         total = _window_sum(total, axis, window, stride, (padding, padding))

@@ -1,5 +1,6 @@
 """Layers against loops over NumPy arrays, XLA's own gradients, and torch's arithmetic of sizes."""
 
+import functools
 import itertools
 
 import flax.linen as nn
@@ -212,6 +213,8 @@ def test_where_hidden_layers_drop(name, size, drops_input, stage):
         (111, 3, 2, 0, True, 55),
         (110, 3, 2, 0, True, 55),
         (56, 3, 2, 0, True, 28),
+        (7, 3, 1, 1, False, 7),
+        (6, 2, 1, 0, False, 5),
         (5, 2, 3, 1, True, 2),  # torch drops a last window that would begin in the padding
     ],
 )
@@ -227,10 +230,41 @@ def test_max_pool_sizes_values_and_gradient(size, window, stride, padding, ceil,
         return nn.max_pool(x[:, :keep, :keep], (window, window), (stride, stride), pads)
 
     np.testing.assert_array_equal(y, reference(x))
-    weights = jax.random.normal(jax.random.key(1), y.shape)
-    ours = jax.grad(lambda x: jnp.sum(weights * layers.max_pool(x, window, stride, padding=padding, ceil=ceil)))(x)
-    xla = jax.grad(lambda x: jnp.sum(weights * reference(x)))(x)
-    np.testing.assert_allclose(ours, xla, atol=1e-6)
+    with jax.enable_x64(True):
+        x, weights = np.asarray(x, np.float64), np.random.default_rng(1).normal(size=y.shape)
+        ours, back = jax.vjp(lambda x: layers.max_pool(x, window, stride, padding=padding, ceil=ceil), x)
+        xla, xla_back = jax.vjp(reference, x)
+        np.testing.assert_array_equal(ours, xla)
+        np.testing.assert_allclose(back(weights)[0], xla_back(weights)[0], rtol=1e-10)
+
+
+def test_max_pool_of_what_is_not_a_number():
+    x = jnp.zeros((1, 4, 4, 1)).at[0, 1, 2, 0].set(jnp.nan)
+    y, back = jax.vjp(lambda x: layers.max_pool(x, 2, 2), x)
+    np.testing.assert_array_equal(y[0, :, :, 0], [[0, np.nan], [0, 0]])
+    assert back(jnp.ones_like(y))[0][0, 1, 2, 0] == 1
+
+
+@pytest.mark.usefixtures("optimising_compiler")
+@pytest.mark.parametrize("fusion", ["", "LIBRARY_FUSION_TYPE_DOT"])  # jft's flag; XLA's own default
+def test_max_pool_keeps_the_gradient_when_xla_computes_its_input_again(fusion):
+    x, weights = (jax.random.normal(jax.random.key(i), (2, n, n, 32)) for i, n in ((0, 28), (1, 14)))
+
+    def loss(x, scale, *, pool):
+        normal = (x - jnp.mean(x, (0, 1, 2))) * jax.lax.rsqrt(jnp.var(x, (0, 1, 2)) + 1e-5)
+        return jnp.sum(weights * pool(nn.relu(normal * scale + 0.1)))
+
+    gradients = [
+        jax.jit(jax.grad(functools.partial(loss, pool=pool), (0, 1)))
+        .lower(x, jnp.ones(32))
+        .compile({"xla_cpu_experimental_ynn_fusion_type": fusion})(x, jnp.ones(32))
+        for pool in (
+            lambda x: layers.max_pool(x, 3, 2, padding=1),
+            lambda x: nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1))),
+        )
+    ]
+    for ours, xla in zip(*gradients, strict=True):
+        np.testing.assert_allclose(ours, xla, atol=1e-4)
 
 
 def test_adaptive_avg_pool_windows():
