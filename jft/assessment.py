@@ -174,7 +174,7 @@ def _rates(result: Mapping[str, Any]) -> str:
     if "mean_average_precision" in result:
         rates = f"mean average precision {result['mean_average_precision']:.2%}, labels right {result['accuracy']:.2%}"
     else:
-        rates = f"top-1 {result['accuracy']:.2%}, top-5 {result['top5']:.2%}"
+        rates = f"top-1 {result['accuracy']:.2%}" + (f", top-5 {result['top5']:.2%}" if "top5" in result else "")
     return f"{rates}, cross entropy {result['loss']:.4f}"
 
 

@@ -1,6 +1,7 @@
 """What a run tells: `metrics.jsonl`, TensorBoard, a progress bar."""
 
 import contextlib
+import datetime
 import json
 import os
 from pathlib import Path
@@ -39,10 +40,11 @@ class Logs:
         self._board = tensorboardX.SummaryWriter(str(workdir / "tensorboard"), purge_step=step + 1 if step else None)
 
     def write(self, step: int, kind: str, values: dict[str, float | str]) -> None:
-        """One line `{'step', 'kind', ...values}`; in TensorBoard the tags are '<kind>/<name>'."""
+        """One line `{'step', 'kind', 'time', ...values}`, its time in UTC; in TensorBoard the tags are '<kind>/<name>'."""
         if not self._writes:
             return
-        self._file.write(json.dumps({"step": step, "kind": kind, **values}) + "\n")
+        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
+        self._file.write(json.dumps({"step": step, "kind": kind, "time": now, **values}) + "\n")
         self._file.flush()
         for name, value in values.items():
             if not isinstance(value, str):

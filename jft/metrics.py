@@ -19,8 +19,8 @@ def classification_sums(logits: jax.Array, labels: jax.Array, mask: jax.Array) -
       mask: bool [batch], False for padding.
 
     Returns:
-      float32 scalars `loss` (cross entropy in nats), `correct`, `correct5` (label among the five largest logits),
-      `count`.
+      float32 scalars `loss` (cross entropy in nats), `correct`, `count`, and of more than five classes `correct5` (label
+      among the five largest logits): of fewer it would be all of them.
     """
     weight = mask.astype(jnp.float32)
     loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
@@ -30,11 +30,12 @@ def classification_sums(logits: jax.Array, labels: jax.Array, mask: jax.Array) -
     rank = jnp.sum((logits > own) | ((logits == own) & earlier), axis=-1)
     # No comparison is true of NaN: where there is one, nothing is right, among the first five neither.
     sound = jnp.isfinite(own[:, 0]) & ~jnp.isnan(logits).any(axis=-1)
-    rank = jnp.where(sound, rank, max(logits.shape[-1], 5))
+    rank = jnp.where(sound, rank, logits.shape[-1])
+    top5 = {"correct5": jnp.sum(weight * (rank < 5))} if logits.shape[-1] > 5 else {}
     return {
         "loss": jnp.sum(weight * loss),
         "correct": jnp.sum(weight * (rank == 0)),
-        "correct5": jnp.sum(weight * (rank < 5)),
+        **top5,
         "count": jnp.sum(weight),
     }
 
@@ -102,11 +103,11 @@ def of_probabilities(probabilities: np.ndarray, labels: np.ndarray) -> dict[str,
     # Ties go to the smaller class index, as in `classification_sums`.
     earlier = np.arange(probabilities.shape[1]) < labels[:, None]
     rank = ((probabilities > own) | ((probabilities == own) & earlier)).sum(axis=1)
-    rank = np.where(np.isnan(probabilities).any(axis=1), max(probabilities.shape[1], 5), rank)
+    rank = np.where(np.isnan(probabilities).any(axis=1), probabilities.shape[1], rank)
     return {
         "loss": float(-np.log(np.maximum(own, tiny)).mean()),
         "accuracy": float((rank == 0).mean()),
-        "top5": float((rank < 5).mean()),
+        **({"top5": float((rank < 5).mean())} if probabilities.shape[1] > 5 else {}),
         "count": len(labels),
     }
 
@@ -120,7 +121,7 @@ def add(total: Sums | None, sums: Sums) -> Sums:
 def summarise(total: Sums) -> dict[str, float | int]:
     """`{'loss', 'accuracy', 'top5', 'count'}`: the sums divided once, rates as shares of 1.
 
-    There is no `top5` where pictures have several labels.
+    There is no `top5` where images have several labels, nor of five classes or fewer, among which every label is.
     """
     count = float(total["count"])
     top5 = {"top5": float(total["correct5"]) / count} if "correct5" in total else {}

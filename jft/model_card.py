@@ -49,7 +49,7 @@ def model_card(meta: Meta, evaluation: Mapping[str, Any], files: Collection[str]
         f"{preprocess.stored_size(_spec(meta), meta['fit'])} pixels and gives {_outcome(meta)}.",
         *("", "## Model", "", *_model(meta, figures)),
         *("", "## Data", "", *_data(meta, figures)),
-        *("", "## Figures", "", *_figures(figures, len(classes))),
+        *("", "## Figures", "", *_figures(figures)),
         *("", "## Classes", "", "Outputs are in this order.", "", *_classes(classes, figures)),
         *("", "## Pictures", "", *_pictures(meta)),
         *("", "## Use", "", *_use(meta, figures, files)),
@@ -116,8 +116,7 @@ def _data(meta: Meta, figures: Mapping[str, Any]) -> list[str]:
     return _table(("", ""), rows)
 
 
-def _figures(figures: Mapping[str, Any], classes: int) -> list[str]:
-    figures = {key: value for key, value in figures.items() if key != "top5" or classes > 5}
+def _figures(figures: Mapping[str, Any]) -> list[str]:
     shown = {key: form.format(figures[key]) for key, (_, form) in _FIGURES.items() if figures.get(key) is not None}
     if figures["accuracy_interval"] is not None:
         shown["accuracy"] += " (95 % interval {:.2%} to {:.2%})".format(*figures["accuracy_interval"])

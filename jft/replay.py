@@ -18,8 +18,8 @@ from jft.state import abstract_items, fresh_state, resumed_state
 from jft.train import Loop, checked_run, compile_ahead, examples_ahead
 from jft.trained import parallel_of
 
-# What a line tells of the machine's mood.
-_MEASURED = ("images_per_second", "waiting", "seconds")
+# What a line tells of the clock and the machine's mood.
+_MEASURED = ("time", "images_per_second", "waiting", "seconds")
 _TOLERANCE = 1e-5  # relative, between numbers of devices, where sums are taken in another order
 
 

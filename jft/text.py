@@ -2,6 +2,9 @@
 
 from collections.abc import Collection
 
+# What a verb says of its argument RUN.
+RUN = "folder that train wrote: its best checkpoint on validation, else the newest"
+
 
 def aligned(rows: list[tuple[str, ...]], right: Collection[int]) -> list[str]:
     """Lines in which the cells of a column stand below each other.

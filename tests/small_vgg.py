@@ -34,7 +34,7 @@ def write_config(folder, **changes):
 
 def records(workdir):
     """Lines of the log about training and validation, but for what a clock measured."""
-    measured = ("images_per_second", "waiting", "seconds")
+    measured = ("time", "images_per_second", "waiting", "seconds")
     lines = [line for line in small_digits.records(workdir) if line["kind"] in ("train", "validation")]
     return [{key: line[key] for key in line if key not in measured} for line in lines]
 

@@ -41,6 +41,12 @@ def fits(text, columns=120):
     return 3 < len(lines) <= 4800 / columns and max(map(len, filled)) <= columns and max(map(len, lines)) <= 120
 
 
+@pytest.mark.parametrize("verb", ["predict", "evaluate", "explain", "export", "report", "extract_features"])
+def test_help_says_which_checkpoint_is_used(capsys, verb):
+    status, printed, _ = ended(capsys, verb, "--help")
+    assert status == 0 and "best checkpoint on validation, else the newest" in " ".join(printed.split())
+
+
 @pytest.mark.parametrize("columns", [80, 120])
 @pytest.mark.parametrize("verb", cli.VERBS)
 def test_help_fits_a_screen(verb, columns, monkeypatch):

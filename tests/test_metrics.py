@@ -35,9 +35,17 @@ def test_constant_logits_are_not_right():
     assert sums["correct5"] == 5
 
 
+@pytest.mark.parametrize(("classes", "told"), [(5, False), (6, True)])
+def test_top_5_of_five_classes_says_nothing(classes, told):
+    logits, labels = np.eye(classes, dtype=np.float32), np.arange(classes)
+    sums = classification_sums(logits, labels, np.ones(classes, bool))
+    found = metrics.of_probabilities(logits, labels)
+    assert ("top5" in metrics.summarise(metrics.add(None, sums))) == ("top5" in found) == told
+
+
 @pytest.mark.parametrize("where", [..., np.s_[:, 1], np.s_[:, 0]], ids=["all", "the label", "another class"])
 def test_nan_is_never_right(where):
-    values = np.tile(np.float32([0.1, 0.8, 0.1]), (4, 1))
+    values = np.tile(np.float32([0.1, 0.8, *[0.02] * 5]), (4, 1))
     values[where] = np.nan
     labels = np.ones(4, np.int32)
     sums = classification_sums(values, labels, np.ones(4, bool))

@@ -46,7 +46,8 @@ def evaluation_of(class_names=CLASSES, **more):
         name: {"precision": number / 8, "recall": 0.5, "f1": None, "count": 80}
         for number, name in enumerate(class_names)
     }
-    figures = {"accuracy": 0.8765, "top5": 1.0, "loss": 0.7654, "count": 400, "parameters": 67890}
+    figures = {"accuracy": 0.8765, "loss": 0.7654, "count": 400, "parameters": 67890}
+    figures |= {"top5": 0.9876} if len(class_names) > 5 else {}
     figures |= {"accuracy_interval": [0.8412, 0.9051], "calibration_error": 0.0987, "macro_f1": 0.8642}
     return {
         **{"dataset": "digit_photos", "split": "test", **figures, "per_class": per_class, "temperature": None},
@@ -63,6 +64,9 @@ def test_the_card_states_what_is_known():
     assert [fact for fact in facts if fact not in card] == []
     assert "0.7654" not in card and "9.87%" not in card  # without the temperature
     assert "Top-5" not in card  # of five classes
+    six = tuple("abcdef")
+    told = model_card(meta_of(class_names=six), evaluation_of(six), [])
+    assert "Top-5" in told and "98.76%" in told
     assert "/home/me" not in card  # where data lay is nobody's business
     assert "### model.onnx" in card and "### weights.safetensors" not in card
     assert re.search(r"^\| 3 \| 3 \| 80 \| 37\.50% \| 50\.00% \| - \|$", card, re.MULTILINE)

@@ -85,7 +85,7 @@ def test_the_run_is_whole_and_says_what_happened(solved):
     (extracted,) = records(workdir, "features")
     assert extracted["step"] == 0 and extracted["seconds"] > 0
     (told,) = records(workdir, "validation")
-    assert {key: value for key, value in told.items() if key not in ("kind", "seconds")} == result["history"][0]
+    assert {key: value for key, value in told.items() if key not in ("kind", "time", "seconds")} == result["history"][0]
     found = evaluate(workdir)
     assert found["step"] == 1 and found["accuracy"] > 0.75
     assert sum(of["count"] for of in found["per_class"].values()) == found["count"]

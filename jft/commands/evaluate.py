@@ -7,13 +7,12 @@ compared with another on the same pictures, by McNemar's test.
 import argparse
 
 from jft import cli, cluster, distributed
+from jft.text import RUN
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the verb's arguments."""
-    parser.add_argument(
-        "--checkpoint", required=True, nargs="+", metavar="RUN", help="folder that train wrote, or several"
-    )
+    parser.add_argument("--checkpoint", required=True, nargs="+", metavar="RUN", help=f"{RUN}; or several runs")
     parser.add_argument(
         "--split",
         default="test",

@@ -12,10 +12,12 @@ one to delete. Exit status: 0 all were read, 1 some were not or wrong input.
 import argparse
 from pathlib import Path
 
+from jft.text import RUN
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the verb's arguments."""
-    parser.add_argument("run", metavar="RUN", help="folder that train wrote")
+    parser.add_argument("run", metavar="RUN", help=RUN)
     parser.add_argument("paths", nargs="*", metavar="PATH", help="pictures, folders of pictures, patterns, or -")
     parser.add_argument("--labels", action="store_true", help="list labels that look wrong, as CSV")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="a .png, .svg or .pdf; or a .csv")

@@ -11,10 +11,12 @@ Each file is opened again in a process of its own and compared with the checkpoi
 
 import argparse
 
+from jft.text import RUN
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the verb's arguments."""
-    parser.add_argument("run", metavar="RUN", help="folder that train wrote")
+    parser.add_argument("run", metavar="RUN", help=RUN)
     parser.add_argument("--to", required=True, metavar="DIR", help="the folder to make; must not exist")
     parser.add_argument("--data", metavar="DIR", help="where the data lie; default: where they lay in training")
 

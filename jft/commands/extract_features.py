@@ -12,12 +12,13 @@ import argparse
 from pathlib import Path
 
 from jft import cli, cluster, distributed
+from jft.text import RUN
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the verb's arguments."""
     whose = parser.add_mutually_exclusive_group(required=True)
-    whose.add_argument("--checkpoint", metavar="RUN", help="folder that train wrote: its best checkpoint")
+    whose.add_argument("--checkpoint", metavar="RUN", help=RUN)
     whose.add_argument("--model", metavar="NAME", help="key of jft.models.MODELS, such as vgg19; needs --weights")
     parser.add_argument("--weights", metavar="TAG", help="weight set of the model, such as torchvision")
     parser.add_argument("--weights_path", metavar="PATH", help="its file or folder, looked at before cache and network")

@@ -17,6 +17,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from jft.text import RUN
+
 if TYPE_CHECKING:
     from jft.predict import Prediction
     from jft.predictor import Predictor
@@ -28,7 +30,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the verb's arguments."""
     parser.add_argument("paths", nargs="+", metavar="PATH", help="pictures, folders of pictures, patterns, or -")
     whose = parser.add_mutually_exclusive_group(required=True)
-    whose.add_argument("--checkpoint", metavar="RUN", help="folder that train wrote: its best checkpoint")
+    whose.add_argument("--checkpoint", metavar="RUN", help=RUN)
     whose.add_argument("--model", metavar="NAME", help="pretrained on ImageNet, such as squeezenet1_1")
     parser.add_argument("--weights", metavar="TAG", help="weight set of the model; default: one that is here")
     parser.add_argument("--weights_path", metavar="PATH", help="its file or folder, looked at before cache and network")

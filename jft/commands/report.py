@@ -6,10 +6,12 @@ the training pictures nearest to them, training labels that look wrong, where th
 
 import argparse
 
+from jft.text import RUN
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the verb's arguments."""
-    parser.add_argument("run", metavar="RUN", help="folder that train wrote")
+    parser.add_argument("run", metavar="RUN", help=RUN)
     parser.add_argument("--split", default="test", choices=("test", "validation"), help="pictures to judge it by")
     parser.add_argument("--out", metavar="FILE", help="default: RUN/report.html")
     parser.add_argument("--stage", help="whose Grad-CAM is drawn; default: the last one with a map")
