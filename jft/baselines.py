@@ -9,7 +9,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from jft import caching, solve
-from jft.config import OF_STEPS, default_config
+from jft.config import default_config, effective
 from jft.data import sources
 from jft.data.augment import Augmentation
 from jft.interrupt import Interrupt, Stopped
@@ -56,8 +56,9 @@ def measure(config: ConfigDict) -> list[Baseline]:
     config, usual = copy.deepcopy(config), default_config()
     solver = "lbfgs" if config.solver == "steps" else config.solver
     with config.unlocked():
-        config.update({field: usual[field] for field in (*OF_STEPS, "freeze", "arms", "cache_features")})
+        config.update({field: usual[field] for field in ("freeze", "arms", "cache_features")})
         config.update({"solver": solver, "head": "linear"})
+        config.update(effective(config.to_dict()))
     with tempfile.TemporaryDirectory() as folder, Interrupt() as interrupt:
         run = create_run(config, Path(folder) / "run")
         if not len(run.validation_source):

@@ -12,8 +12,11 @@ A config file changes a few of them:
 Unknown fields are refused with a guess at what was meant, in a file and on the command line alike.
 """
 
+import dataclasses
 import json
+import os
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from ml_collections import ConfigDict, FieldReference
@@ -23,9 +26,30 @@ from jft.data.image_file import MAX_IMAGE_PIXELS
 from jft.data.transparency import check_background
 
 
+class Config(ConfigDict):
+    """A ConfigDict whose fields take what means the same: a path where there is text, 1e3 where there is a count."""
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        """Sets a field; TypeError names it, its value and its default."""
+        known = self._fields.get(key)
+        if isinstance(known, str) and isinstance(value, os.PathLike):
+            value = os.fspath(value)
+        if type(known) is int and isinstance(value, float) and value.is_integer():
+            value = int(value)
+        try:
+            super().__setitem__(key, value)
+        except TypeError as error:
+            if type(known) not in _KINDS:
+                raise
+            raise TypeError(f"{key} = {value!r}: give {_KINDS[type(known)]}, as {known!r}.") from error
+
+
+_KINDS = {str: "text", int: "a whole number", float: "a number", bool: "True or False", tuple: "a tuple"}
+
+
 def default_config() -> ConfigDict:
     """A fresh, locked config: VGG19's head on CIFAR-10."""
-    config = ConfigDict()
+    config = Config()
 
     # Data.
     config.dataset = "cifar10"  # cifar10, digits, folder, csv, gtsrb, or a TFDS name
@@ -148,12 +172,61 @@ _CHOICES = {
     "parallel": ("jit", "pmap"),
     "on_nan": ("stop", "rollback"),
 }
-# Of the loop alone; a solver minimises the plain loss of every picture alike, with one layer.
-OF_STEPS = (
-    *("label_smoothing", "balance", "class_weights", "ema", "mixup", "cutmix", "phases", "preset", "batch_norm"),
-    *("head_hidden", "head_dropout", "head_init", "early_stopping"),
-    *("on_nan", "max_rollbacks", "spike_norm"),
-)
+
+
+@dataclasses.dataclass(frozen=True)
+class Needs:
+    """What another field must be for a field to have an effect.
+
+    Attributes:
+      field: the other one.
+      values: any of these; (): any that is not 0, False or empty.
+    """
+
+    field: str
+    values: tuple[Any, ...] = ()
+
+    def met(self, config: Mapping[str, Any]) -> bool:
+        """Whether it is so in a config."""
+        return config[self.field] in self.values if self.values else bool(config[self.field])
+
+    def __str__(self) -> str:
+        return f"{self.field} = {' or '.join(map(repr, self.values))}" if self.values else self.field
+
+
+_STEPS, _SOLVED = Needs("solver", ("steps",)), Needs("solver", ("lbfgs", "ridge"))
+_PRETRAINED = Needs("preset", tuple(choice for choice in _CHOICES["preset"] if choice != "from_scratch"))
+# Field -> what it belongs to. Where that is not so it would be ignored, and is refused unless it has its default. A
+# solver minimises the plain loss of every image alike, in one layer, at once: what steps, it leaves alone.
+BELONGS_TO: dict[str, tuple[Needs, ...]] = {
+    **dict.fromkeys(
+        (
+            *("batch_size", "steps", "optimizer", "learning_rate", "weight_decay", "schedule", "warmup_epochs"),
+            *("clip_norm", "accumulate", "layer_decay", "batch_norm", "ema", "mixup", "cutmix", "label_smoothing"),
+            *("balance", "class_weights", "phases", "preset", "head_init", "aux_heads", "evaluate_every"),
+        ),
+        (_STEPS,),
+    ),
+    "epochs": (_STEPS, Needs("steps", (0,)), Needs("phases", ((),))),
+    "on_nan": (_STEPS,),
+    "max_rollbacks": (_STEPS, Needs("on_nan", ("rollback",))),
+    "spike_norm": (_STEPS, Needs("on_nan", ("rollback",))),
+    "momentum": (_STEPS, Needs("optimizer", ("sgd",))),
+    "step_epochs": (_STEPS, Needs("schedule", ("step",))),
+    "step_factor": (_STEPS, Needs("schedule", ("step",)), Needs("step_epochs")),
+    "rate_decay": (_STEPS, Needs("schedule", ("inverse_time",))),
+    "early_stopping": (_STEPS, Needs("validation")),
+    "head_hidden": (_STEPS, Needs("head", ("linear",))),
+    "head_dropout": (_STEPS, Needs("head", ("linear",))),
+    "regularisation": (_SOLVED,),
+    "features_dtype": (Needs("cache_features"),),
+    "fresh": (_PRETRAINED, Needs("weights")),
+    "region_of_interest": (Needs("dataset", ("gtsrb",)),),
+    "crop": (Needs("fit", ("crop",)),),
+    "crop_padding": (Needs("crop", ("random",)),),
+    "rand_operations": (Needs("auto_augment", ("rand",)),),
+    "rand_magnitude": (Needs("auto_augment", ("rand",)),),
+}
 _SHARES = ("ema", "head_dropout")
 _POSITIVE = (
     *("batch_size", "eval_batch_size", "accumulate", "log_every", "evaluate_every", "learning_rate"),
@@ -178,7 +251,56 @@ RESUMABLE = (
 
 
 def validate(config: ConfigDict) -> None:
-    """Raises one ValueError listing every field whose value makes no sense."""
+    """Raises one ValueError listing every field whose value makes no sense or has no effect."""
+    refuse([*wrong_values(config), *without_effect(config.to_dict()).values()])
+
+
+def refuse(wrong: list[str]) -> None:
+    """Raises one ValueError of what is wrong with a config, if anything is."""
+    if wrong:
+        raise ValueError("the config is wrong in " + "; ".join(wrong) + ".")
+
+
+def without_effect(config: Mapping[str, Any]) -> dict[str, str]:
+    """The fields that are other than by default and change nothing, by `BELONGS_TO` -> why.
+
+    Args:
+      config: as a dict, of Python or read from JSON. A field that one of its phases uses has an effect.
+    """
+    whole = _plain(config)
+    own = [phase for phase in whole["phases"] if isinstance(phase, dict)]
+    # A phase's length, in steps or epochs, is its own matter.
+    phases = [{**whole, **{k: v for k, v in phase.items() if k not in ("steps", "epochs")}} for phase in own] or [whole]
+    idle = [_idle(phase) for phase in phases]
+    return {field: why for field, why in idle[-1].items() if field in whole and all(field in one for one in idle)}
+
+
+def effective(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The config, as a dict, with what has no effect at its default."""
+    usual = default_config()
+    return {**config, **{field: usual[field] for field in without_effect(config)}}
+
+
+def _idle(config: Mapping[str, Any]) -> dict[str, str]:
+    usual, found = _plain(default_config().to_dict()), {}
+    for field, needs in BELONGS_TO.items():
+        if config[field] == usual[field] or (field == "epochs" and not config[field]):  # as good as left out
+            continue
+        if unmet := next((need for need in needs if not need.met(config)), None):
+            here = f"{unmet.field} = {config[unmet.field]!r}"
+            found[field] = (
+                f"{field} = {config[field]!r} has no effect where {here}: it belongs to {unmet}, leave it out"
+            )
+    return found
+
+
+def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
+    """With tuples, for lists, so that what came from JSON compares alike."""
+    return {k: tuple(v) if isinstance(v, list | tuple) else v for k, v in config.items()}
+
+
+def wrong_values(config: ConfigDict) -> list[str]:
+    """What makes no sense, whatever it belongs to."""
     wrong = [
         f"{field} = {config[field]!r}: choose {', '.join(map(str, choices))}"
         for field, choices in _CHOICES.items()
@@ -195,32 +317,20 @@ def validate(config: ConfigDict) -> None:
         wrong.append(str(error))
     if config.rand_magnitude > 30:
         wrong.append(f"rand_magnitude = {config.rand_magnitude}: must be in 0 .. 30")
-    if config.fit == "crop" and config.crop != "random" and config.crop_padding:
-        wrong.append(f"crop_padding = {config.crop_padding:g} is for random crops, and crop = {config.crop!r}")
     if config.solver != "steps":
         wrong += _wrong_for_solver(config)
-    elif config.regularisation:
-        wrong.append(
-            f"regularisation = {config.regularisation} is of the solvers 'lbfgs' and 'ridge': weight_decay is of steps"
-        )
-    if config.early_stopping and not config.validation:
-        wrong.append(f"early_stopping = {config.early_stopping} looks at validation, and validation = 0")
     if not (config.cache_features == "auto" or isinstance(config.cache_features, bool)):
         wrong.append(f"cache_features = {config.cache_features!r}: choose 'auto', True or False")
     if config.accumulate > 0 and config.batch_size % config.accumulate:
         wrong.append(f"batch_size = {config.batch_size} is not a multiple of accumulate = {config.accumulate}")
     if not (config.epochs or config.steps):
         wrong.append("epochs and steps are both 0: nothing would be trained")
-    if wrong:
-        raise ValueError("the config is wrong in " + "; ".join(wrong) + ".")
+    return wrong
 
 
 def _wrong_for_solver(config: ConfigDict) -> list[str]:
-    """What a solver would ignore or stumble over."""
-    ignored = [field for field in OF_STEPS if config[field] != default_config()[field]]
-    wrong = (
-        [f"{', '.join(ignored)}: for solver = 'steps' alone, to be left out of {config.solver!r}"] if ignored else []
-    )
+    """What a solver would stumble over."""
+    wrong = []
     if config.cache_features is False:
         wrong.append(f"solver = {config.solver!r} reads cached features, and cache_features = False")
     if any(not c > 0 for c in config.regularisation):
@@ -244,8 +354,10 @@ def unknown_field(error: Exception) -> str | None:
 
 def difference(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     """Lines 'field: old -> new' for the fields in which two configs (as dicts) would compute something else."""
-    # A field younger than the old config had its default's effect then.
-    old = {**json.loads(json.dumps(default_config().to_dict())), **old}
+    usual = json.loads(json.dumps(default_config().to_dict()))
+    # A field younger than the old config had its default's effect then, and so had one without effect.
+    old, new = ({**usual, **config} for config in (old, new))
+    old, new = (json.loads(json.dumps(effective(config))) for config in (old, new))
     return [
         f"{key}: {old.get(key)!r} -> {new.get(key)!r}"
         for key in sorted({*old, *new} - set(RESUMABLE))

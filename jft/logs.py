@@ -40,7 +40,7 @@ class Logs:
         self._board = tensorboardX.SummaryWriter(str(workdir / "tensorboard"), purge_step=step + 1 if step else None)
 
     def write(self, step: int, kind: str, values: dict[str, float | str]) -> None:
-        """One line `{'step', 'kind', 'time', ...values}`, its time in UTC; in TensorBoard the tags are '<kind>/<name>'."""
+        """One line `{'step', 'kind', 'time', ...values}`, the time UTC; in TensorBoard the tags are '<kind>/<name>'."""
         if not self._writes:
             return
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")

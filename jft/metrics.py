@@ -19,8 +19,8 @@ def classification_sums(logits: jax.Array, labels: jax.Array, mask: jax.Array) -
       mask: bool [batch], False for padding.
 
     Returns:
-      float32 scalars `loss` (cross entropy in nats), `correct`, `count`, and of more than five classes `correct5` (label
-      among the five largest logits): of fewer it would be all of them.
+      float32 scalars `loss` (cross entropy in nats), `correct`, `count`, and of more than five classes `correct5`
+      (label among the five largest logits; of fewer it always is).
     """
     weight = mask.astype(jnp.float32)
     loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels)

@@ -10,7 +10,7 @@ import numpy as np
 
 from jft import caching
 from jft.checkpoint import Checkpoints
-from jft.config import default_config
+from jft.config import default_config, effective
 from jft.interrupt import Interrupt, Stopped
 from jft.logs import read_metrics
 from jft.run import Run
@@ -79,6 +79,7 @@ def replay(workdir: str | Path, step: int) -> Replay:
         raise ValueError(f"{workdir} holds no finished checkpoint: nothing says how it was begun.")
     config = default_config()
     config.update({**then["config"], "mesh": dict(parallel_of(then).mesh.shape)})
+    config.update(effective(config.to_dict()))
     if config.solver != "steps":
         raise ValueError(f"the head of {workdir} was solved for by {config.solver}: there are no steps to replay.")
     run = _cut(checked_run(config, workdir), step)

@@ -1,8 +1,10 @@
 """The config: unknown fields are refused with a guess, senseless values named together."""
 
+import pathlib
+
 import pytest
 
-from jft.config import default_config, difference, validate
+from jft.config import BELONGS_TO, default_config, difference, validate, without_effect
 
 
 def test_unknown_field_is_refused_with_a_guess():
@@ -23,8 +25,80 @@ def test_all_that_is_wrong_is_said_at_once():
 def test_what_would_be_ignored_is_refused():
     config = default_config()
     config.update({"regularisation": (0.1,), "early_stopping": 2, "validation": 0.0})
-    with pytest.raises(ValueError, match=r"regularisation = \(0\.1,\) is of the solvers.*early_stopping = 2 looks at"):
+    with pytest.raises(ValueError, match=r"early_stopping = 2 has no effect.*regularisation = \(0\.1,\) has no"):
         validate(config)
+
+
+# Field -> (a value of its own, a config where it has an effect, and one where it has none).
+EFFECTS = {
+    "optimizer": ("sgd", {}, {"solver": "lbfgs"}),
+    "learning_rate": (0.5, {}, {"solver": "ridge"}),
+    "schedule": ("cosine", {}, {"solver": "lbfgs"}),
+    "weight_decay": (0.1, {}, {"solver": "lbfgs"}),
+    "warmup_epochs": (1.0, {}, {"solver": "lbfgs"}),
+    "clip_norm": (1.0, {}, {"solver": "lbfgs"}),
+    "epochs": (3.0, {}, {"steps": 5}),
+    "momentum": (0.5, {"optimizer": "sgd"}, {"optimizer": "adam"}),
+    "step_epochs": ((3,), {"schedule": "step"}, {}),
+    "step_factor": (0.5, {"schedule": "step", "step_epochs": (3,)}, {"schedule": "step"}),
+    "rate_decay": (0.5, {"schedule": "inverse_time"}, {"schedule": "cosine"}),
+    "rand_magnitude": (5, {"auto_augment": "rand"}, {"auto_augment": "trivial"}),
+    "rand_operations": (5, {"auto_augment": "rand"}, {}),
+    "crop": ("centre", {"fit": "crop"}, {}),
+    "crop_padding": (0.1, {"fit": "crop"}, {"fit": "crop", "crop": "centre"}),
+    "region_of_interest": (False, {"dataset": "gtsrb"}, {}),
+    "regularisation": ((0.1,), {"solver": "ridge"}, {}),
+    "early_stopping": (2, {}, {"validation": 0.0}),
+    "head_hidden": ((8,), {"head": "linear"}, {}),
+    "fresh": ("layer4", {}, {"weights": ""}),
+    "features_dtype": ("bfloat16", {}, {"cache_features": False}),
+}
+
+
+@pytest.mark.parametrize("field", EFFECTS)
+def test_a_field_without_what_it_belongs_to_is_refused(field):
+    value, where, elsewhere = EFFECTS[field]
+    for changes, message in ((where, None), (elsewhere, f"{field} = .* has no effect where .*: it belongs to")):
+        config = default_config()
+        config.update({**changes, field: value})
+        if message is None:
+            validate(config)
+        else:
+            with pytest.raises(ValueError, match=message):
+                validate(config)
+
+
+def test_the_table_is_of_fields_that_there_are():
+    config = default_config()
+    for field, needs in BELONGS_TO.items():
+        assert {field, *(need.field for need in needs)} <= {*config}
+    assert without_effect(config.to_dict()) == {}
+
+
+def test_a_field_counts_where_one_phase_makes_use_of_it():
+    config = default_config()
+    config.update({"momentum": 0.5, "rate_decay": 0.1, "phases": ({"optimizer": "sgd", "epochs": 2}, {"epochs": 1})})
+    assert [*without_effect(config.to_dict())] == ["rate_decay"]
+
+
+def test_a_path_and_a_whole_float_are_taken():
+    config = default_config()
+    config.data_dir, config.steps = pathlib.Path("/a/b"), 1e3
+    config.update({"weights_path": pathlib.Path("c"), "seed": 2.0})
+    assert (config.data_dir, config.weights_path, config.steps, config.seed) == ("/a/b", "c", 1000, 2)
+    assert {type(config[name]) for name in ("steps", "seed")} == {int}
+    for value in (2.5, "many", 1j):
+        with pytest.raises(TypeError, match=r"steps = .*: give a whole number, as 1000"):
+            config.steps = value
+
+
+def test_what_has_no_effect_is_no_difference():
+    """So that a run that was begun with it goes on once it is left out."""
+    new = default_config().to_dict()
+    assert difference({**new, "momentum": 0.5}, new) == []
+    assert difference({**new, "momentum": 0.5, "optimizer": "sgd"}, {**new, "optimizer": "sgd"}) == [
+        "momentum: 0.5 -> 0.9"
+    ]
 
 
 def test_difference_ignores_where_things_lie():

@@ -37,6 +37,7 @@ def file(tmp_path):
         ("weights=torchvision", "torchvision"),
         ("epochs=3", 3.0),
         ("steps=7", 7),
+        ("steps=1e3", 1000),
         ("flip=False", False),
         ("flip", True),
         ("weights=", ""),
@@ -67,6 +68,40 @@ def test_fields_set_on_the_command_line(file, change, value):
 def test_wrong_fields_on_the_command_line(file, change, message):
     with pytest.raises(ValueError, match=message):
         read_config(str(file), [f"--config.{change}"])
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("config.steps = 2.5", "line 6: steps = 2.5: give a whole number, as 0"),
+        ("config.weight = 1", "line 6: unknown config field 'weight', did you mean 'weights'?"),
+        ("config.steps = = 3", "line 6: SyntaxError: invalid syntax"),
+        ("config.steps = stpes", "line 6: NameError: name 'stpes' is not defined"),
+        ("import notthere", "line 6: ModuleNotFoundError: No module named 'notthere'"),
+        ("return", r"config\.py: get_config\(\) returns nothing: end it with `return config`"),
+        ("return {}", r"config\.py: get_config\(\) returns dict: end it"),
+        (
+            "return type(config)()",
+            r"config\.py: the config has no accumulate, arms, .*: begin with default",
+        ),
+    ],
+)
+def test_what_is_wrong_in_a_file_is_one_line_that_names_it(file, line, message):
+    file.write_text(FILE.replace('config.weights = ""', line))
+    with pytest.raises(ValueError, match=message) as error:
+        read_config(file)
+    assert str(error.value).startswith(str(file)) and "\n" not in str(error.value)
+
+
+def test_a_file_without_get_config(file):
+    file.write_text("config = 3\n")
+    with pytest.raises(ValueError, match=r"config\.py: there is no get_config\(\): define it"):
+        read_config(file)
+
+
+def test_get_config_may_take_an_argument(file):
+    file.write_text(FILE.replace("get_config()", "get_config(name)").replace('weights = ""', "model = name"))
+    assert read_config(f"{file}:vgg16").model == "vgg16"
 
 
 def test_no_file():

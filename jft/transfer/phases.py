@@ -131,7 +131,9 @@ def _changed(config: ConfigDict, own: Mapping[str, Any]) -> ConfigDict:
             changed[field] = value
         except TypeError as error:
             raise ValueError(f"{field} = {value!r}: {error}.") from error
-    config_lib.validate(changed)
+    idle = config_lib.without_effect({**changed.to_dict(), "phases": ()})
+    # What it does not name itself may be of another phase.
+    config_lib.refuse([*config_lib.wrong_values(changed), *(idle[f] for f in FIELDS if f in own and f in idle)])
     return changed
 
 

@@ -1,9 +1,9 @@
 """Linear heads solved for at once: ridge in closed form, logistic regression by L-BFGS, on features as they are given.
 
 Features are standardised by their own means and deviations while a head is solved for, so that one penalty suits them
-all; that is folded back into the head, which is a plain affine map. Labels say which head it is: classes int [n] a
-softmax, or one sigmoid unit where the head has a single output; several labels at once, 0 or 1 [n, outputs], a sigmoid
-unit for each. `regularisation` is scikit-learn's inverse strength C.
+all (a column that hardly varies is left small); that is folded back into the head, which is a plain affine map. Labels
+say which head it is: classes int [n] a softmax, or one sigmoid unit where the head has a single output; several labels
+at once, 0 or 1 [n, outputs], a sigmoid unit for each. `regularisation` is scikit-learn's inverse strength C.
 """
 
 import dataclasses
@@ -25,6 +25,9 @@ DEFAULT_REGULARISATION = {
     "ridge": (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0),
 }
 _BLOCK = 2**24  # numbers of float64 held at a time beside the features
+# Of the median deviation: a column that hardly varies in training is divided by no less. By its own deviation a value
+# that is usual elsewhere would weigh thousands of times as much, and make a probability 0 or 1.
+_FLOOR = 0.1
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -271,9 +274,10 @@ def _signs(targets: np.ndarray, outputs: int) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Standard:
-    """Means and standard deviations of features, float64 [d].
+    """Means and standard deviations of features, float64 [d], which are numbers of one kind: those of one layer.
 
-    The deviation of a constant column is put at infinity: it becomes exactly 0, and its row of the kernel too.
+    A deviation is at least `_FLOOR` of the columns' median one. That of a constant column is put at infinity: it
+    becomes exactly 0, and its row of the kernel too.
     """
 
     mean: np.ndarray
@@ -283,8 +287,9 @@ class _Standard:
     def of(cls, x: np.ndarray) -> "_Standard":
         mean = x.mean(0, dtype=np.float64)
         squares = sum(np.square(x[rows] - mean).sum(0) for rows in _slices(*x.shape))
-        constant = x.max(0) == x.min(0)
-        return cls(mean, np.where(constant, np.inf, np.sqrt(squares / len(x))))
+        varies, deviation = x.max(0) > x.min(0), np.sqrt(squares / len(x))
+        floor = _FLOOR * np.median(deviation[varies]) if varies.any() else 0.0
+        return cls(mean, np.where(varies, np.maximum(deviation, floor), np.inf))
 
     def at(self, columns: slice) -> "_Standard":
         return _Standard(self.mean[columns], self.deviation[columns])

@@ -69,6 +69,7 @@ def test_lengths_are_steps_epochs_or_examples():
         ({"phases": ({"steps": 5}, {"steps": 5, "optimizer": "adamm"})}, r"^phase 2: .*choose adam, adamw, sgd"),
         ({"phases": ({"steps": 5}, {"steps": 5, "learning_rate": "fast"})}, r"^phase 2: learning_rate = 'fast'"),
         ({"phases": ({"steps": 5}, {"steps": 5, "learning_rate": -1.0})}, r"^phase 2: .*learning_rate = -1.0"),
+        ({"phases": ({"steps": 5}, {"steps": 5, "momentum": 0.5})}, r"^phase 2: .*momentum = 0.5 has no effect where"),
         ({"phases": ({"steps": 5},), "preset": "full"}, "phases and preset = 'full' both say"),
         ({"phases": ({"steps": 5},), "steps": 9}, "phases have their own lengths, and steps = 9: leave steps out"),
         ({"phases": ({"steps": 5}, {"steps": 5}), "early_stopping": 2}, "early_stopping = 2 .* a run with 2 phases"),

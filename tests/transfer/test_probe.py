@@ -13,11 +13,11 @@ from jft.transfer.probe import Linear, fit, logistic, ridge
 
 
 def clusters(n, d, classes, seed=0, spread=1.5):
-    """Overlapping clouds around one centre a class; columns of very different scale and offset."""
+    """Overlapping clouds around one centre a class; columns of scales within a factor of ten, and offsets."""
     rng = np.random.default_rng(seed)
     labels = (np.arange(n) % classes).astype(np.int32)
     features = np.random.default_rng(7).normal(size=(classes, d))[labels] + spread * rng.normal(size=(n, d))
-    return Examples((features * np.logspace(-2, 2, d) + np.linspace(-5, 5, d)).astype(np.float32), labels)
+    return Examples((features * np.logspace(-0.5, 0.5, d) + np.linspace(-5, 5, d)).astype(np.float32), labels)
 
 
 def several(n, d, seed=0):
@@ -124,6 +124,20 @@ def test_constant_columns_carry_nothing(solve):
     assert not head.kernel[[0, 30]].any()
     model = exact(0.1) if solve is logistic else RidgeClassifier(alpha=10)
     assert_equal(head, *reference(model, train), train, 5e-3)
+
+
+@pytest.mark.parametrize("solve", [logistic, ridge])
+def test_columns_of_almost_no_spread_leave_probabilities_sane(solve):
+    """A unit that is all but silent in training and speaks in testing, as others do."""
+    train, test = wide(), wide(seed=1)
+    silent = np.s_[:, :8]
+    train.features[silent] = 1e-6 * train.features[silent]
+    head = solve(train, 3, [1.0])[0]
+    _, loss = probe.measure(head, test)
+    clean = solve(Examples(train.features[:, 8:], train.labels), 3, [1.0])[0]
+    _, without = probe.measure(clean, Examples(test.features[:, 8:], test.labels))
+    assert loss < without + 0.1
+    assert np.abs(head.logits(test.features)).max() < 100
 
 
 @pytest.mark.parametrize("solve", [logistic, ridge])
