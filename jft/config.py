@@ -93,8 +93,10 @@ def default_config() -> ConfigDict:
     config.head_dropout = 0.0  # of a linear head: dropped share before each of its layers
     config.head_init = 1.0  # factor on the classifying layer's initial kernel; 0: zeros
     config.loss = "softmax"  # softmax; sigmoid: one unit for two classes, or one a class where pictures have several
-    config.balance = ""  # weights: the loss by inverse frequency of classes; sampling: they are drawn alike
-    config.class_weights = ()  # factors on the loss, one a class; empty: 1
+    config.balance = ""  # weights: class weights by inverse frequency; sampling: classes are drawn alike
+    # Factors on the loss, one a class; empty: 1. The loss is divided by the sum of those of the batch's labels, as in
+    # torch; where images have several labels by their number.
+    config.class_weights = ()
 
     # Transfer.
     config.freeze = ""  # a stage (it and all before it), or patterns over parameter names; empty: all learn
@@ -210,7 +212,7 @@ BELONGS_TO: dict[str, tuple[Needs, ...]] = {
     "epochs": (_STEPS, Needs("steps", (0,)), Needs("phases", ((),))),
     "on_nan": (_STEPS,),
     "max_rollbacks": (_STEPS, Needs("on_nan", ("rollback",))),
-    "spike_norm": (_STEPS, Needs("on_nan", ("rollback",))),
+    "spike_norm": (_STEPS,),
     "momentum": (_STEPS, Needs("optimizer", ("sgd",))),
     "step_epochs": (_STEPS, Needs("schedule", ("step",))),
     "step_factor": (_STEPS, Needs("schedule", ("step",)), Needs("step_epochs")),
@@ -222,12 +224,14 @@ BELONGS_TO: dict[str, tuple[Needs, ...]] = {
     "features_dtype": (Needs("cache_features"),),
     "fresh": (_PRETRAINED, Needs("weights")),
     "region_of_interest": (Needs("dataset", ("gtsrb",)),),
+    "image_column": (Needs("dataset", ("csv",)),),
+    "label_column": (Needs("dataset", ("csv",)),),
     "crop": (Needs("fit", ("crop",)),),
     "crop_padding": (Needs("crop", ("random",)),),
     "rand_operations": (Needs("auto_augment", ("rand",)),),
     "rand_magnitude": (Needs("auto_augment", ("rand",)),),
 }
-_SHARES = ("ema", "head_dropout")
+_SHARES = ("ema", "head_dropout", "label_smoothing")
 _POSITIVE = (
     *("batch_size", "eval_batch_size", "accumulate", "log_every", "evaluate_every", "learning_rate"),
     *("layer_decay", "rand_operations", "initialization_timeout", "heartbeat_timeout", "keep_last", "max_rollbacks"),
@@ -235,7 +239,7 @@ _POSITIVE = (
 )
 _NOT_NEGATIVE = (
     *("examples_per_class", "image_size", "cache_bytes", "crop_padding", "epochs", "steps", "weight_decay"),
-    *("warmup_epochs", "clip_norm", "label_smoothing", "early_stopping", "checkpoint_every", "validation"),
+    *("warmup_epochs", "clip_norm", "early_stopping", "checkpoint_every", "validation"),
     *("mixup", "cutmix", "rand_magnitude", "rate_decay", "keep_every", "spike_norm"),
     "max_value",
 )
@@ -268,7 +272,7 @@ def without_effect(config: Mapping[str, Any]) -> dict[str, str]:
       config: as a dict, of Python or read from JSON. A field that one of its phases uses has an effect.
     """
     whole = _plain(config)
-    own = [phase for phase in whole["phases"] if isinstance(phase, dict)]
+    own = [phase for phase in whole["phases"] or () if isinstance(phase, dict)]
     # A phase's length, in steps or epochs, is its own matter.
     phases = [{**whole, **{k: v for k, v in phase.items() if k not in ("steps", "epochs")}} for phase in own] or [whole]
     idle = [_idle(phase) for phase in phases]

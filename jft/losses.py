@@ -19,7 +19,8 @@ class Objective:
         sigmoid unit for each class, any of which may be there.
       num_classes: number of classes.
       label_smoothing: probability moved from the labels to all outcomes alike (Szegedy et al., 2016).
-      class_weights: a factor on the loss for each class, or () for 1.
+      class_weights: a factor on the loss for each class, or () for 1. What is minimised is then the weighted mean, the
+        sum of a batch divided by `divisor`.
     """
 
     kind: str
@@ -55,6 +56,23 @@ class Objective:
         if self.multi_label:
             return jnp.mean(weights * optax.sigmoid_binary_cross_entropy(logits, targets), axis=-1)
         return -jnp.sum(weights * targets * jax.nn.log_softmax(self.class_logits(logits)), axis=-1)
+
+    def divisor(self, targets: jax.Array, mask: jax.Array) -> jax.Array:
+        """By what the sum of a batch's losses is divided: float32 scalar, adds up over parts of a batch.
+
+        With class weights the sum of the weights of the targets, as in `torch.nn.CrossEntropyLoss`; where an image has
+        several labels, whose loss is a mean over the classes already, and without weights the number of images.
+
+        Args:
+          targets: float32 [batch, classes], from `targets`, mixed or not.
+          mask: bool [batch], False for padding.
+        """
+        if self.multi_label or not self.class_weights:
+            return jnp.sum(mask.astype(jnp.float32))
+        weights = jnp.asarray(self.class_weights, jnp.float32)
+        # Of the targets before they were smoothed.
+        smoothed = self.label_smoothing * jnp.mean(weights)
+        return jnp.sum(mask * (targets @ weights - smoothed)) / (1 - self.label_smoothing)
 
     def class_logits(self, logits: jax.Array) -> jax.Array:
         """A logit for each class: [batch, classes]; one sigmoid unit z is a softmax over (0, z)."""
@@ -92,8 +110,8 @@ def make_objective(
       labels: of the training pictures: int [n], or multi-hot [n, classes].
       class_names: what they mean.
       label_smoothing: see `Objective`.
-      balance: 'weights' multiplies the loss of class c by n / (classes * n_c), as scikit-learn's 'balanced' does.
-      class_weights: factors of the user's own, one a class.
+      balance: 'weights' gives class c the weight n / (classes * n_c), as scikit-learn's 'balanced' does.
+      class_weights: of the user's own, one a class; see `Objective`.
 
     Raises:
       ValueError: the loss does not fit the labels, or the weights not the classes.

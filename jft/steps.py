@@ -93,7 +93,7 @@ def make_train_step(
 
     Returns:
       A pure function of state and batch. Its metrics are `classification_sums` (or `label_sums`) plus `objective`, the
-      sum over the batch of the loss that is minimised, with the auxiliary heads' shares; `grad_norm`, the norm of the
+      loss that is minimised, with the auxiliary heads' shares, times `count`; `grad_norm`, the norm of the
       learning leaves' gradient; `learning_rate`.
     """
 
@@ -109,7 +109,10 @@ def make_train_step(
         if axis_name is not None:
             grads, sums = jax.lax.psum((grads, sums), axis_name)
             stats = jax.lax.pmean(stats, axis_name)
-        grads = jax.tree.map(lambda g: g / sums["count"], grads)
+        # Images whose classes all weigh nothing teach nothing.
+        divisor = jnp.where(sums["divisor"] > 0, sums.pop("divisor"), 1.0)
+        grads = jax.tree.map(lambda g: g / divisor, grads)
+        sums["objective"] *= sums["count"] / divisor
 
         learning, frozen = plan.split(state.params)
         # Frozen leaves stand in for their own gradients, which the mask keeps unread.
@@ -152,7 +155,8 @@ def _make_gradients(model: Chain, plan: Plan, objective: Objective, inputs: Inpu
             loss = jnp.sum(batch["mask"] * objective.losses(logits, targets))
             for name, x in aux_logits.items():
                 loss += model.auxiliary_heads()[name].weight * jnp.sum(batch["mask"] * objective.losses(x, targets))
-            return loss, (stats, {**_sums(objective, logits, batch), "objective": loss})
+            divisor = objective.divisor(targets, batch["mask"])
+            return loss, (stats, {**_sums(objective, logits, batch), "objective": loss, "divisor": divisor})
 
         grads, (stats, sums) = jax.grad(total, has_aux=True)(learning)
         return grads, stats, sums
