@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from jft import optim
+from jft import optim, tree
 from jft.data.augment import Augmentation, make_train_transform
 from jft.feed import on_device
 from jft.losses import Objective
@@ -15,12 +15,15 @@ from jft.models import Chain
 from jft.run import Run
 from jft.steps import Input, TrainState, make_train_step
 from jft.transfer.phases import Phase
+from jft.transfer.plan import Params, Plan
 
 # Of Adam, tried in this order until one will do: heads need more than pretrained backbones bear.
 RATES = (1e-3, 1e-2, 1e-4)
 _MOST_PICTURES = 32
 # Numbers of steps at which the rates begin lie so far apart: one program serves them all.
 _APART = 2**24
+# Where a kernel starts at zeros, what is before it gets a gradient from the second step on.
+_FEWEST = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +38,8 @@ class Overfit:
       first: loss before the first step, in nats.
       loss: after the last, likewise.
       accuracy: after the last, a share of 1.
+      still: names of the learning leaves that no step has moved: their gradient was exactly 0 in each, before which
+        Adam without weight decay stands still. Bit for bit, so that no threshold decides.
     """
 
     pictures: int
@@ -44,6 +49,7 @@ class Overfit:
     first: float
     loss: float
     accuracy: float
+    still: tuple[str, ...] = ()
 
     @property
     def learnt(self) -> bool:
@@ -92,12 +98,19 @@ def overfit(run: Run, phase: Phase, state: TrainState, batch: dict[str, np.ndarr
             losses.append(float(sums["loss"]) / len(batch["label"]))
             accuracy = float(sums["correct"]) / len(batch["label"])
             found = Overfit(len(batch["label"]), len(losses) - 1, rate, guessing, losses[0], losses[-1], accuracy)
-            if found.learnt or not np.isfinite(losses[-1]):
+            if (found.learnt and len(losses) >= _FEWEST) or not np.isfinite(losses[-1]):
                 break
+        found = dataclasses.replace(found, still=_still(phase.plan, state.params, moving.params))
         if found.learnt:
             return found
         attempts.append(found)
     return min(attempts, key=lambda one: one.loss if np.isfinite(one.loss) else np.inf)
+
+
+def _still(plan: Plan, before: Params, after: Params) -> tuple[str, ...]:
+    """Names of the learning leaves that are bit for bit what they were."""
+    old, new = (tree.flatten(plan.split(params)[0]) for params in (before, after))
+    return tuple(name for name in old if np.array_equal(old[name], np.asarray(new[name])))
 
 
 def _without_dropout(model: Chain) -> Chain:

@@ -18,7 +18,7 @@ from jft.doctor import Finding, tried
 from jft.feed import image_batches
 from jft.files import nearest
 from jft.forecast import checkpoint_bytes, feature_bytes, run_seconds
-from jft.overfit import RATES, overfit
+from jft.overfit import RATES, Overfit, overfit
 from jft.run import Run
 from jft.state import fresh_state
 from jft.steps import TrainState
@@ -52,6 +52,7 @@ class Preflight:
         self._forward: Cost | None = None
         self._steps: dict[int, Cost] = {}
         self._saving = 0.0  # seconds of a checkpoint
+        self._overfitted: tuple[Overfit, Phase] | None = None
 
     def findings(self) -> Iterator[Finding]:
         """All of them, in order; what depends on something wrong is left out."""
@@ -78,6 +79,8 @@ class Preflight:
         if disk and not disk.wrong:
             yield tried("duration", self._duration)
         yield tried("overfit", self._overfit)
+        if self._overfitted:
+            yield gradients(*self._overfitted)
 
     def _data(self) -> Finding:
         train, validation = self._run.train_source, self._run.validation_source
@@ -191,6 +194,7 @@ class Preflight:
     def _overfit(self) -> Finding:
         phase = max(reversed(self._run.phases), key=lambda one: in_force(one, self._state.variables)["learning"])
         found = overfit(self._run, phase, self._state, self._batch, steps=self._overfit_steps)
+        self._overfitted = found, phase
         told = (
             f"{found.pictures} pictures, {phase.name}: loss {found.first:.3f} to {found.loss:.3f} (guessing "
             f"{found.guessing:.3f}), accuracy {found.accuracy:.0%}, in {found.steps} steps of Adam at {found.rate:g}"
@@ -210,6 +214,25 @@ def _without_contrast(batch: dict[str, np.ndarray]) -> list[int]:
     """Indices of a batch's images whose gray levels all lie close together."""
     images = batch["image"].reshape(len(batch["image"]), -1)
     return batch["index"][np.ptp(images, axis=1) < _CONTRAST].tolist()
+
+
+def gradients(found: Overfit, phase: Phase) -> Finding:
+    """Whether the loss reached every leaf that learns in a phase, as overfitting a batch found it."""
+    plan, total = phase.plan, len(phase.groups)
+    dead = [name for name in found.still if not plan.normalised_away(name)]
+    if not dead or not found.first:  # a loss of 0 is flat
+        return Finding("gradients", f"of {total} leaves that learn, {total - len(found.still)} got one")
+    named = f"{', '.join(dead[:5])}{', ...' if len(dead) > 5 else ''}"
+    moved = {name.split("/")[0] for name in phase.groups if name not in found.still}
+    silent = [stage for stage in plan.stages if stage in {name.split("/")[0] for name in dead} - moved]
+    why = f"nothing comes back through {silent[-1]}" if silent else "their inputs are all 0"
+    return Finding(
+        "gradients",
+        f"{len(dead)} of {total} leaves that learn get a gradient of exactly 0, in every step: {named}. Probably "
+        f"{why}: zeros in a kernel, or a ReLU whose inputs are all below 0. Give other weights, another seed or "
+        "head_init, or freeze them.",
+        wrong=True,
+    )
 
 
 def _told_of_input(pictures: np.ndarray, images: np.ndarray, spec: Preprocess) -> str:

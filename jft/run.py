@@ -189,8 +189,8 @@ def _choose_model(
             "head_hidden": tuple(config.head_hidden),
             "head_dropout": config.head_dropout,
         }
-    elif config.head_hidden or config.head_dropout:
-        raise ValueError("head_hidden and head_dropout belong to a linear head: set head = 'linear'.")
+    else:
+        options |= MODELS[config.model]().NEW_HEAD
     model = create_model(
         config.model, num_classes=num_outputs, dtype=jnp.dtype(config.dtype), axis_name=axis_name, **options
     )

@@ -1,5 +1,6 @@
 """The state of a run: where it begins, how a phase takes it over, what of it a checkpoint holds."""
 
+import json
 from typing import Any
 
 import jax
@@ -113,7 +114,7 @@ def abstract_items(run: Run, saved: Meta) -> tuple[Any, Any]:
     """Shapes and shardings of the `variables` and `optimizer` of a checkpoint of the run.
 
     Raises:
-      CheckpointRefusedError: it was trained on other data.
+      CheckpointRefusedError: it was trained on other data, or is of another network.
     """
     meta = run.meta()
     saved = {**saved, "class_names": [normal(name) for name in saved.get("class_names") or ()]}
@@ -123,6 +124,12 @@ def abstract_items(run: Run, saved: Meta) -> tuple[Any, Any]:
                 f"{run.workdir} was trained on other data: {key} was {saved.get(key)} and is {meta[key]}. "
                 "Put the data back, or give another --workdir."
             )
+    was, now = (json.loads(json.dumps(of["model"]["options"])) for of in (saved, meta))
+    if was != now:
+        raise CheckpointRefusedError(
+            f"{run.workdir} was begun with another network by jft {saved['jft']}: its options were {was}, here {now}. "
+            "It can be evaluated and used as it is; to train, give another --workdir."
+        )
     state = abstract_state(run, run.phase_after(saved["step"]))
     return state.variables, optimizer_items(state)
 

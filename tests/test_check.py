@@ -1,18 +1,26 @@
 """The pre-flight: a config that trains passes, each thing that is wrong has its line, and nothing is written."""
 
+import functools
 import re
 import shutil
 
+import flax.linen as nn
 import jax
 import numpy as np
 import pytest
+import small_chain
 from PIL import Image
 from small_digits import examples, make
 from unwritable import refuse_to_write
 
-from jft import caching, forecast
+from jft import caching, forecast, preflight
 from jft.check import check
+from jft.config import default_config
 from jft.data import sources
+from jft.models import MODELS, initialise
+from jft.models.chain import Chain
+from jft.models.layers import Head
+from jft.overfit import overfit
 from jft.preflight import Preflight
 from jft.run import create_run
 from jft.state import fresh_state, optimizer_items
@@ -31,7 +39,7 @@ def told(config, workdir, data=None, **options):
 def test_digits_pass_and_nothing_is_written(tmp_path):
     config = make(tmp_path / "features", epochs=2.0, cache_features=False)
     found = told(config, tmp_path / "runs" / "one")
-    assert list(found) == [*NAMES, "step", "duration", "overfit"]
+    assert list(found) == [*NAMES, "step", "duration", "overfit", "gradients"]
     assert not any(wrong for wrong, _ in found.values())
     assert list(tmp_path.iterdir()) == []
     for name, figures in {
@@ -40,6 +48,7 @@ def test_digits_pass_and_nothing_is_written(tmp_path):
         "weights": "vgg_tiny-digits04.safetensors: 10 leaves pretrained, 2 fresh (in head)",
         "learning": "of 93,539 parameters, 195 learn, 93,344 are frozen (up to fc7)",
         "features": "cache_features = False",
+        "gradients": "of 2 leaves that learn, 2 got one",
     }.items():
         assert figures in found[name][1]
     for name, pictures in (("step", 32), ("evaluation", 128)):
@@ -58,7 +67,7 @@ def solver(features, **changes):
 
 def test_a_solver_has_no_steps(tmp_path):
     found = told(solver(tmp_path / "features"), tmp_path / "run")
-    assert list(found) == [*NAMES, "duration", "overfit"] and not any(wrong for wrong, _ in found.values())
+    assert list(found) == [*NAMES, "duration", "overfit", "gradients"] and not any(wrong for wrong, _ in found.values())
     assert "no steps: the head is solved for by ridge" in found["config"][1]
     assert "cached after fc7" in found["features"][1] and "no steps" in found["duration"][1]
 
@@ -123,6 +132,70 @@ def test_images_without_contrast_are_counted_and_the_first_named(tmp_path):
     assert re.search(
         r"; [4-8]\d of 128 images have next to no contrast, first \S+/[ab]/\d*[13579].png: look", found.told
     )
+
+
+class Layer(nn.Module):
+    """A convolution and ReLU; dead where it starts with zeros and a bias below them."""
+
+    dead: bool
+
+    @nn.compact
+    def __call__(self, x, *, train):
+        zeros = {"kernel_init": nn.initializers.zeros, "bias_init": nn.initializers.constant(-1.0)}
+        return nn.relu(nn.Conv(4, (3, 3), name="conv", **(zeros if self.dead else {}))(x))
+
+
+class Clipped(Head):
+    """A head whose logits go through a ReLU, as SqueezeNet's published one."""
+
+    @nn.compact
+    def __call__(self, x, *, train):
+        return nn.relu(super().__call__(x, train=train))
+
+
+class Net(Chain):
+    """a, b, head."""
+
+    default_size: int = 8
+    dead: bool = False
+    head: type = Head
+
+    def published(self):
+        stages = {"a": functools.partial(Layer, False), "b": functools.partial(Layer, self.dead)}
+        return {**stages, "head": functools.partial(self.head, self.num_classes, self.dtype)}
+
+
+@pytest.mark.parametrize(
+    ("model", "head_init", "dead", "told_of"),
+    [
+        (Net, 0.0, (), "of 6 leaves that learn, 6 got one"),  # what is before the head learns from the second step on
+        (
+            functools.partial(Net, dead=True),
+            1.0,
+            ("a/conv/bias", "a/conv/kernel", "b/conv/bias", "b/conv/kernel", "head/head/kernel"),
+            "5 of 6 .* exactly 0, in every step: a/conv/bias, .*nothing comes back through b: zeros in a kernel",
+        ),
+        (
+            functools.partial(Net, head=Clipped),
+            0.0,
+            ("a/conv/bias", "a/conv/kernel", "b/conv/bias", "b/conv/kernel", "head/head/bias", "head/head/kernel"),
+            "6 of 6 .*nothing comes back through head: .* Give other weights, another seed or head_init",
+        ),
+    ],
+)
+def test_dead_gradients_are_found(tmp_path, monkeypatch, model, head_init, dead, told_of):
+    monkeypatch.setitem(MODELS, "net", model)
+    monkeypatch.setattr("jft.state.initialise", initialise)
+    config = default_config()
+    config.update({"model": "net", "weights": "", "batch_size": 16, "head_init": head_init, "validation": 0.0})
+    run = create_run(config, tmp_path / "run", small_chain.pictures(24))
+    state = jax.tree.map(np.array, fresh_state(run)[0])
+    images = np.stack([run.train_source.pixels(row) for row in range(16)])
+    batch = {"image": images, "label": run.train_source.labels[:16], "mask": np.ones(16, bool)}
+    found = overfit(run, run.phases[0], state, batch, steps=2)
+    assert tuple(sorted(found.still)) == dead
+    finding = preflight.gradients(found, run.phases[0])
+    assert finding.wrong == bool(dead) and re.search(told_of, finding.told)
 
 
 def test_a_picture_that_cannot_be_read_is_named(tmp_path):
@@ -216,8 +289,8 @@ def test_the_command_checks_every_arm(command, tmp_path):
     assert status == 0 and out.endswith("All is ok.\n")
     assert re.findall("^== (.*)$", out, re.M) == [f"{tmp_path}/run/one", f"{tmp_path}/run/other_one"]
     assert [found for found in re.findall(r"^ok   (\w+): ", out, re.M)] == [
-        *(*NAMES, "step", "duration", "overfit"),
-        *(*NAMES, "duration", "overfit"),
+        *(*NAMES, "step", "duration", "overfit", "gradients"),
+        *(*NAMES, "duration", "overfit", "gradients"),
     ]
     assert {path.name for path in tmp_path.iterdir()} == {"small.py"}
     (tmp_path / "run").write_text("in the way")

@@ -131,7 +131,7 @@ def test_what_torchvision_has_too(tmp_path, monkeypatch, in_this_process):
 
 @on_demand("a network of real size")
 def test_a_published_network(tmp_path):
-    own = {"model": "squeezenet1_1", "weights": "", "image_size": 48, "freeze": "fire9", "steps": 1, "batch_size": 8}
+    own = {"model": "resnet18", "weights": "", "image_size": 64, "freeze": "layer4", "steps": 1, "batch_size": 8}
     train(small_digits.make(tmp_path / "features", examples_per_class=4, **own), tmp_path / "run")
     check_torchvision(tmp_path / "run", tmp_path / "out")
 

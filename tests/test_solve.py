@@ -6,9 +6,11 @@ import small_digits
 from small_digits import examples, records
 
 from jft import solve, tree
+from jft.checkpoint import CheckpointRefusedError
 from jft.evaluate import evaluate
 from jft.parallel import make_parallel
 from jft.run import create_run
+from jft.state import abstract_items
 from jft.train import checked_run, train
 from jft.trained import restore
 from jft.transfer import probe
@@ -163,6 +165,18 @@ def test_variants_that_cannot_be_counted_cannot_be_solved_for(features, tmp_path
     message = r"solver = 'ridge' needs. They would be computed at each step: crop_padding = 0\.125 cuts"
     with pytest.raises(ValueError, match=message):
         checked_run(make(features, crop_padding=0.125), tmp_path / "run")
+
+
+def test_a_run_s_own_squeezenet_head_has_no_relu_on_its_logits(features, tmp_path):
+    config = make(features, model="squeezenet1_1", weights="", image_size=48, solver="steps", freeze="fire9")
+    run = create_run(config, tmp_path / "run")
+    assert run.model_options == {"clipped": False} and not run.model.clipped
+    # One that was begun with it does not go on without.
+    before = {**run.meta(), "step": 1, "model": {"name": "squeezenet1_1", "options": {}}}
+    with pytest.raises(
+        CheckpointRefusedError, match=r"its options were \{\}, here \{'clipped': False\}.* give another"
+    ):
+        abstract_items(run, before)
 
 
 def test_a_head_that_reads_a_map_is_replaced_by_a_linear_one(features, tmp_path):

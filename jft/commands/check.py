@@ -1,8 +1,9 @@
 """The pre-flight: whether a config will train, and what that takes. Leaves nothing in the run's folder.
 
 Looks at folder, data, weights, input and disk; compiles what the run would, and prints its memory on each device, FLOPs
-and time, and from that the run's duration; and learns one batch by heart. A line each, ok or FAIL with the remedy.
-Weights that are not here are downloaded. Fields of the config are set as for train, --config.field=value.
+and time, and from that the run's duration; and learns one batch by heart, which shows whether the gradient reaches all
+that is to learn. A line each, ok or FAIL with the remedy. Weights that are not here are downloaded. Fields of the
+config are set as for train, --config.field=value.
 Exit status: 0 all is ok, 1 something failed.
 """
 

@@ -2,8 +2,8 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -47,6 +47,9 @@ class Chain(nn.Module):
       dtype: type of the computation; parameters and batch statistics stay float32.
       axis_name: the `jax.pmap` axis over which BatchNorm averages, or None.
     """
+
+    # Fields of the family, with their values where the published head is made anew for other classes.
+    NEW_HEAD: ClassVar[Mapping[str, Any]] = {}
 
     num_classes: int = 1000
     default_size: int = 224

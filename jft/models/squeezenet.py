@@ -4,6 +4,8 @@ Layers carry the paper's names. Reference: torchvision/models/squeezenet.py, git
 """
 
 import functools
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -24,12 +26,17 @@ class SqueezeNet(Chain):
       pools: stages that end with a 3x3/2 max pool, whose size is rounded up.
       head_padding: zeros around the head's input, in pixels: Caffe's 1.0 has one, torchvision's and 1.1 have none.
       dropout: dropped share of the head's input in training.
+      clipped: the published head, whose logits go through a ReLU. A sigmoid of such is never below one half, of two
+        classes' softmax the first never above, and where all are 0 nothing is learnt: new heads have none.
     """
+
+    NEW_HEAD: ClassVar[Mapping[str, Any]] = {"clipped": False}
 
     conv1: tuple[int, int] = (64, 3)
     pools: tuple[str, ...] = ("conv1", "fire3", "fire5")
     head_padding: int = 0
     dropout: float = 0.5
+    clipped: bool = True
 
     def published(self) -> Stages:
         """conv1, fire2 .. fire9, head."""
@@ -37,7 +44,9 @@ class SqueezeNet(Chain):
         stages = {"conv1": functools.partial(Stem, *self.conv1), **fires}
         return {
             **{k: functools.partial(v, pool=k in self.pools, dtype=self.dtype) for k, v in stages.items()},
-            "head": functools.partial(Head, self.num_classes, self.head_padding, self.dropout, self.dtype),
+            "head": functools.partial(
+                Head, self.num_classes, self.head_padding, self.dropout, self.clipped, self.dtype
+            ),
         }
 
 
@@ -76,20 +85,21 @@ class Fire(nn.Module):
 
 
 class Head(nn.Module):
-    """Dropout, the classifying 1x1 convolution (conv10 in the paper), ReLU, global average pool."""
+    """Dropout, the classifying 1x1 convolution (conv10 in the paper), perhaps ReLU, global average pool."""
 
     num_classes: int
     padding: int
     dropout: float
+    clipped: bool
     dtype: jnp.dtype
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """[batch, h, w, 512] -> logits [batch, num_classes], none below zero."""
+        """[batch, h, w, 512] -> logits [batch, num_classes]; clipped: none below zero."""
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
         options = {"padding": self.padding, "kernel_init": layers.head_init, "dtype": self.dtype}
         x = nn.Conv(self.num_classes, (1, 1), **options, name="head")(x)
-        return jnp.mean(nn.relu(x), axis=(1, 2))
+        return jnp.mean(nn.relu(x) if self.clipped else x, axis=(1, 2))
 
 
 def _maybe_pool(x: jax.Array, pool: bool) -> jax.Array:

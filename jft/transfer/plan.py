@@ -30,12 +30,14 @@ class Plan:
       frozen: names of the frozen leaves, such as 'block1/conv1_1/kernel'.
       boundary: the last stage of the longest prefix in which nothing moves, or None.
       still_norms: BatchNorms that run in inference mode and whose statistics stay, such as 'layer1/block0/bn1'.
+      norms: all BatchNorms.
     """
 
     stages: tuple[str, ...]
     frozen: frozenset[str]
     boundary: str | None
     still_norms: frozenset[str]
+    norms: frozenset[str]
 
     def split(self, params: Params) -> tuple[Params, Params]:
         """(learning, frozen) parts of the parameters, as nested dicts of the same names."""
@@ -56,6 +58,12 @@ class Plan:
     def frozen_stages(self) -> tuple[str, ...]:
         """The stages up to the boundary."""
         return self.stages[: self.stages.index(self.boundary) + 1] if self.boundary else ()
+
+    def normalised_away(self, name: str) -> bool:
+        """Whether a leaf is a bias in a stage where BatchNorm takes means away, so that its gradient may be 0."""
+        layer, _, kind = name.rpartition("/")
+        moving = self.norms - self.still_norms
+        return kind == "bias" and layer not in moving and name.split("/")[0] in {norm.split("/")[0] for norm in moving}
 
     def frozen_norms(self) -> contextlib.AbstractContextManager:
         """Context in which the still BatchNorms run in inference mode, wherever they are."""
@@ -108,7 +116,7 @@ def make_plan(model: Chain, variables: Mapping[str, Any], freeze: str, *, batch_
         raise ValueError(
             f"freeze = {freeze!r} and batch_norm = {batch_norm!r} freeze all {len(names)} leaves: nothing would learn."
         )
-    return Plan(stages, frozenset(frozen), prefix[-1] if prefix else None, frozenset(still))
+    return Plan(stages, frozenset(frozen), prefix[-1] if prefix else None, frozenset(still), frozenset(norms))
 
 
 def apply_learning(

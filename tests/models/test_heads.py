@@ -64,6 +64,31 @@ def test_the_published_head_may_follow_a_cut():
     assert shapes(model)["head/head/kernel"] == (1, 1, 256, 3)
 
 
+def squeezenet_logits(kernel, **options):
+    """Of two images' fire9, with a head of three classes."""
+    model = create_model("squeezenet1_1", num_classes=3, **options)
+    head = {"kernel": kernel, "bias": jnp.zeros(3)}
+    fire9 = np.random.default_rng(0).random((2, 3, 3, 512), np.float32)
+    return model.apply({"params": {"head": {"head": head}}}, fire9, train=False, start="fire9")
+
+
+def test_a_new_squeezenet_head_has_no_relu_on_its_logits():
+    """With one, a sigmoid is never below one half."""
+    kernel = np.random.default_rng(1).normal(size=(1, 1, 512, 3)).astype(np.float32)
+    new = create_model("squeezenet1_1").NEW_HEAD
+    assert squeezenet_logits(kernel).min() == 0  # as published
+    assert squeezenet_logits(kernel, **new).min() < -1
+
+
+def test_a_new_squeezenet_head_of_zeros_learns():
+    def loss(kernel, options):
+        return jax.nn.log_softmax(squeezenet_logits(kernel, **options))[:, 0].sum()
+
+    zeros = jnp.zeros((1, 1, 512, 3))
+    assert not jax.grad(loss)(zeros, {}).any()  # as published
+    assert jax.grad(loss)(zeros, create_model("squeezenet1_1").NEW_HEAD).all()
+
+
 def test_layers_of_a_linear_head_are_numbered():
     found = shapes(create_model("vgg_tiny", num_classes=3, cut="block3", new_head="linear", head_hidden=(7, 5)))
     head = {name.removeprefix("head/"): shape for name, shape in found.items() if name.endswith("kernel")}
