@@ -190,7 +190,7 @@ def test_dead_gradients_are_found(tmp_path, monkeypatch, model, head_init, dead,
     config.update({"model": "net", "weights": "", "batch_size": 16, "head_init": head_init, "validation": 0.0})
     run = create_run(config, tmp_path / "run", small_chain.pictures(24))
     state = jax.tree.map(np.array, fresh_state(run)[0])
-    images = np.stack([run.train_source.pixels(row) for row in range(16)])
+    images = np.stack([run.train_source.pixels(row, run.spec) for row in range(16)])
     batch = {"image": images, "label": run.train_source.labels[:16], "mask": np.ones(16, bool)}
     found = overfit(run, run.phases[0], state, batch, steps=2)
     assert tuple(sorted(found.still)) == dead
