@@ -14,6 +14,7 @@ from jft.steps import TrainState
 from jft.text import named_step
 from jft.transfer.phases import phase_table
 from jft.transfer.table import transfer_table
+from jft.weights import provenance
 
 
 def describe(run: Run, state: TrainState, meta: Meta, decisions: Mapping[int, Decision]) -> str:
@@ -21,7 +22,7 @@ def describe(run: Run, state: TrainState, meta: Meta, decisions: Mapping[int, De
     params = state.params
     phase = run.phase_after(int(state.step))
     everything = optim.make_optimizer(phase.config, jax.tree.map(lambda _: False, params))
-    weights = meta["weights"].get("source", "none, from scratch")
+    weights = str(provenance.of_manifest(meta["weights"]) or "none, from scratch")
     if run.config.weights_path and not run.row:
         weights += f" ({run.config.weights_path} stays unread)"
     names = run.train_source.class_names

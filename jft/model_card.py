@@ -12,6 +12,7 @@ from jft.losses import Objective
 from jft.meta import Meta, learnt_from, phase_of
 from jft.models import create_model
 from jft.text import named_step
+from jft.weights import provenance
 from jft.weights.layouts import FORMATS
 
 _SMALL = 1000  # test pictures below which an accuracy is known to 3 points at best, and the card says so
@@ -89,21 +90,14 @@ def _outcome(meta: Meta) -> str:
 
 
 def _model(meta: Meta, figures: Mapping[str, Any]) -> list[str]:
-    base = meta["weights"]
+    base = provenance.of_manifest(meta["weights"])
     rows = [
         ("Architecture", meta["model"]["name"]),
         ("Checkpoint", named_step(meta["step"], phase_of(meta))),
         ("Parameters", f"{figures['parameters']:,}"),
     ]
-    if not base:
-        return _table(("", ""), [*rows, ("Base weights", "none, trained from scratch")])
-    facts = {
-        "Base weights": base.get("weights"),
-        "Source": base.get("url") or base.get("source"),
-        "SHA-256 of the source": base.get("source_sha256"),
-        "Licence of the base weights": base.get("licence"),
-    }
-    return _table(("", ""), rows + [(key, value) for key, value in facts.items() if value])
+    facts = base.facts("base weights") if base else {"Base weights": "none, trained from scratch"}
+    return _table(("", ""), [*rows, *facts.items()])
 
 
 def _data(meta: Meta, figures: Mapping[str, Any]) -> list[str]:

@@ -228,7 +228,8 @@ def load(
         raise ValueError(f"batch_size = {batch_size}: must be at least 1.")
     if str(source) in MODELS or str(source) in CATALOG:
         opened = _pretrained(str(source), weights, weights_path)
-        return from_weights(opened, opened.facts.get("weights", str(source)), batch_size)
+        name = opened.facts.get("weights") or f"{opened.facts['source']} (file not recognized)"
+        return from_weights(opened, name, batch_size)
     if weights or weights_path:
         raise ValueError(f"weights and weights_path belong to a model such as squeezenet1_1, and {source} is none.")
     if Path(source).is_file():

@@ -17,7 +17,7 @@ from jft.files import written_whole
 from jft.models import MODELS, Chain, create_model
 from jft.parallel import make_parallel
 from jft.trained import Trained, restore
-from jft.weights import catalog, convert, metadata, readers, rules, store
+from jft.weights import catalog, convert, metadata, provenance, readers, rules, store
 from jft.weights.catalog import CATALOG, WeightSet
 from jft.weights.hashes import Hashes
 from jft.weights.target import absent, leaf_shapes
@@ -46,8 +46,7 @@ class SourceWeights:
       fit: how a picture becomes a square, 'crop' or 'whole', see `preprocess.to_model_input`.
       class_names: what the outputs mean, or None where the source does not say.
       objective: how they become probabilities, the kind of an `Objective`.
-      facts: where the weights come from, for people, as far as known: source, source_sha256, dialect, licence; and the
-        name of a weight set: weights where they are that set, like where they were guessed, or are said, to be like it.
+      tell: gives `facts`; slow for a set, whose file is looked at.
       read: gives the leaves, all of the model's but those that a set without top does not hold; slow. ValueError where
         they are not the model's. With True for its argument NaN and infinity are let through.
     """
@@ -58,8 +57,16 @@ class SourceWeights:
     fit: str
     class_names: tuple[str, ...] | None
     objective: str
-    facts: dict[str, str]
+    tell: Callable[[], dict[str, str]]
     read: Callable[[bool], Leaves]
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """Where the weights come from, as far as known.
+
+        The manifest of a `Provenance`; of a run's weights source, dialect, and the licence of those it began with.
+        """
+        return self.tell()
 
     def build(self) -> Chain:
         """The model, float32."""
@@ -141,13 +148,19 @@ def write_own(opened: SourceWeights, out: Path, *, allow_nonfinite: bool = False
 
 
 def _open_set(row: WeightSet, weights_path: str | os.PathLike | None) -> SourceWeights:
+    @functools.cache
+    def loaded() -> tuple[Leaves, dict[str, str]]:
+        target = leaf_shapes(create_model(row.model, **row.file_options), row.preprocess.size)
+        return store.load(row, target, weights_path=weights_path, fresh=absent(row, target))
+
+    def tell() -> dict[str, str]:
+        return {key: value for key, value in loaded()[1].items() if key not in ("converter_version", "jft")}
+
     def read(allow_nonfinite: bool) -> Leaves:
         del allow_nonfinite  # what is published and has them is refused
-        target = leaf_shapes(create_model(row.model, **row.file_options), row.preprocess.size)
-        return store.load(row, target, weights_path=weights_path, fresh=absent(row, target))[0]
+        return loaded()[0]
 
-    facts = {"source": row.filename, "weights": row.name, "dialect": row.dialect, "licence": row.licence}
-    return SourceWeights(row.model, row.file_options, row.preprocess, "crop", None, "softmax", facts, read)
+    return SourceWeights(row.model, row.file_options, row.preprocess, "crop", None, "softmax", tell, read)
 
 
 def of_trained(trained: Trained, name: str) -> SourceWeights:
@@ -155,12 +168,13 @@ def of_trained(trained: Trained, name: str) -> SourceWeights:
     model = trained.meta["model"]["name"]
     options = {**trained.meta["model"]["options"], "num_classes": trained.model.num_classes}
     facts = {"source": f"{name}, step {trained.meta['step']}", "dialect": "jft"}
-    facts |= {key: value for key, value in trained.meta["weights"].items() if key == "licence"}
+    if base := provenance.of_manifest(trained.meta["weights"]):
+        facts["licence"] = base.license
     leaves = {leaf: np.asarray(array) for leaf, array in tree.flatten(trained.variables).items()}
     target = leaf_shapes(create_model(model, **options), trained.spec.size)
     read = functools.partial(_converted, name, leaves, _own_row(model), target)
     how = trained.meta["fit"], trained.class_names, trained.meta["objective"]
-    return SourceWeights(model, options, trained.spec, *how, facts, read)
+    return SourceWeights(model, options, trained.spec, *how, lambda: facts, read)
 
 
 def _open_file(path: Path, model: str | None, tag: str | None, image_size: int | None) -> SourceWeights:
@@ -181,17 +195,10 @@ def _open_file(path: Path, model: str | None, tag: str | None, image_size: int |
             leaf_shapes(built, spec.size)
             metadata.check_classes(class_names, built.num_classes)
     target = leaf_shapes(create_model(model, **options), image_size or spec.size)
-    facts = {"source": path.name, "source_sha256": hashes.sha256, **_provenance(row, hashes)}
+    facts = provenance.of_file(path.name, hashes, row).manifest()
     read = functools.partial(_converted, path, tensors, row, target)
     objective = own.get("objective", "binary" if options.get("num_classes") == 1 else "softmax")
-    return SourceWeights(model, options, spec, own.get("fit", "crop"), class_names, objective, facts, read)
-
-
-def _provenance(row: WeightSet, hashes: Hashes) -> dict[str, str]:
-    """The set that a file is, if its hash shows it; else the set that it is like: it may be fine-tuned."""
-    if hashes.judge(row)[0]:
-        return {"weights": row.name, "dialect": row.dialect, "licence": row.licence}
-    return {**({"like": row.name} if row.name in CATALOG else {}), "dialect": row.dialect}
+    return SourceWeights(model, options, spec, own.get("fit", "crop"), class_names, objective, lambda: facts, read)
 
 
 def _converted(

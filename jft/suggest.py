@@ -21,8 +21,9 @@ from jft.state import fresh_state
 from jft.timing import forward_cost
 from jft.transfer import probe
 from jft.transfer.examples import Examples
-from jft.weights import catalog, store
+from jft.weights import catalog, provenance, store
 from jft.weights.catalog import TOP, WeightSet
+from jft.weights.provenance import Provenance
 
 _SEED = 0  # of the folds, the same for every model
 _FOLDS = (5, 3)  # as many as the smallest class can fill; the others train, choose C and test in turn
@@ -39,6 +40,7 @@ class Probed:
       images_per_second: of a compiled forward pass.
       nbytes: on each device, of that pass with its parameters.
       parameters: of the network with its new head.
+      weights: what is known of them.
     """
 
     config: ConfigDict
@@ -46,11 +48,19 @@ class Probed:
     images_per_second: float
     nbytes: int
     parameters: int
+    weights: Provenance | None = None
 
     @property
     def name(self) -> str:
         """'model.tag', as in the catalog."""
         return f"{self.config.model}.{self.config.weights}"
+
+    @property
+    def title(self) -> str:
+        """The name, as far as the file is known to be that set."""
+        if self.weights is None or self.weights.row:
+            return self.name
+        return f"{self.weights.source}, read as {self.name}"
 
     @property
     def accuracy(self) -> float:
@@ -153,7 +163,7 @@ def probe_one(config: ConfigDict, source: sources.Source) -> Probed:
     frozen.update({"preset": "linear_probe", "validation": 0.0, "skip_unreadable": False})
     with tempfile.TemporaryDirectory() as folder:
         run = create_run(frozen, Path(folder) / "run", source)
-    state, _ = fresh_state(run)
+    state, meta = fresh_state(run)
     with Interrupt() as interrupt:
         features = caching.features_of(run, run.phases[0], state, source, Augmentation(), interrupt)
     if features is None:
@@ -166,6 +176,7 @@ def probe_one(config: ConfigDict, source: sources.Source) -> Probed:
         run.config.eval_batch_size / cost.seconds,
         cost.nbytes,
         sum(leaf.size for leaf in jax.tree.leaves(state.params)),
+        provenance.of_manifest(meta["weights"]),
     )
 
 

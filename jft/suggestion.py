@@ -73,7 +73,7 @@ def write(
         plot(rows, aside)
     with written_whole(config_file) as aside:
         aside.write_text(config_text(chosen, config_file, len(source.class_names)))
-    print(f"\n{table(rows)}\n\nPick: {chosen.name}\n  jft train --config {config_file}\n  plot: {plot_file}")
+    print(f"\n{table(rows)}\n\nPick: {chosen.title}\n  jft train --config {config_file}\n  plot: {plot_file}")
 
 
 def _unknown(weights_path: str, sets: Sequence[tuple[WeightSet, str]]) -> list[str]:
@@ -92,7 +92,7 @@ def _probed(sets: Sequence[tuple[WeightSet, str]], config: ConfigDict, source: s
         except (ValueError, OSError, jax.errors.JaxRuntimeError) as error:  # too large for the memory, too
             print(f"{row.name} is left out: {one_line(error)}", flush=True)
         else:
-            print(f"{row.name}: {rows[-1].accuracy:.2%}", flush=True)
+            print(f"{rows[-1].title}: {rows[-1].accuracy:.2%}", flush=True)
     return rows
 
 
@@ -105,7 +105,7 @@ def table(rows: Sequence[Probed]) -> str:
         mark = f"{'>' if row is chosen else ' '}{'*' if row in front else ' '}"
         speed, memory = f"{row.images_per_second:,.1f}", human_bytes(row.nbytes)
         figures = (f"{row.accuracy:.2%}", f"{low:.2%} to {high:.2%}", speed, memory, f"{row.parameters:,}")
-        cells.append((mark, row.name, *figures))
+        cells.append((mark, row.title, *figures))
     return "\n".join(aligned(cells, right=(2, 3, 4, 5, 6)))
 
 
@@ -124,7 +124,7 @@ def plot(rows: Sequence[Probed], path: Path) -> None:
     axes.plot(*zip(*front, strict=True), color="#1b2733", linewidth=1, linestyle="--")
     for row in rows:
         axes.annotate(
-            row.name + (" (the pick)" if row is chosen else ""),
+            row.title + (" (the pick)" if row is chosen else ""),
             (row.images_per_second, 100 * row.accuracy),
             xytext=(6, 6),
             textcoords="offset points",
@@ -154,7 +154,7 @@ def config_text(row: Probed, path: Path, classes: int) -> str:
     phases = _PHASES.format(last=body[-1], middle=body[len(body) // 2])
     command = shlex.quote(str(path)).replace("\\", "\\\\").replace('"', '\\"')
     return (
-        f'"""{data}, {classes} classes, on {row.name}: a probe of its frozen features; and '
+        f'"""{data}, {classes} classes, on {_plain(row.title)}: a probe of its frozen features; and '
         f"its later half fine-tuned.\n\n"
         f"    jft train --config {command}\n\n"
         f"`jft suggest` cross-validated a probe on {len(row.right):,} training pictures: {100 * row.accuracy:.2f} %\n"

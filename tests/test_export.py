@@ -15,7 +15,7 @@ from jft import export, source_weights, tree
 from jft.checkpoint import Checkpoints
 from jft.data.preprocess import Preprocess
 from jft.models import abstract_variables, create_model
-from jft.weights import catalog, rules, seeded
+from jft.weights import catalog, provenance, rules, seeded
 
 # Whose logits are compared too; the others are of the same family, or large: their tensors show it.
 COMPARED = ("alexnet", "vgg11", "vgg13_bn", "resnet50", "squeezenet1_1")
@@ -57,7 +57,7 @@ def test_torchvision_in_and_out_is_the_same_file_but_for_counters(tiny, tmp_path
         np.testing.assert_array_equal(found[name], 0 if name in counters else tensor, err_msg=name)
     with safetensors.safe_open(out, "np") as file:
         about = {key: json.loads(value) for key, value in file.metadata().items() if key != "format"}
-    assert about["model"] == model and about["class_names"] is None and about["licence"] is None
+    assert about["model"] == model and about["class_names"] is None and about["licence"] == provenance.UNKNOWN
     assert about["source"]["source"] == "source.safetensors"
     # It may be fine-tuned: names show what a file is like, and only its hash what it is.
     assert about["source"]["like"] == f"{model}.torchvision" and "weights" not in about["source"]
@@ -176,7 +176,7 @@ def make_run(folder, model, classes, **options):
         "preprocess": Preprocess().at(chain.default_size).to_dict(),
         "config": {"dtype": "bfloat16"},
         "fit": "whole",
-        "weights": {"licence": "BSD-3-Clause"},
+        "weights": {"weights": "vgg13_bn.torchvision", "source_sha256": f"abd245e5{'0' * 56}"},
         "history": [],
         "jft": "0",
     }
@@ -209,7 +209,7 @@ def test_a_run_knows_its_classes(tiny, tmp_path, one_device):
 
 
 def weights(model, size=224, **options):
-    return source_weights.SourceWeights(model, options, Preprocess(size=size), "crop", None, "softmax", {}, None)
+    return source_weights.SourceWeights(model, options, Preprocess(size=size), "crop", None, "softmax", dict, None)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,9 @@ from jft.data.preprocess import Preprocess
 from jft.losses import Objective
 from jft.model_card import model_card
 from jft.source_weights import open_source, write_own
+from jft.weights.catalog import find_row
 
+DIGITS = find_row("vgg_tiny", "digits04")
 SPEC = Preprocess(size=32, resize=36, channels="BGR")
 CLASSES = ["0", "1", "2", "3", "4"]
 
@@ -31,11 +33,10 @@ def meta_of(class_names=CLASSES, **changes):
         "training_pictures": 4321,
         "history": [{"step": 1234, "count": 555}],
         "weights": {
-            "source": "vgg_tiny.safetensors",
-            "source_sha256": "ab" * 32,
-            "url": "https://example.org/vgg_tiny.safetensors",
-            "weights": "vgg_tiny.digits04",
-            "licence": "CC-BY-4.0",
+            "source": "mine.safetensors",
+            "source_sha256": DIGITS.sha256,
+            "weights": DIGITS.name,
+            "dialect": "jft",
         },
         **changes,
     }
@@ -58,7 +59,8 @@ def evaluation_of(class_names=CLASSES, **more):
 def test_the_card_states_what_is_known():
     evaluation = evaluation_of(temperature=1.372, calibrated={"loss": 0.4321, "calibration_error": 0.0234})
     card = model_card(meta_of(), evaluation, ["model.stablehlo", "model.onnx"])
-    facts = ["vgg_tiny", "step 1,234", "67,890", "vgg_tiny.digits04", "https://example.org/", "ab" * 32, "CC-BY-4.0"]
+    facts = ["vgg_tiny", "step 1,234", "67,890", "vgg_tiny.digits04", "mine.safetensors", DIGITS.sha256]
+    facts += [f"License of the base weights | {DIGITS.licence} |"]
     facts += ["digit_photos", "4,321", "400", "87.65%", "84.12% to 90.51%", "0.4321", "2.34%", "0.8642"]
     facts += ["temperature 1.372, fitted on 555 pictures", "small test set", "4.9 points", "order BGR"]
     assert [fact for fact in facts if fact not in card] == []
@@ -76,6 +78,19 @@ def test_the_card_states_what_is_known():
 def test_a_head_that_was_solved_for_may_have_learnt_from_validation_too(learnt, pictures):
     card = model_card(meta_of(learnt_validation=learnt), evaluation_of(), [])
     assert f"| Pictures trained on | {pictures} |" in card
+
+
+def test_a_set_is_claimed_only_where_the_hash_is_its_own():
+    row = find_row("squeezenet1_1", "torchvision")
+    claimed = {"weights": row.name, "url": row.url, "licence": row.licence, "dialect": "torchvision"}
+    manifest = {"source": "noise.pth", "source_sha256": "ab" * 32, **claimed}  # as any file was recorded before
+    card = model_card(meta_of(weights=manifest), evaluation_of(), [])
+    assert "| Base weights | noise.pth (file not recognized) |" in card and "ab" * 32 in card
+    assert "| License of the base weights | unknown (file not recognized) |" in card
+    assert f"| Assumed of the base weights | layout and preprocessing of {row.name} |" in card
+    assert row.url not in card and row.licence not in card
+    card = model_card(meta_of(weights={**manifest, "source_sha256": row.sha256 + "0" * 56}), evaluation_of(), [])
+    assert f"| Base weights | {row.name} |" in card and row.url in card and row.licence in card
 
 
 def test_the_card_states_what_is_not_known():

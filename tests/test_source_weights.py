@@ -12,7 +12,7 @@ import small_files
 from jft import source_weights
 from jft.data.preprocess import Preprocess
 from jft.models import create_model
-from jft.weights import catalog, store
+from jft.weights import catalog, provenance, store
 from jft.weights.target import leaf_shapes
 
 
@@ -116,20 +116,21 @@ def test_only_the_hash_shows_what_a_file_is(tiny, tmp_path, monkeypatch, dialect
     name = f"vgg16.{dialect}"
     small_files.seeded_file(source, "vgg16", dialect, 12, classes=1000)
     published = hashlib.new(kind, source.read_bytes()).hexdigest()
-    for known, provenance in (
+    for known, claimed in (
         (published, {"weights": name, "licence": catalog.CATALOG[name].licence}),
-        ("0" * len(published), {"like": name}),
+        ("0" * len(published), {"like": name, "licence": provenance.UNKNOWN}),
     ):
         publish(monkeypatch, name, **{kind: known, "preprocess": SPEC_12})
         opened = source_weights.open_source(str(source), model="vgg16")
         kept = {key: value for key, value in opened.facts.items() if key in ("weights", "like", "licence")}
-        assert kept == provenance and opened.facts["dialect"] == dialect
+        assert kept == claimed and opened.facts["dialect"] == dialect
         text = source_weights.write_own(opened, own)
         assert text.endswith(f"use --config.model=vgg16 --config.weights={dialect} --config.weights_path={own}")
         # What was written still knows its model and options, is no published file, and is taken for that set's.
         reopened = source_weights.open_source(str(own))
         assert (reopened.model, reopened.build(), reopened.spec) == ("vgg16", opened.build(), opened.spec)
-        assert reopened.facts["like"] == name and "weights" not in reopened.facts and "licence" not in reopened.facts
+        assert reopened.facts["like"] == name and "weights" not in reopened.facts
+        assert reopened.facts["licence"] == provenance.UNKNOWN and "url" not in reopened.facts
         assert source_weights.write_own(reopened, again).endswith(f"--config.weights_path={again}")
         row = catalog.find_row("vgg16", dialect)
         leaves, _ = store.load(row, leaf_shapes(create_model("vgg16", **row.file_options), 12), weights_path=own)

@@ -65,12 +65,19 @@ def test_list_says_what_is_here(script):
 
     assert here("vgg_tiny.digits04") == "packaged"
     assert here("squeezenet1_1.torchvision") == "-"
-    cached = store.cache_dir() / "converted" / f"squeezenet1_1.torchvision-{'0' * 16}-v1.safetensors"
-    for path, word in ((store.cache_dir() / "downloads" / SQUEEZENET.filename, "downloaded"), (cached, "converted")):
-        path.parent.mkdir(parents=True)
-        path.touch()
+    downloads, converted = (store.cache_dir() / name for name in ("downloads", "converted"))
+    downloads.mkdir(parents=True)
+    converted.mkdir()
+    (downloads / SQUEEZENET.filename).touch()
+    assert here("squeezenet1_1.torchvision") == "downloaded"
+    for sha256, word in (("0" * 64, "downloaded"), (SQUEEZENET.sha256 + "0" * 56, "converted")):  # of a file, the set
+        about = {"source": "a.pth", "source_sha256": sha256}
+        path = converted / f"squeezenet1_1.torchvision-{sha256[:16]}-v1.safetensors"
+        safetensors.numpy.save_file({"x": np.zeros(1)}, path, about)
         assert here("squeezenet1_1.torchvision") == word
-    assert here("squeezenet1_1.caffe") == "-"
+    assert here("squeezenet1_0.caffe") == "-"
+    (downloads / "squeezenet_v1.0.npy").touch()
+    assert here("squeezenet1_0.caffe") == "unverified"  # nobody has published a hash
 
 
 def test_fetch(script):

@@ -28,7 +28,8 @@ def fetch(args: argparse.Namespace) -> None:
 
     for row in [listing.choose(name) for name in args.name]:
         path, sha256 = store.fetch(row)
-        print(f"{row.name}: {path}\n  SHA-256 {sha256}", flush=True)
+        unknown = "" if row.sha256 or row.md5 else ": nobody has published one to compare it with"
+        print(f"{row.name}: {path}\n  SHA-256 {sha256}{unknown}", flush=True)
 
 
 def convert(args: argparse.Namespace) -> None:

@@ -23,6 +23,7 @@ from jft.models.costs import stage_costs
 from jft.predictor import Predictor
 from jft.report import charts
 from jft.text import named_step
+from jft.weights import provenance
 
 PICTURES = 10  # in the grid, among the largest losses, among labels that look wrong
 _NEIGHBOURS = 3
@@ -49,15 +50,13 @@ class Parts:
     def facts(self) -> dict[str, str]:
         """What was trained on what with which weights, for people."""
         meta, spec = self.predictor.meta, self.predictor.spec
-        config, weights = meta["config"], meta["weights"]
+        config, weights = meta["config"], provenance.of_manifest(meta["weights"])
         held_out = f", {meta['history'][-1]['count']:,} to validate" if meta["history"] else ""
         held_out += ", which then joined them" if meta.get("learnt_validation") else ""
         frames = "squashed whole" if self.predictor.fit == "whole" else "cropped at the centre"
         facts = {
             "Model": f"{meta['model']['name']}, {self.result['parameters']:,} parameters",
-            "Weights": weights.get("source", "none: trained from scratch"),
-            "Licence of the weights": weights.get("licence", ""),
-            "SHA-256 of their file": weights.get("source_sha256", ""),
+            **(weights.facts() if weights else {"Weights": "none: trained from scratch"}),
             "Data": f"{config['dataset']}{' in ' + config['data_dir'] if config['data_dir'] else ''}",
             "Pictures": f"{meta['training_pictures']:,} to train{held_out}, {self.result['count']:,} of the "
             f"{self.result['split']} split to judge by",

@@ -37,10 +37,16 @@ def _line(row: WeightSet) -> tuple[str, ...]:
 
 
 def whereabouts(row: WeightSet) -> str:
-    """How far a set has come on this machine: 'packaged', 'converted', 'downloaded' or '-'."""
+    """How far a set has come on this machine: 'packaged', 'converted', 'downloaded' or '-'.
+
+    'unverified' is a file of its name where no hash is published that would show whether it is the set. A downloaded
+    file is compared with its hash when it is used.
+    """
     path = store.locate(row)
     if path is not None and not path.is_relative_to(store.cache_dir()):
         return "packaged"
+    if store.converted(row):
+        return "converted"
     if path is None:
-        return "converted" if store.converted_hashes(row) else "-"
-    return "converted" if store.conversions(row) else "downloaded"
+        return "-"
+    return "downloaded" if row.sha256 or row.md5 else "unverified"

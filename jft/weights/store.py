@@ -20,9 +20,10 @@ from absl import logging
 
 from jft.files import foreign_hand, written_whole
 from jft.version import __version__
-from jft.weights import convert, download, readers
+from jft.weights import convert, download, provenance, readers
 from jft.weights.catalog import WeightSet
 from jft.weights.hashes import Hashes
+from jft.weights.provenance import Provenance
 
 _PACKAGED = Path(__file__).parent / "packaged"
 
@@ -86,6 +87,12 @@ def fetch(row: WeightSet, weights_path: str | os.PathLike | None = None) -> tupl
     Raises:
       ValueError: it cannot be had, or is not what was published; names file, address, hash, and where to put it.
     """
+    path, hashes = _fetched(row, weights_path)
+    return path, hashes.sha256
+
+
+def _fetched(row: WeightSet, weights_path: str | os.PathLike | None) -> tuple[Path, Hashes]:
+    """As `fetch`, with all hashes of the file."""
     path = locate(row, weights_path)
     if path is not None:
         return path, verify(path, row)
@@ -98,11 +105,11 @@ def fetch(row: WeightSet, weights_path: str | os.PathLike | None = None) -> tupl
             if place.exists():  # another process was faster
                 return place, verify(place, row)
             aside = download.download(row.url, place)
-            sha256 = _checked(aside, row, downloaded=True)
+            _checked(aside, row, downloaded=True)
             os.replace(aside, place)
     except (OSError, ValueError, http.client.HTTPException) as error:
         raise ValueError(f"{row.name} could not be downloaded: {error}. {by_hand(row, place)}") from error
-    return place, sha256
+    return place, Hashes(place)
 
 
 def by_hand(row: WeightSet, place: Path) -> str:
@@ -116,17 +123,17 @@ def by_hand(row: WeightSet, place: Path) -> str:
     )
 
 
-def verify(path: Path, row: WeightSet) -> str:
+def verify(path: Path, row: WeightSet) -> Hashes:
     """Checks a file that has the published name against the published hash.
 
     Returns:
-      Its SHA-256.
+      Its hashes.
 
     Raises:
       ValueError: another hash; names both.
     """
     if path.name != row.filename:
-        return Hashes(path).sha256
+        return Hashes(path)
     try:
         return _checked(path, row)
     except ValueError as error:
@@ -135,8 +142,8 @@ def verify(path: Path, row: WeightSet) -> str:
         raise ValueError(f"{path} is not {row.filename} as published: {error}. {remedy}") from error
 
 
-def _checked(path: Path, row: WeightSet, downloaded: bool = False) -> str:
-    """The file's SHA-256; what is not the published file is deleted if it was downloaded, and refused."""
+def _checked(path: Path, row: WeightSet, downloaded: bool = False) -> Hashes:
+    """The file's hashes; what is not the published file is deleted if it was downloaded, and refused."""
     hashes = Hashes(path)
     agree, trouble = hashes.judge(row)
     size = path.stat().st_size / 2**20
@@ -146,7 +153,7 @@ def _checked(path: Path, row: WeightSet, downloaded: bool = False) -> str:
             f"it has {size:.1f} MiB, the published file has {row.size:.1f}",
         )  # a log-in page, perhaps
     if agree is not False:
-        return hashes.sha256
+        return hashes
     if downloaded:
         path.unlink()
     raise ValueError(trouble)
@@ -169,21 +176,20 @@ def load(
       fresh: leaves that start from initialisation and so may be missing.
 
     Returns:
-      Leaf name -> float32 array, possibly without some of `fresh`; and the manifest: source, source_sha256, url,
-      weights, dialect, licence, converter_version, jft.
+      Leaf name -> float32 array, possibly without some of `fresh`; and the manifest: that of `provenance.Provenance`,
+      converter_version, jft.
 
     Raises:
       ValueError: see `fetch`, `readers.read_tensors` and `convert.Conversion.check`.
     """
-    kept = [] if weights_path or locate(row) else converted_hashes(row)
-    for sha256 in kept:
-        manifest = _manifest(row, row.filename, sha256)
-        leaves = _read_converted(_converted_path(row, sha256), target, manifest)
+    for known in [] if weights_path or locate(row) else converted(row):
+        leaves = _read_converted(_converted_path(row, known.sha256), target, known)
         if leaves is not None:
-            return leaves, manifest
-    path, sha256 = fetch(row, weights_path)
-    manifest, cached = _manifest(row, path.name, sha256), _converted_path(row, sha256)
-    leaves = _read_converted(cached, target, manifest)
+            return leaves, _manifest(known)
+    path, hashes = _fetched(row, weights_path)
+    known = provenance.of_file(path.name, hashes, row)
+    manifest, cached = _manifest(known), _converted_path(row, known.sha256)
+    leaves = _read_converted(cached, target, known)
     if leaves is not None:
         return leaves, manifest
     conversion = convert.convert(readers.read_tensors(path), row, target)
@@ -195,7 +201,7 @@ def load(
 
 def is_here(row: WeightSet) -> bool:
     """Whether a set is on this machine: its file, or what that was converted to; neither is read whole here."""
-    return locate(row) is not None or bool(converted_hashes(row))
+    return locate(row) is not None or bool(converted(row))
 
 
 def conversions(row: WeightSet, sha256: str = "") -> list[Path]:
@@ -204,18 +210,19 @@ def conversions(row: WeightSet, sha256: str = "") -> list[Path]:
     return sorted((cache_dir() / "converted").glob(pattern))
 
 
-def converted_hashes(row: WeightSet) -> list[str]:
-    """SHA-256 of the files that are converted and are the published one; none where nobody has published its hash."""
+def converted(row: WeightSet) -> list[Provenance]:
+    """The files that are converted and are the published one; none where nobody has published its hash."""
     found = []
     for path in conversions(row):
         with contextlib.suppress(Exception):  # safetensors has its own error type; it will be made again
             with safetensors.safe_open(path, "np") as file:
                 written = file.metadata()
-            if row.sha256:
-                published = written["source_sha256"].startswith(row.sha256)
-            else:  # `fetch` has compared the MD5 of a file of that name
-                published = row.md5 is not None and written["source"] == row.filename
-            found += [written["source_sha256"]] if published else []
+            known = provenance.of_hashes(
+                written["source"], written["source_sha256"], written.get("source_md5", ""), row
+            )
+            # Conversions of before note no MD5: it was compared where the file had that name.
+            compared = not row.sha256 and row.md5 and "source_md5" not in written and known.source == row.filename
+            found += [known] if known.row or compared else []
     return found
 
 
@@ -223,21 +230,12 @@ def _converted_path(row: WeightSet, sha256: str) -> Path:
     return cache_dir() / "converted" / f"{row.name}-{sha256[:16]}-v{convert.CONVERTER_VERSION}.safetensors"
 
 
-def _manifest(row: WeightSet, source: str, sha256: str) -> dict[str, str]:
-    return {
-        "source": source,
-        "source_sha256": sha256,
-        "url": row.url or "",
-        "weights": row.name,
-        "dialect": row.dialect,
-        "licence": row.licence,
-        "converter_version": str(convert.CONVERTER_VERSION),
-        "jft": __version__,
-    }
+def _manifest(known: Provenance) -> dict[str, str]:
+    return {**known.manifest(), "converter_version": str(convert.CONVERTER_VERSION), "jft": __version__}
 
 
 def _read_converted(
-    path: Path, target: Mapping[str, jax.ShapeDtypeStruct], manifest: Mapping[str, str]
+    path: Path, target: Mapping[str, jax.ShapeDtypeStruct], known: Provenance
 ) -> dict[str, np.ndarray] | None:
     """The cached leaves, or None where there are none that can be trusted."""
     if not path.exists():
@@ -249,7 +247,7 @@ def _read_converted(
     except Exception as error:  # safetensors has its own error type; whatever is wrong, it can be made again
         logging.warning("%s cannot be read (%s) and is made anew.", path, error)
         return None
-    same_source = written.get("source_sha256") == manifest["source_sha256"]
+    same_source = written.get("source_sha256") == known.sha256
     shapes = {name: tuple(leaf.shape) for name, leaf in target.items()}
     if not same_source or {name: leaf.shape for name, leaf in leaves.items()} != shapes:
         logging.warning("%s does not hold what its name says and is made anew.", path)

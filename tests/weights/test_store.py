@@ -428,7 +428,8 @@ MD5 = hashlib.md5(FILE).hexdigest()
         ({"sha256": SHA256[:8], "md5": None}, "other.safetensors", True),
         ({"sha256": "0" * 8, "md5": None}, "other.safetensors", False),
         ({"sha256": None, "md5": MD5}, None, True),
-        ({"sha256": None, "md5": MD5}, "other.safetensors", False),  # the MD5 of such a file was not asked for
+        ({"sha256": None, "md5": MD5}, "other.safetensors", True),
+        ({"sha256": None, "md5": "0" * 32}, "other.safetensors", False),
         ({"sha256": None, "md5": None}, None, False),  # nobody can say what it was
     ],
 )
