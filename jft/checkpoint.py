@@ -10,7 +10,6 @@ This is the only module that knows Orbax, and it knows pytrees, not models.
 """
 
 import contextlib
-import json
 import math
 import shutil
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -22,7 +21,7 @@ import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from absl import logging
 
-from jft import distributed
+from jft import distributed, json_file
 from jft.fingerprint import fingerprints
 from jft.meta import Meta, best_step
 
@@ -33,7 +32,13 @@ class Checkpoints:
     """The checkpoints of one run, in `<workdir>/checkpoints`: the last, the best by validation accuracy, every n-th."""
 
     def __init__(
-        self, workdir: str | Path, *, read_only: bool = False, keep_last: int = 2, keep_every: int = 0
+        self,
+        workdir: str | Path,
+        *,
+        read_only: bool = False,
+        keep_last: int = 2,
+        keep_every: int = 0,
+        checked: Callable[[Any], Meta] = dict,
     ) -> None:
         """Opens them.
 
@@ -42,6 +47,7 @@ class Checkpoints:
           read_only: True to evaluate: nothing is created, renamed or deleted.
           keep_last: how many of the newest are kept.
           keep_every: the first after each so many steps is kept for good; 0: none is.
+          checked: an object of JSON that was read -> the meta it holds; ValueError where it holds none.
 
         Raises:
           ValueError: read_only and there are none.
@@ -51,7 +57,7 @@ class Checkpoints:
             runs = sorted(str(folder.parent) for folder in Path(workdir).glob("*/checkpoints"))
             where = f"one of {', '.join(runs)}" if runs else "the folder that train wrote"
             raise ValueError(f"{workdir} holds no checkpoints: give {where}.")
-        self._read_only = read_only
+        self._read_only, self._checked = read_only, checked
         self._keep = _Retention(keep_last, keep_every)
         self._manager = self._open()
 
@@ -200,25 +206,30 @@ class Checkpoints:
         raise RuntimeError(f"{failure}. It is set aside: start all processes again, to fall back.")
 
     def _meta(self, step: int) -> Meta:
-        """As `JsonSave` wrote it; process 0 reads it for all."""
+        """What `JsonSave` wrote, checked; process 0 reads it for all."""
         found = failure = None
         if distributed.is_first():
             try:
-                found = json.loads((self.directory / str(step) / "meta" / "metadata").read_text())
+                found = json_file.read(self.directory / str(step) / "meta" / "metadata", dict[str, Any], _RESTORE)
             except (OSError, ValueError) as error:
                 failure = str(error)
         found, failure = distributed.from_first((found, failure))
         if failure:
             raise CheckpointDamagedError(failure)
-        return found
+        if type(found.get("format")) is int and found["format"] != FORMAT:
+            raise CheckpointRefusedError(
+                f"checkpoint {step} in {self.directory} has format {found['format']}, this jft reads {FORMAT}: "
+                f"train anew, or use the jft that wrote it ({found.get('jft')})."
+            )
+        try:
+            if found.get("format") != FORMAT or found.get("step") != step:
+                raise ValueError(f"format is {found.get('format')!r} and step {found.get('step')!r}")
+            return self._checked(found)
+        except ValueError as error:
+            raise CheckpointDamagedError(f"its meta/metadata is not as it was written, {error}; {_RESTORE}") from error
 
     def _restore(self, step: int, abstract: Callable) -> tuple[Any, Any, Meta]:
         meta = self._meta(step)
-        if meta["format"] != FORMAT:
-            raise CheckpointRefusedError(
-                f"checkpoint {step} in {self.directory} has format {meta['format']}, this jft reads {FORMAT}: "
-                f"train anew, or use the jft that wrote it ({meta['jft']})."
-            )
         variables, optimizer = abstract(meta)
         items = {"variables": _as(variables)}
         if optimizer is not None:
@@ -249,6 +260,7 @@ class CheckpointWriteError(OSError):
     """A checkpoint could not be written."""
 
 
+_RESTORE = "restore the file, or train anew"
 _AGAIN = "what was saved before is whole; make room or mend the folder, and run the same command again."
 
 

@@ -13,6 +13,7 @@ Unknown fields are refused with a guess at what was meant, in a file and on the 
 """
 
 import dataclasses
+import functools
 import json
 import os
 import re
@@ -342,6 +343,20 @@ def _wrong_for_solver(config: ConfigDict) -> list[str]:
     if not config.validation and len(config.regularisation) != 1:
         wrong.append("validation = 0 leaves nothing to choose regularisation by: hold pictures out, or give one value")
     return wrong
+
+
+@functools.cache
+def json_shape() -> dict[str, Any]:
+    """What each field must hold in JSON, as `json_file.mismatch` reads it."""
+    elements = {
+        **{"classes": str, "head_hidden": int, "phases": dict[str, Any], "arms": tuple[str, dict[str, Any]]},
+        **dict.fromkeys(("class_weights", "regularisation", "step_epochs"), float),
+    }
+    odd = {"mesh": dict[str, int], "cache_features": bool | str}
+    return {
+        name: odd.get(name) or (list[elements[name]] if isinstance(value, tuple) else type(value))
+        for name, value in default_config().to_dict().items()
+    }
 
 
 def unknown_field(error: Exception) -> str | None:

@@ -1,6 +1,5 @@
 """Config files, with fields that a command line sets: `--config.field=value`, or `--set field=value` for several."""
 
-import json
 import re
 import traceback
 from collections.abc import Sequence
@@ -10,7 +9,8 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from jft.config import default_config, unknown_field
+from jft import json_file
+from jft.config import default_config, json_shape, unknown_field
 
 
 def read_config(path: str | Path, fields: Sequence[str] = ()) -> ConfigDict:
@@ -84,12 +84,7 @@ def _whole(field: str, config: ConfigDict) -> str:
 
 def _of_json(path: str) -> ConfigDict:
     """The config that a run wrote."""
-    try:
-        found = json.loads(Path(path).read_text())
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged ({error}): give the config.json of a run, or a config file.") from error
-    if not isinstance(found, dict) or not isinstance(found.get("mesh", {}), dict):
-        raise ValueError(f"{path} holds no config: give the config.json of a run, or a config file.")
+    found = json_file.read(Path(path), json_shape(), "give the config.json of a run, or a config file")
     config = default_config()
     try:
         config.update(found)

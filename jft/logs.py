@@ -5,12 +5,12 @@ import datetime
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import tensorboardX
 from tqdm import tqdm
 
-from jft import distributed
+from jft import distributed, json_file
 from jft.files import written_whole
 
 
@@ -18,6 +18,43 @@ def write_json(path: Path, value: Any) -> None:
     """Writes indented JSON, whole or not at all; tuples become lists."""
     with written_whole(path) as aside:
         aside.write_text(json.dumps(value, indent=2) + "\n")
+
+
+class Line(TypedDict):
+    """What is relied on of any line of the log: a measure that it has is a number."""
+
+    step: int
+    kind: str
+    seconds: NotRequired[float]
+    loss: NotRequired[float]
+    accuracy: NotRequired[float]
+    learning_rate: NotRequired[float]
+    images_per_second: NotRequired[float]
+
+
+class TimedLine(Line):
+    """Of a kind whose time is added up."""
+
+    seconds: float
+
+
+class TrainLine(TimedLine):
+    """What learnt in a span of steps, or in a head that was solved for."""
+
+    phase: str
+    boundary: str
+    learning: int
+    batch_norm: str
+
+
+class SteppedLine(TrainLine):
+    """Of steps, which have a loss."""
+
+    waiting: float
+
+
+_SHAPES = {"features": TimedLine, "train": TrainLine}
+_REMEDY = "mend the line, or delete it"
 
 
 class Logs:
@@ -59,12 +96,23 @@ class Logs:
 
 
 def read_metrics(workdir: Path) -> list[dict[str, Any]]:
-    """The lines of a run's `metrics.jsonl`, without one that was cut off when the run was killed."""
-    lines = []
-    for line in (workdir / "metrics.jsonl").read_text().splitlines():
-        with contextlib.suppress(ValueError):
-            lines.append(json.loads(line))
+    """The lines of a run's `metrics.jsonl`, without a last one that was cut off when the run was killed.
+
+    Raises:
+      ValueError: another line is none of the log's; names it.
+    """
+    path = workdir / "metrics.jsonl"
+    *texts, last = path.read_bytes().split(b"\n")
+    lines = [_line(text, f"{path}, line {number}") for number, text in enumerate(texts, 1)]
+    with contextlib.suppress(ValueError):
+        lines += [_line(last, "the last line")] if last else []
     return lines
+
+
+def _line(text: bytes, name: str) -> dict[str, Any]:
+    line = json_file.parse(text, Line, name, _REMEDY)
+    stepped = line["kind"] == "train" and "loss" in line
+    return json_file.parse(text, SteppedLine if stepped else _SHAPES.get(line["kind"], Line), name, _REMEDY)
 
 
 def progress_bar(*, total: int, initial: int, unit: str, description: str) -> tqdm:

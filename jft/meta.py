@@ -23,7 +23,7 @@ def phase_of(meta: Meta, step: int | None = None) -> str:
     step, phases = meta["step"] if step is None else step, meta.get("phases", [])  # none before 0.1.0
     if len(phases) < 2:
         return ""
-    number = next(i for i, (_, last) in enumerate(phases) if step <= last)
+    number = next((i for i, (_, last) in enumerate(phases) if step <= last), len(phases) - 1)
     return f"{phases[number][0]} ({number + 1} of {len(phases)})"
 
 

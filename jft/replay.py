@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from jft import caching
+from jft import caching, meta_shape
 from jft.checkpoint import Checkpoints
 from jft.config import default_config, effective
 from jft.interrupt import Interrupt, Stopped
@@ -73,11 +73,13 @@ def replay(workdir: str | Path, step: int) -> Replay:
     if not (workdir / "config.json").exists():
         raise ValueError(f"{workdir} holds no run (no config.json): give the folder that train wrote.")
     # As it was when the step was logged: a run may go on with another cadence, on other devices.
-    with contextlib.closing(Checkpoints(workdir, read_only=True)) as checkpoints:
+    with contextlib.closing(Checkpoints(workdir, read_only=True, checked=meta_shape.checked)) as checkpoints:
         then = checkpoints.newest_meta(first_from=step)
     if then is None:
         raise ValueError(f"{workdir} holds no finished checkpoint: nothing says how it was begun.")
     config = default_config()
+    if unknown := [name for name in then["config"] if name not in config]:
+        raise ValueError(f"{workdir} is of jft {then['jft']} and its config has {unknown}: replay it with that jft.")
     config.update({**then["config"], "mesh": dict(parallel_of(then).mesh.shape)})
     config.update(effective(config.to_dict()))
     if config.solver != "steps":
@@ -106,7 +108,7 @@ def _cut(run: Run, step: int) -> Run:
 
 
 def _state_before(run: Run, step: int) -> tuple[Any, Any]:
-    with contextlib.closing(Checkpoints(run.workdir, read_only=True)) as checkpoints:
+    with contextlib.closing(Checkpoints(run.workdir, read_only=True, checked=meta_shape.checked)) as checkpoints:
         found = checkpoints.latest(lambda meta: abstract_items(run, meta), before=step)
     return resumed_state(run, *found) if found else fresh_state(run)
 

@@ -13,7 +13,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from jft import config as config_lib
-from jft import distributed, tree
+from jft import distributed, json_file, tree
 from jft.checkpoint import Checkpoints
 from jft.data import sources
 from jft.data.augment import Augmentation
@@ -216,10 +216,7 @@ def check_workdir(config: ConfigDict, workdir: Path) -> None:
     """Raises a ValueError if the folder holds a run of another config, or files that are no run of jft's."""
     path = workdir / "config.json"
     if path.exists():
-        try:
-            there = json.loads(path.read_text())
-        except ValueError as error:
-            raise ValueError(f"{path} is damaged ({error}): restore it, or give another --workdir.") from error
+        there = json_file.read(path, dict[str, Any], "restore it, or give another --workdir")
         lines = config_lib.difference(there, as_json(config))
         if lines:
             raise ValueError(

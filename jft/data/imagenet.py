@@ -6,7 +6,6 @@ pictures, or from TensorFlow Datasets' list, as a file: nothing is imported for 
 
 import functools
 import importlib.util
-import json
 import os
 import pathlib
 import re
@@ -14,6 +13,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from jft import json_file
 from jft.data import listing
 from jft.data.sources import Source
 
@@ -96,7 +96,7 @@ def _sound(path: pathlib.Path, read: Callable[[pathlib.Path], list[str]]) -> tup
 
 
 def _read_index(path: pathlib.Path) -> list[str]:
-    index = json.loads(path.read_text())
+    index = json_file.read(path, dict[str, list[str]], "get it anew")
     return [index[str(number)][0] for number in range(len(index))]
 
 

@@ -10,20 +10,19 @@ lock on the folder it writes, which the system releases when it dies: the next w
 
 import contextlib
 import fcntl
-import json
 import os
 import shutil
 import uuid
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import jax.numpy as jnp
 import numpy as np
 from absl import logging
 
-from jft import distributed
+from jft import distributed, json_file
 from jft.files import folder_problem, nearest
 from jft.logs import write_json
 from jft.transfer import recipe as recipes
@@ -33,6 +32,17 @@ SHARD_BYTES = 256 * 10**6
 
 _FEATURES, _PICTURES, _MANIFEST = "features.npy", "pictures.npy", "manifest.json"
 _OVERHEAD = 4096  # bytes of a shard beside features and digests, generously
+
+
+class _Written(TypedDict):
+    """A file of a shard, as it was written."""
+
+    bytes: int
+    crc32: int
+
+
+class _Manifest(TypedDict):
+    files: dict[str, _Written]
 
 
 class Features:
@@ -250,14 +260,16 @@ def _crc32(path: Path) -> int:
 def _damage(shard: Path) -> str | None:
     """What is wrong with a shard, or None."""
     try:
-        files = json.loads((shard / _MANIFEST).read_text())["files"]
+        files = json_file.read(shard / _MANIFEST, _Manifest, "its images are computed anew")["files"]
         for name in (_FEATURES, _PICTURES):
+            if name not in files:
+                return f"{_MANIFEST} lacks {name}"
             size = (shard / name).stat().st_size
             if size != files[name]["bytes"]:
                 return f"{name} has {size:,} bytes, it was written with {files[name]['bytes']:,}"
             if _crc32(shard / name) != files[name]["crc32"]:
                 return f"{name} has changed since it was written"
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError) as error:
         return f"{type(error).__name__}: {error}"
     return None
 

@@ -72,7 +72,7 @@ def _checked(about: Mapping[str, str]) -> dict[str, Any]:
             raise ValueError(f"model is {reprlib.repr(said['model'])}, which is no name")
         tree.choose(MODELS, said["model"], what="model")
     if "options" in said:
-        _check_options(said["options"], said.get("model"))
+        check_options(said["options"], said.get("model"))
     if "preprocess" in said:
         said["preprocess"] = _preprocess(said["preprocess"])
     if said.get("objective", "softmax") not in KINDS:
@@ -95,7 +95,7 @@ _OF_THE_HEAD = {
 }
 
 
-def _check_options(options: Any, model: str | None) -> None:
+def check_options(options: Any, model: str | None) -> None:
     """Numbers and switches of the model alone: what it computes in, or is called, is not the file's to say."""
     if model is None or not isinstance(options, dict):
         raise ValueError(f"options is {reprlib.repr(options)} of the model {model}")

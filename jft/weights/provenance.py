@@ -100,6 +100,15 @@ def of_manifest(manifest: Mapping[str, str]) -> Provenance | None:
     return Provenance(manifest.get("source", "an unnamed file"), sha256, md5, name, manifest.get("dialect", ""), known)
 
 
+def settled(manifest: Mapping[str, str]) -> dict[str, str]:
+    """A manifest that claims what its hashes show, and no more; {} for {}."""
+    found = of_manifest(manifest)
+    if found is None:
+        return {}
+    claims = ("weights", "like", "url", "licence")
+    return {**{key: value for key, value in manifest.items() if key not in claims}, **found.manifest()}
+
+
 def agree(row: WeightSet, sha256: str, md5: str) -> bool:
     """Whether hashes of a file, '' where not known, are those that the publisher of a set vouches for."""
     if row.sha256:

@@ -1,0 +1,88 @@
+"""What a checkpoint's JSON must hold: it may be edited, damaged, or of an older jft, and is checked before use."""
+
+import json
+from typing import Any, NotRequired, TypedDict
+
+from jft import json_file, tree
+from jft.config import default_config, json_shape
+from jft.data.preprocess import Preprocess, check_fit
+from jft.losses import KINDS
+from jft.meta import Meta
+from jft.models import MODELS
+from jft.weights import metadata, provenance
+
+
+class Model(TypedDict):
+    """The architecture."""
+
+    name: str
+    options: dict[str, Any]
+
+
+class Evaluation(TypedDict):
+    """A line of the history."""
+
+    step: int
+    loss: float
+    accuracy: float
+    count: int
+    mean_average_precision: NotRequired[float]
+
+
+class Shape(TypedDict):
+    """What is relied on, of what `Run.meta`, `state.fresh_state` and `Checkpoints.save` write."""
+
+    jft: str
+    config: dict[str, Any]
+    model: Model
+    objective: str
+    class_names: list[str]
+    preprocess: Preprocess
+    fit: str
+    training_pictures: int
+    phases: NotRequired[list[tuple[str, int]]]
+    devices: dict[str, int]
+    device_kind: str
+    jax: str
+    weights: dict[str, str]
+    pretrained: list[str]
+    cached: dict[str, bool]
+    history: list[Evaluation]
+    temperature: NotRequired[float | None]
+    learnt_validation: NotRequired[bool]
+    window: dict[str, float]
+    step: int
+    digests: dict[str, int]
+
+
+def checked(found: Any) -> Meta:
+    """A checkpoint's JSON, once it is known to be one.
+
+    Args:
+      found: as read.
+
+    Returns:
+      The same, with the defaults of fields that its config is too old for, and with no more said of the weights it
+      began with than their hash shows.
+
+    Raises:
+      ValueError: it is not what jft writes; says where.
+    """
+    problem = json_file.mismatch(found, Shape) or json_file.mismatch(found["config"], json_shape(), "config")
+    if problem:
+        raise ValueError(problem)
+    for name, check in (
+        ("model", lambda model: tree.choose(MODELS, model["name"], what="model")),
+        ("model", lambda model: metadata.check_options(model["options"], model["name"])),
+        ("objective", lambda kind: tree.choose(dict.fromkeys(KINDS), kind, what="objective")),
+        ("preprocess", Preprocess.from_dict),
+        ("fit", check_fit),
+    ):
+        try:
+            check(found[name])
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
+    if not found["history"] and (found.get("learnt_validation") or found.get("temperature")):
+        raise ValueError("history is empty, and something was learnt from validation")
+    defaults = json.loads(json.dumps(default_config().to_dict()))
+    return {**found, "config": defaults | found["config"], "weights": provenance.settled(found["weights"])}
