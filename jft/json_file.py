@@ -47,9 +47,10 @@ def mismatch(found: Any, shape: Any, place: str = "") -> str | None:
 
     Args:
       found: the value.
-      shape: a type: one that JSON has, `Any`, `X | Y`, `list[X]`, `dict[str, X]`, `tuple[X, Y]` for a list of so many,
-        a TypedDict or a dataclass for an object with these keys, or a mapping, key -> type, of which none need be
-        there. Whole numbers pass for `float`; keys that a shape does not name may hold anything.
+      shape: a type: one that JSON has, `Any`, `X | Y`, `list[X]`, `dict[str, X]`, `tuple[X, Y]` for a list of so many
+        or `tuple[X, ...]` for any list, a TypedDict or a dataclass for an object with these keys, or a mapping,
+        key -> type, of which none need be there. Whole numbers pass for `float`; keys that a shape does not name may
+        hold anything.
       place: of the value, for people, such as 'history[0].loss'; '' for the outermost.
     """
     origin, parts = typing.get_origin(shape), typing.get_args(shape)
@@ -60,6 +61,8 @@ def mismatch(found: Any, shape: Any, place: str = "") -> str | None:
         return _mismatch_of_object(found, shape, place)
     if not _is(found, list if origin is tuple else origin or shape):
         return _other(found, shape, place)
+    if origin is tuple and parts[-1] is ...:
+        origin, parts = list, parts[:1]
     if origin is tuple and len(found) != len(parts):
         return f"{place or 'it'} has {len(found)} entries, where {len(parts)} are expected"
     inner: dict[str, tuple[Any, Any]] = {}

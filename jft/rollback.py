@@ -6,16 +6,16 @@ and leaving out the images of the spike is how PaLM was trained (Chowdhery et al
 """
 
 import dataclasses
-import json
 from pathlib import Path
 
-from jft import distributed
+from jft import distributed, json_file
 from jft.data import pipeline
 from jft.logs import write_json
 from jft.run import Run
 from jft.window import NonFiniteLossError
 
 FILE = "skipped_steps.json"
+_REMEDY = "restore it, or delete it, and steps after the newest checkpoint that are not finite are found again"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,20 +42,13 @@ def read(workdir: Path) -> tuple[Skipped, ...]:
     rows, problem = [], None
     if distributed.is_first() and (path := workdir / FILE).exists():
         try:
-            rows = [dataclasses.asdict(_skipped(row)) for row in json.loads(path.read_text())]
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            problem = (
-                f"{path} cannot be read ({type(error).__name__}: {error}): restore it, or delete it, and steps after "
-                "the newest checkpoint that are not finite are found again."
-            )
+            rows = json_file.read(path, list[Skipped], _REMEDY)
+        except (OSError, ValueError) as error:
+            problem = str(error)
     rows, problem = distributed.from_first((rows, problem))
     if problem:
         raise ValueError(problem)
-    return tuple(_skipped(row) for row in rows)
-
-
-def _skipped(row: dict) -> Skipped:
-    return Skipped(step=int(row["step"]), fault=str(row["fault"]), images=tuple(map(str, row["images"])))
+    return tuple(Skipped(row["step"], row["fault"], tuple(row["images"])) for row in rows)
 
 
 def record(run: Run, error: NonFiniteLossError) -> Skipped:

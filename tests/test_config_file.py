@@ -188,11 +188,11 @@ def test_wrong_fields_on_top(written, file, kind, field, message):
         ('{"model": "vgg19",', r"config\.json is damaged \(.*\): give the config\.json of a run"),
         ("", r"config\.json is damaged"),
         (b"\xff\xfe{", r"config\.json is damaged"),
-        ('["model"]', r"config\.json holds no config"),
+        ('["model"]', r"config\.json: it is \['model'\], where an object is expected; give the config\.json of a run"),
         ('{"modle": "vgg19"}', "unknown config field 'modle', did you mean 'model'"),
         ('{"steps": "many"}', "steps"),
-        ('{"mesh": 3}', r"config\.json holds no config"),
-        ('{"classes": null, "seed": [1]}', "seed"),
+        ('{"mesh": 3}', r"config\.json: mesh is 3, where an object is expected"),
+        ('{"classes": null}', r"config\.json: classes is None, where a list is expected"),
     ],
 )
 def test_a_damaged_config_is_one_line(tmp_path, text, message, command):

@@ -177,8 +177,8 @@ def make_run(folder, model, classes, **options):
         "config": {"dtype": "bfloat16"},
         "fit": "whole",
         "weights": {"weights": "vgg13_bn.torchvision", "source_sha256": f"abd245e5{'0' * 56}"},
-        "history": [],
-        "jft": "0",
+        **{"history": [], "training_pictures": 1, "phases": [], "window": {}, "cached": {}, "pretrained": []},
+        **{"jft": "0", "jax": "0", "devices": {"data": 1, "fsdp": 1}, "device_kind": "cpu"},
     }
     checkpoints = Checkpoints(folder)
     checkpoints.save(7, tree.unflatten(leaves), {"step": np.int32(7)}, meta)

@@ -164,7 +164,7 @@ def test_so_many_times_and_no_more(config, never_at_fault, tmp_path):
     assert train(config, workdir)["finished"]
     assert digests(workdir) == digests(never_at_fault)
     (workdir / rollback.FILE).write_text('[{"step": 3, "fau')
-    with pytest.raises(ValueError, match=r"skipped_steps.json cannot be read .*: restore it, or delete it"):
+    with pytest.raises(ValueError, match=r"skipped_steps.json.*restore it, or delete it"):
         rollback.read(workdir)
 
 

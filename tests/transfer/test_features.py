@@ -90,7 +90,7 @@ def flip_a_bit(path):
         ("features.npy", cut_short, "has 220 bytes, it was written with 224"),
         ("features.npy", flip_a_bit, "features.npy has changed since it was written"),
         ("pictures.npy", flip_a_bit, "pictures.npy has changed since it was written"),
-        ("manifest.json", cut_short, "JSONDecodeError"),
+        ("manifest.json", cut_short, "manifest.json is damaged"),
         ("features.npy", os.unlink, "FileNotFoundError"),
     ],
 )
