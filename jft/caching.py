@@ -21,9 +21,10 @@ from jft.run import Run
 from jft.steps import TrainState
 from jft.text import human_bytes
 from jft.transfer import extract as extraction
+from jft.transfer.feature_step import Wanted, make_feature_step
 from jft.transfer.features import Features, FeatureStore
 from jft.transfer.phases import Phase
-from jft.transfer.recipe import Wanted, picture_digests
+from jft.transfer.recipe import picture_digests
 from jft.weights.store import cache_dir
 
 
@@ -161,7 +162,7 @@ def _output(run: Run, phase: Phase) -> tuple[int, ...]:
     side = stored_size(run.spec, run.config.fit)
     batch = {"image": jax.ShapeDtypeStruct((1, side, side, 3), jnp.uint8)}
     wanted = Wanted(phase.plan.boundary, pooled=False, fit=run.config.fit)
-    step = extraction.make_feature_step(run.model, run.spec, wanted)
+    step = make_feature_step(run.model, run.spec, wanted)
     return jax.eval_shape(step, abstract_variables(run.model, run.spec.size), batch).shape[1:]
 
 

@@ -20,7 +20,7 @@ from jft.models import Chain, between, create_model
 from jft.parallel import Parallel, make_parallel
 from jft.trained import restore
 from jft.transfer.extract import extract
-from jft.transfer.recipe import Wanted
+from jft.transfer.feature_step import Wanted
 from jft.weights import catalog, store
 from jft.weights.target import leaf_shapes
 

@@ -19,8 +19,7 @@ from jft.models import MODELS, Chain, between
 from jft.parallel import Parallel, make_parallel
 from jft.source_weights import SourceWeights, open_source
 from jft.trained import Trained, restore
-from jft.transfer.extract import make_feature_step
-from jft.transfer.recipe import Wanted
+from jft.transfer.feature_step import Wanted, make_feature_step
 from jft.weights import store
 from jft.weights.catalog import CATALOG, WeightSet, find_row
 

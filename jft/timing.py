@@ -18,9 +18,8 @@ from jft.run import Run
 from jft.state import enter_phase, optimizer_items
 from jft.steps import TrainState
 from jft.train import compile_train_step
-from jft.transfer.extract import make_feature_step
+from jft.transfer.feature_step import Wanted, make_feature_step
 from jft.transfer.phases import Phase
-from jft.transfer.recipe import Wanted
 
 _TIMES = 3
 

@@ -8,55 +8,23 @@ from concurrent import futures
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import tqdm
 
 from jft import distributed
-from jft.data import augment, pipeline, preprocess
-from jft.data.preprocess import Preprocess, stored_size
+from jft.data import pipeline, preprocess
+from jft.data.preprocess import Preprocess
 from jft.data.sources import Source
 from jft.interrupt import Interrupt
 from jft.models import Chain
 from jft.parallel import Parallel
+from jft.transfer.feature_step import Wanted, make_feature_step
 from jft.transfer.features import Features, FeatureStore
-from jft.transfer.recipe import Wanted, picture_digests, recipe
+from jft.transfer.recipe import picture_digests, recipe
 
 Batch = dict[str, jax.Array]
 
 _IN_FLIGHT = 3  # batches that the devices are given before the first is waited for
-
-
-def make_feature_step(
-    model: Chain, spec: Preprocess, wanted: Wanted, *, dtype: str = "float32", axis_name: str | None = None
-) -> Callable[[Mapping[str, Any], Batch], jax.Array]:
-    """Makes `(variables, batch) -> features` of one variant of each picture.
-
-    Args:
-      model: the chain.
-      spec: preprocessing of the weights.
-      wanted: which features.
-      dtype: of the features.
-      axis_name: under `jax.pmap`, the axis over which the features are gathered.
-
-    Returns:
-      A pure function of batches `{'image': uint8 [batch, h, w, 3], 'number': int32 [batch]}`, number being the variant,
-      looked at where there are several; features are [batch, ...], of the whole batch on every device.
-    """
-
-    def step(variables: Mapping[str, Any], batch: Batch) -> jax.Array:
-        if wanted.variants > 1:
-            how = {"fit": wanted.fit, "augmentation": wanted.augmentation}
-            x = augment.variant(batch["image"], batch["number"], spec, **how)
-        else:
-            x = preprocess.to_model_input(batch["image"], spec, fit=wanted.fit)
-        x = model.apply(variables, x, train=False, stop=wanted.boundary)
-        if wanted.pooled and x.ndim == 4:
-            x = jnp.mean(x, axis=(1, 2))
-        x = x.astype(dtype)
-        return x if axis_name is None else jax.lax.all_gather(x, axis_name, tiled=True)
-
-    return step
 
 
 def open_store(
@@ -82,13 +50,7 @@ def open_store(
         variables are not.
     """
     known = recipe(model, variables, spec, wanted)
-    side = stored_size(spec, wanted.fit)
-    batch = {
-        "image": jax.ShapeDtypeStruct((1, side, side, 3), jnp.uint8),
-        "number": jax.ShapeDtypeStruct((1,), jnp.int32),
-    }
-    shape = jax.eval_shape(make_feature_step(model, spec, wanted), variables, batch).shape
-    return FeatureStore(folder, known, (wanted.variants, *shape[1:]), dtype)
+    return FeatureStore(folder, known, (wanted.variants, *known["output"]), dtype)
 
 
 def extract(
@@ -137,6 +99,8 @@ def extract(
     digests = picture_digests(source)
     rows = store.missing(digests)
     shared = "set features_dir to a folder that every host sees."
+    same = "start every process with the same jft, JAX and flags."
+    distributed.agree({"what computes the features": store.recipe["program"]}, remedy=same)
     distributed.agree({"what the feature cache lacks": zlib.crc32(rows)}, remedy=shared)
     if len(rows):
         distributed.check_shared(store.folder.parent, remedy=shared)

@@ -24,8 +24,10 @@ from jft.data.preprocess import Preprocess
 from jft.data.sources import Source
 from jft.files import open_regular
 from jft.models import Chain, between
+from jft.transfer import program
+from jft.transfer.feature_step import Wanted
 
-# To be raised when features come out otherwise than before: a mended layer, another way to decode a picture.
+# Of the files of a shard. What computes the features is known by itself, see `program`.
 FORMAT = 2
 
 DIGEST_BYTES = 16
@@ -49,30 +51,6 @@ _OF_TRAINING = frozenset(
 _OF_THE_HEAD = frozenset(("num_classes", "cut", "new_head", "head_hidden"))
 
 
-@dataclasses.dataclass(frozen=True)
-class Wanted:
-    """Which features of a picture are wanted, and how it is read.
-
-    Attributes:
-      boundary: the last stage that is run.
-      pooled: whether its output is averaged over height and width, where it is a map.
-      fit: 'crop' or 'whole', see `preprocess.to_model_input`.
-      resize_on: 'device' or 'host', which rounds to whole grey levels in between.
-      augmentation: whose variants of the picture, all of them; None: the one that evaluation reads.
-    """
-
-    boundary: str
-    pooled: bool
-    fit: str
-    resize_on: str = "device"
-    augmentation: Augmentation | None = None
-
-    @property
-    def variants(self) -> int:
-        """How many of each picture."""
-        return self.augmentation.num_variants(self.fit) if self.augmentation else 1
-
-
 def recipe(model: Chain, variables: Mapping[str, Any], spec: Preprocess, wanted: Wanted) -> dict[str, Any]:
     """Everything that the features of a picture depend on, beside the picture.
 
@@ -83,16 +61,18 @@ def recipe(model: Chain, variables: Mapping[str, Any], spec: Preprocess, wanted:
       wanted: which features.
 
     Returns:
-      A dict of types that JSON has.
+      A dict of types that JSON has; 'output' is the shape of one variant of a picture.
 
     Raises:
-      ValueError: a stage that there is not, or variants that cannot be counted.
+      ValueError: a stage that there is not, variants that cannot be counted, or images of a size for which the
+        variables are not.
     """
     augmentation = wanted.augmentation or Augmentation()
     if why := augmentation.uncountable(spec, wanted.fit):
         raise ValueError(f"features can be kept of variants that can be counted, but {why}.")
     stages = between(tuple(model.stages()), None, wanted.boundary)
     five = wanted.variants >= 5
+    known = program.examine(model, variables, spec, wanted)
     return {
         "format": FORMAT,
         "model": _described(model, _OF_TRAINING if wanted.boundary == "head" else _OF_TRAINING | _OF_THE_HEAD),
@@ -104,6 +84,8 @@ def recipe(model: Chain, variables: Mapping[str, Any], spec: Preprocess, wanted:
         "resize_on": wanted.resize_on,
         "variants": {"flip": augmentation.flip, "crop": "five" if five else "centre"},
         "platform": jax.default_backend(),
+        "program": known.digest,
+        "output": list(known.output),
     }
 
 

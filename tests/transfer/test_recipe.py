@@ -1,5 +1,10 @@
 import dataclasses
 import functools
+import importlib
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -7,12 +12,13 @@ import numpy as np
 import pytest
 
 from jft import tree
-from jft.data import sources
+from jft.data import decode, sources
 from jft.data.augment import Augmentation
 from jft.data.preprocess import Preprocess
 from jft.models import abstract_variables, create_model
-from jft.transfer import recipe
-from jft.transfer.recipe import Wanted
+from jft.parallel import make_parallel
+from jft.transfer import program, recipe
+from jft.transfer.feature_step import Wanted
 
 SPEC = Preprocess().at(32)
 MODEL = create_model("vgg_tiny", num_classes=10)
@@ -127,3 +133,109 @@ def test_a_file_is_its_bytes_and_its_region(tmp_path):
     regions = np.array([[0, 0, 5, 5], [0, 0, 5, 5], [0, 0, 5, 6]], np.int32)
     cut = recipe.picture_digests(dataclasses.replace(encoded, regions=regions))
     assert (cut[0] != cut[2]).any() and (cut[0] != files[0]).any()
+
+
+def halved(function):
+    return lambda *args, **options: function(*args, **options) / 2
+
+
+def turned(function):
+    return lambda *args, **options: function(*args, **options)[::-1].copy()
+
+
+def nearly(function):
+    """As another release of NumPy might round."""
+    return lambda *args, **options: np.nextafter(function(*args, **options), np.float32(2))
+
+
+@pytest.mark.parametrize(
+    ("patched", "changed", "wanted"),
+    [
+        ("jft.models.layers.max_pool", halved, {}),
+        ("jft.data.preprocess.normalise", halved, {}),
+        ("jft.data.preprocess.resize_weights", nearly, {}),
+        ("jft.data.preprocess._FEW_TAPS", lambda taps: 1, {}),
+        (
+            "jft.data.augment._mirror",
+            lambda mirror: lambda images, mirrored: images,
+            {"augmentation": Augmentation(flip=True)},
+        ),
+        ("jft.data.decode.decode", turned, {}),
+        ("jft.data.decode._square", turned, {}),
+        ("jft.data.preprocess.resize_weights", nearly, {"resize_on": "host"}),
+        (
+            "jft.data.pipeline._resize",
+            lambda resize: lambda images, *how: 255 - resize(images, *how),
+            {"resize_on": "host"},
+        ),
+    ],
+)
+def test_a_change_of_what_computes_features_is_noticed(variables, monkeypatch, patched, changed, wanted):
+    wanted = dataclasses.replace(WANTED, **wanted)
+    known = program.examine(MODEL, variables, SPEC, wanted)
+    assert program.examine(MODEL, variables, SPEC, wanted) == known
+    module, name = patched.rsplit(".", 1)
+    original = getattr(importlib.import_module(module), name)
+    replaced = changed(original)
+    for loaded in [m for n, m in sys.modules.items() if n.startswith("jft.") and getattr(m, name, None) is original]:
+        monkeypatch.setattr(loaded, name, replaced)
+    found = program.examine(MODEL, variables, SPEC, wanted)
+    assert found.digest != known.digest and found.output == known.output
+    keys = {recipe.key({**recipe.recipe(MODEL, variables, SPEC, wanted), "program": p.digest}) for p in (known, found)}
+    assert len(keys) == 2
+
+
+@pytest.mark.parametrize(
+    ("flags", "same"),
+    [
+        ("--xla_cpu_experimental_ynn_fusion_type=", False),
+        ("--xla_force_host_platform_device_count=3 --xla_dump_to=/tmp", True),
+    ],
+)
+def test_flags_that_compile_otherwise_are_noticed(variables, monkeypatch, flags, same):
+    monkeypatch.setenv("XLA_FLAGS", "")
+    known = program.examine(MODEL, variables, SPEC, WANTED)
+    monkeypatch.setenv("XLA_FLAGS", flags)
+    assert (program.examine(MODEL, variables, SPEC, WANTED) == known) == same
+
+
+def test_precision_and_release_are_noticed(variables, monkeypatch):
+    known = program.examine(MODEL, variables, SPEC, WANTED)
+    with jax.default_matmul_precision("bfloat16"):
+        assert program.examine(MODEL, variables, SPEC, WANTED) != known
+    monkeypatch.setattr(jax, "__version__", "99.0")
+    assert program.examine(MODEL, variables, SPEC, WANTED) != known
+
+
+def test_devices_and_what_lies_behind_the_boundary_do_not_matter(variables):
+    known = program.examine(MODEL, variables, SPEC, WANTED)
+    placed = make_parallel("jit").place_state(variables)
+    assert program.examine(MODEL, placed, SPEC, WANTED) == known
+    stages = {name: leaves for name, leaves in variables["params"].items() if name in ("block1", "block2")}
+    assert program.examine(MODEL.clone(axis_name="data"), {"params": stages}, SPEC, WANTED) == known
+
+
+def test_every_start_finds_the_same_program():
+    """In a process of its own, on another number of devices."""
+    code = (
+        "import jax; from test_recipe import MODEL, SPEC, WANTED, program; from jft.models import abstract_variables;"
+        "print(jax.device_count(), program.examine(MODEL, abstract_variables(MODEL, 32), SPEC, WANTED).digest)"
+    )
+    flags = " ".join(f for f in os.environ["XLA_FLAGS"].split() if "device_count" not in f)
+    environment = {
+        **os.environ,
+        "XLA_FLAGS": flags,
+        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path]),
+    }
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    known = program.examine(MODEL, abstract_variables(MODEL, 32), SPEC, WANTED)
+    assert done.stdout.split() == ["1", known.digest], done.stderr
+
+
+def test_the_samples_are_read():
+    """Upright, over what is transparent, and of 16 bits."""
+    folder = Path(decode.__file__).parent / "samples"
+    assert sorted(path.name for path in folder.iterdir()) == ["deep.png", "transparent.png", "upright.jpg"]
+    for name in ("transparent.png", "upright.jpg"):
+        pixels = decode.decode(folder / name, SPEC, fit="whole")
+        assert pixels.shape == (32, 32, 3) and pixels.std() > 20
