@@ -1,7 +1,7 @@
 """What a checkpoint's JSON must hold: it may be edited, damaged, or of an older jft, and is checked before use."""
 
 import json
-from typing import Any, NotRequired, TypedDict
+from typing import Any, NotRequired, TypedDict, get_type_hints
 
 from jft import json_file, tree
 from jft.config import default_config, json_shape
@@ -37,7 +37,7 @@ class Shape(TypedDict):
     model: Model
     objective: str
     class_names: list[str]
-    preprocess: Preprocess
+    preprocess: dict[str, Any]
     fit: str
     training_pictures: int
     phases: NotRequired[list[tuple[str, int]]]
@@ -68,7 +68,9 @@ def checked(found: Any) -> Meta:
     Raises:
       ValueError: it is not what jft writes; says where.
     """
-    problem = json_file.mismatch(found, Shape) or json_file.mismatch(found["config"], json_shape(), "config")
+    problem = json_file.mismatch(found, Shape)
+    for name, shape in (("config", json_shape()), ("preprocess", get_type_hints(Preprocess))):
+        problem = problem or json_file.mismatch(found[name], shape, name)
     if problem:
         raise ValueError(problem)
     for name, check in (

@@ -201,7 +201,7 @@ def test_flags_that_compile_otherwise_are_noticed(variables, monkeypatch, flags,
 
 def test_precision_and_release_are_noticed(variables, monkeypatch):
     known = program.examine(MODEL, variables, SPEC, WANTED)
-    with jax.default_matmul_precision("bfloat16"):
+    with jax.default_matmul_precision("highest"):
         assert program.examine(MODEL, variables, SPEC, WANTED) != known
     monkeypatch.setattr(jax, "__version__", "99.0")
     assert program.examine(MODEL, variables, SPEC, WANTED) != known
