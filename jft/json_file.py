@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from jft.files import open_regular
+
 _NAMES = {
     **{str: "text", bool: "true or false", int: "a whole number", float: "a number", types.NoneType: "null"},
     **{list: "a list", dict: "an object"},
@@ -27,7 +29,8 @@ def read(path: Path, shape: Any, remedy: str) -> Any:
       ValueError: it is no JSON or holds something else; names the file, what was found where, and the remedy.
       OSError: it cannot be read.
     """
-    return parse(path.read_bytes(), shape, str(path), remedy)
+    with open_regular(path) as file:
+        return parse(file.read(), shape, str(path), remedy)
 
 
 def parse(text: bytes | str, shape: Any, name: str, remedy: str) -> Any:

@@ -11,7 +11,7 @@ import tensorboardX
 from tqdm import tqdm
 
 from jft import distributed, json_file
-from jft.files import written_whole
+from jft.files import open_regular, written_whole
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -102,7 +102,8 @@ def read_metrics(workdir: Path) -> list[dict[str, Any]]:
       ValueError: another line is none of the log's; names it.
     """
     path = workdir / "metrics.jsonl"
-    *texts, last = path.read_bytes().split(b"\n")
+    with open_regular(path) as file:
+        *texts, last = file.read().split(b"\n")
     lines = [_line(text, f"{path}, line {number}") for number, text in enumerate(texts, 1)]
     with contextlib.suppress(ValueError):
         lines += [_line(last, "the last line")] if last else []

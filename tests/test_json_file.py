@@ -2,6 +2,7 @@
 
 import copy
 import json
+import os
 import re
 from typing import Any, NotRequired, TypedDict
 
@@ -66,6 +67,12 @@ def test_what_is_no_object_is_one_line(tmp_path, text):
     path.write_bytes(text)
     with pytest.raises(ValueError, match=r"^\S+a\.json(:| is damaged) .*restore it\.$"):
         json_file.read(path, dict[str, Any], "restore it")
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "config.json")
+    with pytest.raises(ValueError, match=r"config\.json is a FIFO, not a regular file"):
+        json_file.read(tmp_path / "config.json", dict[str, Any], "restore it")
 
 
 def edits(value, wrongs=WRONG):
