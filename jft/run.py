@@ -216,7 +216,7 @@ def check_workdir(config: ConfigDict, workdir: Path) -> None:
     """Raises a ValueError if the folder holds a run of another config, or files that are no run of jft's."""
     path = workdir / "config.json"
     if path.exists():
-        there = json_file.read(path, dict[str, Any], "restore it, or give another --workdir")
+        there = json_file.read(path, config_lib.json_shape(), "restore it, or give another --workdir")
         lines = config_lib.difference(there, as_json(config))
         if lines:
             raise ValueError(
