@@ -61,9 +61,9 @@ def loaded(name, dtype):
     model = create_model(name, num_classes=CLASSES, dtype=jnp.dtype(dtype), **options, **cut)
     shapes = tree.flatten(abstract_variables(model, SIZES[name]))
     whole = create_model(name, **row.options)  # a linear head has no names in torchvision's dialect
-    table = [rule for rule in rules.rules_for(row, whole) if rule.target in shapes]
-    table = [rule for rule in table if not (name in CUT and "/head/" in rule.target)]
-    tensors = seeded.seeded_torch(rules.source_shapes(table, shapes))
+    drawn = {leaf: x for leaf, x in shapes.items() if not (name in CUT and leaf.startswith("params/head/"))}
+    table = [rule for rule in rules.rules_for(row, whole) if rule.target in drawn]
+    tensors = seeded.seeded_torch(rules.source_shapes(table, drawn))
     leaves = {rule.target: rule.transform.forward(*(tensors[source] for source in rule.sources)) for rule in table}
     names = {rule.target: rule.sources[0] for rule in table}
     if name in CUT:
