@@ -7,9 +7,10 @@ import numpy as np
 
 from jft import calibration, figures, metrics
 from jft.data.sources import Source
-from jft.text import named_step
+from jft.text import named_step, padded, terminal, width
 
 _LISTED = 10  # confused pairs and top losses kept
+_LONGEST = 60  # characters of a name in a terminal
 _SHOWN = 5  # and of them, shown in a terminal
 
 
@@ -144,13 +145,13 @@ def format_evaluation(result: Mapping[str, Any]) -> str:
     if result.get("confused"):
         lines.append("most confused:")
         lines += [
-            f"  {pair['label']} taken for {pair['predicted']}: {pair['count']:,} ({pair['share']:.1%})"
+            f"  {_name(pair['label'])} taken for {_name(pair['predicted'])}: {pair['count']:,} ({pair['share']:.1%})"
             for pair in result["confused"][:_SHOWN]
         ]
     lines.append("largest losses:")
     lines += [
-        f"  {one['loss']:.3f}  {one['picture']}: {one['label'] or 'nothing'}, "
-        f"said {one['predicted'] or 'nothing'} {one['probability']:.1%}"
+        f"  {one['loss']:.3f}  {terminal(one['picture'])}: {_name(one['label'] or 'nothing')}, "
+        f"said {_name(one['predicted'] or 'nothing')} {one['probability']:.1%}"
         for one in result["top_losses"][:_SHOWN]
     ]
     return "\n".join(lines)
@@ -192,14 +193,20 @@ def _calibration_lines(result: Mapping[str, Any]) -> list[str]:
 def _class_lines(per_class: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """A line a class; the columns are level."""
     columns = [c for c in ("precision", "recall", "f1", "average_precision") if c in next(iter(per_class.values()))]
-    width = max(map(len, per_class))
+    names = list(map(_name, per_class))
+    widest = max(map(width, names))
     lines = [
-        f"  {'':<{width}}" + "".join(f"{c.replace('_', ' '):>{max(9, len(c) + 2)}}" for c in columns) + "  pictures"
+        f"  {'':<{widest}}" + "".join(f"{c.replace('_', ' '):>{max(9, len(c) + 2)}}" for c in columns) + "  pictures"
     ]
-    for name, values in per_class.items():
+    for name, values in zip(names, per_class.values(), strict=True):
         cells = [f"{'-' if values[c] is None else format(values[c], '.2%'):>{max(9, len(c) + 2)}}" for c in columns]
-        lines.append(f"  {name:<{width}}{''.join(cells)}{values['count']:>10,}")
+        lines.append(f"  {padded(name, widest)}{''.join(cells)}{values['count']:>10,}")
     return lines
+
+
+def _name(label: str) -> str:
+    """Of a class, or of several, as it stands in a line."""
+    return terminal(label, _LONGEST)
 
 
 def _contrast_line(found: Mapping[str, Any], first: str, second: str) -> str:

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from jft import runtime
+from jft.text import one_record, terminal_stream
 from jft.version import __version__
 
 # verb -> what it does; each is a module of jft.commands with `arguments(parser)` and `run(args) -> exit status`.
@@ -103,6 +104,8 @@ def run(verb: str, argv: Sequence[str] | None = None, *, prog: str | None = None
       prog: what help calls it; None: the name of the script.
     """
     sys.stdout.reconfigure(errors="surrogateescape")  # names of files are bytes
+    # Whatever is printed, in tables, errors and warnings, may quote the name of a stranger's file or class.
+    sys.stdout, sys.stderr = map(terminal_stream, (sys.stdout, sys.stderr))
     try:
         runtime.configure()
         command = importlib.import_module(f"jft.commands.{verb}")  # may set what JAX reads when it is imported
@@ -133,7 +136,7 @@ def _status(command: object, argv: Sequence[str] | None, prog: str | None) -> in
     except (ValueError, OSError) as error:
         if cluster.lost_a_peer(error):  # nothing is wrong with the input
             raise
-        print(f"error: {error}", file=sys.stderr)
+        print(one_record(f"error: {error}"), file=sys.stderr)
         return 1
     except Stopped as stopped:
         print("Stopped; the same command goes on.", file=sys.stderr)

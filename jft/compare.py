@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
+from jft import text
 from jft.arms import arm_config
 from jft.evaluate import evaluate
 from jft.files import written_whole
@@ -28,6 +29,9 @@ COLUMNS = (
     "trainable",
     "images/s",
 )
+
+
+_LONGEST = 40  # characters of a name beside a bar
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +62,7 @@ class Row:
     def cells(self) -> tuple[str, ...]:
         """As `COLUMNS`, with means and standard deviations over seeds."""
         return (
-            self.name,
+            text.markdown(self.name),
             str(len(self.accuracies)),
             _spread([100 * a for a in self.accuracies], ".2f", " %"),
             _spread(self.losses, ".3f"),
@@ -142,7 +146,8 @@ def write(rows: Sequence[Row], out: Path) -> None:
         writer.writerow([field.name for field in dataclasses.fields(Row)])
         for row in rows:
             values = dataclasses.astuple(row)
-            writer.writerow([" ".join(map(repr, value)) if isinstance(value, tuple) else value for value in values])
+            cells = [" ".join(map(repr, value)) if isinstance(value, tuple) else value for value in values]
+            writer.writerow(map(text.csv_cell, cells))
     with written_whole(out / "compare.png") as aside:
         plot(rows, aside)
 
@@ -167,7 +172,9 @@ def plot(rows: Sequence[Row], path: Path) -> None:
     axes = figure.subplots()
     means = [100 * statistics.mean(row.accuracies) for row in rows]
     spreads = [100 * statistics.stdev(row.accuracies) if len(row.accuracies) > 1 else 0 for row in rows]
-    bars = axes.barh([row.name for row in rows], means, xerr=spreads, color="#2b7bbf", ecolor="#1b2733", capsize=3)
+    names = [text.figure(row.name, _LONGEST) for row in rows]
+    bars = axes.barh(range(len(rows)), means, xerr=spreads, color="#2b7bbf", ecolor="#1b2733", capsize=3)
+    axes.set_yticks(range(len(rows)), names)
     axes.bar_label(bars, [f"{mean:.1f}" for mean in means], padding=4)
     axes.invert_yaxis()  # the first row on top, as in the table
     axes.set_xlim(0, 108)

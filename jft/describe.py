@@ -11,7 +11,7 @@ from jft.caching import Decision
 from jft.meta import Meta, best_step, phase_of
 from jft.run import Run
 from jft.steps import TrainState
-from jft.text import named_step
+from jft.text import named_step, terminal
 from jft.transfer.phases import phase_table
 from jft.transfer.table import transfer_table
 from jft.weights import provenance
@@ -31,7 +31,7 @@ def describe(run: Run, state: TrainState, meta: Meta, decisions: Mapping[int, De
             f"{run.config.model} at {run.spec.size} pixels on {run.parallel.mesh.size} x "
             f"{run.parallel.mesh.devices.flat[0].device_kind}; weights: {weights}",
             f"{run.train_source.name}: {len(run.train_source):,} pictures to train, "
-            f"{len(run.validation_source):,} to validate, {len(names)} classes: {', '.join(names)}",
+            f"{len(run.validation_source):,} to validate, {len(names)} classes: {', '.join(map(terminal, names))}",
             transfer_table(
                 run.model,
                 state.variables,

@@ -15,6 +15,8 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from jft.text import terminal_lines
+
 _SHORT = 508  # bytes of a message that is sent in one go
 
 
@@ -31,7 +33,7 @@ def several() -> bool:
 def say(text: str) -> None:
     """Prints a line, once for all processes."""
     if is_first():
-        print(text, flush=True)
+        print(terminal_lines(text), flush=True)
 
 
 def gather(value: Any) -> list[Any]:

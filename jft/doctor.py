@@ -20,7 +20,7 @@ import numpy as np
 
 from jft import distributed
 from jft.parallel import Parallel, make_parallel
-from jft.text import human_bytes, one_line
+from jft.text import human_bytes, one_line, terminal
 from jft.version import __version__
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
@@ -43,7 +43,7 @@ class Finding:
     wrong: bool = False
 
     def __str__(self) -> str:
-        return f"{'FAIL' if self.wrong else 'ok':<5}{self.check}: {self.told}"
+        return f"{'FAIL' if self.wrong else 'ok':<5}{self.check}: {terminal(self.told)}"
 
 
 def examine(workdir: Path) -> list[Finding]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from jft.files import written_whole
+from jft.text import terminal
 
 SUFFIXES = (".png", ".svg", ".pdf")
 COLUMNS = 5
@@ -31,13 +32,9 @@ def wrong(predicted: str, label: str | None) -> bool:
 
 def caption(predicted: str, probability: float | None, label: str | None) -> str:
     """What stands above a picture: the prediction, with a cross if it is wrong, and the label where it is known."""
-    told = _cut(predicted, 40) if probability is None else f"{_cut(predicted, 40)} {probability:.0%}"
+    told = terminal(predicted, 40) + ("" if probability is None else f" {probability:.0%}")
     lines = textwrap.wrap(f"✗ {told}" if wrong(predicted, label) else told, _WIDTH)
-    return "\n".join(lines if label is None else [*lines, _cut(f"label: {label}", _WIDTH)])
-
-
-def _cut(text: str, length: int) -> str:
-    return text if len(text) <= length else f"{text[: length - 1]}…"
+    return "\n".join(lines if label is None else [*lines, terminal(f"label: {label}", _WIDTH)])
 
 
 def draw(

@@ -15,7 +15,7 @@ from jft.data import preprocess
 from jft.data.sources import Source
 from jft.files import written_whole
 from jft.predictor import Predictor
-from jft.text import one_line
+from jft.text import csv_cell, one_line
 from jft.transfer.neighbours import nearest
 
 _MOST_DRAWN = 50  # pictures, a row each
@@ -154,5 +154,5 @@ def write_suspects(predictor: Predictor, train: Source, out: Path) -> int:
         for one in found:
             label, suggested = train.class_names[one.label], train.class_names[one.suggested]
             figures = (label, f"{one.probability:.4f}", suggested, f"{one.suggested_probability:.4f}")
-            writer.writerow((train.picture_name(one.row), *figures))
+            writer.writerow(map(csv_cell, (train.picture_name(one.row), *figures)))
     return len(found)

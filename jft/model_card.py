@@ -1,5 +1,6 @@
 """The model card of an exported run: what it is, what it was measured on, how each file is used, and where it ends."""
 
+import re
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from jft.data.preprocess import Preprocess
 from jft.losses import Objective
 from jft.meta import Meta, learnt_from, phase_of
 from jft.models import create_model
-from jft.text import named_step
+from jft.text import markdown, named_step
 from jft.weights import provenance
 from jft.weights.layouts import FORMATS
 
@@ -46,7 +47,7 @@ def model_card(meta: Meta, evaluation: Mapping[str, Any], files: Collection[str]
     lines = [
         f"# {_text(name)}: {len(classes)} classes of {_text(_dataset(meta))}",
         "",
-        f"An image classifier, trained with jft {meta['jft']}. It reads RGB pictures of "
+        f"An image classifier, trained with jft {_text(meta['jft'])}. It reads RGB pictures of "
         f"{preprocess.stored_size(_spec(meta), meta['fit'])} pixels and gives {_outcome(meta)}.",
         *("", "## Model", "", *_model(meta, figures)),
         *("", "## Data", "", *_data(meta, figures)),
@@ -59,9 +60,16 @@ def model_card(meta: Meta, evaluation: Mapping[str, Any], files: Collection[str]
     return "\n".join(lines) + "\n"
 
 
+class _Link(str):
+    """An address that readers link to by themselves, of signs that mean nothing in Markdown."""
+
+
+def _link(told: str) -> str:
+    return _Link(told) if re.fullmatch(r"https://[\w./%~+-]+", told, re.ASCII) else told
+
+
 def _text(value: Any) -> str:
-    """On one line, and as the cell of a table."""
-    return " ".join(str(value).split()).replace("\\", "\\\\").replace("|", "\\|")
+    return value if isinstance(value, _Link) else markdown(value)
 
 
 def _table(head: tuple[str, ...], rows: list[tuple[Any, ...]]) -> list[str]:
@@ -97,7 +105,7 @@ def _model(meta: Meta, figures: Mapping[str, Any]) -> list[str]:
         ("Parameters", f"{figures['parameters']:,}"),
     ]
     facts = base.facts("base weights") if base else {"Base weights": "none, trained from scratch"}
-    return _table(("", ""), [*rows, *facts.items()])
+    return _table(("", ""), [*rows, *((name, _link(told)) for name, told in facts.items())])
 
 
 def _data(meta: Meta, figures: Mapping[str, Any]) -> list[str]:

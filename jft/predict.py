@@ -17,7 +17,9 @@ from jft.data import listing
 from jft.data.names import natural, normal
 from jft.data.notes import report
 from jft.predictor import Predictor, read_ahead
+from jft.text import csv_cell, padded, terminal, width
 
+_LONGEST = 60  # characters of a class in a table
 THRESHOLD = 0.5  # from which on a picture that may have several labels has one
 
 
@@ -152,16 +154,19 @@ def table_lines(predictions: Iterable[Prediction], most: int) -> Iterator[str]:
     rows = [("picture", "class", "probability")]
     for prediction in predictions:
         pairs = list(zip(prediction.classes, prediction.probabilities, strict=True))
-        told = [(name, f"{probability:11.1%}") for name, probability in pairs]
+        told = [(terminal(name, _LONGEST), f"{probability:11.1%}") for name, probability in pairs]
         told = told or [("cannot be read" if prediction.error else "none", "")]
-        rows += [(str(prediction.path), *told[0]), *(("", *pair) for pair in told[1:])]
-    widths = [max(len(row[i]) for row in rows) for i in range(2)]
+        rows += [(terminal(prediction.path), *told[0]), *(("", *pair) for pair in told[1:])]
+    widths = [max(width(row[i]) for row in rows) for i in range(2)]
     for picture, name, probability in rows:
-        yield f"{picture:<{widths[0]}}  {name:<{widths[1]}}  {probability}".rstrip()
+        yield f"{padded(picture, widths[0])}  {padded(name, widths[1])}  {probability}".rstrip()
 
 
 def csv_lines(predictions: Iterable[Prediction], most: int) -> Iterator[str]:
-    """CSV, a line a picture: path, class, probability, class2, probability2, ...; unreadable ones have empty cells."""
+    """CSV, a row a picture: path, class, probability, class2, probability2, ...; unreadable ones have empty cells.
+
+    A name with an end of line in it is quoted, over two lines; see `csv_cell` for one that a spreadsheet would compute.
+    """
     numbers = ["", *map(str, range(2, most + 1))]
     yield _csv_line(["path", *itertools.chain.from_iterable((f"class{n}", f"probability{n}") for n in numbers)])
     for prediction in predictions:
@@ -190,8 +195,8 @@ FORMATS: dict[str, Callable[[Iterable[Prediction], int], Iterator[str]]] = {
 
 def _csv_line(cells: Sequence[str | float]) -> str:
     text = io.StringIO()
-    csv.writer(text, lineterminator="").writerow(cells)
-    return text.getvalue()
+    csv.writer(text, lineterminator="\r\n").writerow(map(csv_cell, cells))  # quotes what its own ends of lines hold
+    return text.getvalue().removesuffix("\r\n")
 
 
 def _rounded(probability: float) -> float:

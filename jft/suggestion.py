@@ -12,7 +12,7 @@ from jft.data import sources
 from jft.files import check_folder, written_whole
 from jft.models import create_model
 from jft.suggest import Probed, at_hand, make_config, pareto, pick, probe_one, sample
-from jft.text import aligned, human_bytes, one_line
+from jft.text import aligned, human_bytes, one_line, terminal
 from jft.weights.catalog import WeightSet
 
 _HEADER = ("", "weights", "accuracy", "95 % interval", "images/s", "memory", "parameters")
@@ -167,9 +167,9 @@ def config_text(row: Probed, path: Path, classes: int) -> str:
 
 
 def _literal(value: object) -> str:
-    """As Python writes it, with double quotes."""
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
+    """As Python writes it, with double quotes where all of it has glyphs."""
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) and value.isprintable() else repr(value)
 
 
 def _plain(text: str) -> str:
-    return text.replace("\\", "/").replace('"', "'")
+    return terminal(text).replace("\\", "/").replace('"', "'")

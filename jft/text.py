@@ -1,6 +1,126 @@
-"""Text for terminals."""
+"""Text for people, and names of strangers' making (of classes, of files) escaped for what reads them.
 
+Such a name may hold anything. `terminal`, `csv_cell`, `markdown`, `html` and `figure` show it to one reader each, so
+that it is read as a name and as nothing else; JSON, which the standard library escapes, needs none.
+"""
+
+import re
+import unicodedata
 from collections.abc import Collection
+from typing import Any, TextIO
+
+# Without a glyph of their own: control characters, what hides or turns text round, ends of lines, undecodable bytes.
+_UNSEEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+_JOINER = "\u200d"  # also what holds an emoji of several together
+_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?%?")
+_FORMULA = tuple("=+-@\t\r\n＝＋－＠")  # what a cell begins with that spreadsheets compute
+_MARKDOWN = re.compile(r"[\\`*\[\]|~$#!]|(?<![^\W_])_|_(?![^\W_])")
+
+
+def terminal(value: Any, most: int = 0) -> str:
+    """On one line of a terminal or a log: what has no glyph is written as Python does, such as \\x1b, \\n, \\u202e.
+
+    Args:
+      value: any text, such as the name of a class, or what has one, such as a path.
+      most: characters, above which it is cut; 0: none.
+    """
+    text = str(value)
+    shown = text if text.isprintable() else "".join(_visible(text, i) for i in range(len(text)))
+    return f"{shown[: most - 1]}…" if 0 < most < len(shown) else shown
+
+
+def terminal_lines(value: Any) -> str:
+    """As `terminal`, for what has lines and columns of its own: a table, an error of several lines."""
+    text = str(value)
+    if text.replace("\n", "").isprintable():
+        return text
+    # A progress bar begins, or ends, by going back to the start of its line.
+    own = {0, len(text) - 1}
+    kept = (c if c in "\n\t" or (c == "\r" and i in own) else _visible(text, i) for i, c in enumerate(text))
+    return "".join(kept)
+
+
+def _visible(text: str, i: int) -> str:
+    """Character i of a text, or what stands for it."""
+    char = text[i]
+    if unicodedata.category(char) not in _UNSEEN:
+        return char
+    around = text[max(i - 1, 0) : i], text[i + 1 : i + 2]
+    if char == _JOINER and all(part and unicodedata.category(part) in ("So", "Sk", "Mn") for part in around):
+        return char
+    if "\udc80" <= char <= "\udcff":  # a byte of a file's name that is no UTF-8
+        return f"\\x{ord(char) - 0xDC00:02x}"
+    return repr(char)[1:-1]
+
+
+class TerminalStream:
+    """A text stream whose reader is a terminal or a log: `terminal_lines` of all that is written; else as it was."""
+
+    def __init__(self, stream: TextIO) -> None:
+        """Writes to `stream`, and keeps it as an attribute for what no terminal reads."""
+        self.stream = stream
+
+    def write(self, text: str) -> int:
+        """Writes; the length of the text."""
+        self.stream.write(terminal_lines(text))
+        return len(text)
+
+    def writelines(self, lines: Collection[str]) -> None:
+        """Writes each."""
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+
+def terminal_stream(stream: TextIO) -> TextIO:
+    """A `TerminalStream` of a stream, or itself if it is one."""
+    return stream if isinstance(stream, TerminalStream) else TerminalStream(stream)
+
+
+def one_record(text: str) -> str:
+    """An error or a warning whose further lines, if any, are indented, so that no name in it begins another."""
+    return terminal_lines(text).replace("\n", "\n  ")
+
+
+def csv_cell(value: Any) -> Any:
+    """A cell of a CSV file: a text that a spreadsheet would compute has an apostrophe before it, as OWASP advises.
+
+    Numbers stay, as numbers or written out. Quotes, commas and ends of lines are left to the `csv` module.
+    """
+    if isinstance(value, str) and value.startswith(_FORMULA) and not _NUMBER.fullmatch(value):
+        return f"'{value}"
+    return value
+
+
+def markdown(value: Any) -> str:
+    """Within a line of Markdown, such as a cell of a table: no tag, link, image, code, formula or emphasis."""
+    text = terminal(value).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    text = _MARKDOWN.sub(lambda found: f"\\{found.group()}", text)
+    # Addresses are linked by many readers without any sign.
+    return text.replace("://", ":&#47;/").replace("www.", "www&#46;").replace("@", "&#64;")
+
+
+def html(value: Any) -> Any:
+    """What a page shows, before its template escapes it: lines stay, and so does markup that is safe (`Markup`)."""
+    return terminal_lines(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
+
+
+def figure(value: Any, most: int = 0) -> str:
+    """A label of matplotlib's, which reads formulas between dollars; on one line, see `terminal`."""
+    return terminal(value, most).replace("$", r"\$")
+
+
+def width(text: str) -> int:
+    """Columns of a terminal: Chinese, Japanese and Korean signs and emoji take two, combining marks none."""
+    return sum(0 if unicodedata.combining(c) else 1 + (unicodedata.east_asian_width(c) in "WF") for c in text)
+
+
+def padded(text: str, columns: int) -> str:
+    """With blanks behind it up to a width."""
+    return text + " " * (columns - width(text))
+
 
 # What a verb says of its argument RUN.
 RUN = "folder that train wrote: its best checkpoint on validation, else the newest"
@@ -16,11 +136,12 @@ def aligned(rows: list[tuple[str, ...]], right: Collection[int]) -> list[str]:
     Returns:
       A line for each row.
     """
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    rows = [tuple(map(terminal, row)) for row in rows]
+    widths = [max(map(width, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join(
-            cell.rjust(width) if i in right else cell.ljust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+            " " * (columns - width(cell)) + cell if i in right else padded(cell, columns)
+            for i, (cell, columns) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
         for row in rows
     ]

@@ -1,4 +1,4 @@
-"""Runs to look into, each trained once in a worker: they make mistakes, and have names that HTML must escape."""
+"""Runs to look into, each trained once in a worker: they make mistakes, and have names that each output must escape."""
 
 import csv
 
@@ -10,7 +10,7 @@ from jft.data import digits
 from jft.report import write_report
 from jft.train import train
 
-CLASSES = ("""<b>&"'""", "6 | six", "7")  # of the digits 5, 6 and 7
+CLASSES = ("""<b>&"'""", "6 | `six`\x1b[31m\u202e$x^$", "7")  # of the digits 5, 6 and 7
 LABELS = ("<i>large", "even", "small")  # of pictures with several, in natural order
 _made = {}
 

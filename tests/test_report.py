@@ -17,6 +17,7 @@ from jft.arms import train_arms
 from jft.logs import read_metrics
 from jft.report import charts, write_report
 from jft.report.parts import Parts
+from jft.text import terminal
 from jft.trained import Trained
 
 # One worker trains for all of them.
@@ -115,15 +116,16 @@ def test_its_numbers_are_those_of_the_evaluation(written):
         assert f"log loss is {result['calibrated']['loss']:.3f} instead of {result['loss']:.3f}" in words
     else:
         assert "temperature" not in words
-    for name, one in result["per_class"].items():
+    names = list(map(terminal, result["per_class"]))
+    for name, one in zip(names, result["per_class"].values(), strict=True):
         figures = ["-" if one[k] is None else f"{100 * one[k]:.1f} %" for k in ("precision", "recall", "f1")]
         assert [name, *figures] == [cells for cells in page.cells if cells[:1] == [name]][-1][:4]
     if "confusion_matrix" in result:
-        for name, row in zip(result["per_class"], result["confusion_matrix"], strict=True):
+        for name, row in zip(names, result["confusion_matrix"], strict=True):
             assert [name, *(str(n or "") for n in row)] in page.cells
         pair = result["confused"][0]
         share = f"{100 * pair['share']:.1f} %"
-        assert [pair["label"], pair["predicted"], str(pair["count"]), share] in page.cells
+        assert [terminal(pair["label"]), terminal(pair["predicted"]), str(pair["count"]), share] in page.cells
     else:
         assert "Confusions" not in words
     assert f"loss {result['top_losses'][0]['loss']:.2f}" in words
@@ -143,10 +145,11 @@ def test_a_checkpoint_of_an_early_phase_is_said():
 def test_names_are_names_and_no_elements(tmp_path_factory):
     path = small_run.page(tmp_path_factory, "steps")
     text = path.read_text()
+    assert "\x1b" not in text and "\u202e" not in text
     assert "<b>&\"'" not in text and "& <pictures>" not in text
     words = Page(text).words
     for name in (*small_run.CLASSES, "data & <pictures>"):
-        assert name in words
+        assert terminal(name) in words
     assert html.escape("data & <pictures>") in text
     assert "<i>large" not in small_run.page(tmp_path_factory, "several").read_text()
 
@@ -158,7 +161,7 @@ def test_what_it_shows_of_pictures(tmp_path_factory):
     overlays = [alt for alt in alts if alt.startswith("the same, bright where the model saw ")]
     # The heat maps are of what was predicted, in the order of the losses.
     assert [alt.removeprefix("the same, bright where the model saw ") for alt in overlays] == [
-        one["predicted"] for one in result["top_losses"]
+        terminal(one["predicted"]) for one in result["top_losses"]
     ]
     assert sum(", predicted " in alt for alt in alts) == 10
     assert sum(alt.startswith("a training picture of ") for alt in alts) == 3 * len(overlays)

@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
         with written_whole(args.out) as aside:
             aside.write_text(text, "utf-8", "surrogateescape")
     else:
-        _print(lines)
+        _print(lines, data=form != "table")
     if args.grid and told.first:
         _draw(args.grid, model, told.first, len(paths) - told.unreadable)
     if told.unreadable:
@@ -96,13 +96,14 @@ class _Told:
     def follow(self, predictions: Iterator["Prediction"]) -> Iterator["Prediction"]:
         """The predictions; errors and a progress bar go to standard error."""
         from jft.logs import progress_bar
+        from jft.text import one_record
 
         bar = progress_bar(total=self._total, initial=0, unit=" pictures", description="predicting")
         with contextlib.closing(bar):
             for prediction in predictions:
                 if prediction.error:
                     self.unreadable += 1
-                    bar.write(f"error: {prediction.error}", file=sys.stderr)
+                    bar.write(one_record(f"error: {prediction.error}"), file=sys.stderr)
                 elif len(self.first) < _DRAWN:
                     self.first.append(prediction)
                 bar.update()
@@ -120,16 +121,24 @@ def _check_files(args: argparse.Namespace, paths: Sequence[Path]) -> None:
             raise ValueError(f"{path} is one of the pictures: choose another name.")
 
 
-def _print(lines: Iterable[str]) -> None:
-    """Line by line, so that whatever reads them need not wait for the last one."""
+def _print(lines: Iterable[str], *, data: bool) -> None:
+    """Line by line, so that whatever reads them need not wait for the last one.
+
+    What is no terminal's reader of `data` gets names as they are.
+    """
     from tqdm import tqdm
 
+    from jft.text import TerminalStream
+
+    out = sys.stdout
+    if data and isinstance(out, TerminalStream) and not out.isatty():
+        out = out.stream
     try:
         for line in lines:
-            if sys.stdout.isatty():
+            if out.isatty():
                 tqdm.write(line)  # above the bar
             else:
-                print(line, flush=True)
+                print(line, file=out, flush=True)
     except BrokenPipeError:  # whoever reads has enough, as `head` has
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(128 + signal.SIGPIPE)

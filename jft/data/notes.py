@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 from absl import logging
 
+from jft.text import one_record
+
 _listeners: list[dict[str, None]] = []
 
 
@@ -19,7 +21,7 @@ def report(message: str) -> None:
 
 @functools.cache
 def _warn(message: str) -> None:
-    logging.warning("%s", message)
+    logging.warning("%s", one_record(message))
 
 
 @contextlib.contextmanager

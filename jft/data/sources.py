@@ -14,6 +14,7 @@ from jft.data.image_file import MAX_IMAGE_PIXELS
 from jft.data.names import normal
 from jft.data.notes import report
 from jft.data.source import Source
+from jft.text import terminal
 
 SPLITS = ("train", "validation", "test", "all")
 
@@ -266,7 +267,7 @@ def readable(source: Source) -> Source:
     if key not in _unreadable:
         _unreadable[key] = found = decode.unreadable(source.pictures, source.regions, source.max_image_pixels)
         if found:
-            which = "; ".join(f"{source.picture_name(row)} ({why})" for row, why in found.items())
+            which = terminal("; ".join(f"{source.picture_name(row)} ({why})" for row, why in found.items()))
             logging.warning(
                 "%s: left out %d unreadable of %d pictures: %s.", source.name, len(found), len(source), which
             )

@@ -15,6 +15,7 @@ from jft.files import check_folder, written_whole
 from jft.logs import read_metrics
 from jft.predictor import from_trained
 from jft.report.parts import PICTURES, Parts
+from jft.text import html
 from jft.version import __version__
 
 
@@ -104,6 +105,7 @@ def _environment() -> jinja2.Environment:
     found = jinja2.Environment(
         loader=jinja2.PackageLoader("jft", "report"),
         autoescape=True,
+        finalize=html,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
