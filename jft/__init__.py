@@ -3,15 +3,19 @@
     model = jft.load("runs/flowers")
     model.predict(images)  # uint8 [n, height, width, 3] of any size -> float32 [n, classes]
 
-Importing the package is cheap: it loads neither TensorFlow nor torch, and no JAX backend.
+Importing the package is cheap: it loads neither JAX, TensorFlow nor torch. It sets XLA flags that pay on CPU, unless
+JAX's backend has started or JFT_PLAIN_XLA=1 (`jft.xla_flags`).
 """
 
 from typing import TYPE_CHECKING, Any
 
+from jft import xla_flags
 from jft.version import __version__
 
 if TYPE_CHECKING:
     from jft.predictor import Predictor, load
+
+xla_flags.settle()
 
 __all__ = ["Predictor", "__version__", "load"]
 

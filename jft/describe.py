@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from jft import optim
+from jft import optim, xla_flags
 from jft.caching import Decision
 from jft.meta import Meta, best_step, phase_of
 from jft.run import Run
@@ -46,9 +46,16 @@ def describe(run: Run, state: TrainState, meta: Meta, decisions: Mapping[int, De
                 for one in run.phases
                 if one.first in decisions
             ),
+            *filter(None, [flags_line()]),
             f"{_work(run, int(state.step))}, in {run.workdir}",
         ]
     )
+
+
+def flags_line() -> str:
+    """What makes this process slower than it could be, or ''."""
+    found = xla_flags.settle()
+    return f"XLA's flags for CPU are {found.told}." if found.slow and jax.default_backend() == "cpu" else ""
 
 
 def _work(run: Run, step: int) -> str:

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jft import distributed
+from jft import distributed, xla_flags
 from jft.parallel import Parallel, make_parallel
 from jft.text import human_bytes, one_line, terminal
 from jft.version import __version__
@@ -59,6 +59,7 @@ def examine(workdir: Path) -> list[Finding]:
         tried("versions", _versions),
         tried("devices", _devices),
         tried("all-reduce", _all_reduce),
+        tried("xla flags", _xla_flags),
         tried("folder", _folder, workdir),
     ]
 
@@ -80,6 +81,10 @@ def _versions() -> Finding:
         lines = [distributed.differing(name, [theirs[name] for theirs in everyone]) for name in different]
         return Finding("versions", f"{'; '.join(lines)}: install the same on every host.", wrong=True)
     return Finding("versions", ", ".join(f"{name} {version}" for name, version in own.items()))
+
+
+def _xla_flags() -> Finding:
+    return Finding("xla flags", f"those for CPU are {xla_flags.settle().told}")
 
 
 def _devices() -> Finding:

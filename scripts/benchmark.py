@@ -18,10 +18,8 @@ from ml_collections import config_flags
 
 from jft import runtime
 
-if "--plain_xla" not in sys.argv:  # XLA reads its flags before ours can be parsed
-    runtime.configure()
+runtime.configure()
 
-_PLAIN = flags.DEFINE_bool("plain_xla", False, "Leave XLA's flags alone, to see what jft's are worth.")
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The config file; fields: --config.field=value.")
 _ROUNDS = flags.DEFINE_integer("rounds", 10, "Pairs of a step and a forward pass.", lower_bound=2)
 _STEPS = flags.DEFINE_integer("steps", 50, "Steps of the loop.", lower_bound=2)

@@ -1,30 +1,78 @@
 """What happens before JAX starts, and what nothing imports before it is needed."""
 
 import json
+import os
 import subprocess
 import sys
+import warnings
 
+import jax
 import pytest
 
-from jft import runtime
+from jft import describe, doctor, xla_flags
 
 OURS = "--xla_cpu_experimental_ynn_fusion_type="
 
 
 @pytest.mark.parametrize(
-    ("own", "jaxlib", "expected"),
+    ("own", "jaxlib", "flags", "told"),
     [
-        ("", "0.10.2", OURS),
-        ("--xla_dump_to=x", "0.11.0", f"--xla_dump_to=x {OURS}"),
-        # A user's own value stays, and a release nobody has tried is left alone: XLA aborts on unknown flags.
-        (f"{OURS}all", "0.10.2", f"{OURS}all"),
-        ("", "0.11.1", ""),
-        ("--a=b", "0.9.1", "--a=b"),
-        ("", "0.12.0.dev20261101", ""),
+        ("", "0.10.2", OURS, "measured 1.8 times faster with jaxlib 0.10.2"),
+        ("--xla_dump_to=x", "0.12.0.1", f"--xla_dump_to=x {OURS}", "with jaxlib 0.12.0.1"),
+        # A user's own value stays, and a release nobody has measured is left alone: XLA aborts on unknown flags.
+        (f"{OURS}all", "0.10.2", f"{OURS}all", "XLA_FLAGS sets them already"),
+        ("", "0.99.0", "", "jaxlib 0.99.0 is not among the releases they were measured with"),
+        ("--a=b", "0.9.1", "--a=b", "scripts/measure_xla_flags.py"),
+        ("", "0.12.0.dev20261101", "", "not among the releases"),
     ],
 )
-def test_flags(own, jaxlib, expected):
-    assert runtime.xla_flags(own, jaxlib) == expected
+def test_flags(own, jaxlib, flags, told):
+    found = xla_flags.decide(own, jaxlib)
+    assert found.flags == flags and told in found.told
+    assert found.slow == ("not among" in found.told)
+
+
+def test_flags_are_left_alone_on_request_and_where_they_do_not_pay(monkeypatch):
+    for opt_out, set_ in (("1", False), ("0", True), ("", True)):
+        assert (xla_flags.decide("", "0.10.2", opt_out=opt_out).flags == OURS) is set_
+    assert not xla_flags.decide("", "0.10.2", opt_out="1").slow  # it was asked for
+    monkeypatch.setitem(xla_flags.MEASURED, "0.10.2", 0.9)
+    found = xla_flags.decide("", "0.10.2")
+    assert (found.flags, found.slow) == ("", False) and "do not pay" in found.told
+
+
+def test_importing_jft_sets_them():
+    """And the environment is where JAX's backend will look, whether jax is imported before or after."""
+    environment = {name: value for name, value in os.environ.items() if name not in ("XLA_FLAGS", xla_flags.OPT_OUT)}
+    program = "import jft, os; print(os.environ.get('XLA_FLAGS', ''))"
+    for changes, flags in (({}, OURS), ({"XLA_FLAGS": "--a=b"}, f"--a=b {OURS}"), ({xla_flags.OPT_OUT: "1"}, "")):
+        run = [sys.executable, "-c", program]
+        done = subprocess.run(run, env=environment | changes, capture_output=True, text=True)
+        assert (done.stdout.strip(), done.stderr) == (flags, "")
+
+
+def test_once_the_backend_has_started_one_warning_names_the_remedy(monkeypatch):
+    jax.devices()
+    monkeypatch.setenv("XLA_FLAGS", "--a=b")
+    monkeypatch.setattr("importlib.metadata.version", lambda name: "0.10.2")
+    settle = xla_flags.settle.__wrapped__
+    with pytest.warns(RuntimeWarning, match=f"Import jft first, or start with XLA_FLAGS='{OURS}'"):
+        assert settle().slow
+    assert os.environ["XLA_FLAGS"] == "--a=b"
+    monkeypatch.setenv(xla_flags.OPT_OUT, "1")
+    with warnings.catch_warnings(action="error"):
+        settle()
+    assert xla_flags.settle() is xla_flags.settle()  # so that it warns once
+
+
+def test_a_release_nobody_has_measured_is_said(monkeypatch):
+    unknown = xla_flags.decide("", "0.99.0")
+    monkeypatch.setattr(xla_flags, "settle", lambda: unknown)
+    assert "jaxlib 0.99.0" in str(doctor._xla_flags()) and describe.flags_line() == (
+        f"XLA's flags for CPU are {unknown.told}."
+    )
+    monkeypatch.setattr(xla_flags, "settle", lambda: xla_flags.decide("", "0.10.2"))
+    assert OURS in str(doctor._xla_flags()) and not describe.flags_line()
 
 
 NEVER = {"tensorflow", "tensorflow_datasets", "torch", "keras", "sklearn", "matplotlib", "jinja2"}
