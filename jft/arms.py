@@ -11,6 +11,7 @@ from jft import distributed, tree
 from jft.config import effective, refuse, validate, without_effect
 from jft.evaluate import evaluate
 from jft.metrics import score
+from jft.state import check_weights
 from jft.text import named_step
 from jft.train import checked_run, train
 
@@ -34,7 +35,7 @@ def train_arms(config: ConfigDict, workdir: str | Path, *, report: bool = False)
     runs = {name: Path(workdir) / name.replace(" ", "_") for name, _ in config.arms}
     configs = {name: arm_config(config, name, changes) for name, changes in config.arms}
     for name, arm in configs.items():  # what is wrong with any arm is said before the first one is trained
-        checked_run(arm, runs[name])
+        check_weights(checked_run(arm, runs[name]))
     for name, arm in configs.items():
         distributed.say(f"\n== {name}")
         result = train(arm, runs[name])

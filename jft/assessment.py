@@ -9,7 +9,8 @@ from jft import calibration, figures, metrics
 from jft.data.sources import Source
 from jft.text import named_step, padded, terminal, width
 
-_LISTED = 10  # confused pairs and top losses kept
+_LISTED = 10  # top losses kept
+_PAIRS = 20  # confused pairs kept
 _LONGEST = 60  # characters of a name in a terminal
 _SHOWN = 5  # and of them, shown in a terminal
 
@@ -56,7 +57,7 @@ def assess(
             result["per_class"][name]["average_precision"] = None if np.isnan(value) else value
         return result
     matrix = figures.confusion_matrix(probabilities, labels)
-    pairs = figures.confused_pairs(matrix, class_names, _LISTED)
+    pairs = figures.confused_pairs(matrix, class_names, _PAIRS)
     return {
         **result,
         "confusion_matrix": matrix.tolist(),

@@ -4,7 +4,8 @@ import copy
 import csv
 import dataclasses
 import statistics
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ml_collections import ConfigDict
@@ -16,6 +17,8 @@ from jft.files import written_whole
 from jft.interrupt import Stopped
 from jft.logs import read_metrics
 from jft.metrics import score
+from jft.state import check_weights
+from jft.text import human_seconds
 from jft.train import checked_run, train
 
 COLUMNS = (
@@ -86,7 +89,8 @@ def compare(configs: Sequence[tuple[str, ConfigDict]], out: str | Path, *, seeds
       A row a config.
 
     Raises:
-      ValueError: two configs of one name, or one that makes no sense; said before the first is trained.
+      ValueError: two configs of one name, or one that makes no sense or whose weights are not to be had; said before
+        the first is trained.
     """
     arms = [(name, arm) for config_name, config in configs for name, arm in arms_of(config_name, config)]
     if len({name for name, _ in arms}) < len(arms):
@@ -94,17 +98,34 @@ def compare(configs: Sequence[tuple[str, ConfigDict]], out: str | Path, *, seeds
     runs = {name: [_seeded(arm, i) for i in range(seeds)] for name, arm in arms}
     places = {name: [Path(out) / "runs" / name / f"seed{c.seed}" for c in configs] for name, configs in runs.items()}
     for name in runs:
-        checked_run(runs[name][0], places[name][0])
-    rows = []
+        check_weights(checked_run(runs[name][0], places[name][0]))
+    rows, number, took = [], 0, {name: [] for name in runs}
     for name in runs:
         for config, place in zip(runs[name], places[name], strict=True):
-            print(f"\n== {name}, seed {config.seed}", flush=True)
-            trained = train(config, place)
+            number += 1
+            left = _seconds_left(took, {other: sum(not p.exists() for p in places[other]) for other in runs})
+            told = f", about {human_seconds(left)} left" if left else ""
+            print(f"\n== {name}, seed {config.seed}: run {number} of {len(runs) * seeds}{told}", flush=True)
+            start, new = time.perf_counter(), not place.exists()
+            trained = train(config, place, brief=config is not runs[name][0])
             if not trained["finished"]:
                 raise Stopped(trained["signal"])
+            if new:
+                took[name].append(time.perf_counter() - start)
         rows.append(_row(name, places[name]))
         write(rows, Path(out))  # what there is so far
     return rows
+
+
+def _seconds_left(took: Mapping[str, Sequence[float]], ahead: Mapping[str, int]) -> float:
+    """Seconds that the runs ahead will take: each as those of its config did, or as all did; 0 where none tells.
+
+    Args:
+      took: config -> seconds of its runs.
+      ahead: config -> number of runs that have not begun.
+    """
+    known = [seconds for runs in took.values() for seconds in runs]
+    return sum(count * statistics.mean(took[name] or known) for name, count in ahead.items()) if known else 0.0
 
 
 def arms_of(name: str, config: ConfigDict) -> list[tuple[str, ConfigDict]]:

@@ -17,11 +17,8 @@ from jft.transfer.table import transfer_table
 from jft.weights import provenance
 
 
-def describe(run: Run, state: TrainState, meta: Meta, decisions: Mapping[int, Decision]) -> str:
-    """What is about to be trained, on what, from what: the lines at the start of a run."""
-    params = state.params
-    phase = run.phase_after(int(state.step))
-    everything = optim.make_optimizer(phase.config, jax.tree.map(lambda _: False, params))
+def describe(run: Run, state: TrainState, meta: Meta, decisions: Mapping[int, Decision], brief: bool = False) -> str:
+    """What is about to be trained, on what, from what: lines at the start of a run; `brief`: no table of stages."""
     weights = str(provenance.of_manifest(meta["weights"]) or "none, from scratch")
     if run.config.weights_path and not run.row:
         weights += f" ({run.config.weights_path} stays unread)"
@@ -32,14 +29,7 @@ def describe(run: Run, state: TrainState, meta: Meta, decisions: Mapping[int, De
             f"{run.parallel.mesh.devices.flat[0].device_kind}; weights: {weights}",
             f"{run.train_source.name}: {len(run.train_source):,} pictures to train, "
             f"{len(run.validation_source):,} to validate, {len(names)} classes: {', '.join(map(terminal, names))}",
-            transfer_table(
-                run.model,
-                state.variables,
-                phase.plan,
-                frozenset(meta["pretrained"]),
-                run.spec.size,
-                (_nbytes(jax.eval_shape(phase.tx.init, params)), _nbytes(jax.eval_shape(everything.init, params))),
-            ),
+            *([] if brief else [_stages(run, state, meta)]),
             *([phase_table(run.phases, state.variables)] if len(run.phases) > 1 else []),
             *(
                 f"Features{f' of {one.name}' if len(run.phases) > 1 else ''}: {decisions[one.first].why}."
@@ -56,6 +46,20 @@ def flags_line() -> str:
     """What makes this process slower than it could be, or ''."""
     found = xla_flags.settle()
     return f"XLA's flags for CPU are {found.told}." if found.slow and jax.default_backend() == "cpu" else ""
+
+
+def _stages(run: Run, state: TrainState, meta: Meta) -> str:
+    """The table of stages, of the phase that is next."""
+    params, phase = state.params, run.phase_after(int(state.step))
+    everything = optim.make_optimizer(phase.config, jax.tree.map(lambda _: False, params))
+    return transfer_table(
+        run.model,
+        state.variables,
+        phase.plan,
+        frozenset(meta["pretrained"]),
+        run.spec.size,
+        (_nbytes(jax.eval_shape(phase.tx.init, params)), _nbytes(jax.eval_shape(everything.init, params))),
+    )
 
 
 def _work(run: Run, step: int) -> str:

@@ -1,5 +1,6 @@
 """A grid of pictures with what a model makes of them, as PNG, SVG or PDF."""
 
+import collections
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
@@ -35,6 +36,13 @@ def caption(predicted: str, probability: float | None, label: str | None) -> str
     told = terminal(predicted, 40) + ("" if probability is None else f" {probability:.0%}")
     lines = textwrap.wrap(f"✗ {told}" if wrong(predicted, label) else told, _WIDTH)
     return "\n".join(lines if label is None else [*lines, terminal(f"label: {label}", _WIDTH)])
+
+
+def spread(sizes: Sequence[int], count: int) -> list[int]:
+    """How many to take of groups of these sizes, at most `count` of all: of each as many as of any that has them."""
+    turns = sorted((turn, group) for group, size in enumerate(sizes) for turn in range(size))
+    taken = collections.Counter(group for _, group in turns[:count])
+    return [taken[group] for group in range(len(sizes))]
 
 
 def draw(

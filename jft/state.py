@@ -16,6 +16,7 @@ from jft.run import Run
 from jft.steps import TrainState
 from jft.transfer import pretrained
 from jft.transfer.phases import Phase
+from jft.weights import store
 
 
 def initial_state(run: Run) -> tuple[TrainState, Meta]:
@@ -37,6 +38,12 @@ def initial_state(run: Run) -> tuple[TrainState, Meta]:
         if found is not None:
             return resumed_state(run, *found)
     return fresh_state(run)
+
+
+def check_weights(run: Run) -> None:
+    """Raises a ValueError where the weights that a run begins with are neither here nor to be fetched; reads none."""
+    if run.row and not (run.workdir / "config.json").exists():
+        store.check_obtainable(run.row, run.config.weights_path or None)
 
 
 def fresh_state(run: Run) -> tuple[TrainState, Meta]:

@@ -33,13 +33,16 @@ from jft.transfer.phases import Phase
 from jft.window import NonFiniteLossError, Window, all_finite, check_finite
 
 
-def train(config: ConfigDict, workdir: str | Path, data: Source | None = None) -> dict[str, Any]:
+def train(
+    config: ConfigDict, workdir: str | Path, data: Source | None = None, *, brief: bool = False
+) -> dict[str, Any]:
     """Trains, from the beginning or from where an interrupted run stopped.
 
     Args:
       config: from a config file.
       workdir: folder of the run.
       data: pictures in memory, from `sources.from_arrays`, in place of `config.dataset`.
+      brief: leave out the table of stages, which a run like it has shown.
 
     Returns:
       `{'step', 'finished', 'signal', 'history', 'skipped'}`: steps done, whether the run is at its end, the signal
@@ -57,7 +60,7 @@ def train(config: ConfigDict, workdir: str | Path, data: Source | None = None) -
         distributed.agree(run.identity(), remedy="start every process with the same config, on the same data.")
         with claimed(run.workdir):
             check_workdir(config, run.workdir)  # now that nobody else can begin there
-            state, meta = _run(run, interrupt)
+            state, meta = _run(run, interrupt, brief)
     step, history = int(state.step), meta["history"]
     finished = is_finished(run, step, history)
     result = {
@@ -71,11 +74,11 @@ def train(config: ConfigDict, workdir: str | Path, data: Source | None = None) -
     return result
 
 
-def _run(run: Run, interrupt: Interrupt) -> tuple[TrainState, Meta]:
+def _run(run: Run, interrupt: Interrupt, brief: bool) -> tuple[TrainState, Meta]:
     state, meta = initial_state(run)
     decisions = caching.decide(run, state, meta["cached"])
     meta = {**meta, "cached": meta["cached"] | {str(first): decision.use for first, decision in decisions.items()}}
-    distributed.say(describe(run, state, meta, decisions))
+    distributed.say(describe(run, state, meta, decisions, brief))
     if is_finished(run, int(state.step), meta["history"]):
         return state, meta
     begin = _start if run.config.solver == "steps" else _solve

@@ -112,6 +112,7 @@ def test_again_trains_nothing(compared, monkeypatch):
         (("b", {"freeze": "fc9"}), "did you mean 'fc"),
         (("b", {"arms": (("one", {}), ("two", {"learning_rat": 1.0}))}), "did you mean 'learning_rate'"),
         (("b", {"arms": (("a b", {}), ("a_b", {}))}), "several runs have one name: a, b/a_b, b/a_b. Rename"),
+        (("b", {"weights_path": "nowhere"}), "weights_path nowhere does not exist: give the file of vgg_tiny"),
         (("a", {}), "several runs have one name: a, a. Rename the config files"),
     ],
 )
@@ -123,10 +124,33 @@ def test_what_is_wrong_is_said_before_anything_is_trained(tmp_path, second, mess
 
 
 def test_a_signal_ends_it(tmp_path, monkeypatch):
-    monkeypatch.setattr(lib, "train", lambda config, place: {"finished": False, "signal": 2})
+    monkeypatch.setattr(lib, "train", lambda config, place, brief: {"finished": False, "signal": 2})
     with pytest.raises(Stopped, match="signal 2"):
         compare([("a", make(tmp_path))], tmp_path / "out", seeds=2)
     assert not (tmp_path / "out" / "compare.md").exists()
+
+
+def test_how_long_is_left_is_told_by_the_runs_before():
+    assert lib._seconds_left({"a": [], "b": []}, {"a": 2, "b": 3}) == 0
+    assert lib._seconds_left({"a": [10.0, 20.0], "b": []}, {"a": 1, "b": 3}) == 15 + 3 * 15
+    assert lib._seconds_left({"a": [10.0], "b": [40.0]}, {"a": 0, "b": 2}) == 80
+
+
+def test_the_table_of_stages_comes_once_and_each_run_is_counted(tmp_path, monkeypatch, capsys):
+    shown = []
+
+    def train(config, place, brief):
+        shown.append(brief)
+        place.mkdir(parents=True)
+        return {"finished": True}
+
+    monkeypatch.setattr(lib, "train", train)
+    monkeypatch.setattr(lib, "_row", lambda name, places: Row(name, (0.5,), (1.0,), (1.0,), 0.0, 1, 1, ()))
+    compare([("a", make(tmp_path)), ("b", make(tmp_path, learning_rate=0.5))], tmp_path / "out", seeds=2)
+    assert shown == [False, True, False, True]
+    told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("==")]
+    assert told[0] == "== a, seed 0: run 1 of 4"
+    assert re.fullmatch(r"== b, seed 1: run 4 of 4, about \d+ s left", told[3])
 
 
 def test_one_seed_has_no_deviation():

@@ -30,6 +30,14 @@ def test_a_png_of_all_pictures(tmp_path, count, across, down):
     assert [path.name for path in tmp_path.iterdir()] == ["grid.png"]
 
 
+@pytest.mark.parametrize(
+    ("sizes", "taken"),
+    [((9, 9, 9), (3, 2, 2)), ((1, 9, 2), (1, 4, 2)), ((2, 1), (2, 1)), ((1,) * 9, (1,) * 7 + (0, 0))],
+)
+def test_a_grid_is_spread_over_folders(sizes, taken):
+    assert tuple(grid.spread(sizes, 7)) == taken
+
+
 def test_wrong_ones_have_a_frame(tmp_path):
     frames = []
     for label in ("a", "b", None):

@@ -8,10 +8,10 @@ from jft.logs import Logs, read_metrics
 def test_a_line_has_its_time_in_utc(tmp_path):
     before = datetime.datetime.now(datetime.UTC) - datetime.timedelta(milliseconds=1)
     logs = Logs(tmp_path, 0)
-    logs.write(7, "train", {"loss": 0.5})
+    logs.write(7, "checkpoint", {"seconds": 0.5})
     logs.close()
     [line] = read_metrics(tmp_path)
     written = datetime.datetime.fromisoformat(line.pop("time"))
-    assert line == {"step": 7, "kind": "train", "loss": 0.5}
+    assert line == {"step": 7, "kind": "checkpoint", "seconds": 0.5}
     assert written.utcoffset() == datetime.timedelta(0)
     assert before <= written <= datetime.datetime.now(datetime.UTC)

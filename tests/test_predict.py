@@ -213,7 +213,7 @@ def test_grid(command, run, pictures, tmp_path, monkeypatch):
     monkeypatch.setattr(grid, "draw", lambda *args, **kw: drawn.append((args, kw)) or draw(*args, **kw))
     file = tmp_path / "grid.png"
     status, _, told = command("predict", "--checkpoint", run, pictures / "7", "--grid", file)
-    assert status == 0 and f"{file}: the first 10 of 10 pictures read\n" in told
+    assert status == 0 and f"{file}: 10 of 10 images read, spread over 2 folders\n" in told
     (_, images, predicted, probabilities, labels), _ = drawn[0]
     assert labels == ["7"] * 9 + [None]  # in natural order, the file in deep/ last
     assert predicted[8] == "5" and grid.wrong(predicted[8], labels[8])
@@ -222,9 +222,10 @@ def test_grid(command, run, pictures, tmp_path, monkeypatch):
     with Image.open(file) as image:
         assert image.format == "PNG"
     status, _, told = command("predict", "--checkpoint", run, pictures, "--grid", file, "--force")
-    assert status == 1 and f"{file}: the first 25 of 27 pictures read\n" in told
+    assert status == 1 and f"{file}: 25 of 27 images read, spread over " in told
     assert "1 of 28 pictures could not be read\n" in told
-    assert drawn[1][1] == {"title": "first 25 of 27 pictures read"}
+    assert drawn[1][1]["title"].startswith("25 of 27 images read, spread over ")
+    assert {*drawn[1][0][4]} >= {"5", "6", "7"}
     assert [path.name for path in tmp_path.iterdir()] == ["grid.png"]
 
 

@@ -7,6 +7,7 @@ import shutil
 from html.parser import HTMLParser
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import small_digits
 import small_run
@@ -277,3 +278,12 @@ def test_arms_have_a_page_each(tmp_path, monkeypatch, capsys):
     assert train_arms(config, tmp_path, report=True) == 0
     assert (paged, tested[3:]) == (["one", "two"], ["one", "two"])
     assert f"No report yet, which one process writes: jft report {tmp_path / 'one'}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("classes", "drawn"), [(20, True), (43, False)])
+def test_a_matrix_that_does_not_fit_a_screen_is_left_to_the_pairs(classes, drawn):
+    """At 2.4 rem a column, of a page of 72 rem."""
+    names = tuple(map(str, range(classes)))
+    result = {"confusion_matrix": np.eye(classes, dtype=int).tolist()}
+    shown = Parts(SimpleNamespace(class_names=names), None, result, "").matrix()
+    assert len(shown) == (classes if drawn else 0)

@@ -40,7 +40,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", choices=("table", "csv", "jsonl"), help="default: what --out ends in, else a table")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write there, not to standard output")
     parser.add_argument(
-        "--grid", type=Path, metavar="FILE", help=f"also draw the first {_DRAWN}; class folders tell which are wrong"
+        "--grid",
+        type=Path,
+        metavar="FILE",
+        help=f"also draw {_DRAWN}, spread over folders; class folders tell which are wrong",
     )
     parser.add_argument("--force", action="store_true", help="replace the files if they exist")
     parser.add_argument("--uncalibrated", action="store_true", help="probabilities without the fitted temperature")
@@ -74,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         _print(lines, data=form != "table")
     if args.grid and told.first:
-        _draw(args.grid, model, told.first, len(paths) - told.unreadable)
+        _draw(args.grid, model, list(told.first.values()), len(paths) - told.unreadable)
     if told.unreadable:
         print(f"{told.unreadable:,} of {len(paths):,} pictures could not be read", file=sys.stderr)
     return 1 if told.unreadable else 0
@@ -84,12 +87,12 @@ class _Told:
     """What is told of predictions beside them, while they pass.
 
     Attributes:
-      first: those that a grid shows.
+      first: by folder, those that a grid may show.
       unreadable: how many pictures could not be read.
     """
 
     def __init__(self, total: int) -> None:
-        self.first: list[Prediction] = []
+        self.first: dict[Path, list[Prediction]] = {}
         self.unreadable = 0
         self._total = total
 
@@ -104,8 +107,8 @@ class _Told:
                 if prediction.error:
                     self.unreadable += 1
                     bar.write(one_record(f"error: {prediction.error}"), file=sys.stderr)
-                elif len(self.first) < _DRAWN:
-                    self.first.append(prediction)
+                elif len(own := self.first.setdefault(prediction.path.parent, [])) < _DRAWN:
+                    own.append(prediction)
                 bar.update()
                 yield prediction
 
@@ -144,10 +147,13 @@ def _print(lines: Iterable[str], *, data: bool) -> None:
         sys.exit(128 + signal.SIGPIPE)
 
 
-def _draw(path: Path, model: "Predictor", predictions: Sequence["Prediction"], read: int) -> None:
+def _draw(path: Path, model: "Predictor", folders: Sequence[Sequence["Prediction"]], read: int) -> None:
     from jft import grid, predict
 
-    shown = f"first {len(predictions)} of {read:,} pictures read"
+    numbers = grid.spread([len(own) for own in folders], _DRAWN)
+    predictions = [one for own, number in zip(folders, numbers, strict=True) for one in own[:number]]
+    shown = f"{len(predictions)} of {read:,} images read"
+    shown += f", spread over {len(folders)} folders" if len(folders) > 1 else ""
     several = model.objective.multi_label
     if several:
         pairs = [zip(told.classes, told.probabilities, strict=True) for told in predictions]
@@ -162,4 +168,4 @@ def _draw(path: Path, model: "Predictor", predictions: Sequence["Prediction"], r
         [None if several else predict.label_of(told.path, model.class_names) for told in predictions],
         title=shown,
     )
-    print(f"{path}: the {shown}", file=sys.stderr)
+    print(f"{path}: {shown}", file=sys.stderr)

@@ -28,7 +28,7 @@ from jft.weights import provenance
 PICTURES = 10  # in the grid, among the largest losses, among labels that look wrong
 _NEIGHBOURS = 3
 _SECONDS = 60  # spent at most on features of training pictures, by the speed of the evaluation
-_LARGEST_MATRIX = 60  # classes; a larger confusion matrix would not be read
+_LARGEST_MATRIX = 20  # classes; a larger confusion matrix is wider than a screen
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,7 +152,7 @@ class Parts:
         return [self._card(self.predicted.source, row) | self._said(row) for row in rows.astype(int).tolist()]
 
     def matrix(self) -> list[dict[str, Any]]:
-        """Rows of the confusion matrix with the shade of each cell; [] where it would not be read."""
+        """Rows of the confusion matrix with the shade of each cell; [] where it does not fit a screen."""
         names = self.predictor.class_names
         if "confusion_matrix" not in self.result or len(names) > _LARGEST_MATRIX:
             return []

@@ -98,7 +98,7 @@ def _fetched(row: WeightSet, weights_path: str | os.PathLike | None) -> tuple[Pa
         return path, verify(path, row)
     place = cache_dir() / "downloads" / row.filename
     if row.url is None:
-        raise ValueError(f"{row.name} has no official download. {by_hand(row, place)}")
+        raise ValueError(_nowhere(row))
     try:
         make_cache_dir()
         with download.alone(place):
@@ -110,6 +110,16 @@ def _fetched(row: WeightSet, weights_path: str | os.PathLike | None) -> tuple[Pa
     except (OSError, ValueError, http.client.HTTPException) as error:
         raise ValueError(f"{row.name} could not be downloaded: {error}. {by_hand(row, place)}") from error
     return place, Hashes(place)
+
+
+def check_obtainable(row: WeightSet, weights_path: str | os.PathLike | None = None) -> None:
+    """Raises a ValueError, as `load` would, where a set is neither here nor has an address; reads no file."""
+    if not (locate(row, weights_path) or row.url or converted(row)):
+        raise ValueError(_nowhere(row))
+
+
+def _nowhere(row: WeightSet) -> str:
+    return f"{row.name} has no official download. {by_hand(row, cache_dir() / 'downloads' / row.filename)}"
 
 
 def by_hand(row: WeightSet, place: Path) -> str:
