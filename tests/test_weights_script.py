@@ -247,7 +247,14 @@ def test_a_wrong_command_line_is_one_line(script, arguments, message):
     ("changes", "options", "classes"),
     [
         (
-            {"cut": "block3", "freeze": "block3", "head": "linear", "head_hidden": (8,), "head_dropout": 0.25},
+            {
+                "cut": "block3",
+                "freeze": "block3",
+                "head": "linear",
+                "head_hidden": (8,),
+                "head_dropout": 0.25,
+                "steps": 1,
+            },
             {"cut": "block3", "new_head": "linear", "head_hidden": [8], "head_dropout": 0.25, "num_classes": 3},
             ("5", "6", "7"),
         ),
@@ -258,7 +265,7 @@ def test_a_wrong_command_line_is_one_line(script, arguments, message):
 def test_convert_takes_a_run_with_another_head(script, tmp_path, changes, options, classes):
     run, out, again = tmp_path / "run", tmp_path / "out.safetensors", tmp_path / "again.safetensors"
     with small_digits.quick():
-        train(small_digits.make(tmp_path / "features", steps=1, **changes), run)
+        train(small_digits.make(tmp_path / "features", **changes), run)
         trained = restore(run, make_parallel("jit"))
         status, _, error = script("export", run, "--out", out)
         assert status == 1 and not out.exists()
