@@ -127,7 +127,8 @@ def default_config() -> ConfigDict:
     config.rate_decay = 0.0  # schedule 'inverse_time': what Keras' SGD calls decay
     config.clip_norm = 0.0  # global norm of the learning leaves' gradient; 0: not clipped
     config.label_smoothing = 0.0  # probability spread over all classes
-    config.accumulate = 1  # micro-batches in a step, to fit a large batch in memory
+    # Micro-batches in a step, to fit a large batch in memory: a number; 'auto', as few as the devices' memory asks for.
+    config.accumulate = FieldReference(1, field_type=object)
     config.ema = 0.0  # decay of an average of what learns, which is evaluated in its place; 0: none
     # A loss, gradient or update that is not finite: stop; rollback, to the newest checkpoint, leaving out that step.
     config.on_nan = "stop"
@@ -234,7 +235,7 @@ BELONGS_TO: dict[str, tuple[Needs, ...]] = {
 }
 _SHARES = ("ema", "head_dropout", "label_smoothing")
 _POSITIVE = (
-    *("batch_size", "eval_batch_size", "accumulate", "log_every", "evaluate_every", "learning_rate"),
+    *("batch_size", "eval_batch_size", "log_every", "evaluate_every", "learning_rate"),
     *("layer_decay", "rand_operations", "initialization_timeout", "heartbeat_timeout", "keep_last", "max_rollbacks"),
     "max_image_pixels",
 )
@@ -326,8 +327,11 @@ def wrong_values(config: ConfigDict) -> list[str]:
         wrong += _wrong_for_solver(config)
     if not (config.cache_features == "auto" or isinstance(config.cache_features, bool)):
         wrong.append(f"cache_features = {config.cache_features!r}: choose 'auto', True or False")
-    if config.accumulate > 0 and config.batch_size % config.accumulate:
-        wrong.append(f"batch_size = {config.batch_size} is not a multiple of accumulate = {config.accumulate}")
+    parts = config.accumulate
+    if parts != "auto" and not (type(parts) is int and parts > 0):
+        wrong.append(f"accumulate = {parts!r}: choose 'auto' or a whole number above 0")
+    elif parts != "auto" and config.batch_size % parts:
+        wrong.append(f"batch_size = {config.batch_size} is not a multiple of accumulate = {parts}")
     if not (config.epochs or config.steps):
         wrong.append("epochs and steps are both 0: nothing would be trained")
     return wrong

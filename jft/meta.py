@@ -31,3 +31,8 @@ def learnt_from(meta: Meta) -> int:
     """How many pictures a checkpoint was trained on, those for validation among them where they joined in."""
     joined = meta["history"][-1]["count"] if meta.get("learnt_validation") else 0
     return meta["training_pictures"] + joined
+
+
+def micro_batches(meta: Meta) -> int:
+    """How many of them a step of the run has; `accumulate = 'auto'` was decided when it began."""
+    return meta.get("accumulate") or meta["config"]["accumulate"]  # checkpoints before 0.1.0 have it there alone

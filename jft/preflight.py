@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from jft import caching, tree
+from jft import caching, memory, programs, tree
 from jft.caching import Decision
 from jft.data import preprocess
 from jft.data.preprocess import Preprocess
@@ -71,6 +71,11 @@ class Preflight:
             return
         costs = [tried("evaluation", self._evaluation)]
         yield costs[0]
+        if self._run.config.solver == "steps" and self._run.accumulate is None:
+            costs.append(tried("micro-batches", self._micro_batches))
+            yield costs[-1]
+            if costs[-1].wrong:
+                return
         for phase in self._run.phases if self._run.config.solver == "steps" else ():
             costs.append(tried(_step_of(self._run, phase), self._step, phase))
             yield costs[-1]
@@ -164,9 +169,17 @@ class Preflight:
         self._forward = forward_cost(run, run.parallel.place_state(self._state.variables), images)
         return _told_of_program("evaluation", self._forward, size, run)
 
+    def _micro_batches(self) -> Finding:
+        self._run, _, told = programs.fitted(
+            self._run, {phase.first: self._example(phase) for phase in self._run.phases}
+        )
+        return Finding("micro-batches", told)
+
+    def _example(self, phase: Phase) -> dict[str, np.ndarray]:
+        return caching.example(self._run, phase) if self._decisions[phase.first].use else self._batch
+
     def _step(self, phase: Phase) -> Finding:
-        run, name = self._run, _step_of(self._run, phase)
-        batch = caching.example(run, phase) if self._decisions[phase.first].use else self._batch
+        run, name, batch = self._run, _step_of(self._run, phase), self._example(phase)
         self._steps[phase.first], told = step_cost(run, phase, batch, self._state)
         if not np.isfinite(told["objective"]):
             remedy = f"lower the learning rate ({float(told['learning_rate']):.3g}) or set clip_norm."
@@ -252,7 +265,7 @@ def _told_of_input(pictures: np.ndarray, images: np.ndarray, spec: Preprocess) -
 def _told_of_program(name: str, cost: Cost, pictures: int, run: Run) -> Finding:
     """Memory by device, FLOPs and time of a compiled program."""
     count, device = run.parallel.mesh.size, run.parallel.mesh.devices.flat[0]
-    limit = (device.memory_stats() or {}).get("bytes_limit")
+    limit = memory.device_limit(run.parallel) if device.platform != "cpu" else None
     told = (
         f"{human_bytes(cost.nbytes)} on {'the device' if count == 1 else f'each of {count} devices'}"
         f"{f', which has {human_bytes(limit)}' if limit else ''}; {human_flops(int(cost.flops))} there; "

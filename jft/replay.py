@@ -13,9 +13,11 @@ from jft.checkpoint import Checkpoints
 from jft.config import default_config, effective
 from jft.interrupt import Interrupt, Stopped
 from jft.logs import read_metrics
+from jft.meta import micro_batches
+from jft.programs import compile_ahead, examples_ahead
 from jft.run import Run
 from jft.state import abstract_items, fresh_state, resumed_state
-from jft.train import Loop, checked_run, compile_ahead, examples_ahead
+from jft.train import Loop, checked_run
 from jft.trained import parallel_of
 
 # What a line tells of the clock and the machine's mood.
@@ -84,7 +86,7 @@ def replay(workdir: str | Path, step: int) -> Replay:
     config.update(effective(config.to_dict()))
     if config.solver != "steps":
         raise ValueError(f"the head of {workdir} was solved for by {config.solver}: there are no steps to replay.")
-    run = _cut(checked_run(config, workdir), step)
+    run = dataclasses.replace(_cut(checked_run(config, workdir), step), accumulate=micro_batches(then))
     state, meta = _state_before(run, step)
     start = int(state.step)
     logged = _logged(workdir, start, step)

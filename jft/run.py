@@ -46,6 +46,7 @@ class Run:
       augmentation: how training pictures vary.
       phases: what learns, and how, from which step on.
       parallel: the devices.
+      accumulate: micro-batches in a step; None until `programs.fitted` chooses them, for 'auto'.
     """
 
     config: ConfigDict
@@ -60,6 +61,7 @@ class Run:
     augmentation: Augmentation
     phases: tuple[Phase, ...]
     parallel: Parallel
+    accumulate: int | None
 
     @property
     def num_steps(self) -> int:
@@ -93,6 +95,7 @@ class Run:
             "training_pictures": len(self.train_source),
             "training_labels": zlib.crc32(self.train_source.labels),
             "training_names": self.train_source.names_crc(),
+            "accumulate": self.accumulate,
             "phases": [[phase.name, phase.last] for phase in self.phases],
             "devices": dict(self.parallel.mesh.shape),
             "device_kind": self.parallel.mesh.devices.flat[0].device_kind,
@@ -137,7 +140,8 @@ def create_run(config: ConfigDict, workdir: str | Path, data: sources.Source | N
     check_workdir(config, workdir)
     tree.choose(MODELS, config.model, what="model")
     parallel = make_parallel(config.parallel, config.mesh.to_dict())
-    parallel.check_batch_size(config.batch_size, what="batch_size", parts=config.accumulate)
+    accumulate = None if config.accumulate == "auto" else config.accumulate
+    parallel.check_batch_size(config.batch_size, what="batch_size", parts=accumulate or 1)
     parallel.check_batch_size(config.eval_batch_size, what="eval_batch_size")
     pretrained_wanted = config.weights and config.preset != "from_scratch"
     row = catalog.find_row(config.model, config.weights) if pretrained_wanted else None
@@ -173,6 +177,7 @@ def create_run(config: ConfigDict, workdir: str | Path, data: sources.Source | N
         augmentation=Augmentation.from_config(config),
         phases=phases,
         parallel=parallel,
+        accumulate=accumulate,
     )
 
 

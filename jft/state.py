@@ -10,7 +10,7 @@ import numpy as np
 from jft import distributed, meta_shape, optim, tree
 from jft.checkpoint import CheckpointRefusedError, Checkpoints
 from jft.data.names import normal
-from jft.meta import Meta
+from jft.meta import Meta, micro_batches
 from jft.models import abstract_variables, initialise
 from jft.run import Run
 from jft.steps import TrainState
@@ -108,6 +108,7 @@ def optimizer_items(state: TrainState) -> dict[str, Any]:
 def resumed_state(run: Run, variables: Any, optimizer: Any, saved: Meta) -> tuple[TrainState, Meta]:
     """As `initial_state`, from what a checkpoint holds."""
     kept = {key: saved[key] for key in ("weights", "pretrained", "cached", "history", "window")}
+    kept["accumulate"] = micro_batches(saved)
     kept["temperature"] = saved.get("temperature")  # checkpoints before 0.1.0 had none
     average = {}
     if "learning" in optimizer:

@@ -6,10 +6,12 @@ the frozen stages' output is cached, `'feature'` takes the place of `'image'`: [
 each variant of a picture.
 """
 
+import contextlib
 import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -88,7 +90,9 @@ def make_train_step(
       inputs: what becomes of a batch first.
       seed: of augmentation and dropout, together with the step.
       ema: decay of the average of the learning parameters, as `state.ema` holds it; 0 for none.
-      accumulate: micro-batches, run one after another, whose gradients are summed.
+      accumulate: micro-batches, run one after another, whose gradients are summed. They are varied, mixed and dropped
+        out as one batch is, so that the figures are those of the whole batch; but a BatchNorm that moves sees each by
+        itself.
       axis_name: under `jax.pmap`, the axis to sum over.
 
     Returns:
@@ -97,7 +101,7 @@ def make_train_step(
       learning leaves' gradient; `learning_rate`.
     """
 
-    gradients = _make_gradients(model, plan, objective, inputs)
+    prepare, gradients = _make_prepare(objective, inputs), _make_gradients(model, plan, objective)
     if accumulate > 1:
         gradients = _accumulated(gradients, accumulate)
 
@@ -105,7 +109,9 @@ def make_train_step(
         rng = jax.random.fold_in(jax.random.key(seed), state.step)
         if axis_name is not None:
             rng = jax.random.fold_in(rng, jax.lax.axis_index(axis_name))
-        grads, stats, sums = gradients(state.params, state.batch_stats, batch, rng)
+        for_augment, for_mix, for_dropout = jax.random.split(rng, 3)
+        prepared = prepare(batch, for_augment, for_mix)
+        grads, stats, sums = gradients(state.params, state.batch_stats, prepared, for_dropout)
         if axis_name is not None:
             grads, sums = jax.lax.psum((grads, sums), axis_name)
             stats = jax.lax.pmean(stats, axis_name)
@@ -126,32 +132,38 @@ def make_train_step(
     return train_step
 
 
-def _make_gradients(model: Chain, plan: Plan, objective: Objective, inputs: Input) -> Callable:
-    """Makes `(params, batch_stats, batch, rng) -> (gradients of the summed loss, batch_stats, sums)`."""
+def _make_prepare(objective: Objective, inputs: Input) -> Callable[[Batch, jax.Array, jax.Array], Batch]:
+    """Makes `(batch, key to vary, key to mix) -> batch`: its `'target'`, and `'input'` or `'feature'` as it is read."""
 
-    def features_of(
-        params: Any, batch_stats: Any, batch: Batch, rng: jax.Array, for_mix: jax.Array
-    ) -> tuple[jax.Array, jax.Array]:
-        """The boundary's output and the targets."""
-        targets = objective.targets(batch["label"])
+    def prepare(batch: Batch, for_augment: jax.Array, for_mix: jax.Array) -> Batch:
+        prepared = {"label": batch["label"], "mask": batch["mask"], "target": objective.targets(batch["label"])}
         if "feature" in batch:
             cached = batch["feature"]
-            chosen = inputs.draw(rng, len(cached)).reshape(-1, *(1,) * (cached.ndim - 1))
-            return jnp.take_along_axis(cached, chosen, axis=1)[:, 0], targets
-        images = inputs.transform(batch["image"], rng)
+            chosen = inputs.draw(for_augment, len(cached)).reshape(-1, *(1,) * (cached.ndim - 1))
+            return {**prepared, "feature": jnp.take_along_axis(cached, chosen, axis=1)[:, 0]}
+        images, targets = inputs.transform(batch["image"], for_augment), prepared["target"]
         if inputs.mix is not None:
             images, targets = inputs.mix(images, targets, for_mix)
-        return apply_frozen(model, plan, params, batch_stats, images), targets
+        return {**prepared, "input": images, "target": targets}
+
+    return prepare
+
+
+def _make_gradients(model: Chain, plan: Plan, objective: Objective) -> Callable:
+    """Makes `(params, batch_stats, prepared batch, rng) -> (gradients of the summed loss, batch_stats, sums)`."""
 
     def gradients(params: Any, batch_stats: Any, batch: Batch, rng: jax.Array) -> tuple[Any, Any, metrics.Sums]:
         learning, frozen = plan.split(params)
-        for_augment, for_mix, for_dropout = jax.random.split(rng, 3)
-        features, targets = features_of(frozen, batch_stats, batch, for_augment, for_mix)
+        if "feature" in batch:
+            features = batch["feature"]
+        else:
+            features = apply_frozen(model, plan, frozen, batch_stats, batch["input"])
 
         def total(learning: Any) -> tuple[jax.Array, tuple[Any, metrics.Sums]]:
             logits, aux_logits, stats = apply_learning(
-                model, plan, learning, frozen, batch_stats, features, {"dropout": for_dropout}
+                model, plan, learning, frozen, batch_stats, features, {"dropout": rng}
             )
+            targets = batch["target"]
             loss = jnp.sum(batch["mask"] * objective.losses(logits, targets))
             for name, x in aux_logits.items():
                 loss += model.auxiliary_heads()[name].weight * jnp.sum(batch["mask"] * objective.losses(x, targets))
@@ -181,19 +193,39 @@ def _accumulated(gradients: Callable, parts: int) -> Callable:
         return jnp.swapaxes(x.reshape(-1, parts, *x.shape[1:]), 0, 1)
 
     def accumulated(params: Any, batch_stats: Any, batch: Batch, rng: jax.Array) -> tuple[Any, Any, metrics.Sums]:
+        def of_part(stats: Any, part: tuple[Batch, jax.Array]) -> tuple[Any, Any, metrics.Sums]:
+            with _dropout_of_part(part[1], parts):
+                return gradients(params, stats, part[0], rng)
+
         # The first micro-batch gives the sums that the others are added to: one gradient is held, not one of each.
         def body(carry: tuple, part: tuple[Batch, jax.Array]) -> tuple[tuple, None]:
             stats, *total = carry
-            grads, stats, sums = gradients(params, stats, part[0], jax.random.fold_in(rng, part[1]))
+            grads, stats, sums = of_part(stats, part)
             return (stats, *jax.tree.map(jnp.add, total, [grads, sums])), None
 
         folded = jax.tree.map(fold, batch), jnp.arange(parts)
         first, rest = jax.tree.map(lambda x: x[0], folded), jax.tree.map(lambda x: x[1:], folded)
-        grads, stats, sums = gradients(params, batch_stats, first[0], jax.random.fold_in(rng, first[1]))
+        grads, stats, sums = of_part(batch_stats, first)
         (stats, grads, sums), _ = jax.lax.scan(body, (stats, grads, sums), rest)
         return grads, stats, sums
 
     return accumulated
+
+
+def _dropout_of_part(part: jax.Array, parts: int) -> contextlib.AbstractContextManager:
+    """Context in which dropout draws for the whole batch and takes what is of a micro-batch, as `fold` makes it."""
+
+    def intercept(call: Any, args: tuple, kwargs: dict, context: nn.module.InterceptorContext) -> Any:
+        drop = context.module
+        if not isinstance(drop, nn.Dropout) or drop.deterministic or not drop.rate:
+            return call(*args, **kwargs)
+        [x] = args
+        keep = 1 - drop.rate
+        whole = jax.random.bernoulli(drop.make_rng("dropout"), keep, (len(x) * parts, *x.shape[1:]))
+        mask = jax.lax.dynamic_index_in_dim(whole.reshape(-1, parts, *x.shape[1:]), part, 1, keepdims=False)
+        return jnp.where(mask, x / keep, jnp.zeros_like(x))
+
+    return nn.intercept_methods(intercept)
 
 
 def make_eval_step(

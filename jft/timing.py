@@ -14,10 +14,11 @@ import numpy as np
 
 from jft.checkpoint import Checkpoints
 from jft.feed import on_device
+from jft.memory import program_bytes
+from jft.programs import compile_train_step
 from jft.run import Run
 from jft.state import enter_phase, optimizer_items
 from jft.steps import TrainState
-from jft.train import compile_train_step
 from jft.transfer.feature_step import Wanted, make_feature_step
 from jft.transfer.phases import Phase
 
@@ -31,7 +32,7 @@ class Cost:
     Attributes:
       compilation: seconds to compile it.
       seconds: of a call, the median of several.
-      nbytes: on each device: arguments, outputs that have not their memory, and temporaries.
+      nbytes: on each device, see `memory.program_bytes`.
       flops: on each device, as XLA counts them; loops count once, and so do micro-batches.
     """
 
@@ -108,7 +109,5 @@ def _cost(compiled: jax.stages.Compiled, compilation: float, call: Callable[[], 
         start = time.perf_counter()
         jax.block_until_ready(call())
         seconds.append(time.perf_counter() - start)
-    held = compiled.memory_analysis()
-    nbytes = held.argument_size_in_bytes + held.output_size_in_bytes + held.temp_size_in_bytes
     flops = compiled.cost_analysis().get("flops", 0.0)
-    return Cost(compilation, statistics.median(seconds), nbytes - held.alias_size_in_bytes, flops)
+    return Cost(compilation, statistics.median(seconds), program_bytes(compiled), flops)

@@ -1,7 +1,7 @@
 """The training loop: step, log, evaluate, save."""
 
 import contextlib
-import functools
+import dataclasses
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,23 +12,20 @@ import numpy as np
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from jft import caching, distributed, metrics, rollback, solve
+from jft import caching, distributed, metrics, programs, rollback, solve
 from jft.caching import Cached, Decision
 from jft.checkpoint import Checkpoints
 from jft.claim import claimed
-from jft.data import preprocess
-from jft.data.augment import make_train_transform
-from jft.data.mix import mix
 from jft.data.sources import Source
 from jft.describe import describe, farewell, percent
 from jft.evaluator import Evaluator
-from jft.feed import image_batches, make_evaluator, on_device, train_batches
+from jft.feed import make_evaluator, on_device, train_batches
 from jft.interrupt import Interrupt
 from jft.logs import Logs, progress_bar
 from jft.meta import Meta
 from jft.run import Run, check_workdir, create_run, open_folder
-from jft.state import abstract_state, enter_phase, initial_state, optimizer_items
-from jft.steps import Input, TrainState, make_train_step
+from jft.state import enter_phase, initial_state, optimizer_items
+from jft.steps import TrainState
 from jft.transfer.phases import Phase
 from jft.window import NonFiniteLossError, Window, all_finite, check_finite
 
@@ -112,9 +109,16 @@ def _start(
 ) -> tuple[TrainState, Meta]:
     """Everything that a wrong config, picture or shape can stop, then the folder, then the loop."""
     step, start = int(state.step), time.perf_counter()
-    examples = examples_ahead(run, step, decisions)
+    examples = programs.examples_ahead(run, step, decisions)
     read = time.perf_counter()
-    compiled = compile_ahead(run, examples)
+    run = dataclasses.replace(run, accumulate=meta["accumulate"])
+    if run.accumulate is None:
+        run, compiled, told = programs.fitted(run, examples)
+        distributed.say(told)
+    else:  # the devices may be others than when it was chosen
+        run.parallel.check_batch_size(run.config.batch_size, what="batch_size", parts=run.accumulate)
+        compiled = programs.compile_ahead(run, examples)
+    meta = {**meta, "accumulate": run.accumulate}
     took = {"reading": read - start, "compilation": time.perf_counter() - read}
     if interrupt.check():
         return state, meta
@@ -136,31 +140,9 @@ def _start(
         took = {}
         # From here on as if the run were started again: what a resumed run does, this one does.
         state, again = initial_state(run)
-        meta = {**again, "cached": meta["cached"]}
+        meta = {**again, "cached": meta["cached"], "accumulate": run.accumulate}
         if run.phase_after(int(state.step)).first not in compiled:  # the newest checkpoint is damaged meanwhile
             raise ValueError(f"{run.workdir} fell back to step {int(state.step)}: run the same command again.")
-
-
-def examples_ahead(run: Run, step: int, decisions: Mapping[int, Decision]) -> dict[int, dict[str, np.ndarray]]:
-    """A batch like those of each phase that is not over at `step`, by the phases' first steps.
-
-    The first to be read of pictures decodes all of them, where they are kept in memory.
-
-    Raises:
-      ValueError: pictures that cannot be read, or of another range than the weights'.
-    """
-    ahead = [phase for phase in run.phases if phase.last > step]
-    pictures = None  # read only where a phase needs them
-    if not all(decisions[phase.first].use for phase in ahead):
-        pictures = next(image_batches(run, step, step + 1))
-        preprocess.check_range(pictures["image"], run.spec)
-    return {phase.first: caching.example(run, phase) if decisions[phase.first].use else pictures for phase in ahead}
-
-
-def compile_ahead(run: Run, examples: Mapping[int, dict[str, np.ndarray]]) -> dict[int, jax.stages.Compiled]:
-    """The training steps of the phases of which there are `examples_ahead`, by the phases' first steps."""
-    phases = {phase.first: phase for phase in run.phases}
-    return {first: compile_train_step(run, phases[first], batch) for first, batch in examples.items()}
 
 
 class Loop:
@@ -290,30 +272,6 @@ def data_position(run: Run, step: int) -> dict[str, int]:
     """Where in the order of pictures a step ends; all there is to save of the input, as order is a function of it."""
     epoch, position = divmod(step * run.config.batch_size, len(run.train_source))
     return {"seed": run.config.seed, "epoch": epoch, "position": position}
-
-
-def compile_train_step(run: Run, phase: Phase, batch: dict[str, np.ndarray]) -> jax.stages.Compiled:
-    """A phase's training step, compiled for batches like `batch`; it takes the state's memory."""
-    config = run.config
-    mixes = config.mixup or config.cutmix
-    step = make_train_step(
-        run.model,
-        phase.plan,
-        phase.tx,
-        schedule=phase.schedule,
-        objective=run.objective,
-        inputs=Input(
-            transform=make_train_transform(run.spec, fit=config.fit, augmentation=run.augmentation),
-            draw=functools.partial(run.augmentation.draw, fit=config.fit),
-            mix=functools.partial(mix, mixup=config.mixup, cutmix=config.cutmix) if mixes else None,
-        ),
-        seed=config.seed,
-        ema=config.ema,
-        accumulate=config.accumulate,
-        axis_name=run.parallel.axis_name,
-    )
-    state = abstract_state(run, phase)
-    return run.parallel.compile(step, state, run.parallel.place_batch(on_device(batch)), donate=True)
 
 
 def _stops_early(config: ConfigDict, history: list[dict]) -> bool:

@@ -47,9 +47,9 @@ def measure(workdir: str) -> None:
     from jft.describe import describe
     from jft.feed import image_batches
     from jft.fingerprint import fingerprints
+    from jft.programs import compile_train_step
     from jft.run import create_run
     from jft.state import initial_state
-    from jft.train import compile_train_step
 
     compiled = []
     jax.monitoring.register_event_duration_secs_listener(

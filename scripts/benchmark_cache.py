@@ -165,7 +165,7 @@ def live(run, phase, state, steps: int) -> tuple:  # noqa: ANN001
     import jax
 
     from jft.feed import image_batches, on_device
-    from jft.train import compile_train_step
+    from jft.programs import compile_train_step
 
     batches = list(image_batches(run, 0, 2 * steps))
     step = compile_train_step(run, phase, batches[0])
@@ -188,7 +188,7 @@ def from_cache(run, phase, state, cached, args: argparse.Namespace) -> tuple:  #
 
     from jft import caching
     from jft.feed import on_device, train_batches
-    from jft.train import compile_train_step
+    from jft.programs import compile_train_step
     from jft.window import Window
 
     step = compile_train_step(run, phase, caching.example(run, phase))

@@ -94,7 +94,7 @@ def compilations(monkeypatch):
 @pytest.fixture(scope="module")
 def compile_once():
     """`compile_train_step` for a module whose runs have the same phases: what is compiled for one is kept for all."""
-    from jft.train import compile_train_step
+    from jft.programs import compile_train_step
 
     programs = {}
 
@@ -110,7 +110,7 @@ def compile_once():
 @pytest.fixture
 def compiled_once(compile_once, monkeypatch):
     """Runs are compiled by `compile_once`."""
-    monkeypatch.setattr("jft.train.compile_train_step", compile_once)
+    monkeypatch.setattr("jft.programs.compile_train_step", compile_once)
 
 
 @pytest.fixture

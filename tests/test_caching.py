@@ -13,7 +13,6 @@ from on_demand import on_demand
 from small_chain import Small
 from small_chain import pictures as some_pictures
 
-import jft.train
 from jft import caching, tree
 from jft.config import default_config
 from jft.evaluate import evaluate
@@ -236,7 +235,7 @@ def whole(tmp_path_factory, compile_once):
     """Folder of the runs 'cached' and 'live', of two phases, and of the features of the former."""
     folder = tmp_path_factory.mktemp("two")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(jft.train, "compile_train_step", compile_once)
+        patch.setattr("jft.programs.compile_train_step", compile_once)
         train(make(folder, **TWO), folder / "cached", pictures())
         train(make(folder, **{**TWO, "cache_features": False}), folder / "live", pictures())
     return folder

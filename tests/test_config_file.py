@@ -29,6 +29,8 @@ def file(tmp_path):
 @pytest.mark.parametrize(
     ("change", "value"),
     [
+        ("accumulate=auto", "auto"),
+        ("accumulate=4", 4),
         ("cache_features=auto", "auto"),
         ("cache_features=True", True),
         ("cache_features=False", False),

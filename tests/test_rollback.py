@@ -1,8 +1,6 @@
 """Steps at fault, by design: what a run makes of them, and that nothing depends on when they were found."""
 
 import dataclasses
-import importlib
-import itertools
 import json
 import shutil
 
@@ -12,21 +10,20 @@ import numpy as np
 import pytest
 from on_demand import on_demand
 from small_chain import Small, pictures
-from small_vgg import SMALL, config_of, records, saved_meta
+from small_vgg import SMALL, config_of, killing, records, saved_meta
 
-from jft import rollback, tree
+from jft import programs, rollback, tree
 from jft.data import pipeline
 from jft.models import MODELS
 from jft.parallel import make_parallel
+from jft.programs import compile_train_step
 from jft.replay import replay
 from jft.run import create_run
 from jft.state import abstract_state
 from jft.steps import make_train_step
-from jft.train import compile_train_step, train
+from jft.train import train
 from jft.trained import restore
 from jft.window import NonFiniteLossError, Window, all_finite, check_finite
-
-module = importlib.import_module("jft.train")  # whose name in the package is the function
 
 pytestmark = pytest.mark.xdist_group("rollback")
 PHASES = (
@@ -63,8 +60,8 @@ def small(one_device, compile_once):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(MODELS, "small", SMALL)
-        patch.setattr(module, "make_train_step", make)
-        patch.setattr(module, "compile_train_step", compile_once)
+        patch.setattr(programs, "make_train_step", make)
+        patch.setattr(programs, "compile_train_step", compile_once)
         yield
 
 
@@ -127,19 +124,6 @@ def test_a_run_goes_back_and_equals_one_that_never_took_these_steps(config, neve
         assert (found.start, found.exact, found.same) == (start, True, True)
 
 
-def killing(function, number):
-    """The function, whose call of that number is the last thing that is done."""
-    calls = itertools.count(1)
-
-    def call(*args):
-        result = function(*args)
-        if next(calls) == number:
-            raise KeyboardInterrupt
-        return result
-
-    return call
-
-
 def test_a_killed_run_goes_on_as_if_nothing_had_been(config, never_at_fault, tmp_path, monkeypatch):
     """Killed as it goes back, and after it has, before the next checkpoint."""
     workdir = tmp_path / "run"
@@ -193,9 +177,9 @@ def test_images_left_out_contribute_nothing_on_any_number_of_devices(tmp_path, m
     """Two runs whose images differ in the step that is left out alone; in one of them a loss is not finite for it."""
     monkeypatch.setitem(MODELS, "chain", Small)
     monkeypatch.setattr(jax, "devices", jax.local_devices)
-    monkeypatch.setattr(module, "make_train_step", make_train_step)
-    monkeypatch.setattr(module, "compile_train_step", compile_train_step)
-    monkeypatch.setattr(module, "make_train_transform", poisoned(module.make_train_transform))
+    monkeypatch.setattr(programs, "make_train_step", make_train_step)
+    monkeypatch.setattr(programs, "compile_train_step", compile_train_step)
+    monkeypatch.setattr(programs, "make_train_transform", poisoned(programs.make_train_transform))
     config = config_of(**CHAIN, parallel=parallel, accumulate=accumulate, on_nan="rollback", checkpoint_every=1)
     run, data = create_run(config, tmp_path, pictures()), pictures()
     rows = pipeline.train_rows(run.train_source, batch_size=16, seed=0)

@@ -14,9 +14,10 @@ from jft import optim, tree
 from jft.config import default_config
 from jft.logs import Logs
 from jft.models import MODELS, abstract_variables
+from jft.programs import compile_train_step
 from jft.run import create_run
 from jft.state import enter_phase, initial_state
-from jft.train import compile_train_step, train
+from jft.train import train
 from jft.transfer.phases import in_force, make_phases, phase_table
 
 MODEL = Small(num_classes=3)
