@@ -2,7 +2,8 @@
 
 A checkpoint holds three items: `variables` (parameters and batch statistics), `optimizer` (its state and the step) and
 `meta` (JSON: config, class names, preprocessing, provenance, evaluations, data position, digests). Evaluation reads the
-first and the last. Each leaf's fingerprint stands in `meta`: a flipped byte in an array file is not noticed otherwise.
+first and the last. Each leaf's fingerprint stands in `meta`, and a checksum of itself: a flipped byte is not noticed
+otherwise.
 
 Leaves may lie on any number of devices and processes, and be restored to any other; all processes make the same calls.
 
@@ -21,7 +22,7 @@ import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from absl import logging
 
-from jft import distributed, json_file
+from jft import distributed, json_file, seal
 from jft.fingerprint import fingerprints
 from jft.meta import Meta, best_step
 
@@ -93,6 +94,7 @@ class Checkpoints:
         self._check_space(variables, optimizer)
         self._keep.best = best_step(meta)
         meta = {**meta, "format": FORMAT, "step": step, "digests": fingerprints((variables, optimizer))}
+        meta = seal.sealed(meta)
         variables, optimizer = _detached((variables, optimizer))
         items = ocp.args.Composite(
             variables=ocp.args.PyTreeSave(variables),

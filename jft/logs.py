@@ -10,7 +10,7 @@ from typing import Any, NotRequired, TypedDict
 import tensorboardX
 from tqdm import tqdm
 
-from jft import distributed, json_file
+from jft import distributed, json_file, seal
 from jft.files import open_regular, written_whole
 
 
@@ -64,7 +64,11 @@ class Logs:
     """
 
     def __init__(self, workdir: Path, step: int) -> None:
-        """Opens the logs of a run that stands at `step`; what an interrupted run wrote beyond it is dropped."""
+        """Opens the logs of a run that stands at `step`; what an interrupted run wrote beyond it is dropped.
+
+        Raises:
+          ValueError: see `read_metrics`.
+        """
         self._writes = distributed.is_first()
         if not self._writes:
             return
@@ -72,7 +76,7 @@ class Logs:
         if path.exists():
             lines = [line for line in read_metrics(workdir) if line["step"] <= step]
             with written_whole(path) as aside:
-                aside.write_text("".join(json.dumps(line) + "\n" for line in lines))
+                aside.write_text("".join(_as_text(line) for line in lines))
         self._file = path.open("a")
         self._board = tensorboardX.SummaryWriter(str(workdir / "tensorboard"), purge_step=step + 1 if step else None)
 
@@ -81,7 +85,7 @@ class Logs:
         if not self._writes:
             return
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
-        self._file.write(json.dumps({"step": step, "kind": kind, "time": now, **values}) + "\n")
+        self._file.write(_as_text({"step": step, "kind": kind, "time": now, **values}))
         self._file.flush()
         for name, value in values.items():
             if not isinstance(value, str):
@@ -95,6 +99,10 @@ class Logs:
         self._board.close()
 
 
+def _as_text(line: dict[str, Any]) -> str:
+    return json.dumps(seal.sealed(line)) + "\n"
+
+
 def read_metrics(workdir: Path) -> list[dict[str, Any]]:
     """The lines of a run's `metrics.jsonl`, without a last one that was cut off when the run was killed.
 
@@ -104,6 +112,11 @@ def read_metrics(workdir: Path) -> list[dict[str, Any]]:
     path = workdir / "metrics.jsonl"
     with open_regular(path) as file:
         *texts, last = file.read().split(b"\n")
+    # All lines have a checksum, or, of an earlier version, none: what resumes such a run writes all of them anew.
+    sealed = [f'"{seal.KEY}"'.encode() in text for text in texts]
+    if any(sealed) and not all(sealed):
+        line = f"{path}, line {sealed.index(False) + 1}"
+        raise ValueError(f"{line}: it has no {seal.KEY}, as the others have: it was changed or damaged; {_REMEDY}.")
     lines = [_line(text, f"{path}, line {number}") for number, text in enumerate(texts, 1)]
     with contextlib.suppress(ValueError):
         lines += [_line(last, "the last line")] if last else []

@@ -7,8 +7,9 @@ and leaving out the images of the spike is how PaLM was trained (Chowdhery et al
 
 import dataclasses
 from pathlib import Path
+from typing import TypedDict
 
-from jft import distributed, json_file
+from jft import distributed, json_file, seal
 from jft.data import pipeline
 from jft.logs import write_json
 from jft.run import Run
@@ -33,6 +34,10 @@ class Skipped:
     images: tuple[str, ...]
 
 
+class _Record(TypedDict):
+    steps: list[Skipped]
+
+
 def read(workdir: Path) -> tuple[Skipped, ...]:
     """The steps that a run leaves out, as recorded in its folder; process 0 reads them for all.
 
@@ -42,7 +47,7 @@ def read(workdir: Path) -> tuple[Skipped, ...]:
     rows, problem = [], None
     if distributed.is_first() and (path := workdir / FILE).exists():
         try:
-            rows = json_file.read(path, list[Skipped], _REMEDY)
+            rows = json_file.read(path, _Record, _REMEDY)["steps"]
         except (OSError, ValueError) as error:
             problem = str(error)
     rows, problem = distributed.from_first((rows, problem))
@@ -80,7 +85,8 @@ def record(run: Run, error: NonFiniteLossError) -> Skipped:
     )(error.step - 1)
     found = Skipped(error.step, error.fault, tuple(run.train_source.picture_name(int(row)) for row in rows))
     if distributed.is_first():
-        write_json(run.workdir / FILE, [dataclasses.asdict(skipped) for skipped in (*known, found)])
+        steps = [dataclasses.asdict(skipped) for skipped in (*known, found)]
+        write_json(run.workdir / FILE, seal.sealed({"steps": steps}))
     distributed.wait_for_all("the skipped step is recorded")
     distributed.say(
         f"{error.fault}: back to the newest checkpoint, and step {error.step} is left out "

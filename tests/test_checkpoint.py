@@ -87,6 +87,17 @@ def test_a_damaged_checkpoint_is_noticed_and_the_one_before_used(tmp_path, damag
     checkpoints.close()
 
 
+def test_a_changed_digit_in_what_a_checkpoint_says_is_noticed(tmp_path, caplog):
+    """It is JSON all the same, and was believed once: the best checkpoint is chosen by it."""
+    save(tmp_path, [1, 2], [0.1, 0.9])
+    path = tmp_path / "checkpoints" / "2" / "meta" / "metadata"
+    path.write_text(path.read_text().replace("0.9", "0.3"))
+    checkpoints = Checkpoints(tmp_path)
+    assert checkpoints.latest(abstract)[2]["history"] == [{"step": 1, "accuracy": 0.1, "loss": 1.0}]
+    checkpoints.close()
+    assert "Falling back to checkpoint 1" in caplog.text and "was changed or damaged" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("name", "needed"),
     [("manifest.ocdbt", True), ("variables", True), ("_METADATA", False), ("_CHECKPOINT_METADATA", False)],
