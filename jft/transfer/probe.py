@@ -27,7 +27,7 @@ DEFAULT_REGULARISATION = {
 _BLOCK = 2**24  # numbers of float64 held at a time beside the features
 # Of the median deviation: a column that hardly varies in training is divided by no less. By its own deviation a value
 # that is usual elsewhere would weigh thousands of times as much, and make a probability 0 or 1.
-_FLOOR = 0.1
+_FLOOR = 0.01
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -13,11 +13,11 @@ from jft.transfer.probe import Linear, fit, logistic, ridge
 
 
 def clusters(n, d, classes, seed=0, spread=1.5):
-    """Overlapping clouds around one centre a class; columns of scales within a factor of ten, and offsets."""
+    """Overlapping clouds around one centre a class; columns of very different scale and offset."""
     rng = np.random.default_rng(seed)
     labels = (np.arange(n) % classes).astype(np.int32)
     features = np.random.default_rng(7).normal(size=(classes, d))[labels] + spread * rng.normal(size=(n, d))
-    return Examples((features * np.logspace(-0.5, 0.5, d) + np.linspace(-5, 5, d)).astype(np.float32), labels)
+    return Examples((features * np.logspace(-2, 2, d) + np.linspace(-5, 5, d)).astype(np.float32), labels)
 
 
 def several(n, d, seed=0):
