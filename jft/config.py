@@ -356,7 +356,7 @@ def json_shape() -> dict[str, Any]:
         **{"classes": str, "head_hidden": int, "phases": dict[str, Any], "arms": tuple[str, dict[str, Any]]},
         **dict.fromkeys(("class_weights", "regularisation", "step_epochs"), float),
     }
-    odd = {"mesh": dict[str, int], "cache_features": bool | str}
+    odd = {"mesh": dict[str, int], "cache_features": bool | str, "accumulate": int | str}
     return {
         name: odd.get(name) or (list[elements[name]] if isinstance(value, tuple) else type(value))
         for name, value in default_config().to_dict().items()

@@ -50,6 +50,8 @@ class Shape(TypedDict):
     history: list[Evaluation]
     temperature: NotRequired[float | None]
     learnt_validation: NotRequired[bool]
+    accumulate: NotRequired[int | None]
+    skipped: NotRequired[list[int]]
     window: dict[str, float]
     step: int
     digests: dict[str, int]
