@@ -261,6 +261,7 @@ def test_arms_have_a_page_each(tmp_path, monkeypatch, capsys):
         return run / "report.html", figures
 
     monkeypatch.setattr("jft.arms.checked_run", lambda config, workdir: None)
+    monkeypatch.setattr("jft.arms.check_weights", lambda run: None)
     monkeypatch.setattr("jft.arms.train", lambda config, workdir: {"finished": True})
     other = {**figures, "accuracy": 0.75, "phase": "probe (1 of 2)"}
     monkeypatch.setattr("jft.arms.evaluate", lambda run: tested.append(run.name) or other)
