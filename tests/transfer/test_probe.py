@@ -17,7 +17,7 @@ def clusters(n, d, classes, seed=0, spread=1.5):
     rng = np.random.default_rng(seed)
     labels = (np.arange(n) % classes).astype(np.int32)
     features = np.random.default_rng(7).normal(size=(classes, d))[labels] + spread * rng.normal(size=(n, d))
-    return Examples((features * np.logspace(-2, 2, d) + np.linspace(-5, 5, d)).astype(np.float32), labels)
+    return Examples((features * np.logspace(-1.5, 1.5, d) + np.linspace(-5, 5, d)).astype(np.float32), labels)
 
 
 def several(n, d, seed=0):
