@@ -8,6 +8,7 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from jft import distributed, tree
+from jft.assessment import seen_before
 from jft.config import effective, refuse, validate, without_effect
 from jft.evaluate import evaluate
 from jft.metrics import score
@@ -47,6 +48,8 @@ def train_arms(config: ConfigDict, workdir: str | Path, *, report: bool = False)
     for name, tested in results.items():
         kept = f"  {named_step(tested['step'], tested['phase'])}" if tested["phase"] else ""
         distributed.say(f"{name:<24}{score(tested):>8.1%}{tested['loss']:>9.3f}{tested['count']:>10,}{kept}")
+        if told := seen_before(tested):
+            distributed.say(f"  {told}")
     distributed.say(f"\nEach is a run of its own: jft evaluate --checkpoint {runs[name]}")
     return 0
 
@@ -69,6 +72,8 @@ def _report(workdir: str | Path) -> dict[str, Any] | None:
     low, high = result["accuracy_interval"] or (0.0, 1.0)
     told = f"test accuracy {result['accuracy']:.2%} (95 % interval {low:.2%} to {high:.2%})"
     distributed.say(f"{told}, log loss {result['loss']:.4f}. Look at it: {path}")
+    if told := seen_before(result):
+        distributed.say(told)
     return result
 
 

@@ -167,9 +167,21 @@ def _headline(result: Mapping[str, Any]) -> str:
     if result.get("accuracy_interval"):
         low, high = result["accuracy_interval"]
         lines.append(f"  95 % interval of the accuracy {low:.2%} to {high:.2%}, macro F1 {result['macro_f1']:.4f}")
-    if result.get("learnt"):
-        lines.append(f"  {result['learnt']:,} of these pictures were learnt from: --split test tells of others")
+    if told := seen_before(result):
+        lines.append(f"  {told}")
     return "\n".join(lines)
+
+
+def seen_before(result: Mapping[str, Any]) -> str:
+    """How many of the images of an evaluation were trained or validated on, as a sentence; empty where none were."""
+    if result["learnt"] is None:
+        return "not known: whether it was trained on any of these images (the run's images.npz is missing)"
+    told = []
+    if result["learnt"]:
+        told.append(f"{result['learnt']:,} of these images were trained on, and do not tell how it does on others")
+    if result["validated"]:
+        told.append(f"{result['validated']:,} of these images were validated on, which chose its checkpoint")
+    return "; ".join(told)
 
 
 def _rates(result: Mapping[str, Any]) -> str:

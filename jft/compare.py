@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from jft import text
 from jft.arms import arm_config
+from jft.assessment import seen_before
 from jft.evaluate import evaluate
 from jft.files import written_whole
 from jft.interrupt import Stopped
@@ -143,6 +144,9 @@ def _seeded(config: ConfigDict, number: int) -> ConfigDict:
 
 def _row(name: str, places: Sequence[Path]) -> Row:
     tested = [evaluate(place) for place in places]
+    for place, figures in zip(places, tested, strict=True):
+        if told := seen_before(figures):
+            print(f"{place}: {told}", flush=True)
     lines = [read_metrics(place) for place in places]
     speeds = [[line["images_per_second"] for line in run if "images_per_second" in line] for run in lines]
     return Row(

@@ -84,10 +84,11 @@ def _ending(run: Run, result: dict[str, Any]) -> str:
     if not result["history"]:
         return f"Done: {result['step']:,} steps in {run.workdir}."
     best = next(values for values in result["history"] if values["step"] == best_step(result))
-    return (
-        f"Done: best validation {percent(best)} at {named_step(best['step'], phase_of(run.meta(), best['step']))}. "
-        f"Test it: jft evaluate --checkpoint {run.workdir}"
-    )
+    test = f"jft evaluate --checkpoint {run.workdir}"
+    if run.data is not None:
+        test = f"evaluate({str(run.workdir)!r}, dataset=...), from jft.evaluate, with the same images in memory"
+    told = f"Done: best validation {percent(best)} at {named_step(best['step'], phase_of(run.meta(), best['step']))}."
+    return f"{told} Test it: {test}"
 
 
 def percent(values: dict[str, float]) -> str:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-import zlib
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,12 +11,13 @@ import jax
 import numpy as np
 from absl import logging
 
-from jft import assessment, calibration, distributed, metrics, tree
+from jft import assessment, calibration, distributed, metrics, training_data, tree
 from jft.data import sources
 from jft.data.augment import Augmentation
+from jft.data.record import DataRecord
 from jft.evaluator import Evaluation, Evaluator
 from jft.logs import write_json
-from jft.meta import learnt_from, phase_of
+from jft.meta import phase_of
 from jft.trained import Trained, restore
 from jft.transfer.recipe import picture_digests
 
@@ -60,7 +61,8 @@ class Predicted:
       trained: the run, restored.
       source: the pictures.
       split: of what they are; see `Pictures`.
-      own: whether they are of the data that the run was trained on.
+      own: whether they are of the data that the run was trained on, by content.
+      record: which they are.
       found: what it makes of them.
     """
 
@@ -69,6 +71,7 @@ class Predicted:
     source: sources.Source
     split: str
     own: bool
+    record: DataRecord
     found: Evaluation
 
     @functools.cached_property
@@ -81,7 +84,7 @@ class Predicted:
         return calibration.apply_temperature(logits, temperature, multilabel=self.source.multi_label)
 
     def headline(self) -> dict[str, Any]:
-        """`{'checkpoint', 'step', 'phase', 'dataset', 'split', 'learnt', 'loss', 'accuracy', 'top5', 'count'}`."""
+        """`{'checkpoint', 'step', 'phase', 'dataset', 'split', 'learnt', 'validated', 'loss', 'accuracy', ...}`."""
         meta = self.trained.meta
         return {
             "checkpoint": str(self.workdir),
@@ -89,15 +92,14 @@ class Predicted:
             "phase": phase_of(meta),
             "dataset": self.source.name,
             "split": self.split,
-            "learnt": self._learnt(),
+            **counted(self.recognized),
             **self.found.summary(),
         }
 
-    def _learnt(self) -> int | None:
-        """How many of the pictures the run learnt from; None of other data, which nobody knows."""
-        if not self.own:
-            return None
-        return min(len(self.source), learnt_from(self.trained.meta)) if self.split in ("train", "all") else 0
+    @functools.cached_property
+    def recognized(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """Which of the images it was trained on, which validated on: see `training_data.recognized`."""
+        return training_data.recognized(training_data.load(self.workdir, self.trained.meta), self.source)
 
     def assess(self) -> dict[str, Any]:
         """`assessment.assess`, with the temperature that the checkpoint holds."""
@@ -115,9 +117,10 @@ def evaluate(workdir: str | Path, *, tta: str = "", **pictures: Any) -> dict[str
 
     Returns:
       `Predicted.headline`, 'parameters', 'temperature' and what `assessment.assess` returns; loss in nats, rates as
-      shares of 1, 'learnt' the pictures among them that the run learnt from, None of other data. Where pictures have
-      several labels, `mean_average_precision` in place of `top5`. With `tta`, `augmented`: {'name', 'views', 'loss',
-      'accuracy', ...}.
+      shares of 1. 'learnt' is how many of these images it was trained on, wherever they lay, 'validated' on how many
+      others it was validated, both by their pixels; None where the run has no list of its images. 'data' is the
+      `DataRecord` of the images. Where pictures have several labels, `mean_average_precision` in place of `top5`. With
+      `tta`, `augmented`: {'name', 'views', 'loss', 'accuracy', ...}.
 
     Raises:
       ValueError: no checkpoint, or the data's classes are not those of the model; names both lists.
@@ -135,11 +138,12 @@ def record(predicted: Predicted, augmented: dict[str, Any] | None = None) -> dic
     """What `evaluate` returns of a run that has been evaluated, written to the file that it names."""
     result = {
         **predicted.headline(),
+        "data": predicted.record.to_json(),
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(predicted.trained.variables["params"])),
         **predicted.assess(),
         **({"augmented": augmented} if augmented else {}),
     }
-    path = Path(predicted.workdir) / f"{'-'.join(['eval', *_which(predicted)])}.json"
+    path = _path(predicted)
     try:
         if distributed.is_first():
             write_json(path, result)
@@ -148,11 +152,29 @@ def record(predicted: Predicted, augmented: dict[str, Any] | None = None) -> dic
     return result
 
 
-def _which(predicted: Predicted) -> list[str]:
-    """What tells an evaluation from that of the run's own test pictures."""
+def counted(recognized: tuple[np.ndarray, np.ndarray] | None) -> dict[str, int | None]:
+    """'learnt' and 'validated' of a headline."""
+    trained, validated = recognized or (None, None)
+    return {
+        "learnt": None if trained is None else int(trained.sum()),
+        "validated": None if validated is None else int(validated.sum()),
+    }
+
+
+def _path(predicted: Predicted) -> Path:
+    """Where its figures are kept: never in place of those of other images that are called alike."""
+    folder, split = Path(predicted.workdir), predicted.split
     if predicted.own:
-        return [predicted.split] if predicted.split != "test" else []
-    return [predicted.source.name.replace("/", "_"), predicted.split]
+        return folder / ("eval.json" if split == "test" else f"eval-{split}.json")
+    name = predicted.record.name.replace("/", "_")
+    path = folder / f"eval-{name}-{split}.json"
+    try:
+        same = json.loads(path.read_text())["data"]["digest"] == predicted.record.digest
+    except FileNotFoundError:
+        return path
+    except (OSError, ValueError, KeyError, TypeError):
+        same = False
+    return path if same else folder / f"eval-{name}-{split}-{predicted.record.digest[:8]}.json"
 
 
 def evaluate_ensemble(workdirs: Sequence[str | Path], **pictures: Any) -> dict[str, Any]:
@@ -176,11 +198,19 @@ def evaluate_ensemble(workdirs: Sequence[str | Path], **pictures: Any) -> dict[s
         "checkpoint": " + ".join(map(str, workdirs)),
         "dataset": source.name,
         "split": members[0].split,
-        "learnt": members[0].headline()["learnt"],
+        **counted(_of_any([member.recognized for member in members])),
         **metrics.of_probabilities(average, source.labels),
         **assessment.assess(average, source, class_names),
         "members": [member.headline() for member in members],
     }
+
+
+def _of_any(recognized: Sequence[tuple[np.ndarray, np.ndarray] | None]) -> tuple[np.ndarray, np.ndarray] | None:
+    """What any of several runs was trained on, and else validated on."""
+    if None in [each and ... for each in recognized]:
+        return None
+    trained, validated = (np.any(masks, axis=0) for masks in zip(*recognized, strict=True))
+    return trained, validated & ~trained
 
 
 def evaluate_against(first: str | Path, second: str | Path, **pictures: Any) -> dict[str, Any]:
@@ -228,17 +258,19 @@ def predict_run(workdir: str | Path, pictures: Pictures, views: Augmentation | N
     Raises:
       ValueError: see `evaluate`.
     """
-    trained = restore(workdir)
-    config, split = trained.meta["config"], pictures.split
-    own = pictures.dataset in (None, config["dataset"]) and _is_own(workdir, trained, pictures)
+    trained, split = restore(workdir), pictures.split
+    config = trained.meta["config"]
+    source = trained.pictures(split, dataset=pictures.dataset, data_dir=pictures.data_dir, **pictures.changes())
+    dataset, place = training_data.asked(trained, pictures.dataset, pictures.data_dir)
+    columns = sources.columns(pictures.image_column, pictures.label_column)
+    own = training_data.is_own(workdir, trained, split, dataset, place, **columns)
     if split == "validation" and own and trained.meta.get("learnt_validation"):
         raise ValueError(
             f"the head of {workdir} was solved for on its validation pictures too, once they had chosen its C: "
             "evaluate it on test. What validation said before is in its metrics.jsonl."
         )
-    source = trained.pictures(split, dataset=pictures.dataset, data_dir=pictures.data_dir, **pictures.changes())
-    if not own and pictures.data_dir:
-        source = dataclasses.replace(source, name=Path(pictures.data_dir).name or source.name)
+    if not own:
+        source = dataclasses.replace(source, name=Path(pictures.data_dir or "").name or source.name)
     if pictures.batch_size:
         trained.parallel.check_batch_size(pictures.batch_size, what="batch_size")
     evaluator = Evaluator(
@@ -252,30 +284,6 @@ def predict_run(workdir: str | Path, pictures: Pictures, views: Augmentation | N
         cache_bytes=config["cache_bytes"],
         views=views,
     )
-    return Predicted(workdir, trained, source, split, own, evaluator(trained.variables, source))
-
-
-def _is_own(workdir: str | Path, trained: Trained, pictures: Pictures) -> bool:
-    """Whether the pictures are the run's own, wherever they lie.
-
-    Raises:
-      ValueError: files came or went since training, so that others would be held out, some of which were learnt from.
-    """
-    meta = trained.meta
-    config = {**meta["config"], **sources.columns(pictures.image_column, pictures.label_column)}
-    if config["dataset"] not in ("folder", "csv"):  # the others do not change, and can take long to read
-        return True
-    place = config["data_dir"] if pictures.data_dir is None else pictures.data_dir
-    there = place == config["data_dir"]
-    parted = sources.comes_with(config, place)
-    if pictures.split not in ("test", "validation") or "train" not in parted:
-        return there
-    now = sources.of_config(config, "train", data_dir=place)
-    same = (now.names_crc(), zlib.crc32(now.labels)) == (meta["training_names"], meta["training_labels"])
-    if same or pictures.split in parted:
-        return same or there
-    raise ValueError(
-        f"{place} does not hold the pictures that {workdir} was trained on: {meta['training_pictures']:,} to train "
-        f"then, {len(now):,} now, not the same, so that some that would be held out may have been learnt from. Put the "
-        "files back, or train anew; for pictures that are new altogether, give --data with --split all."
-    )
+    found = evaluator(trained.variables, source)
+    record = DataRecord.of(source, dataset, place, content=True)
+    return Predicted(workdir, trained, source, split, own, record, found)

@@ -47,7 +47,7 @@ class Backbone:
 def of_run(workdir: str | Path, parallel: Parallel) -> Backbone:
     """The best checkpoint of a run; ValueError where there is none."""
     trained = restore(workdir, parallel)
-    config = default_config().to_dict() | trained.meta["config"]
+    config = default_config().to_dict() | trained.fields() | {"data_dir": trained.place()}
     return Backbone(trained.model, trained.variables, trained.spec, config)
 
 

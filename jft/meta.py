@@ -5,6 +5,7 @@ It is made by `Run.meta` and `state.fresh_state`; `checkpoint.Checkpoints.save` 
 
 from typing import Any
 
+from jft.data.record import DataRecord, name_of
 from jft.metrics import score
 
 Meta = dict[str, Any]
@@ -27,10 +28,30 @@ def phase_of(meta: Meta, step: int | None = None) -> str:
     return f"{phases[number][0]} ({number + 1} of {len(phases)})"
 
 
+def trained_on(meta: Meta) -> DataRecord:
+    """The images that a run was trained on, as far as its checkpoint tells."""
+    if "trained_on" in meta:
+        return DataRecord.from_json(meta["trained_on"]["train"])
+    config = meta["config"]  # of checkpoints before there was a record
+    return DataRecord(
+        name=name_of(config["dataset"], config["data_dir"]),
+        dataset=config["dataset"],
+        where="",
+        count=meta["training_pictures"],
+        labels=meta.get("training_labels"),
+        names=meta.get("training_names"),
+    )
+
+
+def validated_on(meta: Meta) -> DataRecord | None:
+    """The images that a run was validated on; None in checkpoints before there was a record."""
+    return DataRecord.from_json(meta["trained_on"]["validation"]) if "trained_on" in meta else None
+
+
 def learnt_from(meta: Meta) -> int:
     """How many pictures a checkpoint was trained on, those for validation among them where they joined in."""
     joined = meta["history"][-1]["count"] if meta.get("learnt_validation") else 0
-    return meta["training_pictures"] + joined
+    return trained_on(meta).count + joined
 
 
 def micro_batches(meta: Meta) -> int:

@@ -6,6 +6,7 @@ from typing import Any, NotRequired, TypedDict, get_type_hints
 from jft import json_file, tree
 from jft.config import default_config, json_shape
 from jft.data.preprocess import Preprocess, check_fit
+from jft.data.record import DataRecord
 from jft.losses import KINDS
 from jft.meta import Meta
 from jft.models import MODELS
@@ -29,6 +30,13 @@ class Evaluation(TypedDict):
     mean_average_precision: NotRequired[float]
 
 
+class Splits(TypedDict):
+    """What was trained and validated on."""
+
+    train: DataRecord
+    validation: DataRecord
+
+
 class Shape(TypedDict):
     """What is relied on, of what `Run.meta`, `state.fresh_state` and `Checkpoints.save` write."""
 
@@ -39,7 +47,10 @@ class Shape(TypedDict):
     class_names: list[str]
     preprocess: dict[str, Any]
     fit: str
-    training_pictures: int
+    trained_on: NotRequired[Splits]
+    training_pictures: NotRequired[int]  # where there is no record, of jft before there was one
+    training_labels: NotRequired[int]
+    training_names: NotRequired[int]
     phases: NotRequired[list[tuple[str, int]]]
     devices: dict[str, int]
     device_kind: str
@@ -73,6 +84,8 @@ def checked(found: Any) -> Meta:
     problem = json_file.mismatch(found, Shape)
     for name, shape in (("config", json_shape()), ("preprocess", get_type_hints(Preprocess))):
         problem = problem or json_file.mismatch(found[name], shape, name)
+    if not {"trained_on", "training_pictures"} & {*found}:
+        problem = problem or "trained_on is missing"
     if problem:
         raise ValueError(problem)
     for name, check in (

@@ -7,10 +7,11 @@ from typing import Any
 
 import jax
 
+from jft.assessment import seen_before
 from jft.data import image_file, preprocess
 from jft.data.preprocess import Preprocess
 from jft.losses import Objective
-from jft.meta import Meta, learnt_from, phase_of
+from jft.meta import Meta, learnt_from, phase_of, trained_on
 from jft.models import create_model
 from jft.text import markdown, named_step
 from jft.weights import provenance
@@ -86,9 +87,7 @@ def _spec(meta: Meta) -> Preprocess:
 
 
 def _dataset(meta: Meta) -> str:
-    name = meta["config"]["dataset"]
-    held = Path(meta["config"]["data_dir"]).name
-    return held if name in ("folder", "csv") and held else name
+    return trained_on(meta).name
 
 
 def _outcome(meta: Meta) -> str:
@@ -114,7 +113,10 @@ def _data(meta: Meta, figures: Mapping[str, Any]) -> list[str]:
         ("Classes", len(meta["class_names"])),
         ("Pictures trained on", f"{learnt_from(meta):,}"),
         ("Pictures tested on", f"{figures['count']:,}, {figures['dataset']} {figures['split']}"),
+        ("Of these, trained on", "not known" if figures["learnt"] is None else f"{figures['learnt']:,}"),
     ]
+    if digest := trained_on(meta).digest:
+        rows.insert(3, ("Digest of the training images", digest))
     return _table(("", ""), rows)
 
 
@@ -243,6 +245,8 @@ def _use_torchvision(meta: Meta, figures: Mapping[str, Any]) -> list[str]:
 def _limits(meta: Meta, figures: Mapping[str, Any]) -> list[str]:
     count, per_class = figures["count"], figures["per_class"]
     lines = [f"It was tested on {count:,} pictures of {_text(figures['dataset'])} and on nothing else."]
+    if told := seen_before(figures):
+        lines += [f"{told[0].upper()}{told[1:]}."]
     if count < _SMALL:
         spread = 0.98 / count**0.5  # half of the 95 % interval where it is widest, at one half
         lines += [f"That is a small test set: chance alone moves an accuracy by up to {100 * spread:.1f} points."]

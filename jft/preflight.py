@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from jft import caching, memory, programs, tree
+from jft import caching, memory, programs, training_data, tree
 from jft.caching import Decision
 from jft.data import preprocess
 from jft.data.preprocess import Preprocess
@@ -57,6 +57,7 @@ class Preflight:
     def findings(self) -> Iterator[Finding]:
         """All of them, in order; what depends on something wrong is left out."""
         yield tried("data", self._data)
+        yield tried("repeats", self._repeats)
         loaded, read = tried("weights", self._weights), tried("input", self._input)
         yield from (loaded, read)
         if loaded.wrong or read.wrong:
@@ -101,6 +102,13 @@ class Preflight:
         if not len(validation):
             told += "; with none to validate, the last checkpoint counts as the best"
         return Finding("data", told)
+
+    def _repeats(self) -> Finding:
+        start = time.perf_counter()
+        found = training_data.repeats(self._run)
+        told = str(found) or "no image occurs twice"
+        seconds = time.perf_counter() - start
+        return Finding("repeats", f"{told}; {found.count:,} images were compared by their pixels in {seconds:.2g} s")
 
     def _weights(self) -> Finding:
         state, meta = fresh_state(self._run)

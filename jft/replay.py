@@ -11,9 +11,10 @@ import numpy as np
 from jft import caching, meta_shape
 from jft.checkpoint import Checkpoints
 from jft.config import default_config, effective
+from jft.data.source import Source
 from jft.interrupt import Interrupt, Stopped
 from jft.logs import read_metrics
-from jft.meta import micro_batches
+from jft.meta import micro_batches, trained_on
 from jft.programs import compile_ahead, examples_ahead
 from jft.run import Run
 from jft.state import abstract_items, fresh_state, resumed_state
@@ -60,15 +61,16 @@ class Replay:
         return not any(line.differences for line in self.lines)
 
 
-def replay(workdir: str | Path, step: int) -> Replay:
+def replay(workdir: str | Path, step: int, data: Source | None = None) -> Replay:
     """Restores the checkpoint before a step, trains on to it, and compares; writes nothing into the run's folder.
 
     Args:
       workdir: folder of the run.
       step: to train to.
+      data: the images, of a run that was trained on images given in memory.
 
     Raises:
-      ValueError: no run, a solver's, a step that it did not reach, or nothing that was logged in between.
+      ValueError: no run, other images, a solver's, a step that it did not reach, or nothing that was logged in between.
       Stopped: a signal came.
     """
     workdir = Path(workdir)
@@ -79,14 +81,20 @@ def replay(workdir: str | Path, step: int) -> Replay:
         then = checkpoints.newest_meta(first_from=step)
     if then is None:
         raise ValueError(f"{workdir} holds no finished checkpoint: nothing says how it was begun.")
+    record = trained_on(then)
+    if data is None and not record.dataset:
+        raise ValueError(
+            f"{workdir} was trained on images given in memory: give them to jft.replay.replay(run, step, data=...)."
+        )
     config = default_config()
     if unknown := [name for name in then["config"] if name not in config]:
         raise ValueError(f"{workdir} is of jft {then['jft']} and its config has {unknown}: replay it with that jft.")
-    config.update({**then["config"], "mesh": dict(parallel_of(then).mesh.shape)})
+    data_dir = record.place(then["config"]["data_dir"])
+    config.update({**then["config"], "data_dir": data_dir, "mesh": dict(parallel_of(then).mesh.shape)})
     config.update(effective(config.to_dict()))
     if config.solver != "steps":
         raise ValueError(f"the head of {workdir} was solved for by {config.solver}: there are no steps to replay.")
-    run = dataclasses.replace(_cut(checked_run(config, workdir), step), accumulate=micro_batches(then))
+    run = dataclasses.replace(_cut(checked_run(config, workdir, data), step), accumulate=micro_batches(then))
     state, meta = _state_before(run, step)
     start = int(state.step)
     logged = _logged(workdir, start, step)

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import math
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from jft.checkpoint import Checkpoints
 from jft.data import sources
 from jft.data.augment import Augmentation
 from jft.data.preprocess import Preprocess
+from jft.data.record import DataRecord
 from jft.logs import write_json
 from jft.losses import Objective, make_objective
 from jft.meta import Meta
@@ -47,6 +47,7 @@ class Run:
       phases: what learns, and how, from which step on.
       parallel: the devices.
       accumulate: micro-batches in a step; None until `programs.fitted` chooses them, for 'auto'.
+      data: images given in memory, from which both sources were taken; None: they are the config's.
     """
 
     config: ConfigDict
@@ -62,6 +63,7 @@ class Run:
     phases: tuple[Phase, ...]
     parallel: Parallel
     accumulate: int | None
+    data: sources.Source | None = None
 
     @property
     def num_steps(self) -> int:
@@ -92,9 +94,7 @@ class Run:
             "class_names": list(self.train_source.class_names),
             "preprocess": self.spec.to_dict(),
             "fit": self.config.fit,
-            "training_pictures": len(self.train_source),
-            "training_labels": zlib.crc32(self.train_source.labels),
-            "training_names": self.train_source.names_crc(),
+            "trained_on": self.records(),
             "accumulate": self.accumulate,
             "phases": [[phase.name, phase.last] for phase in self.phases],
             "devices": dict(self.parallel.mesh.shape),
@@ -109,10 +109,19 @@ class Run:
         return {
             **kept,
             "jft": __version__,
-            **{
-                f"{split} pictures": [len(source), source.names_crc(), zlib.crc32(source.labels)]
-                for split, source in (("training", self.train_source), ("validation", self.validation_source))
-            },
+            **{f"{split} images": {**record, "name": "", "where": ""} for split, record in self.records().items()},
+        }
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """Fields of the config, with the images given in memory in place of its dataset: for `sources.of_config`."""
+        return {**self.config, **({} if self.data is None else {"dataset": self.data})}
+
+    def records(self, *, content: bool = False) -> dict[str, Any]:
+        """`DataRecord.to_json` of 'train' and 'validation'; with `content`, files are decoded to know them by it."""
+        return {
+            split: DataRecord.of(source, self.fields["dataset"], self.config.data_dir, content=content).to_json()
+            for split, source in (("train", self.train_source), ("validation", self.validation_source))
         }
 
 
@@ -178,6 +187,7 @@ def create_run(config: ConfigDict, workdir: str | Path, data: sources.Source | N
         phases=phases,
         parallel=parallel,
         accumulate=accumulate,
+        data=data,
     )
 
 

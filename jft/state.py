@@ -10,7 +10,8 @@ import numpy as np
 from jft import distributed, meta_shape, optim, tree
 from jft.checkpoint import CheckpointRefusedError, Checkpoints
 from jft.data.names import normal
-from jft.meta import Meta, micro_batches
+from jft.data.record import DataRecord
+from jft.meta import Meta, micro_batches, trained_on
 from jft.models import abstract_variables, initialise
 from jft.run import Run
 from jft.steps import TrainState
@@ -109,6 +110,10 @@ def resumed_state(run: Run, variables: Any, optimizer: Any, saved: Meta) -> tupl
     """As `initial_state`, from what a checkpoint holds."""
     kept = {key: saved[key] for key in ("weights", "pretrained", "cached", "history", "window")}
     kept["accumulate"] = micro_batches(saved)
+    kept["trained_on"] = {
+        split: {**record, "digest": record["digest"] or saved.get("trained_on", {}).get(split, {}).get("digest")}
+        for split, record in run.records().items()
+    }
     kept["temperature"] = saved.get("temperature")  # checkpoints before 0.1.0 had none
     average = {}
     if "learning" in optimizer:
@@ -124,15 +129,16 @@ def abstract_items(run: Run, saved: Meta) -> tuple[Any, Any]:
     Raises:
       CheckpointRefusedError: it was trained on other data, or is of another network.
     """
-    meta = run.meta()
-    saved = {**saved, "class_names": [normal(name) for name in saved.get("class_names") or ()]}
-    for key in ("class_names", "training_pictures", "training_labels", "training_names"):
-        if saved.get(key) != meta[key]:
-            raise CheckpointRefusedError(
-                f"{run.workdir} was trained on other data: {key} was {saved.get(key)} and is {meta[key]}. "
-                "Put the data back, or give another --workdir."
-            )
-    was, now = (json.loads(json.dumps(of["model"]["options"])) for of in (saved, meta))
+    names, were = list(run.train_source.class_names), [normal(name) for name in saved.get("class_names") or ()]
+    changed = trained_on(saved).differences(DataRecord.from_json(run.records()["train"]))
+    if were != names:
+        changed.insert(0, f"class_names was {were} and is {names}")
+    if changed:
+        raise CheckpointRefusedError(
+            f"{run.workdir} was trained on other data: {'; '.join(changed)}. "
+            "Put the data back, or give another --workdir."
+        )
+    was, now = (json.loads(json.dumps(of["model"]["options"])) for of in (saved, run.meta()))
     if was != now:
         raise CheckpointRefusedError(
             f"{run.workdir} was begun with another network by jft {saved['jft']}: its options were {was}, here {now}. "

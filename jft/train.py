@@ -12,7 +12,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from jft import caching, distributed, metrics, programs, rollback, solve
+from jft import caching, distributed, metrics, programs, rollback, solve, training_data
 from jft.caching import Cached, Decision
 from jft.checkpoint import Checkpoints
 from jft.claim import claimed
@@ -78,6 +78,7 @@ def _run(run: Run, interrupt: Interrupt, brief: bool) -> tuple[TrainState, Meta]
     distributed.say(describe(run, state, meta, decisions, brief))
     if is_finished(run, int(state.step), meta["history"]):
         return state, meta
+    meta = training_data.note(run, meta)
     begin = _start if run.config.solver == "steps" else _solve
     return begin(run, state, meta, decisions, interrupt)
 
@@ -99,6 +100,7 @@ def _solve(
         contextlib.closing(open_folder(run)) as checkpoints,
         contextlib.closing(Logs(run.workdir, int(state.step))) as logs,
     ):
+        training_data.save(run)
         state, meta = solve.solve(run, state, meta, checkpoints, logs, interrupt)
         checkpoints.wait()
     return state, meta
@@ -128,6 +130,7 @@ def _start(
             contextlib.closing(open_folder(run)) as checkpoints,
             contextlib.closing(Logs(run.workdir, step)) as logs,
         ):
+            training_data.save(run)
             for kind, seconds in took.items():
                 logs.write(step, kind, {"seconds": seconds})
             loop = Loop(run, meta, checkpoints, logs, interrupt)
@@ -140,7 +143,7 @@ def _start(
         took = {}
         # From here on as if the run were started again: what a resumed run does, this one does.
         state, again = initial_state(run)
-        meta = {**again, "cached": meta["cached"], "accumulate": run.accumulate}
+        meta = {**again, **{key: meta[key] for key in ("cached", "trained_on")}, "accumulate": run.accumulate}
         if run.phase_after(int(state.step)).first not in compiled:  # the newest checkpoint is damaged meanwhile
             raise ValueError(f"{run.workdir} fell back to step {int(state.step)}: run the same command again.")
 

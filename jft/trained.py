@@ -11,7 +11,7 @@ from jft.data import sources
 from jft.data.names import normal
 from jft.data.preprocess import Preprocess
 from jft.losses import Objective
-from jft.meta import Meta
+from jft.meta import Meta, trained_on
 from jft.models import Chain, abstract_variables, create_model
 from jft.parallel import Parallel, make_parallel
 
@@ -41,27 +41,51 @@ class Trained:
         """What its outputs mean, for evaluation: neither smoothed nor weighted."""
         return _objective(self.meta)
 
-    def pictures(self, split: str, **changes: Any) -> sources.Source:
+    def pictures(
+        self, split: str, *, dataset: str | sources.Source | None = None, data_dir: str | None = None, **changes: Any
+    ) -> sources.Source:
         """Loads pictures whose labels mean what the model's outputs mean.
 
         Args:
           split: see `sources.load_source`.
-          **changes: what is not as it was in training, see `sources.of_config`.
+          dataset: other data, see `sources.of_config`; None: those that the run was trained on.
+          data_dir: where the data lie; None: where they lay in training.
+          **changes: what else is not as it was in training, see `sources.of_config`.
 
         Returns:
           The pictures, labelled in the order of the model's classes.
 
         Raises:
-          ValueError: the data's classes are others; names both lists.
+          ValueError: the data's classes are others, names both lists; or they were given in memory and are not there.
+          FileNotFoundError: the data are not there; says where they were looked for.
         """
-        load = functools.partial(sources.of_config, self.meta["config"], split)
-        source = load(**changes)
+        config = self.fields(dataset)
+        changes["data_dir"] = self.place(dataset) if data_dir is None else data_dir
+        changes["dataset"] = None if config["dataset"] is dataset else dataset
+        load = functools.partial(sources.of_config, config, split)
+        try:
+            source = load(**changes)
+        except FileNotFoundError as error:
+            if data_dir or not (where := trained_on(self.meta).where):
+                raise
+            raise FileNotFoundError(f"{error} In training they lay at {where}: give --data.") from error
         if set(source.class_names) != set(self.class_names):
             raise ValueError(
                 f"the model's classes are not the data's: the checkpoint has {list(self.class_names)}, "
                 f"{source.name} has {list(source.class_names)}. Give data of the same classes, named alike."
             )
         return source if source.class_names == self.class_names else load(**{**changes, "classes": self.class_names})
+
+    def fields(self, dataset: str | sources.Source | None = None) -> dict[str, Any]:
+        """Fields of the config, whose dataset is what the run was trained on: images in memory as given, or ''."""
+        config, trained = self.meta["config"], trained_on(self.meta).dataset
+        again = isinstance(dataset, sources.Source) and {*config["classes"]} <= {*dataset.class_names}
+        return {**config, "dataset": dataset if again and not trained else trained}
+
+    def place(self, dataset: str | sources.Source | None = None) -> str:
+        """Where the data of the run lie now, those of another `dataset` where its config says."""
+        config, record = self.meta["config"], trained_on(self.meta)
+        return record.place(config["data_dir"]) if dataset in (None, record.dataset) else config["data_dir"]
 
 
 def restore(workdir: str | Path, parallel: Parallel | None = None) -> Trained:

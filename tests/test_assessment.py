@@ -100,10 +100,10 @@ def test_the_lines_for_a_terminal(told):
 
 def test_pictures_that_were_learnt_from_are_said(told):
     run, _, result = told
-    assert result["learnt"] == 0 and "learnt from" not in format_evaluation(result)
+    assert result["learnt"] == 0 and "trained on" not in format_evaluation(result)
     train, everything = (predict_run(run, Pictures(split=split)).headline() for split in ("train", "all"))
     assert train["learnt"] == train["count"] == everything["learnt"] < everything["count"]
-    assert f"{train['count']:,} of these pictures were learnt from" in format_evaluation({**result, **everything})
+    assert f"{train['count']:,} of these images were trained on" in format_evaluation({**result, **everything})
 
 
 def test_the_temperature_helps_on_validation_and_survives_a_resume(tmp_path_factory):

@@ -28,7 +28,7 @@ from jft.state import fresh_state, optimizer_items
 # One worker trains for all of them.
 pytestmark = [pytest.mark.xdist_group("check"), pytest.mark.usefixtures("quick")]
 
-NAMES = ["folder", "config", "data", "weights", "input", "learning", "features", "disk", "evaluation"]
+NAMES = ["folder", "config", "data", "repeats", "weights", "input", "learning", "features", "disk", "evaluation"]
 
 
 def told(config, workdir, data=None, **options):

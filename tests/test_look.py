@@ -9,6 +9,7 @@ from PIL import Image
 
 from jft import explain, grid, look
 from jft.data import decode, sources
+from jft.meta import trained_on
 from jft.predictor import from_trained
 from jft.trained import Trained, restore
 from jft.transfer.neighbours import nearest
@@ -33,9 +34,9 @@ def train(trained):
 
 
 def test_the_training_pictures_are_those_that_it_learnt_from(trained, train):
-    assert len(train) == trained.meta["training_pictures"] == 90
+    assert len(train) == trained_on(trained.meta).count == 90
     assert train.class_names == trained.class_names
-    assert train.names_crc() == trained.meta["training_names"]
+    assert train.names_crc() == trained_on(trained.meta).names
 
 
 def test_features_and_neighbours(predictor, train):

@@ -226,8 +226,8 @@ def test_by_validation_and_without_training_pictures(tmp_path_factory, tmp_path,
     assert "training picture of" in other and "training picture of" not in text
     words = Page(text).words
     assert "Largest losses" in words and "most like it" not in words and "Grad-CAM at block2" in words
-    assert "of the validation split" in words and "but that chose its checkpoint" in words
-    assert "but that chose its checkpoint" not in Page(other).words
+    assert "of the validation split" in words and "validated on, which chose its checkpoint" in words
+    assert "chose its checkpoint" not in Page(other).words
 
 
 def test_training_writes_it_unless_it_is_told_not_to(tmp_path_factory, tmp_path, command):
@@ -252,6 +252,7 @@ def test_training_writes_it_unless_it_is_told_not_to(tmp_path_factory, tmp_path,
 def test_arms_have_a_page_each(tmp_path, monkeypatch, capsys):
     """An arm whose page cannot be written is tested all the same; one that has a page is not tested twice."""
     figures = {"accuracy": 0.5, "loss": 1.25, "count": 40, "accuracy_interval": None, "step": 9, "phase": ""}
+    figures |= {"learnt": 0, "validated": 0}
     paged, tested = [], []
 
     def page(run):

@@ -19,8 +19,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Writes it."""
+    from jft.assessment import seen_before
     from jft.report import write_report
 
-    path, _ = write_report(args.run, split=args.split, out=args.out, stage=args.stage)
+    path, result = write_report(args.run, split=args.split, out=args.out, stage=args.stage)
     print(f"wrote {path}, {path.stat().st_size / 1e6:.1f} MB")
+    if told := seen_before(result):
+        print(told)
     return 0

@@ -1,5 +1,6 @@
 """Labelled pictures with random access."""
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -76,6 +77,16 @@ class Source:
             if isinstance(picture, pathlib.Path):
                 crc = zlib.crc32(f"{picture.parent.name}/{picture.name}\n".encode("utf-8", "surrogateescape"), crc)
         return crc
+
+    def nbytes(self) -> int:
+        """Bytes of all files, or of all images in memory; a file that is not there counts as empty."""
+        if self.decoded:
+            return self.pictures.nbytes
+        total = 0
+        for picture in self.pictures:
+            with contextlib.suppress(OSError):
+                total += picture.stat().st_size if isinstance(picture, pathlib.Path) else len(picture)
+        return total
 
     def fingerprint(self) -> str:
         """Hexadecimal digest of pictures, regions, labels and order; files count by path, size and time."""

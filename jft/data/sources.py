@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -17,6 +18,9 @@ from jft.data.source import Source
 from jft.text import terminal
 
 SPLITS = ("train", "validation", "test", "all")
+
+# Datasets that are files of the user's own, which come and go; what the others are, their name says.
+OF_FILES = ("folder", "csv", "gtsrb")
 
 # Where a dataset has no test split of its own, this share of it is one, the same in every run whatever its seed.
 _TEST_SHARE = 0.2
@@ -229,25 +233,40 @@ def _official_splits(
     """The splits that the dataset comes with, by name, in the order train, validation, test; read when called."""
     if isinstance(dataset, Source):
         return {"train": lambda: dataset}
-    if dataset == "digits":
-        class_names, readers = digits.find()
-    elif dataset == "folder":
-        class_names, readers = folder.find(data_dir)
-    elif dataset == "csv":
-        class_names, readers = csv_file.find(data_dir, image_column, label_column)
-    elif dataset == "gtsrb":
-        class_names, readers = gtsrb.find(data_dir)
-    elif dataset == "cifar10":
-        class_names, readers = cifar.find(data_dir) or named.find(
-            "cifar10", data_dir, url=cifar.URL, remedy=cifar.REMEDY
-        )
-    else:
-        class_names, readers = named.find(dataset.removeprefix("tfds:"), data_dir)
+    try:
+        class_names, readers = _find(dataset, data_dir, image_column, label_column)
+    except FileNotFoundError as error:
+        if not data_dir or pathlib.Path(data_dir).expanduser().is_absolute():
+            raise
+        raise FileNotFoundError(f"{error} data_dir = {data_dir!r} was looked for from {pathlib.Path.cwd()}.") from error
     return {
         split: functools.partial(_read, dataset, class_names, readers[split])
         for split in ("train", "validation", "test")
         if split in readers
     }
+
+
+def _find(
+    dataset: str, data_dir: str | None, image_column: str, label_column: str
+) -> tuple[tuple[str, ...], Mapping[str, Callable[[], tuple[Any, ...]]]]:
+    """Class names and, by split, what reads it."""
+    if not dataset:  # as a run notes images that it was given
+        raise ValueError(
+            "the run was trained on images given in memory, which no config names: give them again from Python, such "
+            "as evaluate(run, dataset=from_arrays(...)), with split='all' where all of them are new to it; or give "
+            "other data with --dataset and --data."
+        )
+    if dataset == "digits":
+        return digits.find()
+    if dataset == "folder":
+        return folder.find(data_dir)
+    if dataset == "csv":
+        return csv_file.find(data_dir, image_column, label_column)
+    if dataset == "gtsrb":
+        return gtsrb.find(data_dir)
+    if dataset == "cifar10":
+        return cifar.find(data_dir) or named.find("cifar10", data_dir, url=cifar.URL, remedy=cifar.REMEDY)
+    return named.find(dataset.removeprefix("tfds:"), data_dir)
 
 
 def _read(name: str, class_names: tuple[str, ...], reader: Callable[[], tuple[Any, ...]]) -> Source:

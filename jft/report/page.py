@@ -9,10 +9,11 @@ from typing import Any
 
 import jinja2
 
-from jft import distributed, evaluate, explain
+from jft import assessment, distributed, evaluate, explain
 from jft.config import default_config
 from jft.files import check_folder, written_whole
 from jft.logs import read_metrics
+from jft.meta import trained_on
 from jft.predictor import from_trained
 from jft.report.parts import PICTURES, Parts
 from jft.text import html
@@ -53,7 +54,8 @@ def write_report(
         .get_template("report.html")
         .render(
             name=_name(Path(workdir).resolve()),
-            data=Path(predictor.meta["config"]["data_dir"]).name or predicted.source.name,
+            data=trained_on(predictor.meta).name,
+            seen_before=assessment.seen_before(result),
             version=__version__,
             result=result,
             several=predicted.source.multi_label,
@@ -94,9 +96,17 @@ def _commands(meta: Mapping[str, Any], workdir: str | Path) -> dict[str, str]:
     """What reproduces the run, and the fields of its config that are not the defaults."""
     defaults = json.loads(json.dumps(default_config().to_dict()))
     changed = {key: value for key, value in meta["config"].items() if value != defaults.get(key)}
-    return {
+    commands = {
         "train": shlex.join(["jft", "train", "--config", f"{workdir}/config.json", "--workdir", "NEW_FOLDER"]),
         "evaluate": shlex.join(["jft", "evaluate", "--checkpoint", str(workdir)]),
+    }
+    if not trained_on(meta).dataset:  # no command has them
+        commands = {
+            "train": f"train(config, 'NEW_FOLDER', data=...)  # in Python, {trained_on(meta).count:,} images in memory",
+            "evaluate": f"evaluate({str(workdir)!r}, dataset=...)",
+        }
+    return {
+        **commands,
         "config": "\n".join(f"config.{key} = {value!r}" for key, value in changed.items()),
     }
 

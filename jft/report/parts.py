@@ -17,8 +17,9 @@ from PIL import Image
 
 from jft import assessment, calibration, evaluate, explain, look
 from jft.data import sources
+from jft.data.record import DataRecord
 from jft.data.sources import Source
-from jft.meta import phase_of
+from jft.meta import phase_of, trained_on
 from jft.models.costs import stage_costs
 from jft.predictor import Predictor
 from jft.report import charts
@@ -57,8 +58,8 @@ class Parts:
         facts = {
             "Model": f"{meta['model']['name']}, {self.result['parameters']:,} parameters",
             **(weights.facts() if weights else {"Weights": "none: trained from scratch"}),
-            "Data": f"{config['dataset']}{' in ' + config['data_dir'] if config['data_dir'] else ''}",
-            "Pictures": f"{meta['training_pictures']:,} to train{held_out}, {self.result['count']:,} of the "
+            "Data": _told_of(trained_on(meta), config["data_dir"]),
+            "Pictures": f"{trained_on(meta).count:,} to train{held_out}, {self.result['count']:,} of the "
             f"{self.result['split']} split to judge by",
             "Classes": ", ".join(self.predictor.class_names[:20])
             + (", ..." if len(self.predictor.class_names) > 20 else ""),
@@ -233,6 +234,12 @@ class Parts:
             "name": Path(source.picture_name(row)).name,
             "label": source.label(row) or "nothing",
         }
+
+
+def _told_of(record: DataRecord, data_dir: str) -> str:
+    """What was trained on, with its place and, where that is known, its content."""
+    told = f"{record.dataset}{f' in {data_dir}' if data_dir else ''}" if record.dataset else f"{record.name}, in memory"
+    return f"{told}; digest of the training images {record.digest}" if record.digest else told
 
 
 def _data_uri(pixels: np.ndarray) -> str:

@@ -1,0 +1,108 @@
+"""Images known by their pixels, whatever the file, and those of a data set that occur more than once."""
+
+import dataclasses
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jft.data import sources
+from jft.data.content import content_digest, image_digests, repeats
+
+
+@pytest.fixture
+def arrays():
+    """Twelve images of two classes, gray ones among them."""
+    images = np.random.default_rng(0).integers(0, 256, (12, 9, 7, 3), np.uint8)
+    images[:3] = images[:3, :, :, :1]
+    return sources.from_arrays(images, np.arange(12) % 2, ("a", "b"))
+
+
+def encoded(source, format, mode="RGB", **options):
+    """The images of a source as files in memory."""
+    files = []
+    for pixels in source.pictures:
+        file = io.BytesIO()
+        Image.fromarray(pixels).convert(mode).save(file, format, **options)
+        files.append(file.getvalue())
+    return dataclasses.replace(source, pictures=tuple(files))
+
+
+@pytest.mark.parametrize(("format", "mode"), [("PNG", "RGB"), ("PNG", "RGBA"), ("PPM", "RGB"), ("BMP", "RGB")])
+def test_an_array_and_its_lossless_copies_are_one_image(arrays, format, mode):
+    digests = image_digests(arrays)
+    assert digests.dtype == np.uint64 and len(set(digests.tolist())) == 12
+    np.testing.assert_array_equal(image_digests(encoded(arrays, format, mode)), digests)
+
+
+def test_a_gray_file_and_the_array_of_its_repeated_channel_are_one_image(arrays):
+    gray = arrays.take(np.arange(3))
+    np.testing.assert_array_equal(image_digests(encoded(gray, "PNG", "L")), image_digests(gray))
+
+
+def test_a_jpeg_and_what_it_decodes_to_are_one_image_and_saved_anew_it_is_another(arrays):
+    files = encoded(arrays, "JPEG", quality=80)
+    decoded = np.stack([np.asarray(Image.open(io.BytesIO(file))) for file in files.pictures])
+    digests = image_digests(files)
+    np.testing.assert_array_equal(image_digests(sources.from_arrays(decoded, arrays.labels)), digests)
+    again = encoded(dataclasses.replace(arrays, pictures=decoded), "JPEG", quality=60)
+    assert not np.isin(image_digests(again), digests).any()
+
+
+def test_regions_size_and_depth(arrays):
+    """What is cut out of an image does not make it another; the same bytes in another shape or depth do."""
+    regions = np.tile(np.array([1, 1, 5, 5], np.int32), (12, 1))
+    files = encoded(arrays, "PNG")
+    np.testing.assert_array_equal(image_digests(dataclasses.replace(files, regions=regions)), image_digests(arrays))
+    turned = dataclasses.replace(arrays, pictures=arrays.pictures.reshape(12, 7, 9, 3))
+    assert not np.isin(image_digests(turned), image_digests(arrays)).any()
+    deep = []
+    for values in (np.arange(12).reshape(3, 4), np.arange(12).reshape(3, 4) + 1000):
+        file = io.BytesIO()
+        Image.fromarray(values.astype(np.uint16)).save(file, "PNG")
+        deep.append(file.getvalue())
+    one, other = image_digests(dataclasses.replace(arrays.take([0, 1]), pictures=tuple(deep)))
+    assert one != other
+
+
+def test_a_file_that_cannot_be_read_is_known_by_its_bytes(arrays, tmp_path):
+    broken = dataclasses.replace(arrays.take([0, 1, 2]), pictures=(b"no image", b"no image", b"nor this"))
+    one, again, other = image_digests(broken)
+    assert one == again != other
+    gone = dataclasses.replace(arrays.take([0]), pictures=(tmp_path / "gone.png",))
+    assert len(image_digests(gone)) == 1
+
+
+def test_the_digest_of_a_data_set_tells_images_labels_classes_and_order_and_no_place(arrays):
+    known = content_digest(arrays)
+    assert known == content_digest(dataclasses.replace(encoded(arrays, "PNG"), name="elsewhere"))
+    changed = [
+        dataclasses.replace(arrays, labels=arrays.labels[::-1].copy()),
+        dataclasses.replace(arrays, class_names=("a", "c")),
+        arrays.take(np.arange(12)[::-1]),
+        arrays.take(np.arange(11)),
+    ]
+    assert len({known, *map(content_digest, changed)}) == 5
+
+
+def test_images_that_occur_more_than_once(arrays):
+    assert str(repeats(train=arrays.take(np.arange(6)), test=arrays.take(np.arange(6, 12)))) == ""
+    train = arrays.take([0, 1, 2, 3, 3])
+    relabelled = dataclasses.replace(arrays.take([0, 5]), labels=np.array([1, 1], np.int32))
+    found = repeats(train=train, validation=arrays.take([4]), test=relabelled)
+    assert (found.count, found.several_labels, found.shared, found.within) == (8, 2, {("train", "test"): 1}, 1)
+    assert str(found) == (
+        "2 images occur under several labels (picture 0 of arrays: a, picture 0 of arrays: b); "
+        "1 train images are in test too (picture 0 of arrays: a); "
+        "1 images occur again within their split (picture 3 of arrays: b)"
+    )
+
+
+def test_several_labels_of_an_image_are_one_set_of_labels(arrays):
+    hot = np.zeros((12, 2), np.uint8)
+    hot[:, 0] = 1
+    several = sources.from_arrays(arrays.pictures, hot)
+    assert str(repeats(train=several)) == ""
+    other = dataclasses.replace(several.take([0]), labels=np.array([[1, 1]], np.uint8))
+    assert repeats(train=several, test=other).several_labels == 2
