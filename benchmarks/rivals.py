@@ -83,8 +83,8 @@ class Jft:
     def _train(self, model: str, batch: int, dtype: str, freeze: str = "") -> Steps:
         import jax
 
+        from jft.programs import compile_train_step
         from jft.state import initial_state
-        from jft.train import compile_train_step
 
         run = self._run(model, batch, dtype, freeze)
         state, _ = initial_state(run)

@@ -23,6 +23,7 @@ from jft.feed import make_evaluator, on_device, train_batches
 from jft.interrupt import Interrupt
 from jft.logs import Logs, progress_bar
 from jft.meta import Meta
+from jft.programs import compile_train_step as compile_train_step  # for those who time a step alone
 from jft.run import Run, check_workdir, create_run, open_folder
 from jft.state import enter_phase, initial_state, optimizer_items
 from jft.steps import TrainState
