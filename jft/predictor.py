@@ -8,9 +8,11 @@ from typing import Any
 
 import jax
 import numpy as np
+from PIL import Image
 
 from jft import calibration, tree
 from jft.data import decode, imagenet, preprocess
+from jft.data.given import Given, several
 from jft.data.image_file import MAX_IMAGE_PIXELS
 from jft.data.preprocess import Preprocess
 from jft.losses import Objective
@@ -23,13 +25,13 @@ from jft.transfer.feature_step import Wanted, make_feature_step
 from jft.weights import store
 from jft.weights.catalog import CATALOG, WeightSet, find_row
 
-# One array of pictures of one size; or pictures of any sizes, each an array, a path, or an encoded picture's bytes.
-Pictures = np.ndarray | Sequence[np.ndarray | str | Path | bytes]
+# One image; several of one size as an array; or several of any sizes: see `given.several`.
+Pictures = Given | Sequence[Given]
 
 _IN_FLIGHT = 2  # batches that the devices are given before the first is waited for
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Predictor:
     """A model with its preprocessing, class names and temperature. Made by `load`.
 
@@ -66,6 +68,14 @@ class Predictor:
         default_factory=dict, init=False, repr=False, compare=False
     )
 
+    def __repr__(self) -> str:
+        """In one line, for a notebook: variables have millions of numbers."""
+        names = ", ".join(self.class_names[:5]) + (", ..." if len(self.class_names) > 5 else "")
+        size = f"{self.spec.size} x {self.spec.size} pixels"
+        return (
+            f"Predictor({self.name!r}: {type(self.model).__name__}, {size}, {len(self.class_names)} classes: {names})"
+        )
+
     @property
     def side(self) -> int:
         """Side in pixels of the squares that pictures of mixed sizes become on the host."""
@@ -85,12 +95,12 @@ class Predictor:
         """Probabilities of the classes.
 
         Args:
-          images: uint8 [n, h, w, 3], RGB, 0 .. 255, of any size; or a sequence of pictures of any sizes: arrays
-            [h, w, 3], paths, or bytes of encoded pictures.
+          images: one image, or a sequence of them, of any sizes: paths, bytes of encoded images, PIL images, or arrays
+            uint8 [h, w, 3], RGB, 0 .. 255, or gray [h, w]; or an array of several, [n, h, w, 3].
           calibrated: divide logits by the temperature that validation chose; it changes no ranking.
 
         Returns:
-          float32 [n, classes]; rows add up to 1 unless a picture may have several labels.
+          float32 [n, classes], n = 1 for one image; rows add up to 1 unless a picture may have several labels.
 
         Raises:
           ValueError: images of another type or shape, or a picture that cannot be read, named.
@@ -146,6 +156,7 @@ class Predictor:
           float32 [n, ...].
         """
         pending, done = [], []
+        images = several(images)
         for start, batch in self._batches(images):
             count = len(batch)
             whole = {"image": batch, **{k: np.asarray(v)[start : start + count] for k, v in others.items()}}
@@ -162,25 +173,20 @@ class Predictor:
         done += [_fetch(*one) for one in pending]
         return np.concatenate(done)
 
-    def read(self, picture: np.ndarray | str | Path | bytes) -> np.ndarray:
+    def read(self, picture: Given) -> np.ndarray:
         """A picture as the square uint8 [side, side, 3] that `predict` makes of it; ValueError if it cannot be read."""
         if isinstance(picture, np.ndarray):
             return decode.from_array(picture, self.spec, fit=self.fit)
+        if isinstance(picture, Image.Image):
+            return decode.from_image(picture, self.spec, fit=self.fit)
         return decode.decode(picture, self.spec, fit=self.fit, max_pixels=self.max_image_pixels)
 
     def pixels(self, path: Path) -> np.ndarray:
         """An image in its own size: uint8 [h, w, 3]; ValueError if it cannot be read."""
         return decode.pixels(path, self.spec, max_pixels=self.max_image_pixels)
 
-    def _batches(self, images: Pictures) -> Iterator[tuple[int, np.ndarray]]:
+    def _batches(self, images: np.ndarray | Sequence[Given]) -> Iterator[tuple[int, np.ndarray]]:
         """(first row, uint8 [at most batch_size, h, w, 3])."""
-        if isinstance(images, str | bytes | Path):
-            raise ValueError("predict wants several pictures: give a list, of one path if there is but one.")
-        if isinstance(images, np.ndarray) and (images.ndim != 4 or images.dtype != np.uint8 or images.shape[-1] != 3):
-            raise ValueError(
-                f"images are {images.dtype} {list(images.shape)}; predict wants uint8 [n, height, width, 3], RGB, "
-                "0..255, or a list of pictures: arrays [height, width, 3], paths or bytes."
-            )
         if not len(images):
             raise ValueError("there are no images: give at least one.")
         starts = range(0, len(images), self.batch_size)

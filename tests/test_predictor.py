@@ -63,6 +63,30 @@ def test_pictures_of_any_sizes(predictor, by_hand, tmp_path):
         np.testing.assert_allclose(predictor.logits(given), expected, atol=1e-4)
 
 
+def test_one_image_in_any_form_and_gray_ones(predictor, tmp_path):
+    """What a notebook has at hand is what its array is."""
+    color, gray = noise(1, 1, 20, 30, 3)[0], noise(2, 20, 30)
+    for pixels, mode in ((color, "RGB"), (gray, "L")):
+        image = Image.fromarray(pixels)
+        image.save(tmp_path / "one.png")
+        wanted = predictor.logits([np.asarray(image.convert("RGB"))])
+        path = tmp_path / "one.png"
+        for given in (path, str(path), path.read_bytes(), image, [image], Image.open(path), [pixels]):
+            np.testing.assert_allclose(predictor.logits(given), wanted, atol=1e-5, err_msg=f"{type(given)} {mode}")
+        # An array by itself is resized on the device, as several are.
+        together = np.asarray(image.convert("RGB"))[None]
+        np.testing.assert_array_equal(predictor.logits(pixels), predictor.logits(together))
+    several = np.stack([gray, gray[::-1]])
+    in_color = np.repeat(several[..., None], 3, axis=-1)
+    for given in (several, several[..., None]):
+        np.testing.assert_array_equal(predictor.logits(given), predictor.logits(in_color))
+
+
+def test_a_notebook_shows_it_in_a_line(predictor, run):
+    told = repr(predictor)
+    assert str(run) in told and "32 x 32 pixels, 3 classes: 5, 6, 7" in told and len(told) < len(str(run)) + 80
+
+
 @pytest.mark.parametrize("kind", ["softmax", "multilabel"])
 def test_probabilities_and_temperature(predictor, by_hand, kind):
     images = noise(0, 9, 32, 32, 3)
@@ -105,11 +129,16 @@ def test_one_compilation_for_any_number_of_pictures(run, compilations):
 @pytest.mark.parametrize(
     ("images", "message"),
     [
-        (np.zeros((2, 8, 8, 3), np.float32), r"float32 \[2, 8, 8, 3\]; predict wants uint8"),
-        (np.zeros((8, 8, 3), np.uint8), r"uint8 \[8, 8, 3\]; predict wants uint8"),
+        (
+            np.zeros((2, 8, 8, 3), np.float32),
+            r"float32 \[2, 8, 8, 3\]; wanted is uint8 .* \(255 \* images\)\.round\(\)",
+        ),
+        (np.full((8, 8, 3), 90.5), r"float64 \[8, 8, 3\]; .* in 90\.5\.\.90\.5, images\.round\(\)\.astype"),
+        (np.full((8, 8, 3), -2.1), "undo what normalized them"),
+        (np.zeros((8, 8, 4), np.uint8), r"leave alpha out, images\[\.\.\., :3\]"),
         (np.zeros((0, 8, 8, 3), np.uint8), "there are no images"),
         ([], "there are no images"),
-        ([np.zeros((8, 8), np.uint8)], r"a picture is uint8 \[8, 8\]"),
+        ([np.zeros((2, 8, 8, 3), np.uint8)], r"an image of the list is uint8 \[2, 8, 8, 3\]"),
         (["nothing.png"], "cannot read nothing.png as a picture"),
         (np.ones((2, 9, 9, 3), np.uint8), "seem scaled to 0..1"),
     ],

@@ -96,6 +96,14 @@ def from_array(picture: np.ndarray, spec: Preprocess, *, fit: str) -> np.ndarray
     return _square(Image.fromarray(picture), spec, fit)
 
 
+def from_image(image: Image.Image, spec: Preprocess, *, fit: str) -> np.ndarray:
+    """What `decode` would make of the file of an image that PIL has opened: uint8 [side, side, 3]; errors as there."""
+    try:
+        return _square(_rgb(image, spec, None), spec, fit)
+    except Exception as e:  # as in decode
+        raise cannot_read(f"a PIL image of mode {image.mode} and size {image.size}", e) from e
+
+
 def unreadable(
     pictures: Sequence[pathlib.Path | bytes],
     regions: Sequence[Region] | None = None,
