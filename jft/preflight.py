@@ -240,7 +240,7 @@ def _without_contrast(batch: dict[str, np.ndarray]) -> list[int]:
 def gradients(found: Overfit, phase: Phase) -> Finding:
     """Whether the loss reached every leaf that learns in a phase, as overfitting a batch found it."""
     plan, total = phase.plan, len(phase.groups)
-    dead = [name for name in found.still if not plan.normalised_away(name)]
+    dead = [name for name in found.still if not plan.normalized_away(name)]
     if not dead or not found.first:  # a loss of 0 is flat
         return Finding("gradients", f"of {total} leaves that learn, {total - len(found.still)} got one")
     named = f"{', '.join(dead[:5])}{', ...' if len(dead) > 5 else ''}"

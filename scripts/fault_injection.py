@@ -7,7 +7,7 @@ A writer is killed (SIGKILL) at a random line of jft's code; one of checkpoints,
 random moment. Afterwards what was there before must be there, what was being written be whole or absent, nothing be
 called damaged, and writing go on.
 
-A copy of a good artefact is damaged and read. The damage is found where the artefact is refused by a ValueError or set
+A copy of a good artifact is damaged and read. The damage is found where the artifact is refused by a ValueError or set
 aside; harmless where all that is read is equal, bit for bit; cut, where a log ends between two lines, as it was once.
 All else is a failure. Exit status: 0 without any, 1 otherwise.
 """
@@ -24,7 +24,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ if __name__ == "__main__":  # what the first process compiles the others need no
 
 import jax
 from absl import logging
-from fault_artefacts import ARTEFACTS, THINGS, RunLogs, Saves
+from fault_artifacts import ARTIFACTS, THINGS, RunLogs, Saves
 
 import jft
 
@@ -70,16 +70,16 @@ def flipped(data: bytes, rng: random.Random) -> bytes:
 HOW = {"truncated": truncated, "zeroed": zeroed, "flipped": flipped}
 
 
-def damage(artefact: Any, good: Path, folder: Path, how: str, rng: random.Random) -> tuple[str, str]:
-    """Damages a copy of a good artefact, reads it, and judges: (verdict, the damaged file and what was read)."""
+def damage(artifact: Any, good: Path, folder: Path, how: str, rng: random.Random) -> tuple[str, str]:
+    """Damages a copy of a good artifact, reads it, and judges: (verdict, the damaged file and what was read)."""
     shutil.copytree(good, folder)
-    files = [path for path in artefact.files(folder) if path.stat().st_size]
+    files = [path for path in artifact.files(folder) if path.stat().st_size]
     path = rng.choice(files) if rng.random() < 0.5 else rng.choices(files, [path.stat().st_size for path in files])[0]
     before = path.read_bytes()
     while (after := HOW[how](before, rng)) == before:
         pass  # zeros in place of zeros
     path.write_bytes(after)
-    verdict, told = judged(artefact, folder, cut=after == before[: len(after)] and after[-1:] in (b"", b"\n"))
+    verdict, told = judged(artifact, folder, cut=after == before[: len(after)] and after[-1:] in (b"", b"\n"))
     return verdict, f"{path.relative_to(folder)}: {told}"
 
 
@@ -88,27 +88,27 @@ def damaged(name: str, folder: Path, plan: list[tuple[str, float]]) -> list[tupl
     told = []
     for how, seed in plan:
         with tempfile.TemporaryDirectory(dir=folder) as own:
-            told.append(damage(ARTEFACTS[name], folder / name, Path(own) / "copy", how, random.Random(seed)))
+            told.append(damage(ARTIFACTS[name], folder / name, Path(own) / "copy", how, random.Random(seed)))
     return told
 
 
-def judged(artefact: Any, folder: Path, *, cut: bool = False) -> tuple[str, str]:
-    """Reads an artefact of `THINGS` things of which one is damaged: (verdict, what was read)."""
+def judged(artifact: Any, folder: Path, *, cut: bool = False) -> tuple[str, str]:
+    """Reads an artifact of `THINGS` things of which one is damaged: (verdict, what was read)."""
     with warnings() as told:
         try:
-            found = artefact.read(folder)
+            found = artifact.read(folder)
         except ValueError as error:
             return "found", str(error)
         except BaseException as error:
             return "failed", f"{type(error).__name__}: {error}"
-    if wrong := [number for number, value in found.items() if value != artefact.truth(number)]:
+    if wrong := [number for number, value in found.items() if value != artifact.truth(number)]:
         return "failed", f"{wrong} are not what was written"
-    missing = set(range(THINGS)) - set(found) if not isinstance(artefact, Saves) else {THINGS - 1} - set(found)
-    if missing and isinstance(artefact, RunLogs):
+    missing = set(range(THINGS)) - set(found) if not isinstance(artifact, Saves) else {THINGS - 1} - set(found)
+    if missing and isinstance(artifact, RunLogs):
         # The last line is not believed; nothing else is missing.
         whole = sorted(missing) == list(range(min(missing), THINGS))
         return ("cut" if cut else "found") if whole else "failed", f"without {sorted(missing)}"
-    if len(missing) > 1 or (isinstance(artefact, Saves) and not found):
+    if len(missing) > 1 or (isinstance(artifact, Saves) and not found):
         return "failed", f"without {sorted(missing)}"
     if missing and not told:
         return "failed", "nothing is said"
@@ -116,7 +116,7 @@ def judged(artefact: Any, folder: Path, *, cut: bool = False) -> tuple[str, str]
 
 
 @contextlib.contextmanager
-def warnings() -> Any:
+def warnings() -> Iterator[list[str]]:
     """What jft warns of, in place of printing it."""
     messages, warning = [], logging.warning
     logging.warning = lambda message, *args: messages.append(message % args)
@@ -129,7 +129,7 @@ def warnings() -> Any:
 # Kills.
 
 
-def in_child(work: Callable[[int], None]) -> int:
+def in_child(work: Callable[[int], None]) -> tuple[int, int]:
     """Starts `work(pipe)` in a process of its own; (its number, the pipe's other end)."""
     sys.stdout.flush()
     read, write = os.pipe()
@@ -179,15 +179,15 @@ def at_line(number: int, work: Callable[[], None]) -> int:
 
 def kill(name: str, good: Path, folder: Path, length: float, rng: random.Random) -> tuple[str, str]:
     """Kills a writer that adds a thing to a copy, within `length` lines or seconds; (verdict, what was found)."""
-    artefact = ARTEFACTS[name]
+    artifact = ARTIFACTS[name]
     shutil.copytree(good, folder)
     if name == "checkpoints":
-        child, pipe = in_child(lambda out: (jax.devices(), os.write(out, b"!"), artefact.write(folder, THINGS)))
+        child, pipe = in_child(lambda out: (jax.devices(), os.write(out, b"!"), artifact.write(folder, THINGS)))
         os.read(pipe, 1)
         time.sleep(rng.uniform(0, length))
         os.kill(child, signal.SIGKILL)
     else:
-        child, pipe = in_child(lambda out: at_line(rng.randint(1, int(length)), lambda: artefact.write(folder, THINGS)))
+        child, pipe = in_child(lambda out: at_line(rng.randint(1, int(length)), lambda: artifact.write(folder, THINGS)))
     _, status = os.waitpid(child, 0)
     os.close(pipe)
     found = answered(lambda: whole(name, folder)) or ["failed", "the reader died"]
@@ -196,16 +196,16 @@ def kill(name: str, good: Path, folder: Path, length: float, rng: random.Random)
 
 def whole(name: str, folder: Path) -> tuple[str, str]:
     """Whether nothing was lost or half written, nothing is called damaged, and writing goes on."""
-    artefact, told = ARTEFACTS[name], ""
+    artifact, told = ARTIFACTS[name], ""
     with warnings() as messages:
         found: dict[int, Any] = {}
         for go_on in (False, True):
             if go_on and (THINGS not in found or name == "logs"):
-                artefact.write(folder, THINGS)
-            found = artefact.read(folder)
+                artifact.write(folder, THINGS)
+            found = artifact.read(folder)
             wanted = {THINGS if go_on else max(found)} if name == "checkpoints" else set(range(THINGS + go_on))
             lost = wanted - set(found)
-            wrong = [number for number, value in found.items() if value != artefact.truth(number)]
+            wrong = [number for number, value in found.items() if value != artifact.truth(number)]
             if lost or wrong or (name == "checkpoints" and max(found) < THINGS - 1):
                 return "failed", f"lost {sorted(lost)}, wrong {wrong}"
             told = told or ("written" if THINGS in found else "absent")
@@ -216,17 +216,17 @@ def whole(name: str, folder: Path) -> tuple[str, str]:
 
 
 def prepared(folder: Path, name: str) -> float:
-    """Makes a good artefact; the lines or seconds that adding a thing takes."""
-    artefact, good = ARTEFACTS[name], folder / name
+    """Makes a good artifact; the lines or seconds that adding a thing takes."""
+    artifact, good = ARTIFACTS[name], folder / name
 
     def make() -> float:
         good.mkdir()
         for number in range(THINGS):
-            artefact.write(good, number)
+            artifact.write(good, number)
         again = folder / "rehearsal"
         shutil.copytree(good, again)
         start = time.perf_counter()
-        lines = at_line(0, lambda: artefact.write(again, THINGS))
+        lines = at_line(0, lambda: artifact.write(again, THINGS))
         seconds = time.perf_counter() - start
         shutil.rmtree(again)
         return seconds if name == "checkpoints" else lines
@@ -235,7 +235,7 @@ def prepared(folder: Path, name: str) -> float:
 
 
 def study(folder: Path, kills: int, damages: int, seed: int) -> tuple[collections.Counter, list[str]]:
-    """Counts of (what was done, artefact, verdict), and the failures, told."""
+    """Counts of (what was done, artifact, verdict), and the failures, told."""
     counts: collections.Counter = collections.Counter()
     failures: list[str] = []
 
@@ -244,7 +244,7 @@ def study(folder: Path, kills: int, damages: int, seed: int) -> tuple[collection
         if found[0] == "failed":
             failures.append(f"{name} {done}: {found[1]}")
 
-    for name in ARTEFACTS:
+    for name in ARTIFACTS:
         rng, length = random.Random(f"{seed} {name}"), prepared(folder, name)
         done, place = 0, folder / "copy"
         while done < round(kills * KILLS[name]):
@@ -266,8 +266,8 @@ def study(folder: Path, kills: int, damages: int, seed: int) -> tuple[collection
 def table(counts: collections.Counter) -> str:
     """As Markdown."""
     verdicts = ("whole", "too late", "found", "harmless", "cut", "failed")
-    lines = ["| artefact | what was done | " + " | ".join(verdicts) + " |", "|---|---|" + "---:|" * len(verdicts)]
-    for name in ARTEFACTS:
+    lines = ["| artifact | what was done | " + " | ".join(verdicts) + " |", "|---|---|" + "---:|" * len(verdicts)]
+    for name in ARTIFACTS:
         for done in ("killed", *HOW):
             lines.append(
                 f"| {name} | {done} | " + " | ".join(str(counts[done, name, v] or "") for v in verdicts) + " |"

@@ -25,13 +25,13 @@ def script():
 
 @pytest.mark.parametrize("name", ["shards", "logs"])
 def test_a_sample(script, tmp_path, name):
-    artefact, good, rng = script.ARTEFACTS[name], tmp_path / "good", random.Random(0)
+    artifact, good, rng = script.ARTIFACTS[name], tmp_path / "good", random.Random(0)
     good.mkdir()
     for number in range(script.THINGS):
-        artefact.write(good, number)
+        artifact.write(good, number)
     for how in script.HOW:
         for i in range(10):
-            verdict, told = script.damage(artefact, good, tmp_path / f"{how}{i}", how, rng)
+            verdict, told = script.damage(artifact, good, tmp_path / f"{how}{i}", how, rng)
             assert verdict in ("found", "harmless", "cut"), told
 
 
@@ -51,12 +51,12 @@ def test_the_script(tmp_path):
 def test_what_is_missed_is_noticed(script, tmp_path, monkeypatch):
     """Without its checksum a log is believed with a flipped digit."""
     monkeypatch.setattr(seal, "damage", lambda value: None)
-    artefact = script.ARTEFACTS["logs"]
+    artifact = script.ARTIFACTS["logs"]
     for number in range(script.THINGS):
-        artefact.write(tmp_path, number)
+        artifact.write(tmp_path, number)
     path = tmp_path / "metrics.jsonl"
     path.write_text(path.read_text().replace('"learning": 85002', '"learning": 85003', 1))
-    assert script.judged(artefact, tmp_path) == ("failed", "[0] are not what was written")
+    assert script.judged(artifact, tmp_path) == ("failed", "[0] are not what was written")
 
 
 def test_a_line_whose_checksum_lost_its_name_is_refused(log):

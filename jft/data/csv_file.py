@@ -51,7 +51,7 @@ def find(
     Its first row names the columns, in any order and case: of the images' paths, absolute or from the file's own
     folder; of `label`, or `labels`, several of which one cell joins by '|'; and perhaps `split`, by any of
     `names.SPELLINGS`. Other columns are not read. Images have several labels each if the column is called `labels`, or
-    if any cell has several. A note says what was recognised.
+    if any cell has several. A note says what was recognized.
 
     Args:
       data_dir: the file, see `csv_table.read`.
@@ -155,7 +155,7 @@ def _parse(
 
 
 def _tell(path: pathlib.Path, table: Table, columns: _Columns, several: int, found: list[str]) -> None:
-    """Says what was recognised, where it is not what a list usually holds."""
+    """Says what was recognized, where it is not what a list usually holds."""
     told = [] if table.delimiter == "," else [f"cells are separated by {table.separator}"]
     told += [] if table.encoding.startswith("utf-8") else [f"the text is {table.encoding.upper()}"]
     told += [

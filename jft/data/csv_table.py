@@ -18,7 +18,7 @@ _MARKS = {
     codecs.BOM_UTF16_BE: "utf-16",
 }
 _EXCELS = re.compile('"?sep=([,;|\t])"?\r?\n')  # a first line by which Excel is told the delimiter
-_LOOKED_AT = 50  # rows by which the delimiter is recognised
+_LOOKED_AT = 50  # rows by which the delimiter is recognized
 _SHOWN = 5  # of the wrong rows in an error
 
 Row = tuple[int, dict[str, str]]  # its line in the file, from 1; cells by column
@@ -51,7 +51,7 @@ def read(path: pathlib.Path, delimiter: str = "") -> Table:
 
     Args:
       path: of the file.
-      delimiter: between cells; empty: it is recognised.
+      delimiter: between cells; empty: it is recognized.
 
     Raises:
       ValueError: it is no such text, it is empty, or a row has too few or too many cells; names the row.
@@ -59,7 +59,7 @@ def read(path: pathlib.Path, delimiter: str = "") -> Table:
     text, encoding = _decoded(path)
     rows, wrong = [], []
     hint = _EXCELS.match(text)
-    delimiter = delimiter or (hint[1] if hint else _recognised(text))
+    delimiter = delimiter or (hint[1] if hint else _recognized(text))
     lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
     try:
         if hint:
@@ -111,7 +111,7 @@ def _why(data: bytes, error: UnicodeDecodeError) -> str:
     )
 
 
-def _recognised(text: str) -> str:
+def _recognized(text: str) -> str:
     """The delimiter that gives the first row most cells, among those by which later rows have as many."""
     beginning = text[:1_000_000]
 

@@ -59,7 +59,7 @@ class Plan:
         """The stages up to the boundary."""
         return self.stages[: self.stages.index(self.boundary) + 1] if self.boundary else ()
 
-    def normalised_away(self, name: str) -> bool:
+    def normalized_away(self, name: str) -> bool:
         """Whether a leaf is a bias in a stage where BatchNorm takes means away, so that its gradient may be 0."""
         layer, _, kind = name.rpartition("/")
         moving = self.norms - self.still_norms

@@ -134,7 +134,7 @@ def heard(path, split="all", **options):
     ("delimiter", "called"), [(",", ""), (";", "semicolons"), ("\t", "tabs"), ("|", r"bars (|)")], ids=repr
 )
 @pytest.mark.parametrize("header", [("path", "label", "note"), ("note", "label", "path")], ids=str)
-def test_delimiters_are_recognised_and_said(write, delimiter, called, header):
+def test_delimiters_are_recognized_and_said(write, delimiter, called, header):
     cells = {"path": ("pictures/1.png", "pictures/2.png"), "label": ("a", "b"), "note": ('"x, y; z"', "1")}
     rows = [[cells[column][i] for column in header] for i in range(2)]
     source, said = heard(write(*(delimiter.join(row) for row in [header, *rows])))

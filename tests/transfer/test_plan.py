@@ -69,9 +69,9 @@ def test_plans_that_mean_nothing(freeze, message):
 def test_a_bias_before_a_moving_batch_norm_may_have_no_gradient():
     shapes = abstract_variables(SMALL, 8)  # each convolution has one
     plan = make_plan(SMALL, shapes, "a")
-    away = {name for name in tree.flatten(shapes["params"]) if plan.normalised_away(name)}
+    away = {name for name in tree.flatten(shapes["params"]) if plan.normalized_away(name)}
     assert away == {"b/conv/bias", "c/conv/bias"}
-    assert not make_plan(SMALL, shapes, "a", batch_norm="frozen").normalised_away("b/conv/bias")
+    assert not make_plan(SMALL, shapes, "a", batch_norm="frozen").normalized_away("b/conv/bias")
 
 
 def make_state_and_step(model, variables, freeze, **changes):

@@ -1,4 +1,4 @@
-"""What scripts/fault_injection.py kills the writers of and damages: each artefact is made of things with numbers.
+"""What scripts/fault_injection.py kills the writers of and damages: each artifact is made of things with numbers.
 
 What a thing holds follows from its number, so that anyone can say what must be read.
 """
@@ -20,7 +20,7 @@ from jft.models import create_model
 from jft.transfer.features import FeatureStore
 from jft.weights import catalog, store, target
 
-THINGS = 3  # in an artefact before anything happens to it
+THINGS = 3  # in an artifact before anything happens to it
 
 
 class Shards:
@@ -38,7 +38,7 @@ class Shards:
         self._store(folder).write(*self._of(number))
 
     def read(self, folder: Path) -> dict[int, Any]:
-        """All things that can be read, by their numbers; ValueError where the artefact is refused."""
+        """All things that can be read, by their numbers; ValueError where the artifact is refused."""
         found, opened = {}, self._store(folder)
         for number in range(THINGS + 1):
             digests, _ = self._of(number)
@@ -147,4 +147,4 @@ class Saves:
         return sorted(path for path in (folder / "checkpoints" / str(THINGS)).rglob("*") if path.is_file())
 
 
-ARTEFACTS = {"checkpoints": Saves(), "shards": Shards(), "weights": Weights(), "logs": RunLogs()}
+ARTIFACTS = {"checkpoints": Saves(), "shards": Shards(), "weights": Weights(), "logs": RunLogs()}
