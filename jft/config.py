@@ -15,6 +15,7 @@ Unknown fields are refused with a guess at what was meant, in a file and on the 
 import dataclasses
 import functools
 import json
+import math
 import os
 import re
 from collections.abc import Mapping
@@ -317,6 +318,12 @@ def wrong_values(config: ConfigDict) -> list[str]:
     wrong += [
         f"{field} = {config[field]!r}: must be in 0 .. 1, below 1" for field in _SHARES if not 0 <= config[field] < 1
     ]
+    # No comparison above is true of NaN, and infinity passes some.
+    wrong += [
+        f"{field} = {value!r}: give a finite number"
+        for field, value in config.items()
+        if isinstance(value, float) and not math.isfinite(value)
+    ]
     try:
         check_background(config.background)
     except ValueError as error:
@@ -349,6 +356,11 @@ def _wrong_for_solver(config: ConfigDict) -> list[str]:
     return wrong
 
 
+def as_json(config: ConfigDict) -> dict[str, Any]:
+    """The config in types that JSON has, as it will be read back."""
+    return json.loads(json.dumps(config.to_dict()))
+
+
 @functools.cache
 def json_shape() -> dict[str, Any]:
     """What each field must hold in JSON, as `json_file.mismatch` reads it."""
@@ -377,7 +389,7 @@ def unknown_field(error: Exception) -> str | None:
 
 def difference(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     """Lines 'field: old -> new' for the fields in which two configs (as dicts) would compute something else."""
-    usual = json.loads(json.dumps(default_config().to_dict()))
+    usual = as_json(default_config())
     # A field younger than the old config had its default's effect then, and so had one without effect.
     old, new = ({**usual, **config} for config in (old, new))
     old, new = (json.loads(json.dumps(effective(config))) for config in (old, new))

@@ -1,10 +1,9 @@
 """What a checkpoint's JSON must hold: it may be edited, damaged, or of an older jft, and is checked before use."""
 
-import json
 from typing import Any, NotRequired, TypedDict, get_type_hints
 
 from jft import json_file, tree
-from jft.config import default_config, json_shape
+from jft.config import as_json, default_config, json_shape
 from jft.data.preprocess import Preprocess, check_fit
 from jft.data.record import DataRecord
 from jft.losses import KINDS
@@ -101,5 +100,5 @@ def checked(found: Any) -> Meta:
             raise ValueError(f"{name}: {error}") from error
     if not found["history"] and (found.get("learnt_validation") or found.get("temperature")):
         raise ValueError("history is empty, and something was learnt from validation")
-    defaults = json.loads(json.dumps(default_config().to_dict()))
-    return {**found, "config": defaults | found["config"], "weights": provenance.settled(found["weights"])}
+    config = as_json(default_config()) | found["config"]
+    return {**found, "config": config, "weights": provenance.settled(found["weights"])}

@@ -1,7 +1,6 @@
 """A run: everything that is decided once, from the config, before the first step."""
 
 import dataclasses
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -88,7 +87,7 @@ class Run:
         """What every checkpoint holds beside arrays, so that it can be used without this config or these data."""
         return {
             "jft": __version__,
-            "config": as_json(self.config),
+            "config": config_lib.as_json(self.config),
             "model": {"name": self.config.model, "options": self.model_options},
             "objective": self.objective.kind,
             "class_names": list(self.train_source.class_names),
@@ -104,7 +103,7 @@ class Run:
 
     def identity(self) -> dict[str, Any]:
         """What all processes of a run have alike: fields of the config, and the pictures."""
-        fields = {f"config.{name}": value for name, value in as_json(self.config).items()}
+        fields = {f"config.{name}": value for name, value in config_lib.as_json(self.config).items()}
         kept = {name: value for name, value in fields.items() if name.removeprefix("config.") not in config_lib.PLACES}
         return {
             **kept,
@@ -123,11 +122,6 @@ class Run:
             split: DataRecord.of(source, self.fields["dataset"], self.config.data_dir, content=content).to_json()
             for split, source in (("train", self.train_source), ("validation", self.validation_source))
         }
-
-
-def as_json(config: ConfigDict) -> dict[str, Any]:
-    """The config in types that JSON has, as it will be read back."""
-    return json.loads(json.dumps(config.to_dict()))
 
 
 def create_run(config: ConfigDict, workdir: str | Path, data: sources.Source | None = None) -> Run:
@@ -232,7 +226,7 @@ def check_workdir(config: ConfigDict, workdir: Path) -> None:
     path = workdir / "config.json"
     if path.exists():
         there = json_file.read(path, config_lib.json_shape(), "restore it, or give another --workdir")
-        lines = config_lib.difference(there, as_json(config))
+        lines = config_lib.difference(there, config_lib.as_json(config))
         if lines:
             raise ValueError(
                 f"{workdir} holds a run of another config (there -> here): {'; '.join(lines)}. "
@@ -245,7 +239,7 @@ def check_workdir(config: ConfigDict, workdir: Path) -> None:
 def open_folder(run: Run) -> Checkpoints:
     """Begins to write, to be called once all that can go wrong before the first step has not."""
     if distributed.is_first() and not (run.workdir / "config.json").exists():
-        write_json(run.workdir / "config.json", as_json(run.config))
+        write_json(run.workdir / "config.json", config_lib.as_json(run.config))
         write_json(run.workdir / "class_names.json", list(run.train_source.class_names))
     distributed.wait_for_all("the folder is begun")
     return Checkpoints(run.workdir, keep_last=run.config.keep_last, keep_every=run.config.keep_every)

@@ -22,6 +22,13 @@ def test_all_that_is_wrong_is_said_at_once():
         validate(config)
 
 
+def test_numbers_are_finite():
+    config = default_config()
+    config.update({"max_value": float("nan"), "spike_norm": float("inf")})
+    with pytest.raises(ValueError, match=r"max_value = nan: give a finite number.*spike_norm = inf: give a finite"):
+        validate(config)
+
+
 def test_what_would_be_ignored_is_refused():
     config = default_config()
     config.update({"regularisation": (0.1,), "early_stopping": 2, "validation": 0.0})

@@ -6,9 +6,9 @@ import pytest
 import small_digits
 from ml_collections import ConfigDict
 
-from jft.config import default_config, difference
+from jft.config import as_json, default_config, difference
 from jft.config_file import read_config
-from jft.run import as_json, create_run
+from jft.run import create_run
 
 FILE = """from jft.config import default_config
 

@@ -12,13 +12,13 @@ import small_digits
 
 from jft import config_file, json_file, meta_shape, seal
 from jft.checkpoint import Checkpoints
-from jft.config import default_config
+from jft.config import as_json, default_config
 from jft.data import imagenet
 from jft.data.preprocess import Preprocess
 from jft.logs import Logs, read_metrics
 from jft.meta import best_step, learnt_from, phase_of
 from jft.replay import _logged
-from jft.run import as_json, check_workdir, create_run
+from jft.run import check_workdir, create_run
 from jft.trained import _model, parallel_of
 from jft.transfer.features import FeatureStore
 

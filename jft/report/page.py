@@ -1,6 +1,5 @@
 """Gathers what there is to say of a run and writes it as one HTML file that needs nothing else."""
 
-import json
 import shlex
 import time
 from collections.abc import Mapping
@@ -10,7 +9,7 @@ from typing import Any
 import jinja2
 
 from jft import assessment, distributed, evaluate, explain
-from jft.config import default_config
+from jft.config import as_json, default_config
 from jft.files import check_folder, written_whole
 from jft.logs import read_metrics
 from jft.meta import trained_on
@@ -94,7 +93,7 @@ def _name(workdir: Path) -> str:
 
 def _commands(meta: Mapping[str, Any], workdir: str | Path) -> dict[str, str]:
     """What reproduces the run, and the fields of its config that are not the defaults."""
-    defaults = json.loads(json.dumps(default_config().to_dict()))
+    defaults = as_json(default_config())
     changed = {key: value for key, value in meta["config"].items() if value != defaults.get(key)}
     commands = {
         "train": shlex.join(["jft", "train", "--config", f"{workdir}/config.json", "--workdir", "NEW_FOLDER"]),
