@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from absl import logging
 
 from jft import tree
 from jft.data import cifar, csv_file, decode, digits, folder, gtsrb, named, splits
@@ -183,13 +182,8 @@ def load_source(
         if held_out.any():
             _tell_absent(source, held_out, "validation")
         source = source.take(held_out if split == "validation" else ~held_out)
-    elif split in ("validation", "test") and not source.counts().all():
-        without = [name for name, count in zip(source.class_names, source.counts(), strict=True) if not count]
-        more = f" and {len(without) - 5} more classes" if len(without) > 5 else ""
-        report(
-            f"{source.name}: the {split} split has no images of {', '.join(map(repr, without[:5]))}{more}: its figures "
-            "say nothing of them. Add images, or leave the classes out."
-        )
+    elif split in ("validation", "test"):
+        _tell_missing(source, split)
     if skip_unreadable:
         source = readable(source)
     if not len(source):
@@ -215,6 +209,16 @@ def _parted(official: dict[str, Callable[[], Source]], split: str, classes: Sequ
     test = splits.stratified(source.labels, _TEST_SHARE, _TEST_SEED, source.class_names, source.groups, what="test")
     _tell_absent(source, test, "test", classes)
     return source.take(test if split == "test" else ~test)
+
+
+def _tell_missing(source: Source, split: str) -> None:
+    """Warns of classes of which a split that the dataset comes with has no image."""
+    if without := [name for name, count in zip(source.class_names, source.counts(), strict=True) if not count]:
+        more = f" and {len(without) - 5} more classes" if len(without) > 5 else ""
+        report(
+            f"{source.name}: the {split} split has no images of {', '.join(map(repr, without[:5]))}{more}: its figures "
+            "say nothing of them. Add images, or leave the classes out."
+        )
 
 
 def _tell_absent(source: Source, held_out: np.ndarray, split: str, classes: Sequence[str] = ()) -> None:
@@ -287,9 +291,7 @@ def readable(source: Source) -> Source:
         _unreadable[key] = found = decode.unreadable(source.pictures, source.regions, source.max_image_pixels)
         if found:
             which = terminal("; ".join(f"{source.picture_name(row)} ({why})" for row, why in found.items()))
-            logging.warning(
-                "%s: left out %d unreadable of %d pictures: %s.", source.name, len(found), len(source), which
-            )
+            report(f"{source.name}: left out {len(found)} unreadable of {len(source)} images: {which}.")
     return source.take(~np.isin(np.arange(len(source)), list(_unreadable[key])))
 
 
