@@ -12,7 +12,7 @@ from jft import distributed
 from jft.data import content, sources
 from jft.data.record import DataRecord
 from jft.data.source import Source
-from jft.files import written_whole
+from jft.files import open_regular, written_whole
 from jft.meta import Meta, trained_on, validated_on
 from jft.run import Run
 from jft.trained import Trained
@@ -67,7 +67,7 @@ def save(run: Run) -> None:
 def load(workdir: str | Path, meta: Meta) -> Known | None:
     """What `save` wrote, validation joined to train where a solver fitted to it too; None if there is none."""
     try:
-        with np.load(Path(workdir) / _FILE, allow_pickle=False) as held:
+        with open_regular(Path(workdir) / _FILE) as file, np.load(file, allow_pickle=False) as held:
             known = Known(held["train"], held["validation"])
     except (OSError, ValueError, KeyError, zipfile.BadZipFile):
         return None

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import os
 import shutil
 
 import numpy as np
@@ -149,6 +150,11 @@ def test_a_run_without_its_list_says_that_it_is_not_known(run, given, tmp_path):
     assert found["learnt"] is None and found["validated"] is None
     assert "not known: whether it was trained on any of these images" in format_evaluation(found)
     assert "| Of these, trained on | not known |" in model_card(restore(copy).meta, found, [])
+
+
+def test_a_fifo_in_place_of_the_list_is_not_waited_for(run, tmp_path):
+    os.mkfifo(tmp_path / "images.npz")
+    assert training_data.load(tmp_path, restore(run).meta) is None
 
 
 def test_other_images_in_memory_do_not_resume_a_run(run, given):

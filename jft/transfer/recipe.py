@@ -32,8 +32,6 @@ FORMAT = 2
 
 DIGEST_BYTES = 16
 
-_BLOCK = 1 << 20
-
 # Fields of a model that change nothing in inference mode; and those that change nothing before the head.
 _OF_TRAINING = frozenset(
     (
@@ -115,8 +113,7 @@ def picture_digests(source: Source) -> np.ndarray:
         if isinstance(picture, Path):
             try:
                 with open_regular(picture) as file:
-                    while block := file.read(_BLOCK):
-                        hashed.update(block)
+                    hashlib.file_digest(file, lambda: hashed)
             except (OSError, ValueError) as error:
                 raise cannot_read(str(picture), error) from error
         else:

@@ -20,6 +20,7 @@ import numpy as np
 import safetensors
 
 from jft import safe_pickle
+from jft.files import open_regular
 from jft.weights import h5_contents, keras_config, torch_files, zip_files
 
 
@@ -42,11 +43,11 @@ def read_tensors(path: str | os.PathLike) -> Mapping[str, np.ndarray]:
 
     Raises:
       OSError: the file cannot be opened.
-      ValueError: it is truncated, corrupt, none of these, holds what is no tensor, or would run code
+      ValueError: it is no regular file, truncated, corrupt, none of these, holds what is no tensor, or would run code
         (`safe_pickle.UnsafePickleError`). Asking the result for a tensor may raise it too.
     """
     path = Path(path)
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         head = file.read(512)
     with _one_error(path):
         reads = _reader(head)(path)

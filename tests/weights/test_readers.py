@@ -96,6 +96,12 @@ def write(tmp_path):
     return write
 
 
+def test_a_fifo_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "weights.bin")
+    with pytest.raises(ValueError, match=r"weights\.bin is a FIFO, not a regular file"):
+        readers.read_tensors(tmp_path / "weights.bin")
+
+
 @pytest.mark.parametrize(("make", "wanted"), FILES.values(), ids=FILES)
 def test_formats(make, wanted, write):
     tensors = readers.read_tensors(write(make()))
