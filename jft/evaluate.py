@@ -2,16 +2,15 @@
 
 import dataclasses
 import functools
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import jax
 import numpy as np
 from absl import logging
 
-from jft import assessment, calibration, distributed, metrics, training_data, tree
+from jft import assessment, calibration, distributed, json_file, metrics, training_data, tree
 from jft.data import sources
 from jft.data.augment import Augmentation
 from jft.data.record import DataRecord
@@ -19,7 +18,6 @@ from jft.evaluator import Evaluation, Evaluator
 from jft.logs import write_json
 from jft.meta import phase_of
 from jft.trained import Trained, restore
-from jft.transfer.recipe import picture_digests
 
 # Test-time augmentation: name -> the variants of a picture that are averaged.
 VIEWS = {"flip": Augmentation(flip=True), "crops": Augmentation(flip=True, crop="five")}
@@ -161,6 +159,12 @@ def counted(recognized: tuple[np.ndarray, np.ndarray] | None) -> dict[str, int |
     }
 
 
+class _Figures(TypedDict):
+    """What is relied on of a file of figures."""
+
+    data: DataRecord
+
+
 def _path(predicted: Predicted) -> Path:
     """Where its figures are kept: never in place of those of other images that are called alike."""
     folder, split = Path(predicted.workdir), predicted.split
@@ -169,10 +173,10 @@ def _path(predicted: Predicted) -> Path:
     name = predicted.record.name.replace("/", "_")
     path = folder / f"eval-{name}-{split}.json"
     try:
-        same = json.loads(path.read_text())["data"]["digest"] == predicted.record.digest
+        same = json_file.read(path, _Figures, "evaluate again")["data"]["digest"] == predicted.record.digest
     except FileNotFoundError:
         return path
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError):
         same = False
     return path if same else folder / f"eval-{name}-{split}-{predicted.record.digest[:8]}.json"
 
@@ -207,7 +211,7 @@ def evaluate_ensemble(workdirs: Sequence[str | Path], **pictures: Any) -> dict[s
 
 def _of_any(recognized: Sequence[tuple[np.ndarray, np.ndarray] | None]) -> tuple[np.ndarray, np.ndarray] | None:
     """What any of several runs was trained on, and else validated on."""
-    if None in [each and ... for each in recognized]:
+    if any(each is None for each in recognized):
         return None
     trained, validated = (np.any(masks, axis=0) for masks in zip(*recognized, strict=True))
     return trained, validated & ~trained
@@ -236,13 +240,10 @@ def evaluate_against(first: str | Path, second: str | Path, **pictures: Any) -> 
 
 def _on_same_pictures(workdirs: Sequence[str | Path], pictures: Pictures) -> list[Predicted]:
     members: list[Predicted] = []
-    digests = None
     for workdir in workdirs:
         member = predict_run(workdir, pictures)
-        own = picture_digests(member.source)
-        first, digests = (members[0], digests) if members else (member, own)
-        same = np.array_equal(member.source.labels, first.source.labels) and np.array_equal(own, digests)
-        if member.trained.class_names != first.trained.class_names or not same:
+        first = members[0] if members else member
+        if member.record.digest != first.record.digest:  # of images, labels and classes, in order
             raise ValueError(
                 f"{workdir} has classes {list(member.trained.class_names)} and {len(member.source)} pictures, "
                 f"{workdirs[0]} has {list(first.trained.class_names)} and {len(first.source)}, and not the same in the "
