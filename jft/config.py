@@ -252,7 +252,8 @@ _NOT_NEGATIVE = (
 PLACES = ("data_dir", "weights_path", "features_dir", "cache_bytes", "max_image_pixels")
 RESUMABLE = (
     *PLACES,
-    *("log_every", "checkpoint_every", "eval_batch_size", "keep_last", "keep_every", "on_nan", "max_rollbacks"),
+    *("log_every", "checkpoint_every", "eval_batch_size", "keep_last", "keep_every"),
+    *("on_nan", "max_rollbacks", "spike_norm"),  # so that a run that one of them stopped can go on
     *("mesh", "initialization_timeout", "heartbeat_timeout"),
 )
 

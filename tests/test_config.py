@@ -114,6 +114,11 @@ def test_difference_ignores_where_things_lie():
     assert difference(old, new) == ["learning_rate: 0.001 -> 0.5"]
 
 
+def test_a_run_that_a_spike_stopped_goes_on_with_another_limit():
+    old = {**default_config().to_dict(), "spike_norm": 10.0}
+    assert difference(old, {**old, "spike_norm": 100.0, "on_nan": "rollback"}) == []
+
+
 def test_a_field_younger_than_the_old_config_had_its_default():
     new = default_config().to_dict()
     old = {key: value for key, value in new.items() if key != "aux_heads"}
