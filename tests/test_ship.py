@@ -80,7 +80,7 @@ def test_an_export(tmp_path_factory, tmp_path):
         assert f"### {name}" in card
     assert ("### model.onnx" in card) == ("model.onnx" in FILES) and "### weights_torchvision" not in card
     result = json.loads((run / "eval.json").read_text())
-    assert f"Accuracy | {result['accuracy']:.2%}" in card and "6 \\| six" in card
+    assert f"Accuracy | {result['accuracy']:.2%}" in card and r"6 \| \`six" in card
     assert str(run.parent) not in card and f"temperature {held.temperature:.4g}, fitted on 30 pictures" in card
 
 
