@@ -6,6 +6,7 @@ import fcntl
 import importlib.metadata
 import os
 import platform
+import shlex
 import shutil
 import statistics
 import time
@@ -17,6 +18,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from packaging.requirements import Requirement
 
 from jft import distributed, xla_flags
 from jft.parallel import Parallel, make_parallel
@@ -80,7 +82,22 @@ def _versions() -> Finding:
     if different:
         lines = [distributed.differing(name, [theirs[name] for theirs in everyone]) for name in different]
         return Finding("versions", f"{'; '.join(lines)}: install the same on every host.", wrong=True)
+    if unfit := _unfit():
+        told = ", ".join(
+            f"{one.name} is {importlib.metadata.version(one.name)}, and jft asks for {one.specifier}" for one in unfit
+        )
+        return Finding("versions", f"{told}: pip install {shlex.join(map(str, unfit))}", wrong=True)
     return Finding("versions", ", ".join(f"{name} {version}" for name, version in own.items()))
+
+
+def _unfit() -> list[Requirement]:
+    """What jft asks for and has in another version, as when pip has since taken it back for another package's sake."""
+    try:
+        asked = map(Requirement, importlib.metadata.requires("jft") or ())
+    except importlib.metadata.PackageNotFoundError:  # run from its folder
+        return []
+    ours = [one for one in asked if one.name in _PACKAGES and not (one.marker and "extra" in str(one.marker))]
+    return [one for one in ours if not one.specifier.contains(importlib.metadata.version(one.name), prereleases=True)]
 
 
 def _xla_flags() -> Finding:

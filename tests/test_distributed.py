@@ -1,5 +1,6 @@
 """Two processes of four devices each, joined over the loopback: the figures of one; stopped, killed, gone on with."""
 
+import importlib.metadata
 import json
 import os
 import re
@@ -183,6 +184,21 @@ def test_processes_that_differ_are_named(three):
     three += [lambda value: value, lambda value: {**value, "config.seed": 1}]
     with pytest.raises(ValueError, match=r"^config.seed is 0 on process 0, 1 and 1 on process 2: start .* alike\.$"):
         distributed.agree({"config.seed": 0, "jft": "1"}, remedy="start them alike.")
+
+
+def test_the_doctor_sees_what_pip_took_back(monkeypatch):
+    """As for the sake of a package that was installed later and asks for an older Orbax."""
+    real = importlib.metadata.version
+    asked = ["orbax-checkpoint<1,>=0.12", "numpy>=2", "jax[cuda12]>=99; extra == 'cuda'"]
+    monkeypatch.setattr(importlib.metadata, "requires", lambda name: asked)
+    assert not doctor._versions().wrong
+    for version in ("0.11.36", "1.0.0"):
+        found = {"orbax-checkpoint": version}
+        monkeypatch.setattr(importlib.metadata, "version", lambda name, found=found: found.get(name) or real(name))
+        assert str(doctor._versions()) == (
+            f"FAIL versions: orbax-checkpoint is {version}, and jft asks for <1,>=0.12: "
+            "pip install 'orbax-checkpoint<1,>=0.12'"
+        )
 
 
 @pytest.mark.parametrize(
