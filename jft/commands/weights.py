@@ -90,7 +90,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     fetched.add_argument("name", nargs="+", help="such as vgg19.torchvision")
     verified = verb(verify, "verify")
     verified.add_argument("name", nargs="*", help="such as vgg19.torchvision; default: every set that is here")
-    verified.add_argument("--imagenet", metavar="DIR", help="pictures of ImageNet, named or sorted by WordNet id")
+    verified.add_argument(
+        "--imagenet",
+        metavar="DIR",
+        help="images of ImageNet, named or sorted by WordNet id; only its validation images tell an accuracy",
+    )
     verified.add_argument("--weights_path", metavar="PATH", help="the file, or a folder that holds it")
 
     converted, exported = verb(convert, "convert"), verb(export, "export")
