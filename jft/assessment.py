@@ -161,7 +161,7 @@ def format_evaluation(result: Mapping[str, Any]) -> str:
 def _headline(result: Mapping[str, Any]) -> str:
     step = f" ({named_step(result['step'], result['phase'])})" if "step" in result else ""
     lines = [
-        f"{result['checkpoint']}{step} on {result['dataset']} {result['split']}, {result['count']:,} pictures:",
+        f"{result['checkpoint']}{step} on {_name(result['dataset'])} {result['split']}, {result['count']:,} pictures:",
         f"  {_rates(result)}",
     ]
     if result.get("accuracy_interval"):

@@ -27,7 +27,7 @@ def describe(run: Run, state: TrainState, meta: Meta, decisions: Mapping[int, De
         [
             f"{run.config.model} at {run.spec.size} pixels on {run.parallel.mesh.size} x "
             f"{run.parallel.mesh.devices.flat[0].device_kind}; weights: {weights}",
-            f"{run.train_source.name}: {len(run.train_source):,} pictures to train, "
+            f"{terminal(run.train_source.name)}: {len(run.train_source):,} pictures to train, "
             f"{len(run.validation_source):,} to validate, {len(names)} classes: {', '.join(map(terminal, names))}",
             *([] if brief else [_stages(run, state, meta)]),
             *([phase_table(run.phases, state.variables)] if len(run.phases) > 1 else []),

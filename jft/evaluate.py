@@ -17,6 +17,7 @@ from jft.data.record import DataRecord
 from jft.evaluator import Evaluation, Evaluator
 from jft.logs import write_json
 from jft.meta import phase_of
+from jft.text import file_name
 from jft.trained import Trained, restore
 
 # Test-time augmentation: name -> the variants of a picture that are averaged.
@@ -170,7 +171,7 @@ def _path(predicted: Predicted) -> Path:
     folder, split = Path(predicted.workdir), predicted.split
     if predicted.own:
         return folder / ("eval.json" if split == "test" else f"eval-{split}.json")
-    name = predicted.record.name.replace("/", "_")
+    name = file_name(predicted.record.name)
     path = folder / f"eval-{name}-{split}.json"
     try:
         same = json_file.read(path, _Figures, "evaluate again")["data"]["digest"] == predicted.record.digest

@@ -61,7 +61,7 @@ def write(
         print(f"not looked at, as no set asked for is published by the name: {', '.join(others)}")
     source, broken = sample(everything, pictures)
     left_out = f", {broken} that cannot be read left out" if broken else ""
-    print(f"{source.name}: {len(source):,} of {len(everything):,} training pictures{left_out}", flush=True)
+    print(f"{terminal(source.name)}: {len(source):,} of {len(everything):,} training pictures{left_out}", flush=True)
     config = ConfigDict(config)  # a copy
     config.skip_unreadable = broken > 0
     rows = _probed(sets, config, source)

@@ -1,7 +1,8 @@
 """Text for people, and names of strangers' making (of classes, of files) escaped for what reads them.
 
 Such a name may hold anything. `terminal`, `csv_cell`, `markdown`, `html` and `figure` show it to one reader each, so
-that it is read as a name and as nothing else; JSON, which the standard library escapes, needs none.
+that it is read as a name and as nothing else; `file_name` makes a file of it. JSON, which the standard library escapes,
+needs none.
 """
 
 import re
@@ -110,6 +111,11 @@ def html(value: Any) -> Any:
 def figure(value: Any, most: int = 0) -> str:
     """A label of matplotlib's, which reads formulas between dollars; on one line, see `terminal`."""
     return terminal(value, most).replace("$", r"\$")
+
+
+def file_name(value: Any) -> str:
+    """A part of a file's name, of signs that every file system takes, and short; names that differ may become alike."""
+    return re.sub(r"[^\w. -]", "_", terminal(value))[:40]
 
 
 def width(text: str) -> int:

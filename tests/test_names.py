@@ -176,6 +176,7 @@ def test_an_evaluation_is_a_line_a_class():
     one = {"picture": LINES, "label": RED, "predicted": TURNED, "probability": 0.5, "loss": 0.7}
     result = {
         **{"checkpoint": "run", "dataset": RED, "split": "test", "count": 3, "accuracy": 0.5, "top5": 1, "loss": 1},
+        **{"learnt": 0, "validated": 0},
         **{"calibration_error": 0.1, "per_class": dict.fromkeys(NAMES, figures), "top_losses": [one]},
         "confused": [{"label": LINES, "predicted": RED, "count": 1, "share": 0.1}],
     }
@@ -209,3 +210,10 @@ def test_a_suggested_config_is_code_without_surprises():
     for name in NAMES:
         assert eval(suggestion._literal(name)) == name
         assert '"' not in suggestion._plain(name) and not unseen(suggestion._plain(name))
+
+
+def test_a_part_of_a_files_name():
+    for name in [*NAMES, "../../etc/passwd", "con:aux?"]:
+        made = text.file_name(name)
+        assert re.fullmatch(r"[\w. -]{1,40}", made) and len(f"eval-{made}-validation.json".encode()) < 200
+    assert text.file_name("flower_photos-2.1 é") == "flower_photos-2.1 é"
