@@ -15,7 +15,7 @@ from jft.version import __version__
 if TYPE_CHECKING:
     from jft.predictor import Predictor, load
 
-xla_flags.settle()
+xla_flags.apply()
 
 __all__ = ["Predictor", "__version__", "load"]
 

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from absl import logging
 
-from jft import distributed, json_file, seal
+from jft import checksum, distributed, json_file
 from jft.fingerprint import fingerprints
 from jft.meta import Meta, best_step
 
@@ -94,7 +94,7 @@ class Checkpoints:
         self._check_space(variables, optimizer)
         self._keep.best = best_step(meta)
         meta = {**meta, "format": FORMAT, "step": step, "digests": fingerprints((variables, optimizer))}
-        meta = seal.sealed(meta)
+        meta = checksum.added(meta)
         variables, optimizer = _detached((variables, optimizer))
         items = ocp.args.Composite(
             variables=ocp.args.PyTreeSave(variables),

@@ -44,7 +44,7 @@ def describe(run: Run, state: TrainState, meta: Meta, decisions: Mapping[int, De
 
 def flags_line() -> str:
     """What makes this process slower than it could be, or ''."""
-    found = xla_flags.settle()
+    found = xla_flags.apply()
     return f"XLA's flags for CPU are {found.told}." if found.slow and jax.default_backend() == "cpu" else ""
 
 

@@ -101,7 +101,7 @@ def _unfit() -> list[Requirement]:
 
 
 def _xla_flags() -> Finding:
-    return Finding("xla flags", f"those for CPU are {xla_flags.settle().told}")
+    return Finding("xla flags", f"those for CPU are {xla_flags.apply().told}")
 
 
 def _devices() -> Finding:

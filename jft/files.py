@@ -45,7 +45,7 @@ def _check_regular(path: str | os.PathLike, status: os.stat_result) -> None:
         raise ValueError(f"{os.fspath(path)} is {kind}, not a regular file")
 
 
-def foreign_hand(folder: Path) -> str | None:
+def other_writers(folder: Path) -> str | None:
     """Who else than its user may put files into a folder: 'may be written by all', ...; None if nobody, or it is none.
 
     Root's folders are trusted, and a group that is the user's own: by its name, or where names are not known its

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jft import seal
+from jft import checksum
 from jft.files import open_regular
 
 _NAMES = {
@@ -35,15 +35,15 @@ def read(path: Path, shape: Any, remedy: str) -> Any:
 
 
 def parse(text: bytes | str, shape: Any, name: str, remedy: str) -> Any:
-    """As `read`, of the text of what is called `name`; a checksum of `seal.sealed` is compared and left out."""
+    """As `read`, of the text of what is called `name`; a checksum of `checksum.added` is compared and left out."""
     try:
         found = json.loads(text)
-        problem = seal.damage(found) or mismatch(found, shape)
+        problem = checksum.damage(found) or mismatch(found, shape)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{name} is damaged ({error}): {remedy}.") from error
     if problem:
         raise ValueError(f"{name}: {problem}; {remedy}.")
-    return seal.unsealed(found)
+    return checksum.removed(found)
 
 
 def mismatch(found: Any, shape: Any, place: str = "") -> str | None:

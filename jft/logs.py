@@ -10,7 +10,7 @@ from typing import Any, NotRequired, TypedDict
 import tensorboardX
 from tqdm import tqdm
 
-from jft import distributed, json_file, seal
+from jft import checksum, distributed, json_file
 from jft.files import open_regular, written_whole
 
 
@@ -100,7 +100,7 @@ class Logs:
 
 
 def _as_text(line: dict[str, Any]) -> str:
-    return json.dumps(seal.sealed(line)) + "\n"
+    return json.dumps(checksum.added(line)) + "\n"
 
 
 def read_metrics(workdir: Path) -> list[dict[str, Any]]:
@@ -113,10 +113,10 @@ def read_metrics(workdir: Path) -> list[dict[str, Any]]:
     with open_regular(path) as file:
         *texts, last = file.read().split(b"\n")
     # All lines have a checksum, or, of an earlier version, none: what resumes such a run writes all of them anew.
-    sealed = [f'"{seal.KEY}"'.encode() in text for text in texts]
-    if any(sealed) and not all(sealed):
-        line = f"{path}, line {sealed.index(False) + 1}"
-        raise ValueError(f"{line}: it has no {seal.KEY}, as the others have: it was changed or damaged; {_REMEDY}.")
+    has_one = [f'"{checksum.KEY}"'.encode() in text for text in texts]
+    if any(has_one) and not all(has_one):
+        line = f"{path}, line {has_one.index(False) + 1}"
+        raise ValueError(f"{line}: it has no {checksum.KEY}, as the others have: it was changed or damaged; {_REMEDY}.")
     lines = [_line(text, f"{path}, line {number}") for number, text in enumerate(texts, 1)]
     with contextlib.suppress(ValueError):
         lines += [_line(last, "the last line")] if last else []

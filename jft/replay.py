@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from jft import caching, meta_shape
+from jft import caching, meta_schema
 from jft.checkpoint import Checkpoints
 from jft.config import default_config, effective
 from jft.data.source import Source
@@ -77,7 +77,7 @@ def replay(workdir: str | Path, step: int, data: Source | None = None) -> Replay
     if not (workdir / "config.json").exists():
         raise ValueError(f"{workdir} holds no run (no config.json): give the folder that train wrote.")
     # As it was when the step was logged: a run may go on with another cadence, on other devices.
-    with contextlib.closing(Checkpoints(workdir, read_only=True, checked=meta_shape.checked)) as checkpoints:
+    with contextlib.closing(Checkpoints(workdir, read_only=True, checked=meta_schema.checked)) as checkpoints:
         then = checkpoints.newest_meta(first_from=step)
     if then is None:
         raise ValueError(f"{workdir} holds no finished checkpoint: nothing says how it was begun.")
@@ -118,7 +118,7 @@ def _cut(run: Run, step: int) -> Run:
 
 
 def _state_before(run: Run, step: int) -> tuple[Any, Any]:
-    with contextlib.closing(Checkpoints(run.workdir, read_only=True, checked=meta_shape.checked)) as checkpoints:
+    with contextlib.closing(Checkpoints(run.workdir, read_only=True, checked=meta_schema.checked)) as checkpoints:
         found = checkpoints.latest(lambda meta: abstract_items(run, meta), before=step)
     return resumed_state(run, *found) if found else fresh_state(run)
 

@@ -9,7 +9,7 @@ import dataclasses
 from pathlib import Path
 from typing import TypedDict
 
-from jft import distributed, json_file, seal
+from jft import checksum, distributed, json_file
 from jft.data import pipeline
 from jft.logs import write_json
 from jft.run import Run
@@ -86,7 +86,7 @@ def record(run: Run, error: NonFiniteLossError) -> Skipped:
     found = Skipped(error.step, error.fault, tuple(run.train_source.picture_name(int(row)) for row in rows))
     if distributed.is_first():
         steps = [dataclasses.asdict(skipped) for skipped in (*known, found)]
-        write_json(run.workdir / FILE, seal.sealed({"steps": steps}))
+        write_json(run.workdir / FILE, checksum.added({"steps": steps}))
     distributed.wait_for_all("the skipped step is recorded")
     distributed.say(
         f"{error.fault}: back to the newest checkpoint, and step {error.step} is left out "

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jft import distributed, meta_shape, optim, tree
+from jft import distributed, meta_schema, optim, tree
 from jft.checkpoint import CheckpointRefusedError, Checkpoints
 from jft.data.names import normal
 from jft.data.record import DataRecord
@@ -31,7 +31,7 @@ def initial_state(run: Run) -> tuple[TrainState, Meta]:
       ValueError: no weights, see `pretrained.overlay`; or the checkpoint was trained on other data.
     """
     if distributed.from_first((run.workdir / "config.json").exists()):
-        checkpoints = Checkpoints(run.workdir, checked=meta_shape.checked)
+        checkpoints = Checkpoints(run.workdir, checked=meta_schema.checked)
         try:
             found = checkpoints.latest(lambda meta: abstract_items(run, meta))
         finally:

@@ -5,7 +5,7 @@ import functools
 from pathlib import Path
 from typing import Any
 
-from jft import meta_shape
+from jft import meta_schema
 from jft.checkpoint import Checkpoints
 from jft.data import sources
 from jft.data.names import normal
@@ -102,7 +102,7 @@ def restore(workdir: str | Path, parallel: Parallel | None = None) -> Trained:
     Raises:
       ValueError: there is no checkpoint that can be read.
     """
-    checkpoints = Checkpoints(workdir, read_only=True, checked=meta_shape.checked)
+    checkpoints = Checkpoints(workdir, read_only=True, checked=meta_schema.checked)
 
     def abstract(meta: Meta) -> tuple[Any, None]:
         return (parallel or parallel_of(meta)).abstract(

@@ -75,7 +75,7 @@ def decide(own: str, jaxlib: str, *, opt_out: str = "", started: bool = False) -
 
 
 @functools.cache
-def settle() -> Decision:
+def apply() -> Decision:
     """Sets XLA_FLAGS for this process and those it starts, once; warns where it is too late."""
     import importlib.metadata
 

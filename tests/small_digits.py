@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jft import caching, seal, solve, tree
+from jft import caching, checksum, solve, tree
 from jft.config import default_config
 from jft.data import sources
 from jft.data.augment import Augmentation
@@ -84,5 +84,5 @@ def examples(config, workdir):
 
 def records(workdir, kind=None):
     """Lines of a run's log, of one kind or all."""
-    lines = [seal.unsealed(json.loads(line)) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    lines = [checksum.removed(json.loads(line)) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     return [line for line in lines if kind in (None, line["kind"])]

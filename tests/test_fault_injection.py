@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from jft import seal
+from jft import checksum
 from jft.logs import Logs, read_metrics
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
@@ -50,7 +50,7 @@ def test_the_script(tmp_path):
 
 def test_what_is_missed_is_noticed(script, tmp_path, monkeypatch):
     """Without its checksum a log is believed with a flipped digit."""
-    monkeypatch.setattr(seal, "damage", lambda value: None)
+    monkeypatch.setattr(checksum, "damage", lambda value: None)
     artifact = script.ARTIFACTS["logs"]
     for number in range(script.THINGS):
         artifact.write(tmp_path, number)
@@ -95,16 +95,16 @@ def test_a_line_that_is_no_json_is_refused_unless_it_is_a_torn_last_one(log):
     with pytest.raises(ValueError, match=r"metrics.jsonl, line 2"):
         read_metrics(log.parent)
     log.write_text(
-        "".join(json.dumps(seal.unsealed(json.loads(line))) + "\n" for line in lines)
+        "".join(json.dumps(checksum.removed(json.loads(line))) + "\n" for line in lines)
     )  # an earlier version's
     assert [line["step"] for line in read_metrics(log.parent)] == [1, 2, 3]
 
 
-def test_a_seal():
+def test_a_checksum():
     value = {"b": [1.5, None, "é", float("nan")], "a": {"nested": (1, 2)}}
-    sealed = json.loads(json.dumps(seal.sealed(value)))
-    assert seal.damage(sealed) is None and seal.unsealed(sealed)["a"] == {"nested": [1, 2]}
-    assert seal.sealed(sealed)[seal.KEY] == sealed[seal.KEY]
-    assert seal.damage(value) is None and seal.damage([sealed]) is None  # files of earlier versions have no seal
+    sealed = json.loads(json.dumps(checksum.added(value)))
+    assert checksum.damage(sealed) is None and checksum.removed(sealed)["a"] == {"nested": [1, 2]}
+    assert checksum.added(sealed)[checksum.KEY] == sealed[checksum.KEY]
+    assert checksum.damage(value) is None and checksum.damage([sealed]) is None  # files of earlier versions have none
     sealed["a"]["nested"][0] = 2
-    assert "was changed or damaged" in seal.damage(sealed)
+    assert "was changed or damaged" in checksum.damage(sealed)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import small_digits
 
-from jft import config_file, json_file, meta_shape, seal
+from jft import checksum, config_file, json_file, meta_schema
 from jft.checkpoint import Checkpoints
 from jft.config import as_json, default_config
 from jft.data import imagenet
@@ -111,11 +111,11 @@ def meta(tmp_path_factory):
 
 
 def test_a_checkpoints_meta(meta):
-    assert meta_shape.checked(meta) == {**meta, "weights": meta_shape.checked(meta)["weights"]}
+    assert meta_schema.checked(meta) == {**meta, "weights": meta_schema.checked(meta)["weights"]}
     refused = 0
     for where, edited in edits(meta, (None, "text", [None], {"a": 3}, 1.5, 10**400)):
         try:
-            found = meta_shape.checked(copy.deepcopy(edited))
+            found = meta_schema.checked(copy.deepcopy(edited))
         except ValueError as error:
             assert "\n" not in str(error), where
             refused += 1
@@ -127,7 +127,7 @@ def test_a_checkpoints_meta(meta):
 
 def test_a_config_that_is_too_old_for_a_field_has_its_default(meta):
     young = {name: value for name, value in meta["config"].items() if name != "ema"}
-    assert meta_shape.checked({**meta, "config": young})["config"] == meta["config"]
+    assert meta_schema.checked({**meta, "config": young})["config"] == meta["config"]
 
 
 def test_an_edited_checkpoint_is_named_and_not_used(tmp_path, meta):
@@ -136,8 +136,8 @@ def test_an_edited_checkpoint_is_named_and_not_used(tmp_path, meta):
     checkpoints.save(4, tree, {"step": np.int32(4)}, meta)
     checkpoints.close()
     path = tmp_path / "checkpoints" / "4" / "meta" / "metadata"
-    whole = seal.unsealed(json.loads(path.read_text()))  # as of an earlier version, whose edits show by their types
-    reader = Checkpoints(tmp_path, read_only=True, checked=meta_shape.checked)
+    whole = checksum.removed(json.loads(path.read_text()))  # as of an earlier version, whose edits show by their types
+    reader = Checkpoints(tmp_path, read_only=True, checked=meta_schema.checked)
     for edited in ([], 3, {}, {**whole, "history": [3]}, {**whole, "step": 5}, {**whole, "format": "3"}):
         path.write_text(json.dumps(edited))
         with pytest.raises(ValueError, match=f"no checkpoint in {tmp_path}.* can be read; checkpoint 4: .*restore the"):

@@ -7,7 +7,7 @@ import jax
 import pytest
 from small_vgg import SMALL, config_of
 
-from jft import seal
+from jft import checksum
 from jft.models import MODELS
 from jft.replay import format_replay, replay
 from jft.train import train
@@ -70,7 +70,7 @@ def test_what_differs_is_said(done):
     wrong = next(line for line in lines if line["step"] == 18)
     was = wrong["loss"], wrong["parameters"]
     wrong |= {"loss": 0.5, "parameters": "00000000"}
-    path.write_text("".join(json.dumps(seal.sealed(line)) + "\n" for line in lines))
+    path.write_text("".join(json.dumps(checksum.added(line)) + "\n" for line in lines))
     found = replay(done, 20)
     assert not found.same
     assert found.lines[0].differences == {"loss": (0.5, was[0]), "parameters": ("00000000", was[1])}

@@ -55,23 +55,23 @@ def test_once_the_backend_has_started_one_warning_names_the_remedy(monkeypatch):
     jax.devices()
     monkeypatch.setenv("XLA_FLAGS", "--a=b")
     monkeypatch.setattr("importlib.metadata.version", lambda name: "0.10.2")
-    settle = xla_flags.settle.__wrapped__
+    apply = xla_flags.apply.__wrapped__
     with pytest.warns(RuntimeWarning, match=f"Import jft first, or start with XLA_FLAGS='{OURS}'"):
-        assert settle().slow
+        assert apply().slow
     assert os.environ["XLA_FLAGS"] == "--a=b"
     monkeypatch.setenv(xla_flags.OPT_OUT, "1")
     with warnings.catch_warnings(action="error"):
-        settle()
-    assert xla_flags.settle() is xla_flags.settle()  # so that it warns once
+        apply()
+    assert xla_flags.apply() is xla_flags.apply()  # so that it warns once
 
 
 def test_a_release_nobody_has_measured_is_said(monkeypatch):
     unknown = xla_flags.decide("", "0.99.0")
-    monkeypatch.setattr(xla_flags, "settle", lambda: unknown)
+    monkeypatch.setattr(xla_flags, "apply", lambda: unknown)
     assert "jaxlib 0.99.0" in str(doctor._xla_flags()) and describe.flags_line() == (
         f"XLA's flags for CPU are {unknown.told}."
     )
-    monkeypatch.setattr(xla_flags, "settle", lambda: xla_flags.decide("", "0.10.2"))
+    monkeypatch.setattr(xla_flags, "apply", lambda: xla_flags.decide("", "0.10.2"))
     assert OURS in str(doctor._xla_flags()) and not describe.flags_line()
 
 

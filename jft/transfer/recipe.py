@@ -24,10 +24,10 @@ from jft.data.preprocess import Preprocess
 from jft.data.sources import Source
 from jft.files import open_regular
 from jft.models import Chain, between
-from jft.transfer import program
+from jft.transfer import program_digest
 from jft.transfer.feature_step import Wanted
 
-# Of the files of a shard. What computes the features is known by itself, see `program`.
+# Of the files of a shard. What computes the features is known by itself, see `program_digest`.
 FORMAT = 2
 
 DIGEST_BYTES = 16
@@ -70,7 +70,7 @@ def recipe(model: Chain, variables: Mapping[str, Any], spec: Preprocess, wanted:
         raise ValueError(f"features can be kept of variants that can be counted, but {why}.")
     stages = between(tuple(model.stages()), None, wanted.boundary)
     five = wanted.variants >= 5
-    known = program.examine(model, variables, spec, wanted)
+    known = program_digest.examine(model, variables, spec, wanted)
     return {
         "format": FORMAT,
         "model": _described(model, _OF_TRAINING if wanted.boundary == "head" else _OF_TRAINING | _OF_THE_HEAD),

@@ -18,7 +18,7 @@ import numpy as np
 import safetensors.numpy
 from absl import logging
 
-from jft.files import foreign_hand, written_whole
+from jft.files import other_writers, written_whole
 from jft.version import __version__
 from jft.weights import convert, download, provenance, readers
 from jft.weights.catalog import WeightSet
@@ -31,7 +31,7 @@ _PACKAGED = Path(__file__).parent / "packaged"
 def cache_dir() -> Path:
     """`$JFT_CACHE`, or ~/.cache/jft; ValueError where others may write there: what is in it is trusted."""
     path = Path(os.environ.get("JFT_CACHE") or Path.home() / ".cache" / "jft")
-    if problem := foreign_hand(path):
+    if problem := other_writers(path):
         raise ValueError(
             f"the cache {path} {problem}, and could change what jft computes or runs. Mend it with `chown -R $(id -u) "
             f"{path} && chmod -R go-w {path}` if you trust what is in it, or set JFT_CACHE to a folder of your own."

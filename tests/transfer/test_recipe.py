@@ -17,7 +17,7 @@ from jft.data.augment import Augmentation
 from jft.data.preprocess import Preprocess
 from jft.models import abstract_variables, create_model
 from jft.parallel import make_parallel
-from jft.transfer import program, recipe
+from jft.transfer import program_digest, recipe
 from jft.transfer.feature_step import Wanted
 
 SPEC = Preprocess().at(32)
@@ -172,14 +172,14 @@ def nearly(function):
 )
 def test_a_change_of_what_computes_features_is_noticed(variables, monkeypatch, patched, changed, wanted):
     wanted = dataclasses.replace(WANTED, **wanted)
-    known = program.examine(MODEL, variables, SPEC, wanted)
-    assert program.examine(MODEL, variables, SPEC, wanted) == known
+    known = program_digest.examine(MODEL, variables, SPEC, wanted)
+    assert program_digest.examine(MODEL, variables, SPEC, wanted) == known
     module, name = patched.rsplit(".", 1)
     original = getattr(importlib.import_module(module), name)
     replaced = changed(original)
     for loaded in [m for n, m in sys.modules.items() if n.startswith("jft.") and getattr(m, name, None) is original]:
         monkeypatch.setattr(loaded, name, replaced)
-    found = program.examine(MODEL, variables, SPEC, wanted)
+    found = program_digest.examine(MODEL, variables, SPEC, wanted)
     assert found.digest != known.digest and found.output == known.output
     keys = {recipe.key({**recipe.recipe(MODEL, variables, SPEC, wanted), "program": p.digest}) for p in (known, found)}
     assert len(keys) == 2
@@ -194,32 +194,33 @@ def test_a_change_of_what_computes_features_is_noticed(variables, monkeypatch, p
 )
 def test_flags_that_compile_otherwise_are_noticed(variables, monkeypatch, flags, same):
     monkeypatch.setenv("XLA_FLAGS", "")
-    known = program.examine(MODEL, variables, SPEC, WANTED)
+    known = program_digest.examine(MODEL, variables, SPEC, WANTED)
     monkeypatch.setenv("XLA_FLAGS", flags)
-    assert (program.examine(MODEL, variables, SPEC, WANTED) == known) == same
+    assert (program_digest.examine(MODEL, variables, SPEC, WANTED) == known) == same
 
 
 def test_precision_and_release_are_noticed(variables, monkeypatch):
-    known = program.examine(MODEL, variables, SPEC, WANTED)
+    known = program_digest.examine(MODEL, variables, SPEC, WANTED)
     with jax.default_matmul_precision("highest"):
-        assert program.examine(MODEL, variables, SPEC, WANTED) != known
+        assert program_digest.examine(MODEL, variables, SPEC, WANTED) != known
     monkeypatch.setattr(jax, "__version__", "99.0")
-    assert program.examine(MODEL, variables, SPEC, WANTED) != known
+    assert program_digest.examine(MODEL, variables, SPEC, WANTED) != known
 
 
 def test_devices_and_what_lies_behind_the_boundary_do_not_matter(variables):
-    known = program.examine(MODEL, variables, SPEC, WANTED)
+    known = program_digest.examine(MODEL, variables, SPEC, WANTED)
     placed = make_parallel("jit").place_state(variables)
-    assert program.examine(MODEL, placed, SPEC, WANTED) == known
+    assert program_digest.examine(MODEL, placed, SPEC, WANTED) == known
     stages = {name: leaves for name, leaves in variables["params"].items() if name in ("block1", "block2")}
-    assert program.examine(MODEL.clone(axis_name="data"), {"params": stages}, SPEC, WANTED) == known
+    assert program_digest.examine(MODEL.clone(axis_name="data"), {"params": stages}, SPEC, WANTED) == known
 
 
 def test_every_start_finds_the_same_program():
     """In a process of its own, on another number of devices."""
     code = (
-        "import jax; from test_recipe import MODEL, SPEC, WANTED, program; from jft.models import abstract_variables;"
-        "print(jax.device_count(), program.examine(MODEL, abstract_variables(MODEL, 32), SPEC, WANTED).digest)"
+        "import jax; from test_recipe import MODEL, SPEC, WANTED, program_digest;"
+        "from jft.models import abstract_variables;"
+        "print(jax.device_count(), program_digest.examine(MODEL, abstract_variables(MODEL, 32), SPEC, WANTED).digest)"
     )
     flags = " ".join(f for f in os.environ["XLA_FLAGS"].split() if "device_count" not in f)
     environment = {
@@ -228,7 +229,7 @@ def test_every_start_finds_the_same_program():
         "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path]),
     }
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
-    known = program.examine(MODEL, abstract_variables(MODEL, 32), SPEC, WANTED)
+    known = program_digest.examine(MODEL, abstract_variables(MODEL, 32), SPEC, WANTED)
     assert done.stdout.split() == ["1", known.digest], done.stderr
 
 

@@ -166,7 +166,7 @@ def test_who_else_may_write_into_a_folder(monkeypatch, mode, owner, group, probl
     monkeypatch.setattr(files.pwd, "getpwuid", lambda n: SimpleNamespace(pw_name=names[n]))
     monkeypatch.setattr(files.grp, "getgrgid", lambda n: SimpleNamespace(gr_name=names[n]))
     status = os.stat_result((stat.S_IFDIR | mode, 1, 1, 2, owner, group, 0, 0, 0, 0))
-    assert files.foreign_hand(SimpleNamespace(stat=lambda: status)) == problem
+    assert files.other_writers(SimpleNamespace(stat=lambda: status)) == problem
 
 
 def test_a_cache_that_others_may_write_is_refused(row, tmp_path, monkeypatch):

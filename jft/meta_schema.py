@@ -36,7 +36,7 @@ class Splits(TypedDict):
     validation: DataRecord
 
 
-class Shape(TypedDict):
+class Schema(TypedDict):
     """What is relied on, of what `Run.meta`, `state.fresh_state` and `Checkpoints.save` write."""
 
     jft: str
@@ -80,7 +80,7 @@ def checked(found: Any) -> Meta:
     Raises:
       ValueError: it is not what jft writes; says where.
     """
-    problem = json_file.mismatch(found, Shape)
+    problem = json_file.mismatch(found, Schema)
     for name, shape in (("config", json_shape()), ("preprocess", get_type_hints(Preprocess))):
         problem = problem or json_file.mismatch(found[name], shape, name)
     if not {"trained_on", "training_pictures"} & {*found}:

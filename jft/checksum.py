@@ -12,24 +12,24 @@ from typing import Any
 KEY = "crc32"
 
 
-def sealed(value: Mapping[str, Any]) -> dict[str, Any]:
+def added(value: Mapping[str, Any]) -> dict[str, Any]:
     """The object with the checksum of all else in it.
 
     Args:
       value: JSON-able, with text as keys.
     """
-    plain = unsealed(dict(value))
+    plain = removed(dict(value))
     return {**plain, KEY: _crc32(json.loads(json.dumps(plain)))}
 
 
 def damage(value: Any) -> str | None:
     """Why an object, as JSON was read, is not what was written; None where it is, or has no checksum."""
-    if not isinstance(value, dict) or KEY not in value or value[KEY] == (crc := _crc32(unsealed(value))):
+    if not isinstance(value, dict) or KEY not in value or value[KEY] == (crc := _crc32(removed(value))):
         return None
     return f"its {KEY} is {value[KEY]!r}, and what it holds gives {crc}: it was changed or damaged"
 
 
-def unsealed(value: Any) -> Any:
+def removed(value: Any) -> Any:
     """The object without its checksum; anything else as it is."""
     return {name: inner for name, inner in value.items() if name != KEY} if isinstance(value, dict) else value
 
