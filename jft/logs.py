@@ -7,7 +7,6 @@ import os
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
-import tensorboardX
 from tqdm import tqdm
 
 from jft import checksum, distributed, json_file
@@ -72,6 +71,8 @@ class Logs:
         self._writes = distributed.is_first()
         if not self._writes:
             return
+        import tensorboardX  # which imports torch where that is installed: for seconds that only training need wait
+
         path = workdir / "metrics.jsonl"
         if path.exists():
             lines = [line for line in read_metrics(workdir) if line["step"] <= step]
