@@ -111,13 +111,21 @@ def _data(meta: Meta, figures: Mapping[str, Any]) -> list[str]:
     rows = [
         ("Dataset", _dataset(meta)),
         ("Classes", len(meta["class_names"])),
-        ("Pictures trained on", f"{learnt_from(meta):,}"),
+        ("Pictures trained on", _trained_on(meta)),
         ("Pictures tested on", f"{figures['count']:,}, {figures['dataset']} {figures['split']}"),
         ("Of these, trained on", "not known" if figures["learnt"] is None else f"{figures['learnt']:,}"),
     ]
     if digest := trained_on(meta).digest:
         rows.insert(3, ("Digest of the training images", digest))
     return _table(("", ""), rows)
+
+
+def _trained_on(meta: Meta) -> str:
+    """How many: the steps to a checkpoint may have drawn fewer than there are."""
+    count, drawn = learnt_from(meta), meta["step"] * meta["config"]["batch_size"]
+    if meta["config"]["solver"] != "steps" or drawn >= count:
+        return f"{count:,}"
+    return f"at most {drawn:,} of {count:,}, in {meta['step']:,} steps"
 
 
 def _figures(figures: Mapping[str, Any]) -> list[str]:

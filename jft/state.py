@@ -7,11 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jft import distributed, meta_schema, optim, tree
+from jft import distributed, meta_schema, optim, training_data, tree
 from jft.checkpoint import CheckpointRefusedError, Checkpoints
 from jft.data.names import normal
-from jft.data.record import DataRecord
-from jft.meta import Meta, micro_batches, trained_on
+from jft.meta import Meta, micro_batches
 from jft.models import abstract_variables, initialise
 from jft.run import Run
 from jft.steps import TrainState
@@ -67,7 +66,7 @@ def fresh_state(run: Run) -> tuple[TrainState, Meta]:
     )
     return state, {
         **run.meta(),
-        "weights": manifest,
+        "weights": manifest if loaded else {},  # where all of it is fresh, nothing of them is in the model
         "pretrained": sorted(loaded),
         "cached": {},
         "history": [],
@@ -130,7 +129,7 @@ def abstract_items(run: Run, saved: Meta) -> tuple[Any, Any]:
       CheckpointRefusedError: it was trained on other data, or is of another network.
     """
     names, were = list(run.train_source.class_names), [normal(name) for name in saved.get("class_names") or ()]
-    changed = trained_on(saved).differences(DataRecord.from_json(run.records()["train"]))
+    changed = training_data.differences(run, saved)
     if were != names:
         changed.insert(0, f"class_names was {were} and is {names}")
     if changed:

@@ -79,7 +79,7 @@ def _run(run: Run, interrupt: Interrupt, brief: bool) -> tuple[TrainState, Meta]
     distributed.say(describe(run, state, meta, decisions, brief))
     if is_finished(run, int(state.step), meta["history"]):
         return state, meta
-    meta = training_data.note(run, meta)
+    meta = training_data.note(run, meta, begins=not int(state.step))
     begin = _start if run.config.solver == "steps" else _solve
     return begin(run, state, meta, decisions, interrupt)
 
@@ -101,7 +101,7 @@ def _solve(
         contextlib.closing(open_folder(run)) as checkpoints,
         contextlib.closing(Logs(run.workdir, int(state.step))) as logs,
     ):
-        training_data.save(run)
+        training_data.save(run, begins=not int(state.step))
         state, meta = solve.solve(run, state, meta, checkpoints, logs, interrupt)
         checkpoints.wait()
     return state, meta
@@ -131,7 +131,7 @@ def _start(
             contextlib.closing(open_folder(run)) as checkpoints,
             contextlib.closing(Logs(run.workdir, step)) as logs,
         ):
-            training_data.save(run)
+            training_data.save(run, begins=not step)
             for kind, seconds in took.items():
                 logs.write(step, kind, {"seconds": seconds})
             loop = Loop(run, meta, checkpoints, logs, interrupt)

@@ -33,13 +33,15 @@ class Known:
     validation: np.ndarray
 
 
-def note(run: Run, meta: Meta) -> Meta:
+def note(run: Run, meta: Meta, *, begins: bool) -> Meta:
     """The meta of a run that begins, with its images known by content; says which of them occur more than once.
 
     A run that goes on was told when it began: nothing is decoded for it again.
     """
-    if (run.workdir / _FILE).exists() and all(
-        known and known.digest for known in (trained_on(meta), validated_on(meta))
+    if (
+        not begins
+        and (run.workdir / _FILE).exists()
+        and all(known and known.digest for known in (trained_on(meta), validated_on(meta)))
     ):
         return meta
     if told := str(repeats(run)):
@@ -55,10 +57,13 @@ def repeats(run: Run) -> content.Repeats:
     return content.repeats(**splits)
 
 
-def save(run: Run) -> None:
-    """Writes the digests into the run's folder, unless they are there."""
+def save(run: Run, *, begins: bool) -> None:
+    """Writes the digests into the run's folder, unless it goes on and they are there.
+
+    Those of a run that ended before its first checkpoint may be of other images: nothing compared them since.
+    """
     path = run.workdir / _FILE
-    if distributed.is_first() and not path.exists():
+    if distributed.is_first() and (begins or not path.exists()):
         known = Known(content.image_digests(run.train_source), content.image_digests(run.validation_source))
         with written_whole(path) as aside, aside.open("wb") as file:
             np.savez(file, **dataclasses.asdict(known))
@@ -78,6 +83,26 @@ def load(workdir: str | Path, meta: Meta) -> Known | None:
     if meta.get("learnt_validation"):
         return Known(np.concatenate([known.train, known.validation]), known.validation[:0])
     return known
+
+
+def differences(run: Run, meta: Meta) -> list[str]:
+    """In what the training images of a run are not those of a checkpoint of it, see `DataRecord.differences`.
+
+    Files are decoded, to know them by content, where they may be others of the same names and sizes.
+    """
+    known, now = trained_on(meta), DataRecord.from_json(run.records()["train"])
+    if known.digest and not now.digest and (known.where != now.where or _touched(run.workdir, run.train_source)):
+        now = dataclasses.replace(now, digest=content.content_digest(run.train_source))
+    return known.differences(now)
+
+
+def _touched(workdir: str | Path, source: Source) -> bool:
+    """Whether any file of a source was made, written or moved since the run noted its images."""
+    try:
+        noted = (Path(workdir) / _FILE).stat().st_mtime_ns
+        return any(path.stat().st_ctime_ns > noted for path in source.pictures if isinstance(path, Path))
+    except OSError:  # no list, or a file is gone
+        return True
 
 
 def recognized(known: Known | None, source: Source) -> tuple[np.ndarray, np.ndarray] | None:
@@ -100,7 +125,7 @@ def is_own(
 ) -> bool:
     """Whether data are those of the run: whether what they have to train on is what it was trained on.
 
-    In their own place files are compared by name and size, elsewhere all data by content.
+    In their own place, unless touched since, files are compared by name and size; otherwise all data by content.
 
     Args:
       workdir: folder of the run.
@@ -126,7 +151,7 @@ def is_own(
         return there
     now = sources.of_config(config, "train", data_dir=place)
     same = not record.differences(DataRecord.of(now, dataset, place))
-    if same and not there and record.digest:
+    if same and record.digest and (not there or _touched(workdir, now)):
         same = content.content_digest(now) == record.digest
     if same or given or split in ("train", "all", *parted):
         return same

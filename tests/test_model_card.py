@@ -24,7 +24,7 @@ def meta_of(class_names=CLASSES, **changes):
     return {
         "jft": "0.1.0",
         "step": 1234,
-        "config": {"dataset": "folder", "data_dir": "/home/me/digit_photos"},
+        "config": {"dataset": "folder", "data_dir": "/home/me/digit_photos", "solver": "steps", "batch_size": 32},
         "model": {"name": "vgg_tiny", "options": {}},
         "objective": "softmax",
         "class_names": class_names,
@@ -88,6 +88,11 @@ def test_a_head_that_was_solved_for_may_have_learnt_from_validation_too(learnt, 
     assert f"| Pictures trained on | {pictures} |" in card
 
 
+def test_fewer_steps_than_an_epoch_has_did_not_see_all_images():
+    card = model_card(meta_of(step=3), evaluation_of(), [])
+    assert "| Pictures trained on | at most 96 of 4,321, in 3 steps |" in card
+
+
 def test_a_set_is_claimed_only_where_the_hash_is_its_own():
     row = find_row("squeezenet1_1", "torchvision")
     claimed = {"weights": row.name, "url": row.url, "licence": row.licence, "dialect": "torchvision"}
@@ -116,7 +121,7 @@ def test_the_card_states_what_is_not_known():
 
 def test_odd_names_do_not_break_the_tables():
     names = ["plain", "a|b", "two\nlines", "`tick`", "\\|", " | "]
-    config = {"dataset": "folder", "data_dir": "/data/odd|na\nme"}
+    config = {**meta_of()["config"], "data_dir": "/data/odd|na\nme"}
     card = model_card(meta_of(names, config=config), evaluation_of(names), [])
     tables = re.findall(r"(?:^\|.*\n)+", card, re.MULTILINE)
     assert len(tables) == 4

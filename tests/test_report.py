@@ -136,11 +136,26 @@ def test_its_numbers_are_those_of_the_evaluation(written):
 def test_a_checkpoint_of_an_early_phase_is_said():
     meta = {"step": 12, "phases": [["probe", 12], ["fine-tune", 30]]}
     parts = Parts(SimpleNamespace(meta=meta), None, {}, "")
-    validated = [{"step": step, "kind": "validation"} for step in (12, 30)]
+    validated = [{"step": step, "kind": "validation", "accuracy": 0.5, "loss": step} for step in (12, 30)]
     assert "are those of step 12, in phase probe (1 of 2): none of the later" in parts.early(validated)
     assert parts.early([validated[0], {"step": 13, "kind": "train"}]) == parts.early([]) == ""  # none was looked at
     meta["step"] = 13
     assert parts.early(validated) == ""
+
+
+def test_a_checkpoint_is_the_best_only_where_no_better_one_is_lost():
+    """As where the best is damaged: the log knows of it, the checkpoint that stands in for it need not."""
+    history = [{"step": step, "accuracy": accuracy, "loss": 1.0} for step, accuracy in ((10, 0.5), (20, 0.6))]
+    lines = [{**values, "kind": "validation"} for values in history]
+    phases = [["probe", 10], ["fine-tune", 30]]
+    meta = {"step": 20, "phases": phases, "history": history, "config": {"solver": "steps"}}
+    parts = Parts(SimpleNamespace(meta=meta), None, {}, "")
+    assert parts._checkpoint(lines) == "step 20, in phase fine-tune (2 of 2), the best by validation"
+    meta |= {"step": 10, "history": history[:1]}
+    told = parts._checkpoint(lines)
+    assert told.startswith("step 10, in phase probe (1 of 2); the best by validation was step 20,")
+    lines.append({**lines[1], "step": 30, "accuracy": 0.4})
+    assert parts.early(lines) == ""  # a later step did better
 
 
 def test_names_are_names_and_no_elements(tmp_path_factory):

@@ -1,5 +1,6 @@
 """What a run was trained on: recorded by content, recognized by whatever route it comes back, never mistaken."""
 
+import copy
 import csv
 import dataclasses
 import json
@@ -20,7 +21,7 @@ from jft.evaluate import evaluate, evaluate_ensemble
 from jft.meta import trained_on, validated_on
 from jft.model_card import model_card
 from jft.replay import replay
-from jft.run import create_run
+from jft.run import create_run, open_folder
 from jft.train import train
 from jft.trained import Trained, restore
 
@@ -144,12 +145,12 @@ def test_an_ensemble_counts_what_any_of_its_members_was_trained_on(run, given, t
 
 def test_a_run_without_its_list_says_that_it_is_not_known(run, given, tmp_path):
     """As checkpoints of before have none; a list that is damaged counts as none."""
-    copy = shutil.copytree(run, tmp_path / "copy")
-    (copy / "images.npz").write_bytes((copy / "images.npz").read_bytes()[:-30])
-    found = evaluate(copy, dataset="digits")
+    copied = shutil.copytree(run, tmp_path / "copy")
+    (copied / "images.npz").write_bytes((copied / "images.npz").read_bytes()[:-30])
+    found = evaluate(copied, dataset="digits")
     assert found["learnt"] is None and found["validated"] is None
     assert "not known: whether it was trained on any of these images" in format_evaluation(found)
-    assert "| Of these, trained on | not known |" in model_card(restore(copy).meta, found, [])
+    assert "| Of these, trained on | not known |" in model_card(restore(copied).meta, found, [])
 
 
 def test_a_fifo_in_place_of_the_list_is_not_waited_for(run, tmp_path):
@@ -158,7 +159,7 @@ def test_a_fifo_in_place_of_the_list_is_not_waited_for(run, tmp_path):
 
 
 def test_other_images_in_memory_do_not_resume_a_run(run, given):
-    other = dataclasses.replace(given, pictures=255 - given.pictures)
+    other = inverted(given)
     config = small_digits.make(
         run.parent / "features", solver="ridge", classes=(), validation=0.25, regularisation=(1.0,)
     )
@@ -173,13 +174,54 @@ def test_what_occurs_twice_is_said_at_the_start(given, tmp_path, capsys):
     config = small_digits.make(tmp_path / "features", dataset="folder", data_dir=str(tmp_path / "signs"), classes=())
     config.validation = 0
     run = create_run(config, tmp_path / "run")
-    meta = training_data.note(run, {"trained_on": run.records()})
+    meta = training_data.note(run, {"trained_on": run.records()}, begins=True)
     assert "By their pixels, 10 train images are in test too (" in capsys.readouterr().out
     assert trained_on(meta).digest and not list(tmp_path.glob("run/*"))
     (tmp_path / "run").mkdir()
-    training_data.save(run)
-    training_data.note(run, meta)  # goes on: what was said is not found out again
+    training_data.save(run, begins=True)
+    training_data.note(run, meta, begins=False)  # goes on: what was said is not found out again
     assert capsys.readouterr().out == ""
+
+
+def test_a_run_that_begins_anew_notes_its_own_images(given, tmp_path):
+    """One that was killed before its first checkpoint left its list, and nothing to compare other images with."""
+    first, second = (create_run(config_of(tmp_path), tmp_path, data=data) for data in (given, inverted(given)))
+    for run in (first, second):
+        training_data.save(run, begins=True)
+    meta = second.meta()
+    trained, _ = training_data.recognized(training_data.load(tmp_path, meta), second.train_source)
+    assert trained.all()
+    training_data.save(first, begins=False)  # one that goes on leaves what is there
+    trained, _ = training_data.recognized(training_data.load(tmp_path, meta), second.train_source)
+    assert trained.all()
+
+
+def inverted(source):
+    return dataclasses.replace(source, pictures=255 - source.pictures)
+
+
+def test_other_files_of_the_same_names_and_sizes_do_not_resume_a_run(given, tmp_path):
+    """Files without compression: nothing but their pixels tells them apart, wherever they lie."""
+    for name, source in {"here": given, "there": inverted(given), "copies": given}.items():
+        saved(source.take(np.arange(60)), tmp_path / name, ".bmp")
+    config = config_of(tmp_path)
+    config.update({"dataset": "folder", "data_dir": str(tmp_path / "here")})
+
+    def run_of(name):
+        changed = copy.deepcopy(config)
+        changed.data_dir = str(tmp_path / name)
+        return create_run(changed, tmp_path / "run")
+
+    run = run_of("here")
+    run.workdir.mkdir()
+    open_folder(run).close()
+    meta = {**run.meta(), "trained_on": run.records(content=True)}
+    training_data.save(run, begins=True)
+    told = ["images or labels are others by content"]
+    assert training_data.differences(run_of("there"), meta) == told
+    assert training_data.differences(run_of("copies"), meta) == training_data.differences(run, meta) == []
+    saved(inverted(given).take(np.arange(60)), tmp_path / "here", ".bmp")
+    assert training_data.differences(run_of("here"), meta) == told
 
 
 # Which data are a run's own: no model is needed to tell.

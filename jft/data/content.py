@@ -35,8 +35,9 @@ def image_digests(source: Source) -> np.ndarray:
       source: n images; files are decoded, several at a time.
 
     Returns:
-      uint64 [n], BLAKE2b of height, width and the RGB pixels as stored (EXIF's orientation and alpha do not count; more
-      than 8 bits do, as they are); of a file that cannot be read, of its bytes.
+      uint64 [n], BLAKE2b of height, width and the RGB pixels as stored, with alpha where not all is opaque: icons can
+      differ in nothing else. EXIF's orientation does not count; more than 8 bits do, as they are. Of a file that cannot
+      be read, of its bytes.
     """
     if source not in _of_source:
         key = None if source.decoded else source.fingerprint()
@@ -66,10 +67,10 @@ def _digest_of_file(picture: pathlib.Path | bytes, max_pixels: int) -> int:
     try:
         with open_image(picture, max_pixels) as image:
             image.load()
-            deep = image.mode.startswith(("I", "F"))
-            if image.mode == "P" and "transparency" in image.info:  # convert("RGB") would warn
-                image = image.convert("RGBA")
-            return _digest(np.asarray(image if deep else image.convert("RGB")))
+            if image.mode.startswith(("I", "F")):  # deep
+                return _digest(np.asarray(image))
+            pixels = np.asarray(image.convert("RGBA" if image.has_transparency_data else "RGB"))
+            return _digest(pixels[..., :3] if (pixels[..., 3:] == 255).all() else pixels)
     except Exception:  # PIL lets every kind of error through on broken files
         return _digest_of_bytes(picture)
 

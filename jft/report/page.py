@@ -58,7 +58,7 @@ def write_report(
             version=__version__,
             result=result,
             several=predicted.source.multi_label,
-            facts=parts.facts(),
+            facts=parts.facts(lines),
             early=parts.early(lines),
             stages=parts.stages(),
             phases=parts.phases(lines),

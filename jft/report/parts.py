@@ -19,7 +19,7 @@ from jft import assessment, calibration, evaluate, explain, look
 from jft.data import sources
 from jft.data.record import DataRecord
 from jft.data.sources import Source
-from jft.meta import phase_of, trained_on
+from jft.meta import best_step, phase_of, trained_on
 from jft.models.costs import stage_costs
 from jft.predictor import Predictor
 from jft.report import charts
@@ -48,8 +48,8 @@ class Parts:
     result: Mapping[str, Any]
     stage: str
 
-    def facts(self) -> dict[str, str]:
-        """What was trained on what with which weights, for people."""
+    def facts(self, lines: list[dict[str, Any]]) -> dict[str, str]:
+        """What was trained on what with which weights, for people; `lines` of the log."""
         meta, spec = self.predictor.meta, self.predictor.spec
         config, weights = meta["config"], provenance.of_manifest(meta["weights"])
         held_out = f", {meta['history'][-1]['count']:,} to validate" if meta["history"] else ""
@@ -65,7 +65,7 @@ class Parts:
             + (", ..." if len(self.predictor.class_names) > 20 else ""),
             "Input": f"{spec.size} x {spec.size} pixels, {frames}, {spec.channels}, mean {_numbers(spec.mean)}, "
             f"standard deviation {_numbers(spec.std)} after x {spec.scale:.4g}",
-            "Checkpoint": self._checkpoint(),
+            "Checkpoint": self._checkpoint(lines),
             "Steps left out": ", ".join(map(str, meta.get("skipped", []))),
             "Seed": str(config["seed"]),
             "Trained with": f"jft {meta['jft']}, JAX {meta['jax']}, {math.prod(meta['devices'].values())} x "
@@ -73,17 +73,24 @@ class Parts:
         }
         return {name: told for name, told in facts.items() if told}
 
-    def _checkpoint(self) -> str:
+    def _checkpoint(self, lines: list[dict[str, Any]]) -> str:
         meta = self.predictor.meta
         if meta["config"]["solver"] != "steps":
             return f"its head was solved for by {meta['config']['solver']}"
-        return named_step(meta["step"], phase_of(meta)) + (", the best by validation" if meta["history"] else "")
+        step, best = named_step(meta["step"], phase_of(meta)), self._best(lines)
+        if best in (None, meta["step"]):
+            return step + (", the best by validation" if meta["history"] else "")
+        return f"{step}; the best by validation was {named_step(best, phase_of(meta, best))}, which cannot be read"
+
+    def _best(self, lines: list[dict[str, Any]]) -> int | None:
+        """The step that validation chose: the log knows it where its checkpoint is damaged or gone."""
+        return best_step({"history": [line for line in lines if line["kind"] == "validation"]})
 
     def early(self, lines: list[dict[str, Any]]) -> str:
         """What is to be said where validation kept a checkpoint of a phase that others followed, else empty."""
         meta = self.predictor.meta
         kept, validated = phase_of(meta), [line["step"] for line in lines if line["kind"] == "validation"]
-        if not kept or not validated or phase_of(meta, validated[-1]) == kept:
+        if not kept or not validated or phase_of(meta, validated[-1]) == kept or self._best(lines) != meta["step"]:
             return ""
         return (
             f"These figures are those of {named_step(meta['step'], kept)}: none of the later steps did better on "

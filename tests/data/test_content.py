@@ -66,6 +66,19 @@ def test_regions_size_and_depth(arrays):
     assert one != other
 
 
+def test_icons_that_differ_in_their_transparency_alone_are_several_images(arrays):
+    """Black ones, whose shape is in their alpha; what is opaque all over is what it is without alpha."""
+    icons = np.zeros((*arrays.pictures.shape[:3], 4), np.uint8)
+    icons[..., 3] = arrays.pictures[..., 0]
+    files = []
+    for pixels in icons:
+        file = io.BytesIO()
+        Image.fromarray(pixels).save(file, "PNG")
+        files.append(file.getvalue())
+    digests = image_digests(dataclasses.replace(arrays, pictures=tuple(files)))
+    assert len(set(digests.tolist())) == 12
+
+
 def test_a_file_that_cannot_be_read_is_known_by_its_bytes(arrays, tmp_path):
     broken = dataclasses.replace(arrays.take([0, 1, 2]), pictures=(b"no image", b"no image", b"nor this"))
     one, again, other = image_digests(broken)

@@ -105,6 +105,15 @@ def test_the_md5_is_looked_at_where_nothing_else_is_published(noise):
     assert (found.row, found.md5, found.manifest()["source_md5"]) == (row, row.md5, row.md5)
 
 
+def test_weights_of_which_nothing_is_used_are_not_claimed(tmp_path):
+    with small_digits.quick():
+        config = small_digits.make(tmp_path / "features", freeze="", fresh="block1 block2 block3 fc6 fc7")
+        run = create_run(config, tmp_path / "run")
+        state, meta = fresh_state(run)
+    assert meta["pretrained"] == [] and meta["weights"] == {}
+    assert describe(run, state, meta, {}).splitlines()[0].endswith("weights: none, from scratch")
+
+
 def test_a_run_on_a_strangers_file_says_so_everywhere(noise, tmp_path):
     with small_digits.quick():
         run = create_run(small_digits.make(tmp_path / "features", weights_path=str(noise)), tmp_path / "run")
@@ -117,9 +126,9 @@ def test_a_run_on_a_strangers_file_says_so_everywhere(noise, tmp_path):
     trained = Trained(run.model, state.variables, run.spec, run.train_source.class_names, meta, run.parallel)
     assert source_weights.of_trained(trained, "run").facts["licence"] == provenance.UNKNOWN
     per_class = {name: {"precision": None, "recall": None, "f1": None, "count": 0} for name in trained.class_names}
-    figures = {"parameters": 1, "count": 1, "dataset": "d", "split": "test", "accuracy": 1.0, "accuracy_interval": None}
-    result = {**figures, "temperature": None, "per_class": per_class}
-    page = Parts(from_trained(trained, "run"), None, result, "block3").facts()
+    figures = {"parameters": 1, "count": 1, "learnt": 0, "validated": 0, "dataset": "d", "split": "test"}
+    result = {**figures, "accuracy": 1.0, "accuracy_interval": None, "temperature": None, "per_class": per_class}
+    page = Parts(from_trained(trained, "run"), None, result, "block3").facts([])
     card = model_card(trained.meta, result, [])
     for told in (card, str(page)):
         assert f"{noise.name} (file not recognized)" in told and provenance.UNKNOWN in told
