@@ -36,7 +36,7 @@ def test_a_run_goes_on(run):
 def test_a_run_is_evaluated(run, monkeypatch):
     meta = {**run.meta(), "class_names": list(APART)}
     found = SimpleNamespace(best=lambda abstract: (None, None, meta), close=lambda: None)
-    monkeypatch.setattr(trained, "Checkpoints", lambda workdir, read_only: found)
+    monkeypatch.setattr(trained, "Checkpoints", lambda workdir, **_: found)
     restored = trained.restore("anywhere")
     assert restored.class_names == COMPOSED
     own = sources.from_arrays(np.zeros((10, 8, 8, 3), np.uint8), np.arange(10) % 2, COMPOSED[::-1])

@@ -166,7 +166,7 @@ def test_convert_takes_auxiliary_heads_where_the_file_has_them(script, tmp_path,
         tensors.pop("aux1.fc1.bias")
         safetensors.numpy.save_file(tensors, source)
         status, _, error = script("convert", source, "--model", "googlenet", "--out", out, "--force")
-        assert status == 1 and "missing (1):\n    aux1.fc1.bias [params/aux1/fc/bias]" in error
+        assert status == 1 and "missing (1):\n      aux1.fc1.bias [params/aux1/fc/bias]" in error
 
 
 def test_convert_takes_what_is_not_finite_only_when_told(script, source, tmp_path):
@@ -176,7 +176,7 @@ def test_convert_takes_what_is_not_finite_only_when_told(script, source, tmp_pat
     safetensors.numpy.save_file(tensors, source)
     arguments = ("convert", source, "--model", "squeezenet1_1", "--out", out)
     status, _, error = script(*arguments)
-    assert status == 1 and "holding NaN or infinity (1):\n    features.0.bias" in error
+    assert status == 1 and "holding NaN or infinity (1):\n      features.0.bias" in error
     assert not out.exists()
     status, printed, _ = script(*arguments, "--allow_nonfinite")
     assert status == 0 and "holding NaN or infinity: params/conv1/conv1/bias" in printed

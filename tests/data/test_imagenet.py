@@ -67,7 +67,8 @@ def test_without_tensorflow_datasets(tmp_path, monkeypatch):
     ("text", "message"),
     [
         ("not json", "is no list of ImageNet's classes"),
-        ("[]", "does not list 1000"),
+        ("[]", "where an object is expected"),
+        ("{}", "does not list 1000"),
         (json.dumps({str(i): [wnid] for i, wnid in enumerate(IDS[:999])}), "does not list 1000"),
         (json.dumps({str(i): [wnid] for i, wnid in enumerate(IDS[::-1])}), "in ascending order"),
         (json.dumps({str(i + 1): [wnid] for i, wnid in enumerate(IDS)}), "KeyError: '0'"),

@@ -9,6 +9,7 @@ from PIL import Image
 
 from jft.data import decode
 from jft.data.listing import EXTENSIONS, LeftOut, images_in
+from jft.data.preprocess import Preprocess
 
 _FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
 
@@ -34,7 +35,9 @@ def test_files_without_extension_are_read_by_content(tmp_path, kind):
     names, counts = listed(tmp_path)
     assert sorted(names) == sorted(["image", "photo.jpg_large", "im.jpg?size=9", "scan.001", "2.5 kg"])
     assert counts == {"no extension, no image by content": 2}
-    assert {decode.pixels(tmp_path / name).shape for name in names} == {(2, 3, 3)}  # what is taken can be read
+    assert {decode.pixels(tmp_path / name, Preprocess()).shape for name in names} == {
+        (2, 3, 3)
+    }  # what is taken can be read
 
 
 @pytest.mark.parametrize("extension", [".jfif", ".jpe", ".pjpeg"])
@@ -42,7 +45,7 @@ def test_a_jpeg_is_read_by_whatever_extension(tmp_path, extension):
     assert extension in EXTENSIONS
     Image.new("RGB", (3, 2)).save(tmp_path / f"a{extension}", "JPEG")
     (path,) = images_in(tmp_path, LeftOut())
-    assert decode.pixels(path).shape == (2, 3, 3)
+    assert decode.pixels(path, Preprocess()).shape == (2, 3, 3)
 
 
 def test_what_is_left_out_is_counted_by_reason_with_an_example(tmp_path):
