@@ -391,8 +391,9 @@ def unknown_field(error: Exception) -> str | None:
 def difference(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     """Lines 'field: old -> new' for the fields in which two configs (as dicts) would compute something else."""
     usual = as_json(default_config())
-    # A field younger than the old config had its default's effect then, and so had one without effect.
-    old, new = ({**usual, **config} for config in (old, new))
+    # A field younger than the old config had its default's effect then, and so had one without effect; but for
+    # transparent pixels, whose hidden colors were read.
+    old, new = {**usual, "background": "", **old}, {**usual, **new}
     old, new = (json.loads(json.dumps(effective(config))) for config in (old, new))
     return [
         f"{key}: {old.get(key)!r} -> {new.get(key)!r}"

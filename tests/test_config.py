@@ -4,7 +4,7 @@ import pathlib
 
 import pytest
 
-from jft.config import BELONGS_TO, default_config, difference, validate, without_effect
+from jft.config import BELONGS_TO, as_json, default_config, difference, validate, without_effect
 
 
 def test_unknown_field_is_refused_with_a_guess():
@@ -124,3 +124,10 @@ def test_a_field_younger_than_the_old_config_had_its_default():
     old = {key: value for key, value in new.items() if key != "aux_heads"}
     assert difference(old, new) == []
     assert difference(old, {**new, "aux_heads": True}) == ["aux_heads: False -> True"]
+
+
+def test_transparent_pixels_of_an_older_run_were_read_as_they_are():
+    old = as_json(default_config())
+    del old["background"]
+    assert difference(old, as_json(default_config())) == ["background: '' -> 'white'"]
+    assert difference(old, {**as_json(default_config()), "background": ""}) == []
