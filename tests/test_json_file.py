@@ -158,7 +158,8 @@ def test_config_json(tmp_path):
         assert survives(path, edited, lambda: config_file.read_config(path))
         assert survives(path, edited, lambda: check_workdir(config, tmp_path))
     for where, edited in edits(whole, (None,)):
-        assert survives(path, edited, lambda: check_workdir(config, tmp_path)) == (" = " in where), where
+        if "background" in edited:  # without it a run is an older one, of another config: test_config.py
+            assert survives(path, edited, lambda: check_workdir(config, tmp_path)) == (" = " in where), where
 
 
 LINE = {
