@@ -230,7 +230,7 @@ def check_workdir(config: ConfigDict, workdir: Path) -> None:
         if lines:
             raise ValueError(
                 f"{workdir} holds a run of another config (there -> here): {'; '.join(lines)}. "
-                "Give another --workdir, or delete this one to start anew."
+                "Set the fields as they were, give another --workdir, or delete this one to start anew."
             )
     elif workdir.exists() and not (workdir.is_dir() and all(p.name.startswith(".") for p in workdir.iterdir())):
         raise ValueError(f"{workdir} exists and is no run of jft's (it has no config.json): give another --workdir.")
