@@ -265,7 +265,10 @@ def predict_run(workdir: str | Path, pictures: Pictures, views: Augmentation | N
     source = trained.pictures(split, dataset=pictures.dataset, data_dir=pictures.data_dir, **pictures.changes())
     dataset, place = training_data.asked(trained, pictures.dataset, pictures.data_dir)
     columns = sources.columns(pictures.image_column, pictures.label_column)
+    record = DataRecord.of(source, dataset, place, content=True)
     own = training_data.is_own(workdir, trained, split, dataset, place, **columns)
+    if own and split == "test" and not pictures.skip_unreadable:  # the same to train on, but others to test on
+        own = trained.meta.get("test_digest", record.digest) == record.digest
     if split == "validation" and own and trained.meta.get("learnt_validation"):
         raise ValueError(
             f"the head of {workdir} was solved for on its validation pictures too, once they had chosen its C: "
@@ -287,5 +290,4 @@ def predict_run(workdir: str | Path, pictures: Pictures, views: Augmentation | N
         views=views,
     )
     found = evaluator(trained.variables, source)
-    record = DataRecord.of(source, dataset, place, content=True)
     return Predicted(workdir, trained, source, split, own, record, found)

@@ -47,6 +47,7 @@ class Schema(TypedDict):
     preprocess: dict[str, Any]
     fit: str
     trained_on: NotRequired[Splits]
+    test_digest: NotRequired[str]
     training_pictures: NotRequired[int]  # where there is no record, of jft before there was one
     training_labels: NotRequired[int]
     training_names: NotRequired[int]

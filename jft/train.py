@@ -144,7 +144,8 @@ def _start(
         took = {}
         # From here on as if the run were started again: what a resumed run does, this one does.
         state, again = initial_state(run)
-        meta = {**again, **{key: meta[key] for key in ("cached", "trained_on")}, "accumulate": run.accumulate}
+        kept = {key: meta[key] for key in ("cached", "trained_on", "test_digest") if key in meta}
+        meta = {**again, **kept, "accumulate": run.accumulate}
         if run.phase_after(int(state.step)).first not in compiled:  # the newest checkpoint is damaged meanwhile
             raise ValueError(f"{run.workdir} fell back to step {int(state.step)}: run the same command again.")
 

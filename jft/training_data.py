@@ -44,17 +44,23 @@ def note(run: Run, meta: Meta, *, begins: bool) -> Meta:
         and all(known and known.digest for known in (trained_on(meta), validated_on(meta)))
     ):
         return meta
-    if told := str(repeats(run)):
+    splits = _splits(run)
+    if told := str(content.repeats(**splits)):
         distributed.say(f"By their pixels, {told}.")
-    return {**meta, "trained_on": run.records(content=True)}
+    test = {"test_digest": content.content_digest(splits["test"])} if "test" in splits else {}
+    return {**meta, "trained_on": run.records(content=True), **test}
 
 
 def repeats(run: Run) -> content.Repeats:
     """Images that occur more than once in the training, validation and test images of a run."""
+    return content.repeats(**_splits(run))
+
+
+def _splits(run: Run) -> dict[str, Source]:
     splits = {"train": run.train_source, "validation": run.validation_source}
     with contextlib.suppress(ValueError, OSError):  # said where it is evaluated, not where it is but looked into
         splits["test"] = sources.of_config(run.fields, "test")
-    return content.repeats(**splits)
+    return splits
 
 
 def save(run: Run, *, begins: bool) -> None:

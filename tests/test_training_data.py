@@ -224,6 +224,26 @@ def test_other_files_of_the_same_names_and_sizes_do_not_resume_a_run(given, tmp_
     assert training_data.differences(run_of("here"), meta) == told
 
 
+def test_other_test_images_beside_the_same_training_images_are_not_the_own(given, tmp_path):
+    """Whether elsewhere or in their place: the figures of the run's own test images are kept."""
+    for name, test in {"own": given, "same": given, "other": inverted(given)}.items():
+        saved(given.take(np.arange(60)), tmp_path / name / "train")
+        saved(test.take(np.arange(60, 90)), tmp_path / name / "test")
+    config = config_of(tmp_path)
+    config.update({"dataset": "folder", "data_dir": str(tmp_path / "own")})
+    run = tmp_path / "run"
+    train(config, run)
+    own = evaluate(run)
+    other = evaluate(run, data_dir=str(tmp_path / "other"))
+    assert own["data"]["digest"] != other["data"]["digest"] and json.loads((run / "eval.json").read_text()) == own
+    assert json.loads((run / "eval-other-test.json").read_text()) == other
+    assert evaluate(run, data_dir=str(tmp_path / "same"))["data"]["digest"] == own["data"]["digest"]
+    assert {path.name for path in run.glob("eval*.json")} == {"eval.json", "eval-other-test.json"}
+    saved(inverted(given).take(np.arange(60, 90)), tmp_path / "own" / "test")
+    assert evaluate(run)["data"]["digest"] == other["data"]["digest"]
+    assert json.loads((run / "eval.json").read_text())["data"]["digest"] == own["data"]["digest"]
+
+
 # Which data are a run's own: no model is needed to tell.
 
 
