@@ -43,7 +43,7 @@ class Jft:
         del device
         # Another framework works on the same GPU: memory is taken as it is needed.
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-        from jft import runtime
+        from jft.utils import runtime
 
         runtime.configure()
 
@@ -52,11 +52,11 @@ class Jft:
         import flax
         import jax
 
-        import jft.version
+        import jft.utils.version
 
         device = jax.devices()[0]
         return {
-            "jft": jft.version.__version__,
+            "jft": jft.utils.version.__version__,
             "jax": jax.__version__,
             "flax": flax.__version__,
             "device": device.device_kind,
@@ -69,22 +69,22 @@ class Jft:
 
     def _run(self, model: str, batch: int, dtype: str, freeze: str) -> Any:
         from jft.config import default_config
-        from jft.data import sources
-        from jft.run import create_run
+        from jft.data import datasets
+        from jft.training.run import create_run
 
         config = default_config()
         config.update({"model": model, "weights": "", "freeze": freeze, "optimizer": "sgd", "learning_rate": 1e-3})
         config.update({"batch_size": batch, "eval_batch_size": batch, "steps": 10**6, "validation": 0.0})
         config.update({"flip": False, "cache_features": False, "dtype": dtype})
         pixels = np.zeros((40, 8, 8, 3), np.uint8)
-        data = sources.from_arrays(pixels, np.arange(40) % CLASSES, [str(i) for i in range(CLASSES)])
+        data = datasets.from_arrays(pixels, np.arange(40) % CLASSES, [str(i) for i in range(CLASSES)])
         return create_run(config, tempfile.mkdtemp() + "/run", data)
 
     def _train(self, model: str, batch: int, dtype: str, freeze: str = "") -> Steps:
         import jax
 
-        from jft.programs import compile_train_step
-        from jft.state import initial_state
+        from jft.training.programs import compile_train_step
+        from jft.training.state import initial_state
 
         run = self._run(model, batch, dtype, freeze)
         state, _ = initial_state(run)
@@ -153,15 +153,15 @@ class Jft:
         return steps
 
     def _probe(self, rows: int, columns: int) -> Steps:
-        from jft.transfer import probe
-        from jft.transfer.examples import Examples
+        from jft.features import linear
+        from jft.features.examples import Examples
 
         features, labels = separable(rows, columns)
         examples = Examples(features, labels)
 
         def steps(count: int) -> None:
             for _ in range(count):
-                probe.fit("lbfgs", examples, None, outputs=CLASSES, regularisation=(0.01,))
+                linear.fit("lbfgs", examples, None, outputs=CLASSES, regularisation=(0.01,))
 
         return steps
 

@@ -4,16 +4,16 @@
     model.predict(images)  # uint8 [n, height, width, 3] of any size -> float32 [n, classes]
 
 Importing the package is cheap: it loads neither JAX, TensorFlow nor torch. It sets XLA flags that pay on CPU, unless
-JAX's backend has started or JFT_PLAIN_XLA=1 (`jft.xla_flags`).
+JAX's backend has started or JFT_PLAIN_XLA=1 (`jft.utils.xla_flags`).
 """
 
 from typing import TYPE_CHECKING, Any
 
-from jft import xla_flags
-from jft.version import __version__
+from jft.utils import xla_flags
+from jft.utils.version import __version__
 
 if TYPE_CHECKING:
-    from jft.predictor import Predictor, load
+    from jft.evaluation.predictor import Predictor, load
 
 xla_flags.apply()
 
@@ -22,7 +22,7 @@ __all__ = ["Predictor", "__version__", "load"]
 
 def __getattr__(name: str) -> Any:
     if name in ("Predictor", "load"):
-        from jft import predictor
+        from jft.evaluation import predictor
 
         return getattr(predictor, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -23,9 +23,9 @@ from typing import Any
 
 from ml_collections import ConfigDict, FieldReference
 
-from jft import tree
 from jft.data.image_file import MAX_IMAGE_PIXELS
 from jft.data.transparency import check_background
+from jft.utils import tree
 
 
 class Config(ConfigDict):
@@ -105,7 +105,7 @@ def default_config() -> ConfigDict:
     config.batch_norm = "trained"  # of what learns: trained; statistics (they move, scale and bias stay); frozen (both)
     config.layer_decay = 1.0  # factor on the learning rate for each stage further from the head
     config.preset = ""  # linear_probe, lp_ft, gradual_unfreezing, full, from_scratch; or name the phases yourself:
-    config.phases = ()  # ({"epochs": 2, "freeze": "fc7"}, {"epochs": 5, "freeze": ""}); see jft.transfer.phases
+    config.phases = ()  # ({"epochs": 2, "freeze": "fc7"}, {"epochs": 5, "freeze": ""}); see jft.training.phases
     # What frozen stages compute, kept on disk: True; False; 'auto', where it can be kept and pays.
     config.cache_features = FieldReference("auto", field_type=object)
     config.features_dir = ""  # where; empty: $JFT_CACHE/features

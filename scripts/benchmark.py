@@ -16,7 +16,7 @@ import time
 from absl import app, flags
 from ml_collections import config_flags
 
-from jft import runtime
+from jft.utils import runtime
 
 runtime.configure()
 
@@ -43,13 +43,13 @@ def measure(workdir: str) -> None:
     """Builds the run and prints what it costs."""
     import jax
 
-    from jft import caching
-    from jft.describe import describe
-    from jft.feed import image_batches
-    from jft.fingerprint import fingerprints
-    from jft.programs import compile_train_step
-    from jft.run import create_run
-    from jft.state import initial_state
+    from jft.training import feature_cache
+    from jft.training.batches import image_batches
+    from jft.training.messages import describe
+    from jft.training.programs import compile_train_step
+    from jft.training.run import create_run
+    from jft.training.state import initial_state
+    from jft.utils.fingerprint import fingerprints
 
     compiled = []
     jax.monitoring.register_event_duration_secs_listener(
@@ -61,7 +61,7 @@ def measure(workdir: str) -> None:
     run = create_run(config, workdir + "/run")
     phase = run.phases[0]
     state, meta = initial_state(run)
-    print(describe(run, state, meta, caching.decide(run, state, {})), flush=True)
+    print(describe(run, state, meta, feature_cache.decide(run, state, {})), flush=True)
 
     batches = image_batches(run, 0, num_steps)
     first = next(batches)
@@ -82,7 +82,7 @@ def compare_with_forward(run, step, state, batch):  # noqa: ANN001, ANN201
     import jax
 
     from jft.data.augment import make_eval_transform
-    from jft.feed import on_device
+    from jft.training.batches import on_device
 
     transform = make_eval_transform(run.spec, fit=run.config.fit)
 
@@ -114,8 +114,8 @@ def compare_with_forward(run, step, state, batch):  # noqa: ANN001, ANN201
 
 def loop(run, phase, step, state, batches):  # noqa: ANN001, ANN201
     """Steps as the training loop does, over real batches; returns the state after them."""
-    from jft.feed import on_device
-    from jft.window import Window
+    from jft.training.batches import on_device
+    from jft.training.progress import Window
 
     window = Window(run, phase, state, {})
     for number in range(2, _STEPS.value + 2):
@@ -136,10 +136,10 @@ def save(run, meta, step, state, batch) -> None:  # noqa: ANN001
 
     import jax
 
-    from jft.checkpoint import Checkpoints
-    from jft.feed import on_device
-    from jft.fingerprint import fingerprints
-    from jft.state import optimizer_items
+    from jft.training.batches import on_device
+    from jft.training.state import optimizer_items
+    from jft.utils.checkpoint import Checkpoints
+    from jft.utils.fingerprint import fingerprints
 
     placed = run.parallel.place_batch(on_device(batch))
 
@@ -177,8 +177,8 @@ def evaluate(run, compiled: list) -> None:  # noqa: ANN001
     """Evaluates twice, with a ragged last batch, on fresh variables."""
     import numpy as np
 
-    from jft.feed import make_evaluator
     from jft.models import initialise
+    from jft.training.batches import make_evaluator
 
     source = run.train_source.take(np.arange(min(_EVALUATE.value, len(run.train_source))))
     variables = run.parallel.place_state(initialise(run.model, run.spec.size, 0))

@@ -15,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from jft import runtime
+from jft.utils import runtime
 
 runtime.configure()
 
@@ -34,7 +34,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5, help="of extraction and inference; default: 5")
     args, fields = parser.parse_known_args()
 
-    from jft.config_file import read_config
+    from jft.cli.config_file import read_config
 
     try:
         config = read_config(args.config, fields)
@@ -52,24 +52,24 @@ def measure(config, folder: Path, args: argparse.Namespace) -> None:  # noqa: AN
     import jax
     import numpy as np
 
-    from jft import caching
-    from jft.interrupt import Interrupt
-    from jft.run import create_run
-    from jft.state import initial_state
+    from jft.training import feature_cache
+    from jft.training.run import create_run
+    from jft.training.state import initial_state
+    from jft.utils.interrupt import Interrupt
 
     run = create_run(config, folder / "run")
     if not 0 < args.steps <= run.steps_per_epoch:
         raise ValueError(f"--steps {args.steps} is not within an epoch of {run.steps_per_epoch:.0f} steps.")
     phase = run.phases[0]
     state, _ = initial_state(run)
-    print(f"{config.model} after {phase.plan.boundary}: {caching.decide(run, state, {})[0].why}", flush=True)
+    print(f"{config.model} after {phase.plan.boundary}: {feature_cache.decide(run, state, {})[0].why}", flush=True)
     if args.synthetic:
         features = synthetic(run, phase, folder)
     else:
         extraction(run, phase, state, args.rounds)
         start = time.perf_counter()
         with Interrupt() as interrupt:
-            features = caching.features_of(run, phase, state, run.train_source, run.augmentation, interrupt)
+            features = feature_cache.features_of(run, phase, state, run.train_source, run.augmentation, interrupt)
         if features is None:
             return
         seconds = time.perf_counter() - start
@@ -80,7 +80,7 @@ def measure(config, folder: Path, args: argparse.Namespace) -> None:  # noqa: AN
     def copy():  # noqa: ANN202
         return jax.tree.map(lambda x: x.copy(), state)
 
-    cached = caching.Cached(features, None)
+    cached = feature_cache.Cached(features, None)
     live_rate, live_state = live(run, phase, copy(), args.steps)
     seconds, cached_state = from_cache(run, phase, copy(), cached, args)
     size = len(run.train_source)
@@ -101,12 +101,12 @@ def synthetic(run, phase, folder: Path):  # noqa: ANN001, ANN201
     """Random features of all training pictures, stored and opened as real ones are."""
     import numpy as np
 
-    from jft import caching
-    from jft.transfer.features import FeatureStore
-    from jft.transfer.recipe import picture_digests
+    from jft.features.cache_key import picture_digests
+    from jft.features.store import FeatureStore
+    from jft.training import feature_cache
 
     rng = np.random.default_rng(0)
-    store = FeatureStore(folder, {}, caching.feature_shape(run, phase), run.config.features_dtype)
+    store = FeatureStore(folder, {}, feature_cache.feature_shape(run, phase), run.config.features_dtype)
     digests = picture_digests(run.train_source)
     for start in range(0, len(digests), store.shard_pictures):
         part = digests[start : start + store.shard_pictures]
@@ -118,17 +118,17 @@ def extraction(run, phase, state, rounds: int) -> None:  # noqa: ANN001
     """Times extraction of a thousand pictures against the same forward passes alone."""
     import jax
 
-    from jft import caching
-    from jft.data import pipeline
+    from jft.data import loader
     from jft.data.augment import Augmentation
-    from jft.transfer.extract import extract, make_feature_step
+    from jft.features.extract import extract, make_feature_step
+    from jft.training import feature_cache
 
-    config, parallel, wanted = run.config, run.parallel, caching.wanted_of(run, phase, Augmentation())
+    config, parallel, wanted = run.config, run.parallel, feature_cache.wanted_of(run, phase, Augmentation())
     variables = {"params": state.params, "batch_stats": state.batch_stats}
     size, count = config.eval_batch_size, 16
     source = run.train_source.take(slice(0, size * count))
     reading = {"batch_size": size, "cache_bytes": config.cache_bytes}
-    batch = next(pipeline.eval_batches(source, run.spec, fit=config.fit, resize_on=config.resize_on, **reading))
+    batch = next(loader.eval_batches(source, run.spec, fit=config.fit, resize_on=config.resize_on, **reading))
     placed = parallel.place_batch({"image": batch["image"]})
     step = make_feature_step(run.model, run.spec, wanted, axis_name=parallel.axis_name)
     compiled = parallel.compile(step, variables, placed, donate=False)
@@ -164,8 +164,8 @@ def live(run, phase, state, steps: int) -> tuple:  # noqa: ANN001
     """Pictures a second of as many live steps after the first `steps`; and the parameters after those."""
     import jax
 
-    from jft.feed import image_batches, on_device
-    from jft.programs import compile_train_step
+    from jft.training.batches import image_batches, on_device
+    from jft.training.programs import compile_train_step
 
     batches = list(image_batches(run, 0, 2 * steps))
     step = compile_train_step(run, phase, batches[0])
@@ -186,12 +186,12 @@ def from_cache(run, phase, state, cached, args: argparse.Namespace) -> tuple:  #
     """Seconds of each epoch from the cache, the first left out; and the parameters after `args.steps`."""
     import jax
 
-    from jft import caching
-    from jft.feed import on_device, train_batches
-    from jft.programs import compile_train_step
-    from jft.window import Window
+    from jft.training import feature_cache
+    from jft.training.batches import on_device, train_batches
+    from jft.training.programs import compile_train_step
+    from jft.training.progress import Window
 
-    step = compile_train_step(run, phase, caching.example(run, phase))
+    step = compile_train_step(run, phase, feature_cache.example(run, phase))
     length = round(run.steps_per_epoch)
     batches = train_batches(run, cached, 0, (args.epochs + 1) * length)
     window, params, seconds = Window(run, phase, state, {}), None, []

@@ -17,7 +17,7 @@ import sys
 import time
 from concurrent import futures
 
-from jft import runtime
+from jft.utils import runtime
 
 runtime.configure()
 
@@ -46,8 +46,8 @@ def measure(args: argparse.Namespace) -> None:
     import jax
     import numpy as np
 
-    from jft import predict, predictor
-    from jft.data import preprocess
+    from jft.data import transforms
+    from jft.evaluation import predict, predictor
 
     found = predict.find(args.paths, sys.stdin)
     paths = [found[i % len(found)] for i in range(args.pictures)]
@@ -59,7 +59,7 @@ def measure(args: argparse.Namespace) -> None:
 
     squares, size = read(), model.batch_size
     apply = jax.jit(
-        lambda v, x: model.model.apply(v, preprocess.to_model_input(x, model.spec, fit=model.fit), train=False)
+        lambda v, x: model.model.apply(v, transforms.to_model_input(x, model.spec, fit=model.fit), train=False)
     )
 
     def plain() -> None:  # the last batch is whole: nothing compiles twice

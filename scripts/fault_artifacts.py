@@ -14,11 +14,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from jft.checkpoint import Checkpoints
-from jft.logs import Logs, read_metrics
+from jft.features.store import FeatureStore
 from jft.models import create_model
-from jft.transfer.features import FeatureStore
-from jft.weights import catalog, store, target
+from jft.utils.checkpoint import Checkpoints
+from jft.utils.logger import Logs, read_metrics
+from jft.weights import catalog, hub, target
 
 THINGS = 3  # in an artifact before anything happens to it
 
@@ -69,7 +69,7 @@ class Weights:
         os.environ["JFT_CACHE"] = str(folder)
         row = catalog.find_row("vgg_tiny", "digits04")
         shapes = target.leaf_shapes(create_model(row.model, **row.file_options), row.preprocess.size)
-        leaves, _ = store.load(row, shapes)
+        leaves, _ = hub.load(row, shapes)
         told = b"".join(name.encode() + np.asarray(leaves[name]).tobytes() for name in sorted(leaves))
         return dict.fromkeys(range(THINGS + 1), told)
 

@@ -1,4 +1,4 @@
-"""What jft's XLA flags are worth on this CPU with this jaxlib: a row of the table `MEASURED` in jft/xla_flags.py.
+"""What jft's XLA flags are worth on this CPU with this jaxlib: a row of the table `MEASURED` in jft/utils/xla_flags.py.
 
     python scripts/measure_xla_flags.py
 
@@ -28,7 +28,7 @@ def main() -> int:
         return 0
     import jaxlib
 
-    from jft import xla_flags
+    from jft.utils import xla_flags
 
     ours = " ".join(f"{name}={value}" for name, value in xla_flags.CPU_FLAGS.items())
     medians = []

@@ -1,6 +1,6 @@
 """python scripts/predict.py ...: classes and probabilities of pictures. The same as `jft predict`."""
 
-from jft.cli import run
+from jft.cli.main import run
 
 if __name__ == "__main__":
     run("predict")

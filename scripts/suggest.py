@@ -1,6 +1,6 @@
 """python scripts/suggest.py ...: which model suits these pictures and this machine. The same as `jft suggest`."""
 
-from jft.cli import run
+from jft.cli.main import run
 
 if __name__ == "__main__":
     run("suggest")

@@ -18,7 +18,8 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
-from jft import cli, runtime
+from jft.cli import main
+from jft.utils import runtime
 
 runtime.configure()
 
@@ -79,7 +80,7 @@ def quick():
 @pytest.fixture
 def compilations(monkeypatch):
     """Names of the functions that are compiled, in order."""
-    from jft.parallel import Parallel
+    from jft.utils.mesh import Parallel
 
     names, compile_ = [], Parallel.compile
 
@@ -94,7 +95,7 @@ def compilations(monkeypatch):
 @pytest.fixture(scope="module")
 def compile_once():
     """`compile_train_step` for a module whose runs have the same phases: what is compiled for one is kept for all."""
-    from jft.programs import compile_train_step
+    from jft.training.programs import compile_train_step
 
     programs = {}
 
@@ -110,7 +111,7 @@ def compile_once():
 @pytest.fixture
 def compiled_once(compile_once, monkeypatch):
     """Runs are compiled by `compile_once`."""
-    monkeypatch.setattr("jft.programs.compile_train_step", compile_once)
+    monkeypatch.setattr("jft.training.programs.compile_train_step", compile_once)
 
 
 @pytest.fixture
@@ -119,7 +120,7 @@ def command(capsys):
 
     def run(verb, *arguments):
         with pytest.raises(SystemExit) as end:
-            cli.run(verb, list(map(str, arguments)), prog=f"jft {verb}")
+            main.run(verb, list(map(str, arguments)), prog=f"jft {verb}")
         return end.value.code, *capsys.readouterr()
 
     return run

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from small_vgg import register
 
-import jft.arms  # which train.py imports as late as it can
-import jft.caching  # noqa: F401
-from jft import runtime
+import jft.cli.arms  # which train.py imports as late as it can
+import jft.training.feature_cache  # noqa: F401
 from jft.data import lazy_tf
+from jft.utils import runtime
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "train.py"
 

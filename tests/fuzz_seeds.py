@@ -16,9 +16,9 @@ import h5py
 import numpy as np
 from PIL import Image
 
-from jft import source_weights
 from jft.data import cifar, csv_file, csv_table, decode, imagenet
-from jft.data.preprocess import Preprocess
+from jft.data.transforms import Preprocess
+from jft.evaluation import open_model
 from jft.weights import metadata, readers
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -197,7 +197,7 @@ def read_weights(path: Path) -> None:
 
 def _open_own(path: Path) -> None:
     """What a file of jft's own says of itself builds a model."""
-    source_weights.open_source(str(path))
+    open_model.open_source(str(path))
 
 
 def _read_batch(path: Path) -> None:

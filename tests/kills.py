@@ -12,7 +12,7 @@ import sys
 
 import forks
 
-from jft.logs import Logs
+from jft.utils.logger import Logs
 
 
 def train(folder, name, last):

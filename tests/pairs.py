@@ -18,9 +18,10 @@ import forks
 import jax
 import parallel_case
 
-from jft import doctor, parallel
-from jft.cluster import Cluster, join
-from jft.window import Window
+from jft.training import doctor
+from jft.training.progress import Window
+from jft.utils import mesh as mesh_lib
+from jft.utils.cluster import Cluster, join
 
 
 def figures(folder, meshes, number, port):
@@ -87,7 +88,7 @@ def run_pair(work, out):
 def main():
     folder, (meshes, scenarios) = Path(sys.argv[1]), map(json.loads, sys.argv[2:])
     forks.prepare()
-    parallel.SMALLEST_CUT = 16  # so that the small network is cut
+    mesh_lib.SMALLEST_CUT = 16  # so that the small network is cut
     pairs = [("figures", lambda number, port: figures(folder, meshes, number, port))]
     pairs += [(name, lambda *who, of=(name, sent, at): script(folder, *of, *who)) for name, sent, at in scenarios]
     for i, (name, work) in enumerate(pairs):

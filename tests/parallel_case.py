@@ -8,15 +8,15 @@ import numpy as np
 import optax
 from small_chain import Small, pictures
 
-from jft import parallel as parallel_lib
-from jft import tree
-from jft.data.preprocess import Preprocess
-from jft.evaluator import Evaluator
-from jft.fingerprint import fingerprints
-from jft.losses import Objective
+from jft.data.transforms import Preprocess
+from jft.evaluation.evaluator import Evaluator
+from jft.metrics.losses import Objective
 from jft.models import initialise
-from jft.steps import Input, TrainState, make_train_step
-from jft.transfer.plan import make_plan
+from jft.training.freeze import make_plan
+from jft.training.step import Input, TrainState, make_train_step
+from jft.utils import mesh as parallel_lib
+from jft.utils import tree
+from jft.utils.fingerprint import fingerprints
 
 OBJECTIVE = Objective("softmax", 3)
 BATCH = 16

@@ -5,7 +5,7 @@ import functools
 import flax.linen as nn
 import numpy as np
 
-from jft.data import sources
+from jft.data import datasets
 from jft.models import layers
 from jft.models.chain import Chain
 
@@ -35,4 +35,4 @@ def pictures(n=48, classes=3):
     rng = np.random.default_rng(0)
     labels = np.arange(n) % classes
     images = rng.integers(0, 128, (n, 8, 8, 3)) + 60 * labels[:, None, None, None]
-    return sources.from_arrays(images.astype(np.uint8), labels, tuple("abcdefgh"[:classes]))
+    return datasets.from_arrays(images.astype(np.uint8), labels, tuple("abcdefgh"[:classes]))

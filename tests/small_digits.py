@@ -8,15 +8,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jft import caching, checksum, solve, tree
 from jft.config import default_config
-from jft.data import sources
+from jft.data import datasets
 from jft.data.augment import Augmentation
-from jft.interrupt import Interrupt
 from jft.models import abstract_variables
-from jft.run import create_run
-from jft.state import initial_state
-from jft.train import train
+from jft.training import feature_cache, linear_probe
+from jft.training.loop import train
+from jft.training.run import create_run
+from jft.training.state import initial_state
+from jft.utils import checksum, tree
+from jft.utils.interrupt import Interrupt
 
 
 @contextlib.contextmanager
@@ -38,7 +39,7 @@ def quick():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(jax, "devices", lambda *a: jax.local_devices()[:1])
-        patch.setattr("jft.state.initialise", drawn)
+        patch.setattr("jft.training.state.initialise", drawn)
         yield
 
 
@@ -73,11 +74,13 @@ def examples(config, workdir):
     parts = (
         (run.train_source, run.augmentation),
         (run.validation_source, Augmentation()),
-        (sources.of_config(config, "test"), Augmentation()),
+        (datasets.of_config(config, "test"), Augmentation()),
     )
     with Interrupt() as interrupt:
         return [
-            solve.examples(caching.features_of(run, run.phases[0], state, source, how, interrupt), source.labels)
+            linear_probe.examples(
+                feature_cache.features_of(run, run.phases[0], state, source, how, interrupt), source.labels
+            )
             for source, how in parts
         ]
 

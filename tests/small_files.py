@@ -5,12 +5,13 @@ import functools
 import numpy as np
 import safetensors.numpy
 
-from jft import tree
+from jft.exporters import keras_h5
 from jft.models import MODELS, abstract_variables, create_model
 from jft.models.alexnet import AlexNet
 from jft.models.resnet import ResNet
 from jft.models.vgg import VGG
-from jft.weights import catalog, keras_files, rules, seeded
+from jft.utils import tree
+from jft.weights import catalog, rules, seeded
 
 # Small enough for every test to write, read and run.
 TINY = {
@@ -36,7 +37,7 @@ def seeded_file(path, model, dialect, size, classes=10):
     shapes = rules.source_shapes(table, tree.flatten(abstract_variables(chain, size)))
     tensors = seeded.SEEDED[dialect](shapes)
     if dialect == "keras":
-        keras_files.write(path, keras_files.in_order(chain, table, tensors), {})
+        keras_h5.write(path, keras_h5.in_order(chain, table, tensors), {})
     else:
         means = [name for name in tensors if name.endswith("running_mean")]
         tensors |= {name.replace("running_mean", "num_batches_tracked"): np.array(12345) for name in means}

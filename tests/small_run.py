@@ -7,8 +7,8 @@ import small_digits
 from PIL import Image
 
 from jft.data import digits
-from jft.report import write_report
-from jft.train import train
+from jft.evaluation.report import write_report
+from jft.training.loop import train
 
 CLASSES = ("""<b>&"'""", "6 | `six`\x1b[31m\u202e$x^$", "7")  # of the digits 5, 6 and 7
 LABELS = ("<i>large", "even", "small")  # of pictures with several, in natural order

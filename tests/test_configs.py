@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jft import tree
-from jft.arms import arm_config
+from jft.cli.arms import arm_config
+from jft.cli.config_file import read_config
 from jft.config import default_config
-from jft.config_file import read_config
-from jft.data import sources
+from jft.data import datasets
 from jft.models import MODELS, abstract_variables
-from jft.run import create_run
+from jft.training.run import create_run
+from jft.utils import tree
 from jft.weights import catalog
 
 ROOT = Path(__file__).parents[1]
@@ -56,7 +56,7 @@ def pictures(config, name):
     """9,000 of one pixel, of as many classes as the config's data have."""
     classes = CLASSES[config.dataset] if config.dataset in CLASSES else CLASSES[name.rsplit("_", 1)[0]]
     names = [str(c) for c in range(classes)]
-    return sources.from_arrays(np.zeros((9000, 1, 1, 3), np.uint8), np.arange(9000) % classes, names)
+    return datasets.from_arrays(np.zeros((9000, 1, 1, 3), np.uint8), np.arange(9000) % classes, names)
 
 
 def arms(config):

@@ -28,9 +28,9 @@ if __name__ == "__main__":
 import forks
 from small_vgg import records, saved_meta, write_config
 
-import jft.evaluator
-import jft.transfer.extract
-from jft.window import Window
+import jft.evaluation.evaluator
+import jft.features.extract
+from jft.training.progress import Window
 
 KINDS = ("extracting", "training", "evaluating", "saving")
 PHASES = (
@@ -70,8 +70,8 @@ class Watched:
 
 def train(workdir, watched):
     """scripts/train.py, which is watched."""
-    watched.around(jft.transfer.extract, "_run", "extracting")
-    watched.around(jft.evaluator.Evaluator, "__call__", "evaluating")
+    watched.around(jft.features.extract, "_run", "extracting")
+    watched.around(jft.evaluation.evaluator.Evaluator, "__call__", "evaluating")
     watched.around(Window, "wait_for", "training")
     add = Window.add
 

@@ -12,10 +12,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jft import tree
 from jft.data import auto_augment as automatic
-from jft.data import preprocess
-from jft.data.preprocess import Preprocess
+from jft.data import transforms
+from jft.data.transforms import Preprocess
+from jft.utils import tree
 
 CROPS = ("random", "centre", "five")
 AUTO_AUGMENTS = ("", "trivial", "rand")
@@ -71,7 +71,7 @@ class Augmentation:
 
     def num_variants(self, fit: str) -> int:
         """Variants that flip and fixed crops make of a picture: 1, 2, 5 or 10. Random places are not among them."""
-        five = preprocess.check_fit(fit) == "crop" and self.crop == "five"
+        five = transforms.check_fit(fit) == "crop" and self.crop == "five"
         return (5 if five else 1) * (2 if self.flip else 1)
 
     def draw(self, rng: jax.Array, batch: int, *, fit: str) -> jax.Array:
@@ -80,7 +80,7 @@ class Augmentation:
 
     def cuts_anywhere(self, fit: str) -> bool:
         """Whether crops lie at random places; a ValueError where padding meets crops at fixed ones."""
-        cropped = preprocess.check_fit(fit) == "crop"
+        cropped = transforms.check_fit(fit) == "crop"
         if cropped and self.crop != "random" and self.crop_padding:
             raise ValueError(
                 f"crop_padding = {self.crop_padding:g} is for crops at random places, but crop is {self.crop!r}: "
@@ -128,28 +128,28 @@ def variant(
     """One variant of each picture, of those that can be counted.
 
     The crops come in the order of centre, upper left, upper right, lower left, lower right, each upright and then,
-    with flip, mirrored. So number 0 is what evaluation reads: `preprocess.to_model_input`.
+    with flip, mirrored. So number 0 is what evaluation reads: `transforms.to_model_input`.
 
     Args:
       images: uint8 or float [batch, h, w, 3], RGB, 0 .. 255.
       number: int32 [batch], 0 .. num_variants - 1.
       spec: of the weights.
-      fit: 'crop' or 'whole', see `preprocess.to_model_input`.
+      fit: 'crop' or 'whole', see `transforms.to_model_input`.
       augmentation: says which variants there are; of it only `flip` and a fixed `crop` count here.
 
     Returns:
       float32 [batch, spec.size, spec.size, 3], normalised.
     """
     crop, mirrored = (number // 2, number % 2 == 1) if augmentation.flip else (number, None)
-    if preprocess.check_fit(fit) == "crop":
-        images = preprocess.resize_shorter(images, spec)
+    if transforms.check_fit(fit) == "crop":
+        images = transforms.resize_shorter(images, spec)
         if augmentation.crop == "five":
             images = _cut(images, _five_corners(*images.shape[1:3], spec.size)[crop], (spec.size, spec.size))
         else:
-            images = preprocess.center_crop(images, spec.size)
+            images = transforms.center_crop(images, spec.size)
     if mirrored is not None:
         images = _mirror(images, mirrored)
-    return preprocess.normalise(preprocess.resize(images, spec.size, spec.size, spec), spec)
+    return transforms.normalise(transforms.resize(images, spec.size, spec.size, spec), spec)
 
 
 def make_train_transform(
@@ -183,18 +183,18 @@ def make_train_transform(
             number = augmentation.draw(rng, len(images), fit=fit)
             return variant(images, number, spec, fit=fit, augmentation=augmentation)
         if fit == "crop":
-            images = preprocess.resize_shorter(images, spec)
+            images = transforms.resize_shorter(images, spec)
         size = spec.size if fit == "crop" else None
         images = augment(images, rng, flip=augmentation.flip, crop_padding=augmentation.crop_padding, size=size)
-        return preprocess.normalise(preprocess.resize(images, spec.size, spec.size, spec), spec)
+        return transforms.normalise(transforms.resize(images, spec.size, spec.size, spec), spec)
 
     return transform
 
 
 def make_eval_transform(spec: Preprocess, *, fit: str) -> Callable[[jax.Array], jax.Array]:
-    """What evaluation and prediction do to their pictures: `preprocess.to_model_input` for one spec and fit."""
-    preprocess.check_fit(fit)
-    return functools.partial(preprocess.to_model_input, spec=spec, fit=fit)
+    """What evaluation and prediction do to their pictures: `transforms.to_model_input` for one spec and fit."""
+    transforms.check_fit(fit)
+    return functools.partial(transforms.to_model_input, spec=spec, fit=fit)
 
 
 def make_views(
@@ -205,7 +205,7 @@ def make_views(
     Raises:
       ValueError: crops were asked for, and pictures are squashed whole.
     """
-    if augmentation.crop == "five" and preprocess.check_fit(fit) != "crop":
+    if augmentation.crop == "five" and transforms.check_fit(fit) != "crop":
         raise ValueError("five crops need pictures that are cropped, and this model squashes them whole: use flip.")
 
     def view(images: jax.Array, number: jax.Array) -> jax.Array:
@@ -226,7 +226,7 @@ def _five_corners(height: int, width: int, size: int) -> jax.Array:
     if min(height, width) < size:
         raise ValueError(f"a {height}x{width} picture has no {size}x{size} crops; raise Preprocess.resize.")
     down, right = height - size, width - size
-    centre = preprocess.crop_offset(height, size), preprocess.crop_offset(width, size)
+    centre = transforms.crop_offset(height, size), transforms.crop_offset(width, size)
     return jnp.array([centre, (0, 0), (0, right), (down, 0), (down, right)], jnp.int32)
 
 

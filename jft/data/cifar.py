@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from jft import safe_pickle
-from jft.data import named, tar
+from jft.data import tar, tfds
+from jft.utils import safe_pickle
 
 _FOLDER = "cifar-10-batches-py"
 _ARCHIVE = "cifar-10-python.tar.gz"
@@ -43,8 +43,8 @@ def find(data_dir: str | None) -> tuple[tuple[str, ...], dict[str, Reader]] | No
     Raises:
       ValueError: a file is missing, broken, or would run code.
     """
-    root = named.root(data_dir)
-    if named.prepared("cifar10", root):
+    root = tfds.root(data_dir)
+    if tfds.prepared("cifar10", root):
         return None
     for place in (root / _FOLDER, root, root / _ARCHIVE):
         if place.is_file():

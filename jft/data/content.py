@@ -18,7 +18,7 @@ import tqdm
 
 from jft.data.image_file import open_image
 from jft.data.source import Source
-from jft.files import open_regular
+from jft.utils.files import open_regular
 
 _SHOWN = 3  # images named of those that are alike
 

@@ -8,12 +8,12 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from jft import tree
 from jft.data import csv_paths, csv_table, names
 from jft.data.csv_table import Row, Table, refuse
 from jft.data.listing import EXTENSIONS
 from jft.data.names import natural, normal
 from jft.data.notes import report
+from jft.utils import tree
 
 SEPARATOR = "|"  # between the labels of one image: class names may well hold spaces, commas and semicolons
 # Columns that are known, in this order where a file has several of them.

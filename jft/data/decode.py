@@ -9,9 +9,9 @@ import numpy as np
 import tqdm
 from PIL import Image
 
-from jft.data import gray_levels, preprocess
+from jft.data import gray_levels, transforms
 from jft.data.image_file import MAX_IMAGE_PIXELS, open_image
-from jft.data.preprocess import Preprocess, stored_size
+from jft.data.transforms import Preprocess, stored_size
 from jft.data.transparency import without_alpha
 
 _FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
@@ -196,8 +196,8 @@ def _square(image: Image.Image, spec: Preprocess, fit: str) -> np.ndarray:
 
 def _resize_and_crop(image: Image.Image, side: int, spec: Preprocess) -> np.ndarray:
     _check_aspect(image)
-    height, width = preprocess.scaled_size(image.height, image.width, side)
-    top, left = preprocess.stored_offset(height, spec), preprocess.stored_offset(width, spec)
+    height, width = transforms.scaled_size(image.height, image.width, side)
+    top, left = transforms.stored_offset(height, spec), transforms.stored_offset(width, spec)
     return _resize(image, height, width, spec)[top : top + side, left : left + side]
 
 
@@ -209,8 +209,8 @@ def _check_aspect(image: Image.Image) -> None:
 def _resize(image: Image.Image, height: int, width: int, spec: Preprocess) -> np.ndarray:
     if spec.antialias:  # PIL always does
         return np.asarray(image.resize((width, height), _FILTERS[spec.interpolation]))
-    columns = preprocess.resize_weights(image.width, width, spec)
+    columns = transforms.resize_weights(image.width, width, spec)
     pixels = np.clip(columns @ np.asarray(image, np.float32), 0, 255)
-    rows = preprocess.resize_weights(image.height, height, spec)
+    rows = transforms.resize_weights(image.height, height, spec)
     pixels = rows @ pixels.reshape(image.height, width * 3)
     return np.clip(np.rint(pixels), 0, 255).astype(np.uint8).reshape(height, width, 3)

@@ -10,7 +10,7 @@ import numpy as np
 from jft.data import listing, names
 from jft.data.listing import LeftOut
 from jft.data.notes import report
-from jft.tree import did_you_mean
+from jft.utils.tree import did_you_mean
 
 Reader = Callable[[], tuple[tuple[pathlib.Path, ...], np.ndarray]]
 

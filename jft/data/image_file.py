@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 from PIL import Image, UnidentifiedImageError
 
-from jft.files import open_regular
+from jft.utils.files import open_regular
 
 FORMATS = ("JPEG", "PNG", "PPM", "BMP", "GIF", "WEBP", "TIFF")  # as Pillow names them; MPO is read as JPEG, PGM as PPM
 

@@ -13,9 +13,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from jft import json_file
 from jft.data import listing
-from jft.data.sources import Source
+from jft.data.datasets import Source
+from jft.utils import json_file
 
 CLASSES = 1000
 CLASS_INDEX = "imagenet_class_index.json"

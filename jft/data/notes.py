@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from absl import logging
 
-from jft.text import one_record
+from jft.utils.text import one_record
 
 _listeners: list[dict[str, None]] = []
 

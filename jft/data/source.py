@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from jft.data import decode, gray_levels, units
+from jft.data import decode, gray_levels, stratify
 from jft.data.image_file import MAX_IMAGE_PIXELS
 from jft.data.notes import report
-from jft.data.preprocess import Preprocess
+from jft.data.transforms import Preprocess
 
 _LOOKED_AT = 256  # images by which the range of their values is found
 
@@ -156,4 +156,4 @@ class Source:
 
     def counts(self) -> np.ndarray:
         """Pictures of each class: int [classes]."""
-        return units.counts(self.labels, len(self.class_names))
+        return stratify.counts(self.labels, len(self.class_names))

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from jft.data import units as units_lib
+from jft.data import stratify as units_lib
 
 # Streams of random numbers. Epochs count up from 0; what is drawn once lies far above them, and so do the turns of the
 # classes (by epoch) and the orders within a class (by cycle and class) of balanced sampling.

@@ -4,7 +4,6 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from jft import tree
 from jft.models.alexnet import AlexNet
 from jft.models.chain import Chain, abstract_variables, between, initialise
 from jft.models.cnn import CNN
@@ -13,6 +12,7 @@ from jft.models.inception import InceptionV3
 from jft.models.resnet import RESNET_BLOCKS, ResNet
 from jft.models.squeezenet import SqueezeNet
 from jft.models.vgg import VGG, VGG_CONVS
+from jft.utils import tree
 
 __all__ = ["MODELS", "Chain", "abstract_variables", "between", "create_model", "initialise"]
 

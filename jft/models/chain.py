@@ -9,8 +9,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jft import tree
 from jft.models import layers
+from jft.utils import tree
 
 Stages = dict[str, Callable[..., nn.Module]]
 

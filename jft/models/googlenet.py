@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from jft.models import layers
-from jft.models.branches import ConvUnit, Fork, Stage, Steps, Unit, batch_norm
+from jft.models.blocks import ConvUnit, Fork, Stage, Steps, Unit, batch_norm
 from jft.models.chain import AuxiliaryHead, Chain, Stages
 
 # Table 1 of the paper: outputs of 1x1, 3x3 reduce, 3x3, 5x5 reduce, 5x5 and pool proj.

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jft.models import layers
-from jft.models.branches import ConvUnit, Fork, Stage, Steps, Unit, batch_norm
+from jft.models.blocks import ConvUnit, Fork, Stage, Steps, Unit, batch_norm
 from jft.models.chain import AuxiliaryHead, Chain, Stages
 
 MAX_POOL = functools.partial(layers.max_pool, window=3, stride=2)

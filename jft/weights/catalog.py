@@ -4,8 +4,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from jft import tree
-from jft.data.preprocess import Preprocess
+from jft.data.transforms import Preprocess
+from jft.utils import tree
 from jft.weights import published
 
 TOP = ("fc6", "fc7", "head")  # stages that a set without top does not hold

@@ -11,7 +11,7 @@ from pathlib import Path
 import tqdm
 from absl import logging
 
-from jft.version import __version__
+from jft.utils.version import __version__
 
 TIMEOUT = 30  # seconds without a byte
 _BLOCK = 1 << 20

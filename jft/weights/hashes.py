@@ -5,7 +5,7 @@ import hashlib
 import os
 from pathlib import Path
 
-from jft.files import open_regular
+from jft.utils.files import open_regular
 from jft.weights.catalog import WeightSet
 
 _KINDS = {"sha256": "SHA-256", "md5": "MD5"}

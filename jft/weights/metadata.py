@@ -12,10 +12,10 @@ from typing import Any
 
 import safetensors
 
-from jft import tree
-from jft.data.preprocess import Preprocess, check_fit
-from jft.losses import KINDS
+from jft.data.transforms import Preprocess, check_fit
+from jft.metrics.losses import KINDS
 from jft.models import MODELS
+from jft.utils import tree
 from jft.weights.catalog import CATALOG
 
 _KEYS = ("model", "options", "class_names", "objective", "preprocess", "fit")

@@ -16,8 +16,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from jft import tree
 from jft.models import Chain, create_model
+from jft.utils import tree
 from jft.weights import convert, rules, seeded
 from jft.weights.catalog import WeightSet
 from jft.weights.target import leaf_shapes

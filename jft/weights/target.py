@@ -4,8 +4,8 @@ from collections.abc import Iterable
 
 import jax
 
-from jft import tree
 from jft.models import Chain, abstract_variables
+from jft.utils import tree
 from jft.weights.catalog import TOP, WeightSet
 
 

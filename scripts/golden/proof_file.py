@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from jft.files import written_whole
+from jft.utils.files import written_whole
 from jft.weights import seeded
 
 FOLDER = pathlib.Path(__file__).parents[2] / "jft" / "weights" / "proven"

@@ -8,9 +8,9 @@ import pytest
 
 from jft.config import default_config
 from jft.data import augment as augment_lib
-from jft.data import preprocess
+from jft.data import transforms
 from jft.data.augment import Augmentation, make_train_transform
-from jft.data.preprocess import Preprocess
+from jft.data.transforms import Preprocess
 
 KEY = jax.random.key(3)
 SPEC = Preprocess(size=56, resize=64)
@@ -77,7 +77,7 @@ def test_rectangles_and_too_large_crops():
 
 
 @pytest.mark.parametrize("shape", [(64, 64), (40, 70)])
-@pytest.mark.parametrize("fit", preprocess.FITS)
+@pytest.mark.parametrize("fit", transforms.FITS)
 def test_train_transform_at_random_places(shape, fit):
     augmentation = Augmentation(flip=True, crop="random", crop_padding=0.1)
     transform = jax.jit(make_train_transform(SPEC, fit=fit, augmentation=augmentation))
@@ -88,7 +88,7 @@ def test_train_transform_at_random_places(shape, fit):
 
 
 @pytest.mark.parametrize("crop", ["centre", "five"])
-@pytest.mark.parametrize("fit", preprocess.FITS)
+@pytest.mark.parametrize("fit", transforms.FITS)
 def test_variant_0_is_what_evaluation_reads(fit, crop):
     augmentation = Augmentation(flip=True, crop=crop)
     images = pictures(40, 71)

@@ -11,15 +11,17 @@ import numpy as np
 import pytest
 from absl import logging
 
-from jft import safe_pickle
-from jft.data import sources, tar
+from jft.data import datasets, tar
+from jft.utils import safe_pickle
 
 NAMES = b"airplane automobile bird cat deer dog frog horse ship truck".split()
 FILES = ("batches.meta", *(f"data_batch_{i}" for i in range(1, 6)), "test_batch")
 
 
 def load(data_dir, split, **options):
-    return sources.load_source("cifar10", split=split, data_dir=str(data_dir), seed=0, **{"validation": 0.2, **options})
+    return datasets.load_source(
+        "cifar10", split=split, data_dir=str(data_dir), seed=0, **{"validation": 0.2, **options}
+    )
 
 
 def official(rows=20, labels=20):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jft.data import sources
+from jft.data import datasets
 from jft.data.content import content_digest, image_digests, repeats
 
 
@@ -16,7 +16,7 @@ def arrays():
     """Twelve images of two classes, gray ones among them."""
     images = np.random.default_rng(0).integers(0, 256, (12, 9, 7, 3), np.uint8)
     images[:3] = images[:3, :, :, :1]
-    return sources.from_arrays(images, np.arange(12) % 2, ("a", "b"))
+    return datasets.from_arrays(images, np.arange(12) % 2, ("a", "b"))
 
 
 def encoded(source, format, mode="RGB", **options):
@@ -45,7 +45,7 @@ def test_a_jpeg_and_what_it_decodes_to_are_one_image_and_saved_anew_it_is_anothe
     files = encoded(arrays, "JPEG", quality=80)
     decoded = np.stack([np.asarray(Image.open(io.BytesIO(file))) for file in files.pictures])
     digests = image_digests(files)
-    np.testing.assert_array_equal(image_digests(sources.from_arrays(decoded, arrays.labels)), digests)
+    np.testing.assert_array_equal(image_digests(datasets.from_arrays(decoded, arrays.labels)), digests)
     again = encoded(dataclasses.replace(arrays, pictures=decoded), "JPEG", quality=60)
     assert not np.isin(image_digests(again), digests).any()
 
@@ -115,7 +115,7 @@ def test_images_that_occur_more_than_once(arrays):
 def test_several_labels_of_an_image_are_one_set_of_labels(arrays):
     hot = np.zeros((12, 2), np.uint8)
     hot[:, 0] = 1
-    several = sources.from_arrays(arrays.pictures, hot)
+    several = datasets.from_arrays(arrays.pictures, hot)
     assert str(repeats(train=several)) == ""
     other = dataclasses.replace(several.take([0]), labels=np.array([[1, 1]], np.uint8))
     assert repeats(train=several, test=other).several_labels == 2

@@ -8,12 +8,12 @@ import pytest
 from PIL import Image
 
 from jft.config import default_config
-from jft.data import notes, pipeline, sources
-from jft.data.preprocess import Preprocess
+from jft.data import datasets, loader, notes
+from jft.data.transforms import Preprocess
 
 
 def load(path, split="all", **options):
-    return sources.load_source("csv", split=split, data_dir=str(path), **{"validation": 0.25, "seed": 0, **options})
+    return datasets.load_source("csv", split=split, data_dir=str(path), **{"validation": 0.25, "seed": 0, **options})
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def test_one_label_each(write, header):
     assert source.class_names == ("2", "10", "bus stop") and not source.multi_label
     assert source.labels.dtype == np.int32 and source.labels.tolist() == [(1, 0, 2)[i % 3] for i in range(1, 21)]
     options = {"batch_size": 20, "fit": "whole", "resize_on": "device", "cache_bytes": 0}
-    (batch,) = pipeline.eval_batches(source, Preprocess(size=4, resize=4), **options)
+    (batch,) = loader.eval_batches(source, Preprocess(size=4, resize=4), **options)
     assert batch["image"][:, 0, 0, 0].tolist() == list(range(1, 21))  # in the order of the file
     parts = [load(path, split) for split in ("train", "validation", "test")]
     assert [len(part) for part in parts] == [12, 4, 4]
@@ -56,7 +56,7 @@ def test_several_labels(write):
     assert source.class_names == ("old town", "sea", "sky") and source.multi_label
     assert source.labels.dtype == np.uint8 and source.labels.tolist() == [[0, 1, 0], [0, 1, 1], [1, 0, 1]]
     options = {"batch_size": 3, "fit": "whole", "resize_on": "device", "cache_bytes": 0}
-    (batch,) = pipeline.eval_batches(source, Preprocess(size=4, resize=4), **options)
+    (batch,) = loader.eval_batches(source, Preprocess(size=4, resize=4), **options)
     np.testing.assert_array_equal(batch["label"], source.labels)
     kept = load(path, classes=("sky", "old town"))
     assert kept.labels.tolist() == [[1, 0], [1, 1]] and kept.indices.tolist() == [1, 2]
@@ -272,28 +272,28 @@ def test_a_config_of_before_names_no_columns(write):
     config = default_config().to_dict() | {"dataset": "csv", "data_dir": str(path)}
     for field in ("image_column", "label_column"):
         del config[field]
-    assert len(sources.of_config(config, "test")) == 4
-    assert sources.comes_with(config, str(path)) == ("train",)
+    assert len(datasets.of_config(config, "test")) == 4
+    assert datasets.comes_with(config, str(path)) == ("train",)
 
 
 def test_the_columns_of_a_config_are_of_its_own_data(write):
     path = write("where,kind", *(f"pictures/{i}.png,{'ab'[i % 2]}" for i in range(1, 21)))
     config = default_config().to_dict() | {"dataset": "csv", "data_dir": str(path), "image_column": "where"}
     config |= {"label_column": "kind"}
-    assert len(sources.of_config(config, "all")) == len(sources.of_config(config, "all", data_dir=str(path))) == 20
-    assert sources.columns("", "kind") == {"label_column": "kind"}
+    assert len(datasets.of_config(config, "all")) == len(datasets.of_config(config, "all", data_dir=str(path))) == 20
+    assert datasets.columns("", "kind") == {"label_column": "kind"}
     config |= {"dataset": "folder", "image_column": "", "label_column": ""}
-    other = {"dataset": "csv", "data_dir": str(path), **sources.columns("where", "kind")}
-    assert len(sources.of_config(config, "all", **other)) == 20
+    other = {"dataset": "csv", "data_dir": str(path), **datasets.columns("where", "kind")}
+    assert len(datasets.of_config(config, "all", **other)) == 20
 
 
 @pytest.mark.parametrize("flag", ["--image-column", "--image_column"])
 def test_commands_take_the_columns(flag, command, tmp_path, monkeypatch):
     seen = {}
-    monkeypatch.setattr("jft.suggestion.write", lambda config, out, **options: seen.update(config))
+    monkeypatch.setattr("jft.training.suggest_report.write", lambda config, out, **options: seen.update(config))
     assert command("suggest", "list.csv", "--dataset", "csv", flag, "where", "--label-column", "kind")[0] == 0
     assert (seen["image_column"], seen["label_column"]) == ("where", "kind")
-    monkeypatch.setattr("jft.evaluate.evaluate", lambda run, **pictures: seen.update(pictures) or {})
-    monkeypatch.setattr("jft.assessment.format_evaluation", lambda result: "done")
+    monkeypatch.setattr("jft.evaluation.evaluate.evaluate", lambda run, **pictures: seen.update(pictures) or {})
+    monkeypatch.setattr("jft.evaluation.results.format_evaluation", lambda result: "done")
     assert command("evaluate", "--checkpoint", "run", flag, "there")[:2] == (0, "done\n")
     assert (seen["image_column"], seen["label_column"]) == ("there", "")

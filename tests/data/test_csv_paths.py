@@ -5,7 +5,7 @@ import unicodedata
 
 import pytest
 
-from jft.data import notes, sources
+from jft.data import datasets, notes
 from jft.data.csv_paths import Finder, told_missing
 
 
@@ -103,19 +103,19 @@ def test_the_pattern_of_missing_names_is_said_with_the_remedy(disk):
     with pytest.raises(
         ValueError, match=r"row 2 lists .* \(the header is row 1\)\. All that are missing \(2\) use backslashes"
     ):
-        sources.load_source("csv", split="all", data_dir=str(disk / "list.csv"), validation=0, seed=0)
+        datasets.load_source("csv", split="all", data_dir=str(disk / "list.csv"), validation=0, seed=0)
 
 
 def test_two_names_of_one_file_are_one_image_listed_twice(disk):
     (disk / "list.csv").write_text("path,label\nim/0.png,a\nim\\0.png,b\n")
     with pytest.raises(ValueError, match=r"row 3 lists .* as row 2 does"):
-        sources.load_source("csv", split="all", data_dir=str(disk / "list.csv"), validation=0, seed=0)
+        datasets.load_source("csv", split="all", data_dir=str(disk / "list.csv"), validation=0, seed=0)
 
 
 def test_a_list_says_what_was_made_of_its_names(disk):
     (disk / "list.csv").write_text("path;label\n" + "".join(f"C:\\x\\im\\{i}.png;{'ab'[i % 2]}\n" for i in range(4)))
     with notes.heard() as said:
-        source = sources.load_source("csv", split="all", data_dir=str(disk / "list.csv"), validation=0, seed=0)
+        source = datasets.load_source("csv", split="all", data_dir=str(disk / "list.csv"), validation=0, seed=0)
     assert [path.name for path in source.pictures] == [f"{i}.png" for i in range(4)]
     (told,) = said
     assert told.startswith(

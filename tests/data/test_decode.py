@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jft.data import preprocess
+from jft.data import transforms
 from jft.data.decode import decode
-from jft.data.preprocess import Preprocess
+from jft.data.transforms import Preprocess
 
 SPEC = Preprocess(size=16, resize=20)
 
@@ -47,12 +47,12 @@ def test_crop_is_torchvisions_bit_for_bit(height, width, resize, size, interpola
     spec = Preprocess(size=size, resize=resize, interpolation=interpolation)
     stored = decode(picture, spec, fit="crop")
     assert stored.shape == (resize, resize, 3)
-    seen_by_network = np.asarray(preprocess.center_crop(stored[None], size)[0])
+    seen_by_network = np.asarray(transforms.center_crop(stored[None], size)[0])
     assert zlib.crc32(seen_by_network.tobytes()) == checksum
 
 
 @pytest.mark.parametrize("form,mode", [("PNG", "RGB"), ("PNG", "P"), ("PNG", "RGBA"), ("PNG", "LA")])
-@pytest.mark.parametrize("fit", preprocess.FITS)
+@pytest.mark.parametrize("fit", transforms.FITS)
 def test_modes_without_loss(form, mode, fit):
     pixels = decode(encoded(quarters(mode), form), SPEC, fit=fit)
     side = SPEC.resize if fit == "crop" else SPEC.size
@@ -114,7 +114,7 @@ def test_whole_squashes_and_crop_does_not():
 def test_without_antialias_as_the_device_does():
     spec = Preprocess(size=16, resize=20, antialias=False)
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (61, 50, 3), dtype=np.uint8))
-    of_device = np.asarray(preprocess.resize(np.asarray(image)[None], 16, 16, spec)[0])
+    of_device = np.asarray(transforms.resize(np.asarray(image)[None], 16, 16, spec)[0])
     assert np.abs(decode(encoded(image), spec, fit="whole") - of_device).max() <= 0.51
 
 

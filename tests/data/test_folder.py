@@ -5,7 +5,7 @@ import unicodedata
 import numpy as np
 import pytest
 
-from jft.data import notes, sources
+from jft.data import datasets, notes
 
 CAFE = {form: unicodedata.normalize(form, "café") for form in ("NFC", "NFD")}
 
@@ -23,7 +23,7 @@ def load(root, split, **options):
     """The source, and what is said of it."""
     options = {"validation": 0.25, "seed": 0, **options}
     with notes.heard() as said:
-        source = sources.load_source("folder", split=split, data_dir=str(root), **options)
+        source = datasets.load_source("folder", split=split, data_dir=str(root), **options)
     return source, list(said)
 
 
@@ -97,7 +97,7 @@ def test_names_are_compared_in_nfc(tmp_path, train, test):
     assert source.class_names == ("bar", CAFE["NFC"]) and source.labels.tolist() == [0, 1, 1] and not said
     assert load(tmp_path, "train", classes=(CAFE["NFD"], "bar"))[0].class_names == (CAFE["NFC"], "bar")
     images = np.zeros((2, 4, 4, 3), np.uint8)
-    assert sources.from_arrays(images, [0, 1], ["bar", CAFE["NFD"]]).class_names == source.class_names
+    assert datasets.from_arrays(images, [0, 1], ["bar", CAFE["NFD"]]).class_names == source.class_names
 
 
 def test_two_forms_of_a_name_are_refused(tmp_path):
@@ -171,6 +171,6 @@ def test_everything_is_said_once_in_a_process(tmp_path, caplog):
     make(tmp_path, {"a": 5, "a ": 5, "b": 5})
     (tmp_path / "notes.txt").write_text("")
     for split in ("train", "validation", "train"):
-        sources.load_source("folder", split=split, data_dir=str(tmp_path), validation=0.25, seed=0)
+        datasets.load_source("folder", split=split, data_dir=str(tmp_path), validation=0.25, seed=0)
     told = [record.getMessage().partition(": ")[2] for record in caplog.records]
     assert [one[:10] for one in told] == ["class name", "left out ."]

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jft.data import pipeline, sources
-from jft.data.preprocess import Preprocess
+from jft.data import datasets, loader
+from jft.data.transforms import Preprocess
 
 HEADER = "Filename;Width;Height;Roi.X1;Roi.Y1;Roi.X2;Roi.Y2;ClassId"
 STOP_CSV, TEST_CSV = "Final_Training/Images/00014/GT-00014.csv", "Final_Test/Images/GT-final_test.csv"
@@ -15,7 +15,7 @@ PLAIN = Preprocess(size=16, resize=16)
 
 
 def load(data_dir, split, validation=0.25, **options):
-    return sources.load_source(
+    return datasets.load_source(
         "gtsrb", split=split, data_dir=str(data_dir), validation=validation, **{"seed": 0, **options}
     )
 
@@ -86,10 +86,10 @@ def test_without_the_official_test_split_one_of_whole_tracks_is_made(tree):
 @pytest.mark.parametrize("cache_bytes", [0, 10**9])
 def test_only_the_region_is_read(tree, cache_bytes):
     options = {"batch_size": 6, "fit": "whole", "resize_on": "device", "cache_bytes": cache_bytes}
-    (batch,) = pipeline.eval_batches(load(tree, "test"), PLAIN, **options)
+    (batch,) = loader.eval_batches(load(tree, "test"), PLAIN, **options)
     colours = np.stack([batch["label"], [5, 4, 3, 2, 1, 0], np.full(6, 200)], axis=1)
     np.testing.assert_array_equal(batch["image"], np.broadcast_to(colours[:, None, None], (6, 16, 16, 3)))
-    (batch,) = pipeline.eval_batches(load(tree, "test", region_of_interest=False), PLAIN, **options)
+    (batch,) = loader.eval_batches(load(tree, "test", region_of_interest=False), PLAIN, **options)
     assert (batch["image"][:, 0] == 0).all() and (batch["image"][:, 8, 8] == colours).all()
 
 
@@ -109,7 +109,7 @@ def test_an_unreadable_picture_is_one_error_or_left_out(tree):
     bad.write_bytes(b"")
     options = {"batch_size": 6, "fit": "crop", "resize_on": "host", "cache_bytes": 0}
     with pytest.raises(ValueError, match=rf"cannot read {bad} as a picture .* set skip_unreadable=True"):
-        list(pipeline.eval_batches(load(tree, "test"), PLAIN, **options))
+        list(loader.eval_batches(load(tree, "test"), PLAIN, **options))
     source = load(tree, "test", skip_unreadable=True)
     assert len(source) == len(source.regions) == 5 and source.indices.tolist() == [1, 2, 3, 4, 5]
 
@@ -199,7 +199,7 @@ def test_real_gtsrb(real_data):
     redness = {}
     for region_of_interest in (True, False):
         source = load(real_data / "gtsrb", "test", region_of_interest=region_of_interest)
-        (batch,) = pipeline.eval_batches(source.take(source.labels == 14), PLAIN, **options)
+        (batch,) = loader.eval_batches(source.take(source.labels == 14), PLAIN, **options)
         red, green, _ = batch["image"].astype(float).mean(axis=(0, 1, 2))
         redness[region_of_interest] = red / green
     assert redness[True] > redness[False] + 0.05

@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jft.data import decode, image_file, notes, sources
+from jft.data import datasets, decode, image_file, notes
 from jft.data.image_file import open_image
-from jft.data.preprocess import Preprocess
+from jft.data.transforms import Preprocess
 
 SPEC = Preprocess(size=16, resize=20)
 SMALL = Image.new("RGB", (16, 12), (200, 100, 50))
@@ -160,14 +160,14 @@ def test_the_limit_is_the_configs(tmp_path):
         Image.new("L", (30, 30)).save(tmp_path / f"a/{i}.png")
     Image.new("L", (40, 30)).save(tmp_path / "a/9.png")
     wanted = {"split": "all", "data_dir": str(tmp_path), "validation": 0, "seed": 0}
-    source = sources.load_source("folder", **wanted, max_image_pixels=1000)
+    source = datasets.load_source("folder", **wanted, max_image_pixels=1000)
     assert source.square(0, SPEC, "whole").shape == (16, 16, 3)
     with pytest.raises(ValueError, match=r"9.png .*its 40 x 30 pixels are 1,200; max_image_pixels = 1,000: shrink .*"):
         source.square(4, SPEC, "whole")
     with pytest.raises(ValueError, match="or raise max_image_pixels in the config"):
         source.pixels(4, SPEC)
-    assert len(sources.load_source("folder", **wanted, max_image_pixels=1000, skip_unreadable=True)) == 4
-    assert len(sources.load_source("folder", **wanted, max_image_pixels=1200, skip_unreadable=True)) == 5
+    assert len(datasets.load_source("folder", **wanted, max_image_pixels=1000, skip_unreadable=True)) == 4
+    assert len(datasets.load_source("folder", **wanted, max_image_pixels=1200, skip_unreadable=True)) == 5
 
 
 def test_a_limit_above_pillows_is_kept_too(monkeypatch):
@@ -216,7 +216,7 @@ def test_what_is_no_file_is_refused_at_once(tmp_path, monkeypatch):
 
 
 def test_a_broken_link_is_left_out_as_any_unreadable_image(tmp_path, caplog):
-    from jft.transfer.recipe import picture_digests
+    from jft.features.cache_key import picture_digests
 
     for name in "ab":
         (tmp_path / name).mkdir()
@@ -224,9 +224,9 @@ def test_a_broken_link_is_left_out_as_any_unreadable_image(tmp_path, caplog):
             Image.new("L", (9, 9), i).save(tmp_path / name / f"{i}.png")
     (tmp_path / "a/7.png").symlink_to(tmp_path / "nothing.png")
     wanted = {"split": "all", "data_dir": str(tmp_path), "validation": 0, "seed": 0}
-    assert len(sources.load_source("folder", **wanted, skip_unreadable=True)) == 6
+    assert len(datasets.load_source("folder", **wanted, skip_unreadable=True)) == 6
     assert "left out 1 unreadable of 7" in caplog.text and "a/7.png (" in caplog.text
-    every = sources.load_source("folder", **wanted)
+    every = datasets.load_source("folder", **wanted)
     os.mkfifo(tmp_path / "pipe.png")
     odd = dataclasses.replace(every.take(np.array([3, 0])), pictures=(every.pictures[3], tmp_path / "pipe.png"))
     for row, path in enumerate(odd.pictures):  # of the features' cache, too
@@ -240,7 +240,7 @@ def gray(values, form="PNG"):
 
 def source_of(images):
     rows = np.arange(len(images))
-    return sources.Source("scans", ("a",), np.zeros(len(images), np.int32), tuple(images), rows)
+    return datasets.Source("scans", ("a",), np.zeros(len(images), np.int32), tuple(images), rows)
 
 
 @pytest.mark.parametrize(

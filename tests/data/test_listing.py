@@ -9,7 +9,7 @@ from PIL import Image
 
 from jft.data import decode
 from jft.data.listing import EXTENSIONS, LeftOut, images_in
-from jft.data.preprocess import Preprocess
+from jft.data.transforms import Preprocess
 
 _FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
 

@@ -13,8 +13,8 @@ import pytest
 from batchnorm_case import MAPS, SIZES, STEPS, batch
 from on_demand import on_demand
 
-from jft import tree
 from jft.models import abstract_variables, create_model, layers
+from jft.utils import tree
 from jft.weights import catalog, rules, seeded
 
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from on_demand import on_demand
 
-from jft import tree
 from jft.models import MODELS, abstract_variables, between, create_model
 from jft.models.resnet import ResNet
+from jft.utils import tree
 from jft.weights import seeded
 
 COUNTS = {

@@ -8,11 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jft import tree
 from jft.models import abstract_variables, create_model, initialise
 from jft.models.chain import Chain
 from jft.models.layers import Head
-from jft.transfer.plan import make_plan
+from jft.training.freeze import make_plan
+from jft.utils import tree
 from jft.weights import seeded
 
 

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jft import tree
 from jft.models import alexnet, create_model, layers
+from jft.utils import tree
 
 
 def windows(x, window, stride, before, out):

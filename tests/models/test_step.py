@@ -16,13 +16,13 @@ import pytest
 from on_demand import on_demand
 from step_case import CLASSES, CUT, RATE, SIZES, batch, digest, linear_head
 
-from jft import tree
 from jft.config import default_config
-from jft.losses import Objective
+from jft.metrics.losses import Objective
 from jft.models import abstract_variables, create_model
-from jft.optim import make_optimizer
-from jft.steps import Input, TrainState, make_train_step
-from jft.transfer.plan import make_plan
+from jft.training.freeze import make_plan
+from jft.training.optim import make_optimizer
+from jft.training.step import Input, TrainState, make_train_step
+from jft.utils import tree
 from jft.weights import catalog, rules, seeded
 
 # Largest error of a leaf's movement, relative to the movement.

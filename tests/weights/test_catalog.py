@@ -9,9 +9,9 @@ import jax
 import numpy as np
 import pytest
 
-from jft import tree
 from jft.models import MODELS, abstract_variables, create_model
-from jft.weights import catalog, convert, rules, store
+from jft.utils import tree
+from jft.weights import catalog, convert, hub, rules
 
 ROWS = [row for row in catalog.CATALOG.values() if row.dialect != "jft"]  # published by others
 NAMES = [row.name for row in ROWS]
@@ -150,11 +150,11 @@ def test_provenance(name):
 def test_the_packaged_weights_are_whole_small_and_fit():
     row = catalog.find_row("vgg_tiny", "digits04")
     target = tree.flatten(abstract_variables(create_model(row.model, **row.file_options), row.preprocess.size))
-    leaves, manifest = store.load(row, target)
+    leaves, manifest = hub.load(row, target)
     assert {name: leaf.shape for name, leaf in leaves.items()} == {name: leaf.shape for name, leaf in target.items()}
     assert sum(leaf.size for leaf in leaves.values()) == row.num_params
     assert manifest["source_sha256"] == row.sha256
-    assert store.locate(row).stat().st_size <= 500_000
+    assert hub.locate(row).stat().st_size <= 500_000
 
 
 def test_files_and_addresses_are_distinct():

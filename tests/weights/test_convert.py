@@ -8,8 +8,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from jft import tree
 from jft.models import abstract_variables, create_model
+from jft.utils import tree
 from jft.weights import catalog, convert, readers, rules, seeded
 
 SQUEEZENET = catalog.find_row("squeezenet1_1", "torchvision")

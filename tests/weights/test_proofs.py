@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from on_demand import on_demand
 
-from jft import tree
 from jft.models import Chain, abstract_variables, create_model, layers
-from jft.weights import catalog, proofs, rules, seeded, store
+from jft.utils import tree
+from jft.weights import catalog, hub, proofs, rules, seeded
 
 ROWS = list(catalog.CATALOG.values())
 # Rows that share model and dialect share the proof, and so a replay.
@@ -235,7 +235,7 @@ def test_nothing_is_known_of_a_set_without_a_proof():
 def test_checksums_and_activations_of_published_weights():
     row = catalog.find_row("vgg_tiny", "digits04")
     model = create_model(row.model, **row.options)
-    leaves, _ = store.load(row, tree.flatten(abstract_variables(model, row.preprocess.size)))
+    leaves, _ = hub.load(row, tree.flatten(abstract_variables(model, row.preprocess.size)))
     assert proofs.check_leaves(row, leaves) == []
     errors = proofs.check_activations(row, leaves)
     assert list(errors) == [f"32/{stage}" for stage in model.stages()]

@@ -10,7 +10,7 @@ import jax
 import pytest
 from on_demand import on_demand
 
-from jft import tree
+from jft.utils import tree
 from jft.weights import catalog, proofs, seeded
 
 FUSED = on_demand("test_proofs replays it, and others show that fusing changes nothing")

@@ -9,16 +9,17 @@ import safetensors.numpy
 import small_digits
 
 import jft
-from jft import source_weights, suggest
-from jft.describe import describe
-from jft.model_card import model_card
+from jft.evaluation import open_model
+from jft.evaluation.predictor import from_trained
+from jft.evaluation.report.parts import Parts
+from jft.evaluation.restore import Trained
+from jft.exporters.model_card import model_card
 from jft.models import create_model
-from jft.predictor import from_trained
-from jft.report.parts import Parts
-from jft.run import create_run
-from jft.state import fresh_state
-from jft.trained import Trained
-from jft.weights import provenance, store
+from jft.training import suggest
+from jft.training.messages import describe
+from jft.training.run import create_run
+from jft.training.state import fresh_state
+from jft.weights import hub, provenance
 from jft.weights.catalog import CATALOG, find_row
 from jft.weights.hashes import Hashes
 from jft.weights.target import leaf_shapes
@@ -31,7 +32,7 @@ OLD = {"url": "https://example.org/", "weights": DIGITS.name, "dialect": "jft", 
 @pytest.fixture
 def noise(tmp_path):
     """A file laid out as the digits' weights, of random numbers."""
-    leaves = safetensors.numpy.load_file(store.locate(DIGITS))
+    leaves = safetensors.numpy.load_file(hub.locate(DIGITS))
     rng = np.random.default_rng(0)
     path = tmp_path / "noise.safetensors"
     safetensors.numpy.save_file(
@@ -53,12 +54,12 @@ def says_nothing_untrue(manifest, path):
 
 def test_files_and_folders_are_known_by_their_hash(noise, tmp_path, monkeypatch):
     for _ in range(2):  # converted, and from the cache of what is converted
-        says_nothing_untrue(store.load(DIGITS, target(), weights_path=noise)[1], noise)
-    says_nothing_untrue(source_weights.open_source(DIGITS.name, weights_path=noise).facts, noise)
-    says_nothing_untrue(source_weights.open_source(str(noise), model="vgg_tiny", tag="digits04").facts, noise)
+        says_nothing_untrue(hub.load(DIGITS, target(), weights_path=noise)[1], noise)
+    says_nothing_untrue(open_model.open_source(DIGITS.name, weights_path=noise).facts, noise)
+    says_nothing_untrue(open_model.open_source(str(noise), model="vgg_tiny", tag="digits04").facts, noise)
     copy = tmp_path / "copy.safetensors"
-    copy.write_bytes(store.locate(DIGITS).read_bytes())
-    manifest = store.load(DIGITS, target(), weights_path=copy)[1]
+    copy.write_bytes(hub.locate(DIGITS).read_bytes())
+    manifest = hub.load(DIGITS, target(), weights_path=copy)[1]
     assert (manifest["source"], manifest["weights"], manifest["licence"]) == (copy.name, *CLAIMS)
     # A file under the published name, where nobody has published a hash.
     monkeypatch.setitem(CATALOG, DIGITS.name, dataclasses.replace(DIGITS, sha256=None))
@@ -66,8 +67,8 @@ def test_files_and_folders_are_known_by_their_hash(noise, tmp_path, monkeypatch)
     held.parent.mkdir()
     held.write_bytes(noise.read_bytes())
     row = CATALOG[DIGITS.name]
-    says_nothing_untrue(store.load(row, target(), weights_path=held.parent)[1], held)
-    says_nothing_untrue(store.load(row, target())[1], store.locate(row))
+    says_nothing_untrue(hub.load(row, target(), weights_path=held.parent)[1], held)
+    says_nothing_untrue(hub.load(row, target())[1], hub.locate(row))
 
 
 @pytest.mark.parametrize(
@@ -124,7 +125,7 @@ def test_a_run_on_a_strangers_file_says_so_everywhere(noise, tmp_path):
     says_nothing_untrue(meta["weights"], noise)
     meta |= {"step": 1}
     trained = Trained(run.model, state.variables, run.spec, run.train_source.class_names, meta, run.parallel)
-    assert source_weights.of_trained(trained, "run").facts["licence"] == provenance.UNKNOWN
+    assert open_model.of_trained(trained, "run").facts["licence"] == provenance.UNKNOWN
     per_class = {name: {"precision": None, "recall": None, "f1": None, "count": 0} for name in trained.class_names}
     figures = {"parameters": 1, "count": 1, "learnt": 0, "validated": 0, "dataset": "d", "split": "test"}
     result = {**figures, "accuracy": 1.0, "accuracy_interval": None, "temperature": None, "per_class": per_class}

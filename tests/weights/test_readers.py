@@ -19,8 +19,9 @@ import safetensors.numpy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jft import safe_pickle
-from jft.weights import h5_contents, readers
+from jft.utils import safe_pickle
+from jft.weights import readers
+from jft.weights.readers import keras_h5
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 BASE = np.arange(24, dtype=np.float32).reshape(2, 3, 4) / 8
@@ -597,7 +598,7 @@ def test_mutated(name, tmp_path):
 
 
 def test_mutated_h5(tmp_path, monkeypatch):
-    monkeypatch.setattr(h5_contents, "LIMIT", 5)
+    monkeypatch.setattr(keras_h5, "LIMIT", 5)
 
     @settings(max_examples=8, deadline=None, derandomize=True)  # each is a process
     @given(CHANGES)
@@ -608,7 +609,7 @@ def test_mutated_h5(tmp_path, monkeypatch):
 
 
 def test_h5_that_is_slow_to_come(write, monkeypatch):
-    monkeypatch.setattr(h5_contents, "LIMIT", 0.01)
+    monkeypatch.setattr(keras_h5, "LIMIT", 0.01)
     with pytest.raises(ValueError, match=r"weights\.bin.*did not understand it within 0.01 s\."):
         readers.read_tensors(write(keras()))
 
@@ -620,14 +621,14 @@ def test_h5_that_takes_memory(tmp_path, monkeypatch):
         file.attrs["layer_names"] = np.zeros(2**23, "S1")
     with pytest.raises(ValueError, match=r"names '.*' twice"):
         readers.read_tensors(tmp_path / "long.h5")
-    monkeypatch.setattr(h5_contents, "MEMORY_LIMIT", 2**24)
+    monkeypatch.setattr(keras_h5, "MEMORY_LIMIT", 2**24)
     with pytest.raises(ValueError, match=r"long\.h5.*the HDF5 library wanted more than 16 MiB of memory"):
         readers.read_tensors(tmp_path / "long.h5")
 
 
 def test_h5_that_hangs_the_library(write, monkeypatch):
     """A length beyond the end of its heap of strings, on which HDF5 1.14.6 loops for ever."""
-    monkeypatch.setattr(h5_contents, "CPU_LIMIT", 1)
+    monkeypatch.setattr(keras_h5, "CPU_LIMIT", 1)
     text = keras(str)
     length = text.index(b"conv1", text.index(b"GCOL")) - 8
     with pytest.raises(

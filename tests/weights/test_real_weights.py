@@ -6,11 +6,11 @@ import jax
 import numpy as np
 import pytest
 
-from jft import tree
 from jft.data.augment import make_eval_transform
 from jft.data.decode import decode
 from jft.models import abstract_variables, create_model
-from jft.weights import catalog, proofs, store
+from jft.utils import tree
+from jft.weights import catalog, hub, proofs
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def squeezenet(real_data):
     row = catalog.find_row("squeezenet1_1", "caffe")
     model = create_model(row.model, **row.options)
     target = tree.flatten(abstract_variables(model, row.preprocess.size))
-    leaves, manifest = store.load(row, target, weights_path=real_data / "weights")
+    leaves, manifest = hub.load(row, target, weights_path=real_data / "weights")
     assert manifest["source_sha256"] == row.sha256
     return row, model, leaves
 

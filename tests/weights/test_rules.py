@@ -6,9 +6,9 @@ import re
 import numpy as np
 import pytest
 
-from jft import tree
 from jft.models import abstract_variables, create_model
 from jft.models.vgg import VGG
+from jft.utils import tree
 from jft.weights import catalog, rules, seeded
 from jft.weights.rules import inception, transforms
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from jft import tree
 from jft.models import Chain, create_model
 from jft.models.alexnet import AlexNet
 from jft.models.googlenet import GoogLeNet
@@ -18,6 +17,7 @@ from jft.models.inception import InceptionV3
 from jft.models.resnet import ResNet
 from jft.models.squeezenet import SqueezeNet
 from jft.models.vgg import VGG
+from jft.utils import tree
 from jft.weights.catalog import WeightSet
 from jft.weights.rules import alexnet, googlenet, inception, resnet, squeezenet, vgg
 from jft.weights.rules.rule import Rule, Rules

@@ -1,0 +1,104 @@
+"""Arms: one experiment trained in several ways and tested on the same pictures, side by side."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+from absl import logging
+from ml_collections import ConfigDict
+
+from jft.config import effective, refuse, validate, without_effect
+from jft.evaluation.evaluate import evaluate
+from jft.evaluation.results import seen_before
+from jft.metrics.masked_sums import score
+from jft.training.loop import checked_run, train
+from jft.training.state import check_weights
+from jft.utils import distributed, tree
+from jft.utils.text import named_step
+
+
+def train_arms(config: ConfigDict, workdir: str | Path, *, report: bool = False) -> int:
+    """Trains the config, or each of its arms in `<workdir>/<arm>` and then tests them all.
+
+    Args:
+      config: from a config file; `config.arms` is ((name, {field: value}), ...).
+      workdir: folder of the run, or of the arms' runs.
+      report: write `report.html` into the folder of each run that is finished.
+
+    Returns:
+      Exit status: 0, or 128 + n if signal n stopped it; the same call then goes on.
+    """
+    if not config.arms:
+        result = train(config, workdir)
+        if result["finished"] and report:
+            _report(workdir)
+        return 0 if result["finished"] else 128 + result["signal"]
+    runs = {name: Path(workdir) / name.replace(" ", "_") for name, _ in config.arms}
+    configs = {name: arm_config(config, name, changes) for name, changes in config.arms}
+    for name, arm in configs.items():  # what is wrong with any arm is said before the first one is trained
+        check_weights(checked_run(arm, runs[name]))
+    for name, arm in configs.items():
+        distributed.say(f"\n== {name}")
+        result = train(arm, runs[name])
+        if not result["finished"]:
+            return 128 + result["signal"]
+    results = {name: (report and _report(run)) or evaluate(run) for name, run in runs.items()}
+    rate = "mean AP" if any("mean_average_precision" in tested for tested in results.values()) else "top-1"
+    distributed.say(f"\n{'on the test pictures':<24}{rate:>8}{'loss':>9}{'pictures':>10}")
+    for name, tested in results.items():
+        kept = f"  {named_step(tested['step'], tested['phase'])}" if tested["phase"] else ""
+        distributed.say(f"{name:<24}{score(tested):>8.1%}{tested['loss']:>9.3f}{tested['count']:>10,}{kept}")
+        if told := seen_before(tested):
+            distributed.say(f"  {told}")
+    distributed.say(f"\nEach is a run of its own: jft evaluate --checkpoint {runs[name]}")
+    return 0
+
+
+def _report(workdir: str | Path) -> dict[str, Any] | None:
+    """Writes a run's page and returns its figures; None, and a line that says why, where that cannot be.
+
+    The run is done and saved whatever becomes of its page.
+    """
+    from jft.evaluation.report import write_report
+
+    if distributed.several():
+        distributed.say(f"No report yet, which one process writes: jft report {workdir}")
+        return None
+    try:
+        path, result = write_report(workdir)
+    except Exception as error:  # memory, for one: a page is no reason for a run that is done to look failed
+        logging.warning("there is no report: %s: %s", type(error).__name__, error)
+        return None
+    low, high = result["accuracy_interval"] or (0.0, 1.0)
+    told = f"test accuracy {result['accuracy']:.2%} (95 % interval {low:.2%} to {high:.2%})"
+    distributed.say(f"{told}, log loss {result['loss']:.4f}. Look at it: {path}")
+    if told := seen_before(result):
+        distributed.say(told)
+    return result
+
+
+def arm_config(config: ConfigDict, name: str, changes: dict[str, Any]) -> ConfigDict:
+    """The config of one arm: the common one with some fields changed.
+
+    Fields of the common config that are for other arms, as the optimizer's where this one's head is solved for, are
+    left at their defaults: what a run records is what it does.
+
+    Raises:
+      ValueError: a field or value that is wrong, or a common field that no arm makes use of.
+    """
+    arm = _merged(config, name, changes)
+    inherited = {field: why for field, why in without_effect(arm.to_dict()).items() if field not in changes}
+    others = [without_effect(_merged(config, *other).to_dict()) for other in config.arms]
+    refuse([why for field, why in inherited.items() if all(field in idle for idle in others)])
+    kept = effective(arm.to_dict())
+    arm.update({field: kept[field] for field in inherited})
+    validate(arm)
+    return arm
+
+
+def _merged(config: ConfigDict, name: str, changes: dict[str, Any]) -> ConfigDict:
+    arm = copy.deepcopy(config)
+    for field, value in {**changes, "arms": ()}.items():
+        tree.choose(config.to_dict(), field, what=f"field of arm {name!r}")
+        arm[field] = value
+    return arm

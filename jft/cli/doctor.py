@@ -1,0 +1,36 @@
+"""Checks whether these machines can train together.
+
+Versions, devices, a timed all-reduce, and a folder that every host sees. Start it on each host, as the training is.
+Its line says what is wrong, if something is.
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+from jft.utils import cluster, distributed
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the verb's arguments."""
+    parser.add_argument("--workdir", default="runs", metavar="DIR", help="where runs are to be written; default: runs")
+    parser.add_argument("--timeout", type=int, default=60, help="seconds to wait for the others; default: 60")
+    cluster.add_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints a line a check; 1 if something is wrong."""
+    from jft.training.doctor import Finding, examine
+
+    start = time.monotonic()
+    try:
+        cluster.join_as(args, initialization_timeout=args.timeout, heartbeat_timeout=args.timeout, preemptible=False)
+    except (ValueError, OSError) as error:
+        print(Finding("processes", str(error), wrong=True))
+        return 1
+    if args.distributed or args.coordinator:
+        distributed.say(str(Finding("processes", f"all came within {time.monotonic() - start:.1f} s")))
+    findings = examine(Path(args.workdir))
+    for finding in findings:
+        distributed.say(str(finding))
+    return int(any(finding.wrong for finding in findings))

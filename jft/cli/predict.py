@@ -1,0 +1,172 @@
+"""Classes and probabilities of pictures: files, folders, 'patterns/*.jpg', or - for a list on standard input.
+
+    jft predict --checkpoint runs/flowers photos/ --top 3 --grid photos.png
+    jft predict --model squeezenet1_1 cat.jpg dog.jpg
+    find . -name '*.jpg' | jft predict --checkpoint runs/flowers - --format jsonl > flowers.jsonl
+
+A picture that cannot be read is told on standard error and the others go on. Exit status: 0 all were read, 1 some
+were not or wrong input.
+"""
+
+import argparse
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jft.utils.text import RUN
+
+if TYPE_CHECKING:
+    from jft.evaluation.predict import Prediction
+    from jft.evaluation.predictor import Predictor
+
+_DRAWN = 25  # pictures of a grid, at most
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the verb's arguments."""
+    parser.add_argument("paths", nargs="+", metavar="PATH", help="pictures, folders of pictures, patterns, or -")
+    whose = parser.add_mutually_exclusive_group(required=True)
+    whose.add_argument("--checkpoint", metavar="RUN", help=RUN)
+    whose.add_argument("--model", metavar="NAME", help="pretrained on ImageNet, such as squeezenet1_1")
+    parser.add_argument("--weights", metavar="TAG", help="weight set of the model; default: one that is here")
+    parser.add_argument("--weights_path", metavar="PATH", help="its file or folder, looked at before cache and network")
+    parser.add_argument(
+        "--top", type=int, metavar="K", help="classes a picture; default: 1, or of several labels those from 1/2 on"
+    )
+    parser.add_argument("--format", choices=("table", "csv", "jsonl"), help="default: what --out ends in, else a table")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write there, not to standard output")
+    parser.add_argument(
+        "--grid",
+        type=Path,
+        metavar="FILE",
+        help=f"also draw {_DRAWN}, spread over folders; class folders tell which are wrong",
+    )
+    parser.add_argument("--force", action="store_true", help="replace the files if they exist")
+    parser.add_argument("--uncalibrated", action="store_true", help="probabilities without the fitted temperature")
+    parser.add_argument("--batch_size", type=int, default=32, metavar="N", help="pictures at a time; default: 32")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints the predictions."""
+    from jft.evaluation import predict, predictor
+    from jft.utils.files import written_whole
+
+    if args.top is not None and args.top < 1:
+        raise ValueError(f"--top {args.top}: give 1 or more classes a picture.")
+    paths = predict.find(args.paths, sys.stdin)
+    _check_files(args, paths)
+    model = predictor.load(
+        args.model or Path(args.checkpoint).absolute(),  # a folder may be called as a model is
+        weights=args.weights,
+        weights_path=args.weights_path,
+        batch_size=min(args.batch_size, len(paths)),
+    )
+    told = _Told(len(paths))
+    predictions = predict.predict_paths(model, paths, args.top, calibrated=not args.uncalibrated)
+    ending = args.out.suffix[1:] if args.out else ""
+    form = args.format or (ending if ending in predict.FORMATS else "table")
+    lines = predict.FORMATS[form](told.follow(predictions), predict.columns(model, args.top))
+    if args.out:
+        text = "".join(f"{line}\n" for line in lines)
+        with written_whole(args.out) as aside:
+            aside.write_text(text, "utf-8", "surrogateescape")
+    else:
+        _print(lines, data=form != "table")
+    if args.grid and told.first:
+        _draw(args.grid, model, list(told.first.values()), len(paths) - told.unreadable)
+    if told.unreadable:
+        print(f"{told.unreadable:,} of {len(paths):,} pictures could not be read", file=sys.stderr)
+    return 1 if told.unreadable else 0
+
+
+class _Told:
+    """What is told of predictions beside them, while they pass.
+
+    Attributes:
+      first: by folder, those that a grid may show.
+      unreadable: how many pictures could not be read.
+    """
+
+    def __init__(self, total: int) -> None:
+        self.first: dict[Path, list[Prediction]] = {}
+        self.unreadable = 0
+        self._total = total
+
+    def follow(self, predictions: Iterator["Prediction"]) -> Iterator["Prediction"]:
+        """The predictions; errors and a progress bar go to standard error."""
+        from jft.utils.logger import progress_bar
+        from jft.utils.text import one_record
+
+        bar = progress_bar(total=self._total, initial=0, unit=" pictures", description="predicting")
+        with contextlib.closing(bar):
+            for prediction in predictions:
+                if prediction.error:
+                    self.unreadable += 1
+                    bar.write(one_record(f"error: {prediction.error}"), file=sys.stderr)
+                elif len(own := self.first.setdefault(prediction.path.parent, [])) < _DRAWN:
+                    own.append(prediction)
+                bar.update()
+                yield prediction
+
+
+def _check_files(args: argparse.Namespace, paths: Sequence[Path]) -> None:
+    from jft.evaluation import grid
+    from jft.utils import files
+
+    if args.grid:
+        grid.check_path(args.grid)
+    for path in filter(None, (args.out, args.grid)):
+        files.check_new(path, args.force)
+        if path.exists() and any(path.samefile(picture) for picture in paths):
+            raise ValueError(f"{path} is one of the pictures: choose another name.")
+
+
+def _print(lines: Iterable[str], *, data: bool) -> None:
+    """Line by line, so that whatever reads them need not wait for the last one.
+
+    What is no terminal's reader of `data` gets names as they are.
+    """
+    from tqdm import tqdm
+
+    from jft.utils.text import TerminalStream
+
+    out = sys.stdout
+    if data and isinstance(out, TerminalStream) and not out.isatty():
+        out = out.stream
+    try:
+        for line in lines:
+            if out.isatty():
+                tqdm.write(line)  # above the bar
+            else:
+                print(line, file=out, flush=True)
+    except BrokenPipeError:  # whoever reads has enough, as `head` has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
+
+
+def _draw(path: Path, model: "Predictor", folders: Sequence[Sequence["Prediction"]], read: int) -> None:
+    from jft.evaluation import grid, predict
+
+    numbers = grid.spread([len(own) for own in folders], _DRAWN)
+    predictions = [one for own, number in zip(folders, numbers, strict=True) for one in own[:number]]
+    shown = f"{len(predictions)} of {read:,} images read"
+    shown += f", spread over {len(folders)} folders" if len(folders) > 1 else ""
+    several = model.objective.multi_label
+    if several:
+        pairs = [zip(told.classes, told.probabilities, strict=True) for told in predictions]
+        names = [", ".join(f"{name} {probability:.0%}" for name, probability in each) or "none" for each in pairs]
+    else:
+        names = [told.classes[0] for told in predictions]
+    grid.draw(
+        path,
+        [model.read(told.path) for told in predictions],
+        names,
+        [None if several else told.probabilities[0] for told in predictions],
+        [None if several else predict.label_of(told.path, model.class_names) for told in predictions],
+        title=shown,
+    )
+    print(f"{path}: {shown}", file=sys.stderr)

@@ -1,0 +1,40 @@
+"""The table of a model, stage by stage and layer by layer, and a drawing of its chain."""
+
+import argparse
+import os
+from pathlib import Path
+
+os.environ["JAX_PLATFORMS"] = "cpu"  # shapes alone: no accelerator's memory is claimed for them
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the verb's arguments."""
+    parser.add_argument("--model", required=True, help="such as vgg16")
+    parser.add_argument("--num_classes", type=int, help="default: the weight set's, or 1000")
+    parser.add_argument("--freeze", default="", help="as in a config: a stage, or patterns over parameter names")
+    parser.add_argument("--image_size", type=int, metavar="PIXELS", help="default: the weight set's or the model's own")
+    parser.add_argument("--weights", metavar="TAG", help="the model in the form that these weights need, such as keras")
+    parser.add_argument("--aux_heads", action="store_true", help="with the auxiliary heads, which only training runs")
+    parser.add_argument("--graph", type=Path, metavar="FILE", help="also draw the chain: a .svg or a .png")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints the table and draws the chain."""
+    from jft.models import plot, summary
+
+    if args.graph:
+        plot.check_path(args.graph)
+    model, size = summary.choose_model(
+        args.model,
+        num_classes=args.num_classes,
+        weights=args.weights,
+        image_size=args.image_size,
+        aux_heads=args.aux_heads,
+    )
+    title = f"{args.model}.{args.weights}" if args.weights else args.model
+    result = summary.summarise(title, model, size, args.freeze)
+    print(summary.format_summary(result))
+    if args.graph:
+        plot.write_graph(result, args.graph)
+        print(f"wrote {args.graph}")
+    return 0

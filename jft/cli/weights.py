@@ -1,0 +1,121 @@
+"""Published weights: {list,fetch,convert,verify,export}, each with --help of its own.
+
+list [PATTERN]                     what there is
+fetch NAME                         download a set and check its hash
+convert SOURCE --out F             any weight file, or a run, to jft's own safetensors
+verify [NAME]                      replay the proof of a set, without a network
+export SOURCE --out F              a run, a set or a file to torchvision's or Keras' layout, proved
+"""
+
+import argparse
+from pathlib import Path
+
+from safetensors import SafetensorError
+
+_MARKS = {True: "ok", False: "FAILED", None: "no verdict"}
+
+
+def list_sets(args: argparse.Namespace) -> None:
+    """Prints the catalog."""
+    from jft.cli import weights_table
+
+    print(weights_table.table(args.pattern))
+
+
+def fetch(args: argparse.Namespace) -> None:
+    """Downloads what is not here yet, and prints where it lies."""
+    from jft.cli import weights_table
+    from jft.weights import hub
+
+    for row in [weights_table.choose(name) for name in args.name]:
+        path, sha256 = hub.fetch(row)
+        unknown = "" if row.sha256 or row.md5 else ": nobody has published one to compare it with"
+        print(f"{row.name}: {path}\n  SHA-256 {sha256}{unknown}", flush=True)
+
+
+def convert(args: argparse.Namespace) -> None:
+    """Writes jft's own safetensors."""
+    from jft.evaluation import open_model
+    from jft.utils import files
+
+    files.check_new(args.out, args.force)
+    opened = open_model.open_source(args.source, model=args.model, tag=args.weights)
+    print(open_model.write_own(opened, args.out, allow_nonfinite=args.allow_nonfinite))
+
+
+def verify(args: argparse.Namespace) -> None:
+    """Prints each part of the proofs; ValueError if one does not hold."""
+    from jft.data import imagenet
+    from jft.evaluation.verify_weights import choose_rows
+    from jft.evaluation.verify_weights import verify as verify_set
+
+    failed, absent = [], []
+    pictures = imagenet.load(args.imagenet) if args.imagenet else None
+    for row in choose_rows(args.name, args.weights_path):
+        print(row.name, flush=True)
+        parts = set()
+        for check in verify_set(row, weights_path=args.weights_path, pictures=pictures):
+            first, *more = check.text.splitlines()
+            print(f"  {check.what:<12}  {_MARKS[check.passed]:<11}  {first}", flush=True)
+            print("".join(f"{'':29}{line}\n" for line in more), end="", flush=True)
+            failed += [f"{row.name} ({check.what})"] if check.passed is False else []
+            parts.add(check.what)
+        absent += [] if "conversion" in parts else [row.name]
+    if absent:
+        print(f"The architecture alone was verified, for want of the file: {', '.join(absent)}.")
+    if failed:
+        raise ValueError(f"not verified: {', '.join(failed)}.")
+
+
+def export(args: argparse.Namespace) -> None:
+    """Writes another framework's file."""
+    from jft.exporters import state_dict as lib
+    from jft.utils import files
+
+    files.check_new(args.out, args.force)
+    options = {"format": args.format, "model": args.model, "tag": args.weights, "image_size": args.image_size}
+    print(lib.describe(lib.export(args.source, args.out, **options)))
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the verbs of this verb."""
+    verbs = parser.add_subparsers(required=True, metavar="VERB")
+
+    def verb(what, name: str) -> argparse.ArgumentParser:  # noqa: ANN001
+        added = verbs.add_parser(name, description=what.__doc__)
+        added.set_defaults(what=what)
+        return added
+
+    listed = verb(list_sets, "list")
+    listed.add_argument("pattern", nargs="?", default="", help="a part of the name, or a pattern such as 'vgg1?.*'")
+    fetched = verb(fetch, "fetch")
+    fetched.add_argument("name", nargs="+", help="such as vgg19.torchvision")
+    verified = verb(verify, "verify")
+    verified.add_argument("name", nargs="*", help="such as vgg19.torchvision; default: every set that is here")
+    verified.add_argument(
+        "--imagenet",
+        metavar="DIR",
+        help="images of ImageNet, named or sorted by WordNet id; only its validation images tell an accuracy",
+    )
+    verified.add_argument("--weights_path", metavar="PATH", help="the file, or a folder that holds it")
+
+    converted, exported = verb(convert, "convert"), verb(export, "export")
+    converted.add_argument("source", help=".pth, .safetensors, Keras .h5, Caffe .npy, a file of jft's own, or a run")
+    exported.add_argument("source", help="folder of a run, name of a set, or a weight file")
+    for added in (converted, exported):
+        added.add_argument("--model", help="such as vgg19; needed for a file that does not say it")
+        added.add_argument("--weights", metavar="TAG", help="set that a file is like; default: guessed from it")
+        added.add_argument("--out", type=Path, required=True, metavar="FILE", help="the file to write")
+        added.add_argument("--force", action="store_true", help="replace FILE if it exists")
+    converted.add_argument("--allow_nonfinite", action="store_true", help="convert NaN and infinity too")
+    exported.add_argument("--format", choices=("torchvision", "keras"), default="torchvision", help="whose layout")
+    exported.add_argument("--image_size", type=int, metavar="N", help="side in pixels; default: as it was trained")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Does what was asked."""
+    try:
+        args.what(args)
+    except SafetensorError as error:
+        raise ValueError(str(error)) from error
+    return 0

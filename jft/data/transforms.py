@@ -1,0 +1,236 @@
+"""Preprocessing as data: what a weight set asks of a picture, and the functions that give it, on host and on device."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jft.data.transparency import check_background
+from jft.utils import tree
+
+# What fields meant before there were such: specs that are older lack them, and mean this.
+_BEFORE = {"background": "", "max_value": 0.0}
+
+FITS = ("crop", "whole")  # how a picture becomes a square, see `to_model_input`
+
+# A resized pixel is a weighted sum of a few pixels (2 when enlarging bilinearly, 4 bicubically). Up to this many,
+# adding up gathered rows and columns beats a matrix product by 1.2 to 5 times on a CPU, and needs no temporary copies.
+_FEW_TAPS = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class Preprocess:
+    """What a weight set was trained to read. The catalog row holds one; nothing else in jft knows a mean.
+
+    A picture is resized so that its shorter side is `resize`, cropped centrally to `size`, multiplied by `scale`,
+    put in the order of `channels`, and normalised as `(x - mean) / std`.
+
+    Attributes:
+      size: side of the square that the network reads, in pixels.
+      resize: shorter side before the central crop, in pixels.
+      interpolation: 'bilinear' or 'bicubic'.
+      antialias: whether shrinking averages over the pixels it skips, as PIL and torchvision do.
+      channels: order in which the network reads them, 'RGB' or 'BGR'.
+      scale: factor from grey levels 0 .. 255 to the range of `mean` and `std`.
+      mean: per channel, in the order of `channels`, after `scale`.
+      std: per channel, likewise.
+      background: color behind transparent pixels, as `PIL.ImageColor` names it; empty: alpha is dropped and hidden
+        colors are read.
+      max_value: which value is white in images of more than 8 bits a pixel, see `gray_levels`; 0: not known.
+
+    Raises:
+      ValueError: a value that no picture can be prepared with.
+    """
+
+    size: int = 224
+    resize: int = 256
+    interpolation: str = "bilinear"
+    antialias: bool = True
+    channels: str = "RGB"
+    scale: float = 1 / 255
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    background: str = "white"
+    max_value: float = 0.0
+
+    def __post_init__(self) -> None:
+        tree.choose({"bilinear": 1, "bicubic": 1}, self.interpolation, what="interpolation")
+        tree.choose({"RGB": 1, "BGR": 1}, self.channels, what="order of channels")
+        for name in ("size", "resize", "scale"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"Preprocess.{name} is {getattr(self, name)}; it must be positive.")
+        if len(self.mean) != 3 or len(self.std) != 3 or not all(s > 0 for s in self.std):
+            raise ValueError(f"Preprocess needs 3 means and 3 positive stds, not mean={self.mean}, std={self.std}.")
+        if not self.max_value >= 0:
+            raise ValueError(f"Preprocess.max_value is {self.max_value}; it must be 0 or above.")
+        check_background(self.background)
+
+    def at(self, size: int) -> "Preprocess":
+        """The same for images of another size in pixels, with the margin around the crop in proportion."""
+        return dataclasses.replace(self, size=size, resize=round(self.resize * size / self.size))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every field, in types that JSON has."""
+        return {key: list(v) if isinstance(v, tuple) else v for key, v in dataclasses.asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> "Preprocess":
+        """Inverse of `to_dict`; ValueError for a field that is unknown or missing: neither may become a default."""
+        fields = _BEFORE | fields
+        known = {field.name: None for field in dataclasses.fields(cls)}
+        for name in fields:
+            tree.choose(known, name, what="preprocessing field")
+        if missing := [name for name in known if name not in fields]:
+            raise ValueError(f"preprocessing lacks {', '.join(missing)}.")
+        return cls(**{key: tuple(v) if isinstance(v, list) else v for key, v in fields.items()})
+
+
+def scaled_size(height: int, width: int, short: int) -> tuple[int, int]:
+    """Height and width after the shorter side became `short`, rounded as torchvision's Resize does (down)."""
+    if height <= width:
+        return short, int(short * width / height)
+    return int(short * height / width), short
+
+
+def crop_offset(length: int, size: int) -> int:
+    """Pixels before a central crop, rounded as torchvision's CenterCrop does: halves to even."""
+    return round((length - size) / 2)
+
+
+def stored_size(spec: Preprocess, fit: str) -> int:
+    """Side in pixels of the squares that the host makes: with 'crop' they leave the device room to crop from."""
+    return spec.resize if check_fit(fit) == "crop" else spec.size
+
+
+def stored_offset(length: int, spec: Preprocess) -> int:
+    """Pixels before the central square of side `spec.resize` from which the device will cut `spec.size`.
+
+    Both cuts round; this one is placed so that together they land where torchvision's single CenterCrop(size) does.
+    """
+    return crop_offset(length, spec.size) - crop_offset(spec.resize, spec.size)
+
+
+def resize_weights(source: int, target: int, spec: Preprocess) -> np.ndarray:
+    """The matrix [target, source] that resizes one axis; rows add up to 1.
+
+    Pixels are squares whose centres lie at halves, as in PIL, torchvision, `jax.image` and `tf.image`; bicubic is Keys'
+    kernel with a = -0.5, as in all of these where they antialias.
+    """
+    step = source / target
+    width = max(step, 1.0) if spec.antialias else 1.0
+    centres = (np.arange(target) + 0.5) * step
+    distance = np.abs(centres[:, None] - (np.arange(source) + 0.5)) / width
+    if spec.interpolation == "bilinear":
+        weights = np.maximum(1 - distance, 0)
+    else:
+        near = (1.5 * distance - 2.5) * distance**2 + 1
+        far = ((-0.5 * distance + 2.5) * distance - 4) * distance + 2
+        weights = np.where(distance < 1, near, np.where(distance < 2, far, 0))
+    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+def resize(images: jax.Array, height: int, width: int, spec: Preprocess) -> jax.Array:
+    """Resizes on the device, with the weights that the host uses.
+
+    Args:
+      images: [batch, h, w, 3], uint8 or float, 0 .. 255.
+      height: of the result, in pixels.
+      width: of the result, in pixels.
+      spec: says how to interpolate.
+
+    Returns:
+      float32 [batch, height, width, 3], 0 .. 255.
+    """
+    for axis, target in ((2, width), (1, height)):
+        if images.shape[axis] != target:
+            images = _resize_axis(images, axis, resize_weights(images.shape[axis], target, spec))
+            if spec.interpolation == "bicubic":  # overshoots at edges; PIL clips after each axis, in this order
+                images = jnp.clip(images, 0, 255)
+    return jnp.asarray(images, jnp.float32)
+
+
+def _resize_axis(images: jax.Array, axis: int, weights: np.ndarray) -> jax.Array:
+    taps = int((weights != 0).sum(axis=1).max())
+    if taps > _FEW_TAPS or jax.default_backend() == "tpu":  # TPUs multiply matrices better than they gather
+        equation = {1: "oi,biwc->bowc", 2: "oi,bhic->bhoc"}[axis]
+        # The highest precision, or accelerators multiply with 8 to 10 bits and grey levels change.
+        return jnp.einsum(equation, weights, jnp.asarray(images, jnp.float32), precision=jax.lax.Precision.HIGHEST)
+    where = np.argsort(weights == 0, axis=1, kind="stable")[:, :taps]
+    factors = np.take_along_axis(weights, where, axis=1)
+    shape = (1, -1, 1, 1) if axis == 1 else (1, 1, -1, 1)
+    total = 0.0
+    for pixel, factor in zip(where.T, factors.T, strict=True):
+        total += jnp.take(images, pixel, axis=axis, mode="clip").astype(jnp.float32) * factor.reshape(shape)
+    return total
+
+
+def center_crop(images: jax.Array, size: int) -> jax.Array:
+    """Cuts the central [batch, size, size, 3] out of [batch, h, w, 3], at torchvision's offsets."""
+    height, width = images.shape[1:3]
+    if min(height, width) < size:
+        raise ValueError(f"a {height}x{width} picture has no central {size}x{size} crop; raise Preprocess.resize.")
+    top, left = crop_offset(height, size), crop_offset(width, size)
+    return images[:, top : top + size, left : left + size]
+
+
+def normalise(images: jax.Array, spec: Preprocess) -> jax.Array:
+    """Grey levels [batch, h, w, 3], RGB, 0 .. 255, to what the network reads: float32, in its channel order."""
+    images = jnp.asarray(images, jnp.float32)
+    if spec.channels == "BGR":
+        images = images[..., ::-1]
+    mean, std = (np.array(values, np.float32).reshape(1, 1, 1, 3) for values in (spec.mean, spec.std))
+    return (images * np.float32(spec.scale) - mean) / std
+
+
+def resize_shorter(images: jax.Array, spec: Preprocess) -> jax.Array:
+    """Makes the shorter side of [batch, h, w, 3] `spec.resize`; pictures that have it pass untouched, uint8 too."""
+    if min(images.shape[1:3]) == spec.resize:
+        return images
+    return resize(images, *scaled_size(*images.shape[1:3], spec.resize), spec)
+
+
+def to_model_input(images: jax.Array, spec: Preprocess, *, fit: str) -> jax.Array:
+    """What the network reads in evaluation and prediction: pure, to be called inside the jitted step.
+
+    Args:
+      images: uint8 or float [batch, h, w, 3], RGB, 0 .. 255, of any size: raw arrays, or what `decode` returns.
+      spec: of the weights.
+      fit: 'crop' makes the shorter side `spec.resize` and cuts out the central `spec.size`, as ImageNet models are
+        evaluated; 'whole' squashes the whole picture to `spec.size`, for small pictures whose edges matter.
+
+    Returns:
+      float32 [batch, spec.size, spec.size, 3], normalised.
+    """
+    if check_fit(fit) == "crop":
+        return normalise(center_crop(resize_shorter(images, spec), spec.size), spec)
+    return normalise(resize(images, spec.size, spec.size, spec), spec)
+
+
+def check_fit(fit: str) -> str:
+    """`fit` itself, or a ValueError."""
+    tree.choose(dict.fromkeys(FITS), fit, what="fit")
+    return fit
+
+
+def check_range(images: Any, spec: Preprocess) -> None:
+    """Refuses a batch that is not what the pipeline promises. To be called once, on the host, on a real batch.
+
+    Args:
+      images: the batch as it travels: uint8 [batch, h, w, 3], grey levels 0 .. 255.
+      spec: of the weights, for the error.
+
+    Raises:
+      ValueError: another type or shape, or grey levels that all lie below 2: pictures scaled to 0 .. 1 already.
+    """
+    images = np.asarray(images)
+    wanted = "jft wants uint8 [batch, height, width, 3] with grey levels 0..255 and applies scale, mean and std itself"
+    if images.ndim != 4 or images.shape[-1] != 3 or images.dtype != np.uint8 or images.size == 0:
+        span = f" in {images.min():.4g}..{images.max():.4g}" if images.size else ""
+        raise ValueError(f"images are {images.dtype} {list(images.shape)}{span}; {wanted}.")
+    if images.max() < 2:
+        raise ValueError(
+            f"no grey level in this batch is above {images.max()}: the pictures seem scaled to 0..1 before they became "
+            f"uint8; {wanted} (here scale={spec.scale:.4g}, mean={spec.mean}, std={spec.std}). Multiply them by 255."
+        )

@@ -1,0 +1,105 @@
+"""What a checkpoint's JSON must hold: it may be edited, damaged, or of an older jft, and is checked before use."""
+
+from typing import Any, NotRequired, TypedDict, get_type_hints
+
+from jft.config import as_json, default_config, json_shape
+from jft.data.record import DataRecord
+from jft.data.transforms import Preprocess, check_fit
+from jft.metrics.losses import KINDS
+from jft.models import MODELS
+from jft.utils import json_file, tree
+from jft.utils.checkpoint_info import Meta
+from jft.weights import metadata, provenance
+
+
+class Model(TypedDict):
+    """The architecture."""
+
+    name: str
+    options: dict[str, Any]
+
+
+class Evaluation(TypedDict):
+    """A line of the history."""
+
+    step: int
+    loss: float
+    accuracy: float
+    count: int
+    mean_average_precision: NotRequired[float]
+
+
+class Splits(TypedDict):
+    """What was trained and validated on."""
+
+    train: DataRecord
+    validation: DataRecord
+
+
+class Schema(TypedDict):
+    """What is relied on, of what `Run.meta`, `state.fresh_state` and `Checkpoints.save` write."""
+
+    jft: str
+    config: dict[str, Any]
+    model: Model
+    objective: str
+    class_names: list[str]
+    preprocess: dict[str, Any]
+    fit: str
+    trained_on: NotRequired[Splits]
+    test_digest: NotRequired[str]
+    training_pictures: NotRequired[int]  # where there is no record, of jft before there was one
+    training_labels: NotRequired[int]
+    training_names: NotRequired[int]
+    phases: NotRequired[list[tuple[str, int]]]
+    devices: dict[str, int]
+    device_kind: str
+    jax: str
+    weights: dict[str, str]
+    pretrained: list[str]
+    cached: dict[str, bool]
+    history: list[Evaluation]
+    temperature: NotRequired[float | None]
+    learnt_validation: NotRequired[bool]
+    accumulate: NotRequired[int | None]
+    skipped: NotRequired[list[int]]
+    window: dict[str, float]
+    step: int
+    digests: dict[str, int]
+
+
+def checked(found: Any) -> Meta:
+    """A checkpoint's JSON, once it is known to be one.
+
+    Args:
+      found: as read.
+
+    Returns:
+      The same, with the defaults of fields that its config is too old for, and with no more said of the weights it
+      began with than their hash shows.
+
+    Raises:
+      ValueError: it is not what jft writes; says where.
+    """
+    problem = json_file.mismatch(found, Schema)
+    for name, shape in (("config", json_shape()), ("preprocess", get_type_hints(Preprocess))):
+        problem = problem or json_file.mismatch(found[name], shape, name)
+    if not {"trained_on", "training_pictures"} & {*found}:
+        problem = problem or "trained_on is missing"
+    if problem:
+        raise ValueError(problem)
+    for name, check in (
+        ("model", lambda model: tree.choose(MODELS, model["name"], what="model")),
+        ("model", lambda model: metadata.check_options(model["options"], model["name"])),
+        ("objective", lambda kind: tree.choose(dict.fromkeys(KINDS), kind, what="objective")),
+        ("preprocess", Preprocess.from_dict),
+        ("fit", check_fit),
+    ):
+        try:
+            check(found[name])
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
+    if not found["history"] and (found.get("learnt_validation") or found.get("temperature")):
+        raise ValueError("history is empty, and something was learnt from validation")
+    config = as_json(default_config()) | found["config"]
+    return {**found, "config": config, "weights": provenance.settled(found["weights"])}

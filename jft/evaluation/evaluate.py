@@ -1,0 +1,295 @@
+"""Evaluation of runs on labelled pictures, alone, together, and against each other."""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypedDict
+
+import jax
+import numpy as np
+from absl import logging
+
+from jft.data import datasets
+from jft.data.augment import Augmentation
+from jft.data.record import DataRecord
+from jft.evaluation import results, training_data
+from jft.evaluation.evaluator import Evaluation, Evaluator
+from jft.evaluation.restore import Trained, restore
+from jft.metrics import calibration, masked_sums
+from jft.utils import distributed, json_file, tree
+from jft.utils.checkpoint_info import phase_of
+from jft.utils.logger import write_json
+from jft.utils.text import file_name
+
+# Test-time augmentation: name -> the variants of a picture that are averaged.
+VIEWS = {"flip": Augmentation(flip=True), "crops": Augmentation(flip=True, crop="five")}
+
+
+@dataclasses.dataclass(frozen=True)
+class Pictures:
+    """Which pictures to evaluate on.
+
+    Attributes:
+      split: 'train', 'validation', 'test', or 'all' pictures of other data.
+      dataset: name of other data with the same classes, or pictures in memory; None: what the run was trained on.
+      data_dir: where the data lie; None: where they lay in training.
+      batch_size: pictures at a time, over all devices; None: the run's.
+      skip_unreadable: leaves out those that cannot be read, with a warning, even if the run's config does not.
+      image_column, label_column: of a CSV file; '': the run's or, of other data, usual names.
+    """
+
+    split: str = "test"
+    dataset: str | datasets.Source | None = None
+    data_dir: str | None = None
+    batch_size: int | None = None
+    skip_unreadable: bool = False
+    image_column: str = ""
+    label_column: str = ""
+
+    def changes(self) -> dict[str, Any]:
+        """In which they differ from the run's config, beside the place: arguments of `datasets.of_config`."""
+        skipped = {"skip_unreadable": True} if self.skip_unreadable else {}
+        return skipped | datasets.columns(self.image_column, self.label_column)
+
+
+@dataclasses.dataclass(frozen=True)
+class Predicted:
+    """A run, the pictures, and what it makes of them.
+
+    Attributes:
+      workdir: folder of the run.
+      trained: the run, restored.
+      source: the pictures.
+      split: of what they are; see `Pictures`.
+      own: whether they are of the data that the run was trained on, by content.
+      record: which they are.
+      found: what it makes of them.
+    """
+
+    workdir: str | Path
+    trained: Trained
+    source: datasets.Source
+    split: str
+    own: bool
+    record: DataRecord
+    found: Evaluation
+
+    @functools.cached_property
+    def calibrated(self) -> np.ndarray | None:
+        """Probabilities at the temperature that the checkpoint holds, float64 [n, classes]; None if it holds none."""
+        temperature = self.trained.meta.get("temperature")
+        if temperature is None:
+            return None
+        logits = self.found.logits.astype(np.float64)
+        return calibration.apply_temperature(logits, temperature, multilabel=self.source.multi_label)
+
+    def headline(self) -> dict[str, Any]:
+        """`{'checkpoint', 'step', 'phase', 'dataset', 'split', 'learnt', 'validated', 'loss', 'accuracy', ...}`."""
+        meta = self.trained.meta
+        return {
+            "checkpoint": str(self.workdir),
+            "step": meta["step"],
+            "phase": phase_of(meta),
+            "dataset": self.source.name,
+            "split": self.split,
+            **counted(self.recognized),
+            **self.found.summary(),
+        }
+
+    @functools.cached_property
+    def recognized(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """Which of the images it was trained on, which validated on: see `training_data.recognized`."""
+        return training_data.recognized(training_data.load(self.workdir, self.trained.meta), self.source)
+
+    def assess(self) -> dict[str, Any]:
+        """`results.assess`, with the temperature that the checkpoint holds."""
+        told = results.assess(self.found.probabilities, self.source, self.trained.class_names, self.calibrated)
+        return {"temperature": self.trained.meta.get("temperature"), **told}
+
+
+def evaluate(workdir: str | Path, *, tta: str = "", **pictures: Any) -> dict[str, Any]:
+    """Evaluates a run and writes `<workdir>/eval.json`; of other pictures than its test split `eval-<which>.json`.
+
+    Args:
+      workdir: folder of the run.
+      tta: views that are averaged, to be reported apart: a key of `VIEWS`; empty: none.
+      **pictures: fields of `Pictures`: split, dataset, data_dir, batch_size, skip_unreadable, ...
+
+    Returns:
+      `Predicted.headline`, 'parameters', 'temperature' and what `results.assess` returns; loss in nats, rates as
+      shares of 1. 'learnt' is how many of these images it was trained on, wherever they lay, 'validated' on how many
+      others it was validated, both by their pixels; None where the run has no list of its images. 'data' is the
+      `DataRecord` of the images. Where pictures have several labels, `mean_average_precision` in place of `top5`. With
+      `tta`, `augmented`: {'name', 'views', 'loss', 'accuracy', ...}.
+
+    Raises:
+      ValueError: no checkpoint, or the data's classes are not those of the model; names both lists.
+    """
+    augmented = None
+    if tta:  # first, as not every model can be asked for every view
+        views = tree.choose(VIEWS, tta, what="test-time augmentation")
+        averaged = predict_run(workdir, Pictures(**pictures), views)
+        count = views.num_variants(averaged.trained.meta["fit"])
+        augmented = {"name": tta, "views": count, **averaged.found.summary()}
+    return record(predict_run(workdir, Pictures(**pictures)), augmented)
+
+
+def record(predicted: Predicted, augmented: dict[str, Any] | None = None) -> dict[str, Any]:
+    """What `evaluate` returns of a run that has been evaluated, written to the file that it names."""
+    result = {
+        **predicted.headline(),
+        "data": predicted.record.to_json(),
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(predicted.trained.variables["params"])),
+        **predicted.assess(),
+        **({"augmented": augmented} if augmented else {}),
+    }
+    path = _path(predicted)
+    try:
+        if distributed.is_first():
+            write_json(path, result)
+    except OSError as error:  # the figures are worth more than the file
+        logging.warning("%s was not written: %s", path.name, error)
+    return result
+
+
+def counted(recognized: tuple[np.ndarray, np.ndarray] | None) -> dict[str, int | None]:
+    """'learnt' and 'validated' of a headline."""
+    trained, validated = recognized or (None, None)
+    return {
+        "learnt": None if trained is None else int(trained.sum()),
+        "validated": None if validated is None else int(validated.sum()),
+    }
+
+
+class _Figures(TypedDict):
+    """What is relied on of a file of figures."""
+
+    data: DataRecord
+
+
+def _path(predicted: Predicted) -> Path:
+    """Where its figures are kept: never in place of those of other images that are called alike."""
+    folder, split = Path(predicted.workdir), predicted.split
+    if predicted.own:
+        return folder / ("eval.json" if split == "test" else f"eval-{split}.json")
+    name = file_name(predicted.record.name)
+    path = folder / f"eval-{name}-{split}.json"
+    try:
+        same = json_file.read(path, _Figures, "evaluate again")["data"]["digest"] == predicted.record.digest
+    except FileNotFoundError:
+        return path
+    except (OSError, ValueError):
+        same = False
+    return path if same else folder / f"eval-{name}-{split}-{predicted.record.digest[:8]}.json"
+
+
+def evaluate_ensemble(workdirs: Sequence[str | Path], **pictures: Any) -> dict[str, Any]:
+    """Evaluates runs together: the average of their probabilities (Hansen & Salamon, 1990). Writes nothing.
+
+    Args:
+      workdirs: folders of the runs, which may differ in model and preprocessing, not in classes.
+      **pictures: fields of `Pictures`.
+
+    Returns:
+      As `evaluate`, with `'members'`, the headline of each run, in place of `'step'`, `'phase'`, `'parameters'` and
+      `'temperature'`; `loss` is the mean log loss of the averaged probabilities, in nats.
+
+    Raises:
+      ValueError: see `evaluate`; or the runs have other classes, or other pictures.
+    """
+    members = _on_same_pictures(workdirs, Pictures(**pictures))
+    average = np.mean([member.found.probabilities.astype(np.float64) for member in members], axis=0)
+    source, class_names = members[0].source, members[0].trained.class_names
+    return {
+        "checkpoint": " + ".join(map(str, workdirs)),
+        "dataset": source.name,
+        "split": members[0].split,
+        **counted(_of_any([member.recognized for member in members])),
+        **masked_sums.of_probabilities(average, source.labels),
+        **results.assess(average, source, class_names),
+        "members": [member.headline() for member in members],
+    }
+
+
+def _of_any(recognized: Sequence[tuple[np.ndarray, np.ndarray] | None]) -> tuple[np.ndarray, np.ndarray] | None:
+    """What any of several runs was trained on, and else validated on."""
+    if any(each is None for each in recognized):
+        return None
+    trained, validated = (np.any(masks, axis=0) for masks in zip(*recognized, strict=True))
+    return trained, validated & ~trained
+
+
+def evaluate_against(first: str | Path, second: str | Path, **pictures: Any) -> dict[str, Any]:
+    """Whether the second run is better than the first on the same pictures, or lucky. Writes nothing.
+
+    Args:
+      first: folder of a run.
+      second: folder of another one of the same classes.
+      **pictures: fields of `Pictures`.
+
+    Returns:
+      `{'members', 'against'}`: the headlines of both, and `results.contrast`.
+
+    Raises:
+      ValueError: see `evaluate_ensemble`; or pictures with several labels.
+    """
+    members = _on_same_pictures([first, second], Pictures(**pictures))
+    return {
+        "members": [member.headline() for member in members],
+        "against": results.contrast(*(member.found.probabilities for member in members), members[0].source.labels),
+    }
+
+
+def _on_same_pictures(workdirs: Sequence[str | Path], pictures: Pictures) -> list[Predicted]:
+    members: list[Predicted] = []
+    for workdir in workdirs:
+        member = predict_run(workdir, pictures)
+        first = members[0] if members else member
+        if member.record.digest != first.record.digest:  # of images, labels and classes, in order
+            raise ValueError(
+                f"{workdir} has classes {list(member.trained.class_names)} and {len(member.source)} pictures, "
+                f"{workdirs[0]} has {list(first.trained.class_names)} and {len(first.source)}, and not the same in the "
+                "same order: evaluate an ensemble on the test pictures, or train its runs with one seed and validation."
+            )
+        members.append(member)
+    return members
+
+
+def predict_run(workdir: str | Path, pictures: Pictures, views: Augmentation | None = None) -> Predicted:
+    """Restores a run and evaluates it, as it prepared its pictures; with `views`, averaged over their variants.
+
+    Raises:
+      ValueError: see `evaluate`.
+    """
+    trained, split = restore(workdir), pictures.split
+    config = trained.meta["config"]
+    source = trained.pictures(split, dataset=pictures.dataset, data_dir=pictures.data_dir, **pictures.changes())
+    dataset, place = training_data.asked(trained, pictures.dataset, pictures.data_dir)
+    columns = datasets.columns(pictures.image_column, pictures.label_column)
+    record = DataRecord.of(source, dataset, place, content=True)
+    own = training_data.is_own(workdir, trained, split, dataset, place, **columns)
+    if own and split == "test" and not pictures.skip_unreadable:  # the same to train on, but others to test on
+        own = trained.meta.get("test_digest", record.digest) == record.digest
+    if split == "validation" and own and trained.meta.get("learnt_validation"):
+        raise ValueError(
+            f"the head of {workdir} was solved for on its validation pictures too, once they had chosen its C: "
+            "evaluate it on test. What validation said before is in its metrics.jsonl."
+        )
+    if not own:
+        source = dataclasses.replace(source, name=Path(pictures.data_dir or "").name or source.name)
+    if pictures.batch_size:
+        trained.parallel.check_batch_size(pictures.batch_size, what="batch_size")
+    evaluator = Evaluator(
+        trained.model,
+        trained.spec,
+        trained.parallel,
+        objective=trained.objective,
+        fit=trained.meta["fit"],
+        batch_size=pictures.batch_size or trained.parallel.rounded(config["eval_batch_size"]),
+        resize_on=config["resize_on"],
+        cache_bytes=config["cache_bytes"],
+        views=views,
+    )
+    found = evaluator(trained.variables, source)
+    return Predicted(workdir, trained, source, split, own, record, found)

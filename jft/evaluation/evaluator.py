@@ -1,0 +1,147 @@
+"""The evaluator: every picture of a source exactly once, on any number of devices."""
+
+import dataclasses
+import functools
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+
+from jft.data import datasets, loader, transforms
+from jft.data.augment import Augmentation, make_eval_transform, make_views
+from jft.data.transforms import Preprocess
+from jft.features.extract import feature_batches
+from jft.features.store import Features
+from jft.metrics import calibration, masked_sums
+from jft.metrics.losses import Objective
+from jft.models import Chain
+from jft.training.step import make_eval_step
+from jft.utils import distributed
+from jft.utils.mesh import Parallel
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """What an evaluator found.
+
+    Attributes:
+      sums: over all pictures, `masked_sums.classification_sums` or `masked_sums.label_sums`.
+      labels: of the pictures, in their order: int32 [n], or [n, classes].
+      logits: float32 [n, classes], one for each class.
+    """
+
+    sums: masked_sums.Sums
+    labels: np.ndarray
+    logits: np.ndarray
+
+    @functools.cached_property
+    def probabilities(self) -> np.ndarray:
+        """Float64 [n, classes], as sure as the model is, no temperature applied."""
+        # In float32 a sigmoid is 1 from a logit of 17 on, and what is wrong then has no finite loss.
+        return calibration.apply_temperature(self.logits.astype(np.float64), 1.0, multilabel=self.labels.ndim == 2)
+
+    def temperature(self) -> float | None:
+        """The one that fits these pictures, see `calibration.fit_temperature`; None where a logit is not finite."""
+        return calibration.fit_temperature(self.logits, self.labels) if np.isfinite(self.logits).all() else None
+
+    def summary(self) -> dict[str, float | int]:
+        """`masked_sums.summarise`, with `mean_average_precision` over the classes there are where pictures have several."""
+        values = masked_sums.summarise(self.sums)
+        if self.labels.ndim == 1:
+            return values
+        precision = masked_sums.average_precision(self.probabilities, self.labels)
+        return {**values, "mean_average_precision": float(np.nanmean(precision))}
+
+
+class Evaluator:
+    """`evaluator(variables, source) -> Evaluation`; compiles at its first call, once."""
+
+    def __init__(
+        self,
+        model: Chain,
+        spec: Preprocess,
+        parallel: Parallel,
+        *,
+        objective: Objective,
+        fit: str,
+        batch_size: int,
+        resize_on: str,
+        cache_bytes: int,
+        boundary: str | None = None,
+        views: Augmentation | None = None,
+    ) -> None:
+        """Keeps how to evaluate.
+
+        Args:
+          model: the chain; its `axis_name` is the parallel's.
+          spec: preprocessing of the weights.
+          parallel: the devices.
+          objective: what logits and labels mean.
+          fit: 'whole' or 'crop', as trained.
+          batch_size: pictures at a time over all devices; the last batch is padded and its padding masked.
+          resize_on: 'device' or 'host'.
+          cache_bytes: decoded pictures kept in memory.
+          boundary: the stage of which cached features are given, where they are.
+          views: whose variants of a picture are averaged; None: a picture is seen as it is.
+
+        Raises:
+          ValueError: crops of pictures that are squashed whole.
+        """
+        self._step = make_eval_step(
+            model,
+            objective=objective,
+            transform=make_eval_transform(spec, fit=fit),
+            views=make_views(spec, fit=fit, augmentation=views) if views else None,
+            boundary=boundary,
+            axis_name=parallel.axis_name,
+        )
+        self._compiled: jax.stages.Compiled | None = None
+        self._spec, self._parallel = spec, parallel
+        self._reading = {"batch_size": batch_size, "fit": fit, "resize_on": resize_on, "cache_bytes": cache_bytes}
+
+    def __call__(self, variables: Any, source: datasets.Source, features: Features | None = None) -> Evaluation:
+        """Adds up over every picture of a source that is not empty.
+
+        Args:
+          variables: `{'params', 'batch_stats'}` on the devices.
+          source: the pictures.
+          features: what is cached of them at the boundary; read in their place.
+
+        Raises:
+          RuntimeError: not every picture was counted exactly once, which would be a mistake of jft's own.
+        """
+        total, pending, indices, logits = None, [], [], []
+
+        def collect(total: masked_sums.Sums | None, sums: masked_sums.Sums) -> masked_sums.Sums:
+            logits.append(np.asarray(sums.pop("logits")))
+            return masked_sums.add(total, sums)
+
+        for batch in self._batches(source, features):
+            keys = [key for key in ("image", "feature", "label", "mask") if key in batch]
+            placed = self._parallel.place_batch({key: batch[key] for key in keys})
+            if self._compiled is None:
+                if "image" in batch:
+                    transforms.check_range(batch["image"], self._spec)
+                self._compiled = self._parallel.compile(self._step, variables, placed, donate=False)
+            pending.append(self._compiled(variables, placed))
+            if len(pending) > 2:  # behind, so that the device is not kept waiting
+                total = collect(total, pending.pop(0))
+            indices.append(batch["index"][batch["mask"]])
+        for sums in pending:
+            total = collect(total, sums)
+        seen = np.concatenate(indices)
+        own = [len(seen), len(np.unique(seen)), int(seen.sum())]
+        read, distinct, numbers = map(sum, zip(*distributed.gather(own), strict=True))
+        if not read == distinct == len(source) == round(float(total["count"])) or numbers != source.indices.sum():
+            raise RuntimeError(f"{total['count']} of {len(source)} pictures counted, {distinct} distinct.")
+        # What fills up the last batch comes at its end.
+        return Evaluation(total, source.labels, np.concatenate(logits)[: len(source)])
+
+    def _batches(self, source: datasets.Source, features: Features | None) -> Iterator[dict[str, np.ndarray]]:
+        shard = self._parallel.shard
+        if features is None:
+            return loader.eval_batches(source, self._spec, **self._reading, shard=shard)
+        size = self._reading["batch_size"]
+        rows = loader.eval_rows(source, batch_size=size, shard=shard)
+        return feature_batches(source, features, rows, range(-(-len(source) // size)))

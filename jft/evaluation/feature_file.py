@@ -1,0 +1,197 @@
+"""Features as one file, by hand: those of any stage of any model, of any pictures, with labels and names."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
+
+from jft.config import default_config
+from jft.data import datasets
+from jft.data.datasets import Source
+from jft.data.transforms import Preprocess
+from jft.evaluation.restore import restore
+from jft.features.extract import extract
+from jft.features.feature_step import Wanted
+from jft.models import Chain, between, create_model
+from jft.utils import distributed, tree
+from jft.utils.files import check_new, written_whole
+from jft.utils.interrupt import Interrupt, Stopped
+from jft.utils.mesh import Parallel, make_parallel
+from jft.weights import catalog, hub
+from jft.weights.target import leaf_shapes
+
+_SUFFIXES = (".npz", ".safetensors")
+
+
+@dataclasses.dataclass(frozen=True)
+class Backbone:
+    """A model that gives features, and how its pictures are read.
+
+    Attributes:
+      model: the chain.
+      variables: `{'params', 'batch_stats'}` on the devices, without the stages that nobody asked for.
+      spec: preprocessing of the weights.
+      config: fields of `default_config`: a run's own, or their defaults.
+    """
+
+    model: Chain
+    variables: Mapping[str, Any]
+    spec: Preprocess
+    config: Mapping[str, Any]
+
+
+def of_run(workdir: str | Path, parallel: Parallel) -> Backbone:
+    """The best checkpoint of a run; ValueError where there is none."""
+    trained = restore(workdir, parallel)
+    config = default_config().to_dict() | trained.fields() | {"data_dir": trained.place()}
+    return Backbone(trained.model, trained.variables, trained.spec, config)
+
+
+def of_weights(model: str, tag: str, stage: str, parallel: Parallel, *, weights_path: str | None = None) -> Backbone:
+    """A weight set up to a stage; what the file lacks behind it is not missed.
+
+    Args:
+      model: key of `jft.models.MODELS`.
+      tag: of the weight set, such as 'torchvision'.
+      stage: the last stage that is needed.
+      parallel: where to put it.
+      weights_path: file or folder to look at first, or None.
+
+    Raises:
+      ValueError: no such model, set or stage, or the weights are not to be had.
+    """
+    row = catalog.find_row(model, tag)
+    chain = create_model(row.model, **row.file_options)
+    needed = between(tuple(chain.stages()), None, stage)
+    target = leaf_shapes(chain, row.preprocess.size)
+    behind = {name for name in target if name.split("/")[1] not in needed}
+    leaves, _ = hub.load(row, target, weights_path=weights_path, fresh=behind)
+    variables = tree.unflatten({name: leaf for name, leaf in leaves.items() if name not in behind})
+    variables = parallel.place_state({"params": {}, "batch_stats": {}} | variables)
+    chain = chain.clone(axis_name=parallel.axis_name)
+    return Backbone(chain, variables, row.preprocess, default_config().to_dict())
+
+
+def load_pictures(
+    config: Mapping[str, Any],
+    split: str,
+    *,
+    dataset: str | None,
+    data_dir: str | None,
+    image_column: str = "",
+    label_column: str = "",
+) -> Source:
+    """The pictures of a split, parted as the config says.
+
+    Args:
+      config: of a run, or the default one.
+      split: 'train', 'validation', 'test' or 'all'.
+      dataset: see `datasets.load_source`; None: the config's, and those classes of it.
+      data_dir: where the data lie; None: where the config says.
+      image_column, label_column: of a CSV file; '': as the config says.
+    """
+    columns = datasets.columns(image_column, label_column)
+    return datasets.of_config(config, split, dataset=dataset, data_dir=data_dir, **columns)
+
+
+def check_out(out: Path, force: bool) -> None:
+    """Raises a ValueError unless the file can be written, before hours are spent on what goes into it."""
+    if out.suffix not in _SUFFIXES:
+        raise ValueError(f"{out} ends in {out.suffix or 'nothing'}: features are written as {' or '.join(_SUFFIXES)}.")
+    check_new(out, force)
+
+
+def make_file(backbone: Backbone, source: Source, out: Path, **how: Any) -> tuple[int, ...]:
+    """Computes features and writes them.
+
+    Args:
+      backbone: from `of_run` or `of_weights`.
+      source: the pictures.
+      out: the file, .npz or .safetensors; appears when it is whole. See `write`.
+      **how: further arguments of `compute`.
+
+    Returns:
+      Shape of the features, [n, ...].
+
+    Raises:
+      ValueError, OSError, Stopped: see `compute`.
+    """
+    values, recipe = compute(backbone, source, **how)
+    if distributed.is_first():
+        write(out, values, source, recipe)
+    return values.shape
+
+
+def compute(
+    backbone: Backbone,
+    source: Source,
+    *,
+    stage: str,
+    pooled: bool = True,
+    fit: str | None = None,
+    image_size: int | None = None,
+    batch_size: int | None = None,
+) -> tuple[np.ndarray, Mapping[str, Any]]:
+    """Computes features through the activation cache.
+
+    Args:
+      backbone: from `of_run` or `of_weights`.
+      source: the n pictures.
+      stage: whose output the features are.
+      pooled: average maps over height and width.
+      fit: 'crop' or 'whole'; None: as the backbone's config says.
+      image_size: in pixels; None: what the weights were trained on.
+      batch_size: pictures at a time; None: as the backbone's config says.
+
+    Returns:
+      Features float32 [n, ...], and what they depend on, from `recipe.recipe`.
+
+    Raises:
+      ValueError, OSError: see `extract.extract`.
+      Stopped: a signal came; what is computed is kept for the next time.
+    """
+    spec = backbone.spec.at(image_size) if image_size else backbone.spec
+    spec = source.ranged(spec)  # part of what the features are kept by
+    config, parallel = backbone.config, make_parallel("jit")
+    with Interrupt() as interrupt:
+        found = extract(
+            backbone.model,
+            backbone.variables,
+            source,
+            spec,
+            Wanted(stage, pooled, fit or config["fit"], config["resize_on"]),
+            folder=config["features_dir"] or hub.cache_dir() / "features",
+            parallel=parallel,
+            batch_size=batch_size or parallel.rounded(config["eval_batch_size"]),
+            interrupt=interrupt,
+        )
+    if found is None:
+        raise Stopped(interrupt.received)
+    return found.gather(np.arange(len(found)))[:, 0], found.recipe
+
+
+def write(out: Path, features: np.ndarray, source: Source, recipe: Mapping[str, Any]) -> None:
+    """Writes features with all that tells what they are of.
+
+    Args:
+      out: .npz holds the arrays features [n, ...], labels, indices, names (of the pictures), class_names and recipe
+        (JSON); .safetensors the first three, and the rest as JSON in its metadata.
+      features: float32 [n, ...].
+      source: the n pictures.
+      recipe: from `recipe.recipe`.
+    """
+    arrays = {"features": features, "labels": source.labels, "indices": source.indices}
+    names = [source.picture_name(row) for row in range(len(source))]
+    with written_whole(out) as aside:
+        if out.suffix == ".npz":
+            texts = {"names": names, "class_names": list(source.class_names), "recipe": json.dumps(recipe)}
+            with aside.open("wb") as file:
+                np.savez(file, **arrays, **{key: np.array(text, np.str_) for key, text in texts.items()})
+        else:
+            texts = {"names": names, "class_names": source.class_names, "recipe": recipe}
+            metadata = {key: json.dumps(text) for key, text in texts.items()}
+            safetensors.numpy.save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, aside, metadata)

@@ -1,0 +1,158 @@
+"""Looking into a run: pictures as it sees them, where it looks, and what it learnt from that is like them."""
+
+import csv
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from PIL import Image
+
+from jft.data import transforms
+from jft.data.datasets import Source
+from jft.evaluation import feature_file, gradcam, grid, label_issues
+from jft.evaluation.predictor import Predictor
+from jft.features.knn import nearest
+from jft.utils.files import written_whole
+from jft.utils.text import csv_cell, one_line
+
+_MOST_DRAWN = 50  # pictures, a row each
+_SHOWN_SIDE = 256  # pixels of the longer side of a picture that is shown
+
+
+def shown(predictor: Predictor, pixels: np.ndarray) -> np.ndarray:
+    """The part of a picture that the model reads, in its own proportions: uint8 [h, w, 3], no side above 256 pixels."""
+    if predictor.fit == "crop":
+        size, square = predictor.spec.size, predictor.read(pixels)
+        start = transforms.crop_offset(len(square), size)
+        pixels = square[start : start + size, start : start + size]
+    image = Image.fromarray(pixels)
+    image.thumbnail((_SHOWN_SIDE, _SHOWN_SIDE))
+    return np.asarray(image)
+
+
+def heat_maps(
+    predictor: Predictor, pictures: Sequence[np.ndarray], classes: Sequence[int], stage: str | None = None
+) -> np.ndarray:
+    """Grad-CAM of pictures, see `gradcam.make_grad_cam`.
+
+    Args:
+      predictor: the model.
+      pictures: uint8 [h, w, 3] each, of any sizes.
+      classes: of which the evidence is shown, one for each picture.
+      stage: whose map it is; None: `gradcam.default_stage`.
+
+    Returns:
+      float32 [n, a, b], 0 and above.
+
+    Raises:
+      ValueError: no such stage, or one without a map.
+    """
+    stage = stage or gradcam.default_stage(predictor.model, predictor.spec.size)
+    cam = gradcam.make_grad_cam(predictor.model, stage=stage, objective=predictor.objective)
+
+    def step(variables: Any, batch: Mapping[str, jax.Array]) -> jax.Array:
+        x = transforms.to_model_input(batch["image"], predictor.spec, fit=predictor.fit)
+        return cam(variables, x, batch["class"])
+
+    return predictor.run(("grad-cam", stage), step, list(pictures), **{"class": np.asarray(classes, np.int32)})
+
+
+def features(predictor: Predictor, source: Source) -> np.ndarray:
+    """What the stage before the head makes of a source's pictures, averaged, through the activation cache.
+
+    Returns:
+      float32 [n, d].
+    """
+    backbone = feature_file.Backbone(predictor.model, predictor.variables, predictor.spec, predictor.meta["config"])
+    values, _ = feature_file.compute(backbone, source, stage=predictor.stages[-2], fit=predictor.fit)
+    return values.reshape(len(values), -1)
+
+
+def like(predictor: Predictor, pictures: Sequence[np.ndarray | Path], known: np.ndarray, k: int) -> np.ndarray:
+    """The rows of the k most similar of the pictures whose `features` are known: int64 [n, k], see `nearest`."""
+    own = predictor.features(list(pictures), predictor.stages[-2], pooled=True)
+    return nearest(known, own.reshape(len(own), -1), k)[0]
+
+
+def draw(
+    predictor: Predictor, paths: Sequence[Path], out: Path, *, train: Source | None, stage: str | None, neighbours: int
+) -> list[str]:
+    """Draws pictures, each beside where the model looked and the training pictures that are most like it.
+
+    Args:
+      predictor: the model.
+      paths: of the pictures.
+      out: the file, see `grid.draw`.
+      train: among which neighbours are sought; None where none are.
+      stage: whose Grad-CAM is drawn; None: the last with a map.
+      neighbours: how many; 0: none.
+
+    Returns:
+      Why pictures are left out: a sentence for each that cannot be read.
+
+    Raises:
+      ValueError: see `grid.draw` and `heat_maps`; more than 50 pictures; none that can be read; or more neighbours
+        than there are pictures to learn from.
+    """
+    if len(paths) > _MOST_DRAWN:
+        raise ValueError(f"{len(paths):,} pictures were named, and a drawing shows {_MOST_DRAWN}: name fewer.")
+    stage = stage or gradcam.default_stage(predictor.model, predictor.spec.size)
+    pictures, errors = _read(predictor, paths)
+    if not pictures:
+        raise ValueError(" ".join(errors))
+    probabilities = predictor.predict(pictures)
+    best = probabilities.argmax(axis=1)
+    heat = heat_maps(predictor, pictures, best, stage)
+    near = np.zeros((len(pictures), 0), np.int64)
+    if neighbours:
+        near = like(predictor, pictures, features(predictor, train), neighbours)
+    cells = []
+    for pixels, chosen, sure, cam, rows in zip(pictures, best, probabilities, heat, near, strict=True):
+        seen = shown(predictor, pixels)
+        cells.append((seen, predictor.class_names[chosen], float(sure[chosen])))
+        cells.append((gradcam.overlay(seen, cam), f"where: {stage}", None))
+        for row in rows:
+            pixels = train.pixels(row, predictor.spec)
+            cells.append((shown(predictor, pixels), f"like: {train.label(row) or 'nothing'}", None))
+    images, told, sure = zip(*cells, strict=True)
+    grid.draw(out, images, told, sure, [None] * len(cells), columns=2 + neighbours)
+    return errors
+
+
+def _read(predictor: Predictor, paths: Sequence[Path]) -> tuple[list[np.ndarray], list[str]]:
+    """Pictures in their own sizes, and why the others cannot be read, a sentence each."""
+    pictures, errors = [], []
+    for path in paths:
+        try:
+            predictor.read(path)  # refuses what is too elongated for it, too
+            pictures.append(predictor.pixels(path))
+        except ValueError as error:
+            errors.append(one_line(error))
+    return pictures, errors
+
+
+def suspects(known: np.ndarray, train: Source) -> list[label_issues.Suspect]:
+    """`label_issues.suspicious` of training pictures by their features, in as many folds as the smallest class fills."""
+    if train.multi_label:
+        raise ValueError("confident learning judges one label a picture, and these pictures have several each.")
+    counts = train.counts()
+    rows = np.flatnonzero(counts[train.labels] > 1)  # the only one of its class has none to be judged by
+    folds = int(min([5, *counts[counts > 1]]))
+    found = label_issues.suspicious(known[rows], train.labels[rows], classes=train.class_names, folds=folds)
+    return [dataclasses.replace(one, row=int(rows[one.row])) for one in found]
+
+
+def write_suspects(predictor: Predictor, train: Source, out: Path) -> int:
+    """Writes the training pictures whose label looks wrong, see `label_issues.suspicious`, as CSV; returns how many."""
+    found = suspects(features(predictor, train), train)
+    with written_whole(out) as aside, aside.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+        writer = csv.writer(file)
+        writer.writerow(("picture", "label", "probability", "suggested", "suggested_probability"))
+        for one in found:
+            label, suggested = train.class_names[one.label], train.class_names[one.suggested]
+            figures = (label, f"{one.probability:.4f}", suggested, f"{one.suggested_probability:.4f}")
+            writer.writerow(map(csv_cell, (train.picture_name(one.row), *figures)))
+    return len(found)

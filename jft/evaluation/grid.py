@@ -1,0 +1,106 @@
+"""A grid of pictures with what a model makes of them, as PNG, SVG or PDF."""
+
+import collections
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from jft.utils.files import written_whole
+from jft.utils.text import terminal
+
+SUFFIXES = (".png", ".svg", ".pdf")
+COLUMNS = 5
+
+_CELL = (2.2, 2.75)  # inches: width, and height with room for three lines of text
+_TITLE = 0.4  # inches
+_WIDTH = 26  # characters above a cell
+_DPI = 100
+_INK, _GREY, _WRONG = "#1b2733", "#aab4be", "#c62828"
+
+
+def check_path(path: Path) -> None:
+    """Raises a ValueError unless the name ends in a format that can be drawn."""
+    if path.suffix.lower() not in SUFFIXES:
+        raise ValueError(f"{path} ends in {path.suffix or 'nothing'}: a grid is drawn as {', '.join(SUFFIXES)}.")
+
+
+def wrong(predicted: str, label: str | None) -> bool:
+    """Whether a prediction is known to be wrong."""
+    return label is not None and predicted != label
+
+
+def caption(predicted: str, probability: float | None, label: str | None) -> str:
+    """What stands above a picture: the prediction, with a cross if it is wrong, and the label where it is known."""
+    told = terminal(predicted, 40) + ("" if probability is None else f" {probability:.0%}")
+    lines = textwrap.wrap(f"✗ {told}" if wrong(predicted, label) else told, _WIDTH)
+    return "\n".join(lines if label is None else [*lines, terminal(f"label: {label}", _WIDTH)])
+
+
+def spread(sizes: Sequence[int], count: int) -> list[int]:
+    """How many to take of groups of these sizes, at most `count` of all: of each as many as of any that has them."""
+    turns = sorted((turn, group) for group, size in enumerate(sizes) for turn in range(size))
+    taken = collections.Counter(group for _, group in turns[:count])
+    return [taken[group] for group in range(len(sizes))]
+
+
+def draw(
+    path: str | Path,
+    images: Sequence[np.ndarray],
+    predicted: Sequence[str],
+    probabilities: Sequence[float | None],
+    labels: Sequence[str | None],
+    *,
+    title: str = "",
+    columns: int = COLUMNS,
+) -> None:
+    """Draws pictures in rows; a wrong prediction has a red frame and a cross.
+
+    Args:
+      path: the file, replaced if it exists; its ending says the format, one of `SUFFIXES`.
+      images: uint8 [h, w, 3], RGB, 0 .. 255, of any sizes; n of them, at least 1.
+      predicted: n names of classes.
+      probabilities: of these, 0 .. 1; None: not told.
+      labels: the classes they are of; None: not known, and nothing is marked.
+      title: a line above all.
+      columns: pictures in a row.
+
+    Raises:
+      ValueError: another ending, no pictures, or as many of one as not of another.
+    """
+    from matplotlib.figure import Figure  # not pyplot: no display, no state
+
+    path = Path(path)
+    check_path(path)
+    counts = [len(each) for each in (images, predicted, probabilities, labels)]
+    if not counts[0] or len(set(counts)) > 1:
+        raise ValueError(
+            f"{counts[0]} images with {counts[1]} predictions, {counts[2]} probabilities and {counts[3]} labels: a "
+            "grid needs one of each for every picture, and a picture."
+        )
+    across = min(len(images), columns)
+    down = -(-len(images) // across)
+    size = (_CELL[0] * max(across, 2), _CELL[1] * down + _TITLE)
+    figure = Figure(figsize=size, layout="constrained")
+    grid = figure.subplots(down, across, squeeze=False).ravel()
+    for axes, *cell in zip(grid, images, predicted, probabilities, labels, strict=False):
+        _draw_cell(axes, *cell)
+    for axes in grid[len(images) :]:
+        axes.set_axis_off()
+    figure.suptitle(title, fontsize=10, color=_INK, parse_math=False)
+    with written_whole(path) as aside:
+        figure.savefig(aside, format=path.suffix[1:].lower(), dpi=_DPI)
+
+
+def _draw_cell(axes, image: np.ndarray, predicted: str, probability: float | None, label: str | None) -> None:  # noqa: ANN001
+    is_wrong = wrong(predicted, label)
+    axes.imshow(image)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for spine in axes.spines.values():
+        spine.set(color=_WRONG if is_wrong else _GREY, linewidth=4 if is_wrong else 0.8)
+    # Names are no mathematics, whatever signs they hold.
+    axes.set_title(
+        caption(predicted, probability, label), fontsize=9, color=_WRONG if is_wrong else _INK, parse_math=False
+    )

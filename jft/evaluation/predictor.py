@@ -1,0 +1,325 @@
+"""A model ready for pictures: `jft.load(RUN)`, then uint8 pictures in, probabilities or features out."""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent import futures
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from PIL import Image
+
+from jft.data import decode, imagenet, transforms
+from jft.data.given import Given, several
+from jft.data.image_file import MAX_IMAGE_PIXELS
+from jft.data.transforms import Preprocess
+from jft.evaluation.open_model import SourceWeights, open_source
+from jft.evaluation.restore import Trained, restore
+from jft.features.feature_step import Wanted, make_feature_step
+from jft.metrics import calibration
+from jft.metrics.losses import Objective
+from jft.models import MODELS, Chain, between
+from jft.utils import tree
+from jft.utils.checkpoint_info import Meta
+from jft.utils.mesh import Parallel, make_parallel
+from jft.weights import hub
+from jft.weights.catalog import CATALOG, WeightSet, find_row
+
+# One image; several of one size as an array; or several of any sizes: see `given.several`.
+Pictures = Given | Sequence[Given]
+
+_IN_FLIGHT = 2  # batches that the devices are given before the first is waited for
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Predictor:
+    """A model with its preprocessing, class names and temperature. Made by `load`.
+
+    It compiles once for each size of the arrays it is given, and for pictures of mixed sizes once: the last batch is
+    padded. Pictures of an array are resized on the device, those of a sequence on the host, as in evaluation.
+
+    Attributes:
+      name: of the run or weight set, for people.
+      model: the chain.
+      variables: `{'params', 'batch_stats'}` on this process' devices.
+      spec: preprocessing of the weights.
+      fit: how a picture becomes a square, 'crop' or 'whole'.
+      objective: what logits mean.
+      class_names: what they mean, in order.
+      temperature: by which logits are divided so that probabilities are as sure as they are right; 1 where none was
+        fitted.
+      meta: all else that the checkpoint holds; None for a weight set.
+      parallel: the devices.
+      batch_size: pictures at a time, over all devices.
+    """
+
+    name: str
+    model: Chain
+    variables: Mapping[str, Any]
+    spec: Preprocess
+    fit: str
+    objective: Objective
+    class_names: tuple[str, ...]
+    temperature: float
+    meta: Meta | None
+    parallel: Parallel
+    batch_size: int
+    _compiled: dict[Any, jax.stages.Compiled] = dataclasses.field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+
+    def __repr__(self) -> str:
+        """In one line, for a notebook: variables have millions of numbers."""
+        names = ", ".join(self.class_names[:5]) + (", ..." if len(self.class_names) > 5 else "")
+        size = f"{self.spec.size} x {self.spec.size} pixels"
+        return (
+            f"Predictor({self.name!r}: {type(self.model).__name__}, {size}, {len(self.class_names)} classes: {names})"
+        )
+
+    @property
+    def side(self) -> int:
+        """Side in pixels of the squares that pictures of mixed sizes become on the host."""
+        return transforms.stored_size(self.spec, self.fit)
+
+    @property
+    def max_image_pixels(self) -> int:
+        """The most pixels that an image in a file may have: the run's own limit."""
+        return (self.meta or {"config": {}})["config"].get("max_image_pixels", MAX_IMAGE_PIXELS)
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """Names of the model's stages, in order."""
+        return tuple(self.model.stages())
+
+    def predict(self, images: Pictures, *, calibrated: bool = True) -> np.ndarray:
+        """Probabilities of the classes.
+
+        Args:
+          images: one image, or a sequence of them, of any sizes: paths, bytes of encoded images, PIL images, or arrays
+            uint8 [h, w, 3], RGB, 0 .. 255, or gray [h, w]; or an array of several, [n, h, w, 3].
+          calibrated: divide logits by the temperature that validation chose; it changes no ranking.
+
+        Returns:
+          float32 [n, classes], n = 1 for one image; rows add up to 1 unless a picture may have several labels.
+
+        Raises:
+          ValueError: images of another type or shape, or a picture that cannot be read, named.
+        """
+        temperature = self.temperature if calibrated else 1.0
+        return self.probabilities(self.logits(images), temperature)
+
+    def probabilities(self, logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+        """What logits [n, classes] mean: float32 [n, classes]."""
+        several = self.objective.multi_label
+        return calibration.apply_temperature(logits, temperature, multilabel=several).astype(np.float32)
+
+    def logits(self, images: Pictures) -> np.ndarray:
+        """A logit for each class, float32 [n, classes], before any temperature; arguments as of `predict`."""
+
+        def step(variables: Any, batch: Mapping[str, jax.Array]) -> jax.Array:
+            x = transforms.to_model_input(batch["image"], self.spec, fit=self.fit)
+            return self.objective.class_logits(self.model.apply(variables, x, train=False))
+
+        return self.run("logits", step, images)
+
+    def features(self, images: Pictures, stage: str, *, pooled: bool = False) -> np.ndarray:
+        """The output of a stage.
+
+        Args:
+          images: as of `predict`.
+          stage: such as 'fire9' or 'fc7'; `stages` lists them.
+          pooled: average a map over height and width.
+
+        Returns:
+          float32 [n, h, w, channels], or [n, channels] of a vector or where pooled.
+
+        Raises:
+          ValueError: see `predict`; or there is no such stage.
+        """
+        between(self.stages, None, stage)
+
+        step = make_feature_step(self.model, self.spec, Wanted(stage, pooled, self.fit))
+        return self.run(("features", stage, pooled), step, images)
+
+    def run(
+        self, key: Any, step: Callable[[Any, Mapping[str, jax.Array]], jax.Array], images: Pictures, **others: Any
+    ) -> np.ndarray:
+        """Runs a pure step over pictures, a padded batch at a time.
+
+        Args:
+          key: names the step; it is compiled at its first call with a size of pictures, and found again by this.
+          step: (variables, {'image': uint8 [b, h, w, 3], ...}) -> [b, ...].
+          images: as of `predict`.
+          **others: arrays [n, ...], of which the step is given the rows of its batch.
+
+        Returns:
+          float32 [n, ...].
+        """
+        pending, done = [], []
+        images = several(images)
+        for start, batch in self._batches(images):
+            count = len(batch)
+            whole = {"image": batch, **{k: np.asarray(v)[start : start + count] for k, v in others.items()}}
+            filled = {k: _padded(v, self.batch_size) for k, v in whole.items()}
+            placed = self.parallel.place_batch(filled)
+            if start == 0 and isinstance(images, np.ndarray):  # files are not scaled to 0..1, though one may be black
+                transforms.check_range(batch, self.spec)
+            known = (key, batch.shape[1:])
+            if known not in self._compiled:
+                self._compiled[known] = self.parallel.compile(step, self.variables, placed, donate=False)
+            pending.append((self._compiled[known](self.variables, placed), count))
+            if len(pending) > _IN_FLIGHT:
+                done.append(_fetch(*pending.pop(0)))
+        done += [_fetch(*one) for one in pending]
+        return np.concatenate(done)
+
+    def read(self, picture: Given) -> np.ndarray:
+        """A picture as the square uint8 [side, side, 3] that `predict` makes of it; ValueError if it cannot be read."""
+        if isinstance(picture, np.ndarray):
+            return decode.from_array(picture, self.spec, fit=self.fit)
+        if isinstance(picture, Image.Image):
+            return decode.from_image(picture, self.spec, fit=self.fit)
+        return decode.decode(picture, self.spec, fit=self.fit, max_pixels=self.max_image_pixels)
+
+    def pixels(self, path: Path) -> np.ndarray:
+        """An image in its own size: uint8 [h, w, 3]; ValueError if it cannot be read."""
+        return decode.pixels(path, self.spec, max_pixels=self.max_image_pixels)
+
+    def _batches(self, images: np.ndarray | Sequence[Given]) -> Iterator[tuple[int, np.ndarray]]:
+        """(first row, uint8 [at most batch_size, h, w, 3])."""
+        if not len(images):
+            raise ValueError("there are no images: give at least one.")
+        starts = range(0, len(images), self.batch_size)
+        if isinstance(images, np.ndarray) and not self._resizes_on_host:
+            yield from ((start, images[start : start + self.batch_size]) for start in starts)
+            return
+        squares = read_ahead(self.read, images, self.batch_size)
+        yield from ((start, np.stack(batch)) for start, batch in zip(starts, squares, strict=True))
+
+    @property
+    def _resizes_on_host(self) -> bool:
+        return self.meta is not None and self.meta["config"]["resize_on"] == "host"
+
+
+def read_ahead(read: Callable[[Any], Any], pictures: Sequence[Any], size: int) -> Iterator[list[Any]]:
+    """What `read` makes of pictures, `size` at a time; the next ones are read while these are worked on."""
+    with futures.ThreadPoolExecutor() as pool:
+        ahead = [pool.map(read, pictures[:size])]
+        for end in range(size, len(pictures) + size, size):
+            ahead.append(pool.map(read, pictures[end : end + size]))
+            yield list(ahead.pop(0))
+
+
+def load(
+    source: str | Path, *, weights: str | None = None, weights_path: str | Path | None = None, batch_size: int = 32
+) -> Predictor:
+    """Opens a model for prediction.
+
+    Args:
+      source: folder of a run, whose best checkpoint is taken; a model such as 'squeezenet1_1', pretrained on ImageNet;
+        a weight set such as 'vgg16.keras'; or a file of jft's own, such as `jft export` writes.
+      weights: tag of the model's weight set, such as 'caffe'; None: one that is on this machine, else torchvision's.
+      weights_path: the set's file, or a folder that holds it, looked at before the cache and the network.
+      batch_size: pictures at a time, over all devices of this process; rounded up to a multiple of their number.
+
+    Returns:
+      The predictor.
+
+    Raises:
+      ValueError: there is no such run, model or set, or no checkpoint that can be read.
+      OSError: the weights are neither here nor to be had.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size = {batch_size}: must be at least 1.")
+    if str(source) in MODELS or str(source) in CATALOG:
+        opened = _pretrained(str(source), weights, weights_path)
+        name = opened.facts.get("weights") or f"{opened.facts['source']} (file not recognized)"
+        return from_weights(opened, name, batch_size)
+    if weights or weights_path:
+        raise ValueError(f"weights and weights_path belong to a model such as squeezenet1_1, and {source} is none.")
+    if Path(source).is_file():
+        return from_weights(open_source(str(source)), str(source), batch_size)
+    if not Path(source).is_dir():
+        known = tree.did_you_mean(str(source), [*MODELS, *CATALOG])
+        raise ValueError(f"{source} is neither the folder of a run nor a pretrained model nor a file{known or '.'}")
+    return from_trained(restore(source, _devices()), str(source), batch_size)
+
+
+def from_trained(trained: Trained, name: str, batch_size: int = 32) -> Predictor:
+    """The predictor of a run that is restored already; arguments as of `load`."""
+    return Predictor(
+        parallel=trained.parallel,
+        batch_size=trained.parallel.rounded(batch_size),
+        name=name,
+        model=trained.model,
+        variables=trained.variables,
+        spec=trained.spec,
+        fit=trained.meta["fit"],
+        objective=trained.objective,
+        class_names=trained.class_names,
+        temperature=trained.meta.get("temperature") or 1.0,
+        meta=trained.meta,
+    )
+
+
+def from_weights(opened: SourceWeights, name: str, batch_size: int = 32) -> Predictor:
+    """The predictor of weights that are no run's; arguments as of `load`."""
+    parallel, model = _devices(), opened.build()
+    variables = {"params": {}, "batch_stats": {}} | tree.unflatten(opened.read(False))
+    names = opened.class_names or _class_names(max(model.num_classes, 2))
+    return Predictor(
+        parallel=parallel,
+        batch_size=parallel.rounded(batch_size),
+        name=name,
+        model=model,
+        variables=parallel.place_state(variables),
+        spec=opened.spec,
+        fit=opened.fit,
+        objective=Objective(opened.objective, len(names)),
+        class_names=names,
+        temperature=1.0,
+        meta=None,
+    )
+
+
+def _devices() -> Parallel:
+    return make_parallel("jit", devices=jax.local_devices())
+
+
+def _pretrained(source: str, weights: str | None, weights_path: str | Path | None) -> SourceWeights:
+    """A set of the catalog with its classifying layers, or a file that is like one."""
+    if source in CATALOG:
+        model, _, tag = source.partition(".")
+        weights = weights or tag
+        source = model
+    if weights is None and weights_path is not None and Path(weights_path).is_file():
+        return open_source(str(weights_path), model=source)
+    row = find_row(source, weights) if weights else _at_hand(source, weights_path)
+    if not row.top:
+        raise ValueError(f"{row.name} has no classifying layers: it can be trained, not asked.")
+    return open_source(row.name, weights_path=weights_path)
+
+
+def _at_hand(model: str, folder: str | Path | None) -> WeightSet:
+    """A set of the model that is in the folder or on this machine, else its first, which is to be downloaded."""
+    rows = [row for row in CATALOG.values() if row.model == model and row.top]
+    if not rows:
+        raise ValueError(f"{model} has no published weights: give the folder of a run that trained it.")
+    given = (row for row in rows if folder and (Path(folder).expanduser() / row.filename).is_file())
+    return next(given, None) or next((row for row in rows if hub.is_here(row)), rows[0])
+
+
+def _class_names(count: int) -> tuple[str, ...]:
+    """ImageNet's where there are 1000, else numbers."""
+    return imagenet.class_names() if count == imagenet.CLASSES else tuple(map(str, range(count)))
+
+
+def _padded(array: np.ndarray, size: int) -> np.ndarray:
+    """To `size` rows, the last one repeated."""
+    missing = size - len(array)
+    return np.concatenate([array, np.repeat(array[-1:], missing, axis=0)]) if missing else array
+
+
+def _fetch(result: jax.Array, count: int) -> np.ndarray:
+    return np.asarray(result, np.float32)[:count]

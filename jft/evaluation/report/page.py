@@ -1,0 +1,124 @@
+"""Gathers what there is to say of a run and writes it as one HTML file that needs nothing else."""
+
+import shlex
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from jft.config import as_json, default_config
+from jft.evaluation import evaluate, gradcam, results
+from jft.evaluation.predictor import from_trained
+from jft.evaluation.report.parts import PICTURES, Parts
+from jft.utils import distributed
+from jft.utils.checkpoint_info import trained_on
+from jft.utils.files import check_folder, written_whole
+from jft.utils.logger import read_metrics
+from jft.utils.text import html
+from jft.utils.version import __version__
+
+
+def write_report(
+    workdir: str | Path, *, split: str = "test", out: str | Path | None = None, stage: str | None = None
+) -> tuple[Path, dict[str, Any]]:
+    """Evaluates a run and writes the page, whole or not at all.
+
+    Args:
+      workdir: folder of the run.
+      split: pictures to judge it by, 'test' or 'validation'.
+      out: the file; None: `<workdir>/report.html`.
+      stage: whose Grad-CAM is drawn; None: the last with a map.
+
+    Returns:
+      The file, and what `evaluate.evaluate` returns, which is written to `eval.json` too.
+
+    Raises:
+      ValueError: see `evaluate.evaluate` and `check_out`; or several processes.
+    """
+    if distributed.several():
+        raise ValueError("a report is written by one process: run `jft report RUN` once training is over.")
+    path = Path(out) if out else Path(workdir) / "report.html"
+    check_out(path)
+    start = time.perf_counter()
+    predicted = evaluate.predict_run(workdir, evaluate.Pictures(split=split))
+    seconds = time.perf_counter() - start
+    result = evaluate.record(predicted)
+    predictor = from_trained(predicted.trained, str(workdir), batch_size=PICTURES)
+    parts = Parts(predictor, predicted, result, stage or gradcam.default_stage(predictor.model, predictor.spec.size))
+    lines = read_metrics(Path(workdir))
+    train, known = parts.known(len(predicted.source) / seconds)
+    page = (
+        _environment()
+        .get_template("report.html")
+        .render(
+            name=_name(Path(workdir).resolve()),
+            data=trained_on(predictor.meta).name,
+            seen_before=results.seen_before(result),
+            version=__version__,
+            result=result,
+            several=predicted.source.multi_label,
+            facts=parts.facts(lines),
+            early=parts.early(lines),
+            stages=parts.stages(),
+            phases=parts.phases(lines),
+            stage=parts.stage,
+            charts=parts.charts(lines, seconds),
+            grid=parts.grid(),
+            matrix=parts.matrix(),
+            losses=parts.losses(train, known),
+            suspects=parts.suspects(train, known),
+            looked_at=len(train),
+            commands=_commands(predictor.meta, workdir),
+        )
+    )
+    with written_whole(path) as aside:
+        aside.write_text(page, encoding="utf-8", errors="replace")  # names of files are bytes
+    return path, result
+
+
+def check_out(path: Path) -> None:
+    """ValueError where the page cannot be written, or would replace something that is none of jft's."""
+    if path.is_dir() or not path.parent.is_dir():
+        raise ValueError(f"{path} cannot be written: give a file in a folder that exists.")
+    if path.exists() and b'name="generator" content="jft' not in path.read_bytes()[:2000]:
+        raise ValueError(f"{path} exists and is no report of jft's: give another --out.")
+    check_folder(path.parent, "give another --out")
+
+
+def _name(workdir: Path) -> str:
+    """Of a run: its folder's, with that of the experiment whose arm it is."""
+    return "/".join(part for part in workdir.parts[-2:] if part != "runs")
+
+
+def _commands(meta: Mapping[str, Any], workdir: str | Path) -> dict[str, str]:
+    """What reproduces the run, and the fields of its config that are not the defaults."""
+    defaults = as_json(default_config())
+    changed = {key: value for key, value in meta["config"].items() if value != defaults.get(key)}
+    commands = {
+        "train": shlex.join(["jft", "train", "--config", f"{workdir}/config.json", "--workdir", "NEW_FOLDER"]),
+        "evaluate": shlex.join(["jft", "evaluate", "--checkpoint", str(workdir)]),
+    }
+    if not trained_on(meta).dataset:  # no command has them
+        commands = {
+            "train": f"train(config, 'NEW_FOLDER', data=...)  # in Python, {trained_on(meta).count:,} images in memory",
+            "evaluate": f"evaluate({str(workdir)!r}, dataset=...)",
+        }
+    return {
+        **commands,
+        "config": "\n".join(f"config.{key} = {value!r}" for key, value in changed.items()),
+    }
+
+
+def _environment() -> jinja2.Environment:
+    found = jinja2.Environment(
+        loader=jinja2.PackageLoader("jft", "report"),
+        autoescape=True,
+        finalize=html,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    found.filters["percent"] = lambda value, digits=1: "-" if value is None else f"{100 * value:.{digits}f} %"
+    return found

@@ -1,0 +1,66 @@
+"""Asks the files of an export about pictures: python -m jft.exporters.check FOLDER PICTURES.npy ANSWERS.npz
+
+A process of its own, so that nothing in the memory of the one that wrote them can help. ANSWERS holds, by the name of
+each file, float32 [n, classes].
+"""
+
+import dataclasses
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from jft.utils import runtime
+
+_BATCH = 20  # not what they were written with; it divides few numbers of pictures, so two sizes are asked for
+
+
+def answers(folder: Path, pictures: np.ndarray) -> Mapping[str, np.ndarray]:
+    """Probabilities by every file of a folder that has some, float32 [n, classes], of uint8 [n, side, side, 3]."""
+    found = {}
+    for name, read in _readers().items():
+        if (path := folder / name).exists():
+            predict = read(path)
+            starts = range(0, len(pictures), _BATCH)
+            found[name] = np.concatenate([np.asarray(predict(pictures[i : i + _BATCH])) for i in starts])
+    return found
+
+
+def _readers() -> dict[str, Callable[[Path], Callable[[np.ndarray], np.ndarray]]]:
+    from jft.exporters import onnx_file, stablehlo
+
+    return {
+        "model.stablehlo": stablehlo.read,
+        "model.onnx": onnx_file.read,
+        "weights.safetensors": _own,
+        "weights_torchvision.safetensors": _torchvision,
+    }
+
+
+def _own(path: Path) -> Callable[[np.ndarray], np.ndarray]:
+    from jft.evaluation.predictor import load
+
+    return load(path, batch_size=_BATCH).predict
+
+
+def _torchvision(path: Path) -> Callable[[np.ndarray], np.ndarray]:
+    """Through the reader of any file of torchvision's; how pictures are prepared, the file with jft's names says."""
+    from jft.evaluation.open_model import open_source
+    from jft.evaluation.predictor import from_weights
+
+    own = open_source(str(path.with_name("weights.safetensors")))
+    opened = open_source(str(path), model=own.model)
+    how = {name: getattr(own, name) for name in ("spec", "fit", "class_names", "objective")}
+    return from_weights(dataclasses.replace(opened, **how), path.name, batch_size=_BATCH).predict
+
+
+def main() -> None:
+    """Writes the answers."""
+    folder, pictures, out = map(Path, sys.argv[1:])
+    np.savez(out, **answers(folder, np.load(pictures)))
+
+
+if __name__ == "__main__":
+    runtime.configure()
+    main()

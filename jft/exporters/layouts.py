@@ -1,0 +1,87 @@
+"""How torchvision and Keras lay out a file of weights: what it may be called, how it is written and how loaded."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import safetensors.numpy
+
+from jft.exporters import keras_h5
+from jft.models import Chain
+from jft.weights.published import TORCHVISION_AUX
+from jft.weights.rules import Rule
+
+Tensors = Mapping[str, np.ndarray]
+
+_KERAS_NAMES = {
+    "vgg16": "VGG16",
+    "vgg19": "VGG19",
+    "inception_v3": "InceptionV3",
+    "resnet50": "ResNet50",
+    "resnet101": "ResNet101",
+    "resnet152": "ResNet152",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """How a format is written.
+
+    Attributes:
+      check_name: raises a ValueError for a path under whose name the framework would not load the file.
+      write: (path, model, rules, tensors from `rules.sources_of`, notes) -> names of the tensors written.
+      how_to_load: (model's key, model, side in pixels, path) -> a line of Python.
+      exact: every leaf must come back bit for bit.
+    """
+
+    check_name: Callable[[Path], None]
+    write: Callable[[Path, Chain, list[Rule], Tensors, Mapping[str, str]], list[str]]
+    how_to_load: Callable[[str, Chain, int, Path], str]
+    exact: bool
+
+
+def _check_torch_name(path: Path) -> None:
+    if path.suffix != ".safetensors":
+        raise ValueError(f"{path} must end in .safetensors, as which a state dict is written.")
+
+
+def _write_torch(path: Path, model: Chain, rules: list[Rule], tensors: Tensors, notes: Mapping[str, str]) -> list[str]:
+    del model, rules
+    means = [name for name in tensors if name.endswith(".running_mean")]
+    counts = {name.replace("running_mean", "num_batches_tracked"): np.zeros((), np.int64) for name in means}
+    whole = {name: np.array(tensor, order="C") for name, tensor in tensors.items()} | counts
+    safetensors.numpy.save_file(whole, path, {"format": "pt", **notes})
+    return list(whole)
+
+
+def _how_to_load_torch(name: str, model: Chain, size: int, path: Path) -> str:
+    del size
+    side = f", aux_logits={model.aux_heads}, init_weights=False" if name in TORCHVISION_AUX else ""
+    build = f"torchvision.models.{name}(num_classes={model.num_classes}{side})"
+    return f"model = {build}; model.load_state_dict(safetensors.torch.load_file({str(path)!r}))"
+
+
+def _check_keras_name(path: Path) -> None:
+    if path.suffix not in (".h5", ".hdf5") or path.name.endswith(".weights.h5"):
+        raise ValueError(
+            f"{path} must end in .h5 and not in .weights.h5: by its name Keras tells this layout from a newer one."
+        )
+
+
+def _write_keras(path: Path, model: Chain, rules: list[Rule], tensors: Tensors, notes: Mapping[str, str]) -> list[str]:
+    layers = keras_h5.in_order(model, rules, tensors)
+    keras_h5.write(path, layers, notes)
+    return [f"{layer}/{position}" for layer, held in layers.items() for position in range(len(held))]
+
+
+def _how_to_load_keras(name: str, model: Chain, size: int, path: Path) -> str:
+    shape = f"input_shape=({size}, {size}, 3)"
+    build = f"keras.applications.{_KERAS_NAMES[name]}(weights=None, classes={model.num_classes}, {shape})"
+    return f"model = {build}; model.load_weights({str(path)!r})"
+
+
+FORMATS: dict[str, Layout] = {
+    "torchvision": Layout(_check_torch_name, _write_torch, _how_to_load_torch, exact=True),
+    "keras": Layout(_check_keras_name, _write_keras, _how_to_load_keras, exact=False),
+}

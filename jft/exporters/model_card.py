@@ -1,0 +1,282 @@
+"""The model card of an exported run: what it is, what it was measured on, how each file is used, and where it ends."""
+
+import re
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from jft.data import image_file, transforms
+from jft.data.transforms import Preprocess
+from jft.evaluation.results import seen_before
+from jft.exporters.layouts import FORMATS
+from jft.metrics.losses import Objective
+from jft.models import create_model
+from jft.utils.checkpoint_info import Meta, learnt_from, phase_of, trained_on
+from jft.utils.text import markdown, named_step
+from jft.weights import provenance
+
+_SMALL = 1000  # test pictures below which an accuracy is known to 3 points at best, and the card says so
+_FEW = 30  # pictures of a class below which its own accuracy says little
+
+# Keys of an evaluation that the card shows, where they are there: key -> (name, how it is written).
+_FIGURES = {
+    "accuracy": ("Accuracy", "{:.2%}"),
+    "top5": ("Top-5 accuracy", "{:.2%}"),
+    "macro_f1": ("Macro F1", "{:.4f}"),
+    "mean_average_precision": ("Mean average precision", "{:.2%}"),
+    "loss": ("Log loss, nats", "{:.4f}"),
+    "calibration_error": ("Calibration error", "{:.2%}"),
+}
+
+
+def model_card(meta: Meta, evaluation: Mapping[str, Any], files: Collection[str]) -> str:
+    """Writes the card.
+
+    Args:
+      meta: of the checkpoint.
+      evaluation: what `jft.evaluation.evaluate.evaluate` returned. The figures shown are those of what is exported: with the
+        temperature, where there is one.
+      files: names of the files beside the card, of those in `FILES`.
+
+    Returns:
+      Markdown.
+    """
+    figures = {**evaluation, **evaluation.get("calibrated", {})}
+    name, classes = meta["model"]["name"], meta["class_names"]
+    lines = [
+        f"# {_text(name)}: {len(classes)} classes of {_text(_dataset(meta))}",
+        "",
+        f"An image classifier, trained with jft {_text(meta['jft'])}. It reads RGB pictures of "
+        f"{transforms.stored_size(_spec(meta), meta['fit'])} pixels and gives {_outcome(meta)}.",
+        *("", "## Model", "", *_model(meta, figures)),
+        *("", "## Data", "", *_data(meta, figures)),
+        *("", "## Figures", "", *_figures(figures)),
+        *("", "## Classes", "", "Outputs are in this order.", "", *_classes(classes, figures)),
+        *("", "## Pictures", "", *_pictures(meta)),
+        *("", "## Use", "", *_use(meta, figures, files)),
+        *("", "## Limits", "", *_limits(meta, figures)),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+class _Link(str):
+    """An address that readers link to by themselves, of signs that mean nothing in Markdown."""
+
+
+def _link(told: str) -> str:
+    return _Link(told) if re.fullmatch(r"https://[\w./%~+-]+", told, re.ASCII) else told
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, _Link) else markdown(value)
+
+
+def _table(head: tuple[str, ...], rows: list[tuple[Any, ...]]) -> list[str]:
+    lines = [head, ("---",) * len(head), *rows]
+    return [f"| {' | '.join(map(_text, line))} |" for line in lines]
+
+
+def _code(*lines: str) -> list[str]:
+    return ["```python", *lines, "```"]
+
+
+def _spec(meta: Meta) -> Preprocess:
+    return Preprocess.from_dict(meta["preprocess"])
+
+
+def _dataset(meta: Meta) -> str:
+    return trained_on(meta).name
+
+
+def _outcome(meta: Meta) -> str:
+    if meta["objective"] == "multilabel":
+        return "for each class the probability that it is there"
+    return "the probability of each class; they add up to 1"
+
+
+def _model(meta: Meta, figures: Mapping[str, Any]) -> list[str]:
+    base = provenance.of_manifest(meta["weights"])
+    rows = [
+        ("Architecture", meta["model"]["name"]),
+        ("Checkpoint", named_step(meta["step"], phase_of(meta))),
+        ("Parameters", f"{figures['parameters']:,}"),
+    ]
+    facts = base.facts("base weights") if base else {"Base weights": "none, trained from scratch"}
+    return _table(("", ""), [*rows, *((name, _link(told)) for name, told in facts.items())])
+
+
+def _data(meta: Meta, figures: Mapping[str, Any]) -> list[str]:
+    rows = [
+        ("Dataset", _dataset(meta)),
+        ("Classes", len(meta["class_names"])),
+        ("Pictures trained on", _trained_on(meta)),
+        ("Pictures tested on", f"{figures['count']:,}, {figures['dataset']} {figures['split']}"),
+        ("Of these, trained on", "not known" if figures["learnt"] is None else f"{figures['learnt']:,}"),
+    ]
+    if digest := trained_on(meta).digest:
+        rows.insert(3, ("Digest of the training images", digest))
+    return _table(("", ""), rows)
+
+
+def _trained_on(meta: Meta) -> str:
+    """How many: the steps to a checkpoint may have drawn fewer than there are."""
+    count, drawn = learnt_from(meta), meta["step"] * meta["config"]["batch_size"]
+    if meta["config"]["solver"] != "steps" or drawn >= count:
+        return f"{count:,}"
+    return f"at most {drawn:,} of {count:,}, in {meta['step']:,} steps"
+
+
+def _figures(figures: Mapping[str, Any]) -> list[str]:
+    shown = {key: form.format(figures[key]) for key, (_, form) in _FIGURES.items() if figures.get(key) is not None}
+    if figures["accuracy_interval"] is not None:
+        shown["accuracy"] += " (95 % interval {:.2%} to {:.2%})".format(*figures["accuracy_interval"])
+    rows = [(_FIGURES[key][0], value) for key, value in shown.items()]
+    return _table((f"{figures['dataset']} {figures['split']}, {figures['count']:,} pictures", ""), rows)
+
+
+def _classes(classes: list[str], figures: Mapping[str, Any]) -> list[str]:
+    per_class = figures["per_class"]
+    rates = ("precision", "recall", "f1", *(("average_precision",) if "mean_average_precision" in figures else ()))
+    rows = [
+        (number, name, f"{of['count']:,}", *("-" if of[rate] is None else f"{of[rate]:.2%}" for rate in rates))
+        for number, (name, of) in enumerate((name, per_class[name]) for name in classes)
+    ]
+    return _table(("output", "class", "pictures tested on", *(rate.replace("_", " ") for rate in rates)), rows)
+
+
+def _pictures(meta: Meta) -> list[str]:
+    """How the host prepares them for every file, as code that does it, and what the model does then."""
+    spec = _spec(meta)
+    side, crop = transforms.stored_size(spec, meta["fit"]), meta["fit"] == "crop"
+    method = f"Image.Resampling.{spec.interpolation.upper()}"
+    if crop:
+        squared = [
+            f"    width, height = (int({side} * n / min(picture.size)) for n in picture.size)",
+            f"    picture = picture.resize((width, height), {method})",
+            f"    left, top = (round((n - {spec.size}) / 2) - {transforms.crop_offset(side, spec.size)} "
+            "for n in (width, height))",
+            f"    return np.asarray(picture)[top : top + {side}, left : left + {side}]",
+        ]
+    else:
+        squared = [f"    return np.asarray(picture.resize(({side}, {side}), {method}))"]
+    what = f"the shorter side made {side} pixels, the central square kept" if crop else f"squashed to {side}x{side}"
+    then = f"cut out the central {spec.size} pixels, then " if crop else ""
+    plain = [] if spec.antialias else ["", "It learnt from pictures shrunk without antialiasing, which PIL cannot do."]
+    forms = ", ".join(f'"{form}"' for form in image_file.FORMATS)
+    read = [f"    picture = ImageOps.exif_transpose(Image.open(path, formats=({forms})))"]
+    if spec.max_value:
+        read += [
+            '    if picture.mode[0] in "IF":  # more than 8 bits',
+            f"        gray = np.rint(np.asarray(picture) * (255 / {spec.max_value:g}))",
+            "        picture = Image.fromarray(gray.astype(np.uint8))",
+        ]
+    if spec.background:
+        read += [
+            '    picture = picture.convert("RGBA")',
+            f'    picture = Image.alpha_composite(Image.new("RGBA", picture.size, {spec.background!r}), picture)',
+        ]
+    read += ['    picture = picture.convert("RGB")']
+    return [
+        f"Upright, RGB, uint8, {what} ({spec.interpolation}):",
+        "",
+        *_code(
+            *("import numpy as np", "from PIL import Image, ImageOps", "", ""),
+            *("def read(path):", *read, *squared),
+            *("", "", 'pictures = np.stack([read("picture.jpg")])'),
+        ),
+        "",
+        f"The files do the rest themselves, but for bare weights: {then}channels in the order {spec.channels}, "
+        f"(grey levels x {spec.scale:.6g} - {list(spec.mean)}) / {list(spec.std)}.",
+        *plain,
+    ]
+
+
+def _use(meta: Meta, figures: Mapping[str, Any], files: Collection[str]) -> list[str]:
+    blocks = [["", f"### {file}", "", *FILES[file](meta, figures)] for file in FILES if file in files]
+    return [line for block in blocks for line in block][1:]
+
+
+def _use_stablehlo(meta: Meta, figures: Mapping[str, Any]) -> list[str]:
+    return [
+        "For CPU, CUDA and TPU, batches of any size, without jft: `pip install jax flatbuffers pillow`. Written with "
+        f"JAX {jax.__version__}; JAX promises that versions up to 6 months newer run it.",
+        "",
+        *_code(
+            *("from pathlib import Path", "", "import jax", "from jax import export", ""),
+            'model = export.deserialize(bytearray(Path("model.stablehlo").read_bytes()))',
+            "probabilities = jax.jit(model.call)(pictures)",
+        ),
+    ]
+
+
+def _use_onnx(meta: Meta, figures: Mapping[str, Any]) -> list[str]:
+    return _code(
+        *("import onnxruntime", ""),
+        'session = onnxruntime.InferenceSession("model.onnx")',
+        '(probabilities,) = session.run(["probabilities"], {"pictures": pictures})',
+    )
+
+
+def _use_weights(meta: Meta, figures: Mapping[str, Any]) -> list[str]:
+    temperature = f", {figures['temperature']:.6g}" if figures["temperature"] else ""
+    return _code(
+        *("import jft", ""),
+        'model = jft.load("weights.safetensors")',
+        f"probabilities = model.probabilities(model.logits(pictures){temperature})",
+    )
+
+
+def _use_torchvision(meta: Meta, figures: Mapping[str, Any]) -> list[str]:
+    spec, name = _spec(meta), meta["model"]["name"]
+    outputs = Objective(meta["objective"], len(meta["class_names"])).num_outputs
+    model = create_model(name, **{**meta["model"]["options"], "num_classes": outputs})
+    load = FORMATS["torchvision"].how_to_load(name, model, spec.size, Path("weights_torchvision.safetensors"))
+    side = transforms.stored_size(spec, meta["fit"])
+    first = transforms.crop_offset(side, spec.size)
+    cut = f"[:, {first}:{first + spec.size}, {first}:{first + spec.size}]" if side != spec.size else ""
+    order = ".flip(-1)" if spec.channels == "BGR" else ""
+    divided = f" / {figures['temperature']:.6g}" if figures["temperature"] else ""
+    ends = {"softmax": "logits.softmax(-1)", "multilabel": "logits.sigmoid()"}
+    sigmoid = "torch.cat([(-logits).sigmoid(), logits.sigmoid()], -1)"
+    return _code(
+        *("import safetensors.torch", "import torch", "import torchvision", ""),
+        *load.split("; "),
+        f"images = torch.from_numpy(pictures){cut}{order} * {spec.scale!r}",
+        f"images = (images - torch.tensor({list(spec.mean)})) / torch.tensor({list(spec.std)})",
+        f"logits = model.eval()(images.permute(0, 3, 1, 2)){divided}",
+        f"probabilities = {ends.get(meta['objective'], sigmoid)}",
+    )
+
+
+def _limits(meta: Meta, figures: Mapping[str, Any]) -> list[str]:
+    count, per_class = figures["count"], figures["per_class"]
+    lines = [f"It was tested on {count:,} pictures of {_text(figures['dataset'])} and on nothing else."]
+    if told := seen_before(figures):
+        lines += [f"{told[0].upper()}{told[1:]}."]
+    if count < _SMALL:
+        spread = 0.98 / count**0.5  # half of the 95 % interval where it is widest, at one half
+        lines += [f"That is a small test set: chance alone moves an accuracy by up to {100 * spread:.1f} points."]
+    if few := [name for name, of in per_class.items() if of["count"] < _FEW]:
+        lines += [f"{len(few)} of {len(per_class)} classes have fewer than {_FEW} of these pictures."]
+    if meta["objective"] == "multilabel":
+        lines += ["It knows no other labels than these, and pictures unlike those it saw get some all the same."]
+    else:
+        lines += ["A picture of anything else gets one of these classes all the same, often with a high probability."]
+    if temperature := figures["temperature"]:
+        fitted = f"the temperature {temperature:.4g}, fitted on {meta['history'][-1]['count']:,} pictures"
+        lines += [f"Logits are divided by {fitted}; others may need another."]
+    else:
+        lines += ["Its probabilities are not calibrated."]
+    lines += ["GPUs and TPUs may round products to fewer bits than CPUs do, and move probabilities a little."]
+    return [f"- {line}" for line in lines]
+
+
+# What `jft.exporters.bundle` may write beside the card: file -> how it is used.
+FILES: dict[str, Callable[[Meta, Mapping[str, Any]], list[str]]] = {
+    "model.stablehlo": _use_stablehlo,
+    "model.onnx": _use_onnx,
+    "weights.safetensors": _use_weights,
+    "weights_torchvision.safetensors": _use_torchvision,
+}

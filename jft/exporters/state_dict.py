@@ -1,0 +1,243 @@
+"""The way out of JAX: a file that torchvision or Keras loads, kept only once it gives the model back."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jft.data import transforms
+from jft.data.transforms import Preprocess
+from jft.evaluation.open_model import BENIGN, HEAD, Leaves, SourceWeights, open_source
+from jft.exporters.layouts import FORMATS
+from jft.models import Chain, create_model
+from jft.utils import tree
+from jft.utils.files import written_whole
+from jft.utils.version import __version__
+from jft.weights import convert, readers, rules, seeded
+from jft.weights.catalog import CATALOG, WeightSet
+from jft.weights.target import leaf_shapes
+
+# Largest error of the logits of what was written, relative to the largest logit. What is only laid out anew has none;
+# a scale that is folded into a kernel is rounded, in each of Inception's 94 layers.
+LIMIT = 1e-5
+
+
+@dataclasses.dataclass(frozen=True)
+class Exported:
+    """What was written and how it was proved.
+
+    Attributes:
+      source: the weights that were to be written.
+      model: as the format's framework has it.
+      format: 'torchvision' or 'keras'.
+      tensors: number of tensors in the file.
+      counters: how many of them count the batches that a BatchNorm has seen. jft does not keep them; they are 0.
+      left_out: auxiliary heads that the format's framework does not have.
+      leaves: number of leaves that were read back and compared.
+      rounded: how many of them are not the same bit for bit, since something was folded.
+      error: largest difference of the logits, relative to the largest logit.
+      path: the file.
+    """
+
+    source: SourceWeights
+    model: Chain
+    format: str
+    tensors: int
+    counters: int
+    left_out: tuple[str, ...]
+    leaves: int
+    rounded: int
+    error: float
+    path: Path
+
+
+def export(
+    source: str,
+    out: str | Path,
+    *,
+    format: str = "torchvision",
+    model: str | None = None,
+    tag: str | None = None,
+    image_size: int | None = None,
+) -> Exported:
+    """Opens weights and writes them in the layout of another framework, see `write`.
+
+    Args:
+      source: folder of a run, name of a weight set, or path of a weight file.
+      out: see `write`, as `format`.
+      format: 'torchvision' or 'keras'.
+      model: key of `jft.models.MODELS`, for a file.
+      tag: of the weight set that a file is like; None: guessed.
+      image_size: side in pixels that the model shall read; None: as it was trained.
+
+    Raises:
+      ValueError: there is no such source; or see `write`.
+    """
+    if source in CATALOG and not CATALOG[source].top:
+        raise ValueError(_headless(source))
+    return write(open_source(source, model=model, tag=tag, image_size=image_size), out, format)
+
+
+def write(weights: SourceWeights, out: str | Path, format: str = "torchvision") -> Exported:
+    """Writes weights in the layout of another framework, reads them again, and compares.
+
+    Every leaf that is written comes back. What a file of torch's holds beside leaves does not: its counters
+    `num_batches_tracked`, which change no output, are written as 0, whatever they were.
+
+    Args:
+      weights: what to write.
+      out: the file to write or replace, '.safetensors' for torchvision and '.h5' for Keras.
+      format: 'torchvision', a state dict in safetensors; or 'keras', the legacy h5 layout.
+
+    Raises:
+      ValueError: the framework has no such architecture, and why; or the file did not give the model back, and was
+        not kept.
+    """
+    layout, out = tree.choose(FORMATS, format, what="format"), Path(out)
+    layout.check_name(out)
+    try:
+        row, published, left_out = find_published(weights, format)
+    except ValueError as error:
+        raise ValueError(f"{error} {_remedy(weights)}") from error
+    target = _target(published, weights.spec.size, f"{format}'s {row.model}")
+    leaves = weights.read(False)
+    if HEAD not in leaves:
+        raise ValueError(_headless(weights.facts["source"]))
+    table = rules.rules_for(row, published)
+    tensors = rules.sources_of(table, {name: leaves[name] for name in target})
+    with written_whole(out) as aside:
+        names = layout.write(aside, published, table, tensors, _notes(weights))
+        rounded, error = _prove(aside, weights, leaves, row, published, target)
+        if not error <= LIMIT or (rounded and layout.exact):
+            raise ValueError(
+                f"the {format} file does not give {weights.model} back: {rounded} of {len(target)} leaves differ, the "
+                f"logits by {error:.1e} of the largest. Nothing was kept; this is a mistake of jft's."
+            )
+    counters = sum(map(rules.is_ignored, names))
+    return Exported(weights, published, format, len(names), counters, left_out, len(target), rounded, error, out)
+
+
+def compare(model: Chain, leaves: Leaves, other: Chain, others: Leaves, spec: Preprocess) -> float:
+    """Runs two seeded pictures through two models.
+
+    Args:
+      model: the reference.
+      leaves: its weights; what the model has no use for is left aside.
+      other: the model to be compared.
+      others: its weights.
+      spec: preprocessing of both.
+
+    Returns:
+      The largest difference of their logits, relative to the largest logit; NaN or infinity where they are none.
+    """
+    pictures = seeded.generator("export").integers(0, 256, (2, spec.size, spec.size, 3), np.uint8)
+    images = transforms.normalise(pictures, spec)
+    # Not under jit: both run the same operations, compiled once.
+    wanted, found = (
+        np.asarray(chain.apply(tree.unflatten(own), images, train=False))
+        for chain, own in ((model, leaves), (other, others))
+    )
+    gap = np.max(np.abs(found - wanted))
+    return float(gap / np.max(np.abs(wanted))) if gap else 0.0
+
+
+def find_published(weights: SourceWeights, format: str) -> tuple[WeightSet, Chain, tuple[str, ...]]:
+    """The same architecture in a format's framework.
+
+    Returns:
+      A published set of it; the model as the framework has it, with the classes and auxiliary heads of the weights;
+      and auxiliary heads of the weights that the framework does not have.
+
+    Raises:
+      ValueError: it has none; names the fields that differ.
+    """
+    model = weights.build()
+    near, differences = _nearest(model, weights.model, format)
+    if near is None:
+        raise ValueError(f"{format} has nothing like {weights.model}.")
+    if differences:
+        named = ", ".join(f"{name}={there!r} and not {here!r}" for name, (here, there) in differences.items())
+        raise ValueError(f"{format} has no such {weights.model}: its {near.model} has {named}.")
+    published = create_model(near.model, **{**near.options, "num_classes": model.num_classes})
+    known = {rule.target.split("/")[1] for rule in rules.rules_for(near, published)}
+    side = set(model.auxiliary_heads()) if model.aux_heads else set()
+    return near, published.clone(aux_heads=bool(side & known)), tuple(sorted(side - known))
+
+
+def _remedy(weights: SourceWeights) -> str:
+    fitting = [format for format in FORMATS if _nearest(weights.build(), weights.model, format)[1] == {}]
+    own = "No format fits; `jft weights convert SOURCE --out FILE.safetensors` writes jft's own."
+    return f"--format {fitting[0]} fits." if fitting else own
+
+
+def _headless(source: str) -> str:
+    return f"{source} has no classifying layers: train it first, and export the run."
+
+
+def _nearest(model: Chain, name: str, dialect: str) -> tuple[WeightSet | None, dict[str, tuple[Any, Any]] | None]:
+    """The published row that differs in fewest fields, and these: {field: (the model's, the row's)}."""
+    best, fewest = None, None
+    for row in CATALOG.values():
+        if row.dialect != dialect or not row.top:
+            continue
+        other = create_model(row.model, **row.options)
+        if type(other) is not type(model):
+            continue
+        fields = [field.name for field in dataclasses.fields(model) if field.name not in BENIGN]
+        here = {field: (getattr(model, field), getattr(other, field)) for field in fields}
+        differing = {field: values for field, values in here.items() if values[0] != values[1]}
+        if fewest is None or (len(differing), row.model != name) < (len(fewest), best.model != name):
+            best, fewest = row, differing
+    return best, fewest
+
+
+def _target(model: Chain, size: int, name: str) -> dict[str, Any]:
+    try:
+        return leaf_shapes(model, size)
+    except ValueError as error:
+        raise ValueError(f"{name} does not take pictures of {size} pixels: {error}") from error
+
+
+def _notes(weights: SourceWeights) -> dict[str, str]:
+    """What the file says of itself, as JSON texts."""
+    own = weights.to_json()
+    facts = {"source": weights.facts, "licence": weights.facts.get("licence"), "written_by": f"jft {__version__}"}
+    kept = {key: own[key] for key in ("model", "class_names", "objective", "preprocess", "fit")}
+    return {**kept, **{key: json.dumps(value) for key, value in facts.items()}}
+
+
+def _prove(
+    path: Path, weights: SourceWeights, leaves: Leaves, row: WeightSet, published: Chain, target: Mapping[str, Any]
+) -> tuple[int, float]:
+    """Reads what was written as any weight file; (number of leaves that differ, relative error of the logits)."""
+    conversion = convert.convert(readers.read_tensors(path), row, target)
+    try:
+        conversion.check("the file")
+    except ValueError as error:
+        raise ValueError(f"what was written is no {row.model} and was not kept, a mistake of jft's: {error}") from error
+    again = conversion.leaves
+    rounded = sum(again[name].tobytes() != leaves[name].tobytes() for name in target)
+    return rounded, compare(weights.build(), leaves, published, again, weights.spec)
+
+
+def describe(done: Exported) -> str:
+    """What was written, how far it can be trusted, and how to load it, in lines."""
+    name, classes, spec = done.source.model, done.model.num_classes, done.source.spec
+    side = f"; without {', '.join(done.left_out)}, which {done.format} does not have" if done.left_out else ""
+    bits = f"{done.rounded} of them rounded where something was folded" if done.rounded else "bit for bit the same"
+    lost = f"; {done.counters} counters num_batches_tracked are 0: jft does not keep them" if done.counters else ""
+    cut = f"the shorter side {spec.resize}, then the central {spec.size} pixels"
+    fit = f"{cut if done.source.fit == 'crop' else f'squashed to {spec.size} pixels'}, {spec.interpolation}"
+    return "\n".join(
+        [
+            f"{name}, {classes:,} classes, as {done.format} has it: {done.tensors} tensors{side}",
+            f"read again: {done.leaves} leaves, {bits}{lost}",
+            f"logits of 2 seeded pictures of {spec.size} pixels: relative error {done.error:.1e}",
+            f"wrote {done.path} ({done.path.stat().st_size / 2**20:.1f} MiB)",
+            f"load it: {FORMATS[done.format].how_to_load(name, done.model, spec.size, done.path)}",
+            f"it reads {spec.channels}, (grey levels x {spec.scale:.6g} - {list(spec.mean)}) / {list(spec.std)}, {fit}",
+        ]
+    )

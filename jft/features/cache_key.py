@@ -1,0 +1,155 @@
+"""What frozen stages compute, by name: everything that it depends on, and what each picture is.
+
+Two sets of features are the same if their recipes are and their pictures are. Neither a file's path nor its time, no
+split, seed or order comes into it: what was computed for a picture once serves wherever that picture turns up.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from concurrent import futures
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jft.data.augment import Augmentation
+from jft.data.datasets import Source
+from jft.data.decode import cannot_read
+from jft.data.transforms import Preprocess
+from jft.features import program_digest
+from jft.features.feature_step import Wanted
+from jft.models import Chain, between
+from jft.utils import distributed, tree
+from jft.utils.files import open_regular
+
+# Of the files of a shard. What computes the features is known by itself, see `program_digest`.
+FORMAT = 2
+
+DIGEST_BYTES = 16
+
+# Fields of a model that change nothing in inference mode; and those that change nothing before the head.
+_OF_TRAINING = frozenset(
+    (
+        "parent",
+        "name",
+        "default_size",
+        "aux_heads",
+        "aux_dropout",
+        "dropout",
+        "head_dropout",
+        "bn_momentum",
+        "axis_name",
+    )
+)
+_OF_THE_HEAD = frozenset(("num_classes", "cut", "new_head", "head_hidden"))
+
+
+def recipe(model: Chain, variables: Mapping[str, Any], spec: Preprocess, wanted: Wanted) -> dict[str, Any]:
+    """Everything that the features of a picture depend on, beside the picture.
+
+    Args:
+      model: the chain; its `dtype` is that of the computation.
+      variables: `{'params', 'batch_stats'}`; what lies behind the boundary is not looked at.
+      spec: preprocessing of the weights.
+      wanted: which features.
+
+    Returns:
+      A dict of types that JSON has; 'output' is the shape of one variant of a picture.
+
+    Raises:
+      ValueError: a stage that there is not, variants that cannot be counted, or images of a size for which the
+        variables are not.
+    """
+    augmentation = wanted.augmentation or Augmentation()
+    if why := augmentation.uncountable(spec, wanted.fit):
+        raise ValueError(f"features can be kept of variants that can be counted, but {why}.")
+    stages = between(tuple(model.stages()), None, wanted.boundary)
+    five = wanted.variants >= 5
+    known = program_digest.examine(model, variables, spec, wanted)
+    return {
+        "format": FORMAT,
+        "model": _described(model, _OF_TRAINING if wanted.boundary == "head" else _OF_TRAINING | _OF_THE_HEAD),
+        "boundary": wanted.boundary,
+        "pooled": wanted.pooled,
+        "weights": _digest_of_weights(variables, stages),
+        "preprocess": spec.to_dict(),
+        "fit": wanted.fit,
+        "resize_on": wanted.resize_on,
+        "variants": {"flip": augmentation.flip, "crop": "five" if five else "centre"},
+        "platform": jax.default_backend(),
+        "program": known.digest,
+        "output": list(known.output),
+    }
+
+
+def key(recipe: Mapping[str, Any]) -> str:
+    """16 hexadecimal digits that stand for a recipe, whatever the order of its fields."""
+    return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def picture_digests(source: Source) -> np.ndarray:
+    """What each picture of a source is: a digest of its pixels, or of its file's bytes, and of the region cut out.
+
+    Args:
+      source: n pictures; files are read, several at a time.
+
+    Returns:
+      uint8 [n, 16], BLAKE2b.
+
+    Raises:
+      ValueError: a file that cannot be read.
+    """
+
+    def digest(row: int) -> bytes:
+        picture = source.pictures[row]
+        # A picture in memory has a size, which its bytes alone do not tell.
+        about = getattr(picture, "shape", "file"), None if regions is None else regions[row].tolist()
+        hashed = hashlib.blake2b(repr(about).encode(), digest_size=DIGEST_BYTES)
+        if isinstance(picture, Path):
+            try:
+                with open_regular(picture) as file:
+                    hashlib.file_digest(file, lambda: hashed)
+            except (OSError, ValueError) as error:
+                raise cannot_read(str(picture), error) from error
+        else:
+            hashed.update(np.ascontiguousarray(picture) if source.decoded else picture)
+        return hashed.digest()
+
+    regions = source.regions
+    if source.decoded:  # quicker to hash than to hand to a thread
+        digests = [digest(row) for row in range(len(source))]
+    else:
+        with futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+            digests = list(pool.map(digest, range(len(source))))
+    return np.frombuffer(b"".join(digests), np.uint8).reshape(len(source), DIGEST_BYTES)
+
+
+def _described(model: Chain, without_effect: frozenset[str]) -> dict[str, Any]:
+    """The model's type and fields."""
+    fields = {field.name: getattr(model, field.name) for field in dataclasses.fields(model)}
+    known = {name: _plain(value) for name, value in fields.items() if name not in without_effect}
+    return {"type": type(model).__name__, **known, "dtype": jnp.dtype(model.dtype).name}
+
+
+def _plain(value: Any) -> Any:
+    """A field's value in types that JSON has."""
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    return value if isinstance(value, str | int | float | bool | None) else str(value)
+
+
+def _digest_of_weights(variables: Mapping[str, Any], stages: tuple[str, ...]) -> str:
+    """SHA-256 over names, types, shapes and bytes of the leaves of these stages, running statistics among them."""
+    digest = hashlib.sha256()
+    leaves = tree.flatten({kind: variables.get(kind, {}) for kind in ("params", "batch_stats")})
+    for name in sorted(leaves):
+        if name.split("/")[1] in stages:
+            leaf = distributed.to_host(leaves[name])
+            digest.update(repr((name, leaf.dtype.name, leaf.shape)).encode())
+            digest.update(np.ascontiguousarray(leaf).view(np.uint8).reshape(-1))
+    return digest.hexdigest()

@@ -1,0 +1,243 @@
+"""Computes the features that a store lacks, on all devices, at the speed of plain inference."""
+
+import collections
+import os
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from concurrent import futures
+from typing import Any
+
+import jax
+import numpy as np
+import tqdm
+
+from jft.data import loader, transforms
+from jft.data.datasets import Source
+from jft.data.transforms import Preprocess
+from jft.features.cache_key import picture_digests, recipe
+from jft.features.feature_step import Wanted, make_feature_step
+from jft.features.store import Features, FeatureStore
+from jft.models import Chain
+from jft.utils import distributed
+from jft.utils.interrupt import Interrupt
+from jft.utils.mesh import Parallel
+
+Batch = dict[str, jax.Array]
+
+_IN_FLIGHT = 3  # batches that the devices are given before the first is waited for
+
+
+def open_store(
+    folder: str | os.PathLike,
+    model: Chain,
+    variables: Mapping[str, Any],
+    spec: Preprocess,
+    wanted: Wanted,
+    dtype: str = "float32",
+) -> FeatureStore:
+    """The store of what `extract` computes with the same arguments. Nothing is computed or written.
+
+    Args:
+      folder: of the stores of all recipes.
+      model: the chain.
+      variables: `{'params', 'batch_stats'}`.
+      spec: preprocessing of the weights.
+      wanted: which features.
+      dtype: in which features are stored: 'float32' or 'bfloat16'.
+
+    Raises:
+      ValueError: a stage that there is not, variants that cannot be counted, or images of a size for which the
+        variables are not.
+    """
+    known = recipe(model, variables, spec, wanted)
+    return FeatureStore(folder, known, (wanted.variants, *known["output"]), dtype)
+
+
+def extract(
+    model: Chain,
+    variables: Mapping[str, Any],
+    source: Source,
+    spec: Preprocess,
+    wanted: Wanted,
+    *,
+    folder: str | os.PathLike,
+    parallel: Parallel,
+    batch_size: int,
+    cache_bytes: int = 0,
+    dtype: str = "float32",
+    interrupt: Interrupt | None = None,
+) -> Features | None:
+    """Computes those features of a source's pictures that are not stored yet.
+
+    What is finished is kept, shard by shard: the next call goes on from there. Of several processes the first one
+    writes, into a folder that all of them see.
+
+    Args:
+      model: the chain; its `axis_name` is the parallel's.
+      variables: `{'params', 'batch_stats'}`, placed by `parallel.place_state`; leaves behind the boundary may
+        be absent.
+      source: the pictures.
+      spec: preprocessing of the weights.
+      wanted: which features.
+      folder: of the stores of all recipes, see `open_store`.
+      parallel: the devices.
+      batch_size: pictures at a time, over all devices.
+      cache_bytes: decoded pictures kept in memory, see `loader.train_batches`; 0 where each is read once.
+      dtype: in which features are stored: 'float32' or 'bfloat16'.
+      interrupt: when it has received a signal, what is computed is stored and the extraction ends.
+
+    Returns:
+      The features of all pictures, in the source's order; None where it was interrupted.
+
+    Raises:
+      ValueError: see `open_store`; pictures that cannot be read, a batch that the devices do not divide, or features
+        that are not finite.
+      OSError: the disk has no room, naming the bytes; or it cannot be written.
+    """
+    parallel.check_batch_size(batch_size, what="batch_size")
+    store = open_store(folder, model, variables, spec, wanted, dtype)
+    digests = picture_digests(source)
+    rows = store.missing(digests)
+    shared = "set features_dir to a folder that every host sees."
+    same = "start every process with the same jft, JAX and flags."
+    distributed.agree({"what computes the features": store.recipe["program"]}, remedy=same)
+    distributed.agree({"what the feature cache lacks": zlib.crc32(rows)}, remedy=shared)
+    if len(rows):
+        distributed.check_shared(store.folder.parent, remedy=shared)
+        if shortage := distributed.from_first(store.shortage(len(rows))):
+            raise OSError(f"{shortage}: mend that, or choose another folder.")
+        # The source itself where all is missing: what was decoded of it is not decoded again.
+        lacking = source if len(rows) == len(source) else source.take(rows)
+        step = make_feature_step(model, spec, wanted, dtype=store.dtype.name, axis_name=parallel.axis_name)
+        batches = loader.eval_batches(
+            lacking,
+            spec,
+            batch_size=batch_size,
+            fit=wanted.fit,
+            resize_on=wanted.resize_on,
+            cache_bytes=cache_bytes,
+            shard=parallel.shard,
+        )
+        with _Writer(store, lacking, digests[rows], wanted.boundary) as writer:
+            _run(step, variables, batches, parallel, spec, writer, interrupt)
+        distributed.wait_for_all("features are written")
+    if interrupt and interrupt.received:
+        return None
+    if distributed.several():  # a network file system may show them late
+        distributed.patiently(lambda: not len(store.missing(digests)), seconds=60)
+    return store.open(digests)
+
+
+def feature_batches(
+    source: Source, features: Features, rows: Callable[[int], tuple[np.ndarray, np.ndarray]], steps: range
+) -> Iterator[dict[str, np.ndarray]]:
+    """Batches as `pipeline` makes them, with `'feature'` [b, variants, ...] in place of `'image'`.
+
+    Args:
+      source: the pictures.
+      features: of them, in their order.
+      rows: step -> int64 [b] rows of the source, bool [b] mask; from `loader.train_rows` or `loader.eval_rows`.
+      steps: which batches.
+    """
+    for step in steps:
+        chosen, mask = rows(step)
+        yield {
+            "feature": features.gather(chosen),
+            "label": source.labels[chosen],
+            "index": source.indices[chosen],
+            "mask": mask,
+        }
+
+
+def _run(
+    step: Callable,
+    variables: Mapping[str, Any],
+    batches: Any,
+    parallel: Parallel,
+    spec: Preprocess,
+    writer: "_Writer",
+    interrupt: Interrupt | None,
+) -> None:
+    """Runs the step over all batches and variants, several ahead of what the writer is given."""
+    compiled, numbers = None, []
+    pending: collections.deque[list[jax.Array]] = collections.deque()
+    for batch in batches:
+        placed = parallel.place_batch({"image": batch["image"]})
+        if compiled is None:
+            transforms.check_range(batch["image"], spec)
+            size, variants = len(batch["image"]), writer.store.shape[0]  # this process' part
+            numbers = [parallel.place_batch({"number": np.full(size, n, np.int32)}) for n in range(variants)]
+            compiled = parallel.compile(step, variables, placed | numbers[0], donate=False)
+        pending.append([compiled(variables, placed | number) for number in numbers])
+        if len(pending) > _IN_FLIGHT:
+            writer.add(pending.popleft())
+        if interrupt and interrupt.check():
+            break
+    while pending:
+        writer.add(pending.popleft())
+
+
+class _Writer:
+    """Collects features into shards, which a thread writes while the devices compute on. As a context, to its end."""
+
+    def __init__(self, store: FeatureStore, source: Source, digests: np.ndarray, boundary: str) -> None:
+        """Takes features of the source's pictures, in order, to be stored under `digests`, uint8 [n, 16]."""
+        self.store, self._source, self._digests, self._boundary = store, source, digests, boundary
+        self._pool = futures.ThreadPoolExecutor(1)
+        self._writing: futures.Future | None = None
+        self._shard = np.empty((0, *store.shape), store.dtype)
+        self._start = self._filled = 0
+        what = f"{boundary} of {source.name}"
+        quiet = None if distributed.is_first() else True
+        self._bar = tqdm.tqdm(total=len(digests), desc=what, unit=" pictures", leave=False, disable=quiet)
+
+    def __enter__(self) -> "_Writer":
+        return self
+
+    def __exit__(self, kind: type | None, *error: object) -> None:
+        try:
+            if kind is None:
+                self._flush()
+                self._wait()
+        finally:
+            self._pool.shutdown()
+            self._bar.close()
+
+    def add(self, variants: list[jax.Array]) -> None:
+        """Takes the features of a batch [b, ...], one array a variant; waits for the devices.
+
+        What is more than there are pictures fills up the last batch, and is left out.
+        """
+        batch = np.stack([np.asarray(array) for array in variants], axis=1)
+        batch = batch[: len(self._digests) - self._start - self._filled]
+        while len(batch):
+            if not self._filled:
+                room = min(self.store.shard_pictures, len(self._digests) - self._start)
+                self._shard = np.empty((room, *self.store.shape), self.store.dtype)
+            part, batch = np.split(batch, [len(self._shard) - self._filled])
+            self._shard[self._filled : self._filled + len(part)] = part
+            self._filled += len(part)
+            self._bar.update(len(part))
+            if self._filled == len(self._shard):
+                self._flush()
+
+    def _flush(self) -> None:
+        """Hands on what is collected; at most one shard waits to be written while another fills."""
+        self._wait()
+        if self._filled and distributed.is_first():
+            self._writing = self._pool.submit(self._write, self._start, self._shard[: self._filled])
+        self._start, self._filled = self._start + self._filled, 0
+
+    def _wait(self) -> None:
+        if self._writing is not None:
+            self._writing.result()
+
+    def _write(self, start: int, shard: np.ndarray) -> None:
+        finite = np.isfinite(shard).reshape(len(shard), -1).all(axis=1)
+        if not finite.all():
+            row = start + int(np.argmin(finite))
+            raise ValueError(
+                f"features of {self._source.picture_name(row)} at stage {self._boundary!r} are NaN or infinite, of "
+                f"{(~finite).sum():,} of {len(shard):,} pictures: look at the weights, or compute in another dtype."
+            )
+        self.store.write(self._digests[start : start + len(shard)], shard)

@@ -1,0 +1,71 @@
+"""What is computed of an image: the frozen stages as one step, on what the weights read."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jft.data import augment, transforms
+from jft.data.augment import Augmentation
+from jft.data.transforms import Preprocess
+from jft.models import Chain
+
+Batch = dict[str, jax.Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class Wanted:
+    """Which features of a picture are wanted, and how it is read.
+
+    Attributes:
+      boundary: the last stage that is run.
+      pooled: whether its output is averaged over height and width, where it is a map.
+      fit: 'crop' or 'whole', see `transforms.to_model_input`.
+      resize_on: 'device' or 'host', which rounds to whole grey levels in between.
+      augmentation: whose variants of the picture, all of them; None: the one that evaluation reads.
+    """
+
+    boundary: str
+    pooled: bool
+    fit: str
+    resize_on: str = "device"
+    augmentation: Augmentation | None = None
+
+    @property
+    def variants(self) -> int:
+        """How many of each picture."""
+        return self.augmentation.num_variants(self.fit) if self.augmentation else 1
+
+
+def make_feature_step(
+    model: Chain, spec: Preprocess, wanted: Wanted, *, dtype: str = "float32", axis_name: str | None = None
+) -> Callable[[Mapping[str, Any], Batch], jax.Array]:
+    """Makes `(variables, batch) -> features` of one variant of each picture.
+
+    Args:
+      model: the chain.
+      spec: preprocessing of the weights.
+      wanted: which features.
+      dtype: of the features.
+      axis_name: under `jax.pmap`, the axis over which the features are gathered.
+
+    Returns:
+      A pure function of batches `{'image': uint8 [batch, h, w, 3], 'number': int32 [batch]}`, number being the variant,
+      looked at where there are several; features are [batch, ...], of the whole batch on every device.
+    """
+
+    def step(variables: Mapping[str, Any], batch: Batch) -> jax.Array:
+        if wanted.variants > 1:
+            how = {"fit": wanted.fit, "augmentation": wanted.augmentation}
+            x = augment.variant(batch["image"], batch["number"], spec, **how)
+        else:
+            x = transforms.to_model_input(batch["image"], spec, fit=wanted.fit)
+        x = model.apply(variables, x, train=False, stop=wanted.boundary)
+        if wanted.pooled and x.ndim == 4:
+            x = jnp.mean(x, axis=(1, 2))
+        x = x.astype(dtype)
+        return x if axis_name is None else jax.lax.all_gather(x, axis_name, tiled=True)
+
+    return step

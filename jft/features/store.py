@@ -1,0 +1,316 @@
+"""The activation cache: features on disk, by recipe and by picture, so that each is computed once.
+
+    <folder>/<key of the recipe>/recipe.json
+    <folder>/<key of the recipe>/shard-<number>/features.npy, pictures.npy, manifest.json
+
+A shard never changes. It is written aside and renamed when it is whole, so a process that is killed leaves the shards
+that it finished and a folder `.writing-*` that nobody reads; several processes can write at once. A process holds a
+lock on the folder it writes, which the system releases when it dies: the next writer deletes folders that nobody locks.
+"""
+
+import contextlib
+import fcntl
+import os
+import shutil
+import uuid
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypedDict
+
+import jax.numpy as jnp
+import numpy as np
+from absl import logging
+
+from jft.features import cache_key as recipes
+from jft.utils import distributed, json_file
+from jft.utils.files import folder_problem, nearest
+from jft.utils.logger import write_json
+
+SHARD_PICTURES = 1024
+SHARD_BYTES = 256 * 10**6
+
+_FEATURES, _PICTURES, _MANIFEST = "features.npy", "pictures.npy", "manifest.json"
+_OVERHEAD = 4096  # bytes of a shard beside features and digests, generously
+
+
+class _Written(TypedDict):
+    """A file of a shard, as it was written."""
+
+    bytes: int
+    crc32: int
+
+
+class _Manifest(TypedDict):
+    files: dict[str, _Written]
+
+
+class Features:
+    """Features of n pictures, read from disk where they are asked for.
+
+    Attributes:
+      shape: of one picture's features.
+      dtype: of the features.
+      recipe: what they depend on.
+    """
+
+    def __init__(self, store: "FeatureStore", shards: list[np.ndarray], where: np.ndarray) -> None:
+        """Keeps what `FeatureStore.open` found: shards [r, size], and int64 [n, 2] of shard and place in it."""
+        self._shards, self._where = shards, where
+        self.shape, self.dtype, self.recipe = store.shape, store.dtype, store.recipe
+
+    def __len__(self) -> int:
+        return len(self._where)
+
+    @property
+    def nbytes(self) -> int:
+        """What they all take in memory."""
+        return len(self) * int(np.prod(self.shape)) * self.dtype.itemsize
+
+    def gather(self, rows: np.ndarray) -> np.ndarray:
+        """Copies the features of some pictures.
+
+        Args:
+          rows: int [b], of the pictures in the order in which they were opened.
+
+        Returns:
+          [b, *shape], in the stored type.
+        """
+        gathered = np.empty((len(rows), int(np.prod(self.shape))), self.dtype)
+        # Row by row: as quick as NumPy's indexing shard by shard, and twice as quick where rows are large.
+        for row, (shard, place) in enumerate(self._where[rows].tolist()):
+            gathered[row] = self._shards[shard][place]
+        return gathered.reshape(-1, *self.shape)
+
+
+class FeatureStore:
+    """Features of one recipe. Nothing is written, not even a folder, before `write`."""
+
+    def __init__(
+        self, folder: str | os.PathLike, recipe: Mapping[str, Any], shape: tuple[int, ...], dtype: str = "float32"
+    ) -> None:
+        """Looks for what there is.
+
+        Args:
+          folder: of the stores of all recipes.
+          recipe: from `recipe.recipe`.
+          shape: of one picture's features: [variants, ...].
+          dtype: in which they are stored: 'float32' or 'bfloat16'.
+        """
+        self.recipe = {**recipe, "shape": list(shape), "stored_as": dtype}
+        self.folder = Path(folder).expanduser() / recipes.key(self.recipe)
+        self.shape, self.dtype = tuple(shape), jnp.dtype(dtype)
+        self._shards: list[np.ndarray] = []  # [pictures, size] each
+        self._known: set[str] = set()  # names of shards that were looked at
+        self._index: dict[bytes, tuple[int, int]] = {}  # digest of a picture -> shard, place in it
+
+    @property
+    def shard_pictures(self) -> int:
+        """Pictures in a shard, at most."""
+        return max(1, min(SHARD_PICTURES, SHARD_BYTES // self._picture_bytes))
+
+    @property
+    def _picture_bytes(self) -> int:
+        return int(np.prod(self.shape)) * self.dtype.itemsize
+
+    def missing(self, digests: np.ndarray) -> np.ndarray:
+        """The pictures of which there are no features yet.
+
+        Every shard is read once, and what is damaged is set aside with a warning: its pictures are missing.
+
+        Args:
+          digests: uint8 [n, 16], from `recipe.picture_digests`.
+
+        Returns:
+          int64, ascending: rows of `digests`, of pictures that occur twice only the first.
+        """
+        self._look()
+        seen: set[bytes] = set()
+        rows = []
+        for row, digest in enumerate(_as_bytes(digests)):
+            if digest not in self._index and digest not in seen:
+                seen.add(digest)
+                rows.append(row)
+        return np.array(rows, np.int64)
+
+    def bytes_needed(self, count: int) -> int:
+        """Bytes that the features of `count` further pictures take on disk."""
+        shards = -(-count // self.shard_pictures)
+        return count * (self._picture_bytes + recipes.DIGEST_BYTES) + shards * _OVERHEAD
+
+    def shortage(self, count: int, *, beside: int = 0) -> str | None:
+        """Why the features of `count` further pictures cannot be stored, such as for want of bytes; None if they can.
+
+        Args:
+          count: pictures.
+          beside: bytes of the free ones that others will take.
+        """
+        if problem := folder_problem(self.folder):
+            return problem
+        needed, free = self.bytes_needed(count), shutil.disk_usage(nearest(self.folder)).free - beside
+        if needed <= free:
+            return None
+        return f"the features of {count:,} pictures take {needed:,} bytes and {self.folder.parent} has {free:,} left"
+
+    def write(self, digests: np.ndarray, features: np.ndarray) -> None:
+        """Stores a shard, whole or not at all.
+
+        Args:
+          digests: uint8 [r, 16], of the pictures.
+          features: [r, *shape].
+
+        Raises:
+          ValueError: another shape.
+          OSError: it cannot be written.
+        """
+        if features.shape != (len(digests), *self.shape):
+            raise ValueError(
+                f"features are {list(features.shape)}, but the store holds {list(self.shape)} for each of "
+                f"{len(digests)} pictures."
+            )
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if not (self.folder / "recipe.json").exists():
+            write_json(self.folder / "recipe.json", self.recipe)
+        self._sweep()
+        name = f"shard-{uuid.uuid4().hex}"
+        with _own_folder(self.folder) as aside:
+            arrays = {_FEATURES: _storable(features.astype(self.dtype, copy=False)), _PICTURES: digests}
+            manifest = {file: _save(aside / file, array) for file, array in arrays.items()}
+            write_json(aside / _MANIFEST, {"files": manifest, "pictures": len(digests)})
+            _sync(aside)
+            os.rename(aside, self.folder / name)
+        _sync(self.folder)
+        self._add(name)
+
+    def open(self, digests: np.ndarray) -> Features:
+        """The features of pictures, in their order.
+
+        Args:
+          digests: uint8 [n, 16].
+
+        Raises:
+          ValueError: some have none; says how many.
+        """
+        if len(self.missing(digests)):
+            raise ValueError(
+                f"{self.folder} lacks the features of {len(self.missing(digests)):,} of {len(digests):,} pictures: "
+                "extract them first."
+            )
+        where = np.array([self._index[digest] for digest in _as_bytes(digests)], np.int64).reshape(-1, 2)
+        return Features(self, list(self._shards), where)
+
+    def _look(self) -> None:
+        """Takes in the shards that are new since the last look, and sets aside those that are damaged."""
+        for path in sorted(self.folder.glob("shard-*")):
+            if path.name in self._known:
+                continue
+            if damage := _damage(path):
+                logging.warning("features in %s are damaged (%s) and are computed anew.", path, damage)
+                self._known.add(path.name)
+                # Where nothing can be renamed it is read no more all the same; of several processes one does it.
+                with contextlib.suppress(OSError):
+                    if distributed.is_first():
+                        path.rename(path.with_name(f"damaged-{path.name}"))
+                continue
+            self._add(path.name)
+
+    def _add(self, name: str) -> None:
+        self._known.add(name)
+        features = np.load(self.folder / name / _FEATURES, mmap_mode="r", allow_pickle=False)
+        # A plain array over the mapped memory: np.memmap makes every row cost microseconds.
+        self._shards.append(features.view(np.ndarray).view(self.dtype).reshape(len(features), -1))
+        pictures = np.load(self.folder / name / _PICTURES, allow_pickle=False)
+        for place, digest in enumerate(_as_bytes(pictures)):
+            self._index.setdefault(digest, (len(self._shards) - 1, place))
+
+    def _sweep(self) -> None:
+        """Deletes what writers left that are dead."""
+        for path in self.folder.glob(".writing-*"):
+            with contextlib.suppress(OSError), _locked(path):
+                shutil.rmtree(path)
+
+
+def _as_bytes(digests: np.ndarray) -> Iterator[bytes]:
+    whole, size = np.ascontiguousarray(digests, np.uint8).tobytes(), digests.shape[1]
+    return (whole[i : i + size] for i in range(0, len(whole), size))
+
+
+def _storable(features: np.ndarray) -> np.ndarray:
+    """The array in a type that .npy has: bfloat16 as uint16."""
+    return features.view(np.uint16) if features.dtype == jnp.bfloat16 else features
+
+
+def _save(path: Path, array: np.ndarray) -> dict[str, int]:
+    """Writes an array as .npy; size and CRC-32 of the file."""
+    with path.open("wb") as file:
+        np.save(file, np.ascontiguousarray(array), allow_pickle=False)
+        file.flush()
+        os.fsync(file.fileno())
+    return {"bytes": path.stat().st_size, "crc32": _crc32(path)}
+
+
+def _crc32(path: Path) -> int:
+    crc = 0
+    with path.open("rb") as file:
+        while block := file.read(1 << 22):
+            crc = zlib.crc32(block, crc)
+    return crc
+
+
+def _damage(shard: Path) -> str | None:
+    """What is wrong with a shard, or None."""
+    try:
+        files = json_file.read(shard / _MANIFEST, _Manifest, "its images are computed anew")["files"]
+        for name in (_FEATURES, _PICTURES):
+            if name not in files:
+                return f"{_MANIFEST} lacks {name}"
+            size = (shard / name).stat().st_size
+            if size != files[name]["bytes"]:
+                return f"{name} has {size:,} bytes, it was written with {files[name]['bytes']:,}"
+            if _crc32(shard / name) != files[name]["crc32"]:
+                return f"{name} has changed since it was written"
+    except (OSError, ValueError) as error:
+        return f"{type(error).__name__}: {error}"
+    return None
+
+
+@contextlib.contextmanager
+def _own_folder(parent: Path) -> Iterator[Path]:
+    """A new folder, locked for as long as it is written; deleted unless it was renamed."""
+    while True:
+        path = parent / f".writing-{uuid.uuid4().hex}"
+        path.mkdir()
+        with contextlib.ExitStack() as held:
+            try:
+                held.enter_context(_locked(path))
+            except BlockingIOError:  # somebody sweeps, and met it before it was locked
+                continue
+            except OSError as error:  # then nobody sweeps either
+                logging.info("%s has no locks (%s)", parent, error)
+            if not path.exists():
+                continue
+            try:
+                yield path
+            finally:
+                shutil.rmtree(path, ignore_errors=True)
+            return
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Holds the lock of a folder; OSError where another process holds it, or there are no locks."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _sync(folder: Path) -> None:
+    """Makes the names in a folder last through a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,163 @@
+"""What a forward pass costs: layer by layer, shapes, parameters and FLOPs, from shapes alone.
+
+FLOPs as papers and profilers count them: a multiplication and an addition are two, so a convolution or a dense layer
+costs twice its multiply-adds, windows over padding included, and its bias nothing (a sum of n products that starts from
+a bias has n additions). BatchNorm costs two per element. Pools, ReLU, dropout, local response normalisation and the
+additions of shortcuts are left out.
+"""
+
+import dataclasses
+import math
+from typing import Any
+
+import flax.linen as nn
+import jax
+
+from jft.models.chain import Chain, trace
+from jft.utils import tree
+
+Shape = tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerCosts:
+    """A module with parameters of its own.
+
+    Attributes:
+      stage: the stage or auxiliary head that it belongs to.
+      name: of the layer, as its leaves have it: 'layer1/block0/conv1'.
+      kind: 'conv 3x3', with its stride and groups where it has any: 'conv 7x7 /2'; 'dense'; 'BatchNorm'.
+      output: shape of its output, without the batch.
+      params: shapes of its parameters, by the name of the leaf: 'layer1/block0/conv1/kernel'.
+      num_statistics: values of BatchNorm's moving mean and variance, which are no parameters.
+      flops: of a forward pass, for one picture.
+    """
+
+    stage: str
+    name: str
+    kind: str
+    output: Shape
+    params: dict[str, Shape]
+    num_statistics: int
+    flops: int
+
+    @property
+    def num_params(self) -> int:
+        """Number of parameters."""
+        return sum(map(math.prod, self.params.values()))
+
+
+@dataclasses.dataclass(frozen=True)
+class StageCosts:
+    """A stage, or an auxiliary head.
+
+    Attributes:
+      name: of the stage or of the head.
+      output: shape of its output, without the batch.
+      layers: those that it runs, in order.
+      after: the stage whose output an auxiliary head reads; None for a stage. A forward pass runs stages alone.
+    """
+
+    name: str
+    output: Shape
+    layers: tuple[LayerCosts, ...]
+    after: str | None = None
+
+    @property
+    def num_params(self) -> int:
+        """Number of parameters."""
+        return sum(layer.num_params for layer in self.layers)
+
+    @property
+    def params(self) -> dict[str, Shape]:
+        """Shapes of the parameters, by the name of the leaf."""
+        return {name: shape for layer in self.layers for name, shape in layer.params.items()}
+
+    @property
+    def flops(self) -> int:
+        """FLOPs of a forward pass through it, for one picture."""
+        return sum(layer.flops for layer in self.layers)
+
+
+def layer_costs(model: Chain, size: int) -> list[LayerCosts]:
+    """The layers in the order in which they run, those of an auxiliary head behind those of the stage that it reads.
+
+    Args:
+      model: the chain; made with `aux_heads=True` it has its auxiliary heads' layers too.
+      size: side of the square images, in pixels.
+
+    Returns:
+      A row per layer. Nothing is allocated, compiled or lowered.
+
+    Raises:
+      ValueError: the model does not take images of this size.
+    """
+    return [layer for stage in stage_costs(model, size).values() for layer in stage.layers]
+
+
+def stage_costs(model: Chain, size: int) -> dict[str, StageCosts]:
+    """The same by stage: name -> costs, in the same order; arguments and errors as of `layer_costs`."""
+    layers: dict[str, LayerCosts] = {}
+    outputs: dict[str, Shape] = {}
+
+    def record(call: Any, args: tuple, kwargs: dict, context: nn.module.InterceptorContext) -> Any:
+        output, module = call(*args, **kwargs), context.module
+        if context.method_name == "__call__" and module.path:
+            name = "/".join(module.path)
+            if len(module.path) == 1:
+                outputs[name] = output.shape[1:]
+            own = {kind: _own(module.variables.get(kind, {})) for kind in ("params", "batch_stats")}
+            if any(own.values()):
+                # jft's BatchNorm calls Flax's: the outer call of one name replaces the inner.
+                layers[name] = _layer(module, name, output.shape[1:], own["params"], own["batch_stats"])
+        return output
+
+    with nn.intercept_methods(record):
+        trace(model, size)
+    after = {name: head.after for name, head in model.auxiliary_heads().items()}
+    return {
+        name: StageCosts(name, output, tuple(v for v in layers.values() if v.stage == name), after.get(name))
+        for name, output in outputs.items()
+    }
+
+
+def forward_flops(stages: dict[str, StageCosts]) -> int:
+    """FLOPs of a forward pass for one picture; auxiliary heads, which only training runs, are left out."""
+    return sum(stage.flops for stage in stages.values() if stage.after is None)
+
+
+def parameter_shapes(stages: dict[str, StageCosts]) -> dict[str, Any]:
+    """The tree of parameters, nested, with `jax.ShapeDtypeStruct` as its leaves."""
+    flat = {name: shape for stage in stages.values() for name, shape in stage.params.items()}
+    return tree.unflatten({name: jax.ShapeDtypeStruct(shape, "float32") for name, shape in flat.items()})
+
+
+def _own(variables: Any) -> dict[str, Shape]:
+    return {name: leaf.shape for name, leaf in variables.items() if hasattr(leaf, "shape")}
+
+
+def _layer(
+    module: nn.Module, name: str, output: Shape, params: dict[str, Shape], stats: dict[str, Shape]
+) -> LayerCosts:
+    if isinstance(module, nn.BatchNorm):
+        flops = 2 * math.prod(output)
+    else:  # A grouped convolution's kernel is smaller by as much as it saves.
+        flops = 2 * math.prod(params["kernel"]) * math.prod(output[:-1]) if "kernel" in params else 0
+    return LayerCosts(
+        stage=name.split("/")[0],
+        name=name,
+        kind=_kind(module),
+        output=output,
+        params={f"{name}/{leaf}": shape for leaf, shape in params.items()},
+        num_statistics=sum(map(math.prod, stats.values())),
+        flops=flops,
+    )
+
+
+def _kind(module: nn.Module) -> str:
+    if not isinstance(module, nn.Conv):
+        return "dense" if isinstance(module, nn.Dense) else type(module).__name__
+    stride = module.strides if isinstance(module.strides, int) else max(module.strides or (1,))
+    groups = module.feature_group_count
+    kind = f"conv {'x'.join(map(str, module.kernel_size))}"
+    return f"{kind}{f' /{stride}' if stride > 1 else ''}{f' in {groups} groups' if groups > 1 else ''}"

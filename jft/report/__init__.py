@@ -1,5 +1,0 @@
-"""One self-contained page about a run: `write_report`."""
-
-from jft.report.page import write_report
-
-__all__ = ["write_report"]

@@ -1,0 +1,108 @@
+"""What a config's frozen features are worth by themselves: ridge, logistic regression and nearest neighbours."""
+
+import copy
+import dataclasses
+import tempfile
+import time
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from jft.config import default_config, effective
+from jft.data import datasets
+from jft.data.augment import Augmentation
+from jft.features import linear
+from jft.features.examples import Examples, score
+from jft.features.knn import choose_neighbours, nearest_neighbours
+from jft.training import feature_cache, linear_probe
+from jft.training.run import Run, create_run
+from jft.training.state import initial_state
+from jft.utils.interrupt import Interrupt, Stopped
+
+
+@dataclasses.dataclass(frozen=True)
+class Baseline:
+    """One method. Scores are accuracies, or mean average precision where pictures have several labels.
+
+    Attributes:
+      method: 'ridge', 'lbfgs' or 'nearest neighbours'.
+      chosen: what validation chose: 'C = 0.01', 'k = 10'.
+      validation: score on validation of the head that has not seen it.
+      test: score on test of the head solved for on training and validation pictures together, or on the training
+        pictures alone where `examples_per_class` says how many there are to be.
+      seconds: to choose and to solve.
+    """
+
+    method: str
+    chosen: str
+    validation: float
+    test: float
+    seconds: float
+
+
+def measure(config: ConfigDict) -> list[Baseline]:
+    """Extracts the features of a config's pictures, as far as they are not cached, and measures each method on them.
+
+    Args:
+      config: as of a run; its head, optimizer and phases do not matter, `cut` does.
+
+    Returns:
+      A baseline a method.
+
+    Raises:
+      ValueError: see `create_run`; no validation pictures; or variants that cannot be counted.
+      Stopped: a signal came.
+    """
+    config, usual = copy.deepcopy(config), default_config()
+    solver = "lbfgs" if config.solver == "steps" else config.solver
+    with config.unlocked():
+        config.update({field: usual[field] for field in ("freeze", "arms", "cache_features")})
+        config.update({"solver": solver, "head": "linear"})
+        config.update(effective(config.to_dict()))
+    with tempfile.TemporaryDirectory() as folder, Interrupt() as interrupt:
+        run = create_run(config, Path(folder) / "run")
+        if not len(run.validation_source):
+            raise ValueError("baselines choose on validation, and validation = 0: hold some pictures out.")
+        linear_probe.check_head(run)
+        state, _ = initial_state(run)
+        parts = []
+        for source, augmentation in (
+            (run.train_source, run.augmentation),
+            (run.validation_source, Augmentation()),
+            (datasets.of_config(config, "test"), Augmentation()),
+        ):
+            features = feature_cache.features_of(run, run.phases[0], state, source, augmentation, interrupt)
+            if features is None:
+                raise Stopped(interrupt.received)
+            parts.append(linear_probe.examples(features, source.labels))
+    return [_solved(run, method, *parts) for method in ("ridge", "lbfgs")] + [_neighbours(run, *parts)]
+
+
+def _solved(run: Run, method: str, train: Examples, validation: Examples, test: Examples) -> Baseline:
+    start, outputs = time.perf_counter(), run.objective.num_outputs
+    own = run.config.regularisation if method == run.config.solver else ()
+    found = linear.fit(
+        method, train, validation, outputs=outputs, regularisation=own, refit=not run.config.examples_per_class
+    )
+    seconds = time.perf_counter() - start
+    reached = found.scores[found.regularisation]
+    tested, _ = linear.measure(found.linear, test)
+    return Baseline(method, f"C = {found.regularisation:g}", reached, tested, seconds)
+
+
+def _neighbours(run: Run, train: Examples, validation: Examples, test: Examples) -> Baseline:
+    start, outputs = time.perf_counter(), run.objective.num_outputs
+    chosen = choose_neighbours(train, validation, outputs=outputs)
+    known = train if run.config.examples_per_class else train.join(validation)
+    [guesses] = nearest_neighbours(known, test.features, outputs=outputs, ks=[chosen.k])
+    seconds = time.perf_counter() - start
+    reached, tested = chosen.scores[chosen.k], score(guesses, test.labels)
+    return Baseline("nearest neighbours", f"k = {chosen.k}", reached, tested, seconds)
+
+
+def format_baselines(baselines: list[Baseline]) -> str:
+    """A line a method."""
+    return "\n".join(
+        f"{b.method:<19} {b.chosen:<11} validation {b.validation:7.2%}   test {b.test:7.2%}   {b.seconds:.1f} s"
+        for b in baselines
+    )

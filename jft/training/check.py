@@ -1,0 +1,65 @@
+"""The pre-flight: whether a config will train, what it will take, and whether it learns one batch by heart."""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from jft.data import datasets, notes
+from jft.training.doctor import Finding, tried
+from jft.training.loop import checked_run
+from jft.training.preflight import Preflight
+from jft.training.run import Run, check_workdir
+from jft.utils.files import check_folder
+from jft.utils.text import one_line
+
+
+def check(
+    config: ConfigDict, workdir: str | Path, data: datasets.Source | None = None, *, overfit_steps: int = 30
+) -> Iterator[Finding]:
+    """Checks a config without arms; leaves nothing in the run's folder.
+
+    Args:
+      config: from a config file.
+      workdir: folder of the run to be.
+      data: pictures in memory, in place of `config.dataset`.
+      overfit_steps: see `overfit`.
+
+    Yields:
+      What is found, as it is found. What depends on something wrong is left out.
+    """
+    folder = tried("folder", _folder, config, Path(workdir))
+    yield folder
+    with tempfile.TemporaryDirectory() as aside, notes.heard() as heard:  # where no other run is in the way
+        run = _planned(config, Path(aside) / "run", data)
+    yield from (Finding("note", told) for told in heard)
+    if isinstance(run, Finding):
+        yield run
+        return
+    yield Finding("config", f"{config.model} at {run.spec.size} pixels, {_length(run)}")
+    place = None if folder.wrong else Path(workdir)
+    yield from Preflight(run, place, overfit_steps=overfit_steps).findings()
+
+
+def _planned(config: ConfigDict, workdir: Path, data: datasets.Source | None) -> Run | Finding:
+    """The run, or what is wrong with its config or data."""
+    try:
+        return checked_run(config, workdir, data)
+    except (ValueError, OSError) as error:
+        return Finding("config", one_line(error), wrong=True)
+
+
+def _length(run: Run) -> str:
+    if run.config.solver != "steps":
+        return f"no steps: the head is solved for by {run.config.solver}"
+    phases = ", then ".join(f"{phase.num_steps:,} of {phase.name}" for phase in run.phases)
+    return f"{run.num_steps:,} steps of {run.config.batch_size} pictures: {phases}"
+
+
+def _folder(config: ConfigDict, workdir: Path) -> Finding:
+    """Whether the run's folder can be made, and is free for this config."""
+    check_workdir(config, workdir)
+    check_folder(workdir, "give another --workdir")
+    begun = (workdir / "config.json").exists()
+    return Finding("folder", f"{workdir} {'holds this run, which goes on' if begun else 'is free'}")

@@ -1,0 +1,213 @@
+"""Sets of configs side by side: each trained with several seeds and tested on the same pictures; a table and a plot."""
+
+import copy
+import csv
+import dataclasses
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from jft.cli.arms import arm_config
+from jft.evaluation.evaluate import evaluate
+from jft.evaluation.results import seen_before
+from jft.metrics.masked_sums import score
+from jft.training.loop import checked_run, train
+from jft.training.state import check_weights
+from jft.utils import text
+from jft.utils.files import written_whole
+from jft.utils.interrupt import Stopped
+from jft.utils.logger import read_metrics
+from jft.utils.text import human_seconds
+
+COLUMNS = (
+    "run",
+    "seeds",
+    "test accuracy",
+    "log loss",
+    "training time",
+    "features",
+    "parameters",
+    "trainable",
+    "images/s",
+)
+
+
+_LONGEST = 40  # characters of a name beside a bar
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """What came out for one config, over its seeds.
+
+    Attributes:
+      name: of the config, with its arm.
+      accuracies: on the test pictures, of each seed: shares of 1; mean average precision where pictures have several
+        labels.
+      losses: cross entropy in nats, likewise.
+      seconds: of stepping or solving, likewise; neither compilation nor evaluation.
+      extraction: seconds in which features were computed, of all seeds together: what one has computed the others read.
+      parameters: of the network.
+      trainable: parameters that learn, in the phase in which most do.
+      images_per_second: of the training steps, the median of each seed's log lines; () where a head is solved for.
+    """
+
+    name: str
+    accuracies: tuple[float, ...]
+    losses: tuple[float, ...]
+    seconds: tuple[float, ...]
+    extraction: float
+    parameters: int
+    trainable: int
+    images_per_second: tuple[float, ...]
+
+    def cells(self) -> tuple[str, ...]:
+        """As `COLUMNS`, with means and standard deviations over seeds."""
+        return (
+            text.markdown(self.name),
+            str(len(self.accuracies)),
+            _spread([100 * a for a in self.accuracies], ".2f", " %"),
+            _spread(self.losses, ".3f"),
+            _spread(self.seconds, ".1f", " s"),
+            f"{self.extraction:.1f} s" if self.extraction else "-",
+            f"{self.parameters:,}",
+            f"{self.trainable:,}",
+            _spread(self.images_per_second, ",.0f") if self.images_per_second else "-",
+        )
+
+
+def compare(configs: Sequence[tuple[str, ConfigDict]], out: str | Path, *, seeds: int = 3) -> list[Row]:
+    """Trains and tests, and writes `compare.md`, `compare.csv` and `compare.png`.
+
+    Args:
+      configs: (name, config); a config with arms gives a row for each.
+      out: folder of the files and, in `runs/`, of the runs. What is trained there already is not trained again.
+      seeds: runs of each, with `config.seed`, `config.seed + 1`, ...
+
+    Returns:
+      A row a config.
+
+    Raises:
+      ValueError: two configs of one name, or one that makes no sense or whose weights are not to be had; said before
+        the first is trained.
+    """
+    arms = [(name, arm) for config_name, config in configs for name, arm in arms_of(config_name, config)]
+    if len({name for name, _ in arms}) < len(arms):
+        raise ValueError(f"several runs have one name: {', '.join(name for name, _ in arms)}. Rename the config files.")
+    runs = {name: [_seeded(arm, i) for i in range(seeds)] for name, arm in arms}
+    places = {name: [Path(out) / "runs" / name / f"seed{c.seed}" for c in configs] for name, configs in runs.items()}
+    for name in runs:
+        check_weights(checked_run(runs[name][0], places[name][0]))
+    rows, number, took = [], 0, {name: [] for name in runs}
+    for name in runs:
+        for config, place in zip(runs[name], places[name], strict=True):
+            number += 1
+            left = _seconds_left(took, {other: sum(not p.exists() for p in places[other]) for other in runs})
+            told = f", about {human_seconds(left)} left" if left else ""
+            print(f"\n== {name}, seed {config.seed}: run {number} of {len(runs) * seeds}{told}", flush=True)
+            start, new = time.perf_counter(), not place.exists()
+            trained = train(config, place, brief=config is not runs[name][0])
+            if not trained["finished"]:
+                raise Stopped(trained["signal"])
+            if new:
+                took[name].append(time.perf_counter() - start)
+        rows.append(_row(name, places[name]))
+        write(rows, Path(out))  # what there is so far
+    return rows
+
+
+def _seconds_left(took: Mapping[str, Sequence[float]], ahead: Mapping[str, int]) -> float:
+    """Seconds that the runs ahead will take: each as those of its config did, or as all did; 0 where none tells.
+
+    Args:
+      took: config -> seconds of its runs.
+      ahead: config -> number of runs that have not begun.
+    """
+    known = [seconds for runs in took.values() for seconds in runs]
+    return sum(count * statistics.mean(took[name] or known) for name, count in ahead.items()) if known else 0.0
+
+
+def arms_of(name: str, config: ConfigDict) -> list[tuple[str, ConfigDict]]:
+    """(name, config) of each arm of a config, or of itself where it has none."""
+    if not config.arms:
+        return [(name, config)]
+    return [(f"{name}/{arm.replace(' ', '_')}", arm_config(config, arm, changes)) for arm, changes in config.arms]
+
+
+def _seeded(config: ConfigDict, number: int) -> ConfigDict:
+    seeded = copy.deepcopy(config)
+    seeded.seed = config.seed + number
+    return seeded
+
+
+def _row(name: str, places: Sequence[Path]) -> Row:
+    tested = [evaluate(place) for place in places]
+    for place, figures in zip(places, tested, strict=True):
+        if told := seen_before(figures):
+            print(f"{place}: {told}", flush=True)
+    lines = [read_metrics(place) for place in places]
+    speeds = [[line["images_per_second"] for line in run if "images_per_second" in line] for run in lines]
+    return Row(
+        name,
+        tuple(score(values) for values in tested),
+        tuple(values["loss"] for values in tested),
+        tuple(sum(line["seconds"] for line in run if line["kind"] == "train") for run in lines),
+        sum(line["seconds"] for run in lines for line in run if line["kind"] == "features"),
+        tested[0]["parameters"],
+        max(line.get("learning", 0) for line in lines[0]),
+        tuple(statistics.median(speed) for speed in speeds if speed),
+    )
+
+
+def write(rows: Sequence[Row], out: Path) -> None:
+    """Writes the table as Markdown and CSV, and the plot."""
+    table = markdown(rows)
+    with written_whole(out / "compare.md") as aside:
+        aside.write_text(table + "\n")
+    with written_whole(out / "compare.csv") as aside, aside.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow([field.name for field in dataclasses.fields(Row)])
+        for row in rows:
+            values = dataclasses.astuple(row)
+            cells = [" ".join(map(repr, value)) if isinstance(value, tuple) else value for value in values]
+            writer.writerow(map(text.csv_cell, cells))
+    with written_whole(out / "compare.png") as aside:
+        plot(rows, aside)
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """The table; its columns are level, so that it reads well in a terminal too."""
+    table = [COLUMNS, *(row.cells() for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    lines = []
+    for cells in table:
+        name, *others = (cell.rjust(width) for cell, width in zip(cells, widths, strict=True))
+        lines.append(f"| {name.strip():<{widths[0]}} | {' | '.join(others)} |")
+    rule = "|".join(["-" * (widths[0] + 2), *("-" * (width + 1) + ":" for width in widths[1:])])
+    return "\n".join([lines[0], f"|{rule}|", *lines[1:]])
+
+
+def plot(rows: Sequence[Row], path: Path) -> None:
+    """Draws test accuracies, mean and standard deviation over seeds, a bar a row, as PNG."""
+    from matplotlib.figure import Figure  # not pyplot: no display, no state
+
+    figure = Figure(figsize=(8, 1 + 0.4 * len(rows)), layout="constrained")
+    axes = figure.subplots()
+    means = [100 * statistics.mean(row.accuracies) for row in rows]
+    spreads = [100 * statistics.stdev(row.accuracies) if len(row.accuracies) > 1 else 0 for row in rows]
+    names = [text.figure(row.name, _LONGEST) for row in rows]
+    bars = axes.barh(range(len(rows)), means, xerr=spreads, color="#2b7bbf", ecolor="#1b2733", capsize=3)
+    axes.set_yticks(range(len(rows)), names)
+    axes.bar_label(bars, [f"{mean:.1f}" for mean in means], padding=4)
+    axes.invert_yaxis()  # the first row on top, as in the table
+    axes.set_xlim(0, 108)
+    axes.set_xlabel("test accuracy in %, mean and standard deviation over seeds")
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, format="png", dpi=150)
+
+
+def _spread(values: Sequence[float], form: str, unit: str = "") -> str:
+    mean = format(statistics.mean(values), form)
+    return f"{mean} ± {statistics.stdev(values):{form}}{unit}" if len(values) > 1 else f"{mean}{unit}"

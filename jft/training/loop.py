@@ -1,0 +1,297 @@
+"""The training loop: step, log, evaluate, save."""
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+from tqdm import tqdm
+
+from jft.data.datasets import Source
+from jft.evaluation import training_data
+from jft.evaluation.evaluator import Evaluator
+from jft.metrics import masked_sums
+from jft.training import feature_cache, linear_probe, programs, rollback
+from jft.training.batches import make_evaluator, on_device, train_batches
+from jft.training.feature_cache import Cached, Decision
+from jft.training.messages import describe, farewell, percent
+from jft.training.phases import Phase
+from jft.training.programs import compile_train_step as compile_train_step  # for those who time a step alone
+from jft.training.progress import NonFiniteLossError, Window, all_finite, check_finite
+from jft.training.run import Run, check_workdir, create_run, open_folder
+from jft.training.state import enter_phase, initial_state, optimizer_items
+from jft.training.step import TrainState
+from jft.utils import distributed
+from jft.utils.checkpoint import Checkpoints
+from jft.utils.checkpoint_info import Meta
+from jft.utils.interrupt import Interrupt
+from jft.utils.lock import claimed
+from jft.utils.logger import Logs, progress_bar
+
+
+def train(
+    config: ConfigDict, workdir: str | Path, data: Source | None = None, *, brief: bool = False
+) -> dict[str, Any]:
+    """Trains, from the beginning or from where an interrupted run stopped.
+
+    Args:
+      config: from a config file.
+      workdir: folder of the run.
+      data: pictures in memory, from `sources.from_arrays`, in place of `config.dataset`.
+      brief: leave out the table of stages, which a run like it has shown.
+
+    Returns:
+      `{'step', 'finished', 'signal', 'history', 'skipped'}`: steps done, whether the run is at its end, the signal
+      that stopped it or None, the evaluations `{'step', 'loss', 'accuracy', 'top5', 'count'}`, and the steps that
+      `config.on_nan = 'rollback'` left out.
+
+    Raises:
+      ValueError: see `create_run` and `initial_state`; a picture that cannot be read, named; or another process
+        trains in the folder.
+      window.NonFiniteLossError: names the step; `config.on_nan` says whether the run goes on without it.
+      CheckpointWriteError: the disk is full or read-only; earlier checkpoints are whole.
+    """
+    with Interrupt() as interrupt:
+        run = checked_run(config, workdir, data)
+        distributed.agree(run.identity(), remedy="start every process with the same config, on the same data.")
+        with claimed(run.workdir):
+            check_workdir(config, run.workdir)  # now that nobody else can begin there
+            state, meta = _run(run, interrupt, brief)
+    step, history = int(state.step), meta["history"]
+    finished = is_finished(run, step, history)
+    result = {
+        "step": step,
+        "finished": finished,
+        "signal": None if finished else interrupt.received,
+        "history": history,
+        "skipped": [skipped.step for skipped in rollback.read(run.workdir)],
+    }
+    distributed.say(farewell(run, result))
+    return result
+
+
+def _run(run: Run, interrupt: Interrupt, brief: bool) -> tuple[TrainState, Meta]:
+    state, meta = initial_state(run)
+    decisions = feature_cache.decide(run, state, meta["cached"])
+    meta = {**meta, "cached": meta["cached"] | {str(first): decision.use for first, decision in decisions.items()}}
+    distributed.say(describe(run, state, meta, decisions, brief))
+    if is_finished(run, int(state.step), meta["history"]):
+        return state, meta
+    meta = training_data.note(run, meta, begins=not int(state.step))
+    begin = _start if run.config.solver == "steps" else _solve
+    return begin(run, state, meta, decisions, interrupt)
+
+
+def checked_run(config: ConfigDict, workdir: str | Path, data: Source | None = None) -> Run:
+    """`create_run`, and whether what it asks for can be solved or cached; reads no weights, touches no file."""
+    run = create_run(config, workdir, data)
+    if config.solver != "steps":
+        linear_probe.check_head(run)
+    feature_cache.decide(run, None, {})
+    return run
+
+
+def _solve(
+    run: Run, state: TrainState, meta: Meta, decisions: Mapping[int, Decision], interrupt: Interrupt
+) -> tuple[TrainState, Meta]:
+    del decisions  # a solver always reads cached features
+    with (
+        contextlib.closing(open_folder(run)) as checkpoints,
+        contextlib.closing(Logs(run.workdir, int(state.step))) as logs,
+    ):
+        training_data.save(run, begins=not int(state.step))
+        state, meta = linear_probe.solve(run, state, meta, checkpoints, logs, interrupt)
+        checkpoints.wait()
+    return state, meta
+
+
+def _start(
+    run: Run, state: TrainState, meta: Meta, decisions: Mapping[int, Decision], interrupt: Interrupt
+) -> tuple[TrainState, Meta]:
+    """Everything that a wrong config, picture or shape can stop, then the folder, then the loop."""
+    step, start = int(state.step), time.perf_counter()
+    examples = programs.examples_ahead(run, step, decisions)
+    read = time.perf_counter()
+    run = dataclasses.replace(run, accumulate=meta["accumulate"])
+    if run.accumulate is None:
+        run, compiled, told = programs.fitted(run, examples)
+        distributed.say(told)
+    else:  # the devices may be others than when it was chosen
+        run.parallel.check_batch_size(run.config.batch_size, what="batch_size", parts=run.accumulate)
+        compiled = programs.compile_ahead(run, examples)
+    meta = {**meta, "accumulate": run.accumulate}
+    took = {"reading": read - start, "compilation": time.perf_counter() - read}
+    if interrupt.check():
+        return state, meta
+    while True:
+        step = int(state.step)
+        with (
+            contextlib.closing(open_folder(run)) as checkpoints,
+            contextlib.closing(Logs(run.workdir, step)) as logs,
+        ):
+            training_data.save(run, begins=not step)
+            for kind, seconds in took.items():
+                logs.write(step, kind, {"seconds": seconds})
+            loop = Loop(run, meta, checkpoints, logs, interrupt)
+            try:
+                state = loop(state, compiled, decisions)
+                checkpoints.wait()
+                return state, loop.meta
+            except NonFiniteLossError as error:
+                rollback.record(run, error)
+        took = {}
+        # From here on as if the run were started again: what a resumed run does, this one does.
+        state, again = initial_state(run)
+        kept = {key: meta[key] for key in ("cached", "trained_on", "test_digest") if key in meta}
+        meta = {**again, **kept, "accumulate": run.accumulate}
+        if run.phase_after(int(state.step)).first not in compiled:  # the newest checkpoint is damaged meanwhile
+            raise ValueError(f"{run.workdir} fell back to step {int(state.step)}: run the same command again.")
+
+
+class Loop:
+    """Phase after phase: step, log, evaluate, save.
+
+    Attributes:
+      meta: of the next checkpoint; its history grows with the evaluations.
+    """
+
+    def __init__(self, run: Run, meta: Meta, checkpoints: Checkpoints, logs: Logs, interrupt: Interrupt) -> None:
+        """Takes what the loop writes to; nothing is written yet."""
+        self.meta = meta
+        self._run, self._checkpoints, self._logs, self._interrupt = run, checkpoints, logs, interrupt
+        self._skipped = {skipped.step: skipped.fault for skipped in rollback.read(run.workdir)}
+        self._evaluator = make_evaluator(run)  # of pictures; compiled once, whatever the number of phases
+
+    def __call__(
+        self, state: TrainState, compiled: Mapping[int, jax.stages.Compiled], decisions: Mapping[int, Decision]
+    ) -> TrainState:
+        """Trains to the end of the run, to an early stop, or until a signal comes.
+
+        Args:
+          state: to start from; its memory is taken.
+          compiled: first step of a phase -> its training step, compiled.
+          decisions: first step of a phase -> whether it reads cached features.
+
+        Returns:
+          The state at the end.
+        """
+        start = int(state.step)
+        with progress_bar(
+            total=self._run.num_steps, initial=start, unit="step", description=self._run.config.model
+        ) as bar:
+            for phase in self._run.phases:
+                step = int(state.step)
+                if step >= phase.last:
+                    continue
+                if self._ended():
+                    break
+                if step == phase.first > 0:
+                    state = enter_phase(self._run, phase, state)
+                cached = None
+                if decisions[phase.first].use:
+                    cached = feature_cache.prepare(self._run, phase, state, self._logs, self._interrupt)
+                    if cached is None:
+                        break
+                state = self._phase(phase, state, compiled[phase.first], cached, bar)
+        return state
+
+    def _phase(
+        self, phase: Phase, state: TrainState, train_step: jax.stages.Compiled, cached: Cached | None, bar: tqdm
+    ) -> TrainState:
+        run, config = self._run, self._run.config
+        evaluator = make_evaluator(run, phase) if cached else self._evaluator
+        window = Window(run, phase, state, self.meta["window"])
+        begin = int(state.step)
+        batches = train_batches(run, cached, begin, phase.last)
+        for step in range(begin + 1, phase.last + 1):
+            batch = window.wait_for(batches)
+            if step in self._skipped:
+                state = state.replace(step=run.parallel.place_state(np.int32(step)))
+                self._logs.write(step, "skipped", {"fault": self._skipped[step]})
+            else:
+                state, sums = train_step(state, run.parallel.place_batch(on_device(batch)))
+                watched = {"finite": all_finite(phase, state)} if config.on_nan == "rollback" else {}
+                window.add(step, {**sums, **watched})
+            bar.update()
+            if run.is_due(step, config.log_every) or step == phase.last:
+                self._log(step, window.close(step, state), bar)
+            if run.is_due(step, config.evaluate_every * run.steps_per_epoch) or step == phase.last:
+                window.check()
+                self._evaluate(step, evaluator, state, cached, bar)
+                self._save(step, phase, state, window)
+                window.restart()
+            elif config.checkpoint_every and step % config.checkpoint_every == 0:
+                self._save(step, phase, state, window)
+            if self._ended():
+                self._save(step, phase, state, window)
+                break
+        return state
+
+    def _log(self, step: int, values: dict[str, Any] | None, bar: tqdm) -> None:
+        if values is None:  # every step of the window was left out
+            return
+        self._logs.write(step, "train", values)
+        bar.set_postfix_str(_postfix(values), refresh=False)
+
+    def _ended(self) -> bool:
+        return self._interrupt.check() or _stops_early(self._run.config, self.meta["history"])
+
+    def _evaluate(self, step: int, evaluator: Evaluator, state: TrainState, cached: Cached | None, bar: tqdm) -> None:
+        source = self._run.validation_source
+        if not len(source):
+            return
+        start = time.perf_counter()
+        found = evaluator(state.variables, source, cached.validation if cached else None)
+        values = found.summary()
+        self.meta = {
+            **self.meta,
+            "history": [*self.meta["history"], {"step": step, **values}],
+            "temperature": found.temperature(),
+        }
+        self._logs.write(step, "validation", {**values, "seconds": time.perf_counter() - start})
+        if distributed.is_first():
+            bar.write(f"step {step}: validation {percent(values)}")
+
+    def _save(self, step: int, phase: Phase, state: TrainState, window: Window) -> None:
+        skipped = sorted(number for number in self._skipped if number <= step)
+        self.meta = {
+            **self.meta,
+            "data": data_position(self._run, step),
+            "window": window.save(),
+            "skipped": skipped,
+        }
+        check_finite(phase, step, state)
+        start = time.perf_counter()
+        if self._checkpoints.save(step, state.variables, optimizer_items(state), self.meta):
+            self._logs.write(step, "checkpoint", {"seconds": time.perf_counter() - start})
+
+
+def is_finished(run: Run, step: int, history: list[dict]) -> bool:
+    """Whether a run that stands at `step`, with these evaluations, is at its end."""
+    return step >= run.num_steps or _stops_early(run.config, history)
+
+
+def data_position(run: Run, step: int) -> dict[str, int]:
+    """Where in the order of pictures a step ends; all there is to save of the input, as order is a function of it."""
+    epoch, position = divmod(step * run.config.batch_size, len(run.train_source))
+    return {"seed": run.config.seed, "epoch": epoch, "position": position}
+
+
+def _stops_early(config: ConfigDict, history: list[dict]) -> bool:
+    """Whether the best validation score is `early_stopping` evaluations old; a function of the history alone."""
+    if not config.early_stopping or not history:
+        return False
+    best = max(range(len(history)), key=lambda i: masked_sums.score(history[i]))
+    return len(history) - 1 - best >= config.early_stopping
+
+
+def _postfix(values: dict[str, float]) -> str:
+    return (
+        f"loss {values['loss']:.3f}, accuracy {values['accuracy']:.1%}, {values['images_per_second']:.1f} images/s, "
+        f"waiting for input {values['waiting']:.1%}"
+    )

@@ -1,0 +1,107 @@
+"""What a run says to the terminal: what it is about to do, and how it ended."""
+
+import signal
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+
+from jft.training import optim
+from jft.training.feature_cache import Decision
+from jft.training.phases import phase_table
+from jft.training.run import Run
+from jft.training.stage_table import transfer_table
+from jft.training.step import TrainState
+from jft.utils import xla_flags
+from jft.utils.checkpoint_info import Meta, best_step, phase_of
+from jft.utils.text import named_step, terminal
+from jft.weights import provenance
+
+
+def describe(run: Run, state: TrainState, meta: Meta, decisions: Mapping[int, Decision], brief: bool = False) -> str:
+    """What is about to be trained, on what, from what: lines at the start of a run; `brief`: no table of stages."""
+    weights = str(provenance.of_manifest(meta["weights"]) or "none, from scratch")
+    if run.config.weights_path and not run.row:
+        weights += f" ({run.config.weights_path} stays unread)"
+    names = run.train_source.class_names
+    return "\n".join(
+        [
+            f"{run.config.model} at {run.spec.size} pixels on {run.parallel.mesh.size} x "
+            f"{run.parallel.mesh.devices.flat[0].device_kind}; weights: {weights}",
+            f"{terminal(run.train_source.name)}: {len(run.train_source):,} pictures to train, "
+            f"{len(run.validation_source):,} to validate, {len(names)} classes: {', '.join(map(terminal, names))}",
+            *([] if brief else [_stages(run, state, meta)]),
+            *([phase_table(run.phases, state.variables)] if len(run.phases) > 1 else []),
+            *(
+                f"Features{f' of {one.name}' if len(run.phases) > 1 else ''}: {decisions[one.first].why}."
+                for one in run.phases
+                if one.first in decisions
+            ),
+            *filter(None, [flags_line()]),
+            f"{_work(run, int(state.step))}, in {run.workdir}",
+        ]
+    )
+
+
+def flags_line() -> str:
+    """What makes this process slower than it could be, or ''."""
+    found = xla_flags.apply()
+    return f"XLA's flags for CPU are {found.told}." if found.slow and jax.default_backend() == "cpu" else ""
+
+
+def _stages(run: Run, state: TrainState, meta: Meta) -> str:
+    """The table of stages, of the phase that is next."""
+    params, phase = state.params, run.phase_after(int(state.step))
+    everything = optim.make_optimizer(phase.config, jax.tree.map(lambda _: False, params))
+    return transfer_table(
+        run.model,
+        state.variables,
+        phase.plan,
+        frozenset(meta["pretrained"]),
+        run.spec.size,
+        (_nbytes(jax.eval_shape(phase.tx.init, params)), _nbytes(jax.eval_shape(everything.init, params))),
+    )
+
+
+def _work(run: Run, step: int) -> str:
+    if run.config.solver != "steps":
+        return f"The head is solved for by {run.config.solver}"
+    return f"{run.num_steps:,} steps of {run.config.batch_size} pictures, from step {step:,}"
+
+
+def farewell(run: Run, result: dict[str, Any]) -> str:
+    """How the run ended and what to do next."""
+    skipped = ", ".join(map(str, result["skipped"]))
+    left_out = f"Left out for what was not finite in them: step {skipped}.\n" if skipped else ""
+    return left_out + _ending(run, result)
+
+
+def _ending(run: Run, result: dict[str, Any]) -> str:
+    if not result["finished"]:
+        name = signal.Signals(result["signal"]).name
+        if not result["step"]:
+            return f"{name}: stopped before the first step. Run the same command again."
+        return f"{name}: saved at step {result['step']:,} of {run.num_steps:,}. Run the same command again to go on."
+    if not result["history"]:
+        return f"Done: {result['step']:,} steps in {run.workdir}."
+    best = next(values for values in result["history"] if values["step"] == best_step(result))
+    test = f"jft evaluate --checkpoint {run.workdir}"
+    if run.data is not None:
+        test = (
+            f"evaluate({str(run.workdir)!r}, dataset=...), from jft.evaluation.evaluate, with the same images in memory"
+        )
+    told = f"Done: best validation {percent(best)} at {named_step(best['step'], phase_of(run.meta(), best['step']))}."
+    return f"{told} Test it: {test}"
+
+
+def percent(values: dict[str, float]) -> str:
+    """An evaluation in one phrase."""
+    if "mean_average_precision" in values:
+        rate = f"mean average precision {values['mean_average_precision']:.2%}"
+    else:
+        rate = f"accuracy {values['accuracy']:.2%}"
+    return f"{rate}, loss {values['loss']:.4f} (n = {values['count']:,})"
+
+
+def _nbytes(tree: Any) -> int:
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))

@@ -1,0 +1,288 @@
+"""Phases: a run in which what learns, and how, changes at given steps; each phase is a pure function of the step.
+
+`config.phases` lists them, each a dict of what it changes:
+
+    config.phases = (
+        {"name": "head", "epochs": 2, "freeze": "layer4"},
+        {"name": "top", "epochs": 3, "freeze": "layer3", "learning_rate": 1e-4, "schedule": "cosine"},
+        {"name": "all", "steps": 500, "freeze": "", "learning_rate": 1e-5, "layer_decay": 0.7, "batch_norm": "frozen"},
+    )
+
+A length is one of `steps`, `epochs` and `examples`; what a phase does not name is the config's own. `config.preset`
+names a list. A run without either is one phase.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import optax
+from ml_collections import ConfigDict
+
+from jft import config as config_lib
+from jft.models import Chain
+from jft.training import optim
+from jft.training.freeze import Plan, make_plan
+from jft.utils import tree
+from jft.utils.text import aligned
+
+# What a phase may change.
+FIELDS = (
+    *("freeze", "batch_norm", "layer_decay", "optimizer", "learning_rate", "momentum", "weight_decay", "clip_norm"),
+    *("schedule", "warmup_epochs", "step_epochs", "step_factor", "rate_decay"),
+)
+_LENGTHS = ("steps", "epochs", "examples")
+# Fine-tuning after a probe: a tenth of the rate that trains a head would tear at pretrained weights less.
+_GENTLER = 0.1
+
+
+@dataclasses.dataclass(frozen=True)
+class Phase:
+    """A part of a run.
+
+    Attributes:
+      name: for people.
+      first: steps done when it begins.
+      last: steps done when it ends.
+      config: the run's config as this phase changes it.
+      plan: what learns.
+      schedule: step of the run -> learning rate.
+      tx: the optimizer, without its rate.
+      groups: leaf -> group of the optimizer, the phase since which it learns without a break.
+    """
+
+    name: str
+    first: int
+    last: int
+    config: ConfigDict
+    plan: Plan
+    schedule: optax.Schedule
+    tx: optax.GradientTransformation
+    groups: Mapping[str, str]
+
+    @property
+    def num_steps(self) -> int:
+        """Its length."""
+        return self.last - self.first
+
+
+def make_phases(
+    config: ConfigDict, model: Chain, variables: Mapping[str, Any], *, num_steps: int, steps_per_epoch: float
+) -> tuple[Phase, ...]:
+    """The phases of a run, in order, without a gap.
+
+    Args:
+      config: `phases`, `preset`, and what the phases do not change.
+      model: the chain.
+      variables: `{'params', 'batch_stats'}`, shapes or arrays.
+      num_steps: length of a run without phases, which presets divide.
+      steps_per_epoch: to turn epochs into steps.
+
+    Raises:
+      ValueError: a phase has no length or several, an unknown field, a wrong value, or nothing that learns; names it.
+    """
+    settings = _settings(config, model, num_steps)
+    if len(settings) > 1 and config.early_stopping:
+        raise ValueError(
+            f"early_stopping = {config.early_stopping} would end the run in its first phase that gains nothing: leave "
+            f"it out of a run with {len(settings)} phases."
+        )
+    phases: list[Phase] = []
+    for number, own in enumerate(settings, 1):
+        name = own.get("name", f"phase {number}")
+        try:
+            length = _length(own, config.batch_size, steps_per_epoch)
+            phases.append(_make_phase(name, length, _changed(config, own), model, variables, phases, steps_per_epoch))
+        except ValueError as error:
+            called = f"phase {name!r}" if "name" in own else name
+            raise ValueError(f"{called}: {error}" if len(settings) > 1 else str(error)) from error
+    return tuple(phases)
+
+
+def _make_phase(
+    name: str,
+    length: int,
+    config: ConfigDict,
+    model: Chain,
+    variables: Mapping[str, Any],
+    before: Sequence[Phase],
+    steps_per_epoch: float,
+) -> Phase:
+    plan = make_plan(model, variables, config.freeze, batch_norm=config.batch_norm)
+    first = before[-1].last if before else 0
+    own = optim.make_schedule(config, num_steps=length, steps_per_epoch=steps_per_epoch)
+    # An optimizer of another kind cannot go on with the state of the last one: every leaf begins anew.
+    known = before[-1].groups if before and before[-1].config.optimizer == config.optimizer else {}
+    learning = [leaf for leaf in tree.flatten(variables["params"]) if leaf not in plan.frozen]
+    groups = {leaf: known.get(leaf, f"since {first}") for leaf in learning}
+    heads = {head: auxiliary.after for head, auxiliary in model.auxiliary_heads().items()}
+    factors = optim.decay_factors(plan.stages, config.layer_decay, heads)
+    tx = optim.make_optimizer(config, plan.freeze_mask(variables["params"]), groups=groups, factors=factors)
+    return Phase(name, first, first + length, config, plan, lambda step: own(step - first), tx, groups)
+
+
+def _changed(config: ConfigDict, own: Mapping[str, Any]) -> ConfigDict:
+    """The run's config with a phase's own fields."""
+    changed = ConfigDict(config)  # a copy
+    for field, value in own.items():
+        if field in ("name", *_LENGTHS):
+            continue
+        tree.choose(dict.fromkeys(FIELDS), field, what="field of a phase")
+        try:
+            changed[field] = value
+        except TypeError as error:
+            raise ValueError(f"{field} = {value!r}: {error}.") from error
+    idle = config_lib.without_effect({**changed.to_dict(), "phases": ()})
+    # What it does not name itself may be of another phase.
+    config_lib.refuse([*config_lib.wrong_values(changed), *(idle[f] for f in FIELDS if f in own and f in idle)])
+    return changed
+
+
+def _length(own: Mapping[str, Any], batch_size: int, steps_per_epoch: float) -> int:
+    """Length of a phase in steps."""
+    given = [field for field in _LENGTHS if field in own]
+    if len(given) != 1 or not isinstance(own[given[0]], int | float) or not own[given[0]] > 0:
+        raise ValueError(
+            f"a phase has one length above 0, of {', '.join(_LENGTHS)}; here: {', '.join(given) or 'none'}."
+        )
+    steps = {"steps": 1, "epochs": steps_per_epoch, "examples": 1 / batch_size}[given[0]] * own[given[0]]
+    return max(1, round(steps))
+
+
+def _settings(config: ConfigDict, model: Chain, num_steps: int) -> list[dict[str, Any]]:
+    """What `phases` or `preset` says, or one phase that changes nothing."""
+    if config.phases and config.preset:
+        raise ValueError(f"phases and preset = {config.preset!r} both say how the run is divided: choose one.")
+    if config.solver != "steps":
+        last = tuple(model.stages())[-2]
+        if config.freeze not in ("", last):
+            raise ValueError(
+                f"solver = {config.solver!r} solves for the head on all that is before it, and freeze = "
+                f"{config.freeze!r}: leave freeze out; cut = STAGE puts the head earlier."
+            )
+        return _linear_probe(config, model, 1)
+    if config.phases and config.steps:
+        raise ValueError(f"phases have their own lengths, and steps = {config.steps}: leave steps out.")
+    if config.phases:
+        return [dict(own) for own in config.phases]
+    return _PRESETS[config.preset](config, model, num_steps)
+
+
+def _single(config: ConfigDict, model: Chain, num_steps: int) -> list[dict[str, Any]]:
+    del config, model
+    return [{"name": "training", "steps": num_steps}]
+
+
+def _linear_probe(config: ConfigDict, model: Chain, num_steps: int) -> list[dict[str, Any]]:
+    """Only the head learns."""
+    _check_freeze(config, "linear_probe", "", tuple(model.stages())[-2])
+    return [{"name": "linear probe", "steps": num_steps, "freeze": tuple(model.stages())[-2]}]
+
+
+def _lp_ft(config: ConfigDict, model: Chain, num_steps: int) -> list[dict[str, Any]]:
+    """Half of the steps the head alone, then all (or what `freeze` leaves), gently (Kumar et al., 2022, LP-FT)."""
+    probe = max(1, num_steps // 2)
+    tuning = {"name": "fine-tuning", "steps": max(1, num_steps - probe)}
+    head = {"name": "linear probe", "steps": probe, "freeze": tuple(model.stages())[-2]}
+    return [head, {**tuning, "learning_rate": _GENTLER * config.learning_rate}]
+
+
+def _gradual_unfreezing(config: ConfigDict, model: Chain, num_steps: int) -> list[dict[str, Any]]:
+    """The head alone, then one stage more at a time, down to `freeze` (Howard & Ruder, 2018); phases of one length."""
+    stages = tuple(model.stages())
+    if config.freeze and config.freeze not in stages:
+        raise ValueError(f"gradual_unfreezing goes down to a stage, and freeze = {config.freeze!r} is patterns.")
+    if config.freeze == "head":
+        raise ValueError("gradual_unfreezing goes down to a stage before the head, and freeze = 'head'.")
+    # The boundary of each phase, from the last stage before the head down; "" is none.
+    lowest = stages.index(config.freeze) + 1 if config.freeze else 0
+    boundaries = [stages[i - 1] if i else "" for i in range(len(stages) - 1, lowest - 1, -1)]
+    if num_steps < len(boundaries):
+        raise ValueError(
+            f"gradual_unfreezing has {len(boundaries)} phases, and the run {num_steps} steps: train longer."
+        )
+    ends = [round(num_steps * i / len(boundaries)) for i in range(len(boundaries) + 1)]
+    return [
+        {
+            "name": f"from {stages[stages.index(boundary) + 1] if boundary else stages[0]}",
+            "steps": end - begin,
+            "freeze": boundary,
+        }
+        for boundary, begin, end in zip(boundaries, ends, ends[1:], strict=False)
+    ]
+
+
+def _check_freeze(config: ConfigDict, preset: str, *possible: str) -> None:
+    if config.freeze not in possible:
+        raise ValueError(
+            f"preset {preset!r} says what is frozen, and freeze = {config.freeze!r}: leave one of them out."
+        )
+
+
+def _full(config: ConfigDict, model: Chain, num_steps: int) -> list[dict[str, Any]]:
+    """Everything learns; `from_scratch` beside it loads no weights."""
+    _check_freeze(config, config.preset, "")
+    del model
+    return [{"name": "training", "steps": num_steps, "freeze": ""}]
+
+
+_PRESETS = {
+    "": _single,
+    "linear_probe": _linear_probe,
+    "lp_ft": _lp_ft,
+    "gradual_unfreezing": _gradual_unfreezing,
+    "full": _full,
+    "from_scratch": _full,
+}
+
+
+def phase_table(phases: Sequence[Phase], variables: Mapping[str, Any]) -> str:
+    """A line for each phase: its steps, what is frozen and learns, how BatchNorm runs, optimizer and rates.
+
+    Args:
+      phases: from `make_phases`.
+      variables: `{'params', ...}`, arrays or shapes, to count what learns.
+    """
+    rows = [("phase", "steps", "frozen up to", "learning", "BatchNorm", "optimizer", "learning rate", "layer decay")]
+    for phase in phases:
+        told = in_force(phase, variables)
+        rates = f"{float(phase.schedule(phase.first)):.3g} to {float(phase.schedule(phase.last - 1)):.3g}"
+        rows.append(
+            (
+                phase.name,
+                f"{phase.first:,} to {phase.last:,}",
+                told["boundary"] or "-",
+                f"{told['learning']:,}",
+                told["batch_norm"],
+                phase.config.optimizer,
+                f"{rates} ({phase.config.schedule})",
+                f"{phase.config.layer_decay:g}",
+            )
+        )
+    return "\n".join(aligned(rows, right=(3,)))
+
+
+def in_force(phase: Phase, variables: Mapping[str, Any]) -> dict[str, Any]:
+    """What a phase holds still, as the plan that its step was compiled from has it; logged beside the metrics.
+
+    Returns:
+      `{'phase', 'boundary', 'learning', 'batch_norm'}`: its name; the last frozen stage or ''; number of learning
+      parameters; 'none' where the network has no BatchNorm that could move, else the mode of those that do.
+    """
+    flat = tree.flatten(variables["params"])
+    norms = {name.rsplit("/", 1)[0] for name in tree.flatten(variables["batch_stats"])}
+    return {
+        "phase": phase.name,
+        "boundary": phase.plan.boundary or "",
+        "learning": sum(leaf.size for name, leaf in flat.items() if name not in phase.plan.frozen),
+        "batch_norm": _norm_mode(phase.plan, norms),
+    }
+
+
+def _norm_mode(plan: Plan, norms: set[str]) -> str:
+    if not norms:
+        return "none"
+    moving = norms - plan.still_norms
+    if not moving:
+        return "frozen"
+    return "trained" if any(f"{norm}/scale" not in plan.frozen for norm in moving) else "statistics"

@@ -1,0 +1,178 @@
+"""Runs a stretch of a run again, from the checkpoint before it, and compares with what the run logged."""
+
+import contextlib
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jft.config import default_config, effective
+from jft.data.source import Source
+from jft.evaluation import checkpoint_schema
+from jft.evaluation.restore import parallel_of
+from jft.training import feature_cache
+from jft.training.loop import Loop, checked_run
+from jft.training.programs import compile_ahead, examples_ahead
+from jft.training.run import Run
+from jft.training.state import abstract_items, fresh_state, resumed_state
+from jft.utils.checkpoint import Checkpoints
+from jft.utils.checkpoint_info import micro_batches, trained_on
+from jft.utils.interrupt import Interrupt, Stopped
+from jft.utils.logger import read_metrics
+
+# What a line tells of the clock and the machine's mood.
+_MEASURED = ("time", "images_per_second", "waiting", "seconds")
+_TOLERANCE = 1e-5  # relative, between numbers of devices, where sums are taken in another order
+
+
+@dataclasses.dataclass(frozen=True)
+class Line:
+    """A line of the log, and what it is now.
+
+    Attributes:
+      step: its step.
+      kind: 'train' or 'validation'.
+      differences: name -> (logged, found), of what is not the same; empty where all is.
+    """
+
+    step: int
+    kind: str
+    differences: dict[str, tuple[Any, Any]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Replay:
+    """What a replay found.
+
+    Attributes:
+      start: step of the checkpoint it began at; 0 for the beginning.
+      lines: those that the run had logged from there on.
+      exact: compared bit for bit, on as many devices as the run; else to 1e-5, and parameters are not compared.
+    """
+
+    start: int
+    lines: list[Line]
+    exact: bool
+
+    @property
+    def same(self) -> bool:
+        """Whether all lines are."""
+        return not any(line.differences for line in self.lines)
+
+
+def replay(workdir: str | Path, step: int, data: Source | None = None) -> Replay:
+    """Restores the checkpoint before a step, trains on to it, and compares; writes nothing into the run's folder.
+
+    Args:
+      workdir: folder of the run.
+      step: to train to.
+      data: the images, of a run that was trained on images given in memory.
+
+    Raises:
+      ValueError: no run, other images, a solver's, a step that it did not reach, or nothing that was logged in between.
+      Stopped: a signal came.
+    """
+    workdir = Path(workdir)
+    if not (workdir / "config.json").exists():
+        raise ValueError(f"{workdir} holds no run (no config.json): give the folder that train wrote.")
+    # As it was when the step was logged: a run may go on with another cadence, on other devices.
+    with contextlib.closing(Checkpoints(workdir, read_only=True, checked=checkpoint_schema.checked)) as checkpoints:
+        then = checkpoints.newest_meta(first_from=step)
+    if then is None:
+        raise ValueError(f"{workdir} holds no finished checkpoint: nothing says how it was begun.")
+    record = trained_on(then)
+    if data is None and not record.dataset:
+        raise ValueError(
+            f"{workdir} was trained on images given in memory: give them to jft.training.replay.replay(run, step, data=...)."
+        )
+    config = default_config()
+    if unknown := [name for name in then["config"] if name not in config]:
+        raise ValueError(f"{workdir} is of jft {then['jft']} and its config has {unknown}: replay it with that jft.")
+    data_dir = record.place(then["config"]["data_dir"])
+    config.update({**then["config"], "data_dir": data_dir, "mesh": dict(parallel_of(then).mesh.shape)})
+    config.update(effective(config.to_dict()))
+    if config.solver != "steps":
+        raise ValueError(f"the head of {workdir} was solved for by {config.solver}: there are no steps to replay.")
+    run = dataclasses.replace(_cut(checked_run(config, workdir, data), step), accumulate=micro_batches(then))
+    state, meta = _state_before(run, step)
+    start = int(state.step)
+    logged = _logged(workdir, start, step)
+    decisions = feature_cache.decide(run, state, then["cached"])
+    log = _Memory()
+    with Interrupt() as interrupt:
+        loop = Loop(run, meta, _Nowhere(), log, interrupt)
+        loop(state, compile_ahead(run, examples_ahead(run, start, decisions)), decisions)
+        if interrupt.received is not None:
+            raise Stopped(interrupt.received)
+    exact = then["devices"] == dict(run.parallel.mesh.shape)
+    return Replay(start, [_compared(line, log.lines, exact) for line in logged], exact)
+
+
+def _cut(run: Run, step: int) -> Run:
+    """The run, ending at a step; schedules stay those of the whole."""
+    if not 0 < step <= run.num_steps:
+        raise ValueError(f"--step {step} is none of the run's 1 .. {run.num_steps}.")
+    phases = [dataclasses.replace(phase, last=min(phase.last, step)) for phase in run.phases if phase.first < step]
+    return dataclasses.replace(run, phases=tuple(phases))
+
+
+def _state_before(run: Run, step: int) -> tuple[Any, Any]:
+    with contextlib.closing(Checkpoints(run.workdir, read_only=True, checked=checkpoint_schema.checked)) as checkpoints:
+        found = checkpoints.latest(lambda meta: abstract_items(run, meta), before=step)
+    return resumed_state(run, *found) if found else fresh_state(run)
+
+
+def _logged(workdir: Path, start: int, step: int) -> list[dict[str, Any]]:
+    lines = [line for line in read_metrics(workdir) if line["kind"] in ("train", "validation")]
+    between = [line for line in lines if start < line["step"] <= step]
+    if not between or between[-1]["step"] != step:
+        steps = sorted({line["step"] for line in lines if line["step"] > step})
+        near = f"the next line is of step {steps[0]}" if steps else "it logged none later"
+        raise ValueError(f"{workdir} logged nothing at step {step}, its checkpoint before is {start}: {near}.")
+    return between
+
+
+def _compared(line: dict[str, Any], lines: list[dict[str, Any]], exact: bool) -> Line:
+    [found] = [other for other in lines if (other["step"], other["kind"]) == (line["step"], line["kind"])] or [{}]
+    names = [name for name in line if name not in _MEASURED and (exact or name != "parameters")]
+    differences = {name: (line[name], found.get(name)) for name in names if not _same(line[name], found, name, exact)}
+    return Line(line["step"], line["kind"], differences)
+
+
+def _same(logged: Any, found: Mapping[str, Any], name: str, exact: bool) -> bool:
+    if name not in found:
+        return False
+    if exact or not isinstance(logged, float):
+        return logged == found[name]
+    return bool(np.isclose(logged, found[name], rtol=_TOLERANCE, atol=1e-7))
+
+
+def format_replay(found: Replay, workdir: str | Path) -> str:
+    """As lines for a terminal."""
+    how = "bit for bit" if found.exact else f"to {_TOLERANCE:g}, on another number of devices"
+    lines = [f"{workdir} from {f'checkpoint {found.start}' if found.start else 'its beginning'}, compared {how}:"]
+    for line in found.lines:
+        told = ", ".join(f"{name} was {was} and is {now}" for name, (was, now) in line.differences.items())
+        exact = found.exact and line.kind == "train"
+        same = f"the same{', and so is the fingerprint of the parameters' if exact else ''}"
+        lines.append(f"  step {line.step} {line.kind}: {told or same}")
+    return "\n".join(lines)
+
+
+class _Memory:
+    """Takes what `Logs` would write."""
+
+    def __init__(self) -> None:
+        self.lines: list[dict[str, Any]] = []
+
+    def write(self, step: int, kind: str, values: dict[str, Any]) -> None:
+        self.lines.append({"step": step, "kind": kind, **values})
+
+
+class _Nowhere:
+    """Takes what `Checkpoints` would save."""
+
+    def save(self, step: int, variables: Any, optimizer: Any, meta: Any) -> None:
+        pass

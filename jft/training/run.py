@@ -1,0 +1,245 @@
+"""A run: everything that is decided once, from the config, before the first step."""
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from jft import config as config_lib
+from jft.data import datasets
+from jft.data.augment import Augmentation
+from jft.data.record import DataRecord
+from jft.data.transforms import Preprocess
+from jft.metrics.losses import Objective, make_objective
+from jft.models import MODELS, Chain, abstract_variables, create_model
+from jft.training.phases import Phase, make_phases
+from jft.utils import distributed, json_file, tree
+from jft.utils.checkpoint import Checkpoints
+from jft.utils.checkpoint_info import Meta
+from jft.utils.logger import write_json
+from jft.utils.mesh import Parallel, make_parallel
+from jft.utils.version import __version__
+from jft.weights import catalog
+from jft.weights.catalog import WeightSet
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """Everything that stays the same while a run trains.
+
+    Attributes:
+      config: the locked config.
+      workdir: folder of the run.
+      train_source: training pictures.
+      validation_source: pictures held out of them; may be empty.
+      row: the weight set, or None when training from scratch.
+      spec: preprocessing of the weights.
+      model_options: fields of the model beside its number of classes, for the checkpoint.
+      model: the chain.
+      objective: what is minimised.
+      augmentation: how training pictures vary.
+      phases: what learns, and how, from which step on.
+      parallel: the devices.
+      accumulate: micro-batches in a step; None until `programs.fitted` chooses them, for 'auto'.
+      data: images given in memory, from which both sources were taken; None: they are the config's.
+    """
+
+    config: ConfigDict
+    workdir: Path
+    train_source: datasets.Source
+    validation_source: datasets.Source
+    row: WeightSet | None
+    spec: Preprocess
+    model_options: dict[str, Any]
+    model: Chain
+    objective: Objective
+    augmentation: Augmentation
+    phases: tuple[Phase, ...]
+    parallel: Parallel
+    accumulate: int | None
+    data: datasets.Source | None = None
+
+    @property
+    def num_steps(self) -> int:
+        """Length of the run."""
+        return self.phases[-1].last
+
+    def phase_after(self, step: int) -> Phase:
+        """The phase whose optimizer a state holds after `step` steps: one ends before the next begins."""
+        return next(phase for phase in self.phases if step <= phase.last)
+
+    @property
+    def steps_per_epoch(self) -> float:
+        """Steps in which as many pictures are drawn as there are; not a whole number."""
+        return len(self.train_source) / self.config.batch_size
+
+    def is_due(self, step: int, every: float) -> bool:
+        """Whether `step` ends a span of `every` steps, or the run."""
+        every = max(every, 1.0)
+        return step == self.num_steps or math.floor(step / every) > math.floor((step - 1) / every)
+
+    def meta(self) -> Meta:
+        """What every checkpoint holds beside arrays, so that it can be used without this config or these data."""
+        return {
+            "jft": __version__,
+            "config": config_lib.as_json(self.config),
+            "model": {"name": self.config.model, "options": self.model_options},
+            "objective": self.objective.kind,
+            "class_names": list(self.train_source.class_names),
+            "preprocess": self.spec.to_dict(),
+            "fit": self.config.fit,
+            "trained_on": self.records(),
+            "accumulate": self.accumulate,
+            "phases": [[phase.name, phase.last] for phase in self.phases],
+            "devices": dict(self.parallel.mesh.shape),
+            "device_kind": self.parallel.mesh.devices.flat[0].device_kind,
+            "jax": jax.__version__,
+        }
+
+    def identity(self) -> dict[str, Any]:
+        """What all processes of a run have alike: fields of the config, and the pictures."""
+        fields = {f"config.{name}": value for name, value in config_lib.as_json(self.config).items()}
+        kept = {name: value for name, value in fields.items() if name.removeprefix("config.") not in config_lib.PLACES}
+        return {
+            **kept,
+            "jft": __version__,
+            **{f"{split} images": {**record, "name": "", "where": ""} for split, record in self.records().items()},
+        }
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """Fields of the config, with the images given in memory in place of its dataset: for `datasets.of_config`."""
+        return {**self.config, **({} if self.data is None else {"dataset": self.data})}
+
+    def records(self, *, content: bool = False) -> dict[str, Any]:
+        """`DataRecord.to_json` of 'train' and 'validation'; with `content`, files are decoded to know them by it."""
+        return {
+            split: DataRecord.of(source, self.fields["dataset"], self.config.data_dir, content=content).to_json()
+            for split, source in (("train", self.train_source), ("validation", self.validation_source))
+        }
+
+
+def create_run(config: ConfigDict, workdir: str | Path, data: datasets.Source | None = None) -> Run:
+    """Decides everything, and touches no file of the run.
+
+    Args:
+      config: from a config file.
+      workdir: folder of the run; may not exist yet.
+      data: pictures in memory, from `datasets.from_arrays`, in place of `config.dataset`.
+
+    Returns:
+      The run.
+
+    Raises:
+      ValueError: the config makes no sense, the folder holds another run, or data, model, weights or plan do not fit.
+    """
+    config_lib.validate(config)
+    workdir = Path(workdir)
+    check_workdir(config, workdir)
+    tree.choose(MODELS, config.model, what="model")
+    parallel = make_parallel(config.parallel, config.mesh.to_dict())
+    accumulate = None if config.accumulate == "auto" else config.accumulate
+    parallel.check_batch_size(config.batch_size, what="batch_size", parts=accumulate or 1)
+    parallel.check_batch_size(config.eval_batch_size, what="eval_batch_size")
+    pretrained_wanted = config.weights and config.preset != "from_scratch"
+    row = catalog.find_row(config.model, config.weights) if pretrained_wanted else None
+    train_source, validation_source = _load_splits(config, data)
+    objective = make_objective(
+        config.loss,
+        train_source.labels,
+        train_source.class_names,
+        label_smoothing=config.label_smoothing,
+        balance=config.balance,
+        class_weights=tuple(config.class_weights),
+    )
+    model, options, spec = _choose_model(config, row, objective.num_outputs, parallel.axis_name, train_source)
+    variables = abstract_variables(model, spec.size)
+    steps_per_epoch = len(train_source) / config.batch_size
+    phases = make_phases(
+        config,
+        model,
+        variables,
+        num_steps=config.steps or max(1, round(config.epochs * steps_per_epoch)),
+        steps_per_epoch=steps_per_epoch,
+    )
+    return Run(
+        config=config,
+        workdir=workdir,
+        train_source=train_source,
+        validation_source=validation_source,
+        row=row,
+        spec=spec,
+        model_options=options,
+        model=model,
+        objective=objective,
+        augmentation=Augmentation.from_config(config),
+        phases=phases,
+        parallel=parallel,
+        accumulate=accumulate,
+        data=data,
+    )
+
+
+def _choose_model(
+    config: ConfigDict, row: WeightSet | None, num_outputs: int, axis_name: str | None, train_source: datasets.Source
+) -> tuple[Chain, dict[str, Any], Preprocess]:
+    """The chain, those of its fields that a checkpoint must name, and what its pictures are prepared by."""
+    options = {k: v for k, v in (row.options if row else {}).items() if k != "num_classes"}
+    options |= {"aux_heads": True} if config.aux_heads else {}
+    options |= {"cut": config.cut} if config.cut else {}
+    if config.head == "linear":
+        options |= {
+            "new_head": "linear",
+            "head_hidden": tuple(config.head_hidden),
+            "head_dropout": config.head_dropout,
+        }
+    else:
+        options |= MODELS[config.model]().NEW_HEAD
+    model = create_model(
+        config.model, num_classes=num_outputs, dtype=jnp.dtype(config.dtype), axis_name=axis_name, **options
+    )
+    spec = row.preprocess if row else Preprocess().at(model.default_size)  # from scratch: ImageNet's usual one
+    spec = train_source.ranged(dataclasses.replace(spec, background=config.background, max_value=config.max_value))
+    return model, options, spec.at(config.image_size) if config.image_size else spec
+
+
+def _load_splits(config: ConfigDict, data: datasets.Source | None) -> tuple[datasets.Source, datasets.Source]:
+    """Pictures to train and to validate, of the config's data or of `data` in their place."""
+    fields = {**config, **({} if data is None else {"dataset": data})}
+    train = datasets.of_config(fields, "train")
+    if len(train.class_names) < 2:
+        raise ValueError(
+            f"{train.name} has the one class {train.class_names[0]!r}: nothing to tell apart. "
+            "A class folder's parent is the data_dir."
+        )
+    nothing = np.zeros(0, np.int64)
+    return train, datasets.of_config(fields, "validation") if config.validation else train.take(nothing)
+
+
+def check_workdir(config: ConfigDict, workdir: Path) -> None:
+    """Raises a ValueError if the folder holds a run of another config, or files that are no run of jft's."""
+    path = workdir / "config.json"
+    if path.exists():
+        there = json_file.read(path, config_lib.json_shape(), "restore it, or give another --workdir")
+        lines = config_lib.difference(there, config_lib.as_json(config))
+        if lines:
+            raise ValueError(
+                f"{workdir} holds a run of another config (there -> here): {'; '.join(lines)}. "
+                "Set the fields as they were, give another --workdir, or delete this one to start anew."
+            )
+    elif workdir.exists() and not (workdir.is_dir() and all(p.name.startswith(".") for p in workdir.iterdir())):
+        raise ValueError(f"{workdir} exists and is no run of jft's (it has no config.json): give another --workdir.")
+
+
+def open_folder(run: Run) -> Checkpoints:
+    """Begins to write, to be called once all that can go wrong before the first step has not."""
+    if distributed.is_first() and not (run.workdir / "config.json").exists():
+        write_json(run.workdir / "config.json", config_lib.as_json(run.config))
+        write_json(run.workdir / "class_names.json", list(run.train_source.class_names))
+    distributed.wait_for_all("the folder is begun")
+    return Checkpoints(run.workdir, keep_last=run.config.keep_last, keep_every=run.config.keep_every)

@@ -1,0 +1,161 @@
+"""The state of a run: where it begins, how a phase takes it over, what of it a checkpoint holds."""
+
+import json
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jft.data.names import normal
+from jft.evaluation import checkpoint_schema, training_data
+from jft.models import abstract_variables, initialise
+from jft.training import optim
+from jft.training.phases import Phase
+from jft.training.run import Run
+from jft.training.step import TrainState
+from jft.utils import distributed, tree
+from jft.utils.checkpoint import CheckpointRefusedError, Checkpoints
+from jft.utils.checkpoint_info import Meta, micro_batches
+from jft.weights import hub, pretrained
+
+
+def initial_state(run: Run) -> tuple[TrainState, Meta]:
+    """The state to start from: the newest checkpoint, which wins, or pretrained weights over initial values.
+
+    Returns:
+      The state on the devices, and the meta of all further checkpoints; `meta['history']` lists the evaluations so
+      far, `meta['pretrained']` the leaves that came from the weights.
+
+    Raises:
+      ValueError: no weights, see `pretrained.overlay`; or the checkpoint was trained on other data.
+    """
+    if distributed.from_first((run.workdir / "config.json").exists()):
+        checkpoints = Checkpoints(run.workdir, checked=checkpoint_schema.checked)
+        try:
+            found = checkpoints.latest(lambda meta: abstract_items(run, meta))
+        finally:
+            checkpoints.close()
+        if found is not None:
+            return resumed_state(run, *found)
+    return fresh_state(run)
+
+
+def check_weights(run: Run) -> None:
+    """Raises a ValueError where the weights that a run begins with are neither here nor to be fetched; reads none."""
+    if run.row and not (run.workdir / "config.json").exists():
+        hub.check_obtainable(run.row, run.config.weights_path or None)
+
+
+def fresh_state(run: Run) -> tuple[TrainState, Meta]:
+    """As `initial_state`, of a run that has not begun."""
+    variables = initialise(run.model, run.spec.size, run.config.seed, head_init=run.config.head_init)
+    loaded, manifest = frozenset(), {}
+    if run.row:
+        variables, loaded, manifest = pretrained.overlay(
+            variables, run.row, weights_path=run.config.weights_path or None, fresh=run.config.fresh
+        )
+    same = "give every process the same weights file (weights_path), or none."
+    distributed.agree({"the weights' SHA-256": manifest.get("source_sha256")}, remedy=same)
+    variables = run.parallel.place_state(variables)
+    phase = run.phases[0]
+    state = TrainState(
+        step=run.parallel.place_state(np.zeros((), np.int32)),
+        opt_state=_fresh_opt_state(run, phase, variables["params"]),
+        ema=jax.tree.map(jnp.copy, phase.plan.split(variables["params"])[0]) if run.config.ema else {},
+        **variables,
+    )
+    return state, {
+        **run.meta(),
+        "weights": manifest if loaded else {},  # where all of it is fresh, nothing of them is in the model
+        "pretrained": sorted(loaded),
+        "cached": {},
+        "history": [],
+        "temperature": None,
+        "window": {},
+    }
+
+
+def enter_phase(run: Run, phase: Phase, state: TrainState) -> TrainState:
+    """The state with which a phase begins, from that with which the one before ended.
+
+    Leaves that go on learning keep what the optimizer knows of them, and their average; the others begin anew.
+    """
+    opt_state = optim.carry_over(state.opt_state, _fresh_opt_state(run, phase, state.params))
+    ema = {}
+    if run.config.ema:
+        known, learning = tree.flatten(state.ema), tree.flatten(phase.plan.split(state.params)[0])
+        ema = tree.unflatten({name: known[name] if name in known else jnp.copy(x) for name, x in learning.items()})
+    return run.parallel.place_state(state.replace(opt_state=opt_state, ema=ema))
+
+
+def _fresh_opt_state(run: Run, phase: Phase, params: Any) -> Any:
+    shardings = run.parallel.shardings(jax.eval_shape(phase.tx.init, params))
+    return jax.jit(phase.tx.init, out_shardings=shardings)(params)
+
+
+def optimizer_items(state: TrainState) -> dict[str, Any]:
+    """What a checkpoint holds beside the variables to go on: `{'step', 'opt_state'}`.
+
+    Where there is an average, it is among the variables, and `'learning'` holds the parameters that it averages.
+    """
+    items = {"step": state.step, "opt_state": state.opt_state}
+    if not state.ema:
+        return items
+    params = tree.flatten(state.params)
+    return {**items, "learning": tree.unflatten({name: params[name] for name in tree.flatten(state.ema)})}
+
+
+def resumed_state(run: Run, variables: Any, optimizer: Any, saved: Meta) -> tuple[TrainState, Meta]:
+    """As `initial_state`, from what a checkpoint holds."""
+    kept = {key: saved[key] for key in ("weights", "pretrained", "cached", "history", "window")}
+    kept["accumulate"] = micro_batches(saved)
+    kept["trained_on"] = {
+        split: {**record, "digest": record["digest"] or saved.get("trained_on", {}).get(split, {}).get("digest")}
+        for split, record in run.records().items()
+    }
+    kept |= {key: saved[key] for key in ("test_digest",) if key in saved}  # where there were test images
+    kept["temperature"] = saved.get("temperature")  # checkpoints before 0.1.0 had none
+    average = {}
+    if "learning" in optimizer:
+        learning, params = tree.flatten(optimizer.pop("learning")), tree.flatten(variables["params"])
+        average = tree.unflatten({name: params[name] for name in learning})
+        variables = {**variables, "params": tree.unflatten({**params, **learning})}
+    return TrainState(**variables, **optimizer, ema=average), {**run.meta(), **kept}
+
+
+def abstract_items(run: Run, saved: Meta) -> tuple[Any, Any]:
+    """Shapes and shardings of the `variables` and `optimizer` of a checkpoint of the run.
+
+    Raises:
+      CheckpointRefusedError: it was trained on other data, or is of another network.
+    """
+    names, were = list(run.train_source.class_names), [normal(name) for name in saved.get("class_names") or ()]
+    changed = training_data.differences(run, saved)
+    if were != names:
+        changed.insert(0, f"class_names was {were} and is {names}")
+    if changed:
+        raise CheckpointRefusedError(
+            f"{run.workdir} was trained on other data: {'; '.join(changed)}. "
+            "Put the data back, or give another --workdir."
+        )
+    was, now = (json.loads(json.dumps(of["model"]["options"])) for of in (saved, run.meta()))
+    if was != now:
+        raise CheckpointRefusedError(
+            f"{run.workdir} was begun with another network by jft {saved['jft']}: its options were {was}, here {now}. "
+            "It can be evaluated and used as it is; to train, give another --workdir."
+        )
+    state = abstract_state(run, run.phase_after(saved["step"]))
+    return state.variables, optimizer_items(state)
+
+
+def abstract_state(run: Run, phase: Phase) -> TrainState:
+    """Shapes and shardings of the state within a phase."""
+    variables = abstract_variables(run.model, run.spec.size)
+    state = TrainState(
+        step=jax.ShapeDtypeStruct((), jnp.int32),
+        opt_state=jax.eval_shape(phase.tx.init, variables["params"]),
+        ema=phase.plan.split(variables["params"])[0] if run.config.ema else {},
+        **variables,
+    )
+    return run.parallel.abstract(state)

@@ -1,0 +1,277 @@
+"""The pure steps: `(state, batch) -> (state, metrics)` and `(variables, batch) -> sums`.
+
+They are jitted (or pmapped) once, at the edge, by `jft.utils.mesh`. A batch is `{'image': uint8 [batch, h, w, 3],
+'label': int32 [batch], 'mask': bool [batch]}`; labels are [batch, classes] where pictures have several. Where
+the frozen stages' output is cached, `'feature'` takes the place of `'image'`: [batch, variants, ...], what they make of
+each variant of a picture.
+"""
+
+import contextlib
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+
+from jft.metrics import masked_sums
+from jft.metrics.losses import Objective
+from jft.models import Chain
+from jft.training.freeze import Plan, apply_frozen, apply_learning
+from jft.utils import tree
+
+Batch = dict[str, jax.Array]
+
+
+@flax.struct.dataclass
+class TrainState:
+    """All that a step changes.
+
+    Attributes:
+      step: int32 scalar, steps done; with the seed it gives the data order and all randomness.
+      params: parameters by stage, float32.
+      batch_stats: BatchNorm's running statistics by stage, float32; {} without BatchNorm.
+      opt_state: Optax's state, holding nothing for frozen leaves.
+      ema: exponential moving average of the learning parameters; {} without.
+    """
+
+    step: jax.Array
+    params: Any
+    batch_stats: Any
+    opt_state: Any
+    ema: Any = flax.struct.field(default_factory=dict)
+
+    @property
+    def variables(self) -> dict[str, Any]:
+        """`{'params', 'batch_stats'}` as they are evaluated and shipped: averaged where there is an average."""
+        averaged = {**tree.flatten(self.params), **tree.flatten(self.ema)}
+        return {"params": tree.unflatten(averaged) if self.ema else self.params, "batch_stats": self.batch_stats}
+
+
+@dataclasses.dataclass(frozen=True)
+class Input:
+    """What becomes of a training batch before the model sees it; all pure and random by a key.
+
+    Attributes:
+      transform: (uint8 images [batch, h, w, 3], key) -> float32 [batch, size, size, 3], augmented and normalised.
+      draw: (key, batch size) -> int32 [batch], the variant of each picture that `transform` would take with that key;
+        chooses among cached features.
+      mix: (images, targets, key) -> the same, mixed with one another; None leaves them alone.
+    """
+
+    transform: Callable[[jax.Array, jax.Array], jax.Array]
+    draw: Callable[[jax.Array, int], jax.Array] | None = None
+    mix: Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]] | None = None
+
+
+def make_train_step(
+    model: Chain,
+    plan: Plan,
+    tx: optax.GradientTransformation,
+    *,
+    schedule: optax.Schedule,
+    objective: Objective,
+    inputs: Input,
+    seed: int,
+    ema: float = 0.0,
+    accumulate: int = 1,
+    axis_name: str | None = None,
+) -> Callable[[TrainState, Batch], tuple[TrainState, masked_sums.Sums]]:
+    """Makes the training step.
+
+    Args:
+      model: the chain.
+      plan: what learns; the step differentiates by these leaves alone.
+      tx: from `make_optimizer`, which leaves the learning rate to the step.
+      schedule: step -> learning rate.
+      objective: what is minimised.
+      inputs: what becomes of a batch first.
+      seed: of augmentation and dropout, together with the step.
+      ema: decay of the average of the learning parameters, as `state.ema` holds it; 0 for none.
+      accumulate: micro-batches, run one after another, whose gradients are summed. They are varied, mixed and dropped
+        out as one batch is, so that the figures are those of the whole batch; but a BatchNorm that moves sees each by
+        itself.
+      axis_name: under `jax.pmap`, the axis to sum over.
+
+    Returns:
+      A pure function of state and batch. Its metrics are `classification_sums` (or `label_sums`) plus `objective`, the
+      loss that is minimised, with the auxiliary heads' shares, times `count`; `grad_norm`, the norm of the
+      learning leaves' gradient; `learning_rate`.
+    """
+
+    prepare, gradients = _make_prepare(objective, inputs), _make_gradients(model, plan, objective)
+    if accumulate > 1:
+        gradients = _accumulated(gradients, accumulate)
+
+    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, masked_sums.Sums]:
+        rng = jax.random.fold_in(jax.random.key(seed), state.step)
+        if axis_name is not None:
+            rng = jax.random.fold_in(rng, jax.lax.axis_index(axis_name))
+        for_augment, for_mix, for_dropout = jax.random.split(rng, 3)
+        prepared = prepare(batch, for_augment, for_mix)
+        grads, stats, sums = gradients(state.params, state.batch_stats, prepared, for_dropout)
+        if axis_name is not None:
+            grads, sums = jax.lax.psum((grads, sums), axis_name)
+            stats = jax.lax.pmean(stats, axis_name)
+        # Images whose classes all weigh nothing teach nothing.
+        divisor = jnp.where(sums["divisor"] > 0, sums.pop("divisor"), 1.0)
+        grads = jax.tree.map(lambda g: g / divisor, grads)
+        sums["objective"] *= sums["count"] / divisor
+
+        learning, frozen = plan.split(state.params)
+        # Frozen leaves stand in for their own gradients, which the mask keeps unread.
+        updates, opt_state = tx.update(plan.merge(grads, frozen), state.opt_state, state.params)
+        rate = jnp.float32(schedule(state.step))
+        learning = jax.tree.map(lambda leaf, update: leaf - rate * update, learning, plan.split(updates)[0])
+        average = jax.tree.map(lambda old, new: ema * old + (1 - ema) * new, state.ema, learning) if ema else {}
+        told = {"grad_norm": optax.tree.norm(grads), "learning_rate": rate}
+        return TrainState(state.step + 1, plan.merge(learning, frozen), stats, opt_state, average), {**sums, **told}
+
+    return train_step
+
+
+def _make_prepare(objective: Objective, inputs: Input) -> Callable[[Batch, jax.Array, jax.Array], Batch]:
+    """Makes `(batch, key to vary, key to mix) -> batch`: its `'target'`, and `'input'` or `'feature'` as it is read."""
+
+    def prepare(batch: Batch, for_augment: jax.Array, for_mix: jax.Array) -> Batch:
+        prepared = {"label": batch["label"], "mask": batch["mask"], "target": objective.targets(batch["label"])}
+        if "feature" in batch:
+            cached = batch["feature"]
+            chosen = inputs.draw(for_augment, len(cached)).reshape(-1, *(1,) * (cached.ndim - 1))
+            return {**prepared, "feature": jnp.take_along_axis(cached, chosen, axis=1)[:, 0]}
+        images, targets = inputs.transform(batch["image"], for_augment), prepared["target"]
+        if inputs.mix is not None:
+            images, targets = inputs.mix(images, targets, for_mix)
+        return {**prepared, "input": images, "target": targets}
+
+    return prepare
+
+
+def _make_gradients(model: Chain, plan: Plan, objective: Objective) -> Callable:
+    """Makes `(params, batch_stats, prepared batch, rng) -> (gradients of the summed loss, batch_stats, sums)`."""
+
+    def gradients(params: Any, batch_stats: Any, batch: Batch, rng: jax.Array) -> tuple[Any, Any, masked_sums.Sums]:
+        learning, frozen = plan.split(params)
+        if "feature" in batch:
+            features = batch["feature"]
+        else:
+            features = apply_frozen(model, plan, frozen, batch_stats, batch["input"])
+
+        def total(learning: Any) -> tuple[jax.Array, tuple[Any, masked_sums.Sums]]:
+            logits, aux_logits, stats = apply_learning(
+                model, plan, learning, frozen, batch_stats, features, {"dropout": rng}
+            )
+            targets = batch["target"]
+            loss = jnp.sum(batch["mask"] * objective.losses(logits, targets))
+            for name, x in aux_logits.items():
+                loss += model.auxiliary_heads()[name].weight * jnp.sum(batch["mask"] * objective.losses(x, targets))
+            divisor = objective.divisor(targets, batch["mask"])
+            return loss, (stats, {**_sums(objective, logits, batch), "objective": loss, "divisor": divisor})
+
+        grads, (stats, sums) = jax.grad(total, has_aux=True)(learning)
+        return grads, stats, sums
+
+    return gradients
+
+
+def _sums(objective: Objective, logits: jax.Array, batch: Batch) -> masked_sums.Sums:
+    """Metrics of a batch, of the labels as they are: neither smoothed, weighted nor mixed."""
+    if not objective.multi_label:
+        return masked_sums.classification_sums(objective.class_logits(logits), batch["label"], batch["mask"])
+    plain = Objective(objective.kind, objective.num_classes)
+    losses = plain.losses(logits, plain.targets(batch["label"]))
+    return masked_sums.label_sums(losses, plain.probabilities(logits), batch["label"], batch["mask"])
+
+
+def _accumulated(gradients: Callable, parts: int) -> Callable:
+    """`gradients` summed over `parts` micro-batches, run one after another; BatchNorm sees each by itself."""
+
+    # Every parts-th picture goes into the same micro-batch, so that each stays spread over the devices.
+    def fold(x: jax.Array) -> jax.Array:
+        return jnp.swapaxes(x.reshape(-1, parts, *x.shape[1:]), 0, 1)
+
+    def accumulated(params: Any, batch_stats: Any, batch: Batch, rng: jax.Array) -> tuple[Any, Any, masked_sums.Sums]:
+        def of_part(stats: Any, part: tuple[Batch, jax.Array]) -> tuple[Any, Any, masked_sums.Sums]:
+            with _dropout_of_part(part[1], parts):
+                return gradients(params, stats, part[0], rng)
+
+        # The first micro-batch gives the sums that the others are added to: one gradient is held, not one of each.
+        def body(carry: tuple, part: tuple[Batch, jax.Array]) -> tuple[tuple, None]:
+            stats, *total = carry
+            grads, stats, sums = of_part(stats, part)
+            return (stats, *jax.tree.map(jnp.add, total, [grads, sums])), None
+
+        folded = jax.tree.map(fold, batch), jnp.arange(parts)
+        first, rest = jax.tree.map(lambda x: x[0], folded), jax.tree.map(lambda x: x[1:], folded)
+        grads, stats, sums = of_part(batch_stats, first)
+        (stats, grads, sums), _ = jax.lax.scan(body, (stats, grads, sums), rest)
+        return grads, stats, sums
+
+    return accumulated
+
+
+def _dropout_of_part(part: jax.Array, parts: int) -> contextlib.AbstractContextManager:
+    """Context in which dropout draws for the whole batch and takes what is of a micro-batch, as `fold` makes it."""
+
+    def intercept(call: Any, args: tuple, kwargs: dict, context: nn.module.InterceptorContext) -> Any:
+        drop = context.module
+        if not isinstance(drop, nn.Dropout) or drop.deterministic or not drop.rate:
+            return call(*args, **kwargs)
+        [x] = args
+        keep = 1 - drop.rate
+        whole = jax.random.bernoulli(drop.make_rng("dropout"), keep, (len(x) * parts, *x.shape[1:]))
+        mask = jax.lax.dynamic_index_in_dim(whole.reshape(-1, parts, *x.shape[1:]), part, 1, keepdims=False)
+        return jnp.where(mask, x / keep, jnp.zeros_like(x))
+
+    return nn.intercept_methods(intercept)
+
+
+def make_eval_step(
+    model: Chain,
+    *,
+    objective: Objective,
+    transform: Callable[[jax.Array], jax.Array],
+    boundary: str | None = None,
+    views: tuple[int, Callable[[jax.Array, jax.Array], jax.Array]] | None = None,
+    axis_name: str | None = None,
+) -> Callable[[Any, Batch], masked_sums.Sums]:
+    """Makes `(variables, batch) -> sums`, for `variables = {'params', 'batch_stats'}`.
+
+    Args:
+      model: the chain.
+      objective: says what logits mean.
+      transform: uint8 images [batch, h, w, 3] -> float32 [batch, size, size, 3], normalised.
+      boundary: the stage whose output a batch's `'feature'` is, where it has one.
+      views: how many, and (images, number) -> x, of each one, in place of `transform`: probabilities are averaged.
+      axis_name: under `jax.pmap`, the axis to sum over.
+
+    Returns:
+      A pure function, giving `classification_sums` or, where pictures have several labels, `label_sums`; and
+      `'logits'`, one for each class: float32 [batch, classes], on every device.
+    """
+
+    def eval_step(variables: Any, batch: Batch) -> masked_sums.Sums:
+        # The first variant of a picture is neither mirrored nor moved.
+        cached = "feature" in batch
+        if views and not cached:
+            count, view = views
+
+            def seen(number: jax.Array) -> jax.Array:
+                return model.apply(variables, view(batch["image"], number), train=False)
+
+            # One after the other: a program as long as for one view, and no more memory.
+            logits = objective.averaged(jax.lax.map(seen, jnp.arange(count)))
+        else:
+            x = batch["feature"][:, 0] if cached else transform(batch["image"])
+            logits = model.apply(variables, x, train=False, start=boundary if cached else None)
+        sums = _sums(objective, logits, batch)
+        class_logits = objective.class_logits(logits)
+        if axis_name is not None:
+            sums = jax.lax.psum(sums, axis_name)
+            class_logits = jax.lax.all_gather(class_logits, axis_name, tiled=True)
+        return {**sums, "logits": class_logits}
+
+    return eval_step

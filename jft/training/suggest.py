@@ -1,0 +1,245 @@
+"""Which pretrained model suits some pictures and this machine: probes of frozen features, speed and memory."""
+
+import dataclasses
+import fnmatch
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from jft.data import datasets
+from jft.data.augment import Augmentation
+from jft.data.transforms import stored_size
+from jft.features import linear
+from jft.features.examples import Examples
+from jft.metrics import classification
+from jft.models import create_model
+from jft.training import feature_cache, linear_probe
+from jft.training.run import Run, create_run
+from jft.training.state import fresh_state
+from jft.training.timing import forward_cost
+from jft.utils.interrupt import Interrupt, Stopped
+from jft.weights import catalog, hub, provenance
+from jft.weights.catalog import TOP, WeightSet
+from jft.weights.provenance import Provenance
+
+_SEED = 0  # of the folds, the same for every model
+_FOLDS = (5, 3)  # as many as the smallest class can fill; the others train, choose C and test in turn
+_IMAGENET_CLASSES = 1000
+
+
+@dataclasses.dataclass(frozen=True)
+class Probed:
+    """What a weight set is worth on the sample, and what it costs.
+
+    Attributes:
+      config: what its features were computed with.
+      right: bool [n], whether the probe that has not seen a picture was right about it.
+      images_per_second: of a compiled forward pass.
+      nbytes: on each device, of that pass with its parameters.
+      parameters: of the network with its new head.
+      weights: what is known of them.
+    """
+
+    config: ConfigDict
+    right: np.ndarray
+    images_per_second: float
+    nbytes: int
+    parameters: int
+    weights: Provenance | None = None
+
+    @property
+    def name(self) -> str:
+        """'model.tag', as in the catalog."""
+        return f"{self.config.model}.{self.config.weights}"
+
+    @property
+    def title(self) -> str:
+        """The name, as far as the file is known to be that set."""
+        if self.weights is None or self.weights.row:
+            return self.name
+        return f"{self.weights.source}, read as {self.name}"
+
+    @property
+    def accuracy(self) -> float:
+        """Share that is right."""
+        return float(self.right.mean())
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95 % interval of the accuracy, see `classification.interval`: of other pictures of the kind."""
+        return classification.interval(self.right)
+
+
+def at_hand(patterns: Sequence[str] = (), weights_path: str = "") -> list[tuple[WeightSet, str]]:
+    """The weight sets that need no download.
+
+    Args:
+      patterns: shell patterns over names such as 'vgg*' or 'resnet50.keras', any of which must fit; () takes all.
+        Sets that were not trained on ImageNet are taken where a pattern is their whole name.
+      weights_path: a folder that is looked into before the package and the cache.
+
+    Returns:
+      (row, the file in `weights_path` or '').
+
+    Raises:
+      ValueError: there are none; or `weights_path` is no folder.
+    """
+    folder = Path(weights_path).expanduser().absolute() if weights_path else None
+    if folder and not folder.is_dir():
+        raise ValueError(f"weights_path {weights_path} is no folder: give one that holds weight files.")
+    found = []
+    for row in catalog.CATALOG.values():
+        given = folder and (folder / row.filename).is_file()
+        if _is_asked_for(row, patterns) and (given or hub.is_here(row)):
+            found.append((row, str(folder / row.filename) if given else ""))
+    if not found:
+        like = f" like {', '.join(patterns)}" if patterns else ""
+        raise ValueError(
+            f"no weights{like} are at hand, neither in {hub.cache_dir()} nor in weights_path: "
+            "`jft weights list` names all sets, `jft weights fetch NAME` gets one."
+        )
+    return found
+
+
+def _is_asked_for(row: WeightSet, patterns: Sequence[str]) -> bool:
+    if row.name in patterns:
+        return True
+    if patterns and not any(fnmatch.fnmatchcase(row.name, pattern) for pattern in patterns):
+        return False
+    return create_model(row.model, **row.options).num_classes == _IMAGENET_CLASSES
+
+
+def sample(source: datasets.Source, count: int) -> tuple[datasets.Source, int]:
+    """`datasets.sample` without what cannot be read, and how many pictures that is.
+
+    Raises:
+      ValueError: pictures with several labels, one class, or one with too few pictures to be divided.
+    """
+    if source.multi_label:
+        raise ValueError(f"accuracies are compared, and pictures of {source.name} have several labels.")
+    drawn = datasets.sample(source, count)
+    whole = datasets.readable(drawn)
+    counts = whole.counts()
+    if len(counts) < 2 or counts.min() < _FOLDS[-1]:
+        raise ValueError(
+            f"the sample has {len(counts)} classes, and {counts.min()} of {source.class_names[counts.argmin()]!r}: at "
+            f"least two classes with {_FOLDS[-1]} pictures each are needed. Take more --pictures, or add some."
+        )
+    return whole, len(drawn) - len(whole)
+
+
+def make_config(config: ConfigDict, row: WeightSet, weights_path: str) -> ConfigDict:
+    """The config of a probe on the averaged output of the last pretrained stage before the head.
+
+    Args:
+      config: says where the pictures are and how they are read; it stays as it is.
+      row: the weight set.
+      weights_path: its file, or ''.
+    """
+    stages = tuple(create_model(row.model, **row.options).stages())
+    config = ConfigDict(config)  # a copy
+    config.update({"model": row.model, "weights": row.tag, "weights_path": weights_path, "head": "linear"})
+    if not row.top and {*stages[:-1]} & {*TOP}:  # its fully connected layers are not in the file
+        config.cut = [stage for stage in stages if stage not in TOP][-1]
+    config.flip = False
+    return config
+
+
+def probe_one(config: ConfigDict, source: datasets.Source) -> Probed:
+    """Extracts the features that the cache lacks, cross-validates a probe, and times the forward pass.
+
+    Args:
+      config: from `make_config`.
+      source: from `sample`.
+
+    Raises:
+      ValueError: the weights cannot be loaded whole, or do not go with the config.
+      Stopped: a signal came while features were extracted; those that are computed are kept.
+    """
+    frozen = ConfigDict(config)  # a copy
+    frozen.update({"preset": "linear_probe", "validation": 0.0, "skip_unreadable": False})
+    with tempfile.TemporaryDirectory() as folder:
+        run = create_run(frozen, Path(folder) / "run", source)
+    state, meta = fresh_state(run)
+    with Interrupt() as interrupt:
+        features = feature_cache.features_of(run, run.phases[0], state, source, Augmentation(), interrupt)
+    if features is None:
+        raise Stopped(interrupt.received)
+    right = cross_validated(linear_probe.examples(features, source.labels), source.groups)
+    cost = forward_cost(run, state.variables, _blank(run))
+    return Probed(
+        config,
+        right,
+        run.config.eval_batch_size / cost.seconds,
+        cost.nbytes,
+        sum(leaf.size for leaf in jax.tree.leaves(state.params)),
+        provenance.of_manifest(meta["weights"]),
+    )
+
+
+def _blank(run: Run) -> np.ndarray:
+    """A batch as decoded files are; how long it takes does not depend on what is on it."""
+    side = stored_size(run.spec, run.config.fit)
+    return np.zeros((run.config.eval_batch_size // run.parallel.shard[1], side, side, 3), np.uint8)
+
+
+def cross_validated(examples: Examples, groups: np.ndarray | None = None) -> np.ndarray:
+    """Logistic regression by L-BFGS, tested on each fold in turn; the next fold chooses C, and then is learnt from too.
+
+    Args:
+      examples: features and classes.
+      groups: int [n], pictures that stay together, such as frames of one track; None: each is its own.
+
+    Returns:
+      bool [n]: whether each is right.
+    """
+    labels, classes = examples.labels, int(examples.labels.max()) + 1
+    folds = _folds(labels, groups)
+    count = int(folds.max()) + 1
+    right = np.zeros(len(labels), bool)
+    for number in range(count):
+        tested, choosing = folds == number, folds == (number + 1) % count
+        train, chooses = (Examples(examples.features[part], labels[part]) for part in (~(tested | choosing), choosing))
+        head = linear.fit("lbfgs", train, chooses, outputs=classes, refit=True).linear
+        right[tested] = head.logits(examples.features[tested]).argmax(-1) == labels[tested]
+    return right
+
+
+def _folds(labels: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
+    """The fold of each example, int [n]; every class is spread over them alike."""
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
+    least = np.bincount(labels).min()
+    count = next((folds for folds in _FOLDS if folds <= least), _FOLDS[-1])
+    kind = StratifiedKFold if groups is None else StratifiedGroupKFold
+    folds = np.empty(len(labels), np.int64)
+    parts = kind(count, shuffle=True, random_state=_SEED).split(labels, labels, groups)
+    for number, (_, tested) in enumerate(parts):
+        folds[tested] = number
+    return folds
+
+
+def pareto(rows: Sequence[Probed]) -> list[Probed]:
+    """Those that none of the others beats in accuracy or speed without losing in the other."""
+
+    def beaten(one: Probed) -> bool:
+        own = one.accuracy, one.images_per_second
+        return any(
+            (other.accuracy, other.images_per_second) != own
+            and other.accuracy >= own[0]
+            and other.images_per_second >= own[1]
+            for other in rows
+        )
+
+    return [row for row in rows if not beaten(row)]
+
+
+def pick(rows: Sequence[Probed]) -> Probed:
+    """The fastest of those within one standard error of the highest accuracy (Breiman et al., 1984)."""
+    best = max(row.accuracy for row in rows)
+    error = (best * (1 - best) / len(rows[0].right)) ** 0.5
+    return max((row for row in rows if row.accuracy >= best - error), key=lambda row: row.images_per_second)

@@ -1,0 +1,175 @@
+"""A comparison of pretrained models and what it comes to: a table, a plot, and a config file that trains."""
+
+import json
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+from ml_collections import ConfigDict
+
+from jft.data import datasets
+from jft.models import create_model
+from jft.training.suggest import Probed, at_hand, make_config, pareto, pick, probe_one, sample
+from jft.utils.files import check_folder, written_whole
+from jft.utils.text import aligned, human_bytes, one_line, terminal
+from jft.weights.catalog import WeightSet
+
+_HEADER = ("", "weights", "accuracy", "95 % interval", "images/s", "memory", "parameters")
+_FIELDS = (
+    *("dataset", "data_dir", "image_column", "label_column", "skip_unreadable"),
+    *("model", "weights", "weights_path", "fit", "cut", "head", "flip"),
+)
+# Measured on flowers, cats and dogs, and traffic signs with SqueezeNet, see the README: rates that a network without
+# BatchNorm bears too. Three times the rate of the later half undid what was pretrained where pictures are few.
+_RECIPE = {"batch_size": 16, "optimizer": "sgd", "learning_rate": 2e-3, "schedule": "cosine"}
+_PHASES = """PHASES = (
+    {{"name": "probe", "epochs": 30, "freeze": "{last}", "weight_decay": 0.3}},
+    {{"name": "fine-tune", "epochs": 12, "freeze": "{middle}", "weight_decay": 0.3, "learning_rate": 3e-4}},
+)"""
+_ARMS = """    config.arms = (
+        ("probe", {"solver": "lbfgs"}),
+        ("fine-tuned", {"phases": PHASES, "ema": 0.98}),
+    )"""
+
+
+def write(
+    config: ConfigDict, out: Path, *, patterns: Sequence[str], weights_path: str, pictures: int, force: bool
+) -> None:
+    """Probes the sets at hand, prints what is found, and writes `suggest.png` and `suggested.py`, a config of the pick.
+
+    Args:
+      config: says where the pictures are and how they are read.
+      out: folder of the two files; it need not exist.
+      patterns: of names of sets, see `at_hand`.
+      weights_path: see there.
+      pictures: of the sample.
+      force: replaces the files.
+
+    Raises:
+      ValueError: the files are there already, or cannot be written; no set, or too few pictures; or no set could be
+        probed.
+      Stopped: a signal came; nothing is written, and the same call goes on.
+    """
+    check_folder(out, "give another --out")
+    config_file, plot_file = out / "suggested.py", out / "suggest.png"
+    if there := [str(path) for path in (config_file, plot_file) if path.exists() and not force]:
+        raise ValueError(f"{' and '.join(there)} exist already: give another --out, or --force.")
+    everything = datasets.of_config(config, "train", validation=0)
+    sets = at_hand(patterns, weights_path)
+    if others := _unknown(weights_path, sets):
+        print(f"not looked at, as no set asked for is published by the name: {', '.join(others)}")
+    source, broken = sample(everything, pictures)
+    left_out = f", {broken} that cannot be read left out" if broken else ""
+    print(f"{terminal(source.name)}: {len(source):,} of {len(everything):,} training pictures{left_out}", flush=True)
+    config = ConfigDict(config)  # a copy
+    config.skip_unreadable = broken > 0
+    rows = _probed(sets, config, source)
+    if not rows:
+        raise ValueError("none of the weights could be probed; the lines above say why.")
+    chosen = pick(rows)
+    out.mkdir(parents=True, exist_ok=True)
+    with written_whole(plot_file) as aside:
+        plot(rows, aside)
+    with written_whole(config_file) as aside:
+        aside.write_text(config_text(chosen, config_file, len(source.class_names)))
+    print(f"\n{table(rows)}\n\nPick: {chosen.title}\n  jft train --config {config_file}\n  plot: {plot_file}")
+
+
+def _unknown(weights_path: str, sets: Sequence[tuple[WeightSet, str]]) -> list[str]:
+    """What lies in the folder beside the files of these sets."""
+    used = {Path(path).name for _, path in sets}
+    lying = Path(weights_path).expanduser().iterdir() if weights_path else ()
+    return sorted(path.name for path in lying if path.name not in used)
+
+
+def _probed(sets: Sequence[tuple[WeightSet, str]], config: ConfigDict, source: datasets.Source) -> list[Probed]:
+    """What is found of each set that can be probed; prints a line a set."""
+    rows = []
+    for row, weights_path in sets:
+        try:
+            rows.append(probe_one(make_config(config, row, weights_path), source))
+        except (ValueError, OSError, jax.errors.JaxRuntimeError) as error:  # too large for the memory, too
+            print(f"{row.name} is left out: {one_line(error)}", flush=True)
+        else:
+            print(f"{rows[-1].title}: {rows[-1].accuracy:.2%}", flush=True)
+    return rows
+
+
+def table(rows: Sequence[Probed]) -> str:
+    """A line a weight set, the most accurate first: '*' is on the Pareto front of accuracy and speed, '>' the pick."""
+    front, chosen = pareto(rows), pick(rows)
+    cells = [_HEADER]
+    for row in sorted(rows, key=lambda row: -row.accuracy):
+        low, high = row.interval
+        mark = f"{'>' if row is chosen else ' '}{'*' if row in front else ' '}"
+        speed, memory = f"{row.images_per_second:,.1f}", human_bytes(row.nbytes)
+        figures = (f"{row.accuracy:.2%}", f"{low:.2%} to {high:.2%}", speed, memory, f"{row.parameters:,}")
+        cells.append((mark, row.title, *figures))
+    return "\n".join(aligned(cells, right=(2, 3, 4, 5, 6)))
+
+
+def plot(rows: Sequence[Probed], path: Path) -> None:
+    """Draws accuracy against images/s as PNG: the area of a disc is its parameters, the line the Pareto front."""
+    from matplotlib.figure import Figure  # not pyplot: no display, no state
+
+    figure = Figure(figsize=(8, 5.5), layout="constrained")
+    axes = figure.subplots()
+    most, chosen = max(row.parameters for row in rows), pick(rows)
+    speeds, accuracies = [row.images_per_second for row in rows], [100 * row.accuracy for row in rows]
+    areas = [1500 * row.parameters / most for row in rows]
+    axes.scatter(speeds, accuracies, s=areas, color="#2b7bbf", alpha=0.5, linewidths=0)
+    axes.scatter(speeds, accuracies, s=6, color="#1b2733")
+    front = sorted((row.images_per_second, 100 * row.accuracy) for row in pareto(rows))
+    axes.plot(*zip(*front, strict=True), color="#1b2733", linewidth=1, linestyle="--")
+    for row in rows:
+        axes.annotate(
+            row.title + (" (the pick)" if row is chosen else ""),
+            (row.images_per_second, 100 * row.accuracy),
+            xytext=(6, 6),
+            textcoords="offset points",
+        )
+    axes.set_xscale("log")
+    axes.margins(0.2)
+    axes.set_xlabel("images/s on this machine, forward pass; area: parameters, dashed: Pareto front")
+    axes.set_ylabel("accuracy of a probe in %, cross-validated")
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, format="png", dpi=150)
+
+
+def config_text(row: Probed, path: Path, classes: int) -> str:
+    """A config file that trains the pick: a probe, and a fine-tuned network beside it.
+
+    Args:
+      row: what was found of it.
+      path: where the file will be, for its command.
+      classes: how many there are.
+    """
+    own, low_high = row.config, " to ".join(f"{100 * bound:.2f}" for bound in row.interval)
+    data = _plain(Path(own.data_dir).name or own.dataset)
+    shown = {name: own[name] for name in _FIELDS if name == "flip" or own[name]}
+    lines = [f"    config.{name} = {_literal(value)}" for name, value in (shown | _RECIPE).items()]
+    lines = [f"{line}  # True where mirrored pictures keep their class" if ".flip" in line else line for line in lines]
+    body = list(create_model(own.model, cut=own.cut).stages())[:-1]
+    phases = _PHASES.format(last=body[-1], middle=body[len(body) // 2])
+    command = shlex.quote(str(path)).replace("\\", "\\\\").replace('"', '\\"')
+    return (
+        f'"""{data}, {classes} classes, on {_plain(row.title)}: a probe of its frozen features; and '
+        f"its later half fine-tuned.\n\n"
+        f"    jft train --config {command}\n\n"
+        f"`jft suggest` cross-validated a probe on {len(row.right):,} training pictures: {100 * row.accuracy:.2f} %\n"
+        f"(95 % interval {low_high}), {row.images_per_second:,.1f} images/s forward. The fine-tuned arm was not run.\n"
+        '"""\n\n'
+        f"from jft.config import default_config\n\n{phases}\n\n\n"
+        "def get_config():\n"
+        "    config = default_config()\n" + "\n".join(lines) + f"\n{_ARMS}\n    return config\n"
+    )
+
+
+def _literal(value: object) -> str:
+    """As Python writes it, with double quotes where all of it has glyphs."""
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) and value.isprintable() else repr(value)
+
+
+def _plain(text: str) -> str:
+    return terminal(text).replace("\\", "/").replace('"', "'")

@@ -1,0 +1,113 @@
+"""What programs and checkpoints cost on this machine: seconds, and a program's bytes and FLOPs on each device."""
+
+import contextlib
+import dataclasses
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from jft.features.feature_step import Wanted, make_feature_step
+from jft.training.batches import on_device
+from jft.training.phases import Phase
+from jft.training.programs import compile_train_step
+from jft.training.run import Run
+from jft.training.state import enter_phase, optimizer_items
+from jft.training.step import TrainState
+from jft.utils.checkpoint import Checkpoints
+from jft.utils.memory import program_bytes
+
+_TIMES = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """What a program takes.
+
+    Attributes:
+      compilation: seconds to compile it.
+      seconds: of a call, the median of several.
+      nbytes: on each device, see `memory.program_bytes`.
+      flops: on each device, as XLA counts them; loops count once, and so do micro-batches.
+    """
+
+    compilation: float
+    seconds: float
+    nbytes: int
+    flops: float
+
+
+def forward_cost(run: Run, variables: Any, images: np.ndarray) -> Cost:
+    """The cost of a forward pass, from pictures as the host hands them over to logits.
+
+    Args:
+      run: says how, and on which devices.
+      variables: `{'params', 'batch_stats'}` on the devices.
+      images: uint8 [batch, h, w, 3], a batch that the devices divide.
+    """
+    wanted = Wanted("head", pooled=False, fit=run.config.fit)
+    step = make_feature_step(run.model, run.spec, wanted, axis_name=run.parallel.axis_name)
+    placed = run.parallel.place_batch({"image": images})
+    start = time.perf_counter()
+    compiled = run.parallel.compile(step, variables, placed, donate=False)
+    compilation = time.perf_counter() - start
+    return _cost(compiled, compilation, lambda: compiled(variables, placed))
+
+
+def step_cost(
+    run: Run, phase: Phase, batch: dict[str, np.ndarray], state: TrainState
+) -> tuple[Cost, dict[str, jax.Array]]:
+    """The cost of a training step, and what the last of a few steps on one batch tells.
+
+    Args:
+      run: says how, and on which devices.
+      phase: what learns, and from what: `batch` holds pictures, or the features that it reads.
+      batch: a training batch, on the host.
+      state: where the phase begins, on the host; it stays as it is.
+    """
+    start = time.perf_counter()
+    compiled = compile_train_step(run, phase, batch)
+    compilation = time.perf_counter() - start
+    placed = run.parallel.place_batch(on_device(batch))
+    # Copied: the step takes the memory of what it is given.
+    moving = enter_phase(run, phase, run.parallel.place_state(jax.tree.map(np.array, state)))
+    moving = moving.replace(step=run.parallel.place_state(np.int32(phase.first)))
+    told: dict[str, jax.Array] = {}
+
+    def call() -> dict[str, jax.Array]:
+        nonlocal moving, told
+        moving, told = compiled(moving, placed)
+        return told
+
+    cost = _cost(compiled, compilation, call)
+    return cost, told
+
+
+def save_seconds(state: TrainState, place: Path) -> float:
+    """Seconds that a checkpoint of the state takes to be written, into a folder in `place` that is deleted again."""
+    with (
+        tempfile.TemporaryDirectory(prefix=".jft-", dir=place) as folder,
+        contextlib.closing(Checkpoints(folder)) as checkpoints,
+    ):
+        for step in (1, 2):  # the first to warm up
+            start = time.perf_counter()
+            checkpoints.save(step, state.variables, optimizer_items(state), {})
+            checkpoints.wait()
+        return time.perf_counter() - start
+
+
+def _cost(compiled: jax.stages.Compiled, compilation: float, call: Callable[[], Any]) -> Cost:
+    """The cost of a program that `call` calls; it returns what is to be waited for."""
+    jax.block_until_ready(call())  # to warm up
+    seconds = []
+    for _ in range(_TIMES):
+        start = time.perf_counter()
+        jax.block_until_ready(call())
+        seconds.append(time.perf_counter() - start)
+    flops = compiled.cost_analysis().get("flops", 0.0)
+    return Cost(compilation, statistics.median(seconds), program_bytes(compiled), flops)

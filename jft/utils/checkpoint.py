@@ -1,0 +1,317 @@
+"""Checkpoints with Orbax: asynchronous, atomic, self-contained, and never trusted unread.
+
+A checkpoint holds three items: `variables` (parameters and batch statistics), `optimizer` (its state and the step) and
+`meta` (JSON: config, class names, preprocessing, provenance, evaluations, data position, digests). Evaluation reads the
+first and the last. Each leaf's fingerprint stands in `meta`, and a checksum of itself: a flipped byte is not noticed
+otherwise.
+
+Leaves may lie on any number of devices and processes, and be restored to any other; all processes make the same calls.
+
+This is the only module that knows Orbax, and it knows pytrees, not models.
+"""
+
+import contextlib
+import math
+import shutil
+from collections.abc import Callable, Collection, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import orbax.checkpoint as ocp
+from absl import logging
+
+from jft.utils import checksum, distributed, json_file
+from jft.utils.checkpoint_info import Meta, best_step
+from jft.utils.fingerprint import fingerprints
+
+FORMAT = 3  # 1 had no phases: its optimizer states are others; 2 had other digests
+
+
+class Checkpoints:
+    """The checkpoints of one run, in `<workdir>/checkpoints`: the last, the best by validation accuracy, every n-th."""
+
+    def __init__(
+        self,
+        workdir: str | Path,
+        *,
+        read_only: bool = False,
+        keep_last: int = 2,
+        keep_every: int = 0,
+        checked: Callable[[Any], Meta] = dict,
+    ) -> None:
+        """Opens them.
+
+        Args:
+          workdir: folder of the run.
+          read_only: True to evaluate: nothing is created, renamed or deleted.
+          keep_last: how many of the newest are kept.
+          keep_every: the first after each so many steps is kept for good; 0: none is.
+          checked: an object of JSON that was read -> the meta it holds; ValueError where it holds none.
+
+        Raises:
+          ValueError: read_only and there are none.
+        """
+        self.directory = Path(workdir).absolute() / "checkpoints"
+        if read_only and not self.directory.is_dir():
+            runs = sorted(str(folder.parent) for folder in Path(workdir).glob("*/checkpoints"))
+            where = f"one of {', '.join(runs)}" if runs else "the folder that train wrote"
+            raise ValueError(f"{workdir} holds no checkpoints: give {where}.")
+        self._read_only, self._checked = read_only, checked
+        self._keep = _Retention(keep_last, keep_every)
+        self._manager = self._open()
+
+    def _open(self) -> ocp.CheckpointManager:
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=self._keep,
+            read_only=self._read_only,
+            create=not self._read_only,
+            cleanup_tmp_directories=not self._read_only,
+        )
+        # Weights hardly compress (by 8 %), and trying takes four times as long as writing them as they are.
+        arrays = {name: ocp.PyTreeCheckpointHandler(use_compression=False) for name in ("variables", "optimizer")}
+        handlers = {**arrays, "meta": ocp.JsonCheckpointHandler()}
+        return _Manager(self.directory, options=options, item_handlers=handlers)
+
+    def save(self, step: int, variables: Any, optimizer: Any, meta: Meta) -> bool:
+        """Saves in the background; returns once the arrays are copied from the devices.
+
+        Args:
+          step: number of the checkpoint; one that exists is left alone.
+          variables: pytree of arrays.
+          optimizer: pytree of arrays.
+          meta: JSON-able dict, not changed afterwards; its `history` lists the evaluations `{'step', 'accuracy', ...}`.
+
+        Returns:
+          Whether there was none of that number yet.
+
+        Raises:
+          CheckpointWriteError: this one or the one before could not be written. What was saved earlier is whole.
+        """
+        if step in self._manager.all_steps():
+            return False
+        self._check_space(variables, optimizer)
+        self._keep.best = best_step(meta)
+        meta = {**meta, "format": FORMAT, "step": step, "digests": fingerprints((variables, optimizer))}
+        meta = checksum.added(meta)
+        variables, optimizer = _detached((variables, optimizer))
+        items = ocp.args.Composite(
+            variables=ocp.args.PyTreeSave(variables),
+            optimizer=ocp.args.PyTreeSave(optimizer),
+            meta=ocp.args.JsonSave(meta),
+        )
+        with self._writing():
+            self._manager.save(step, args=items)  # which waits for the one before
+        return True
+
+    def _check_space(self, *trees: Any) -> None:
+        """Says so before anything is written, where the disk has no room; array files are not smaller than arrays."""
+        needed = sum(leaf.nbytes for leaf in jax.tree.leaves(trees))
+        free = distributed.from_first(shutil.disk_usage(self.directory).free)
+        if free < needed:
+            raise CheckpointWriteError(
+                f"a checkpoint takes {needed:,} bytes and {self.directory} has {free:,} left: {_AGAIN}"
+            )
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except jax.errors.JaxRuntimeError:  # of the devices or of another process, not of the disk
+            raise
+        except Exception as error:  # of many kinds, from threads of Orbax and TensorStore
+            reason = str(error).splitlines()[0][-300:]  # the end says why, the beginning repeats the path
+            message = f"no checkpoint was written to {self.directory} (...{reason}): {_AGAIN}"
+            raise CheckpointWriteError(message) from error
+
+    def latest(
+        self, abstract: Callable[[Meta], tuple[Any, Any]], *, before: float = math.inf
+    ) -> tuple[Any, Any, Meta] | None:
+        """(variables, optimizer, meta) of the newest checkpoint that can be read, or None where there is none.
+
+        Args:
+          abstract: meta -> pytrees of `jax.ShapeDtypeStruct` with shardings for variables and optimizer; may raise a
+            CheckpointRefusedError.
+          before: a step; later checkpoints, and one of this step, are not looked at.
+
+        Raises:
+          ValueError: there are checkpoints, and none can be read.
+        """
+        steps = [step for step in self._manager.all_steps() if step < before]
+        return self._first_readable(sorted(steps, reverse=True), abstract)
+
+    def best(self, abstract: Callable[[Meta], tuple[Any, None]]) -> tuple[Any, Any, Meta]:
+        """Like `latest`, but of the best validation accuracy, where there is one; ValueError without any."""
+        steps = sorted(self._manager.all_steps(), reverse=True)
+        newest = self.newest_meta()  # it knows all evaluations
+        best = best_step(newest) if newest else None
+        found = self._first_readable(sorted(steps, key=lambda step: step != best), abstract)
+        if found is None:
+            raise ValueError(f"{self.directory} holds no finished checkpoint: train longer, or look elsewhere.")
+        return found
+
+    def newest_meta(self, *, first_from: int | None = None) -> Meta | None:
+        """The newest meta that can be read, or the oldest from a step on; None where there is none."""
+        steps = sorted(self._manager.all_steps(), reverse=True)
+        if first_from is not None and any(step >= first_from for step in steps):
+            steps = [step for step in reversed(steps) if step >= first_from]
+        for step in steps:
+            with contextlib.suppress(CheckpointDamagedError):  # said where the checkpoint's arrays are wanted
+                return self._meta(step)
+        return None
+
+    def _first_readable(self, steps: list[int], abstract: Callable) -> tuple[Any, Any, Meta] | None:
+        failures: dict[int, str] = {}
+        for step in steps:
+            try:
+                found = self._restore(step, abstract)
+            except (CheckpointRefusedError, jax.errors.JaxRuntimeError):  # the latter of devices or another process
+                raise
+            except Exception as error:  # Orbax and TensorStore raise many kinds for a damaged file
+                failures[step] = f"checkpoint {step}: {(str(error).splitlines() or [type(error).__name__])[0][:200]}"
+                if distributed.several() and not isinstance(error, CheckpointDamagedError):
+                    # The others may have read what this process could not, and wait for it.
+                    self._leave(step, failures[step], last=step == steps[-1])
+                continue
+            for failure in failures.values():
+                logging.warning("%s. Falling back to checkpoint %d.", failure, step)
+            if not self._read_only:
+                self._set_aside(failures)
+            return found
+        if failures:
+            raise ValueError(f"no checkpoint in {self.directory} can be read; " + "; ".join(failures.values()))
+        return None
+
+    def _set_aside(self, steps: Collection[int]) -> None:
+        """Renames unreadable checkpoints, so that the steps can be saved again and nothing is lost."""
+        if not steps:
+            return
+        self._manager.close()
+        if distributed.is_first():
+            for step in steps:
+                self._rename(step)
+        distributed.wait_for_all("set aside")
+        self._manager = self._open()
+
+    def _rename(self, step: int) -> None:
+        names = (f"unreadable-{step}{again}" for again in ("", *(f"-{n}" for n in range(1, 1000))))
+        free = next(name for name in names if not (self.directory / name).exists())
+        (self.directory / str(step)).rename(self.directory / free)
+
+    def _leave(self, step: int, failure: str, *, last: bool) -> None:
+        """Ends a process that alone cannot read a checkpoint; started again, all of them fall back."""
+        if self._read_only or last:
+            raise ValueError(f"{failure}. Mend it, or take it away from {self.directory}.")
+        with contextlib.suppress(OSError):  # another one has done it
+            self._rename(step)
+        raise RuntimeError(f"{failure}. It is set aside: start all processes again, to fall back.")
+
+    def _meta(self, step: int) -> Meta:
+        """What `JsonSave` wrote, checked; process 0 reads it for all."""
+        found = failure = None
+        if distributed.is_first():
+            try:
+                found = json_file.read(self.directory / str(step) / "meta" / "metadata", dict[str, Any], _RESTORE)
+            except (OSError, ValueError) as error:
+                failure = str(error)
+        found, failure = distributed.from_first((found, failure))
+        if failure:
+            raise CheckpointDamagedError(failure)
+        if type(found.get("format")) is int and found["format"] != FORMAT:
+            raise CheckpointRefusedError(
+                f"checkpoint {step} in {self.directory} has format {found['format']}, this jft reads {FORMAT}: "
+                f"train anew, or use the jft that wrote it ({found.get('jft')})."
+            )
+        try:
+            if found.get("format") != FORMAT or found.get("step") != step:
+                raise ValueError(f"format is {found.get('format')!r} and step {found.get('step')!r}")
+            return self._checked(found)
+        except ValueError as error:
+            raise CheckpointDamagedError(f"its meta/metadata is not as it was written, {error}; {_RESTORE}") from error
+
+    def _restore(self, step: int, abstract: Callable) -> tuple[Any, Any, Meta]:
+        meta = self._meta(step)
+        variables, optimizer = abstract(meta)
+        items = {"variables": _as(variables)}
+        if optimizer is not None:
+            items["optimizer"] = _as(optimizer)
+        restored = self._manager.restore(step, args=ocp.args.Composite(**items))
+        found = fingerprints((restored.variables, restored.get("optimizer")))
+        wrong = [name for name, crc in found.items() if meta["digests"].get(name) != crc]
+        if wrong:
+            raise CheckpointDamagedError(f"{len(wrong)} arrays differ from what was saved, first {wrong[0]}")
+        return restored.variables, restored.get("optimizer"), meta
+
+    @property
+    def saving(self) -> bool:
+        """Whether something is being saved in the background."""
+        return self._manager.is_saving_in_progress()
+
+    def wait(self) -> None:
+        """Blocks until what is being saved is on disk; CheckpointWriteError if it cannot be."""
+        with self._writing():
+            self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Waits, and lets go of the folder."""
+        self._manager.close()
+
+
+class CheckpointWriteError(OSError):
+    """A checkpoint could not be written."""
+
+
+_RESTORE = "restore the file, or train anew"
+_AGAIN = "what was saved before is whole; make room or mend the folder, and run the same command again."
+
+
+class CheckpointDamagedError(ValueError):
+    """A checkpoint that is not what was saved; all processes find it so."""
+
+
+class CheckpointRefusedError(ValueError):
+    """A checkpoint of another format version, or of other data: whole, so there is nothing to fall back from."""
+
+
+def _detached(arrays: Any) -> Any:
+    """Arrays that the next step does not wait for.
+
+    Orbax copies what an accelerator holds. On the CPU it reads the arrays themselves while it writes, and a step that
+    is given their memory would wait until it has.
+    """
+    return jax.tree.map(jnp.copy, arrays) if jax.default_backend() == "cpu" else arrays
+
+
+def _as(abstract: Any) -> ocp.args.PyTreeRestore:
+    return ocp.args.PyTreeRestore(abstract, restore_args=ocp.checkpoint_utils.construct_restore_args(abstract))
+
+
+class _Manager(ocp.CheckpointManager):
+    """Orbax's, but that it leaves JAX's preemption service alone: `Interrupt` asks it, by a count of its own."""
+
+    def reached_preemption(self, step: int) -> bool:
+        """Never, as far as Orbax is concerned."""
+        return False
+
+
+class _Retention:
+    """Orbax's preservation policy: the last ones, the best on validation, and the first of each span of steps.
+
+    Attributes:
+      best: step of the best.
+    """
+
+    def __init__(self, last: int, every: int) -> None:
+        self.best: int | None = None
+        self._last, self._every = last, every
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> Sequence[bool]:
+        """One bool for each checkpoint, in order of their steps."""
+        del context
+        steps = [checkpoint.step for checkpoint in checkpoints]
+        kept = {*steps[-self._last :], self.best}
+        if self._every:
+            spans = [step // self._every for step in steps]
+            kept |= {step for step, span in zip(steps, spans, strict=True) if span and steps[spans.index(span)] == step}
+        return [step in kept for step in steps]

@@ -1,0 +1,76 @@
+"""Ctrl-C and SIGTERM as a wish to stop after the step, not as an exception in the middle of it."""
+
+import contextlib
+import itertools
+import os
+import signal
+import threading
+import types
+
+from jax.experimental import multihost_utils
+
+from jft.utils import distributed
+
+_asked = itertools.count(1)
+
+
+class Stopped(Exception):
+    """A signal ended something that keeps what it has computed: the same call goes on.
+
+    Attributes:
+      signal: its number.
+    """
+
+    def __init__(self, signal: int) -> None:
+        super().__init__(f"stopped by signal {int(signal)}")
+        self.signal = int(signal)
+
+
+class Interrupt:
+    """Context that notes SIGINT and SIGTERM; in a single process, a second one acts at once.
+
+    Where there are several processes, a signal to any of them stops all at the same place: JAX's preemption service
+    listens for SIGTERM (which Ctrl-C is turned into) and agrees with the others' on a count that all have yet to reach.
+    It does so once in the life of a process, so that the count goes on from one context to the next.
+
+    Attributes:
+      received: the signal, or None.
+    """
+
+    def __init__(self) -> None:
+        self.received: signal.Signals | None = None
+        self._previous: dict[int, object] = {}
+        self._several = distributed.several()
+
+    def check(self) -> bool:
+        """Whether to stop here; with several processes, all ask at the same places."""
+        asking = self._several and self.received is None
+        if asking and multihost_utils.reached_preemption_sync_point(next(_asked)):
+            self.received = signal.SIGTERM
+        return self.received is not None
+
+    def __enter__(self) -> "Interrupt":
+        if threading.current_thread() is not threading.main_thread():
+            return self  # Python gives signals to the main thread alone
+        handlers = {signal.SIGINT: self._forward} if self._several else dict.fromkeys(_SIGNALS, self._note)
+        for number, handler in handlers.items():
+            self._previous[number] = signal.signal(number, handler)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame: types.FrameType | None) -> None:
+        if self.received is not None:
+            raise KeyboardInterrupt
+        self.received = signal.Signals(number)
+        told = f"\n{self.received.name}: stopping in good order; once more stops at once.\n"
+        with contextlib.suppress(OSError):  # Ctrl-C has stopped whoever read it, too
+            os.write(2, told.encode())  # not by print, in the middle of which the signal may have come
+
+    def _forward(self, number: int, frame: types.FrameType | None) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)

@@ -1,0 +1,148 @@
+"""What a run tells: `metrics.jsonl`, TensorBoard, a progress bar."""
+
+import contextlib
+import datetime
+import json
+import os
+from pathlib import Path
+from typing import Any, NotRequired, TypedDict
+
+from tqdm import tqdm
+
+from jft.utils import checksum, distributed, json_file
+from jft.utils.files import open_regular, written_whole
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes indented JSON, whole or not at all; tuples become lists."""
+    with written_whole(path) as aside:
+        aside.write_text(json.dumps(value, indent=2) + "\n")
+
+
+class Line(TypedDict):
+    """What is relied on of any line of the log: a measure that it has is a number."""
+
+    step: int
+    kind: str
+    seconds: NotRequired[float]
+    loss: NotRequired[float]
+    accuracy: NotRequired[float]
+    learning_rate: NotRequired[float]
+    images_per_second: NotRequired[float]
+
+
+class TimedLine(Line):
+    """Of a kind whose time is added up."""
+
+    seconds: float
+
+
+class TrainLine(TimedLine):
+    """What learnt in a span of steps, or in a head that was solved for."""
+
+    phase: str
+    boundary: str
+    learning: int
+    batch_norm: str
+
+
+class SteppedLine(TrainLine):
+    """Of steps, which have a loss."""
+
+    waiting: float
+
+
+_SHAPES = {"features": TimedLine, "train": TrainLine}
+_REMEDY = "mend the line, or delete it"
+
+
+class Logs:
+    """Metrics by step, to `<workdir>/metrics.jsonl` and to TensorBoard files in `<workdir>/tensorboard`.
+
+    Of several processes the first one writes; the others' logs do nothing.
+    """
+
+    def __init__(self, workdir: Path, step: int) -> None:
+        """Opens the logs of a run that stands at `step`; what an interrupted run wrote beyond it is dropped.
+
+        Raises:
+          ValueError: see `read_metrics`.
+        """
+        self._writes = distributed.is_first()
+        if not self._writes:
+            return
+        import tensorboardX  # which imports torch where that is installed: for seconds that only training need wait
+
+        path = workdir / "metrics.jsonl"
+        if path.exists():
+            lines = [line for line in read_metrics(workdir) if line["step"] <= step]
+            with written_whole(path) as aside:
+                aside.write_text("".join(_as_text(line) for line in lines))
+        self._file = path.open("a")
+        self._board = tensorboardX.SummaryWriter(str(workdir / "tensorboard"), purge_step=step + 1 if step else None)
+
+    def write(self, step: int, kind: str, values: dict[str, float | str]) -> None:
+        """One line `{'step', 'kind', 'time', ...values}`, the time UTC; in TensorBoard the tags are '<kind>/<name>'."""
+        if not self._writes:
+            return
+        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
+        self._file.write(_as_text({"step": step, "kind": kind, "time": now, **values}))
+        self._file.flush()
+        for name, value in values.items():
+            if not isinstance(value, str):
+                self._board.add_scalar(f"{kind}/{name}", value, step)
+
+    def close(self) -> None:
+        """Closes both."""
+        if not self._writes:
+            return
+        self._file.close()
+        self._board.close()
+
+
+def _as_text(line: dict[str, Any]) -> str:
+    return json.dumps(checksum.added(line)) + "\n"
+
+
+def read_metrics(workdir: Path) -> list[dict[str, Any]]:
+    """The lines of a run's `metrics.jsonl`, without a last one that was cut off when the run was killed.
+
+    Raises:
+      ValueError: another line is none of the log's; names it.
+    """
+    path = workdir / "metrics.jsonl"
+    with open_regular(path) as file:
+        *texts, last = file.read().split(b"\n")
+    # All lines have a checksum, or, of an earlier version, none: what resumes such a run writes all of them anew.
+    has_one = [f'"{checksum.KEY}"'.encode() in text for text in texts]
+    if any(has_one) and not all(has_one):
+        line = f"{path}, line {has_one.index(False) + 1}"
+        raise ValueError(f"{line}: it has no {checksum.KEY}, as the others have: it was changed or damaged; {_REMEDY}.")
+    lines = [_line(text, f"{path}, line {number}") for number, text in enumerate(texts, 1)]
+    with contextlib.suppress(ValueError):
+        lines += [_line(last, "the last line")] if last else []
+    return lines
+
+
+def _line(text: bytes, name: str) -> dict[str, Any]:
+    line = json_file.parse(text, Line, name, _REMEDY)
+    stepped = line["kind"] == "train" and "loss" in line
+    return json_file.parse(text, SteppedLine if stepped else _SHAPES.get(line["kind"], Line), name, _REMEDY)
+
+
+def progress_bar(*, total: int, initial: int, unit: str, description: str) -> tqdm:
+    """A tqdm bar on standard error; where that is no terminal, a line now and then instead of a redrawn one.
+
+    Of several processes the first one draws.
+    """
+    interval = 0.5 if os.isatty(2) else 30.0
+    return tqdm(
+        total=total,
+        initial=initial,
+        unit=unit,
+        desc=description,
+        mininterval=interval,
+        dynamic_ncols=True,
+        leave=True,
+        disable=not distributed.is_first(),
+    )

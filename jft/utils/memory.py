@@ -1,0 +1,50 @@
+"""Memory: what a compiled program takes on each device, and what there is for it."""
+
+from pathlib import Path
+
+import jax
+
+from jft.utils import distributed
+from jft.utils.mesh import Parallel
+
+# Of what there is: batches on their way and gaps between arrays take the rest.
+_SHARE = 0.9
+_MEMINFO = Path("/proc/meminfo")
+_CGROUP = Path("/sys/fs/cgroup")
+
+
+def program_bytes(compiled: jax.stages.Compiled) -> int:
+    """Bytes on each device: arguments, outputs that have not their memory, and temporaries."""
+    held = compiled.memory_analysis()
+    taken = held.argument_size_in_bytes + held.output_size_in_bytes + held.temp_size_in_bytes
+    return taken - held.alias_size_in_bytes
+
+
+def usable(parallel: Parallel) -> int | None:
+    """Bytes that a program may take on each device, of all processes' devices the least; None where nobody says."""
+    limits = [limit for limit in distributed.gather(device_limit(parallel)) if limit is not None]
+    return int(_SHARE * min(limits)) if limits else None
+
+
+def device_limit(parallel: Parallel) -> int | None:
+    """Bytes that each of this process' devices has; None where it does not say.
+
+    CPU devices share what the host has left, so that it depends on what else is running.
+    """
+    local = [device for device in parallel.mesh.devices.flat if device.process_index == jax.process_index()]
+    stats = local[0].memory_stats() or {}
+    if "bytes_limit" in stats:
+        return stats["bytes_limit"]
+    free = host_available() if local[0].platform == "cpu" else None
+    return None if free is None else free // len(local)
+
+
+def host_available() -> int | None:
+    """Bytes of memory that the host, or the container that this process is in, has left; None where it does not say."""
+    found = []
+    if _MEMINFO.exists():
+        lines = dict(line.split(":", 1) for line in _MEMINFO.read_text().splitlines())
+        found.append(int(lines["MemAvailable"].split()[0]) * 1024)
+    if (most := _CGROUP / "memory.max").exists() and (limit := most.read_text().strip()) != "max":
+        found.append(max(0, int(limit) - int((_CGROUP / "memory.current").read_text())))
+    return min(found) if found else None

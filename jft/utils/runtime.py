@@ -1,0 +1,27 @@
+"""What programs set before they log: libraries kept quiet, names of strangers escaped."""
+
+import logging as std_logging
+import re
+import warnings
+
+from absl import logging
+
+from jft.utils.text import one_record
+
+
+def configure() -> None:
+    """Quiets libraries and escapes what is logged. Programs call it; XLA's flags, importing jft sets (`xla_flags`)."""
+    logging.set_verbosity(logging.WARNING)
+    # They warn of their own defaults, and tell of one failure many times; what matters of it jft says itself.
+    libraries = re.compile("orbax|tensorflow_datasets")
+    logging.get_absl_logger().addFilter(lambda record: not libraries.search(record.pathname))
+    warnings.filterwarnings("ignore", module="PIL")  # of each broken tag in strangers' files, by the thousand
+    logging.get_absl_logger().addFilter(_escape)
+    # asyncio repeats, after our error and at length, what failed in Orbax's other tasks for the same reason.
+    std_logging.getLogger("asyncio").setLevel(std_logging.CRITICAL)
+
+
+def _escape(record: std_logging.LogRecord) -> bool:
+    """A filter that lets all pass: what a record says becomes one that no name in it can break."""
+    record.msg, record.args = one_record(record.getMessage()), None
+    return True

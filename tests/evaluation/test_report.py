@@ -1,0 +1,306 @@
+"""The page about a run: it says what is so, needs nothing else, and replaces nothing of anybody else's."""
+
+import html
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import small_digits
+import small_run
+from small_digits import write_config
+
+from jft.cli.arms import train_arms
+from jft.evaluation.report import charts, write_report
+from jft.evaluation.report.parts import Parts
+from jft.evaluation.restore import Trained
+from jft.utils import distributed
+from jft.utils.logger import read_metrics
+from jft.utils.text import terminal
+
+# One worker trains for all of them.
+pytestmark = [pytest.mark.xdist_group("run"), pytest.mark.usefixtures("quick")]
+
+NAMES = ("steps", "binary", "several")  # with and without validation and steps; one label and several
+
+
+class Page(HTMLParser):
+    """Elements with their attributes, and the text between them; scripts and styles apart."""
+
+    EMPTY = ("meta", "link", "img", "br")
+
+    def __init__(self, text):
+        super().__init__()
+        self.elements, self.text, self.open, self.cells = [], [], [], []
+        self.feed(text)
+        self.close()
+        assert not self.open, "elements are left open"
+
+    def handle_starttag(self, tag, attributes):
+        self.elements.append((tag, dict(attributes)))
+        if tag not in self.EMPTY:
+            self.open.append(tag)
+        if tag == "tr":
+            self.cells.append([])
+        if tag in ("td", "th"):
+            self.cells[-1].append("")
+
+    def handle_startendtag(self, tag, attributes):
+        self.elements.append((tag, dict(attributes)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag, f"</{tag}> closes something else"
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] not in ("script", "style"):
+            self.text.append(data)
+            if {"td", "th"} & set(self.open):
+                self.cells[-1][-1] += data
+
+    def all(self, tag):
+        return [attributes for name, attributes in self.elements if name == tag]
+
+    @property
+    def words(self):
+        return " ".join(" ".join(self.text).split())
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def written(request, tmp_path_factory):
+    """A run, the text of its page, and its figures."""
+    path = small_run.page(tmp_path_factory, request.param)
+    assert path == small_run.run(tmp_path_factory, request.param) / "report.html"
+    return path.parent, path.read_text(), json.loads((path.parent / "eval.json").read_text())
+
+
+def test_one_file_that_needs_nothing_else(written):
+    _, text, _ = written
+    assert len(text) < 5e6
+    page = Page(text)
+    for tag, attributes in page.elements:
+        for name, value in attributes.items():
+            if name in ("src", "href", "xlink:href", "action", "data"):
+                assert value.startswith(("data:", "#")), (tag, name, value)
+            assert "//" not in (value or "") or value.startswith("data:"), (tag, name, value)
+    assert not re.search(r"https?://|@import|url\((?!#)", text)
+    assert all(element.get("src") is None for element in page.all("script"))
+    ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    links = [attributes.get("href") or attributes.get("xlink:href") for _, attributes in page.elements]
+    assert {link[1:] for link in links if link and link.startswith("#")} <= set(ids)
+    assert {use for use in re.findall(r"url\(#([^)]*)\)", text)} <= set(ids)
+
+
+def test_it_is_told_to_those_who_cannot_see_it(written):
+    page = Page(written[1])
+    pictures = page.all("img")
+    assert len(pictures) >= 20 and all(picture["alt"].strip() for picture in pictures)
+    assert not any(re.search(r"(of|saw) *$|None", picture["alt"]) for picture in pictures)
+    drawn = page.all("svg")
+    assert drawn and all(one["role"] == "img" and one["aria-label"] for one in drawn)
+    assert page.all("html") == [{"lang": "en"}] and len(page.all("h1")) == 1
+    assert all(head.get("scope") in ("col", "row") for head in page.all("th"))
+
+
+def test_its_numbers_are_those_of_the_evaluation(written):
+    _, text, result = written
+    page = Page(text)
+    words = page.words
+    assert f"{100 * result['accuracy']:.1f} %" in words and f"{result['loss']:.3f} log loss" in words
+    assert f"{100 * result['calibration_error']:.1f} % expected calibration error" in words
+    assert f"{result['macro_f1']:.3f} macro F1" in words
+    if result["temperature"] is not None:
+        assert f"temperature {result['temperature']:.3f}" in words
+        assert f"log loss is {result['calibrated']['loss']:.3f} instead of {result['loss']:.3f}" in words
+    else:
+        assert "temperature" not in words
+    names = list(map(terminal, result["per_class"]))
+    for name, one in zip(names, result["per_class"].values(), strict=True):
+        figures = ["-" if one[k] is None else f"{100 * one[k]:.1f} %" for k in ("precision", "recall", "f1")]
+        assert [name, *figures] == [cells for cells in page.cells if cells[:1] == [name]][-1][:4]
+    if "confusion_matrix" in result:
+        for name, row in zip(names, result["confusion_matrix"], strict=True):
+            assert [name, *(str(n or "") for n in row)] in page.cells
+        pair = result["confused"][0]
+        share = f"{100 * pair['share']:.1f} %"
+        assert [terminal(pair["label"]), terminal(pair["predicted"]), str(pair["count"]), share] in page.cells
+    else:
+        assert "Confusions" not in words
+    assert f"loss {result['top_losses'][0]['loss']:.2f}" in words
+    assert f"{result['parameters']:,} parameters" in words
+
+
+def test_a_checkpoint_of_an_early_phase_is_said():
+    meta = {"step": 12, "phases": [["probe", 12], ["fine-tune", 30]]}
+    parts = Parts(SimpleNamespace(meta=meta), None, {}, "")
+    validated = [{"step": step, "kind": "validation", "accuracy": 0.5, "loss": step} for step in (12, 30)]
+    assert "are those of step 12, in phase probe (1 of 2): none of the later" in parts.early(validated)
+    assert parts.early([validated[0], {"step": 13, "kind": "train"}]) == parts.early([]) == ""  # none was looked at
+    meta["step"] = 13
+    assert parts.early(validated) == ""
+
+
+def test_a_checkpoint_is_the_best_only_where_no_better_one_is_lost():
+    """As where the best is damaged: the log knows of it, the checkpoint that stands in for it need not."""
+    history = [{"step": step, "accuracy": accuracy, "loss": 1.0} for step, accuracy in ((10, 0.5), (20, 0.6))]
+    lines = [{**values, "kind": "validation"} for values in history]
+    phases = [["probe", 10], ["fine-tune", 30]]
+    meta = {"step": 20, "phases": phases, "history": history, "config": {"solver": "steps"}}
+    parts = Parts(SimpleNamespace(meta=meta), None, {}, "")
+    assert parts._checkpoint(lines) == "step 20, in phase fine-tune (2 of 2), the best by validation"
+    meta |= {"step": 10, "history": history[:1]}
+    told = parts._checkpoint(lines)
+    assert told.startswith("step 10, in phase probe (1 of 2); the best by validation was step 20,")
+    lines.append({**lines[1], "step": 30, "accuracy": 0.4})
+    assert parts.early(lines) == ""  # a later step did better
+
+
+def test_names_are_names_and_no_elements(tmp_path_factory):
+    path = small_run.page(tmp_path_factory, "steps")
+    text = path.read_text()
+    assert "\x1b" not in text and "\u202e" not in text
+    assert "<b>&\"'" not in text and "& <pictures>" not in text
+    words = Page(text).words
+    for name in (*small_run.CLASSES, "data & <pictures>"):
+        assert terminal(name) in words
+    assert html.escape("data & <pictures>") in text
+    assert "<i>large" not in small_run.page(tmp_path_factory, "several").read_text()
+
+
+def test_what_it_shows_of_pictures(tmp_path_factory):
+    page = Page(small_run.page(tmp_path_factory, "steps").read_text())
+    alts = [picture["alt"] for picture in page.all("img")]
+    result = json.loads((small_run.run(tmp_path_factory, "steps") / "eval.json").read_text())
+    overlays = [alt for alt in alts if alt.startswith("the same, bright where the model saw ")]
+    # The heat maps are of what was predicted, in the order of the losses.
+    assert [alt.removeprefix("the same, bright where the model saw ") for alt in overlays] == [
+        terminal(one["predicted"]) for one in result["top_losses"]
+    ]
+    assert sum(", predicted " in alt for alt in alts) == 10
+    assert sum(alt.startswith("a training picture of ") for alt in alts) == 3 * len(overlays)
+    assert "of 90." in page.words  # training pictures that neighbours were sought among
+
+
+def test_the_curves_hold_what_the_log_does(tmp_path_factory):
+    lines = read_metrics(small_run.run(tmp_path_factory, "steps"))
+    spent = re.search('aria-label="seconds spent on ([^"]*)"', small_run.page(tmp_path_factory, "steps").read_text())[1]
+    for kind, name in {"train": "steps", "checkpoint": "saving", "compilation": "compilation"}.items():
+        seconds = sum(line["seconds"] for line in lines if line["kind"] == kind)
+        told = re.search(f"{name}: ([0-9.]+)", spent)
+        told = float(told[1]) if told else 0.0
+        waited = sum(line["waiting"] * line["seconds"] for line in lines if line["kind"] == kind == "train")
+        assert told == pytest.approx(seconds - waited, abs=0.051) and seconds > 0
+    drawn = charts.curves(lines, "loss", "loss in nats")
+    assert 'aria-label="loss in nats by step"' in drawn and "validation" in drawn and "currentColor" in drawn
+    alone = charts.curves([line for line in lines if line["kind"] == "train"], "loss", "loss in nats")
+    assert "validation" not in alone and len(alone) < len(drawn)
+    told = charts.times({"steps": 1.5, "<waiting>": 0.25})
+    assert 'aria-label="seconds spent on steps: 1.5, &lt;waiting&gt;: 0.2"' in told and "<waiting>" not in told
+
+
+def test_somebody_else_s_file_stays(tmp_path_factory, tmp_path, monkeypatch):
+    run = small_run.run(tmp_path_factory, "several")
+    monkeypatch.setattr("jft.evaluation.evaluate.predict_run", None)  # it is said before anything is computed
+    own = tmp_path / "report.html"
+    own.write_text("<html>mine")
+    with pytest.raises(ValueError, match=r"report\.html exists and is no report of jft's: give another --out"):
+        write_report(run, out=own)
+    assert own.read_text() == "<html>mine" and list(tmp_path.iterdir()) == [own]
+    for place in (tmp_path, tmp_path / "nowhere" / "report.html"):
+        with pytest.raises(ValueError, match="cannot be written: give a file in a folder that exists"):
+            write_report(run, out=place)
+
+
+def test_several_processes_are_refused(tmp_path_factory, monkeypatch):
+    monkeypatch.setattr(distributed, "several", lambda: True)
+    monkeypatch.setattr("jft.evaluation.evaluate.predict_run", None)
+    with pytest.raises(ValueError, match="a report is written by one process: run `jft report RUN` once training is"):
+        write_report(small_run.run(tmp_path_factory, "several"))
+
+
+def test_by_validation_and_without_training_pictures(tmp_path_factory, tmp_path, monkeypatch, caplog, command):
+    """They are gone, those to be judged by are not; and a page of jft's is replaced."""
+    before = small_run.page(tmp_path_factory, "steps")
+    run = shutil.copytree(before.parent, tmp_path / "run")
+
+    pictures = Trained.pictures
+
+    def gone(trained, split, **changes):
+        if split == "train":
+            raise FileNotFoundError("there is no folder of training pictures")
+        return pictures(trained, split, **changes)
+
+    monkeypatch.setattr(Trained, "pictures", gone)
+    status, printed, _ = command("report", run, "--split", "validation", "--stage", "block2")
+    assert status == 0 and printed.startswith(f"wrote {run / 'report.html'}, ")
+    assert "the report does without training pictures: there is no folder of training" in caplog.text
+    text, other = (run / "report.html").read_text(), before.read_text()
+    assert "training picture of" in other and "training picture of" not in text
+    words = Page(text).words
+    assert "Largest losses" in words and "most like it" not in words and "Grad-CAM at block2" in words
+    assert "of the validation split" in words and "validated on, which chose its checkpoint" in words
+    assert "chose its checkpoint" not in Page(other).words
+
+
+def test_training_writes_it_unless_it_is_told_not_to(tmp_path_factory, tmp_path, command):
+    """Of a run that is done already, which is what is left to do."""
+    write_config(tmp_path / "config.py", small_run.config(tmp_path_factory, "other"))
+    run = shutil.copytree(small_run.run(tmp_path_factory, "other"), tmp_path / "run")
+    (run / "eval.json").unlink(missing_ok=True)
+    train, path = ("train", "--config", tmp_path / "config.py", "--workdir", run), run / "report.html"
+    status, printed, _ = command(*train, "--no_report")
+    assert status == 0 and not path.exists() and not (run / "eval.json").exists() and "Look at it" not in printed
+    status, printed, _ = command(*train)
+    assert status == 0 and printed.splitlines()[-1].endswith(f"Look at it: {path}")
+    result = json.loads((run / "eval.json").read_text())
+    assert f"test accuracy {result['accuracy']:.2%}" in printed
+    assert f"{100 * result['accuracy']:.1f} %" in Page(path.read_text()).words
+    # A page that cannot be written is no failed run.
+    path.write_text("mine")
+    status, printed, _ = command(*train)
+    assert status == 0 and "Look at it" not in printed and path.read_text() == "mine"
+
+
+def test_arms_have_a_page_each(tmp_path, monkeypatch, capsys):
+    """An arm whose page cannot be written is tested all the same; one that has a page is not tested twice."""
+    figures = {"accuracy": 0.5, "loss": 1.25, "count": 40, "accuracy_interval": None, "step": 9, "phase": ""}
+    figures |= {"learnt": 0, "validated": 0}
+    paged, tested = [], []
+
+    def page(run):
+        paged.append(run.name)
+        if run.name == "two":
+            raise OSError("the disk is full")
+        return run / "report.html", figures
+
+    monkeypatch.setattr("jft.cli.arms.checked_run", lambda config, workdir: None)
+    monkeypatch.setattr("jft.cli.arms.check_weights", lambda run: None)
+    monkeypatch.setattr("jft.cli.arms.train", lambda config, workdir: {"finished": True})
+    other = {**figures, "accuracy": 0.75, "phase": "probe (1 of 2)"}
+    monkeypatch.setattr("jft.cli.arms.evaluate", lambda run: tested.append(run.name) or other)
+    monkeypatch.setattr("jft.evaluation.report.write_report", page)
+    config = small_digits.make(tmp_path, arms=(("one", {}), ("two", {"seed": 1})))
+    assert train_arms(config, tmp_path, report=True) == 0
+    assert (paged, tested) == (["one", "two"], ["two"])
+    printed = capsys.readouterr().out
+    assert re.search(r"^one +50\.0% +1\.250 +40$", printed, re.M)
+    assert re.search(r"^two +75\.0% +1\.250 +40  step 9, in phase probe \(1 of 2\)$", printed, re.M)
+    assert train_arms(config, tmp_path) == 0
+    assert (paged, tested) == (["one", "two"], ["two", "one", "two"])
+    # Each of several processes must come along to an evaluation, and one alone writes a page.
+    monkeypatch.setattr(distributed, "several", lambda: True)
+    assert train_arms(config, tmp_path, report=True) == 0
+    assert (paged, tested[3:]) == (["one", "two"], ["one", "two"])
+    assert f"No report yet, which one process writes: jft report {tmp_path / 'one'}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("classes", "drawn"), [(20, True), (43, False)])
+def test_a_matrix_that_does_not_fit_a_screen_is_left_to_the_pairs(classes, drawn):
+    """At 2.4 rem a column, of a page of 72 rem."""
+    names = tuple(map(str, range(classes)))
+    result = {"confusion_matrix": np.eye(classes, dtype=int).tolist()}
+    shown = Parts(SimpleNamespace(class_names=names), None, result, "").matrix()
+    assert len(shown) == (classes if drawn else 0)

@@ -1,0 +1,225 @@
+"""`jft export`: what leaves says of pictures what the run says, as another process finds, and is whole or not there."""
+
+import dataclasses
+import importlib.util
+import json
+import shutil
+import subprocess
+import sys
+import types
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import safetensors.numpy
+import small_digits
+import small_files
+import small_run
+from on_demand import on_demand
+
+import jft
+from jft.evaluation import evaluate, open_model
+from jft.evaluation.evaluate import Pictures, predict_run
+from jft.exporters import bundle, check, stablehlo
+from jft.training.loop import train
+
+# One worker trains for all of them.
+pytestmark = [pytest.mark.xdist_group("run"), pytest.mark.usefixtures("quick")]
+
+FILES = {"README.md", "model.stablehlo", "weights.safetensors"}
+if importlib.util.find_spec("jax2onnx") and importlib.util.find_spec("onnxruntime"):
+    FILES.add("model.onnx")
+
+
+@pytest.fixture
+def in_this_process(monkeypatch):
+    """Opens the files without a process of their own, which takes seconds; one test has it."""
+    asked = []
+
+    def run(command, **options):
+        assert command[1:3] == ["-m", "jft.exporters.check"]
+        asked.append(command)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "argv", command[2:])
+            check.main()
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr(bundle.subprocess, "run", run)
+    return asked
+
+
+def read(picture, card):
+    """A picture as the code in the card reads it."""
+    code = card.partition("```python\n")[2].partition("```")[0]
+    names = {}
+    exec(code.rpartition("\npictures")[0], names)
+    return names["read"](picture)
+
+
+def test_an_export(tmp_path_factory, tmp_path):
+    """By the command's own way, a process of their own opening the files."""
+    run, out = small_run.run(tmp_path_factory, "steps"), tmp_path / "out"
+    bundle.ship(run, out)
+    assert {path.name for path in out.iterdir()} == FILES
+    predicted = predict_run(run, Pictures())
+    held = jft.load(run)
+    assert held.temperature != 1
+    card = (out / "README.md").read_text()
+    paths = list(predicted.source.pictures[:11])
+    # Without jft: pictures read as the card says, through what JAX alone opens; temperature and all.
+    pictures = np.stack([read(path, card) for path in paths])
+    called = jax.export.deserialize(bytearray((out / "model.stablehlo").read_bytes()))
+    np.testing.assert_allclose(jax.jit(called.call)(pictures), held.predict(paths), atol=1e-5)
+    assert np.abs(held.predict(paths) - held.predict(paths, calibrated=False)).max() > 0.01
+    # Bare weights, from whose file alone a predictor is made.
+    again = jft.load(out / "weights.safetensors")
+    assert again.class_names == held.class_names and (again.spec, again.fit) == (held.spec, held.fit)
+    assert again.meta is None and again.temperature == 1
+    np.testing.assert_allclose(again.predict(paths), held.predict(paths, calibrated=False), atol=1e-5)
+    for name in FILES - {"README.md"}:
+        assert f"### {name}" in card
+    assert ("### model.onnx" in card) == ("model.onnx" in FILES) and "### weights_torchvision" not in card
+    result = json.loads((run / "eval.json").read_text())
+    assert f"Accuracy | {result['accuracy']:.2%}" in card and r"6 \| \`six" in card
+    assert str(run.parent) not in card and f"temperature {held.temperature:.4g}, fitted on 30 pictures" in card
+
+
+@pytest.mark.parametrize("name", ["binary", "several"])
+def test_other_objectives(tmp_path_factory, tmp_path, in_this_process, name):
+    run = small_run.run(tmp_path_factory, name)
+    files = bundle.ship(run, tmp_path / "out")
+    assert {path.name for path in (tmp_path / "out").iterdir()} == FILES and len(in_this_process) == 1
+    kept = {file.name: file for file in files if not file.why}
+    assert set(kept) == FILES - {"README.md"}
+    for file in kept.values():
+        assert file.error <= 1e-5 and file.size == (tmp_path / "out" / file.name).stat().st_size
+    left_out = {file.name: str(file) for file in files if file.why}
+    why = left_out["weights_torchvision.safetensors"]
+    assert why.startswith("weights_torchvision.safetensors: left out, torchvision has no such vgg_tiny: its vgg11 has ")
+    assert "--format" not in why  # which this verb does not have
+    predicted, held = predict_run(run, Pictures()), jft.load(run)
+    pictures = np.stack([held.read(predicted.source.pixels(row, held.spec)) for row in range(11)])
+    plain, exact = (held.predict(pictures, calibrated=calibrated) for calibrated in (False, True))
+    np.testing.assert_allclose(jft.load(tmp_path / "out" / "weights.safetensors").predict(pictures), plain, atol=1e-5)
+    np.testing.assert_allclose(stablehlo.read(tmp_path / "out" / "model.stablehlo")(pictures), exact, atol=1e-5)
+    assert (np.abs(exact - plain).max() > 0.01) == (predicted.trained.meta["temperature"] is not None)
+    if name == "binary":
+        np.testing.assert_allclose(exact.sum(1), 1, atol=1e-5)
+    else:
+        assert np.abs(exact.sum(1) - 1).max() > 0.1
+
+
+def check_torchvision(run, out):
+    files = {file.name: file for file in bundle.ship(run, out)}
+    written = files["weights_torchvision.safetensors"]
+    assert not written.why and written.error <= 1e-5
+    assert {path.name for path in out.iterdir()} == FILES | {"weights_torchvision.safetensors"}
+    names = safetensors.numpy.load_file(out / "weights_torchvision.safetensors")
+    assert any(name.startswith("features.0.") for name in names)
+    assert "torchvision.models." in (out / "README.md").read_text()
+
+
+def test_what_torchvision_has_too(tmp_path, monkeypatch, in_this_process):
+    small_files.shrink(monkeypatch)
+    own = {"model": "vgg11", "weights": "", "image_size": 0, "freeze": "fc7", "solver": "ridge", "validation": 0}
+    train(
+        small_digits.make(tmp_path / "features", regularisation=(1e-2,), examples_per_class=4, **own), tmp_path / "run"
+    )
+    monkeypatch.setattr(open_model, "restore", None)  # once is enough: the run may go on meanwhile
+    check_torchvision(tmp_path / "run", tmp_path / "out")
+
+
+@on_demand("a network of real size")
+def test_a_published_network(tmp_path):
+    own = {"model": "resnet18", "weights": "", "image_size": 64, "freeze": "layer4", "steps": 1, "batch_size": 8}
+    train(small_digits.make(tmp_path / "features", examples_per_class=4, **own), tmp_path / "run")
+    check_torchvision(tmp_path / "run", tmp_path / "out")
+
+
+def test_a_run_in_bfloat16(tmp_path_factory, tmp_path, monkeypatch, in_this_process):
+    """What was computed coarsely is computed in float32 from there on, alike in every file."""
+    restore = evaluate.restore
+
+    def coarse(*given):
+        trained = restore(*given)
+        return dataclasses.replace(trained, model=trained.model.clone(dtype=jnp.bfloat16))
+
+    monkeypatch.setattr(evaluate, "restore", coarse)
+    files = [file for file in bundle.ship(small_run.run(tmp_path_factory, "steps"), tmp_path / "out") if not file.why]
+    assert len(files) == len(FILES) - 1 and max(file.error for file in files) <= 1e-5
+
+
+@pytest.mark.parametrize("name", ["model.stablehlo", "weights.safetensors"])
+def test_what_says_something_else_is_not_kept(tmp_path_factory, tmp_path, monkeypatch, in_this_process, name):
+    """A weight is changed, or the temperature forgotten, after the file was written."""
+    writers = bundle._writers
+
+    def tampered(predictor, weights):
+        found = writers(predictor, weights)
+        write = found[name]
+
+        def wrong(path):
+            write(path)
+            if name == "model.stablehlo":
+                wrong_one = predictor.model, predictor.variables, predictor.spec, predictor.objective, predictor.fit
+                path.write_bytes(stablehlo.serialise(stablehlo.make_predict(*wrong_one), predictor.side))
+            else:
+                with safetensors.safe_open(path, "numpy") as file:
+                    about, leaves = file.metadata(), {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+                leaves["params/head/head/bias"] = leaves["params/head/head/bias"] + np.float32([0.01, 0, 0])
+                safetensors.numpy.save_file(leaves, path, about)
+            return ""
+
+        return {**found, name: wrong}
+
+    monkeypatch.setattr(bundle, "_writers", tampered)
+    with pytest.raises(ValueError, match=rf"{name} gives probabilities up to \d.* away from .*: nothing was kept"):
+        bundle.ship(small_run.run(tmp_path_factory, "steps"), tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_cannot_be_opened_is_not_kept(tmp_path_factory, tmp_path, monkeypatch):
+    failed = subprocess.CompletedProcess([], 1, "", "Traceback ...\nValueError: model.stablehlo is no function\n")
+    monkeypatch.setattr(bundle.subprocess, "run", lambda *command, **options: failed)
+    with pytest.raises(
+        ValueError, match=r"could not be opened again, and was not kept: ValueError: model.stablehlo is"
+    ):
+        bundle.ship(small_run.run(tmp_path_factory, "steps"), tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_is_there_stays(tmp_path_factory, tmp_path, monkeypatch, command):
+    run = small_run.run(tmp_path_factory, "steps")
+    monkeypatch.setattr("jft.evaluation.evaluate.predict_run", None)  # it is said before anything is computed
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine").write_text("mine")
+    status, printed, error = command("export", run, "--to", tmp_path / "out")
+    assert (status, printed) == (1, "")
+    assert (
+        error
+        == f"error: {tmp_path / 'out'} exists already, and is not overwritten: give another folder, or remove it.\n"
+    )
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine"]
+    status, _, error = command("export", run, "--to", tmp_path / "nowhere" / "out")
+    assert status == 1 and f"there is no folder {tmp_path / 'nowhere'} to make out in" in error
+
+
+def test_data_that_lie_elsewhere_now(tmp_path_factory, tmp_path, monkeypatch, in_this_process, command):
+    """And ONNX has no word for the model: the other files are written all the same."""
+
+    def refuse(predict, path, side):
+        raise ValueError("jax2onnx does not convert this model (KeyError: erf).")
+
+    monkeypatch.setattr(bundle.onnx_file, "write", refuse)
+    there = types.SimpleNamespace(util=types.SimpleNamespace(find_spec=lambda name: name))
+    monkeypatch.setattr(bundle, "importlib", there)
+    run = small_run.run(tmp_path_factory, "steps")
+    moved = shutil.copytree(small_run.pictures(tmp_path_factory), tmp_path / "moved")
+    status, printed, _ = command("export", run, "--to", tmp_path / "out", "--data", moved)
+    assert status == 0 and printed.splitlines()[-1] == f"wrote {tmp_path / 'out'}, with a model card in README.md"
+    lines = printed.splitlines()
+    assert any(line.startswith("model.stablehlo: ") and "of the checkpoint's" in line for line in lines)
+    assert any(line.startswith("weights_torchvision.safetensors: left out, ") for line in lines)
+    assert "model.onnx: left out, jax2onnx does not convert this model (KeyError: erf)." in lines
+    assert {path.name for path in (tmp_path / "out").iterdir()} == FILES - {"model.onnx"}

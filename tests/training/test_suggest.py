@@ -1,0 +1,218 @@
+"""Suggesting a model: probes that do not see what they are tested on, the rule of the pick, a config that trains."""
+
+import dataclasses
+import hashlib
+import re
+import signal
+from types import SimpleNamespace
+
+import jax
+import numpy as np
+import pytest
+import safetensors.numpy
+from PIL import Image
+
+from jft.cli.arms import arm_config
+from jft.cli.config_file import read_config
+from jft.config import default_config
+from jft.data import datasets
+from jft.features import linear
+from jft.features.examples import Examples
+from jft.training import feature_cache, suggest_report
+from jft.training.loop import checked_run, train
+from jft.training.suggest import Probed, at_hand, cross_validated, make_config, pareto, pick, sample
+from jft.training.suggest_report import config_text
+from jft.weights import hub
+from jft.weights.catalog import CATALOG, find_row
+
+# One worker trains for all of them.
+pytestmark = [pytest.mark.xdist_group("suggest"), pytest.mark.usefixtures("quick")]
+
+
+def probed(model, correct, speed, count=100):
+    config = default_config()
+    config.update({"dataset": "folder", "data_dir": "somewhere", "model": model})
+    return Probed(config, np.arange(count) < correct, speed, 10**6, 1000)
+
+
+def test_the_pick_is_the_fastest_within_one_standard_error():
+    # One standard error of 90 of 100 is 3.
+    slow, near, far = probed("vgg19", 90, 1.0), probed("resnet50", 87, 5.0), probed("resnet18", 86, 9.0)
+    worse = probed("vgg16", 80, 2.0)
+    assert pick([slow, near, far, worse]) is near
+    assert pick([slow, far]) is slow
+    assert pareto([slow, near, far, worse]) == [slow, near, far]
+    assert pareto([slow, dataclasses.replace(slow)]) == [slow, slow]
+
+
+LABELS = np.arange(200) % 10
+
+
+def test_a_probe_is_not_tested_on_what_it_has_seen(monkeypatch):
+    noise = np.random.default_rng(0).standard_normal((200, 8))
+
+    def by_heart(method, train, validation, *, outputs, refit):
+        assert (method, outputs, refit) == ("lbfgs", 10, True)
+        assert (len(train.labels), len(validation.labels)) == (120, 40)
+        known = train.join(validation)
+
+        def logits(tested):
+            nearest = ((tested[:, None] - known.features) ** 2).sum(-1).argmin(-1)
+            return np.eye(10)[known.labels[nearest]]
+
+        assert (logits(known.features).argmax(-1) == known.labels).all()
+        return SimpleNamespace(linear=SimpleNamespace(logits=logits))
+
+    monkeypatch.setattr(linear, "fit", by_heart)
+    assert cross_validated(Examples(noise, LABELS)).mean() < 0.25
+
+
+def test_groups_stay_together(monkeypatch):
+    groups = np.arange(200) // 5
+    seen = []
+
+    def fit(method, train, validation, **options):
+        seen.append([{*part.features[:, 0].astype(int) // 5} for part in (train, validation)])
+        head = SimpleNamespace(logits=lambda tested: seen[-1].append({*tested[:, 0].astype(int) // 5}) or tested)
+        return SimpleNamespace(linear=head)
+
+    monkeypatch.setattr(linear, "fit", fit)
+    cross_validated(Examples(np.arange(200.0)[:, None], groups % 10), groups)
+    assert len(seen) == 5
+    for parts in seen:
+        assert sum(map(len, parts)) == len(set.union(*parts)) == 40
+    assert set.union(*(tested for _, _, tested in seen)) == {*range(40)}
+
+
+def test_a_sample_has_every_class_and_leaves_out_what_cannot_be_read(tmp_path):
+    for name, count in (("a", 40), ("b", 20)):
+        (tmp_path / name).mkdir()
+        for number in range(count):
+            Image.new("RGB", (8, 8)).save(tmp_path / name / f"{number}.png")
+    source = datasets.load_source("folder", split="all", data_dir=tmp_path, validation=0, seed=0)
+    chosen, broken = sample(source, 30)
+    assert np.bincount(chosen.labels).tolist() == [20, 10] and broken == 0
+    chosen.pictures[0].write_bytes(b"no picture")
+    assert [len(sample(source, 30)[0]), sample(source, 30)[1]] == [29, 1]
+    with pytest.raises(ValueError, match="1 of 'b': at least two classes with 3 pictures each"):
+        sample(source, 4)
+
+
+def test_sets_without_top_are_cut_where_their_weights_end():
+    for model, tag, cut in ("vgg16", "keras_notop", "block5"), ("vgg16", "keras", ""), ("resnet50", "keras_notop", ""):
+        assert make_config(default_config(), find_row(model, tag), "").cut == cut
+
+
+def test_only_sets_of_imagenet_are_at_hand_unless_one_is_named(tmp_path):
+    with pytest.raises(ValueError, match="`jft weights fetch NAME` gets one"):
+        at_hand()
+    assert at_hand(["vgg_tiny.digits04"]) == [(find_row("vgg_tiny", "digits04"), "")]
+    with pytest.raises(ValueError, match="no weights like vgg_t"):
+        at_hand(["vgg_t*"])
+    (tmp_path / find_row("squeezenet1_1", "caffe").filename).write_text("")
+    assert at_hand(["squeeze*"], str(tmp_path)) == [
+        (find_row("squeezenet1_1", "caffe"), str(tmp_path / "squeezenet_v1.1.npy"))
+    ]
+    with pytest.raises(ValueError, match="is no folder"):
+        at_hand([], str(tmp_path / "nothing"))
+
+
+@pytest.fixture
+def weights(tmp_path, monkeypatch):
+    """A folder of three sets of vgg_tiny with a head of ImageNet's classes: sound, shuffled, and not whole."""
+    row = find_row("vgg_tiny", "digits04")
+    leaves = safetensors.numpy.load_file(hub.locate(row))
+    for name in leaves:
+        if "head/head" in name:
+            leaves[name] = np.zeros((*leaves[name].shape[:-1], 1000), np.float32)
+    rng = np.random.default_rng(0)
+    shuffled = {name: rng.permuted(leaf.ravel()).reshape(leaf.shape) for name, leaf in leaves.items()}
+    lacking = {name: leaf for name, leaf in leaves.items() if "fc6" not in name}
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    for tag, held in (("sound", leaves), ("shuffled", shuffled), ("lacking", lacking)):
+        own = dataclasses.replace(row, tag=tag, filename=f"{tag}.safetensors", sha256=None, options={})
+        monkeypatch.setitem(CATALOG, own.name, own)
+        safetensors.numpy.save_file(held, folder / own.filename)
+        if tag == "sound":  # the only one that is known by its hash
+            known = hashlib.sha256((folder / own.filename).read_bytes()).hexdigest()
+            monkeypatch.setitem(CATALOG, own.name, dataclasses.replace(own, sha256=known))
+    return folder
+
+
+def test_what_does_not_fit_into_memory_is_left_out(command, tmp_path, monkeypatch, weights):
+    def probe_one(config, source):
+        if config.weights == "sound":
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory.\n\nand so on")
+        return Probed(config, np.arange(len(source)) < 50, 1.0, 10**6, 1000)
+
+    monkeypatch.setattr(suggest_report, "probe_one", probe_one)
+    arguments = ["--dataset", "digits", "--weights_path", weights, "--pictures", "100", "--out", tmp_path]
+    status, out, _ = command("suggest", *arguments)
+    assert status == 0 and "\nvgg_tiny.sound is left out: RESOURCE_EXHAUSTED: Out of memory.\n" in out
+    assert "Pick: vgg_tiny.shuffled" in out
+
+
+def test_the_command_and_what_it_writes(command, tmp_path, monkeypatch, weights):
+    arguments = ["--dataset", "digits", "--weights_path", weights, "--pictures", "200", "--out", tmp_path / "out"]
+
+    def features_of(*args, before=feature_cache.features_of):
+        signal.raise_signal(signal.SIGTERM)
+        return before(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(feature_cache, "features_of", features_of)
+        status, _, error = command("suggest", *arguments)
+    assert status == 128 + signal.SIGTERM and error.endswith("Stopped; the same command goes on.\n")
+    assert not (tmp_path / "out").exists()
+
+    status, out, error = command("suggest", *arguments)
+    assert status == 0, error
+    assert re.search("^digits: 200 of 1,438 training pictures$", out, re.M)
+    assert re.search("^vgg_tiny.lacking is left out: .*fc6", out, re.M)
+    rows = re.findall(
+        r"^(..)  (?:shuffled.safetensors, read as )?vgg_tiny\.(\w+) +([\d.]+)% +([\d.]+)% to ([\d.]+)% ", out, re.M
+    )
+    assert [name for _, name, *_ in rows] == ["sound", "shuffled"]
+    assert "\nshuffled.safetensors, read as vgg_tiny.shuffled: " in out and "\nvgg_tiny.sound: " in out
+    sound, shuffled = (list(map(float, figures)) for _, _, *figures in rows)
+    assert sound[1] < sound[0] < sound[2] and sound[0] > 80 > shuffled[0]
+    assert rows[0][0] == ">*" and "Pick: vgg_tiny.sound" in out
+    with Image.open(tmp_path / "out" / "suggest.png") as picture:
+        assert picture.format == "PNG" and min(picture.size) > 100
+
+    text = (tmp_path / "out" / "suggested.py").read_text()
+    assert f"jft train --config {tmp_path}/out/suggested.py" in text and f"{sound[0]:.2f} %" in text
+    assert len([line for line in text.splitlines() if line.startswith("    config.")]) <= 15
+    fields = ["--config.examples_per_class=1", "--config.evaluate_every=100"]
+    config = read_config(tmp_path / "out" / "suggested.py", fields)
+    assert (config.model, config.weights, config.dataset) == ("vgg_tiny", "sound", "digits")
+    assert config.weights_path == str(weights / "sound.safetensors")
+    arms = {name: arm_config(config, name, changes) for name, changes in config.arms}
+    assert list(arms) == ["probe", "fine-tuned"]
+    assert checked_run(arms["probe"], tmp_path / "probe").phases[0].plan.boundary == "fc7"
+    arms["fine-tuned"].validation = 0.0  # so that nothing is to be evaluated
+    phases = checked_run(arms["fine-tuned"], tmp_path / "run").phases
+    assert [phase.plan.boundary for phase in phases] == ["fc7", "block3"]
+    assert train(arms["fine-tuned"], tmp_path / "run")["finished"]
+
+    status, _, error = command("suggest", *arguments)
+    assert status == 1 and "suggest.png exist already: give another --out, or --force." in error
+    status, _, error = command("suggest", *arguments, "--force", "--models", "*.lacking")
+    assert status == 1 and "none of the weights could be probed" in error
+    assert (tmp_path / "out" / "suggested.py").read_text() == text
+
+
+def test_nothing_at_hand_is_one_line(command, tmp_path):
+    status, out, error = command("suggest", "--dataset", "digits", "--out", tmp_path / "out")
+    assert (status, out) == (1, "") and "`jft weights fetch NAME` gets one" in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_odd_names_make_a_config_all_the_same(tmp_path):
+    odd = probed("vgg16", 9, 1.0)
+    odd.config.update({"data_dir": 'a "b" \\ c', "skip_unreadable": True})
+    path = tmp_path / 'odd "name" \\.py'
+    path.write_text(config_text(odd, path, 2))
+    config = read_config(path)
+    assert config.data_dir == 'a "b" \\ c' and config.skip_unreadable

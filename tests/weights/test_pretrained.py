@@ -1,0 +1,78 @@
+"""Pretrained weights over initial values: what comes from where, and what is refused."""
+
+import jax
+import numpy as np
+import pytest
+import safetensors.numpy
+from small_chain import Small
+
+from jft.models import abstract_variables, create_model, initialise
+from jft.utils import tree
+from jft.weights import catalog, pretrained, rules
+
+pytestmark = pytest.mark.xdist_group("ResNet-18 from a file")
+
+
+@pytest.fixture(scope="module")
+def initial():
+    return initialise(create_model("resnet18", num_classes=5), 64, seed=0)
+
+
+@pytest.fixture(scope="module")
+def torch_file(tmp_path_factory):
+    """ResNet-18 in torchvision's names and layout, drawn from a seed by name."""
+    row = catalog.find_row("resnet18", "torchvision")
+    model = create_model("resnet18")
+    shapes = tree.flatten(abstract_variables(model, 64))
+    back = {rules.hwio: (3, 2, 0, 1), rules.dense: (1, 0), rules.same: None}
+    tensors = {}
+    for rule in rules.rules_for(row, model):
+        values = np.random.default_rng(len(tensors)).uniform(0.5, 1.5, shapes[rule.target].shape).astype(np.float32)
+        axes = back[rule.transform]
+        tensors[rule.sources[0]] = np.ascontiguousarray(values.transpose(axes) if axes else values)
+    path = tmp_path_factory.mktemp("weights") / "resnet18.safetensors"
+    safetensors.numpy.save_file(tensors, path)
+    return path, tensors
+
+
+@pytest.mark.parametrize(("fresh", "anew"), [("", {"head"}), ("layer4", {"head", "layer4"})])
+def test_what_comes_from_the_weights(torch_file, initial, fresh, anew):
+    path, tensors = torch_file
+    row = catalog.find_row("resnet18", "torchvision")
+    variables, loaded, manifest = pretrained.overlay(initial, row, weights_path=path, fresh=fresh)
+    before, after = tree.flatten(initial), tree.flatten(variables)
+    assert before.keys() == after.keys()
+    for name, leaf in after.items():
+        assert (name in loaded) == (name.split("/")[1] not in anew), name
+        assert np.array_equal(before[name], leaf) == (name not in loaded), name
+    np.testing.assert_array_equal(
+        after["params/layer1/block0/conv1/kernel"], tensors["layer1.0.conv1.weight"].transpose(2, 3, 1, 0)
+    )
+    np.testing.assert_array_equal(after["batch_stats/stem/bn1/var"], tensors["bn1.running_var"])
+    assert manifest["source"] == "resnet18.safetensors" and len(manifest["source_sha256"]) == 64
+
+
+def test_partial_weights_need_fresh_stages(torch_file, initial, tmp_path):
+    _, tensors = torch_file
+    path = tmp_path / "partial.safetensors"
+    safetensors.numpy.save_file({k: v for k, v in tensors.items() if k != "layer4.1.conv2.weight"}, path)
+    row = catalog.find_row("resnet18", "torchvision")
+    with pytest.raises(ValueError, match=r"missing \(1\):\s+layer4\.1\.conv2\.weight .*--config.fresh='layer4'"):
+        try:
+            pretrained.overlay(initial, row, weights_path=path, fresh="")
+        except ValueError as error:
+            raise ValueError(str(error).replace("\n", " ")) from error
+    _, loaded, _ = pretrained.overlay(initial, row, weights_path=path, fresh="layer4")
+    assert not any("layer4" in name for name in loaded)
+
+
+def test_fresh_that_matches_nothing(torch_file, initial):
+    row = catalog.find_row("resnet18", "torchvision")
+    with pytest.raises(ValueError, match="fresh: pattern 'layer9' matches none"):
+        pretrained.overlay(initial, row, weights_path=torch_file[0], fresh="layer9")
+
+
+def test_initial_values_are_a_function_of_the_seed():
+    one, two, other = (initialise(Small(num_classes=3), 8, seed) for seed in (0, 0, 1))
+    assert all(np.array_equal(a, b) for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(two), strict=True))
+    assert not np.array_equal(one["params"]["head"]["head"]["kernel"], other["params"]["head"]["head"]["kernel"])
