@@ -12,6 +12,7 @@ A config file changes a few of them:
 Unknown fields are refused with a guess at what was meant, in a file and on the command line alike.
 """
 
+import copy
 import dataclasses
 import functools
 import json
@@ -23,9 +24,8 @@ from typing import Any
 
 from ml_collections import ConfigDict, FieldReference
 
-from jft.data.image_file import MAX_IMAGE_PIXELS
-from jft.data.transparency import check_background
 from jft.utils import tree
+from jft.utils.color import check_background
 
 
 class Config(ConfigDict):
@@ -63,7 +63,7 @@ def default_config() -> ConfigDict:
     config.validation = 0.1  # held out of the training split, stratified: a share below 1, or a count
     config.region_of_interest = True  # gtsrb: only the sign itself, as annotated; False: the whole picture
     config.skip_unreadable = False  # leave out pictures that cannot be read, naming them; False: they are an error
-    config.max_image_pixels = MAX_IMAGE_PIXELS  # the most that an image file may have: above, it cannot be read
+    config.max_image_pixels = 89_478_485  # the most that an image file may have: above, it cannot be read
     config.background = "white"  # behind transparent pixels: a color; empty: alpha is dropped, hidden colors are read
     config.max_value = 0.0  # which value is white in images of more than 8 bits; 0: found from the training images
     config.fit = "whole"  # whole: the picture squashed to the square; crop: shorter side resized, square cut out
@@ -400,3 +400,37 @@ def difference(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
         for key in sorted({*old, *new} - set(RESUMABLE))
         if old.get(key) != new.get(key)
     ]
+
+
+def arms_of(name: str, config: ConfigDict) -> list[tuple[str, ConfigDict]]:
+    """(name, config) of each arm of a config, or of itself where it has none."""
+    if not config.arms:
+        return [(name, config)]
+    return [(f"{name}/{arm.replace(' ', '_')}", arm_config(config, arm, changes)) for arm, changes in config.arms]
+
+
+def arm_config(config: ConfigDict, name: str, changes: dict[str, Any]) -> ConfigDict:
+    """The config of one arm: the common one with some fields changed.
+
+    Fields of the common config that are for other arms, as the optimizer's where this one's head is solved for, are
+    left at their defaults: what a run records is what it does.
+
+    Raises:
+      ValueError: a field or value that is wrong, or a common field that no arm makes use of.
+    """
+    arm = _merged(config, name, changes)
+    inherited = {field: why for field, why in without_effect(arm.to_dict()).items() if field not in changes}
+    others = [without_effect(_merged(config, *other).to_dict()) for other in config.arms]
+    refuse([why for field, why in inherited.items() if all(field in idle for idle in others)])
+    kept = effective(arm.to_dict())
+    arm.update({field: kept[field] for field in inherited})
+    validate(arm)
+    return arm
+
+
+def _merged(config: ConfigDict, name: str, changes: dict[str, Any]) -> ConfigDict:
+    arm = copy.deepcopy(config)
+    for field, value in {**changes, "arms": ()}.items():
+        tree.choose(config.to_dict(), field, what=f"field of arm {name!r}")
+        arm[field] = value
+    return arm

@@ -18,8 +18,8 @@ import forks
 import jax
 import parallel_case
 
-from jft.training import doctor
 from jft.training.progress import Window
+from jft.utils import doctor
 from jft.utils import mesh as mesh_lib
 from jft.utils.cluster import Cluster, join
 

@@ -7,9 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jft.cli.arms import arm_config
 from jft.cli.config_file import read_config
-from jft.config import default_config
+from jft.config import arm_config, default_config
 from jft.data import datasets
 from jft.models import MODELS, abstract_variables
 from jft.training.run import create_run

@@ -1,1 +1,4 @@
-"""The verbs of `jft`, one a file: `arguments(parser)`, then `run(args) -> exit status`, one call into jft."""
+"""The command `jft`, one file a subcommand.
+
+Each module has `arguments(parser)` and `run(args) -> exit status`, and leaves the work to the other rooms.
+"""

@@ -1,19 +1,18 @@
 """Arms: one experiment trained in several ways and tested on the same pictures, side by side."""
 
-import copy
 from pathlib import Path
 from typing import Any
 
 from absl import logging
 from ml_collections import ConfigDict
 
-from jft.config import effective, refuse, validate, without_effect
+from jft.config import arm_config
 from jft.evaluation.evaluate import evaluate
 from jft.evaluation.results import seen_before
-from jft.metrics.masked_sums import score
 from jft.training.loop import checked_run, train
 from jft.training.state import check_weights
-from jft.utils import distributed, tree
+from jft.utils import distributed
+from jft.utils.checkpoint_info import score
 from jft.utils.text import named_step
 
 
@@ -75,30 +74,3 @@ def _report(workdir: str | Path) -> dict[str, Any] | None:
     if told := seen_before(result):
         distributed.say(told)
     return result
-
-
-def arm_config(config: ConfigDict, name: str, changes: dict[str, Any]) -> ConfigDict:
-    """The config of one arm: the common one with some fields changed.
-
-    Fields of the common config that are for other arms, as the optimizer's where this one's head is solved for, are
-    left at their defaults: what a run records is what it does.
-
-    Raises:
-      ValueError: a field or value that is wrong, or a common field that no arm makes use of.
-    """
-    arm = _merged(config, name, changes)
-    inherited = {field: why for field, why in without_effect(arm.to_dict()).items() if field not in changes}
-    others = [without_effect(_merged(config, *other).to_dict()) for other in config.arms]
-    refuse([why for field, why in inherited.items() if all(field in idle for idle in others)])
-    kept = effective(arm.to_dict())
-    arm.update({field: kept[field] for field in inherited})
-    validate(arm)
-    return arm
-
-
-def _merged(config: ConfigDict, name: str, changes: dict[str, Any]) -> ConfigDict:
-    arm = copy.deepcopy(config)
-    for field, value in {**changes, "arms": ()}.items():
-        tree.choose(config.to_dict(), field, what=f"field of arm {name!r}")
-        arm[field] = value
-    return arm

@@ -26,8 +26,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prints a line a finding; 1 if something is wrong."""
+    from jft.config import arms_of
     from jft.training.check import check
-    from jft.training.compare import arms_of
 
     if args.overfit_steps < 1:
         raise ValueError(f"--overfit_steps {args.overfit_steps}: at least 1.")

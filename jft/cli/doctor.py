@@ -20,7 +20,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prints a line a check; 1 if something is wrong."""
-    from jft.training.doctor import Finding, examine
+    from jft.utils.doctor import examine
+    from jft.utils.findings import Finding
 
     start = time.monotonic()
     try:

@@ -20,8 +20,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prints a line a method."""
+    from jft.config import arms_of
     from jft.training.baselines import format_baselines, measure
-    from jft.training.compare import arms_of
 
     for name, config in arms_of(Path(args.config).stem, read_config(args.config, args.fields)):
         print(f"{name}\n{format_baselines(measure(config))}")

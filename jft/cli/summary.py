@@ -20,7 +20,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prints the table and draws the chain."""
-    from jft.models import plot, summary
+    from jft.models import plot
+    from jft.models.summary import format_summary
+    from jft.training import summary
 
     if args.graph:
         plot.check_path(args.graph)
@@ -33,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
     )
     title = f"{args.model}.{args.weights}" if args.weights else args.model
     result = summary.summarise(title, model, size, args.freeze)
-    print(summary.format_summary(result))
+    print(format_summary(result))
     if args.graph:
         plot.write_graph(result, args.graph)
         print(f"wrote {args.graph}")

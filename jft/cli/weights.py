@@ -24,10 +24,9 @@ def list_sets(args: argparse.Namespace) -> None:
 
 def fetch(args: argparse.Namespace) -> None:
     """Downloads what is not here yet, and prints where it lies."""
-    from jft.cli import weights_table
-    from jft.weights import hub
+    from jft.weights import catalog, hub
 
-    for row in [weights_table.choose(name) for name in args.name]:
+    for row in [catalog.choose_set(name) for name in args.name]:
         path, sha256 = hub.fetch(row)
         unknown = "" if row.sha256 or row.md5 else ": nobody has published one to compare it with"
         print(f"{row.name}: {path}\n  SHA-256 {sha256}{unknown}", flush=True)

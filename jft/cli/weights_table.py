@@ -10,15 +10,6 @@ from jft.weights.catalog import CATALOG, WeightSet
 _HEADER = ("set", "dialect", "parameters", "top-1", "top-5", "MiB", "licence", "here")
 
 
-def choose(name: str) -> WeightSet:
-    """The set of a name such as 'vgg19.torchvision', or a ValueError that guesses what was meant."""
-    if name in CATALOG:
-        return CATALOG[name]
-    own = [other for other, row in CATALOG.items() if row.model == name]
-    guess = f": it is one of {', '.join(own)}." if own else tree.did_you_mean(name, CATALOG) or "."
-    raise ValueError(f"unknown weight set {name!r}{guess} `jft weights list` shows all {len(CATALOG)}.")
-
-
 def table(pattern: str = "") -> str:
     """The sets whose name holds `pattern`, or matches it as a shell's ('vgg1?.*'), one a line.
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from jft.data.content import content_digest
 from jft.data.source import Source
+from jft.utils.checkpoint_info import Meta
 
 # Fields that mean nothing to people -> what it means if they differ.
 _SUMS = {
@@ -93,3 +94,29 @@ def name_of(dataset: str, data_dir: str) -> str:
     """What people call a dataset: one of own files by its folder or list, any other by its name."""
     own = Path(data_dir).name if dataset in ("folder", "csv") and data_dir else ""
     return own or dataset
+
+
+def trained_on(meta: Meta) -> DataRecord:
+    """The images that a run was trained on, as far as its checkpoint tells."""
+    if "trained_on" in meta:
+        return DataRecord.from_json(meta["trained_on"]["train"])
+    config = meta["config"]  # of checkpoints before there was a record
+    return DataRecord(
+        name=name_of(config["dataset"], config["data_dir"]),
+        dataset=config["dataset"],
+        where="",
+        count=meta["training_pictures"],
+        labels=meta.get("training_labels"),
+        names=meta.get("training_names"),
+    )
+
+
+def validated_on(meta: Meta) -> DataRecord | None:
+    """The images that a run was validated on; None in checkpoints before there was a record."""
+    return DataRecord.from_json(meta["trained_on"]["validation"]) if "trained_on" in meta else None
+
+
+def learnt_from(meta: Meta) -> int:
+    """How many pictures a checkpoint was trained on, those for validation among them where they joined in."""
+    joined = meta["history"][-1]["count"] if meta.get("learnt_validation") else 0
+    return trained_on(meta).count + joined

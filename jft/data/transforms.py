@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jft.data.transparency import check_background
 from jft.utils import tree
+from jft.utils.color import check_background
 
 # What fields meant before there were such: specs that are older lack them, and mean this.
 _BEFORE = {"background": "", "max_value": 0.0}

@@ -11,12 +11,12 @@ import numpy as np
 from jft.data import datasets, loader, transforms
 from jft.data.augment import Augmentation, make_eval_transform, make_views
 from jft.data.transforms import Preprocess
+from jft.evaluation.eval_step import make_eval_step
 from jft.features.extract import feature_batches
 from jft.features.store import Features
 from jft.metrics import calibration, masked_sums
 from jft.metrics.losses import Objective
 from jft.models import Chain
-from jft.training.step import make_eval_step
 from jft.utils import distributed
 from jft.utils.mesh import Parallel
 
@@ -46,7 +46,7 @@ class Evaluation:
         return calibration.fit_temperature(self.logits, self.labels) if np.isfinite(self.logits).all() else None
 
     def summary(self) -> dict[str, float | int]:
-        """`masked_sums.summarise`, with `mean_average_precision` over the classes there are where pictures have several."""
+        """`masked_sums.summarise`; of images with several labels, `mean_average_precision` over the classes too."""
         values = masked_sums.summarise(self.sums)
         if self.labels.ndim == 1:
             return values

@@ -135,7 +135,7 @@ def _read(predictor: Predictor, paths: Sequence[Path]) -> tuple[list[np.ndarray]
 
 
 def suspects(known: np.ndarray, train: Source) -> list[label_issues.Suspect]:
-    """`label_issues.suspicious` of training pictures by their features, in as many folds as the smallest class fills."""
+    """`label_issues.suspicious` of training images by their features, in as many folds as the smallest class fills."""
     if train.multi_label:
         raise ValueError("confident learning judges one label a picture, and these pictures have several each.")
     counts = train.counts()

@@ -7,12 +7,13 @@ from typing import Any
 
 from jft.data import datasets
 from jft.data.names import normal
+from jft.data.record import trained_on
 from jft.data.transforms import Preprocess
 from jft.evaluation import checkpoint_schema
 from jft.metrics.losses import Objective
 from jft.models import Chain, abstract_variables, create_model
 from jft.utils.checkpoint import Checkpoints
-from jft.utils.checkpoint_info import Meta, trained_on
+from jft.utils.checkpoint_info import Meta
 from jft.utils.mesh import Parallel, make_parallel
 
 

@@ -27,7 +27,7 @@ def assess(
       calibrated: the same with a temperature applied, where there is one.
 
     Returns:
-      `accuracy_interval` and `loss_interval`, 95 %, see `classification.interval`, None where nothing tells; `macro_f1`;
+      `accuracy_interval` and `loss_interval`, 95 %, see `classification.interval`, None where unknown; `macro_f1`;
       `calibration_error`, the expected one; `calibrated`: {'loss', 'calibration_error'}, where it is given;
       `per_class`: {name: {'precision', 'recall', 'f1', 'count'}} and, where pictures have several labels,
       `average_precision`; `top_losses`: [{'picture', 'row', 'label', 'predicted', 'probability', 'loss'}], the worst

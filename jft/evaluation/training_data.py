@@ -1,6 +1,5 @@
-"""The images of a run: noted by content when it begins, and recognized wherever they turn up again."""
+"""The images that a run was trained on, recognized by content wherever they turn up again."""
 
-import contextlib
 import dataclasses
 import os
 import zipfile
@@ -9,15 +8,13 @@ from pathlib import Path
 import numpy as np
 
 from jft.data import content, datasets
-from jft.data.record import DataRecord
+from jft.data.record import DataRecord, trained_on
 from jft.data.source import Source
 from jft.evaluation.restore import Trained
-from jft.training.run import Run
-from jft.utils import distributed
-from jft.utils.checkpoint_info import Meta, trained_on, validated_on
-from jft.utils.files import open_regular, written_whole
+from jft.utils.checkpoint_info import Meta
+from jft.utils.files import open_regular
 
-_FILE = "images.npz"  # in the run's folder, 8 bytes an image
+FILE = "images.npz"  # in the run's folder, 8 bytes an image
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,52 +30,10 @@ class Known:
     validation: np.ndarray
 
 
-def note(run: Run, meta: Meta, *, begins: bool) -> Meta:
-    """The meta of a run that begins, with its images known by content; says which of them occur more than once.
-
-    A run that goes on was told when it began: nothing is decoded for it again.
-    """
-    if (
-        not begins
-        and (run.workdir / _FILE).exists()
-        and all(known and known.digest for known in (trained_on(meta), validated_on(meta)))
-    ):
-        return meta
-    splits = _splits(run)
-    if told := str(content.repeats(**splits)):
-        distributed.say(f"By their pixels, {told}.")
-    test = {"test_digest": content.content_digest(splits["test"])} if "test" in splits else {}
-    return {**meta, "trained_on": run.records(content=True), **test}
-
-
-def repeats(run: Run) -> content.Repeats:
-    """Images that occur more than once in the training, validation and test images of a run."""
-    return content.repeats(**_splits(run))
-
-
-def _splits(run: Run) -> dict[str, Source]:
-    splits = {"train": run.train_source, "validation": run.validation_source}
-    with contextlib.suppress(ValueError, OSError):  # said where it is evaluated, not where it is but looked into
-        splits["test"] = datasets.of_config(run.fields, "test")
-    return splits
-
-
-def save(run: Run, *, begins: bool) -> None:
-    """Writes the digests into the run's folder, unless it goes on and they are there.
-
-    Those of a run that ended before its first checkpoint may be of other images: nothing compared them since.
-    """
-    path = run.workdir / _FILE
-    if distributed.is_first() and (begins or not path.exists()):
-        known = Known(content.image_digests(run.train_source), content.image_digests(run.validation_source))
-        with written_whole(path) as aside, aside.open("wb") as file:
-            np.savez(file, **dataclasses.asdict(known))
-
-
 def load(workdir: str | Path, meta: Meta) -> Known | None:
     """What `save` wrote, validation joined to train where a solver fitted to it too; None if there is none."""
     try:
-        with open_regular(Path(workdir) / _FILE) as file, np.load(file, allow_pickle=False) as held:
+        with open_regular(Path(workdir) / FILE) as file, np.load(file, allow_pickle=False) as held:
             known = Known(held["train"], held["validation"])
     except (OSError, ValueError, KeyError, zipfile.BadZipFile):
         return None
@@ -91,21 +46,10 @@ def load(workdir: str | Path, meta: Meta) -> Known | None:
     return known
 
 
-def differences(run: Run, meta: Meta) -> list[str]:
-    """In what the training images of a run are not those of a checkpoint of it, see `DataRecord.differences`.
-
-    Files are decoded, to know them by content, where they may be others of the same names and sizes.
-    """
-    known, now = trained_on(meta), DataRecord.from_json(run.records()["train"])
-    if known.digest and not now.digest and (known.where != now.where or _touched(run.workdir, run.train_source)):
-        now = dataclasses.replace(now, digest=content.content_digest(run.train_source))
-    return known.differences(now)
-
-
-def _touched(workdir: str | Path, source: Source) -> bool:
+def touched(workdir: str | Path, source: Source) -> bool:
     """Whether any file of a source was made, written or moved since the run noted its images."""
     try:
-        noted = (Path(workdir) / _FILE).stat().st_mtime_ns
+        noted = (Path(workdir) / FILE).stat().st_mtime_ns
         return any(path.stat().st_ctime_ns > noted for path in source.pictures if isinstance(path, Path))
     except OSError:  # no list, or a file is gone
         return True
@@ -149,7 +93,7 @@ def is_own(
     if given == bool(record.dataset) or (not given and dataset != record.dataset):
         return False
     there = not given and os.path.abspath(place) == os.path.abspath(trained.place())
-    if there and dataset not in datasets.OF_FILES:  # the others do not change, and can take long to read
+    if there and dataset not in datasets.OFFILES:  # the others do not change, and can take long to read
         return True
     config = {**trained.meta["config"], **columns, "dataset": dataset}
     parted = datasets.comes_with(config, place)
@@ -157,7 +101,7 @@ def is_own(
         return there
     now = datasets.of_config(config, "train", data_dir=place)
     same = not record.differences(DataRecord.of(now, dataset, place))
-    if same and record.digest and (not there or _touched(workdir, now)):
+    if same and record.digest and (not there or touched(workdir, now)):
         same = content.content_digest(now) == record.digest
     if same or given or split in ("train", "all", *parted):
         return same

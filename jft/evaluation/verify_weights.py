@@ -8,14 +8,13 @@ from pathlib import Path
 import numpy as np
 import safetensors
 
-from jft.cli import weights_table
 from jft.data.datasets import Source
 from jft.evaluation.evaluator import Evaluator
 from jft.metrics.losses import Objective
 from jft.models import create_model
 from jft.utils import mesh, tree
 from jft.weights import convert, hub, proofs, readers
-from jft.weights.catalog import CATALOG, WeightSet
+from jft.weights.catalog import CATALOG, WeightSet, choose_set
 from jft.weights.hashes import Hashes
 from jft.weights.proofs import LIMIT
 from jft.weights.target import absent, leaf_shapes
@@ -50,7 +49,7 @@ def choose_rows(names: Sequence[str], weights_path: str | None) -> list[WeightSe
     Raises:
       ValueError: an unknown name, or nothing to verify.
     """
-    rows = [weights_table.choose(name) for name in dict.fromkeys(names)]
+    rows = [choose_set(name) for name in dict.fromkeys(names)]
     if not weights_path:
         return rows or [row for row in CATALOG.values() if hub.locate(row)]
     path = Path(weights_path).expanduser()

@@ -8,12 +8,13 @@ from typing import Any
 import jax
 
 from jft.data import image_file, transforms
+from jft.data.record import learnt_from, trained_on
 from jft.data.transforms import Preprocess
 from jft.evaluation.results import seen_before
 from jft.exporters.layouts import FORMATS
 from jft.metrics.losses import Objective
 from jft.models import create_model
-from jft.utils.checkpoint_info import Meta, learnt_from, phase_of, trained_on
+from jft.utils.checkpoint_info import Meta, phase_of
 from jft.utils.text import markdown, named_step
 from jft.weights import provenance
 
@@ -36,8 +37,8 @@ def model_card(meta: Meta, evaluation: Mapping[str, Any], files: Collection[str]
 
     Args:
       meta: of the checkpoint.
-      evaluation: what `jft.evaluation.evaluate.evaluate` returned. The figures shown are those of what is exported: with the
-        temperature, where there is one.
+      evaluation: what `jft.evaluation.evaluate.evaluate` returned. The figures shown are those of what is exported:
+        with the temperature, where there is one.
       files: names of the files beside the card, of those in `FILES`.
 
     Returns:

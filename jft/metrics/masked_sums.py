@@ -1,11 +1,14 @@
 """Metrics as masked sums: added over batches and devices, divided once at the end, so every example counts once."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+
+from jft.metrics.losses import Objective
 
 Sums = dict[str, Any]
 
@@ -133,6 +136,10 @@ def summarise(total: Sums) -> dict[str, float | int]:
     }
 
 
-def score(values: dict[str, float]) -> float:
-    """What evaluations are ranked by: mean average precision where there is one, else accuracy."""
-    return values.get("mean_average_precision", values["accuracy"])
+def batch_sums(objective: Objective, logits: jax.Array, batch: Mapping[str, jax.Array]) -> Sums:
+    """Metrics of a batch, of the labels as they are: neither smoothed, weighted nor mixed."""
+    if not objective.multi_label:
+        return classification_sums(objective.class_logits(logits), batch["label"], batch["mask"])
+    plain = Objective(objective.kind, objective.num_classes)
+    losses = plain.losses(logits, plain.targets(batch["label"]))
+    return label_sums(losses, plain.probabilities(logits), batch["label"], batch["mask"])

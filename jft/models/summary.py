@@ -6,13 +6,11 @@ in the catalog; they have a line of their own. Keras adds them to its totals.
 
 import dataclasses
 import math
+from collections.abc import Collection
 
-from jft.models import MODELS, Chain, create_model
-from jft.models.flops import LayerCosts, StageCosts, forward_flops, parameter_shapes, stage_costs
-from jft.training.freeze import make_plan
-from jft.utils import tree
+from jft.models import Chain
+from jft.models.flops import LayerCosts, StageCosts, forward_flops, stage_costs
 from jft.utils.text import aligned
-from jft.weights import catalog
 
 TRAINABLE, PARTLY, FROZEN = "trainable", "partly frozen", "frozen"
 
@@ -61,57 +59,23 @@ class Summary:
         return FROZEN if len(frozen) == len(part.params) else PARTLY
 
 
-def choose_model(
-    name: str,
-    *,
-    num_classes: int | None = None,
-    weights: str | None = None,
-    image_size: int | None = None,
-    aux_heads: bool = False,
-) -> tuple[Chain, int]:
-    """The model that a weight set of the catalog fills, or a model of the zoo as it stands.
-
-    Args:
-      name: key of `jft.models.MODELS`.
-      num_classes: logits; None takes those of the weight set, or 1000.
-      weights: tag of the set, whose options the model gets, or None.
-      image_size: side of the pictures in pixels; None takes the weight set's or the model's own.
-      aux_heads: with the auxiliary heads.
-
-    Returns:
-      The model and the side of its pictures.
-
-    Raises:
-      ValueError: unknown model or set, no auxiliary heads, or a number below one.
-    """
-    tree.choose(MODELS, name, what="model")
-    for what, number in (("num_classes", num_classes), ("image_size", image_size)):
-        if number is not None and number < 1:
-            raise ValueError(f"{what} is {number}: it must be at least 1.")
-    row = catalog.find_row(name, weights) if weights else None
-    options = {**(row.options if row else {}), "aux_heads": aux_heads}
-    model = create_model(name, **options | ({} if num_classes is None else {"num_classes": num_classes}))
-    return model, image_size or (row.preprocess.size if row else model.default_size)
-
-
-def summarise(title: str, model: Chain, size: int, freeze: str = "") -> Summary:
+def summarise(title: str, model: Chain, size: int, freeze: str = "", frozen: Collection[str] = ()) -> Summary:
     """Summarises a model without allocating, compiling or lowering anything.
 
     Args:
       title: what to call it.
       model: the chain.
       size: side of the square pictures, in pixels.
-      freeze: as `jft.training.freeze.make_plan` reads it.
+      freeze: what was told to freeze, as the title shows it.
+      frozen: names of the leaves that are frozen, from `jft.training.freeze.make_plan`.
 
     Returns:
       The summary.
 
     Raises:
-      ValueError: the model does not take pictures of this size, or `freeze` means nothing.
+      ValueError: the model does not take pictures of this size.
     """
-    stages = stage_costs(model, size)
-    frozen = make_plan(model, {"params": parameter_shapes(stages), "batch_stats": {}}, freeze).frozen
-    return Summary(title, size, model.num_classes, freeze, stages, frozen)
+    return Summary(title, size, model.num_classes, freeze, stage_costs(model, size), frozenset(frozen))
 
 
 def format_summary(summary: Summary) -> str:

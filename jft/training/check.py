@@ -7,11 +7,11 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from jft.data import datasets, notes
-from jft.training.doctor import Finding, tried
 from jft.training.loop import checked_run
 from jft.training.preflight import Preflight
 from jft.training.run import Run, check_workdir
 from jft.utils.files import check_folder
+from jft.utils.findings import Finding, tried
 from jft.utils.text import one_line
 
 

@@ -10,13 +10,13 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from jft.cli.arms import arm_config
+from jft.config import arms_of
 from jft.evaluation.evaluate import evaluate
 from jft.evaluation.results import seen_before
-from jft.metrics.masked_sums import score
 from jft.training.loop import checked_run, train
 from jft.training.state import check_weights
 from jft.utils import text
+from jft.utils.checkpoint_info import score
 from jft.utils.files import written_whole
 from jft.utils.interrupt import Stopped
 from jft.utils.logger import read_metrics
@@ -127,13 +127,6 @@ def _seconds_left(took: Mapping[str, Sequence[float]], ahead: Mapping[str, int])
     """
     known = [seconds for runs in took.values() for seconds in runs]
     return sum(count * statistics.mean(took[name] or known) for name, count in ahead.items()) if known else 0.0
-
-
-def arms_of(name: str, config: ConfigDict) -> list[tuple[str, ConfigDict]]:
-    """(name, config) of each arm of a config, or of itself where it has none."""
-    if not config.arms:
-        return [(name, config)]
-    return [(f"{name}/{arm.replace(' ', '_')}", arm_config(config, arm, changes)) for arm, changes in config.arms]
 
 
 def _seeded(config: ConfigDict, number: int) -> ConfigDict:

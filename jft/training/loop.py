@@ -13,10 +13,8 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from jft.data.datasets import Source
-from jft.evaluation import training_data
 from jft.evaluation.evaluator import Evaluator
-from jft.metrics import masked_sums
-from jft.training import feature_cache, linear_probe, programs, rollback
+from jft.training import feature_cache, linear_probe, noted_images, programs, rollback
 from jft.training.batches import make_evaluator, on_device, train_batches
 from jft.training.feature_cache import Cached, Decision
 from jft.training.messages import describe, farewell, percent
@@ -28,7 +26,7 @@ from jft.training.state import enter_phase, initial_state, optimizer_items
 from jft.training.step import TrainState
 from jft.utils import distributed
 from jft.utils.checkpoint import Checkpoints
-from jft.utils.checkpoint_info import Meta
+from jft.utils.checkpoint_info import Meta, score
 from jft.utils.interrupt import Interrupt
 from jft.utils.lock import claimed
 from jft.utils.logger import Logs, progress_bar
@@ -82,7 +80,7 @@ def _run(run: Run, interrupt: Interrupt, brief: bool) -> tuple[TrainState, Meta]
     distributed.say(describe(run, state, meta, decisions, brief))
     if is_finished(run, int(state.step), meta["history"]):
         return state, meta
-    meta = training_data.note(run, meta, begins=not int(state.step))
+    meta = noted_images.note(run, meta, begins=not int(state.step))
     begin = _start if run.config.solver == "steps" else _solve
     return begin(run, state, meta, decisions, interrupt)
 
@@ -104,7 +102,7 @@ def _solve(
         contextlib.closing(open_folder(run)) as checkpoints,
         contextlib.closing(Logs(run.workdir, int(state.step))) as logs,
     ):
-        training_data.save(run, begins=not int(state.step))
+        noted_images.save(run, begins=not int(state.step))
         state, meta = linear_probe.solve(run, state, meta, checkpoints, logs, interrupt)
         checkpoints.wait()
     return state, meta
@@ -134,7 +132,7 @@ def _start(
             contextlib.closing(open_folder(run)) as checkpoints,
             contextlib.closing(Logs(run.workdir, step)) as logs,
         ):
-            training_data.save(run, begins=not step)
+            noted_images.save(run, begins=not step)
             for kind, seconds in took.items():
                 logs.write(step, kind, {"seconds": seconds})
             loop = Loop(run, meta, checkpoints, logs, interrupt)
@@ -286,7 +284,7 @@ def _stops_early(config: ConfigDict, history: list[dict]) -> bool:
     """Whether the best validation score is `early_stopping` evaluations old; a function of the history alone."""
     if not config.early_stopping or not history:
         return False
-    best = max(range(len(history)), key=lambda i: masked_sums.score(history[i]))
+    best = max(range(len(history)), key=lambda i: score(history[i]))
     return len(history) - 1 - best >= config.early_stopping
 
 

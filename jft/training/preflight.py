@@ -12,11 +12,9 @@ from ml_collections import ConfigDict
 
 from jft.data import transforms
 from jft.data.transforms import Preprocess
-from jft.evaluation import training_data
 from jft.models.summary import human_flops
-from jft.training import feature_cache, programs
+from jft.training import feature_cache, noted_images, programs
 from jft.training.batches import image_batches
-from jft.training.doctor import Finding, tried
 from jft.training.feature_cache import Decision
 from jft.training.forecast import checkpoint_bytes, feature_bytes, run_seconds
 from jft.training.overfit import RATES, Overfit, overfit
@@ -27,6 +25,7 @@ from jft.training.step import TrainState
 from jft.training.timing import Cost, forward_cost, save_seconds, step_cost
 from jft.utils import memory, tree
 from jft.utils.files import nearest
+from jft.utils.findings import Finding, tried
 from jft.utils.text import human_bytes, human_seconds
 
 # ImageNet's pictures, in grey levels: what the networks expect.
@@ -107,7 +106,7 @@ class Preflight:
 
     def _repeats(self) -> Finding:
         start = time.perf_counter()
-        found = training_data.repeats(self._run)
+        found = noted_images.repeats(self._run)
         told = str(found) or "no image occurs twice"
         seconds = time.perf_counter() - start
         return Finding("repeats", f"{told}; {found.count:,} images were compared by their pixels in {seconds:.2g} s")

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from jft.config import default_config, effective
+from jft.data.record import trained_on
 from jft.data.source import Source
 from jft.evaluation import checkpoint_schema
 from jft.evaluation.restore import parallel_of
@@ -18,7 +19,7 @@ from jft.training.programs import compile_ahead, examples_ahead
 from jft.training.run import Run
 from jft.training.state import abstract_items, fresh_state, resumed_state
 from jft.utils.checkpoint import Checkpoints
-from jft.utils.checkpoint_info import micro_batches, trained_on
+from jft.utils.checkpoint_info import micro_batches
 from jft.utils.interrupt import Interrupt, Stopped
 from jft.utils.logger import read_metrics
 
@@ -85,7 +86,8 @@ def replay(workdir: str | Path, step: int, data: Source | None = None) -> Replay
     record = trained_on(then)
     if data is None and not record.dataset:
         raise ValueError(
-            f"{workdir} was trained on images given in memory: give them to jft.training.replay.replay(run, step, data=...)."
+            f"{workdir} was trained on images given in memory: give them to "
+            "jft.training.replay.replay(run, step, data=...)."
         )
     config = default_config()
     if unknown := [name for name in then["config"] if name not in config]:

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jft.data.names import normal
-from jft.evaluation import checkpoint_schema, training_data
+from jft.evaluation import checkpoint_schema
 from jft.models import abstract_variables, initialise
-from jft.training import optim
+from jft.training import noted_images, optim
 from jft.training.phases import Phase
 from jft.training.run import Run
 from jft.training.step import TrainState
@@ -131,7 +131,7 @@ def abstract_items(run: Run, saved: Meta) -> tuple[Any, Any]:
       CheckpointRefusedError: it was trained on other data, or is of another network.
     """
     names, were = list(run.train_source.class_names), [normal(name) for name in saved.get("class_names") or ()]
-    changed = training_data.differences(run, saved)
+    changed = noted_images.differences(run, saved)
     if were != names:
         changed.insert(0, f"class_names was {were} and is {names}")
     if changed:

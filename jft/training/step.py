@@ -169,21 +169,13 @@ def _make_gradients(model: Chain, plan: Plan, objective: Objective) -> Callable:
             for name, x in aux_logits.items():
                 loss += model.auxiliary_heads()[name].weight * jnp.sum(batch["mask"] * objective.losses(x, targets))
             divisor = objective.divisor(targets, batch["mask"])
-            return loss, (stats, {**_sums(objective, logits, batch), "objective": loss, "divisor": divisor})
+            sums = masked_sums.batch_sums(objective, logits, batch)
+            return loss, (stats, {**sums, "objective": loss, "divisor": divisor})
 
         grads, (stats, sums) = jax.grad(total, has_aux=True)(learning)
         return grads, stats, sums
 
     return gradients
-
-
-def _sums(objective: Objective, logits: jax.Array, batch: Batch) -> masked_sums.Sums:
-    """Metrics of a batch, of the labels as they are: neither smoothed, weighted nor mixed."""
-    if not objective.multi_label:
-        return masked_sums.classification_sums(objective.class_logits(logits), batch["label"], batch["mask"])
-    plain = Objective(objective.kind, objective.num_classes)
-    losses = plain.losses(logits, plain.targets(batch["label"]))
-    return masked_sums.label_sums(losses, plain.probabilities(logits), batch["label"], batch["mask"])
 
 
 def _accumulated(gradients: Callable, parts: int) -> Callable:
@@ -227,51 +219,3 @@ def _dropout_of_part(part: jax.Array, parts: int) -> contextlib.AbstractContextM
         return jnp.where(mask, x / keep, jnp.zeros_like(x))
 
     return nn.intercept_methods(intercept)
-
-
-def make_eval_step(
-    model: Chain,
-    *,
-    objective: Objective,
-    transform: Callable[[jax.Array], jax.Array],
-    boundary: str | None = None,
-    views: tuple[int, Callable[[jax.Array, jax.Array], jax.Array]] | None = None,
-    axis_name: str | None = None,
-) -> Callable[[Any, Batch], masked_sums.Sums]:
-    """Makes `(variables, batch) -> sums`, for `variables = {'params', 'batch_stats'}`.
-
-    Args:
-      model: the chain.
-      objective: says what logits mean.
-      transform: uint8 images [batch, h, w, 3] -> float32 [batch, size, size, 3], normalised.
-      boundary: the stage whose output a batch's `'feature'` is, where it has one.
-      views: how many, and (images, number) -> x, of each one, in place of `transform`: probabilities are averaged.
-      axis_name: under `jax.pmap`, the axis to sum over.
-
-    Returns:
-      A pure function, giving `classification_sums` or, where pictures have several labels, `label_sums`; and
-      `'logits'`, one for each class: float32 [batch, classes], on every device.
-    """
-
-    def eval_step(variables: Any, batch: Batch) -> masked_sums.Sums:
-        # The first variant of a picture is neither mirrored nor moved.
-        cached = "feature" in batch
-        if views and not cached:
-            count, view = views
-
-            def seen(number: jax.Array) -> jax.Array:
-                return model.apply(variables, view(batch["image"], number), train=False)
-
-            # One after the other: a program as long as for one view, and no more memory.
-            logits = objective.averaged(jax.lax.map(seen, jnp.arange(count)))
-        else:
-            x = batch["feature"][:, 0] if cached else transform(batch["image"])
-            logits = model.apply(variables, x, train=False, start=boundary if cached else None)
-        sums = _sums(objective, logits, batch)
-        class_logits = objective.class_logits(logits)
-        if axis_name is not None:
-            sums = jax.lax.psum(sums, axis_name)
-            class_logits = jax.lax.all_gather(class_logits, axis_name, tiled=True)
-        return {**sums, "logits": class_logits}
-
-    return eval_step

@@ -5,9 +5,6 @@ It is made by `Run.meta` and `state.fresh_state`; `checkpoint.Checkpoints.save` 
 
 from typing import Any
 
-from jft.data.record import DataRecord, name_of
-from jft.metrics.masked_sums import score
-
 Meta = dict[str, Any]
 
 
@@ -28,32 +25,11 @@ def phase_of(meta: Meta, step: int | None = None) -> str:
     return f"{phases[number][0]} ({number + 1} of {len(phases)})"
 
 
-def trained_on(meta: Meta) -> DataRecord:
-    """The images that a run was trained on, as far as its checkpoint tells."""
-    if "trained_on" in meta:
-        return DataRecord.from_json(meta["trained_on"]["train"])
-    config = meta["config"]  # of checkpoints before there was a record
-    return DataRecord(
-        name=name_of(config["dataset"], config["data_dir"]),
-        dataset=config["dataset"],
-        where="",
-        count=meta["training_pictures"],
-        labels=meta.get("training_labels"),
-        names=meta.get("training_names"),
-    )
-
-
-def validated_on(meta: Meta) -> DataRecord | None:
-    """The images that a run was validated on; None in checkpoints before there was a record."""
-    return DataRecord.from_json(meta["trained_on"]["validation"]) if "trained_on" in meta else None
-
-
-def learnt_from(meta: Meta) -> int:
-    """How many pictures a checkpoint was trained on, those for validation among them where they joined in."""
-    joined = meta["history"][-1]["count"] if meta.get("learnt_validation") else 0
-    return trained_on(meta).count + joined
-
-
 def micro_batches(meta: Meta) -> int:
     """How many of them a step of the run has; `accumulate = 'auto'` was decided when it began."""
     return meta.get("accumulate") or meta["config"]["accumulate"]  # checkpoints before 0.1.0 have it there alone
+
+
+def score(values: dict[str, float]) -> float:
+    """What evaluations are ranked by: mean average precision where there is one, else accuracy."""
+    return values.get("mean_average_precision", values["accuracy"])

@@ -1,1 +1,4 @@
-"""Pretrained weights: the catalog, readers of untrusted files, conversion, and the store."""
+"""Pretrained weights: the catalog, readers of untrusted files, conversion rules, proofs, and the local store.
+
+A weight set is a row of the catalog; conversion is a pure function that fills every leaf or fails.
+"""

@@ -197,3 +197,12 @@ CATALOG: dict[str, WeightSet] = {
         _DIGITS,
     ]
 }
+
+
+def choose_set(name: str) -> WeightSet:
+    """The set of a name such as 'vgg19.torchvision', or a ValueError that guesses what was meant."""
+    if name in CATALOG:
+        return CATALOG[name]
+    own = [other for other, row in CATALOG.items() if row.model == name]
+    guess = f": it is one of {', '.join(own)}." if own else tree.did_you_mean(name, CATALOG) or "."
+    raise ValueError(f"unknown weight set {name!r}{guess} `jft weights list` shows all {len(CATALOG)}.")

@@ -2,8 +2,7 @@
 
 import pytest
 
-from jft.cli.arms import arm_config
-from jft.config import default_config
+from jft.config import arm_config, default_config
 
 ARMS = (("probe", {"solver": "lbfgs"}), ("tuned", {"phases": ({"epochs": 2},), "optimizer": "sgd"}))
 

@@ -20,8 +20,8 @@ from jft.evaluation.label_issues import Suspect
 from jft.evaluation.report.page import _environment
 from jft.exporters.model_card import model_card
 from jft.training import compare, suggest_report
-from jft.training.doctor import Finding
 from jft.utils import distributed, runtime, text
+from jft.utils.findings import Finding
 from jft.weights.catalog import CATALOG
 
 LINES = "two\nlines"

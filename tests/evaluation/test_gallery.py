@@ -8,11 +8,11 @@ import small_run
 from PIL import Image
 
 from jft.data import datasets, decode
+from jft.data.record import trained_on
 from jft.evaluation import gallery, gradcam, grid
 from jft.evaluation.predictor import from_trained
 from jft.evaluation.restore import Trained, restore
 from jft.features.knn import nearest
-from jft.utils.checkpoint_info import trained_on
 
 # One worker trains for all of them.
 pytestmark = [pytest.mark.xdist_group("run"), pytest.mark.usefixtures("quick")]

@@ -14,16 +14,16 @@ from data import test_cifar, test_gtsrb
 from PIL import Image
 
 from jft.data import datasets
-from jft.data.record import DataRecord
+from jft.data.record import DataRecord, trained_on, validated_on
 from jft.evaluation import training_data
 from jft.evaluation.evaluate import evaluate, evaluate_ensemble
 from jft.evaluation.restore import Trained, restore
 from jft.evaluation.results import format_evaluation
 from jft.exporters.model_card import model_card
+from jft.training import noted_images
 from jft.training.loop import train
 from jft.training.replay import replay
 from jft.training.run import create_run, open_folder
-from jft.utils.checkpoint_info import trained_on, validated_on
 
 # One worker trains for all of them.
 pytestmark = [pytest.mark.xdist_group("trained on"), pytest.mark.usefixtures("quick")]
@@ -174,12 +174,12 @@ def test_what_occurs_twice_is_said_at_the_start(given, tmp_path, capsys):
     config = small_digits.make(tmp_path / "features", dataset="folder", data_dir=str(tmp_path / "signs"), classes=())
     config.validation = 0
     run = create_run(config, tmp_path / "run")
-    meta = training_data.note(run, {"trained_on": run.records()}, begins=True)
+    meta = noted_images.note(run, {"trained_on": run.records()}, begins=True)
     assert "By their pixels, 10 train images are in test too (" in capsys.readouterr().out
     assert trained_on(meta).digest and not list(tmp_path.glob("run/*"))
     (tmp_path / "run").mkdir()
-    training_data.save(run, begins=True)
-    training_data.note(run, meta, begins=False)  # goes on: what was said is not found out again
+    noted_images.save(run, begins=True)
+    noted_images.note(run, meta, begins=False)  # goes on: what was said is not found out again
     assert capsys.readouterr().out == ""
 
 
@@ -187,11 +187,11 @@ def test_a_run_that_begins_anew_notes_its_own_images(given, tmp_path):
     """One that was killed before its first checkpoint left its list, and nothing to compare other images with."""
     first, second = (create_run(config_of(tmp_path), tmp_path, data=data) for data in (given, inverted(given)))
     for run in (first, second):
-        training_data.save(run, begins=True)
+        noted_images.save(run, begins=True)
     meta = second.meta()
     trained, _ = training_data.recognized(training_data.load(tmp_path, meta), second.train_source)
     assert trained.all()
-    training_data.save(first, begins=False)  # one that goes on leaves what is there
+    noted_images.save(first, begins=False)  # one that goes on leaves what is there
     trained, _ = training_data.recognized(training_data.load(tmp_path, meta), second.train_source)
     assert trained.all()
 
@@ -216,12 +216,12 @@ def test_other_files_of_the_same_names_and_sizes_do_not_resume_a_run(given, tmp_
     run.workdir.mkdir()
     open_folder(run).close()
     meta = {**run.meta(), "trained_on": run.records(content=True)}
-    training_data.save(run, begins=True)
+    noted_images.save(run, begins=True)
     told = ["images or labels are others by content"]
-    assert training_data.differences(run_of("there"), meta) == told
-    assert training_data.differences(run_of("copies"), meta) == training_data.differences(run, meta) == []
+    assert noted_images.differences(run_of("there"), meta) == told
+    assert noted_images.differences(run_of("copies"), meta) == noted_images.differences(run, meta) == []
     saved(inverted(given).take(np.arange(60)), tmp_path / "here", ".bmp")
-    assert training_data.differences(run_of("here"), meta) == told
+    assert noted_images.differences(run_of("here"), meta) == told
 
 
 def test_other_test_images_beside_the_same_training_images_are_not_the_own(given, tmp_path):

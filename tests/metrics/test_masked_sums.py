@@ -6,6 +6,7 @@ import pytest
 import sklearn.metrics
 
 from jft.metrics import masked_sums
+from jft.utils.checkpoint_info import score
 
 classification_sums = jax.jit(masked_sums.classification_sums)
 label_sums = jax.jit(masked_sums.label_sums)
@@ -88,5 +89,5 @@ def test_sums_of_several_labels():
 
 
 def test_evaluations_are_ranked_by_average_precision_where_there_is_one():
-    assert masked_sums.score({"accuracy": 0.9}) == 0.9
-    assert masked_sums.score({"accuracy": 0.9, "mean_average_precision": 0.4}) == 0.4
+    assert score({"accuracy": 0.9}) == 0.9
+    assert score({"accuracy": 0.9, "mean_average_precision": 0.4}) == 0.4

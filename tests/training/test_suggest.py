@@ -12,9 +12,8 @@ import pytest
 import safetensors.numpy
 from PIL import Image
 
-from jft.cli.arms import arm_config
 from jft.cli.config_file import read_config
-from jft.config import default_config
+from jft.config import arm_config, default_config
 from jft.data import datasets
 from jft.features import linear
 from jft.features.examples import Examples

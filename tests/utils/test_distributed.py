@@ -19,8 +19,7 @@ from small_vgg import SMALL, records, write_config
 
 from jft.evaluation.evaluate import evaluate
 from jft.models import MODELS
-from jft.training import doctor
-from jft.utils import cluster, distributed
+from jft.utils import cluster, distributed, doctor
 from jft.utils.cluster import Cluster
 
 ROOT = Path(__file__).parents[2]

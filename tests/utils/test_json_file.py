@@ -13,6 +13,7 @@ import small_digits
 from jft.cli import config_file
 from jft.config import as_json, default_config
 from jft.data import imagenet
+from jft.data.record import learnt_from
 from jft.data.transforms import Preprocess
 from jft.evaluation import checkpoint_schema
 from jft.evaluation.restore import _model, parallel_of
@@ -21,7 +22,7 @@ from jft.training.replay import _logged
 from jft.training.run import check_workdir, create_run
 from jft.utils import checksum, json_file
 from jft.utils.checkpoint import Checkpoints
-from jft.utils.checkpoint_info import best_step, learnt_from, phase_of
+from jft.utils.checkpoint_info import best_step, phase_of
 from jft.utils.logger import Logs, read_metrics
 
 WRONG = (None, "text", [], [None], {}, {"a": []}, 1.5, 7, -1, True, 10**400, float("nan"))

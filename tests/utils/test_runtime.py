@@ -9,8 +9,8 @@ import warnings
 import jax
 import pytest
 
-from jft.training import doctor, messages
-from jft.utils import xla_flags
+from jft.training import messages
+from jft.utils import doctor, xla_flags
 
 OURS = "--xla_cpu_experimental_ynn_fusion_type="
 

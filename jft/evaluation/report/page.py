@@ -9,11 +9,11 @@ from typing import Any
 import jinja2
 
 from jft.config import as_json, default_config
+from jft.data.record import trained_on
 from jft.evaluation import evaluate, gradcam, results
 from jft.evaluation.predictor import from_trained
 from jft.evaluation.report.parts import PICTURES, Parts
 from jft.utils import distributed
-from jft.utils.checkpoint_info import trained_on
 from jft.utils.files import check_folder, written_whole
 from jft.utils.logger import read_metrics
 from jft.utils.text import html

@@ -17,13 +17,13 @@ from PIL import Image
 
 from jft.data import datasets
 from jft.data.datasets import Source
-from jft.data.record import DataRecord
+from jft.data.record import DataRecord, trained_on
 from jft.evaluation import evaluate, gallery, gradcam, results
 from jft.evaluation.predictor import Predictor
 from jft.evaluation.report import charts
 from jft.metrics import calibration
 from jft.models.flops import stage_costs
-from jft.utils.checkpoint_info import best_step, phase_of, trained_on
+from jft.utils.checkpoint_info import best_step, phase_of
 from jft.utils.text import named_step
 from jft.weights import provenance
 

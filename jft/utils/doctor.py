@@ -1,7 +1,6 @@
 """Whether these processes can train together: what each has, whether they reach one another, and how fast."""
 
 import contextlib
-import dataclasses
 import fcntl
 import importlib.metadata
 import os
@@ -11,9 +10,7 @@ import shutil
 import statistics
 import time
 import uuid
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,31 +18,14 @@ import numpy as np
 from packaging.requirements import Requirement
 
 from jft.utils import distributed, xla_flags
+from jft.utils.findings import Finding, tried
 from jft.utils.mesh import Parallel, make_parallel
-from jft.utils.text import human_bytes, one_line, terminal
+from jft.utils.text import human_bytes
 from jft.utils.version import __version__
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 _REDUCED = 4 * 2**20  # elements on each device, 16 MiB: about a layer's gradient
 _TIMES = 5
-
-
-@dataclasses.dataclass(frozen=True)
-class Finding:
-    """What one check found, the same on every process.
-
-    Attributes:
-      check: its name.
-      told: one line: what there is or, where `wrong`, what is wrong and what to do.
-      wrong: whether a run would fail.
-    """
-
-    check: str
-    told: str
-    wrong: bool = False
-
-    def __str__(self) -> str:
-        return f"{'FAIL' if self.wrong else 'ok':<5}{self.check}: {terminal(self.told)}"
 
 
 def examine(workdir: Path) -> list[Finding]:
@@ -64,14 +44,6 @@ def examine(workdir: Path) -> list[Finding]:
         tried("xla flags", _xla_flags),
         tried("folder", _folder, workdir),
     ]
-
-
-def tried(name: str, check: Callable[..., Finding], *arguments: Any) -> Finding:
-    """What a check finds or, where it breaks down, that."""
-    try:
-        return check(*arguments)
-    except (RuntimeError, OSError, ValueError) as error:
-        return Finding(name, one_line(error), wrong=True)
 
 
 def _versions() -> Finding:

@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from jft.models import MODELS, plot
-from jft.models.summary import choose_model, format_summary, human_flops, summarise
+from jft.models.summary import format_summary, human_flops
+from jft.training.summary import choose_model, summarise
 
 ROOT = Path(__file__).parents[2]
 

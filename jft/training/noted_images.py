@@ -1,0 +1,68 @@
+"""The images of a run, noted by content when it begins and compared when it goes on."""
+
+import contextlib
+import dataclasses
+
+import numpy as np
+
+from jft.data import content, datasets
+from jft.data.record import DataRecord, trained_on, validated_on
+from jft.data.source import Source
+from jft.evaluation.training_data import FILE, Known, touched
+from jft.training.run import Run
+from jft.utils import distributed
+from jft.utils.checkpoint_info import Meta
+from jft.utils.files import written_whole
+
+
+def note(run: Run, meta: Meta, *, begins: bool) -> Meta:
+    """The meta of a run that begins, with its images known by content; says which of them occur more than once.
+
+    A run that goes on was told when it began: nothing is decoded for it again.
+    """
+    if (
+        not begins
+        and (run.workdir / FILE).exists()
+        and all(known and known.digest for known in (trained_on(meta), validated_on(meta)))
+    ):
+        return meta
+    splits = _splits(run)
+    if told := str(content.repeats(**splits)):
+        distributed.say(f"By their pixels, {told}.")
+    test = {"test_digest": content.content_digest(splits["test"])} if "test" in splits else {}
+    return {**meta, "trained_on": run.records(content=True), **test}
+
+
+def repeats(run: Run) -> content.Repeats:
+    """Images that occur more than once in the training, validation and test images of a run."""
+    return content.repeats(**_splits(run))
+
+
+def _splits(run: Run) -> dict[str, Source]:
+    splits = {"train": run.train_source, "validation": run.validation_source}
+    with contextlib.suppress(ValueError, OSError):  # said where it is evaluated, not where it is but looked into
+        splits["test"] = datasets.of_config(run.fields, "test")
+    return splits
+
+
+def save(run: Run, *, begins: bool) -> None:
+    """Writes the digests into the run's folder, unless it goes on and they are there.
+
+    Those of a run that ended before its first checkpoint may be of other images: nothing compared them since.
+    """
+    path = run.workdir / FILE
+    if distributed.is_first() and (begins or not path.exists()):
+        known = Known(content.image_digests(run.train_source), content.image_digests(run.validation_source))
+        with written_whole(path) as aside, aside.open("wb") as file:
+            np.savez(file, **dataclasses.asdict(known))
+
+
+def differences(run: Run, meta: Meta) -> list[str]:
+    """In what the training images of a run are not those of a checkpoint of it, see `DataRecord.differences`.
+
+    Files are decoded, to know them by content, where they may be others of the same names and sizes.
+    """
+    known, now = trained_on(meta), DataRecord.from_json(run.records()["train"])
+    if known.digest and not now.digest and (known.where != now.where or touched(run.workdir, run.train_source)):
+        now = dataclasses.replace(now, digest=content.content_digest(run.train_source))
+    return known.differences(now)

@@ -1,0 +1,53 @@
+"""The summary of a model under a transfer plan."""
+
+from jft.models import MODELS, Chain, create_model
+from jft.models.flops import parameter_shapes, stage_costs
+from jft.models.summary import Summary
+from jft.models.summary import summarise as of_model
+from jft.training.freeze import make_plan
+from jft.utils import tree
+from jft.weights import catalog
+
+
+def choose_model(
+    name: str,
+    *,
+    num_classes: int | None = None,
+    weights: str | None = None,
+    image_size: int | None = None,
+    aux_heads: bool = False,
+) -> tuple[Chain, int]:
+    """The model that a weight set of the catalog fills, or a model of the zoo as it stands.
+
+    Args:
+      name: key of `jft.models.MODELS`.
+      num_classes: logits; None takes those of the weight set, or 1000.
+      weights: tag of the set, whose options the model gets, or None.
+      image_size: side of the pictures in pixels; None takes the weight set's or the model's own.
+      aux_heads: with the auxiliary heads.
+
+    Returns:
+      The model and the side of its pictures.
+
+    Raises:
+      ValueError: unknown model or set, no auxiliary heads, or a number below one.
+    """
+    tree.choose(MODELS, name, what="model")
+    for what, number in (("num_classes", num_classes), ("image_size", image_size)):
+        if number is not None and number < 1:
+            raise ValueError(f"{what} is {number}: it must be at least 1.")
+    row = catalog.find_row(name, weights) if weights else None
+    options = {**(row.options if row else {}), "aux_heads": aux_heads}
+    model = create_model(name, **options | ({} if num_classes is None else {"num_classes": num_classes}))
+    return model, image_size or (row.preprocess.size if row else model.default_size)
+
+
+def summarise(title: str, model: Chain, size: int, freeze: str = "") -> Summary:
+    """As `jft.models.summary.summarise`, of a model whose leaves `freeze` freezes, see `make_plan`.
+
+    Raises:
+      ValueError: the model does not take pictures of this size, or `freeze` means nothing.
+    """
+    shapes = parameter_shapes(stage_costs(model, size))
+    frozen = make_plan(model, {"params": shapes, "batch_stats": {}}, freeze).frozen
+    return of_model(title, model, size, freeze, frozen)
