@@ -108,11 +108,11 @@ class Jft:
         import jax
 
         from jft.data.augment import make_eval_transform
-        from jft.models import initialise
+        from jft.models import initialize
 
         run = self._run(model, batch, dtype, "")
         transform = make_eval_transform(run.spec, fit=run.config.fit)
-        variables = run.parallel.place_state(initialise(run.model, run.spec.size, 0))
+        variables = run.parallel.place_state(initialize(run.model, run.spec.size, 0))
         placed = run.parallel.place_batch({"image": images(batch, size)[0]})
         forward = run.parallel.compile(
             lambda v, b: run.model.apply(v, transform(b["image"]), train=False), variables, placed, donate=False
@@ -161,7 +161,7 @@ class Jft:
 
         def steps(count: int) -> None:
             for _ in range(count):
-                linear.fit("lbfgs", examples, None, outputs=CLASSES, regularisation=(0.01,))
+                linear.fit("lbfgs", examples, None, outputs=CLASSES, regularization=(0.01,))
 
         return steps
 

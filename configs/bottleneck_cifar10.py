@@ -1,4 +1,4 @@
-"""Bottleneck features: a head on frozen VGG, Inception and ResNet, 100 pictures of each class of CIFAR-10, 50 epochs.
+"""Bottleneck features: a head on frozen VGG, Inception and ResNet, 100 images of each class of CIFAR-10, 50 epochs.
 
     python scripts/compare.py configs/bottleneck_cifar10.py --seeds 5 --config.data_dir=DIR
 

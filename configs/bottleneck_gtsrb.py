@@ -1,4 +1,4 @@
-"""Bottleneck features: a head on frozen VGG, Inception and ResNet, 100 pictures of each German traffic sign, 50 epochs.
+"""Bottleneck features: a head on frozen VGG, Inception and ResNet, 100 images of each German traffic sign, 50 epochs.
 
     python scripts/compare.py configs/bottleneck_gtsrb.py --seeds 5 --config.data_dir=GTSRB
 

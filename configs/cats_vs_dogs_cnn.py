@@ -2,9 +2,9 @@
 
     python scripts/train.py --config configs/cats_vs_dogs_cnn.py --config.data_dir PetImages
 
-Published: 69.8 and 73.0 % on validation after the first and second epoch, with 25,000 pictures. Measured with 600
+Published: 69.8 and 73.0 % on validation after the first and second epoch, with 25,000 images. Measured with 600
 (432 to train, 48 to validate, 120 to test): two epochs are 27 steps, which teach it nothing, 48.3 % of the test
-pictures at a log loss of 0.694. Pretrained features reach 97 % on the same pictures, see cats_vs_dogs_squeezenet.py.
+images at a log loss of 0.694. Pretrained features reach 97 % on the same images, see cats_vs_dogs_squeezenet.py.
 """
 
 from jft.config import default_config

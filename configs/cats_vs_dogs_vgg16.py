@@ -18,7 +18,7 @@ def get_config():
     config.freeze = "fc7"
     config.flip = False
     config.fit = "crop"
-    config.crop = "centre"
+    config.crop = "center"
     config.batch_size = 32
     config.epochs = 3.0
     config.optimizer = "adam"

@@ -1,9 +1,9 @@
-"""CIFAR-10 with 10, 25 and 100 pictures of each class: logistic regression on SqueezeNet 1.1's averaged fire9.
+"""CIFAR-10 with 10, 25 and 100 images of each class: logistic regression on SqueezeNet 1.1's averaged fire9.
 
     python scripts/compare.py configs/few_squeezenet.py --seeds 5 --config.data_dir=DIR
 
 Measured with the Caffe weights (--config.weights=caffe --config.weights_path=squeezenet_v1.1.npy) and a tenth of
-CIFAR-10 on 2 CPU cores, test accuracy on 1,017 pictures over five seeds: 57.31 ± 2.05, 65.45 ± 1.53 and 73.10 ± 0.81
+CIFAR-10 on 2 CPU cores, test accuracy on 1,017 images over five seeds: 57.31 ± 2.05, 65.45 ± 1.53 and 73.10 ± 0.81
 %, a second each once features are cached. A plain probe outside jft: 58.2 ± 1.8, 63.9 ± 0.7, 73.0 ± 0.8 %. Published
 for 100 a class with VGG, Inception and ResNet, on validation: 72.4, 65.6 and 73.5 %; together with few_resnet18.py's
 run of the same seed, probabilities averaged by scripts/evaluate.py: 76.14 ± 0.88 %.

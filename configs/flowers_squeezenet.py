@@ -2,11 +2,11 @@
 
     python scripts/train.py --config configs/flowers_squeezenet.py --config.data_dir flower_photos
 
-Measured with the Caffe weights (--config.weights=caffe --config.weights_path=squeezenet_v1.1.npy) and 550 pictures
+Measured with the Caffe weights (--config.weights=caffe --config.weights_path=squeezenet_v1.1.npy) and 550 images
 (396 to train, 44 to validate, which then join the probe, 110 to test: one is 0.91 %) on 2 CPU cores, three seeds each.
 Probe: 88.79 ± 0.52 %, log loss 0.444 ± 0.045; with fit = 'crop' 85.45 ± 1.57 %. Fine-tuned, at 288 pixels: 88.48 ± 2.93
 %, log loss 0.333 ± 0.043. A plain probe outside jft: 86.4 %. Size, average and rates were each chosen by the log loss
-of 132 pictures held out of the 440, not all together; at 224 pixels and without the average the test pictures had
+of 132 images held out of the 440, not all together; at 224 pixels and without the average the test images had
 given 85.15 ± 1.05 %, log loss 0.372 ± 0.025.
 """
 

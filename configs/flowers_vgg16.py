@@ -21,7 +21,7 @@ def get_config():
     config.head_dropout = 0.5
     config.flip = False
     config.fit = "crop"
-    config.crop = "centre"
+    config.crop = "center"
     config.batch_size = 64
     config.epochs = 30.0
     config.optimizer = "adam"

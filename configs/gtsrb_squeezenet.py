@@ -2,10 +2,10 @@
 
     python scripts/train.py --config configs/gtsrb_squeezenet.py --config.data_dir GTSRB
 
-Whole pictures, as the figure that it is compared with has them. Signs are never mirrored: left and right would swap.
+Whole images, as the figure that it is compared with has them. Signs are never mirrored: left and right would swap.
 
-Measured with the Caffe weights (--config.weights=caffe --config.weights_path=squeezenet_v1.1.npy), 100 pictures of
-each class, a tenth of them to validate, and 2,150 test pictures, on 2 CPU cores: probe 75.21 %, fine-tuned 83.2 %
+Measured with the Caffe weights (--config.weights=caffe --config.weights_path=squeezenet_v1.1.npy), 100 images of
+each class, a tenth of them to validate, and 2,150 test images, on 2 CPU cores: probe 75.21 %, fine-tuned 83.2 %
 (validation 86.9 %). A plain probe outside jft: 75.2 %. See few_gtsrb.py for the signs alone.
 """
 

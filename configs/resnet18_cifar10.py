@@ -5,8 +5,8 @@
 The weights, torchvision's resnet18-f37072fd.pth (45 MB), are downloaded once, or found through --config.weights_path.
 
 Measured with ImageNet weights that lack layer4's convolutions (--config.fresh=layer4 --config.epochs=5) and a tenth of
-CIFAR-10, the first 1,017 pictures of each official batch, on 2 CPU cores: 86.92 % of the 1,017 test pictures, in 9 min.
-Not run with the whole torchvision file, nor on all 50,000 pictures.
+CIFAR-10, the first 1,017 images of each official batch, on 2 CPU cores: 86.92 % of the 1,017 test images, in 9 min.
+Not run with the whole torchvision file, nor on all 50,000 images.
 """
 
 from jft.config import default_config

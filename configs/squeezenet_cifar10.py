@@ -6,8 +6,8 @@ The weights, torchvision's squeezenet1_1-b8a52dc0.pth (5 MB), are downloaded onc
 --config.weights_path.
 
 Measured with the Caffe weights (--config.weights=caffe --config.weights_path=squeezenet_v1.1.npy) and a tenth of
-CIFAR-10, the first 1,017 pictures of each official batch, on 2 CPU cores: 78.56 % of the 1,017 test pictures
-(validation: 79.92 % of 508), in 11 min. Not run with the torchvision weights, nor on all 50,000 pictures. The head then
+CIFAR-10, the first 1,017 images of each official batch, on 2 CPU cores: 78.56 % of the 1,017 test images
+(validation: 79.92 % of 508), in 11 min. Not run with the torchvision weights, nor on all 50,000 images. The head then
 ended in the published ReLU, which new heads no longer have.
 """
 

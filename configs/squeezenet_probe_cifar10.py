@@ -2,10 +2,10 @@
 
     python scripts/train.py --config configs/squeezenet_probe_cifar10.py --config.data_dir DIR
 
-The strength of regularisation is chosen on validation, then the head is solved for again with validation joined.
+The strength of regularization is chosen on validation, then the head is solved for again with validation joined.
 
 Measured with the Caffe weights (--config.weights=caffe --config.weights_path=squeezenet_v1.1.npy) and a tenth of
-CIFAR-10, the first 1,017 pictures of each official batch, on 2 CPU cores: 78.76 % of the 1,017 test pictures
+CIFAR-10, the first 1,017 images of each official batch, on 2 CPU cores: 78.76 % of the 1,017 test images
 (validation: 79.13 % of 508). A plain probe outside jft: 78.8 %.
 """
 

@@ -58,35 +58,35 @@ def default_config() -> ConfigDict:
     config.data_dir = ""  # folder of the data, or the CSV file; empty: TFDS's own
     config.image_column = ""  # csv: the column of the images' paths; empty: a usual name
     config.label_column = ""  # csv: the column of their labels; empty: a usual name
-    config.classes = ()  # names of the classes to keep, relabelled in this order; empty: all
-    config.examples_per_class = 0  # training pictures of each class, drawn by the seed; 0: all
+    config.classes = ()  # names of the classes to keep, relabeled in this order; empty: all
+    config.examples_per_class = 0  # training images of each class, drawn by the seed; 0: all
     config.validation = 0.1  # held out of the training split, stratified: a share below 1, or a count
-    config.region_of_interest = True  # gtsrb: only the sign itself, as annotated; False: the whole picture
-    config.skip_unreadable = False  # leave out pictures that cannot be read, naming them; False: they are an error
+    config.region_of_interest = True  # gtsrb: only the sign itself, as annotated; False: the whole image
+    config.skip_unreadable = False  # leave out images that cannot be read, naming them; False: they are an error
     config.max_image_pixels = 89_478_485  # the most that an image file may have: above, it cannot be read
     config.background = "white"  # behind transparent pixels: a color; empty: alpha is dropped, hidden colors are read
     config.max_value = 0.0  # which value is white in images of more than 8 bits; 0: found from the training images
-    config.fit = "whole"  # whole: the picture squashed to the square; crop: shorter side resized, square cut out
+    config.fit = "whole"  # whole: the image squashed to the square; crop: shorter side resized, square cut out
     config.image_size = 0  # pixels; 0: what the weights were trained on
     config.resize_on = "device"  # device: raw uint8 travels, resized in the jitted step; host: resized by tf.data
-    config.cache_bytes = 4 * 10**9  # decoded pictures kept in memory up to this size; beyond it they stream
+    config.cache_bytes = 4 * 10**9  # decoded images kept in memory up to this size; beyond it they stream
 
-    # Augmentation of training pictures, on the device.
+    # Augmentation of training images, on the device.
     config.flip = True  # mirror left and right, half of the time
     config.crop_padding = 0.0  # random crop after padding by this share of the side; CIFAR's classic 4 pixels: 0.125
-    config.crop = "random"  # of fit 'crop': random; centre; five, one of the corners or the centre
+    config.crop = "random"  # of fit 'crop': random; center; five, one of the corners or the center
     config.auto_augment = ""  # trivial (TrivialAugment); rand (RandAugment); empty: neither
-    config.rand_operations = 2  # of RandAugment: operations on a picture
+    config.rand_operations = 2  # of RandAugment: operations on an image
     config.rand_magnitude = 9  # of RandAugment, 0 .. 30
-    config.mixup = 0.0  # alpha of the Beta distribution by which pairs of pictures and labels are mixed; 0: not
-    config.cutmix = 0.0  # likewise, for a box of one picture pasted into another; with mixup each half of the time
+    config.mixup = 0.0  # alpha of the Beta distribution by which pairs of images and labels are mixed; 0: not
+    config.cutmix = 0.0  # likewise, for a box of one image pasted into another; with mixup each half of the time
 
     # Model and weights.
     config.model = "vgg19"  # a key of jft.models.MODELS
     config.weights = "torchvision"  # a set of the catalog for this model; empty: from scratch
     config.weights_path = ""  # file or folder looked at before the cache and the network
     config.aux_heads = False  # train the auxiliary heads of GoogLeNet or Inception-V3 too, at their published weights
-    config.fresh = ""  # stages or patterns that start from initialisation, beside the head: 'layer4 head'
+    config.fresh = ""  # stages or patterns that start from initialization, beside the head: 'layer4 head'
 
     # Head and loss.
     config.cut = ""  # the stage after which the head comes, the network's later ones being left out; empty: none is
@@ -94,7 +94,7 @@ def default_config() -> ConfigDict:
     config.head_hidden = ()  # of a linear head: units of its hidden layers, each with ReLU
     config.head_dropout = 0.0  # of a linear head: dropped share before each of its layers
     config.head_init = 1.0  # factor on the classifying layer's initial kernel; 0: zeros
-    config.loss = "softmax"  # softmax; sigmoid: one unit for two classes, or one a class where pictures have several
+    config.loss = "softmax"  # softmax; sigmoid: one unit for two classes, or one a class where images have several
     config.balance = ""  # weights: class weights by inverse frequency; sampling: classes are drawn alike
     # Factors on the loss, one a class; empty: 1. The loss is divided by the sum of those of the batch's labels, as in
     # torch; where images have several labels by their number.
@@ -111,11 +111,11 @@ def default_config() -> ConfigDict:
     config.features_dir = ""  # where; empty: $JFT_CACHE/features
     config.features_dtype = "float32"  # in which they are kept: float32, bfloat16
     config.solver = "steps"  # steps; lbfgs or ridge: a linear head solved for at once, on cached features
-    config.regularisation = ()  # of a solver: inverse strengths (C) to choose from on validation; empty: its own
+    config.regularization = ()  # of a solver: inverse strengths (C) to choose from on validation; empty: its own
 
-    # Optimisation.
-    config.batch_size = 32  # pictures in a step, over all devices
-    config.epochs = 10.0  # passes over the training pictures
+    # Optimization.
+    config.batch_size = 32  # images in a step, over all devices
+    config.epochs = 10.0  # passes over the training images
     config.steps = 0  # steps; 0: as epochs say
     config.optimizer = "adamw"  # adam, adamw, sgd (Nesterov momentum)
     config.learning_rate = 1e-3  # peak
@@ -143,7 +143,7 @@ def default_config() -> ConfigDict:
     config.parallel = "jit"  # jit: one program over a mesh of devices; pmap: one per device
     # Devices: data copies of the state, of which each is cut into fsdp parts; one may be -1, as many as there are.
     config.mesh = ConfigDict({"data": -1, "fsdp": 1})
-    config.eval_batch_size = 64  # pictures, over all devices
+    config.eval_batch_size = 64  # images, over all devices
     config.initialization_timeout = 300  # seconds to wait for the other processes at the start
     config.heartbeat_timeout = 100  # seconds of silence after which a process is taken for dead, and the others end
 
@@ -154,14 +154,14 @@ def default_config() -> ConfigDict:
     config.keep_last = 2  # newest checkpoints kept, beside the best on validation; two, to have one to fall back on
     config.keep_every = 0  # those kept for good: at the first save after each so many steps; 0: none
 
-    # Comparison: ((name, {field: value}), ...) trains each arm in turn and tests all on the same pictures.
+    # Comparison: ((name, {field: value}), ...) trains each arm in turn and tests all on the same images.
     config.arms = ()
     return config.lock()
 
 
 _CHOICES = {
     "fit": ("whole", "crop"),
-    "crop": ("random", "centre", "five"),
+    "crop": ("random", "center", "five"),
     "auto_augment": ("", "trivial", "rand"),
     "head": ("published", "linear"),
     "loss": ("softmax", "sigmoid"),
@@ -202,7 +202,7 @@ class Needs:
 _STEPS, _SOLVED = Needs("solver", ("steps",)), Needs("solver", ("lbfgs", "ridge"))
 _PRETRAINED = Needs("preset", tuple(choice for choice in _CHOICES["preset"] if choice != "from_scratch"))
 # Field -> what it belongs to. Where that is not so it would be ignored, and is refused unless it has its default. A
-# solver minimises the plain loss of every image alike, in one layer, at once: what steps, it leaves alone.
+# solver minimizes the plain loss of every image alike, in one layer, at once: what steps, it leaves alone.
 BELONGS_TO: dict[str, tuple[Needs, ...]] = {
     **dict.fromkeys(
         (
@@ -223,7 +223,7 @@ BELONGS_TO: dict[str, tuple[Needs, ...]] = {
     "early_stopping": (_STEPS, Needs("validation")),
     "head_hidden": (_STEPS, Needs("head", ("linear",))),
     "head_dropout": (_STEPS, Needs("head", ("linear",))),
-    "regularisation": (_SOLVED,),
+    "regularization": (_SOLVED,),
     "features_dtype": (Needs("cache_features"),),
     "fresh": (_PRETRAINED, Needs("weights")),
     "region_of_interest": (Needs("dataset", ("gtsrb",)),),
@@ -350,10 +350,10 @@ def _wrong_for_solver(config: ConfigDict) -> list[str]:
     wrong = []
     if config.cache_features is False:
         wrong.append(f"solver = {config.solver!r} reads cached features, and cache_features = False")
-    if any(not c > 0 for c in config.regularisation):
-        wrong.append(f"regularisation = {config.regularisation}: inverse strengths are above 0")
-    if not config.validation and len(config.regularisation) != 1:
-        wrong.append("validation = 0 leaves nothing to choose regularisation by: hold pictures out, or give one value")
+    if any(not c > 0 for c in config.regularization):
+        wrong.append(f"regularization = {config.regularization}: inverse strengths are above 0")
+    if not config.validation and len(config.regularization) != 1:
+        wrong.append("validation = 0 leaves nothing to choose regularization by: hold images out, or give one value")
     return wrong
 
 
@@ -362,12 +362,30 @@ def as_json(config: ConfigDict) -> dict[str, Any]:
     return json.loads(json.dumps(config.to_dict()))
 
 
+# Fields and values that releases before 0.2.0 spelled otherwise.
+_RENAMED = {"regularisation": "regularization"}
+_RESPELLED = {("crop", "centre"): "center"}
+
+
+def upgraded(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields that an older release wrote, spelled as they are now.
+
+    >>> upgraded({"regularisation": [1.0], "crop": "centre"})
+    {'regularization': [1.0], 'crop': 'center'}
+    """
+    renamed = {_RENAMED.get(name, name): value for name, value in fields.items()}
+    return {
+        name: _RESPELLED.get((name, value), value) if isinstance(value, str) else value
+        for name, value in renamed.items()
+    }
+
+
 @functools.cache
 def json_shape() -> dict[str, Any]:
     """What each field must hold in JSON, as `json_file.mismatch` reads it."""
     elements = {
         **{"classes": str, "head_hidden": int, "phases": dict[str, Any], "arms": tuple[str, dict[str, Any]]},
-        **dict.fromkeys(("class_weights", "regularisation", "step_epochs"), float),
+        **dict.fromkeys(("class_weights", "regularization", "step_epochs"), float),
     }
     odd = {"mesh": dict[str, int], "cache_features": bool | str, "accumulate": int | str}
     return {

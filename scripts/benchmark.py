@@ -24,7 +24,7 @@ _CONFIG = config_flags.DEFINE_config_file("config", None, "The config file; fiel
 _ROUNDS = flags.DEFINE_integer("rounds", 10, "Pairs of a step and a forward pass.", lower_bound=2)
 _STEPS = flags.DEFINE_integer("steps", 50, "Steps of the loop.", lower_bound=2)
 _SAVES = flags.DEFINE_integer("saves", 5, "Checkpoints to save.", lower_bound=1)
-_EVALUATE = flags.DEFINE_integer("evaluate", 100, "Pictures to evaluate.", lower_bound=1)
+_EVALUATE = flags.DEFINE_integer("evaluate", 100, "Images to evaluate.", lower_bound=1)
 
 
 def main(argv: list[str]) -> int:
@@ -177,11 +177,11 @@ def evaluate(run, compiled: list) -> None:  # noqa: ANN001
     """Evaluates twice, with a ragged last batch, on fresh variables."""
     import numpy as np
 
-    from jft.models import initialise
+    from jft.models import initialize
     from jft.training.batches import make_evaluator
 
     source = run.train_source.take(np.arange(min(_EVALUATE.value, len(run.train_source))))
-    variables = run.parallel.place_state(initialise(run.model, run.spec.size, 0))
+    variables = run.parallel.place_state(initialize(run.model, run.spec.size, 0))
     evaluator = make_evaluator(run)
     before = len(compiled)
     for _ in range(2):
@@ -190,7 +190,7 @@ def evaluate(run, compiled: list) -> None:  # noqa: ANN001
         seconds = time.perf_counter() - start
     count = total["count"]
     print(
-        f"evaluation of {count:.0f} pictures by {run.config.eval_batch_size}: {count / seconds:.1f} images/s; compiled "
+        f"evaluation of {count:.0f} images by {run.config.eval_batch_size}: {count / seconds:.1f} images/s; compiled "
         f"{len(compiled) - before} time(s) for two evaluations, the ragged last batches included"
     )
 

@@ -3,8 +3,8 @@
 CONFIG freezes a backbone in a way that can be cached, such as configs/squeezenet_cifar10.py with --config.head=linear
 --config.flip=False. In a folder that is deleted afterwards, and without the user's cache, it prints
 
-- extraction over plain inference, pictures a second, in rounds of one after the other;
-- an epoch from the cache over a live one, both as the loop runs them, on all training pictures;
+- extraction over plain inference, images a second, in rounds of one after the other;
+- an epoch from the cache over a live one, both as the loop runs them, on all training images;
 - the largest difference of parameters after the same steps, live and cached.
 """
 
@@ -73,9 +73,7 @@ def measure(config, folder: Path, args: argparse.Namespace) -> None:  # noqa: AN
         if features is None:
             return
         seconds = time.perf_counter() - start
-        print(
-            f"extraction of all {len(run.train_source):,} pictures: {seconds:.1f} s, compilation and writing included"
-        )
+        print(f"extraction of all {len(run.train_source):,} images: {seconds:.1f} s, compilation and writing included")
 
     def copy():  # noqa: ANN202
         return jax.tree.map(lambda x: x.copy(), state)
@@ -98,24 +96,24 @@ def measure(config, folder: Path, args: argparse.Namespace) -> None:  # noqa: AN
 
 
 def synthetic(run, phase, folder: Path):  # noqa: ANN001, ANN201
-    """Random features of all training pictures, stored and opened as real ones are."""
+    """Random features of all training images, stored and opened as real ones are."""
     import numpy as np
 
-    from jft.features.cache_key import picture_digests
+    from jft.features.cache_key import image_digests
     from jft.features.store import FeatureStore
     from jft.training import feature_cache
 
     rng = np.random.default_rng(0)
     store = FeatureStore(folder, {}, feature_cache.feature_shape(run, phase), run.config.features_dtype)
-    digests = picture_digests(run.train_source)
-    for start in range(0, len(digests), store.shard_pictures):
-        part = digests[start : start + store.shard_pictures]
+    digests = image_digests(run.train_source)
+    for start in range(0, len(digests), store.shard_images):
+        part = digests[start : start + store.shard_images]
         store.write(part, rng.random((len(part), *store.shape), np.float32))
     return store.open(digests)
 
 
 def extraction(run, phase, state, rounds: int) -> None:  # noqa: ANN001
-    """Times extraction of a thousand pictures against the same forward passes alone."""
+    """Times extraction of a thousand images against the same forward passes alone."""
     import jax
 
     from jft.data import loader
@@ -155,13 +153,13 @@ def extraction(run, phase, state, rounds: int) -> None:  # noqa: ANN001
     ratios.sort()
     print(
         f"extraction: {statistics.median(rates):,.1f} images/s, {statistics.median(ratios):.3f} of plain inference "
-        f"(median of {len(ratios)}; {ratios[0]:.3f} to {ratios[-1]:.3f}; {len(source):,} pictures, without compiling)",
+        f"(median of {len(ratios)}; {ratios[0]:.3f} to {ratios[-1]:.3f}; {len(source):,} images, without compiling)",
         flush=True,
     )
 
 
 def live(run, phase, state, steps: int) -> tuple:  # noqa: ANN001
-    """Pictures a second of as many live steps after the first `steps`; and the parameters after those."""
+    """Images a second of as many live steps after the first `steps`; and the parameters after those."""
     import jax
 
     from jft.training.batches import image_batches, on_device

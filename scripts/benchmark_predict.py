@@ -1,6 +1,6 @@
 """Measures prediction on this machine: python scripts/benchmark_predict.py --model squeezenet1_1 photos/
 
-In rounds, one after the other on the same pictures and in the same batches, it prints images/s of
+In rounds, one after the other on the same images and in the same batches, it prints images/s of
 
 - plain inference: the jitted model over squares that lie in memory, and nothing else;
 - `Predictor.predict` on these squares, as one array;
@@ -30,7 +30,7 @@ def main() -> int:
     parser.add_argument("--weights", metavar="TAG")
     parser.add_argument("--weights_path", metavar="PATH")
     parser.add_argument("--batch_size", type=int, default=32)
-    parser.add_argument("--pictures", type=int, default=1000, help="in a round; repeated where there are fewer")
+    parser.add_argument("--images", type=int, default=1000, help="in a round; repeated where there are fewer")
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
     try:
@@ -50,7 +50,7 @@ def measure(args: argparse.Namespace) -> None:
     from jft.evaluation import predict, predictor
 
     found = predict.find(args.paths, sys.stdin)
-    paths = [found[i % len(found)] for i in range(args.pictures)]
+    paths = [found[i % len(found)] for i in range(args.images)]
     model = predictor.load(args.model, weights=args.weights, weights_path=args.weights_path, batch_size=args.batch_size)
 
     def read() -> np.ndarray:
@@ -88,7 +88,7 @@ def measure(args: argparse.Namespace) -> None:
             run()
             rates[name].append(count / (time.perf_counter() - start))
             cpu[name].append(1000 * (time.process_time() - worked) / count)
-    print(f"{model.name}, {len(squares):,} pictures by {size}, {args.rounds} rounds; compiled {len(compiled)} time(s)")
+    print(f"{model.name}, {len(squares):,} images by {size}, {args.rounds} rounds; compiled {len(compiled)} time(s)")
     for name, of in rates.items():
         shares = sorted(rate / base for rate, base in zip(of, rates["plain inference"], strict=True))
         print(

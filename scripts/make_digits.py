@@ -2,8 +2,8 @@
 
     python scripts/make_digits.py
 
-1,797 handwritten digits of 8x8 pixels and 17 greys, the test part of "Optical Recognition of Handwritten Digits"
-(E. Alpaydin, C. Kaynak, UCI Machine Learning Repository 1998, https://doi.org/10.24432/C50P49), licence CC BY 4.0.
+1,797 handwritten digits of 8x8 pixels and 17 grays, the test part of "Optical Recognition of Handwritten Digits"
+(E. Alpaydin, C. Kaynak, UCI Machine Learning Repository 1998, https://doi.org/10.24432/C50P49), license CC BY 4.0.
 """
 
 import pathlib

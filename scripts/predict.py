@@ -1,4 +1,4 @@
-"""python scripts/predict.py ...: classes and probabilities of pictures. The same as `jft predict`."""
+"""python scripts/predict.py ...: classes and probabilities of images. The same as `jft predict`."""
 
 from jft.cli.main import run
 

@@ -1,4 +1,4 @@
-"""python scripts/suggest.py ...: which model suits these pictures and this machine. The same as `jft suggest`."""
+"""python scripts/suggest.py ...: which model suits these images and this machine. The same as `jft suggest`."""
 
 from jft.cli.main import run
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from jft.weights import seeded
 
-# Feature maps [batch, height, width, channels] of one layer; model -> side of the pictures; batches.
+# Feature maps [batch, height, width, channels] of one layer; model -> side of the images; batches.
 MAPS = ((2, 5, 5, 4), (8, 3, 7, 6))
 SIZES = {"resnet18": 64, "vgg11_bn": 64, "googlenet": 64, "inception_v3": 107}
 STEPS = 2

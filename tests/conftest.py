@@ -30,7 +30,7 @@ DATA = Path(os.environ.get("JFT_TEST_DATA", Path(__file__).resolve().parents[2] 
 
 
 @pytest.fixture
-def optimising_compiler():
+def optimizing_compiler():
     """Compiles as users do."""
     before = jax.config.read("jax_disable_most_optimizations")
     jax.config.update("jax_disable_most_optimizations", False)
@@ -40,7 +40,7 @@ def optimising_compiler():
 
 @pytest.fixture
 def real_data():
-    """Folder of real pictures and weights; the test is skipped where there is none."""
+    """Folder of real images and weights; the test is skipped where there is none."""
     if not DATA.is_dir():
         pytest.skip(f"no real data at {DATA}; set JFT_TEST_DATA")
     return DATA

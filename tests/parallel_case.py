@@ -6,12 +6,12 @@ from unittest import mock
 import jax
 import numpy as np
 import optax
-from small_chain import Small, pictures
+from small_chain import Small, images
 
 from jft.data.transforms import Preprocess
 from jft.evaluation.evaluator import Evaluator
 from jft.metrics.losses import Objective
-from jft.models import initialise
+from jft.models import initialize
 from jft.training.freeze import make_plan
 from jft.training.step import Input, TrainState, make_train_step
 from jft.utils import mesh as parallel_lib
@@ -40,7 +40,7 @@ def run(mode, mesh, devices=None, *, steps=20, accumulate=1):
     """
     parallel = parallel_lib.make_parallel(mode, mesh, devices)
     model = Small(num_classes=3, axis_name=parallel.axis_name)
-    variables = initialise(model, 8, seed=0)
+    variables = initialize(model, 8, seed=0)
     plan = make_plan(model, variables, "a")
     tx = optax.selective_transform(optax.trace(0.9, nesterov=True), freeze_mask=plan.freeze_mask(variables["params"]))
     state = TrainState(step=np.int32(0), opt_state=tx.init(variables["params"]), **variables)
@@ -51,18 +51,18 @@ def run(mode, mesh, devices=None, *, steps=20, accumulate=1):
         tx,
         schedule=optax.constant_schedule(3e-3),
         objective=OBJECTIVE,
-        inputs=Input(lambda images, rng: images / 255.0 - 0.5),
+        inputs=Input(lambda batch, rng: batch / 255.0 - 0.5),
         seed=0,
         accumulate=accumulate,
         axis_name=parallel.axis_name,
     )
-    data = pictures(n=100)
+    data = images(n=100)
     index, parts = parallel.shard
     compiled, losses = None, []
     for number in range(steps):
         rows = (np.arange(BATCH).reshape(parts, -1)[index] + BATCH * number) % len(data)
         placed = parallel.place_batch(
-            {"image": data.pictures[rows], "label": data.labels[rows], "mask": np.ones(len(rows), bool)}
+            {"image": data.images[rows], "label": data.labels[rows], "mask": np.ones(len(rows), bool)}
         )
         compiled = compiled or parallel.compile(step, state, placed, donate=True)
         state, sums = compiled(state, placed)

@@ -20,7 +20,7 @@ class Stage(nn.Module):
 
 
 class Small(Chain):
-    """a, b, c, head, for pictures of 8 pixels."""
+    """a, b, c, head, for images of 8 pixels."""
 
     default_size: int = 8
 
@@ -30,7 +30,7 @@ class Small(Chain):
         return {"a": stage, "b": stage, "c": stage, "head": head}
 
 
-def pictures(n=48, classes=3):
+def images(n=48, classes=3):
     """Noise, brighter where the class is higher, so that there is something to learn."""
     rng = np.random.default_rng(0)
     labels = np.arange(n) % classes

@@ -39,12 +39,12 @@ def quick():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(jax, "devices", lambda *a: jax.local_devices()[:1])
-        patch.setattr("jft.training.state.initialise", drawn)
+        patch.setattr("jft.training.state.initialize", drawn)
         yield
 
 
 def make(features, **changes):
-    """326 pictures to train, 108 to validate, 109 to test; the head reads 64 numbers, kept in the folder `features`."""
+    """326 images to train, 108 to validate, 109 to test; the head reads 64 numbers, kept in the folder `features`."""
     config = default_config()
     config.update({"dataset": "digits", "classes": ("5", "6", "7"), "validation": 0.25, "flip": False})
     config.update({"model": "vgg_tiny", "weights": "digits04", "image_size": 32, "freeze": "fc7"})
@@ -68,7 +68,7 @@ def solved(folder):
 
 
 def examples(config, workdir):
-    """Features at the boundary of a run's first phase, with labels: of its training, validation and test pictures."""
+    """Features at the boundary of a run's first phase, with labels: of its training, validation and test images."""
     run = create_run(config, workdir)
     state, _ = initial_state(run)
     parts = (

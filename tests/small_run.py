@@ -11,7 +11,7 @@ from jft.evaluation.report import write_report
 from jft.training.loop import train
 
 CLASSES = ("""<b>&"'""", "6 | `six`\x1b[31m\u202e$x^$", "7")  # of the digits 5, 6 and 7
-LABELS = ("<i>large", "even", "small")  # of pictures with several, in natural order
+LABELS = ("<i>large", "even", "small")  # of images with several, in natural order
 _made = {}
 
 
@@ -29,16 +29,16 @@ def home(factory):
 def embedded(count, classes):
     """The first digits of each class: uint8 [n, 8, 8, 3] and int [n]."""
     _, readers = digits.find()
-    pictures, labels = readers["train"]()[:2]
+    images, labels = readers["train"]()[:2]
     rows = np.concatenate([np.flatnonzero(labels == label)[:count] for label in classes])
-    return pictures[rows], labels[rows]
+    return images[rows], labels[rows]
 
 
-def pictures(factory):
-    """A folder of class folders: 50 pictures of each of `CLASSES`, that are the digits 5, 6 and 7."""
+def images(factory):
+    """A folder of class folders: 50 images of each of `CLASSES`, that are the digits 5, 6 and 7."""
 
     def make():
-        place = home(factory) / "data & <pictures>"
+        place = home(factory) / "data & <images>"
         images, labels = embedded(50, (5, 6, 7))
         for name in CLASSES:
             (place / name).mkdir(parents=True)
@@ -46,11 +46,11 @@ def pictures(factory):
             Image.fromarray(image).save(place / CLASSES[label - 5] / f"{i:03}.png")
         return place
 
-    return _once("pictures", make)
+    return _once("images", make)
 
 
 def listed(factory):
-    """A CSV file of 100 pictures with one or two of `LABELS`."""
+    """A CSV file of 100 images with one or two of `LABELS`."""
 
     def make():
         place = home(factory) / "listed"
@@ -72,11 +72,11 @@ def config(factory, name):
     """Of the run of this name."""
     own = {
         "steps": {
-            **{"dataset": "folder", "data_dir": str(pictures(factory)), "classes": (), "batch_size": 30},
+            **{"dataset": "folder", "data_dir": str(images(factory)), "classes": (), "batch_size": 30},
             **{"steps": 8, "learning_rate": 3e-3, "log_every": 2, "seed": 1},
         },
         "other": {
-            **{"dataset": "folder", "data_dir": str(pictures(factory)), "classes": ()},
+            **{"dataset": "folder", "data_dir": str(images(factory)), "classes": ()},
             **{"solver": "ridge", "examples_per_class": 1},
         },
         "binary": {"classes": ("5", "8"), "loss": "sigmoid", "solver": "ridge", "examples_per_class": 1},
@@ -90,7 +90,7 @@ def config(factory, name):
 
 def run(factory, name):
     """Folder of a run: 'steps', two epochs of them; 'other', solved for, of
-    the same pictures; 'binary', solved for; 'several' labels, without validation."""
+    the same images; 'binary', solved for; 'several' labels, without validation."""
 
     def make():
         with small_digits.quick():

@@ -1,4 +1,4 @@
-"""A run of seconds whose stages freeze, cache and normalise: digits, a VGG of three convolutions with BatchNorm."""
+"""A run of seconds whose stages freeze, cache and normalize: digits, a VGG of three convolutions with BatchNorm."""
 
 import functools
 import itertools
@@ -20,7 +20,7 @@ def register():
 
 
 def config_of(**changes):
-    """200 pictures of five digits, by the small network, and what else is given."""
+    """200 images of five digits, by the small network, and what else is given."""
     config = default_config()
     config.update({"dataset": "digits", "classes": ("5", "6", "7", "8", "9"), "examples_per_class": 40})
     config.update({"model": "small", "weights": "", "flip": False, "batch_size": 16, "learning_rate": 1e-2})

@@ -31,8 +31,8 @@ def test_numbers_are_finite():
 
 def test_what_would_be_ignored_is_refused():
     config = default_config()
-    config.update({"regularisation": (0.1,), "early_stopping": 2, "validation": 0.0})
-    with pytest.raises(ValueError, match=r"early_stopping = 2 has no effect.*regularisation = \(0\.1,\) has no"):
+    config.update({"regularization": (0.1,), "early_stopping": 2, "validation": 0.0})
+    with pytest.raises(ValueError, match=r"early_stopping = 2 has no effect.*regularization = \(0\.1,\) has no"):
         validate(config)
 
 
@@ -51,10 +51,10 @@ EFFECTS = {
     "rate_decay": (0.5, {"schedule": "inverse_time"}, {"schedule": "cosine"}),
     "rand_magnitude": (5, {"auto_augment": "rand"}, {"auto_augment": "trivial"}),
     "rand_operations": (5, {"auto_augment": "rand"}, {}),
-    "crop": ("centre", {"fit": "crop"}, {}),
-    "crop_padding": (0.1, {"fit": "crop"}, {"fit": "crop", "crop": "centre"}),
+    "crop": ("center", {"fit": "crop"}, {}),
+    "crop_padding": (0.1, {"fit": "crop"}, {"fit": "crop", "crop": "center"}),
     "region_of_interest": (False, {"dataset": "gtsrb"}, {}),
-    "regularisation": ((0.1,), {"solver": "ridge"}, {}),
+    "regularization": ((0.1,), {"solver": "ridge"}, {}),
     "early_stopping": (2, {}, {"validation": 0.0}),
     "head_hidden": ((8,), {"head": "linear"}, {}),
     "fresh": ("layer4", {}, {"weights": ""}),

@@ -51,7 +51,7 @@ LEARNING = {
 }
 
 
-def pictures(config, name):
+def images(config, name):
     """9,000 of one pixel, of as many classes as the config's data have."""
     classes = CLASSES[config.dataset] if config.dataset in CLASSES else CLASSES[name.rsplit("_", 1)[0]]
     names = [str(c) for c in range(classes)]
@@ -67,7 +67,7 @@ def test_every_arm_makes_a_run(tmp_path, path):
     config = read_config(path)
     learning = []
     for arm in arms(config):
-        run = create_run(arm, tmp_path / "run", pictures(arm, path.stem))
+        run = create_run(arm, tmp_path / "run", images(arm, path.stem))
         leaves = tree.flatten(abstract_variables(run.model, run.spec.size)["params"])
         learning.append(
             [

@@ -1,4 +1,4 @@
-"""Arms: one experiment trained in several ways and tested on the same pictures, side by side."""
+"""Arms: one experiment trained in several ways and tested on the same images, side by side."""
 
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,7 @@ def train_arms(config: ConfigDict, workdir: str | Path, *, report: bool = False)
             return 128 + result["signal"]
     results = {name: (report and _report(run)) or evaluate(run) for name, run in runs.items()}
     rate = "mean AP" if any("mean_average_precision" in tested for tested in results.values()) else "top-1"
-    distributed.say(f"\n{'on the test pictures':<24}{rate:>8}{'loss':>9}{'pictures':>10}")
+    distributed.say(f"\n{'on the test images':<24}{rate:>8}{'loss':>9}{'images':>10}")
     for name, tested in results.items():
         kept = f"  {named_step(tested['step'], tested['phase'])}" if tested["phase"] else ""
         distributed.say(f"{name:<24}{score(tested):>8.1%}{tested['loss']:>9.3f}{tested['count']:>10,}{kept}")

@@ -9,7 +9,7 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from jft.config import default_config, json_shape, unknown_field
+from jft.config import default_config, json_shape, unknown_field, upgraded
 from jft.utils import json_file
 
 
@@ -87,7 +87,7 @@ def _of_json(path: str) -> ConfigDict:
     found = json_file.read(Path(path), json_shape(), "give the config.json of a run, or a config file")
     config = default_config()
     try:
-        config.update(found)
+        config.update(upgraded(found))
     except (AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"{path}: {_told(error)}") from error
     return config

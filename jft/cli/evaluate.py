@@ -1,7 +1,7 @@
-"""Figures of a run on its test pictures, also into RUN/eval.json.
+"""Figures of a run on its test images, also into RUN/eval.json.
 
 With several runs, --checkpoint RUN1 RUN2 ..., their probabilities are averaged: an ensemble. With --against, RUN is
-compared with another on the same pictures, by McNemar's test.
+compared with another on the same images, by McNemar's test.
 """
 
 import argparse
@@ -18,14 +18,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--split",
         default="test",
         choices=("train", "validation", "test", "all"),
-        help="pictures to evaluate; all: of other data, unsplit (of the run's own it includes the training pictures)",
+        help="images to evaluate; all: of other data, unsplit (of the run's own it includes the training images)",
     )
     parser.add_argument("--dataset", help="other data of the same classes: folder, cifar10, digits, a TFDS name")
     parser.add_argument("--data", metavar="DIR", help="where the data lie; default: where they lay in training")
     main.add_column_arguments(parser)
-    parser.add_argument("--batch_size", type=int, help="pictures at a time; default: the run's eval_batch_size")
-    parser.add_argument("--skip_unreadable", action="store_true", help="leave out pictures that cannot be read")
-    parser.add_argument("--tta", choices=("flip", "crops"), help="also average over mirrored pictures; or five crops")
+    parser.add_argument("--batch_size", type=int, help="images at a time; default: the run's eval_batch_size")
+    parser.add_argument("--skip_unreadable", action="store_true", help="leave out images that cannot be read")
+    parser.add_argument("--tta", choices=("flip", "crops"), help="also average over mirrored images; or five crops")
     parser.add_argument("--against", metavar="RUN", help="the run to compare with")
     cluster.add_arguments(parser)
 
@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
     from jft.evaluation.evaluate import evaluate, evaluate_against, evaluate_ensemble
     from jft.evaluation.results import format_evaluation
 
-    pictures = {
+    images = {
         "split": args.split,
         "dataset": args.dataset,
         "data_dir": args.data,
@@ -50,10 +50,10 @@ def run(args: argparse.Namespace) -> int:
     if args.tta and args.against:
         raise ValueError("--tta and --against do not go together: runs are compared without augmentation.")
     if args.against:
-        result = evaluate_against(args.against, args.checkpoint[0], **pictures)
+        result = evaluate_against(args.against, args.checkpoint[0], **images)
     elif len(args.checkpoint) == 1:
-        result = evaluate(args.checkpoint[0], tta=args.tta or "", **pictures)
+        result = evaluate(args.checkpoint[0], tta=args.tta or "", **images)
     else:
-        result = evaluate_ensemble(args.checkpoint, **pictures)
+        result = evaluate_ensemble(args.checkpoint, **images)
     distributed.say(format_evaluation(result))
     return 0

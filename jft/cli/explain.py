@@ -3,8 +3,8 @@
     jft explain runs/flowers photo.jpg other.jpg --out looked.png --stage fire5
     jft explain runs/flowers --labels --out suspects.csv
 
-The first draws each picture with its prediction, Grad-CAM of that, and the nearest training pictures in feature space.
-A picture that cannot be read is told on standard error and the others are drawn. The second lists training pictures
+The first draws each image with its prediction, Grad-CAM of that, and the nearest training images in feature space.
+An image that cannot be read is told on standard error and the others are drawn. The second lists training images
 that a classifier which did not learn from them takes for another class (confident learning): a list to look at, not
 one to delete. Exit status: 0 all were read, 1 some were not or wrong input.
 """
@@ -18,11 +18,11 @@ from jft.utils.text import RUN
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the verb's arguments."""
     parser.add_argument("run", metavar="RUN", help=RUN)
-    parser.add_argument("paths", nargs="*", metavar="PATH", help="pictures, folders of pictures, patterns, or -")
+    parser.add_argument("paths", nargs="*", metavar="PATH", help="images, folders of images, patterns, or -")
     parser.add_argument("--labels", action="store_true", help="list labels that look wrong, as CSV")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="a .png, .svg or .pdf; or a .csv")
     parser.add_argument("--stage", help="whose map is drawn; default: the last one with a map")
-    parser.add_argument("--neighbours", type=int, default=3, metavar="K", help="training pictures shown; default: 3")
+    parser.add_argument("--neighbors", type=int, default=3, metavar="K", help="training images shown; default: 3")
     parser.add_argument("--force", action="store_true", help="replace FILE if it exists")
 
 
@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     from jft.utils import files
 
     if bool(args.paths) == args.labels:
-        raise ValueError("give either pictures to explain, or --labels for the training pictures.")
+        raise ValueError("give either images to explain, or --labels for the training images.")
     files.check_new(args.out, args.force)
     if args.labels and args.out.suffix.lower() != ".csv":
         raise ValueError(f"{args.out} ends in {args.out.suffix or 'nothing'}: the list is written as .csv.")
@@ -45,14 +45,14 @@ def run(args: argparse.Namespace) -> int:
         paths = predict.find(args.paths, sys.stdin)
     trained = restore(args.run)
     predictor = from_trained(trained, args.run)
-    train = trained.pictures("train") if args.labels or args.neighbours else None
+    train = trained.images("train") if args.labels or args.neighbors else None
     if args.labels:
         print(f"{args.out}: {gallery.write_suspects(predictor, train, args.out):,} of {len(train):,} labels look wrong")
         return 0
-    errors = gallery.draw(predictor, paths, args.out, train=train, stage=args.stage, neighbours=args.neighbours)
+    errors = gallery.draw(predictor, paths, args.out, train=train, stage=args.stage, neighbors=args.neighbors)
     print(f"wrote {args.out}")
     for error in errors:
         print(f"error: {error}", file=sys.stderr)
     if errors:
-        print(f"{len(errors):,} of {len(paths):,} pictures could not be read", file=sys.stderr)
+        print(f"{len(errors):,} of {len(paths):,} images could not be read", file=sys.stderr)
     return 1 if errors else 0

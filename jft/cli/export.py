@@ -1,12 +1,12 @@
 """Writes a run into a folder, in forms that work without jft, with a model card.
 
-  model.stablehlo                    uint8 pictures in, probabilities out, preprocessing inside; JAX alone runs it
+  model.stablehlo                    uint8 images in, probabilities out, preprocessing inside; JAX alone runs it
   weights.safetensors                weights under jft's names
   weights_torchvision.safetensors    under torchvision's, where torchvision has the architecture
   model.onnx                         as the first, where it can be converted; pip install 'jft[onnx]'
-  README.md                          the model card: data, licence of the weights, figures, use, limits
+  README.md                          the model card: data, license of the weights, figures, use, limits
 
-Each file is opened again in a process of its own and compared with the checkpoint on test pictures before it is kept.
+Each file is opened again in a process of its own and compared with the checkpoint on test images before it is kept.
 """
 
 import argparse

@@ -1,10 +1,10 @@
-"""Features of pictures in one file, from any stage of any model, for whatever reads .npz or .safetensors.
+"""Features of images in one file, from any stage of any model, for whatever reads .npz or .safetensors.
 
     jft extract_features --model squeezenet1_1 --weights torchvision --stage fire9 \\
         --dataset cifar10 --data_dir DIR --split train --out fire9.npz
     jft extract_features --checkpoint runs/vgg19_cifar10 --stage fc7 --split test --out fc7.safetensors
 
-The file holds features [n, ...] float32, labels, indices, names of pictures and classes, and what the features depend
+The file holds features [n, ...] float32, labels, indices, names of images and classes, and what the features depend
 on. What is computed stays in the activation cache, for training and for an interrupted extraction.
 """
 
@@ -35,9 +35,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--image_size", type=int, metavar="PIXELS", help="default: what the weights were trained on")
     parser.add_argument(
-        "--fit", choices=("whole", "crop"), help="squash the picture, or crop it; default: the run's; whole"
+        "--fit", choices=("whole", "crop"), help="squash the image, or crop it; default: the run's; whole"
     )
-    parser.add_argument("--batch_size", type=int, metavar="N", help="pictures at a time, over all devices")
+    parser.add_argument("--batch_size", type=int, metavar="N", help="images at a time, over all devices")
     parser.add_argument("--out", required=True, type=Path, metavar="FILE", help=".npz or .safetensors")
     parser.add_argument("--force", action="store_true", help="replace the file if it exists")
     cluster.add_arguments(parser)
@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
         backbone = feature_file.of_weights(
             args.model, args.weights, args.stage, parallel, weights_path=args.weights_path
         )
-    source = feature_file.load_pictures(
+    source = feature_file.load_images(
         backbone.config,
         args.split,
         dataset=args.dataset,

@@ -22,11 +22,11 @@ from jft.utils.version import __version__
 VERBS = {
     "train": "train what a config says, or go on with it",
     "evaluate": "figures of a run, alone, in an ensemble or against another",
-    "predict": "classes and probabilities of pictures",
+    "predict": "classes and probabilities of images",
     "explain": "where a run looks, what it learnt from that is like it, which labels look wrong",
     "report": "one self-contained page about a run",
     "export": "a run in forms that work without jft",
-    "suggest": "which model suits these pictures and this machine",
+    "suggest": "which model suits these images and this machine",
     "check": "whether a config will train: memory, time, data, weights",
     "compare": "configs side by side, over several seeds",
     "probe": "what frozen features are worth by themselves",

@@ -1,10 +1,10 @@
-"""Classes and probabilities of pictures: files, folders, 'patterns/*.jpg', or - for a list on standard input.
+"""Classes and probabilities of images: files, folders, 'patterns/*.jpg', or - for a list on standard input.
 
     jft predict --checkpoint runs/flowers photos/ --top 3 --grid photos.png
     jft predict --model squeezenet1_1 cat.jpg dog.jpg
     find . -name '*.jpg' | jft predict --checkpoint runs/flowers - --format jsonl > flowers.jsonl
 
-A picture that cannot be read is told on standard error and the others go on. Exit status: 0 all were read, 1 some
+An image that cannot be read is told on standard error and the others go on. Exit status: 0 all were read, 1 some
 were not or wrong input.
 """
 
@@ -23,19 +23,19 @@ if TYPE_CHECKING:
     from jft.evaluation.predict import Prediction
     from jft.evaluation.predictor import Predictor
 
-_DRAWN = 25  # pictures of a grid, at most
+_DRAWN = 25  # images of a grid, at most
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the verb's arguments."""
-    parser.add_argument("paths", nargs="+", metavar="PATH", help="pictures, folders of pictures, patterns, or -")
+    parser.add_argument("paths", nargs="+", metavar="PATH", help="images, folders of images, patterns, or -")
     whose = parser.add_mutually_exclusive_group(required=True)
     whose.add_argument("--checkpoint", metavar="RUN", help=RUN)
     whose.add_argument("--model", metavar="NAME", help="pretrained on ImageNet, such as squeezenet1_1")
     parser.add_argument("--weights", metavar="TAG", help="weight set of the model; default: one that is here")
     parser.add_argument("--weights_path", metavar="PATH", help="its file or folder, looked at before cache and network")
     parser.add_argument(
-        "--top", type=int, metavar="K", help="classes a picture; default: 1, or of several labels those from 1/2 on"
+        "--top", type=int, metavar="K", help="classes an image; default: 1, or of several labels those from 1/2 on"
     )
     parser.add_argument("--format", choices=("table", "csv", "jsonl"), help="default: what --out ends in, else a table")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write there, not to standard output")
@@ -47,7 +47,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--force", action="store_true", help="replace the files if they exist")
     parser.add_argument("--uncalibrated", action="store_true", help="probabilities without the fitted temperature")
-    parser.add_argument("--batch_size", type=int, default=32, metavar="N", help="pictures at a time; default: 32")
+    parser.add_argument("--batch_size", type=int, default=32, metavar="N", help="images at a time; default: 32")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     from jft.utils.files import written_whole
 
     if args.top is not None and args.top < 1:
-        raise ValueError(f"--top {args.top}: give 1 or more classes a picture.")
+        raise ValueError(f"--top {args.top}: give 1 or more classes an image.")
     paths = predict.find(args.paths, sys.stdin)
     _check_files(args, paths)
     model = predictor.load(
@@ -79,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
     if args.grid and told.first:
         _draw(args.grid, model, list(told.first.values()), len(paths) - told.unreadable)
     if told.unreadable:
-        print(f"{told.unreadable:,} of {len(paths):,} pictures could not be read", file=sys.stderr)
+        print(f"{told.unreadable:,} of {len(paths):,} images could not be read", file=sys.stderr)
     return 1 if told.unreadable else 0
 
 
@@ -88,7 +88,7 @@ class _Told:
 
     Attributes:
       first: by folder, those that a grid may show.
-      unreadable: how many pictures could not be read.
+      unreadable: how many images could not be read.
     """
 
     def __init__(self, total: int) -> None:
@@ -101,7 +101,7 @@ class _Told:
         from jft.utils.logger import progress_bar
         from jft.utils.text import one_record
 
-        bar = progress_bar(total=self._total, initial=0, unit=" pictures", description="predicting")
+        bar = progress_bar(total=self._total, initial=0, unit=" images", description="predicting")
         with contextlib.closing(bar):
             for prediction in predictions:
                 if prediction.error:
@@ -121,8 +121,8 @@ def _check_files(args: argparse.Namespace, paths: Sequence[Path]) -> None:
         grid.check_path(args.grid)
     for path in filter(None, (args.out, args.grid)):
         files.check_new(path, args.force)
-        if path.exists() and any(path.samefile(picture) for picture in paths):
-            raise ValueError(f"{path} is one of the pictures: choose another name.")
+        if path.exists() and any(path.samefile(image) for image in paths):
+            raise ValueError(f"{path} is one of the images: choose another name.")
 
 
 def _print(lines: Iterable[str], *, data: bool) -> None:

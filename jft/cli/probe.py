@@ -1,6 +1,6 @@
 """What frozen features are worth by themselves.
 
-Ridge, logistic regression (L-BFGS) and nearest neighbours on the features of a config's last stage before the head
+Ridge, logistic regression (L-BFGS) and nearest neighbors on the features of a config's last stage before the head
 (config.cut puts that earlier), each chosen on validation and measured on test. The features are cached. Fields of the
 config are set as for train, --config.field=value.
 """

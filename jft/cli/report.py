@@ -1,7 +1,7 @@
-"""Writes one self-contained page about a run: RUN/report.html, pictures inline, no network needed.
+"""Writes one self-contained page about a run: RUN/report.html, images inline, no network needed.
 
-What was trained on what, curves, ten pictures, confusions, how sure it is, the largest losses with where it looked and
-the training pictures nearest to them, training labels that look wrong, where the time went, how to do it again.
+What was trained on what, curves, ten images, confusions, how sure it is, the largest losses with where it looked and
+the training images nearest to them, training labels that look wrong, where the time went, how to do it again.
 """
 
 import argparse
@@ -12,7 +12,7 @@ from jft.utils.text import RUN
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the verb's arguments."""
     parser.add_argument("run", metavar="RUN", help=RUN)
-    parser.add_argument("--split", default="test", choices=("test", "validation"), help="pictures to judge it by")
+    parser.add_argument("--split", default="test", choices=("test", "validation"), help="images to judge it by")
     parser.add_argument("--out", metavar="FILE", help="default: RUN/report.html")
     parser.add_argument("--stage", help="whose Grad-CAM is drawn; default: the last one with a map")
 

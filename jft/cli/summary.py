@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
         aux_heads=args.aux_heads,
     )
     title = f"{args.model}.{args.weights}" if args.weights else args.model
-    result = summary.summarise(title, model, size, args.freeze)
+    result = summary.summarize(title, model, size, args.freeze)
     print(format_summary(result))
     if args.graph:
         plot.write_graph(result, args.graph)

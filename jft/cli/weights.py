@@ -49,11 +49,11 @@ def verify(args: argparse.Namespace) -> None:
     from jft.evaluation.verify_weights import verify as verify_set
 
     failed, absent = [], []
-    pictures = imagenet.load(args.imagenet) if args.imagenet else None
+    images = imagenet.load(args.imagenet) if args.imagenet else None
     for row in choose_rows(args.name, args.weights_path):
         print(row.name, flush=True)
         parts = set()
-        for check in verify_set(row, weights_path=args.weights_path, pictures=pictures):
+        for check in verify_set(row, weights_path=args.weights_path, images=images):
             first, *more = check.text.splitlines()
             print(f"  {check.what:<12}  {_MARKS[check.passed]:<11}  {first}", flush=True)
             print("".join(f"{'':29}{line}\n" for line in more), end="", flush=True)

@@ -7,7 +7,7 @@ from jft.utils.text import aligned
 from jft.weights import hub
 from jft.weights.catalog import CATALOG, WeightSet
 
-_HEADER = ("set", "dialect", "parameters", "top-1", "top-5", "MiB", "licence", "here")
+_HEADER = ("set", "dialect", "parameters", "top-1", "top-5", "MiB", "license", "here")
 
 
 def table(pattern: str = "") -> str:
@@ -24,7 +24,7 @@ def table(pattern: str = "") -> str:
 
 def _line(row: WeightSet) -> tuple[str, ...]:
     top1, top5 = ("-" if rate is None else f"{rate:.1f}" for rate in (row.top1, row.top5))
-    return (row.name, row.dialect, f"{row.num_params:,}", top1, top5, f"{row.size:.1f}", row.licence, whereabouts(row))
+    return (row.name, row.dialect, f"{row.num_params:,}", top1, top5, f"{row.size:.1f}", row.license, whereabouts(row))
 
 
 def whereabouts(row: WeightSet) -> str:

@@ -1,1 +1,1 @@
-"""From pictures on disk to batches of uint8, and the device functions that prepare them."""
+"""From images on disk to batches of uint8, and the device functions that prepare them."""

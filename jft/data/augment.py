@@ -1,6 +1,6 @@
-"""Training pictures, varied on the device: which variants there are, and how one is made.
+"""Training images, varied on the device: which variants there are, and how one is made.
 
-Some variations can be counted: a picture mirrored or not, at one of five crops, has ten variants, each of which can be
+Some variations can be counted: an image mirrored or not, at one of five crops, has ten variants, each of which can be
 computed once and kept. Crops at random places and automatic augmentation cannot.
 """
 
@@ -17,23 +17,23 @@ from jft.data import transforms
 from jft.data.transforms import Preprocess
 from jft.utils import tree
 
-CROPS = ("random", "centre", "five")
+CROPS = ("random", "center", "five")
 AUTO_AUGMENTS = ("", "trivial", "rand")
 
 
 @dataclasses.dataclass(frozen=True)
 class Augmentation:
-    """How training pictures vary. The default is not at all.
+    """How training images vary. The default is not at all.
 
     Attributes:
       flip: mirrored left and right, half of the time.
       crop_padding: black border added on each side before cutting at a random place, as a share of that side: CIFAR's
         classic 4 of 32 pixels are 0.125. 0 adds none.
-      crop: what fit 'crop' cuts out: 'random', at any place; 'centre'; 'five', one of the centre and the four corners
-        (Krizhevsky et al. 2012). Fit 'whole' keeps the whole picture whatever stands here.
-      auto_augment: what the raw pictures go through first: 'trivial', `auto_augment.trivial_augment`; 'rand',
+      crop: what fit 'crop' cuts out: 'random', at any place; 'center'; 'five', one of the center and the four corners
+        (Krizhevsky et al. 2012). Fit 'whole' keeps the whole image whatever stands here.
+      auto_augment: what the raw images go through first: 'trivial', `auto_augment.trivial_augment`; 'rand',
         `auto_augment.rand_augment`; empty: nothing.
-      rand_operations: of 'rand': operations on a picture.
+      rand_operations: of 'rand': operations on an image.
       rand_magnitude: of 'rand': 0 .. 30.
 
     Raises:
@@ -42,7 +42,7 @@ class Augmentation:
 
     flip: bool = False
     crop_padding: float = 0.0
-    crop: str = "centre"
+    crop: str = "center"
     auto_augment: str = ""
     rand_operations: int = 2
     rand_magnitude: int = 9
@@ -57,25 +57,25 @@ class Augmentation:
         return cls(**{field.name: config[field.name] for field in dataclasses.fields(cls)})
 
     def uncountable(self, spec: Preprocess, fit: str) -> str | None:
-        """Why a picture has more variants than can be counted, for the log; None where `num_variants` counts them."""
+        """Why an image has more variants than can be counted, for the log; None where `num_variants` counts them."""
         if self.auto_augment:
-            return f"auto_augment = {self.auto_augment!r} changes every picture anew"
+            return f"auto_augment = {self.auto_augment!r} changes every image anew"
         if self.crop_padding:
-            return f"crop_padding = {self.crop_padding:g} cuts every picture at a random place"
+            return f"crop_padding = {self.crop_padding:g} cuts every image at a random place"
         if self.cuts_anywhere(fit):
             return (
                 f"crop = 'random' cuts {spec.size} pixels at a random place out of {spec.resize} "
-                f"('centre' and 'five' can be counted)"
+                f"('center' and 'five' can be counted)"
             )
         return None
 
     def num_variants(self, fit: str) -> int:
-        """Variants that flip and fixed crops make of a picture: 1, 2, 5 or 10. Random places are not among them."""
+        """Variants that flip and fixed crops make of an image: 1, 2, 5 or 10. Random places are not among them."""
         five = transforms.check_fit(fit) == "crop" and self.crop == "five"
         return (5 if five else 1) * (2 if self.flip else 1)
 
     def draw(self, rng: jax.Array, batch: int, *, fit: str) -> jax.Array:
-        """A variant for each of `batch` pictures: int32 [batch], uniform in 0 .. num_variants - 1, by the key alone."""
+        """A variant for each of `batch` images: int32 [batch], uniform in 0 .. num_variants - 1, by the key alone."""
         return jax.random.randint(rng, (batch,), 0, self.num_variants(fit), jnp.int32)
 
     def cuts_anywhere(self, fit: str) -> bool:
@@ -92,11 +92,11 @@ class Augmentation:
 def augment(
     images: jax.Array, rng: jax.Array, *, flip: bool, crop_padding: float, size: int | None = None
 ) -> jax.Array:
-    """Cuts every picture out at its own random place and mirrors half of them.
+    """Cuts every image out at its own random place and mirrors half of them.
 
     Args:
       images: [batch, h, w, 3], uint8 or float.
-      rng: one key for the whole batch; every picture draws its own numbers from it.
+      rng: one key for the whole batch; every image draws its own numbers from it.
       flip: mirror left and right with probability 1/2.
       crop_padding: see `Augmentation`.
       size: side of the square to cut out, in pixels; None cuts out h x w.
@@ -105,7 +105,7 @@ def augment(
       [batch, size, size, 3], or [batch, h, w, 3] where `size` is None, in the type of `images`.
 
     Raises:
-      ValueError: the padded pictures are smaller than `size`.
+      ValueError: the padded images are smaller than `size`.
     """
     batch, height, width, _ = images.shape
     crop_rng, flip_rng = jax.random.split(rng)
@@ -113,7 +113,7 @@ def augment(
     target = (size or height, size or width)
     room = tuple(length + 2 * pad - wanted for length, pad, wanted in zip((height, width), pads, target, strict=True))
     if min(room) < 0:
-        raise ValueError(f"cannot cut {target[0]}x{target[1]} out of {height}x{width} pictures padded by {pads}.")
+        raise ValueError(f"cannot cut {target[0]}x{target[1]} out of {height}x{width} images padded by {pads}.")
     if max(room) > 0:
         padded = jnp.pad(images, ((0, 0), (pads[0], pads[0]), (pads[1], pads[1]), (0, 0)))
         images = _cut(padded, jax.random.randint(crop_rng, (batch, 2), 0, jnp.array(room) + 1), target)
@@ -125,9 +125,9 @@ def augment(
 def variant(
     images: jax.Array, number: jax.Array, spec: Preprocess, *, fit: str, augmentation: Augmentation
 ) -> jax.Array:
-    """One variant of each picture, of those that can be counted.
+    """One variant of each image, of those that can be counted.
 
-    The crops come in the order of centre, upper left, upper right, lower left, lower right, each upright and then,
+    The crops come in the order of center, upper left, upper right, lower left, lower right, each upright and then,
     with flip, mirrored. So number 0 is what evaluation reads: `transforms.to_model_input`.
 
     Args:
@@ -138,7 +138,7 @@ def variant(
       augmentation: says which variants there are; of it only `flip` and a fixed `crop` count here.
 
     Returns:
-      float32 [batch, spec.size, spec.size, 3], normalised.
+      float32 [batch, spec.size, spec.size, 3], normalized.
     """
     crop, mirrored = (number // 2, number % 2 == 1) if augmentation.flip else (number, None)
     if transforms.check_fit(fit) == "crop":
@@ -149,26 +149,26 @@ def variant(
             images = transforms.center_crop(images, spec.size)
     if mirrored is not None:
         images = _mirror(images, mirrored)
-    return transforms.normalise(transforms.resize(images, spec.size, spec.size, spec), spec)
+    return transforms.normalize(transforms.resize(images, spec.size, spec.size, spec), spec)
 
 
 def make_train_transform(
     spec: Preprocess, *, fit: str, augmentation: Augmentation
 ) -> Callable[[jax.Array, jax.Array], jax.Array]:
-    """What the training step does to its pictures.
+    """What the training step does to its images.
 
     Where variants can be counted it is `variant(images, augmentation.draw(rng, batch, fit=fit), ...)` and nothing else,
     so that whoever draws with the same key knows which variants the step saw.
 
     Args:
       spec: of the weights.
-      fit: 'crop' cuts `spec.size` squares out of pictures whose shorter side is `spec.resize`; 'whole' squashes
-        pictures, or what `crop_padding` leaves of them, to `spec.size`.
-      augmentation: how pictures vary.
+      fit: 'crop' cuts `spec.size` squares out of images whose shorter side is `spec.resize`; 'whole' squashes
+        images, or what `crop_padding` leaves of them, to `spec.size`.
+      augmentation: how images vary.
 
     Returns:
       `(images, rng) -> inputs`: pure, jittable; images uint8 [batch, h, w, 3], inputs float32
-      [batch, spec.size, spec.size, 3], normalised.
+      [batch, spec.size, spec.size, 3], normalized.
 
     Raises:
       ValueError: padding was asked for, and a crop at a fixed place.
@@ -186,13 +186,13 @@ def make_train_transform(
             images = transforms.resize_shorter(images, spec)
         size = spec.size if fit == "crop" else None
         images = augment(images, rng, flip=augmentation.flip, crop_padding=augmentation.crop_padding, size=size)
-        return transforms.normalise(transforms.resize(images, spec.size, spec.size, spec), spec)
+        return transforms.normalize(transforms.resize(images, spec.size, spec.size, spec), spec)
 
     return transform
 
 
 def make_eval_transform(spec: Preprocess, *, fit: str) -> Callable[[jax.Array], jax.Array]:
-    """What evaluation and prediction do to their pictures: `transforms.to_model_input` for one spec and fit."""
+    """What evaluation and prediction do to their images: `transforms.to_model_input` for one spec and fit."""
     transforms.check_fit(fit)
     return functools.partial(transforms.to_model_input, spec=spec, fit=fit)
 
@@ -200,13 +200,13 @@ def make_eval_transform(spec: Preprocess, *, fit: str) -> Callable[[jax.Array], 
 def make_views(
     spec: Preprocess, *, fit: str, augmentation: Augmentation
 ) -> tuple[int, Callable[[jax.Array, jax.Array], jax.Array]]:
-    """How many variants a picture has, and `(images, number) -> x`, that one of each, as `make_eval_transform`'s.
+    """How many variants an image has, and `(images, number) -> x`, that one of each, as `make_eval_transform`'s.
 
     Raises:
-      ValueError: crops were asked for, and pictures are squashed whole.
+      ValueError: crops were asked for, and images are squashed whole.
     """
     if augmentation.crop == "five" and transforms.check_fit(fit) != "crop":
-        raise ValueError("five crops need pictures that are cropped, and this model squashes them whole: use flip.")
+        raise ValueError("five crops need images that are cropped, and this model squashes them whole: use flip.")
 
     def view(images: jax.Array, number: jax.Array) -> jax.Array:
         numbers = jnp.full(len(images), number, jnp.int32)
@@ -222,12 +222,12 @@ def _automatic(images: jax.Array, rng: jax.Array, augmentation: Augmentation) ->
 
 
 def _five_corners(height: int, width: int, size: int) -> jax.Array:
-    """Upper left corners, int32 [5, 2], of the central crop and of those in the corners of an h x w picture."""
+    """Upper left corners, int32 [5, 2], of the central crop and of those in the corners of an h x w image."""
     if min(height, width) < size:
-        raise ValueError(f"a {height}x{width} picture has no {size}x{size} crops; raise Preprocess.resize.")
+        raise ValueError(f"a {height}x{width} image has no {size}x{size} crops; raise Preprocess.resize.")
     down, right = height - size, width - size
-    centre = transforms.crop_offset(height, size), transforms.crop_offset(width, size)
-    return jnp.array([centre, (0, 0), (0, right), (down, 0), (down, right)], jnp.int32)
+    center = transforms.crop_offset(height, size), transforms.crop_offset(width, size)
+    return jnp.array([center, (0, 0), (0, right), (down, 0), (down, right)], jnp.int32)
 
 
 def _cut(images: jax.Array, corners: jax.Array, size: tuple[int, int]) -> jax.Array:

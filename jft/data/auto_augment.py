@@ -1,8 +1,8 @@
-"""Automatic augmentation of training pictures on the device: TrivialAugment and RandAugment.
+"""Automatic augmentation of training images on the device: TrivialAugment and RandAugment.
 
-Both choose among the same 14 operations for every picture. Their ranges and their 31 magnitudes are torchvision's, and
-each operation does to a picture what PIL does, to which torchvision leaves them. Nothing here branches: moving a
-picture is one gather for all five ways of moving it, changing its tones another for all seven.
+Both choose among the same 14 operations for every image. Their ranges and their 31 magnitudes are torchvision's, and
+each operation does to an image what PIL does, to which torchvision leaves them. Nothing here branches: moving a
+image is one gather for all five ways of moving it, changing its tones another for all seven.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ BLENDS = ("color", "sharpness")
 OPERATIONS = TONES + MOVES + BLENDS
 MAX_MAGNITUDE = 30
 
-_FIXED_BITS = 16  # PIL moves pictures in fixed-point numbers with 16 bits after the point
+_FIXED_BITS = 16  # PIL moves images in fixed-point numbers with 16 bits after the point
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,11 +27,11 @@ class Ranges:
     """What the operations do at magnitude 30; at smaller ones in proportion.
 
     Attributes:
-      shear: pixels by which each row (column) is shifted against its neighbour.
+      shear: pixels by which each row (column) is shifted against its neighbor.
       translate: pixels, or where `relative` a share of the side.
       relative: see `translate`.
       rotate: degrees.
-      enhance: distance from 1 of the factor on brightness, colour, contrast and sharpness.
+      enhance: distance from 1 of the factor on brightness, color, contrast and sharpness.
       posterize: bits of 8 that are cleared.
     """
 
@@ -48,14 +48,14 @@ RAND = Ranges(shear=0.3, translate=150 / 331, relative=True, rotate=30, enhance=
 
 
 def trivial_augment(images: jax.Array, rng: jax.Array) -> jax.Array:
-    """TrivialAugment (Müller & Hutter 2021), the wide one: one operation on each picture, at any magnitude.
+    """TrivialAugment (Müller & Hutter 2021), the wide one: one operation on each image, at any magnitude.
 
     Args:
       images: uint8 [batch, h, w, 3], RGB.
-      rng: one key for the whole batch; every picture draws its own operation, magnitude and sign.
+      rng: one key for the whole batch; every image draws its own operation, magnitude and sign.
 
     Returns:
-      uint8 [batch, h, w, 3]; black where a picture was moved away.
+      uint8 [batch, h, w, 3]; black where an image was moved away.
     """
     operation_rng, magnitude_rng = jax.random.split(rng)
     # Both signs of 0 .. 30, as they are drawn there: 0 comes twice as often as 7 or -7.
@@ -65,16 +65,16 @@ def trivial_augment(images: jax.Array, rng: jax.Array) -> jax.Array:
 
 
 def rand_augment(images: jax.Array, rng: jax.Array, operations: int, magnitude: int) -> jax.Array:
-    """RandAugment (Cubuk et al. 2020): several operations on each picture in turn, all at one magnitude.
+    """RandAugment (Cubuk et al. 2020): several operations on each image in turn, all at one magnitude.
 
     Args:
       images: uint8 [batch, h, w, 3], RGB.
-      rng: one key for the whole batch; every picture draws its own operations and signs.
-      operations: on each picture; one may come more than once.
+      rng: one key for the whole batch; every image draws its own operations and signs.
+      operations: on each image; one may come more than once.
       magnitude: 0 .. 30.
 
     Returns:
-      uint8 [batch, h, w, 3]; black where a picture was moved away.
+      uint8 [batch, h, w, 3]; black where an image was moved away.
 
     Raises:
       ValueError: a magnitude outside 0 .. 30, or a negative number of operations.
@@ -95,7 +95,7 @@ def rand_augment(images: jax.Array, rng: jax.Array, operations: int, magnitude: 
 
 
 def operate(images: jax.Array, operation: jax.Array, magnitude: jax.Array, ranges: Ranges) -> jax.Array:
-    """Does one operation to each picture.
+    """Does one operation to each image.
 
     Args:
       images: uint8 [batch, h, w, 3], RGB, sides below 8,192 pixels.
@@ -107,12 +107,10 @@ def operate(images: jax.Array, operation: jax.Array, magnitude: jax.Array, range
       uint8 [batch, h, w, 3].
 
     Raises:
-      ValueError: pictures of another type.
+      ValueError: images of another type.
     """
     if images.dtype != jnp.uint8:
-        raise ValueError(
-            f"automatic augmentation works on uint8 pictures, these are {images.dtype}: do not scale them."
-        )
+        raise ValueError(f"automatic augmentation works on uint8 images, these are {images.dtype}: do not scale them.")
     matrices = jnp.asarray(_matrices(ranges, *images.shape[1:3]))
     matrix = matrices[operation, magnitude + MAX_MAGNITUDE]
     return jax.vmap(functools.partial(_operate, ranges=ranges))(jnp.asarray(images), operation, magnitude, matrix)
@@ -125,13 +123,13 @@ def _draw_operations(rng: jax.Array, batch: int) -> jax.Array:
 def _operate(
     image: jax.Array, operation: jax.Array, magnitude: jax.Array, matrix: jax.Array, *, ranges: Ranges
 ) -> jax.Array:
-    """`operate` for one picture, uint8 [h, w, 3]; the matrix is the identity where it is not moved."""
+    """`operate` for one image, uint8 [h, w, 3]; the matrix is the identity where it is not moved."""
     factor = 1 + magnitude * np.float32(ranges.enhance / MAX_MAGNITUDE)
-    grey = _grey(image)
-    tables = _tones(image, grey, factor, jnp.abs(magnitude), ranges.posterize)
+    gray = _gray(image)
+    tables = _tones(image, gray, factor, jnp.abs(magnitude), ranges.posterize)
     table = tables[jnp.where(operation < len(TONES), operation, TONES.index("identity"))]
     toned = jnp.stack([table[i][image[..., i]] for i in range(3)], axis=-1)
-    other = jnp.where(operation == OPERATIONS.index("color"), grey[..., None].astype(jnp.uint8), _smooth(image))
+    other = jnp.where(operation == OPERATIONS.index("color"), gray[..., None].astype(jnp.uint8), _smooth(image))
     blended = operation >= len(TONES) + len(MOVES)
     # Moved last, for the gather would be repeated by whatever reads its result.
     return _move(jnp.where(blended, _blend(other, image, factor), toned), matrix)
@@ -149,13 +147,13 @@ def _matrices(ranges: Ranges, height: int, width: int) -> np.ndarray:
         share, at = i / MAX_MAGNITUDE, i + MAX_MAGNITUDE
         angle = math.radians(ranges.rotate * share)
         turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
-        centre = np.array([width / 2, height / 2])
+        center = np.array([width / 2, height / 2])
         table[OPERATIONS.index("shear_x"), at, 0, 1] = ranges.shear * share
         table[OPERATIONS.index("shear_y"), at, 1, 0] = ranges.shear * share
         table[OPERATIONS.index("translate_x"), at, 0, 2] = -int(np.float32(across * share))
         table[OPERATIONS.index("translate_y"), at, 1, 2] = -int(np.float32(down * share))
-        table[OPERATIONS.index("rotate"), at] = np.column_stack([turn, centre - turn @ centre])
-    table[..., 2] += table[..., :2].sum(axis=-1) / 2  # from corners of pixels to their centres
+        table[OPERATIONS.index("rotate"), at] = np.column_stack([turn, center - turn @ center])
+    table[..., 2] += table[..., :2].sum(axis=-1) / 2  # from corners of pixels to their centers
     return np.floor(table * 2**_FIXED_BITS + 0.5).astype(np.int32)
 
 
@@ -168,17 +166,17 @@ def _move(image: jax.Array, matrix: jax.Array) -> jax.Array:
     return jnp.where(inside[..., None], image.at[y, x].get(mode="clip"), 0)
 
 
-def _grey(image: jax.Array) -> jax.Array:
+def _gray(image: jax.Array) -> jax.Array:
     """int32 [h, w]: ITU-R 601-2 luma in PIL's integers."""
     weights = np.array([19595, 38470, 7471], np.int32)
     return (jnp.sum(image.astype(jnp.int32) * weights, axis=-1) + 2**15) >> 16
 
 
-def _tones(image: jax.Array, grey: jax.Array, factor: jax.Array, strength: jax.Array, max_bits: int) -> jax.Array:
-    """What becomes of each grey level: uint8 [tones, 3 channels, 256]."""
+def _tones(image: jax.Array, gray: jax.Array, factor: jax.Array, strength: jax.Array, max_bits: int) -> jax.Array:
+    """What becomes of each gray level: uint8 [tones, 3 channels, 256]."""
     levels = jnp.arange(256)
-    pixels = grey.size
-    total = jnp.sum(grey)
+    pixels = gray.size
+    total = jnp.sum(gray)
     mean = total // pixels + (2 * (total % pixels) >= pixels)  # rounded, without leaving 32 bits
     cleared = jnp.round(strength * (max_bits / MAX_MAGNITUDE)).astype(jnp.int32)
     inverted = jnp.where(levels < 255 - strength * (255 / MAX_MAGNITUDE), levels, 255 - levels)
@@ -196,7 +194,7 @@ def _tones(image: jax.Array, grey: jax.Array, factor: jax.Array, strength: jax.A
 
 
 def _histogram(image: jax.Array) -> jax.Array:
-    """int32 [3, 256]: how many pixels of each channel have each grey level."""
+    """int32 [3, 256]: how many pixels of each channel have each gray level."""
     where = image + 256 * np.arange(3)
     return jnp.zeros(3 * 256, jnp.int32).at[where.reshape(-1)].add(1, mode="promise_in_bounds").reshape(3, 256)
 
@@ -223,7 +221,7 @@ def _brightest(counts: jax.Array) -> jax.Array:
 
 
 def _smooth(image: jax.Array) -> jax.Array:
-    """uint8 [h, w, 3]: PIL's SMOOTH, which weighs a pixel 5 and its eight neighbours 1, and leaves the border."""
+    """uint8 [h, w, 3]: PIL's SMOOTH, which weighs a pixel 5 and its eight neighbors 1, and leaves the border."""
     wide = image.astype(jnp.uint16)
     columns = wide[:-2] + wide[1:-1] + wide[2:]
     total = columns[:, :-2] + columns[:, 1:-1] + columns[:, 2:] + 4 * wide[1:-1, 1:-1]

@@ -38,7 +38,7 @@ def find(data_dir: str | None) -> tuple[tuple[str, ...], dict[str, Reader]] | No
 
     Returns:
       The class names, and for 'train' and 'test' a function giving images, uint8 [n, 32, 32, 3], and labels. Each batch
-      gives as many examples as it has pictures, also where it was cut short and lists more labels.
+      gives as many examples as it has images, also where it was cut short and lists more labels.
 
     Raises:
       ValueError: a file is missing, broken, or would run code.

@@ -52,9 +52,9 @@ def image_digests(source: Source) -> np.ndarray:
 
 def _digests(source: Source) -> np.ndarray:
     if source.decoded:  # quicker to hash than to hand to a thread
-        return np.array([_digest(picture) for picture in source.pictures], np.uint64)
+        return np.array([_digest(image) for image in source.images], np.uint64)
     with futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        work = pool.map(lambda picture: _digest_of_file(picture, source.max_image_pixels), source.pictures)
+        work = pool.map(lambda image: _digest_of_file(image, source.max_image_pixels), source.images)
         bar = tqdm.tqdm(work, f"looking at {source.name}", len(source), unit=" images", leave=False, disable=None)
         try:
             return np.array(list(bar), np.uint64)
@@ -63,27 +63,27 @@ def _digests(source: Source) -> np.ndarray:
             raise
 
 
-def _digest_of_file(picture: pathlib.Path | bytes, max_pixels: int) -> int:
+def _digest_of_file(file: pathlib.Path | bytes, max_pixels: int) -> int:
     try:
-        with open_image(picture, max_pixels) as image:
+        with open_image(file, max_pixels) as image:
             image.load()
             if image.mode.startswith(("I", "F")):  # deep
                 return _digest(np.asarray(image))
             pixels = np.asarray(image.convert("RGBA" if image.has_transparency_data else "RGB"))
             return _digest(pixels[..., :3] if (pixels[..., 3:] == 255).all() else pixels)
     except Exception:  # PIL lets every kind of error through on broken files
-        return _digest_of_bytes(picture)
+        return _digest_of_bytes(file)
 
 
-def _digest_of_bytes(picture: pathlib.Path | bytes) -> int:
-    if isinstance(picture, bytes):
-        return _hashed(picture)
+def _digest_of_bytes(image: pathlib.Path | bytes) -> int:
+    if isinstance(image, bytes):
+        return _hashed(image)
     try:
-        with open_regular(picture) as file:
+        with open_regular(image) as file:
             digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=8))
             return int.from_bytes(digest.digest())
     except (OSError, ValueError):  # gone, or no file: like no other
-        return _hashed(os.fsencode(picture))
+        return _hashed(os.fsencode(image))
 
 
 def _digest(pixels: np.ndarray) -> int:
@@ -175,5 +175,5 @@ def _named(sources: Sequence[Source], chosen: np.ndarray) -> str:
     for place in np.flatnonzero(chosen)[: _SHOWN + 1]:
         number = int(np.searchsorted(starts, place, side="right")) - 1
         source, row = sources[number], int(place - starts[number])
-        told.append(f"{source.picture_name(row)}: {source.label(row) or 'nothing'}")
+        told.append(f"{source.image_name(row)}: {source.label(row) or 'nothing'}")
     return ", ".join([*told[:_SHOWN], *(["..."] if len(told) > _SHOWN else [])])

@@ -19,7 +19,7 @@ SEPARATOR = "|"  # between the labels of one image: class names may well hold sp
 # Columns that are known, in this order where a file has several of them.
 _IMAGE = (
     *("path", "filename", "image", "file", "filepath", "file_path", "file_name", "image_path", "imagepath"),
-    *("image_file", "image_name", "image_filename", "img", "img_path", "img_name", "picture", "photo"),
+    *("image_file", "image_name", "image_filename", "img", "img_path", "img_name", "image", "photo"),
     *("image_id", "img_id", "id"),
 )
 _LABELS = ("labels",)

@@ -1,4 +1,4 @@
-"""Labelled pictures from whichever place, and their split into train, validation and test."""
+"""Labeled images from whichever place, and their split into train, validation and test."""
 
 import dataclasses
 import functools
@@ -40,11 +40,11 @@ _unreadable: dict[str, dict[int, str]] = {}
 def from_arrays(
     images: np.ndarray, labels: np.ndarray, class_names: Sequence[str] | None = None, name: str = "arrays"
 ) -> Source:
-    """A source of pictures in memory.
+    """A source of images in memory.
 
     Args:
       images: uint8 [n, h, w, 3], RGB, 0 .. 255.
-      labels: integers [n], 0 .. classes-1; or, for pictures with several labels, multi-hot 0 or 1 [n, classes].
+      labels: integers [n], 0 .. classes-1; or, for images with several labels, multi-hot 0 or 1 [n, classes].
       class_names: what the labels mean; None numbers them.
       name: of the dataset, for people.
 
@@ -55,7 +55,7 @@ def from_arrays(
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3:
         raise ValueError(
             f"images of {name!r} are {images.dtype} {list(images.shape)}; jft wants uint8 [n, height, width, 3], RGB, "
-            "0..255 (greys: repeat them along the last axis; 0..1: multiply by 255, round, cast)."
+            "0..255 (grays: repeat them along the last axis; 0..1: multiply by 255, round, cast)."
         )
     whole = np.issubdtype(labels.dtype, np.integer) or labels.dtype == bool
     if not whole or labels.ndim not in (1, 2) or len(labels) != len(images):
@@ -72,7 +72,7 @@ def from_arrays(
 def _source(
     name: str,
     class_names: tuple[str, ...],
-    pictures: Any,
+    images: Any,
     labels: Any,
     groups: np.ndarray | None = None,
     regions: np.ndarray | None = None,
@@ -82,10 +82,10 @@ def _source(
         if labels.shape[1] != len(class_names) or not np.isin(labels, (0, 1)).all():
             raise ValueError(
                 f"labels of {name!r} are {list(labels.shape)} from {labels.min(initial=0)} to {labels.max(initial=0)}; "
-                f"several labels of a picture are a row of zeros and ones, one for each of {len(class_names)} classes."
+                f"several labels of an image are a row of zeros and ones, one for each of {len(class_names)} classes."
             )
         indices = np.arange(len(labels), dtype=np.int64)
-        return Source(name, class_names, labels.astype(np.uint8), pictures, indices, groups, regions)
+        return Source(name, class_names, labels.astype(np.uint8), images, indices, groups, regions)
     labels = labels.astype(np.int32)
     if len(labels) and not 0 <= labels.min() <= labels.max() < len(class_names):
         raise ValueError(
@@ -93,7 +93,7 @@ def _source(
             f"0..{len(class_names) - 1}."
         )
     indices = np.arange(len(labels), dtype=np.int64)
-    return Source(name, class_names, labels, pictures, indices, groups, regions)
+    return Source(name, class_names, labels, images, indices, groups, regions)
 
 
 def of_config(
@@ -109,7 +109,7 @@ def of_config(
     Args:
       config: fields of `default_config`, those that `load_source` takes among them.
       split: see `load_source`.
-      dataset: other data, of which all classes and pictures are taken; None: the config's.
+      dataset: other data, of which all classes and images are taken; None: the config's.
       data_dir: where the data lie; None: where the config says.
       **changes: further arguments of `load_source` that are to be others than the config's.
     """
@@ -145,28 +145,28 @@ def load_source(
     label_column: str = "",
     max_image_pixels: int = MAX_IMAGE_PIXELS,
 ) -> Source:
-    """One split of a dataset. Test never depends on the seed and never shares a picture with the other two.
+    """One split of a dataset. Test never depends on the seed and never shares an image with the other two.
 
     Args:
       dataset: 'cifar10'; 'digits', which needs nothing else; 'folder', a folder of class folders; 'csv', a file that
-        lists pictures; 'gtsrb'; a name that TensorFlow Datasets knows, or 'tfds:NAME'; or a Source, which is split like
+        lists images; 'gtsrb'; a name that TensorFlow Datasets knows, or 'tfds:NAME'; or a Source, which is split like
         a dataset without official splits.
       split: 'train', 'validation', 'test', or 'all' that the dataset has, unsplit, as for evaluating on other data.
       data_dir: where the data lie, of 'csv' the file; None or empty is TFDS's own folder.
-      validation: share in (0, 1) or count of training pictures to hold out, stratified, in whole groups where there are
+      validation: share in (0, 1) or count of training images to hold out, stratified, in whole groups where there are
         such; 0 for none. Not used where the dataset has a validation split of its own.
       seed: decides what is held out, and which few examples are kept.
-      classes: names of the classes to keep, relabelled in this order, with the pictures that have any of them; empty
+      classes: names of the classes to keep, relabeled in this order, with the images that have any of them; empty
         keeps all.
-      examples_per_class: training pictures to keep of each class; 0 keeps all.
-      region_of_interest: cuts out the region that the dataset marks in each picture, if it does; else they stay whole.
-      skip_unreadable: tries to read every picture of the split and leaves those out that cannot be, with a warning that
-        names them; else such a picture is an error once it is reached.
+      examples_per_class: training images to keep of each class; 0 keeps all.
+      region_of_interest: cuts out the region that the dataset marks in each image, if it does; else they stay whole.
+      skip_unreadable: tries to read every image of the split and leaves those out that cannot be, with a warning that
+        names them; else such an image is an error once it is reached.
       image_column, label_column: of 'csv', the columns of the images and of their labels; '': a usual name.
       max_image_pixels: the most that an image in a file may have; one that has more cannot be read.
 
     Raises:
-      ValueError: an unknown dataset, split or class, a broken list, or too few pictures for what is asked.
+      ValueError: an unknown dataset, split or class, a broken list, or too few images for what is asked.
       FileNotFoundError: the data are neither there nor to be had; says what to put where.
     """
     tree.choose(dict.fromkeys(SPLITS), split, what="split")
@@ -174,7 +174,7 @@ def load_source(
         name: functools.partial(_prepared, read, region_of_interest)
         for name, read in _official_splits(dataset, data_dir, image_column, label_column).items()
     }
-    # Parted first: a picture that cannot be read moves no other from one split to another.
+    # Parted first: an image that cannot be read moves no other from one split to another.
     source = _keep(_parted(official, split, classes), classes)
     source = dataclasses.replace(source, max_image_pixels=max_image_pixels)
     if split in ("train", "validation") and "validation" not in official:
@@ -187,7 +187,7 @@ def load_source(
     if skip_unreadable:
         source = readable(source)
     if not len(source):
-        raise ValueError(f"{source.name!r} has no {split} pictures (validation = {validation}).")
+        raise ValueError(f"{source.name!r} has no {split} images (validation = {validation}).")
     if split == "train" and examples_per_class:
         source = source.take(splits.few_per_class(source.labels, examples_per_class, seed, source.class_names))
     return source
@@ -283,20 +283,20 @@ def _prepared(read: Callable[[], Source], region_of_interest: bool) -> Source:
 
 
 def readable(source: Source) -> Source:
-    """Those pictures of a source that can be read; a warning names the others."""
+    """Those images of a source that can be read; a warning names the others."""
     if source.decoded:
         return source
     key = f"{source.fingerprint()} {source.max_image_pixels}"
     if key not in _unreadable:
-        _unreadable[key] = found = decode.unreadable(source.pictures, source.regions, source.max_image_pixels)
+        _unreadable[key] = found = decode.unreadable(source.images, source.regions, source.max_image_pixels)
         if found:
-            which = terminal("; ".join(f"{source.picture_name(row)} ({why})" for row, why in found.items()))
+            which = terminal("; ".join(f"{source.image_name(row)} ({why})" for row, why in found.items()))
             report(f"{source.name}: left out {len(found)} unreadable of {len(source)} images: {which}.")
     return source.take(~np.isin(np.arange(len(source)), list(_unreadable[key])))
 
 
 def sample(source: Source, count: int) -> Source:
-    """About `count` pictures of a source, of each class its share, the same ones every time; all where it has few."""
+    """About `count` images of a source, of each class its share, the same ones every time; all where it has few."""
     if len(source) - count < len(source.class_names):
         return source
     return source.take(splits.stratified(source.labels, count, _SAMPLE_SEED, source.class_names))
@@ -309,7 +309,7 @@ def comes_with(config: Mapping[str, Any], data_dir: str) -> tuple[str, ...]:
 
 
 def _keep(source: Source, classes: Sequence[str]) -> Source:
-    """Only the classes of these names, relabelled 0, 1, ... in this order."""
+    """Only the classes of these names, relabeled 0, 1, ... in this order."""
     if not classes:
         return source
     classes = tuple(map(normal, classes))
@@ -332,9 +332,9 @@ def _joined(parts: list[Source]) -> Source:
     if len(parts) == 1:
         return first
     decoded = all(part.decoded for part in parts)
-    pictures = np.concatenate([p.pictures for p in parts]) if decoded else sum((p.pictures for p in parts), ())
+    images = np.concatenate([p.images for p in parts]) if decoded else sum((p.images for p in parts), ())
     labels, groups, regions = (
         None if getattr(first, name) is None else np.concatenate([getattr(part, name) for part in parts])
         for name in ("labels", "groups", "regions")
     )
-    return _source(first.name, first.class_names, pictures, labels, groups, regions)
+    return _source(first.name, first.class_names, images, labels, groups, regions)

@@ -1,4 +1,4 @@
-"""From an encoded picture to pixels on the host: one function for training, evaluation and prediction."""
+"""From an encoded image to pixels on the host: one function for training, evaluation and prediction."""
 
 import os
 import pathlib
@@ -15,11 +15,11 @@ from jft.data.transforms import Preprocess, stored_size
 from jft.data.transparency import without_alpha
 
 _FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
-_MAX_ASPECT = 1024  # of a picture to be cropped: resized before that, a line of 100,000 would become 256 x 25,600,000
+_MAX_ASPECT = 1024  # of an image to be cropped: resized before that, a line of 100,000 would become 256 x 25,600,000
 
 Region = Sequence[int] | np.ndarray  # x1, y1, x2, y2 in pixels; x2 and y2 are the first ones beyond it
 
-# How to show a picture upright, by the value of its EXIF tag Orientation.
+# How to show an image upright, by the value of its EXIF tag Orientation.
 _ORIENTATION = 0x0112
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -33,7 +33,7 @@ _UPRIGHT = {
 
 
 def decode(
-    picture: pathlib.Path | str | bytes,
+    encoded: pathlib.Path | str | bytes,
     spec: Preprocess,
     *,
     fit: str,
@@ -47,7 +47,7 @@ def decode(
     device then cuts exactly what torchvision's Resize(resize), CenterCrop(size) would. 'whole' squashes to `spec.size`.
 
     Args:
-      picture: path of the file, or its bytes.
+      encoded: path of the file, or its bytes.
       spec: of the weights.
       fit: 'crop' or 'whole'.
       name: what to call the image in an error; empty: its path.
@@ -61,14 +61,14 @@ def decode(
       ValueError: it cannot be read as an image, or the region is not within it; names it and says why.
     """
     try:
-        with open_image(picture, max_pixels) as image:  # others wait for the memory until it is small
+        with open_image(encoded, max_pixels) as image:  # others wait for the memory until it is small
             return _square(_rgb(image, spec, region), spec, fit)
     except Exception as e:  # PIL's plugins let every kind of error through on broken files
-        raise cannot_read(name or _name(picture), e) from e
+        raise cannot_read(name or _name(encoded), e) from e
 
 
 def pixels(
-    picture: pathlib.Path | str | bytes,
+    encoded: pathlib.Path | str | bytes,
     spec: Preprocess,
     *,
     name: str = "",
@@ -77,23 +77,23 @@ def pixels(
 ) -> np.ndarray:
     """An image in its own size, upright: uint8 [h, w, 3], RGB; arguments and errors as of `decode`."""
     try:
-        with open_image(picture, max_pixels) as image:
+        with open_image(encoded, max_pixels) as image:
             return np.asarray(_rgb(image, spec, region))
     except Exception as e:  # as in decode
-        raise cannot_read(name or _name(picture), e) from e
+        raise cannot_read(name or _name(encoded), e) from e
 
 
-def from_array(picture: np.ndarray, spec: Preprocess, *, fit: str) -> np.ndarray:
+def from_array(image: np.ndarray, spec: Preprocess, *, fit: str) -> np.ndarray:
     """What `decode` would make of a file with these pixels: uint8 [h, w, 3] -> uint8 [side, side, 3].
 
     Raises:
       ValueError: another type or shape, or too elongated to be cropped.
     """
-    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[-1] != 3 or 0 in picture.shape:
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3 or 0 in image.shape:
         raise ValueError(
-            f"a picture is {picture.dtype} {list(picture.shape)}; jft wants uint8 [height, width, 3], RGB, 0..255."
+            f"an image is {image.dtype} {list(image.shape)}; jft wants uint8 [height, width, 3], RGB, 0..255."
         )
-    return _square(Image.fromarray(picture), spec, fit)
+    return _square(Image.fromarray(image), spec, fit)
 
 
 def from_image(image: Image.Image, spec: Preprocess, *, fit: str) -> np.ndarray:
@@ -105,14 +105,14 @@ def from_image(image: Image.Image, spec: Preprocess, *, fit: str) -> np.ndarray:
 
 
 def unreadable(
-    pictures: Sequence[pathlib.Path | bytes],
+    images: Sequence[pathlib.Path | bytes],
     regions: Sequence[Region] | None = None,
     max_pixels: int = MAX_IMAGE_PIXELS,
 ) -> dict[int, str]:
     """Tries to read every image, in threads.
 
     Args:
-      pictures: paths or encoded bytes, n of them.
+      images: paths or encoded bytes, n of them.
       regions: what is to be cut out of each, [n, 4]; None: nothing.
       max_pixels: the most that one may have.
 
@@ -123,7 +123,7 @@ def unreadable(
 
     def reason(row: int) -> str:
         try:
-            with open_image(pictures[row], max_pixels) as image:
+            with open_image(images[row], max_pixels) as image:
                 upright = _loaded(image)
                 _check_aspect(upright if regions is None else _cut(upright, regions[row]))
         except Exception as e:  # as in decode
@@ -131,15 +131,15 @@ def unreadable(
         return ""
 
     with futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        work = pool.map(reason, range(len(pictures)))
-        reasons = list(tqdm.tqdm(work, "trying to read", len(pictures), unit=" pictures", leave=False, disable=None))
+        work = pool.map(reason, range(len(images)))
+        reasons = list(tqdm.tqdm(work, "trying to read", len(images), unit=" images", leave=False, disable=None))
     return {row: why for row, why in enumerate(reasons) if why}
 
 
-def deep_values(picture: pathlib.Path | bytes, max_pixels: int) -> np.ndarray | None:
+def deep_values(encoded: pathlib.Path | bytes, max_pixels: int) -> np.ndarray | None:
     """Values [h, w] of an image of more than 8 bits, as they are; None of others, and of those that cannot be read."""
     try:
-        with open_image(picture, max_pixels) as image:
+        with open_image(encoded, max_pixels) as image:
             return np.asarray(image) if gray_levels.is_deep(image) else None
     except Exception:  # what cannot be read is told when it is to be decoded
         return None
@@ -147,11 +147,11 @@ def deep_values(picture: pathlib.Path | bytes, max_pixels: int) -> np.ndarray | 
 
 def cannot_read(name: str, error: Exception) -> ValueError:
     """The error to raise of an image that cannot be read."""
-    return ValueError(f"cannot read {name} as a picture ({_reason(error)}).")
+    return ValueError(f"cannot read {name} as an image ({_reason(error)}).")
 
 
-def _name(picture: pathlib.Path | str | bytes) -> str:
-    return f"a picture of {len(picture)} bytes" if isinstance(picture, bytes) else str(picture)
+def _name(image: pathlib.Path | str | bytes) -> str:
+    return f"an image of {len(image)} bytes" if isinstance(image, bytes) else str(image)
 
 
 def _reason(error: Exception) -> str:
@@ -185,7 +185,7 @@ def _cut(image: Image.Image, region: Region) -> Image.Image:
 def _orientation(image: Image.Image) -> int:
     try:
         return image.getexif().get(_ORIENTATION, 1)
-    except Exception:  # broken notes about a picture do not make the picture unreadable
+    except Exception:  # broken notes about an image do not make the image unreadable
         return 1
 
 

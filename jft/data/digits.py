@@ -16,5 +16,5 @@ def find() -> tuple[tuple[str, ...], dict[str, Callable[[], tuple[np.ndarray, np
 
 def _read() -> tuple[np.ndarray, np.ndarray]:
     with resources.files("jft.data").joinpath("digits.npz").open("rb") as file, np.load(file) as arrays:
-        greys = np.rint(arrays["images"] * (255 / 16)).astype(np.uint8)  # 0 .. 16 as scanned
-        return np.repeat(greys[..., None], 3, axis=-1), arrays["labels"]
+        grays = np.rint(arrays["images"] * (255 / 16)).astype(np.uint8)  # 0 .. 16 as scanned
+        return np.repeat(grays[..., None], 3, axis=-1), arrays["labels"]

@@ -1,7 +1,7 @@
 """The German Traffic Sign Recognition Benchmark (GTSRB) in its official tree.
 
 J. Stallkamp, M. Schlipsing, J. Salmen, C. Igel, Man vs. computer, Neural Networks 32 (2012);
-https://benchmark.ini.rub.de. Training pictures are frames of tracks: one sign, filmed while driving towards it.
+https://benchmark.ini.rub.de. Training images are frames of tracks: one sign, filmed while driving towards it.
 """
 
 import functools
@@ -44,16 +44,16 @@ Content = tuple[tuple[pathlib.Path, ...], np.ndarray, np.ndarray, np.ndarray]
 def find(data_dir: str | None) -> tuple[tuple[str, ...], dict[str, Callable[[], Content]]]:
     """The classes and splits of GTSRB.
 
-    Regions are annotated in pixels of the original pictures. Where the pictures have been resized since, as Width and
+    Regions are annotated in pixels of the original images. Where the images have been resized since, as Width and
     Height in their lists tell, the regions are scaled with them, and a warning says so.
 
     Args:
-      data_dir: the folder GTSRB, or its parent. It holds Final_Training/Images/000cc/GT-000cc.csv beside the pictures
+      data_dir: the folder GTSRB, or its parent. It holds Final_Training/Images/000cc/GT-000cc.csv beside the images
         of class cc, and perhaps Final_Test/Images/GT-final_test.csv beside those of the test split.
 
     Returns:
       The names of the 43 signs, each behind its number, and for 'train' and 'test', as far as they are there, a
-      function giving paths, labels, groups (the tracks; each test picture is its own), and regions of interest.
+      function giving paths, labels, groups (the tracks; each test image is its own), and regions of interest.
 
     Raises:
       FileNotFoundError: neither is there; or, when read, a CSV file is not.
@@ -68,7 +68,7 @@ def find(data_dir: str | None) -> tuple[tuple[str, ...], dict[str, Callable[[], 
     if not any(there.values()):
         raise FileNotFoundError(
             f"dataset 'gtsrb': there is no folder {training}. Unpack GTSRB_Final_Training_Images.zip, "
-            "GTSRB_Final_Test_Images.zip and, among the test pictures, GTSRB_Final_Test_GT.zip, all from "
+            "GTSRB_Final_Test_Images.zip and, among the test images, GTSRB_Final_Test_GT.zip, all from "
             "https://benchmark.ini.rub.de/gtsrb_dataset.html, and give the folder GTSRB, or its parent, as data_dir."
         )
     return CLASS_NAMES, {split: reader for split, reader in readers.items() if there[split]}
@@ -83,9 +83,9 @@ def _read_training(root: pathlib.Path) -> Content:
     if len(folders) < len(CLASS_NAMES):
         report(f"{root} holds {len(folders)} class folders of GTSRB's {len(CLASS_NAMES)}.")
     parts = [_read(folder, folder / f"GT-{folder.name}.csv", int(folder.name)) for folder in folders]
-    pictures = sum((part[0] for part in parts), ())
+    images = sum((part[0] for part in parts), ())
     arrays = (np.concatenate(arrays) for arrays in list(zip(*parts, strict=True))[1:])
-    return _with_regions_scaled(root, pictures, *arrays)
+    return _with_regions_scaled(root, images, *arrays)
 
 
 def _read_test(root: pathlib.Path) -> Content:
@@ -93,25 +93,25 @@ def _read_test(root: pathlib.Path) -> Content:
 
 
 def _with_regions_scaled(
-    root: pathlib.Path, pictures: tuple[pathlib.Path, ...], labels: np.ndarray, groups: np.ndarray, boxes: np.ndarray
+    root: pathlib.Path, images: tuple[pathlib.Path, ...], labels: np.ndarray, groups: np.ndarray, boxes: np.ndarray
 ) -> Content:
-    """The content, from boxes int [n, 6]: width and height as listed, and the region in such a picture."""
+    """The content, from boxes int [n, 6]: width and height as listed, and the region in such an image."""
     listed, regions = boxes[:, :2], boxes[:, 2:]
-    there = np.array([_size(path) or tuple(size) for path, size in zip(pictures, listed, strict=True)])
+    there = np.array([_size(path) or tuple(size) for path, size in zip(images, listed, strict=True)])
     other = np.flatnonzero((there != listed).any(axis=1))
     if len(other):
         (width, height), (was_wide, was_tall) = there[other[0]], listed[other[0]]
         report(
-            f"{root}: {len(other)} of {len(pictures)} pictures do not have the size that their list says, e.g. "
-            f"{pictures[other[0]].name} is {width}x{height}, not {was_wide}x{was_tall}: regions are scaled to them."
+            f"{root}: {len(other)} of {len(images)} images do not have the size that their list says, e.g. "
+            f"{images[other[0]].name} is {width}x{height}, not {was_wide}x{was_tall}: regions are scaled to them."
         )
     scaled = np.rint(regions * np.tile(there / listed, 2)).astype(np.int32)
     scaled[:, :2] = np.minimum(scaled[:, :2], scaled[:, 2:] - 1)
-    return pictures, labels, groups, np.maximum(scaled, (0, 0, 1, 1)).astype(np.int32)
+    return images, labels, groups, np.maximum(scaled, (0, 0, 1, 1)).astype(np.int32)
 
 
 def _size(path: pathlib.Path) -> tuple[int, int] | None:
-    """Width and height; None if it is no picture, which will be said when it is to be decoded."""
+    """Width and height; None if it is no image, which will be said when it is to be decoded."""
     try:
         with open_image(path) as image:
             return image.size
@@ -122,14 +122,14 @@ def _size(path: pathlib.Path) -> tuple[int, int] | None:
 def _read(
     folder: pathlib.Path, table: pathlib.Path, label: int | None
 ) -> tuple[tuple[pathlib.Path, ...], np.ndarray, np.ndarray, np.ndarray]:
-    """The pictures of a folder by its CSV file, all of the class `label` and in tracks; None: of any, and in none.
+    """The images of a folder by its CSV file, all of the class `label` and in tracks; None: of any, and in none.
 
     Returns:
       Paths, labels and groups of the content, and int [n, 6]: width, height, region.
     """
     if not table.is_file():
         archive = "GTSRB_Final_Test_GT.zip" if label is None else "GTSRB_Final_Training_Images.zip"
-        raise FileNotFoundError(f"there is no {table}, which says what the pictures beside it are; it is in {archive}.")
+        raise FileNotFoundError(f"there is no {table}, which says what the images beside it are; it is in {archive}.")
     content = csv_table.read(table, ";")
     columns, rows = content.columns, content.rows
     if missing := [column for column in _COLUMNS if column not in columns]:
@@ -147,7 +147,7 @@ def _read(
             wrong.append((number, str(error)))
     refuse(table, wrong)
     if unlisted := sorted(there - first.keys()):
-        raise ValueError(f"{table} has no row for {len(unlisted)} pictures of its folder, e.g. {unlisted[0]}.")
+        raise ValueError(f"{table} has no row for {len(unlisted)} images of its folder, e.g. {unlisted[0]}.")
     names, labels, tracks, boxes = zip(*parsed, strict=True)
     groups = np.array(tracks, np.int64) if label is not None else -1 - np.arange(len(names))
     return tuple(folder / name for name in names), np.array(labels, np.int32), groups, np.array(boxes)

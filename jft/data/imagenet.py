@@ -1,7 +1,7 @@
-"""Pictures of ImageNet, labelled by the WordNet ids in their names or by the official order of the validation set.
+"""Images of ImageNet, labeled by the WordNet ids in their names or by the official order of the validation set.
 
 The 1000 ids, sorted, are the classes of every published weight set. jft reads them from Keras' class index beside the
-pictures, or from TensorFlow Datasets' list, as a file: nothing is imported for it and nothing downloaded.
+images, or from TensorFlow Datasets' list, as a file: nothing is imported for it and nothing downloaded.
 """
 
 import functools
@@ -25,10 +25,10 @@ _VALIDATION = re.compile(r"ILSVRC2012_val_(\d{8})")
 
 
 def load(folder: str | os.PathLike) -> Source:
-    """The pictures of a folder, at any depth, in natural order.
+    """The images of a folder, at any depth, in natural order.
 
     Args:
-      folder: pictures named '<id>_<anything>.jpg', such as 'n01440764_tench.jpg'; or in folders named by their id; or
+      folder: images named '<id>_<anything>.jpg', such as 'n01440764_tench.jpg'; or in folders named by their id; or
         the validation set as it was published, 'ILSVRC2012_val_00000001.JPEG'. It may hold imagenet_class_index.json.
 
     Returns:
@@ -36,25 +36,25 @@ def load(folder: str | os.PathLike) -> Source:
 
     Raises:
       FileNotFoundError: there is no such folder.
-      ValueError: it holds no pictures, some without a label, or the ids are not known.
+      ValueError: it holds no images, some without a label, or the ids are not known.
     """
     root = pathlib.Path(folder).expanduser()
     if not root.is_dir():
-        raise FileNotFoundError(f"there is no folder {root} of ImageNet pictures.")
-    pictures = listing.images_in(root, listing.LeftOut())
-    if not pictures:
-        raise ValueError(f"{root} holds no pictures (.JPEG, .jpg, .png or another format that is read).")
+        raise FileNotFoundError(f"there is no folder {root} of ImageNet images.")
+    images = listing.images_in(root, listing.LeftOut())
+    if not images:
+        raise ValueError(f"{root} holds no images (.JPEG, .jpg, .png or another format that is read).")
     ids = class_ids(root)
     numbers = {wnid: number for number, wnid in enumerate(ids)}
-    labels = [numbers.get(_wnid(path, root)) for path in pictures]
-    if strangers := [path for path, label in zip(pictures, labels, strict=True) if label is None]:
+    labels = [numbers.get(_wnid(path, root)) for path in images]
+    if strangers := [path for path, label in zip(images, labels, strict=True) if label is None]:
         raise ValueError(
-            f"{len(strangers)} of {len(pictures)} pictures in {root} carry none of ImageNet's ids, first "
+            f"{len(strangers)} of {len(images)} images in {root} carry none of ImageNet's ids, first "
             f"{strangers[0].relative_to(root)}. Name them '<id>_<anything>.jpg', as n01440764_tench.jpg, or put them "
             "into folders named by their id."
         )
-    rows = np.arange(len(pictures), dtype=np.int64)
-    return Source("imagenet", ids, np.array(labels, np.int32), tuple(pictures), rows)
+    rows = np.arange(len(images), dtype=np.int64)
+    return Source("imagenet", ids, np.array(labels, np.int32), tuple(images), rows)
 
 
 def class_ids(folder: pathlib.Path | None = None) -> tuple[str, ...]:
@@ -72,7 +72,7 @@ def class_ids(folder: pathlib.Path | None = None) -> tuple[str, ...]:
     path = _official("labels.txt")
     if path is None:
         raise ValueError(
-            f"ImageNet's classes are not known: put {CLASS_INDEX} into the folder of the pictures "
+            f"ImageNet's classes are not known: put {CLASS_INDEX} into the folder of the images "
             "(https://storage.googleapis.com/download.tensorflow.org/data/imagenet_class_index.json), or install "
             "tensorflow-datasets."
         )
@@ -111,7 +111,7 @@ def _official(name: str) -> pathlib.Path | None:
 
 
 def _wnid(path: pathlib.Path, root: pathlib.Path) -> str | None:
-    """The id of a picture: its folder's name, the beginning of its own, or what its number stands for."""
+    """The id of an image: its folder's name, the beginning of its own, or what its number stands for."""
     for folder in reversed(path.relative_to(root).parts[:-1]):
         if _WNID.fullmatch(folder):
             return folder
@@ -121,7 +121,7 @@ def _wnid(path: pathlib.Path, root: pathlib.Path) -> str | None:
 
 
 def _validation_id(number: int) -> str | None:
-    """The id of validation picture 1 .. 50000."""
+    """The id of validation image 1 .. 50000."""
     ids = _validation_ids()
     return ids[number - 1] if 0 < number <= len(ids) else None
 
@@ -131,7 +131,7 @@ def _validation_ids() -> tuple[str, ...]:
     path = _official("validation_labels.txt")
     if path is None:
         raise ValueError(
-            "pictures named ILSVRC2012_val_… say nothing of their class, and TensorFlow Datasets, which lists them, is "
+            "images named ILSVRC2012_val_… say nothing of their class, and TensorFlow Datasets, which lists them, is "
             "not installed: put them into folders named by their WordNet id, as n01440764."
         )
     return tuple(path.read_text().split())

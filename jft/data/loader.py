@@ -1,4 +1,4 @@
-"""tf.data: from a source to batches of uint8 pictures, in an order that is a pure function of seed and step.
+"""tf.data: from a source to batches of uint8 images, in an order that is a pure function of seed and step.
 
 There is no iterator to save. Training reads the positions 0, 1, 2, ... of an endless stream in which epoch after epoch
 is shuffled by (seed, epoch); step s takes the positions from s * batch_size on. So every example is read once an
@@ -54,7 +54,7 @@ def train_batches(
       num_steps: how many batches to yield.
       fit: 'crop' or 'whole', see `transforms.to_model_input`.
       resize_on: 'device' lets arrays travel as they are, 'host' resizes them first; files are always resized here.
-      cache_bytes: files whose decoded pictures fit into so many bytes, together with those of other sources kept
+      cache_bytes: files whose decoded images fit into so many bytes, together with those of other sources kept
         already, are decoded once and kept in memory for as long as the source lives.
       shard: (i, n) yields the i-th of n equal contiguous parts of each batch, for host i of n.
       balanced: draws classes equally often, see `splits.balanced_order`.
@@ -64,7 +64,7 @@ def train_batches(
       'mask': bool [b], True} with b = batch_size / n; read-only.
 
     Raises:
-      ValueError: an empty source, a batch that n does not divide; when yielding, a picture that cannot be read.
+      ValueError: an empty source, a batch that n does not divide; when yielding, an image that cannot be read.
     """
     rows = train_rows(source, batch_size=batch_size, seed=seed, shard=shard, balanced=balanced)
     return _batches(source, spec, rows, range(start_step, start_step + num_steps), fit, resize_on, cache_bytes)
@@ -128,15 +128,15 @@ def _batches(
     steps = tf.data.Dataset.range(steps.start, steps.stop)
     errors: dict[int, ValueError] = {}
     if pixels.decoded:
-        dataset = _array_dataset(pixels.pictures, rows, steps, spec, fit if resize_on == "host" else None)
+        dataset = _array_dataset(pixels.images, rows, steps, spec, fit if resize_on == "host" else None)
     else:
         dataset = _file_dataset(pixels, rows, steps, spec, fit, errors)
     options = tf.data.Options()
     options.deterministic = True
-    return _labelled(dataset.prefetch(tf.data.AUTOTUNE).with_options(options), source, errors)
+    return _labeled(dataset.prefetch(tf.data.AUTOTUNE).with_options(options), source, errors)
 
 
-def _labelled(dataset: Any, source: Source, errors: dict[int, ValueError]) -> Iterator[Batch]:
+def _labeled(dataset: Any, source: Source, errors: dict[int, ValueError]) -> Iterator[Batch]:
     for batch in dataset.as_numpy_iterator():
         rows = batch["row"]
         for row in rows if errors else ():
@@ -150,14 +150,14 @@ def _labelled(dataset: Any, source: Source, errors: dict[int, ValueError]) -> It
         }
 
 
-def _array_dataset(pictures: np.ndarray, rows: Rows, steps: Any, spec: Preprocess, fit: str | None) -> Any:
+def _array_dataset(images: np.ndarray, rows: Rows, steps: Any, spec: Preprocess, fit: str | None) -> Any:
     """Batches of arrays, resized to what `decode` would return where `fit` is given."""
     tf = import_tensorflow()
-    height, width = pictures.shape[1:3]
+    height, width = images.shape[1:3]
 
     def read(step: np.ndarray) -> tuple[np.ndarray, ...]:
         chosen, mask = rows(int(step))
-        return pictures[chosen], chosen, mask
+        return images[chosen], chosen, mask
 
     def to_batch(step: Any) -> dict[str, Any]:
         image, row, mask = tf.numpy_function(read, [step], (tf.uint8, tf.int64, tf.bool), stateful=False)
@@ -170,7 +170,7 @@ def _array_dataset(pictures: np.ndarray, rows: Rows, steps: Any, spec: Preproces
 def _file_dataset(
     source: Source, rows: Rows, steps: Any, spec: Preprocess, fit: str, errors: dict[int, ValueError]
 ) -> Any:
-    """Batches of pictures decoded one by one, in parallel; what cannot be read is put into `errors` by its row."""
+    """Batches of images decoded one by one, in parallel; what cannot be read is put into `errors` by its row."""
     tf = import_tensorflow()
     side = stored_size(spec, fit)
 
@@ -194,7 +194,7 @@ def _file_dataset(
 
 
 def _resize(images: Any, spec: Preprocess, fit: str) -> Any:
-    """uint8 [b, h, w, 3] to what `decode` would have made of these pictures: uint8 [b, side, side, 3]."""
+    """uint8 [b, h, w, 3] to what `decode` would have made of these images: uint8 [b, side, side, 3]."""
     tf = import_tensorflow()
     height, width, side = *images.shape[1:3], stored_size(spec, fit)
     if (height, width) == (side, side):
@@ -222,17 +222,17 @@ def _decode_row(source: Source, spec: Preprocess, fit: str, row: int) -> np.ndar
     try:
         return source.square(row, spec, fit)
     except ValueError as e:
-        raise ValueError(f"{e} Repair it, or set skip_unreadable=True to leave such pictures out.") from e
+        raise ValueError(f"{e} Repair it, or set skip_unreadable=True to leave such images out.") from e
 
 
 def _cached(source: Source, spec: Preprocess, fit: str, cache_bytes: int) -> Source:
-    """The source with its pictures decoded, if they are or fit into `cache_bytes`; else the source itself."""
+    """The source with its images decoded, if they are or fit into `cache_bytes`; else the source itself."""
     side = stored_size(spec, fit)
     if source.decoded:
         return source
     known = _decoded.get(source, {})
     if (spec, fit) not in known:
-        held = sum(other.pictures.nbytes for others in _decoded.values() for other in others.values())
+        held = sum(other.images.nbytes for others in _decoded.values() for other in others.values())
         if held + len(source) * side * side * 3 > cache_bytes:
             return source
         _decoded[source] = known = known | {(spec, fit): _decode_all(source, spec, fit)}
@@ -241,19 +241,17 @@ def _cached(source: Source, spec: Preprocess, fit: str, cache_bytes: int) -> Sou
 
 def _decode_all(source: Source, spec: Preprocess, fit: str) -> Source:
     side = stored_size(spec, fit)
-    pictures = np.empty((len(source), side, side, 3), np.uint8)
+    images = np.empty((len(source), side, side, 3), np.uint8)
 
     def read(row: int) -> None:
-        pictures[row] = _decode_row(source, spec, fit, row)
+        images[row] = _decode_row(source, spec, fit, row)
 
     with futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         work = pool.map(read, range(len(source)))
         try:
-            for _ in tqdm.tqdm(
-                work, f"decoding {source.name}", len(source), unit=" pictures", leave=False, disable=None
-            ):
+            for _ in tqdm.tqdm(work, f"decoding {source.name}", len(source), unit=" images", leave=False, disable=None):
                 pass
-        except BaseException:  # the first broken picture is the answer; Ctrl-C does not wait for the rest
+        except BaseException:  # the first broken image is the answer; Ctrl-C does not wait for the rest
             pool.shutdown(cancel_futures=True)
             raise
-    return dataclasses.replace(source, pictures=pictures, regions=None)
+    return dataclasses.replace(source, images=images, regions=None)

@@ -1,4 +1,4 @@
-"""Pairs of training pictures mixed, and their labels with them, on the device: mixup and CutMix."""
+"""Pairs of training images mixed, and their labels with them, on the device: mixup and CutMix."""
 
 import functools
 
@@ -9,14 +9,14 @@ import jax.numpy as jnp
 def mix(
     images: jax.Array, targets: jax.Array, rng: jax.Array, *, mixup: float, cutmix: float
 ) -> tuple[jax.Array, jax.Array]:
-    """Mixes every picture of a batch with its partner, the one that stands as far from the batch's other end.
+    """Mixes every image of a batch with its partner, the one that stands as far from the batch's other end.
 
     mixup (Zhang et al. 2018) adds the two, weighted by a share that is drawn from Beta(alpha, alpha) for the whole
     batch. CutMix (Yun et al. 2019) pastes a box of the partner in, at one place in the whole batch, whose area is the
-    other share where the box does not stick out of the picture. Targets are mixed by what is seen of each.
+    other share where the box does not stick out of the image. Targets are mixed by what is seen of each.
 
     Args:
-      images: float [batch, h, w, 3], normalised or not.
+      images: float [batch, h, w, 3], normalized or not.
       targets: float32 [batch, classes]: one-hot, smoothed or multi-hot.
       rng: one key for the whole batch.
       mixup: alpha of mixup; 0: no mixup.
@@ -26,12 +26,12 @@ def mix(
       Images and targets, in the shapes and types of the arguments; as they were where both alphas are 0.
 
     Raises:
-      ValueError: a negative alpha, or pictures that are not float.
+      ValueError: a negative alpha, or images that are not float.
     """
     if min(mixup, cutmix) < 0:
         raise ValueError(f"mixup = {mixup} and cutmix = {cutmix} must not be below 0, which is none.")
     if not jnp.issubdtype(images.dtype, jnp.floating):
-        raise ValueError(f"pictures to be mixed must be float, these are {images.dtype}: mix after normalising.")
+        raise ValueError(f"images to be mixed must be float, these are {images.dtype}: mix after normalizing.")
     if not mixup and not cutmix:
         return images, targets
     mix_rng, coin_rng = jax.random.split(rng)
@@ -58,9 +58,9 @@ def _cutmix(images: jax.Array, targets: jax.Array, rng: jax.Array, *, alpha: flo
 def _interval(rng: jax.Array, length: int, share: jax.Array) -> jax.Array:
     """bool [length], true for the pixels within `share * length / 2` of a random one."""
     half = (share * length).astype(jnp.int32) // 2
-    centre = jax.random.randint(rng, (), 0, length)
+    center = jax.random.randint(rng, (), 0, length)
     pixels = jnp.arange(length)
-    return (pixels >= centre - half) & (pixels < centre + half)
+    return (pixels >= center - half) & (pixels < center + half)
 
 
 def _blend(values: jax.Array, share: jax.Array) -> jax.Array:

@@ -117,6 +117,6 @@ def validated_on(meta: Meta) -> DataRecord | None:
 
 
 def learnt_from(meta: Meta) -> int:
-    """How many pictures a checkpoint was trained on, those for validation among them where they joined in."""
+    """How many images a checkpoint was trained on, those for validation among them where they joined in."""
     joined = meta["history"][-1]["count"] if meta.get("learnt_validation") else 0
     return trained_on(meta).count + joined

@@ -158,5 +158,5 @@ def _impossible(count: int, total: int, classes: list[str]) -> str:
     shown = ", ".join(map(repr, classes[:5])) + (", ..." if len(classes) > 5 else "")
     return (
         f"holding out {count} of {total} examples would leave some class without any to train on ({shown}); groups are "
-        "held out whole. Hold out fewer, or add pictures."
+        "held out whole. Hold out fewer, or add images."
     )

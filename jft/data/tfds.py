@@ -42,7 +42,7 @@ def find(
 
     Returns:
       The class names, and for 'train', 'validation' and 'test', as far as there are such splits, a function giving
-      pictures, uint8 [n, h, w, 3] where all have one size and encoded bytes where not, and labels. The only one of
+      images, uint8 [n, h, w, 3] where all have one size and encoded bytes where not, and labels. The only one of
       'validation' and 'test' is 'test'.
 
     Raises:
@@ -71,7 +71,7 @@ def find(
 
 
 def _features(name: str, builder: Any) -> tuple[str, str]:
-    """What the dataset calls the picture and its class: 'image' and 'label', or the only ones of their kind."""
+    """What the dataset calls the image and its class: 'image' and 'label', or the only ones of their kind."""
     import tensorflow_datasets as tfds
 
     features = dict(getattr(builder.info.features, "items", tuple)())
@@ -106,12 +106,12 @@ def _prepare(builder: Any, name: str, folder: pathlib.Path, url: str, remedy: st
 
 
 def _read(name: str, split: str, folder: pathlib.Path) -> tuple[np.ndarray | tuple[bytes, ...], np.ndarray]:
-    """All pictures and labels of a split, in the order of its files."""
+    """All images and labels of a split, in the order of its files."""
     import tensorflow_datasets as tfds
 
     builder = tfds.builder(name, data_dir=str(folder))
     image, label = _features(name, builder)
-    # Pixels where all have one size and are plain greys or colours; PIL sees to every other kind.
+    # Pixels where all have one size and are plain grays or colors; PIL sees to every other kind.
     shape, dtype = builder.info.features[image].shape, builder.info.features[image].np_dtype
     plain = None not in shape and shape[-1] in (1, 3) and dtype == np.uint8
     data = tfds.load(

@@ -1,4 +1,4 @@
-"""Preprocessing as data: what a weight set asks of a picture, and the functions that give it, on host and on device."""
+"""Preprocessing as data: what a weight set asks of an image, and the functions that give it, on host and on device."""
 
 import dataclasses
 from typing import Any
@@ -13,7 +13,7 @@ from jft.utils.color import check_background
 # What fields meant before there were such: specs that are older lack them, and mean this.
 _BEFORE = {"background": "", "max_value": 0.0}
 
-FITS = ("crop", "whole")  # how a picture becomes a square, see `to_model_input`
+FITS = ("crop", "whole")  # how an image becomes a square, see `to_model_input`
 
 # A resized pixel is a weighted sum of a few pixels (2 when enlarging bilinearly, 4 bicubically). Up to this many,
 # adding up gathered rows and columns beats a matrix product by 1.2 to 5 times on a CPU, and needs no temporary copies.
@@ -24,8 +24,8 @@ _FEW_TAPS = 8
 class Preprocess:
     """What a weight set was trained to read. The catalog row holds one; nothing else in jft knows a mean.
 
-    A picture is resized so that its shorter side is `resize`, cropped centrally to `size`, multiplied by `scale`,
-    put in the order of `channels`, and normalised as `(x - mean) / std`.
+    An image is resized so that its shorter side is `resize`, cropped centrally to `size`, multiplied by `scale`,
+    put in the order of `channels`, and normalized as `(x - mean) / std`.
 
     Attributes:
       size: side of the square that the network reads, in pixels.
@@ -33,7 +33,7 @@ class Preprocess:
       interpolation: 'bilinear' or 'bicubic'.
       antialias: whether shrinking averages over the pixels it skips, as PIL and torchvision do.
       channels: order in which the network reads them, 'RGB' or 'BGR'.
-      scale: factor from grey levels 0 .. 255 to the range of `mean` and `std`.
+      scale: factor from gray levels 0 .. 255 to the range of `mean` and `std`.
       mean: per channel, in the order of `channels`, after `scale`.
       std: per channel, likewise.
       background: color behind transparent pixels, as `PIL.ImageColor` names it; empty: alpha is dropped and hidden
@@ -41,7 +41,7 @@ class Preprocess:
       max_value: which value is white in images of more than 8 bits a pixel, see `gray_levels`; 0: not known.
 
     Raises:
-      ValueError: a value that no picture can be prepared with.
+      ValueError: a value that no image can be prepared with.
     """
 
     size: int = 224
@@ -115,13 +115,13 @@ def stored_offset(length: int, spec: Preprocess) -> int:
 def resize_weights(source: int, target: int, spec: Preprocess) -> np.ndarray:
     """The matrix [target, source] that resizes one axis; rows add up to 1.
 
-    Pixels are squares whose centres lie at halves, as in PIL, torchvision, `jax.image` and `tf.image`; bicubic is Keys'
+    Pixels are squares whose centers lie at halves, as in PIL, torchvision, `jax.image` and `tf.image`; bicubic is Keys'
     kernel with a = -0.5, as in all of these where they antialias.
     """
     step = source / target
     width = max(step, 1.0) if spec.antialias else 1.0
-    centres = (np.arange(target) + 0.5) * step
-    distance = np.abs(centres[:, None] - (np.arange(source) + 0.5)) / width
+    centers = (np.arange(target) + 0.5) * step
+    distance = np.abs(centers[:, None] - (np.arange(source) + 0.5)) / width
     if spec.interpolation == "bilinear":
         weights = np.maximum(1 - distance, 0)
     else:
@@ -155,7 +155,7 @@ def _resize_axis(images: jax.Array, axis: int, weights: np.ndarray) -> jax.Array
     taps = int((weights != 0).sum(axis=1).max())
     if taps > _FEW_TAPS or jax.default_backend() == "tpu":  # TPUs multiply matrices better than they gather
         equation = {1: "oi,biwc->bowc", 2: "oi,bhic->bhoc"}[axis]
-        # The highest precision, or accelerators multiply with 8 to 10 bits and grey levels change.
+        # The highest precision, or accelerators multiply with 8 to 10 bits and gray levels change.
         return jnp.einsum(equation, weights, jnp.asarray(images, jnp.float32), precision=jax.lax.Precision.HIGHEST)
     where = np.argsort(weights == 0, axis=1, kind="stable")[:, :taps]
     factors = np.take_along_axis(weights, where, axis=1)
@@ -170,13 +170,13 @@ def center_crop(images: jax.Array, size: int) -> jax.Array:
     """Cuts the central [batch, size, size, 3] out of [batch, h, w, 3], at torchvision's offsets."""
     height, width = images.shape[1:3]
     if min(height, width) < size:
-        raise ValueError(f"a {height}x{width} picture has no central {size}x{size} crop; raise Preprocess.resize.")
+        raise ValueError(f"a {height}x{width} image has no central {size}x{size} crop; raise Preprocess.resize.")
     top, left = crop_offset(height, size), crop_offset(width, size)
     return images[:, top : top + size, left : left + size]
 
 
-def normalise(images: jax.Array, spec: Preprocess) -> jax.Array:
-    """Grey levels [batch, h, w, 3], RGB, 0 .. 255, to what the network reads: float32, in its channel order."""
+def normalize(images: jax.Array, spec: Preprocess) -> jax.Array:
+    """Gray levels [batch, h, w, 3], RGB, 0 .. 255, to what the network reads: float32, in its channel order."""
     images = jnp.asarray(images, jnp.float32)
     if spec.channels == "BGR":
         images = images[..., ::-1]
@@ -185,7 +185,7 @@ def normalise(images: jax.Array, spec: Preprocess) -> jax.Array:
 
 
 def resize_shorter(images: jax.Array, spec: Preprocess) -> jax.Array:
-    """Makes the shorter side of [batch, h, w, 3] `spec.resize`; pictures that have it pass untouched, uint8 too."""
+    """Makes the shorter side of [batch, h, w, 3] `spec.resize`; images that have it pass untouched, uint8 too."""
     if min(images.shape[1:3]) == spec.resize:
         return images
     return resize(images, *scaled_size(*images.shape[1:3], spec.resize), spec)
@@ -198,14 +198,14 @@ def to_model_input(images: jax.Array, spec: Preprocess, *, fit: str) -> jax.Arra
       images: uint8 or float [batch, h, w, 3], RGB, 0 .. 255, of any size: raw arrays, or what `decode` returns.
       spec: of the weights.
       fit: 'crop' makes the shorter side `spec.resize` and cuts out the central `spec.size`, as ImageNet models are
-        evaluated; 'whole' squashes the whole picture to `spec.size`, for small pictures whose edges matter.
+        evaluated; 'whole' squashes the whole image to `spec.size`, for small images whose edges matter.
 
     Returns:
-      float32 [batch, spec.size, spec.size, 3], normalised.
+      float32 [batch, spec.size, spec.size, 3], normalized.
     """
     if check_fit(fit) == "crop":
-        return normalise(center_crop(resize_shorter(images, spec), spec.size), spec)
-    return normalise(resize(images, spec.size, spec.size, spec), spec)
+        return normalize(center_crop(resize_shorter(images, spec), spec.size), spec)
+    return normalize(resize(images, spec.size, spec.size, spec), spec)
 
 
 def check_fit(fit: str) -> str:
@@ -218,19 +218,19 @@ def check_range(images: Any, spec: Preprocess) -> None:
     """Refuses a batch that is not what the pipeline promises. To be called once, on the host, on a real batch.
 
     Args:
-      images: the batch as it travels: uint8 [batch, h, w, 3], grey levels 0 .. 255.
+      images: the batch as it travels: uint8 [batch, h, w, 3], gray levels 0 .. 255.
       spec: of the weights, for the error.
 
     Raises:
-      ValueError: another type or shape, or grey levels that all lie below 2: pictures scaled to 0 .. 1 already.
+      ValueError: another type or shape, or gray levels that all lie below 2: images scaled to 0 .. 1 already.
     """
     images = np.asarray(images)
-    wanted = "jft wants uint8 [batch, height, width, 3] with grey levels 0..255 and applies scale, mean and std itself"
+    wanted = "jft wants uint8 [batch, height, width, 3] with gray levels 0..255 and applies scale, mean and std itself"
     if images.ndim != 4 or images.shape[-1] != 3 or images.dtype != np.uint8 or images.size == 0:
         span = f" in {images.min():.4g}..{images.max():.4g}" if images.size else ""
         raise ValueError(f"images are {images.dtype} {list(images.shape)}{span}; {wanted}.")
     if images.max() < 2:
         raise ValueError(
-            f"no grey level in this batch is above {images.max()}: the pictures seem scaled to 0..1 before they became "
+            f"no gray level in this batch is above {images.max()}: the images seem scaled to 0..1 before they became "
             f"uint8; {wanted} (here scale={spec.scale:.4g}, mean={spec.mean}, std={spec.std}). Multiply them by 255."
         )

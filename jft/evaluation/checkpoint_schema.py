@@ -2,7 +2,7 @@
 
 from typing import Any, NotRequired, TypedDict, get_type_hints
 
-from jft.config import as_json, default_config, json_shape
+from jft.config import as_json, default_config, json_shape, upgraded
 from jft.data.record import DataRecord
 from jft.data.transforms import Preprocess, check_fit
 from jft.metrics.losses import KINDS
@@ -101,5 +101,5 @@ def checked(found: Any) -> Meta:
             raise ValueError(f"{name}: {error}") from error
     if not found["history"] and (found.get("learnt_validation") or found.get("temperature")):
         raise ValueError("history is empty, and something was learnt from validation")
-    config = as_json(default_config()) | found["config"]
+    config = as_json(default_config()) | upgraded(found["config"])
     return {**found, "config": config, "weights": provenance.settled(found["weights"])}

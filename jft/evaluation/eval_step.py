@@ -25,18 +25,18 @@ def make_eval_step(
     Args:
       model: the chain.
       objective: says what logits mean.
-      transform: uint8 images [batch, h, w, 3] -> float32 [batch, size, size, 3], normalised.
+      transform: uint8 images [batch, h, w, 3] -> float32 [batch, size, size, 3], normalized.
       boundary: the stage whose output a batch's `'feature'` is, where it has one.
       views: how many, and (images, number) -> x, of each one, in place of `transform`: probabilities are averaged.
       axis_name: under `jax.pmap`, the axis to sum over.
 
     Returns:
-      A pure function, giving `classification_sums` or, where pictures have several labels, `label_sums`; and
+      A pure function, giving `classification_sums` or, where images have several labels, `label_sums`; and
       `'logits'`, one for each class: float32 [batch, classes], on every device.
     """
 
     def eval_step(variables: Any, batch: Mapping[str, jax.Array]) -> masked_sums.Sums:
-        # The first variant of a picture is neither mirrored nor moved.
+        # The first variant of an image is neither mirrored nor moved.
         cached = "feature" in batch
         if views and not cached:
             count, view = views

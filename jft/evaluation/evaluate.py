@@ -1,4 +1,4 @@
-"""Evaluation of runs on labelled pictures, alone, together, and against each other."""
+"""Evaluation of runs on labeled images, alone, together, and against each other."""
 
 import dataclasses
 import functools
@@ -22,19 +22,19 @@ from jft.utils.checkpoint_info import phase_of
 from jft.utils.logger import write_json
 from jft.utils.text import file_name
 
-# Test-time augmentation: name -> the variants of a picture that are averaged.
+# Test-time augmentation: name -> the variants of an image that are averaged.
 VIEWS = {"flip": Augmentation(flip=True), "crops": Augmentation(flip=True, crop="five")}
 
 
 @dataclasses.dataclass(frozen=True)
-class Pictures:
-    """Which pictures to evaluate on.
+class Images:
+    """Which images to evaluate on.
 
     Attributes:
-      split: 'train', 'validation', 'test', or 'all' pictures of other data.
-      dataset: name of other data with the same classes, or pictures in memory; None: what the run was trained on.
+      split: 'train', 'validation', 'test', or 'all' images of other data.
+      dataset: name of other data with the same classes, or images in memory; None: what the run was trained on.
       data_dir: where the data lie; None: where they lay in training.
-      batch_size: pictures at a time, over all devices; None: the run's.
+      batch_size: images at a time, over all devices; None: the run's.
       skip_unreadable: leaves out those that cannot be read, with a warning, even if the run's config does not.
       image_column, label_column: of a CSV file; '': the run's or, of other data, usual names.
     """
@@ -55,13 +55,13 @@ class Pictures:
 
 @dataclasses.dataclass(frozen=True)
 class Predicted:
-    """A run, the pictures, and what it makes of them.
+    """A run, the images, and what it makes of them.
 
     Attributes:
       workdir: folder of the run.
       trained: the run, restored.
-      source: the pictures.
-      split: of what they are; see `Pictures`.
+      source: the images.
+      split: of what they are; see `Images`.
       own: whether they are of the data that the run was trained on, by content.
       record: which they are.
       found: what it makes of them.
@@ -108,19 +108,19 @@ class Predicted:
         return {"temperature": self.trained.meta.get("temperature"), **told}
 
 
-def evaluate(workdir: str | Path, *, tta: str = "", **pictures: Any) -> dict[str, Any]:
-    """Evaluates a run and writes `<workdir>/eval.json`; of other pictures than its test split `eval-<which>.json`.
+def evaluate(workdir: str | Path, *, tta: str = "", **images: Any) -> dict[str, Any]:
+    """Evaluates a run and writes `<workdir>/eval.json`; of other images than its test split `eval-<which>.json`.
 
     Args:
       workdir: folder of the run.
       tta: views that are averaged, to be reported apart: a key of `VIEWS`; empty: none.
-      **pictures: fields of `Pictures`: split, dataset, data_dir, batch_size, skip_unreadable, ...
+      **images: fields of `Images`: split, dataset, data_dir, batch_size, skip_unreadable, ...
 
     Returns:
       `Predicted.headline`, 'parameters', 'temperature' and what `results.assess` returns; loss in nats, rates as
       shares of 1. 'learnt' is how many of these images it was trained on, wherever they lay, 'validated' on how many
       others it was validated, both by their pixels; None where the run has no list of its images. 'data' is the
-      `DataRecord` of the images. Where pictures have several labels, `mean_average_precision` in place of `top5`. With
+      `DataRecord` of the images. Where images have several labels, `mean_average_precision` in place of `top5`. With
       `tta`, `augmented`: {'name', 'views', 'loss', 'accuracy', ...}.
 
     Raises:
@@ -129,10 +129,10 @@ def evaluate(workdir: str | Path, *, tta: str = "", **pictures: Any) -> dict[str
     augmented = None
     if tta:  # first, as not every model can be asked for every view
         views = tree.choose(VIEWS, tta, what="test-time augmentation")
-        averaged = predict_run(workdir, Pictures(**pictures), views)
+        averaged = predict_run(workdir, Images(**images), views)
         count = views.num_variants(averaged.trained.meta["fit"])
         augmented = {"name": tta, "views": count, **averaged.found.summary()}
-    return record(predict_run(workdir, Pictures(**pictures)), augmented)
+    return record(predict_run(workdir, Images(**images)), augmented)
 
 
 def record(predicted: Predicted, augmented: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -184,21 +184,21 @@ def _path(predicted: Predicted) -> Path:
     return path if same else folder / f"eval-{name}-{split}-{predicted.record.digest[:8]}.json"
 
 
-def evaluate_ensemble(workdirs: Sequence[str | Path], **pictures: Any) -> dict[str, Any]:
+def evaluate_ensemble(workdirs: Sequence[str | Path], **images: Any) -> dict[str, Any]:
     """Evaluates runs together: the average of their probabilities (Hansen & Salamon, 1990). Writes nothing.
 
     Args:
       workdirs: folders of the runs, which may differ in model and preprocessing, not in classes.
-      **pictures: fields of `Pictures`.
+      **images: fields of `Images`.
 
     Returns:
       As `evaluate`, with `'members'`, the headline of each run, in place of `'step'`, `'phase'`, `'parameters'` and
       `'temperature'`; `loss` is the mean log loss of the averaged probabilities, in nats.
 
     Raises:
-      ValueError: see `evaluate`; or the runs have other classes, or other pictures.
+      ValueError: see `evaluate`; or the runs have other classes, or other images.
     """
-    members = _on_same_pictures(workdirs, Pictures(**pictures))
+    members = _on_same_images(workdirs, Images(**images))
     average = np.mean([member.found.probabilities.astype(np.float64) for member in members], axis=0)
     source, class_names = members[0].source, members[0].trained.class_names
     return {
@@ -220,73 +220,73 @@ def _of_any(recognized: Sequence[tuple[np.ndarray, np.ndarray] | None]) -> tuple
     return trained, validated & ~trained
 
 
-def evaluate_against(first: str | Path, second: str | Path, **pictures: Any) -> dict[str, Any]:
-    """Whether the second run is better than the first on the same pictures, or lucky. Writes nothing.
+def evaluate_against(first: str | Path, second: str | Path, **images: Any) -> dict[str, Any]:
+    """Whether the second run is better than the first on the same images, or lucky. Writes nothing.
 
     Args:
       first: folder of a run.
       second: folder of another one of the same classes.
-      **pictures: fields of `Pictures`.
+      **images: fields of `Images`.
 
     Returns:
       `{'members', 'against'}`: the headlines of both, and `results.contrast`.
 
     Raises:
-      ValueError: see `evaluate_ensemble`; or pictures with several labels.
+      ValueError: see `evaluate_ensemble`; or images with several labels.
     """
-    members = _on_same_pictures([first, second], Pictures(**pictures))
+    members = _on_same_images([first, second], Images(**images))
     return {
         "members": [member.headline() for member in members],
         "against": results.contrast(*(member.found.probabilities for member in members), members[0].source.labels),
     }
 
 
-def _on_same_pictures(workdirs: Sequence[str | Path], pictures: Pictures) -> list[Predicted]:
+def _on_same_images(workdirs: Sequence[str | Path], images: Images) -> list[Predicted]:
     members: list[Predicted] = []
     for workdir in workdirs:
-        member = predict_run(workdir, pictures)
+        member = predict_run(workdir, images)
         first = members[0] if members else member
         if member.record.digest != first.record.digest:  # of images, labels and classes, in order
             raise ValueError(
-                f"{workdir} has classes {list(member.trained.class_names)} and {len(member.source)} pictures, "
+                f"{workdir} has classes {list(member.trained.class_names)} and {len(member.source)} images, "
                 f"{workdirs[0]} has {list(first.trained.class_names)} and {len(first.source)}, and not the same in the "
-                "same order: evaluate an ensemble on the test pictures, or train its runs with one seed and validation."
+                "same order: evaluate an ensemble on the test images, or train its runs with one seed and validation."
             )
         members.append(member)
     return members
 
 
-def predict_run(workdir: str | Path, pictures: Pictures, views: Augmentation | None = None) -> Predicted:
-    """Restores a run and evaluates it, as it prepared its pictures; with `views`, averaged over their variants.
+def predict_run(workdir: str | Path, images: Images, views: Augmentation | None = None) -> Predicted:
+    """Restores a run and evaluates it, as it prepared its images; with `views`, averaged over their variants.
 
     Raises:
       ValueError: see `evaluate`.
     """
-    trained, split = restore(workdir), pictures.split
+    trained, split = restore(workdir), images.split
     config = trained.meta["config"]
-    source = trained.pictures(split, dataset=pictures.dataset, data_dir=pictures.data_dir, **pictures.changes())
-    dataset, place = training_data.asked(trained, pictures.dataset, pictures.data_dir)
-    columns = datasets.columns(pictures.image_column, pictures.label_column)
+    source = trained.images(split, dataset=images.dataset, data_dir=images.data_dir, **images.changes())
+    dataset, place = training_data.asked(trained, images.dataset, images.data_dir)
+    columns = datasets.columns(images.image_column, images.label_column)
     record = DataRecord.of(source, dataset, place, content=True)
     own = training_data.is_own(workdir, trained, split, dataset, place, **columns)
-    if own and split == "test" and not pictures.skip_unreadable:  # the same to train on, but others to test on
+    if own and split == "test" and not images.skip_unreadable:  # the same to train on, but others to test on
         own = trained.meta.get("test_digest", record.digest) == record.digest
     if split == "validation" and own and trained.meta.get("learnt_validation"):
         raise ValueError(
-            f"the head of {workdir} was solved for on its validation pictures too, once they had chosen its C: "
+            f"the head of {workdir} was solved for on its validation images too, once they had chosen its C: "
             "evaluate it on test. What validation said before is in its metrics.jsonl."
         )
     if not own:
-        source = dataclasses.replace(source, name=Path(pictures.data_dir or "").name or source.name)
-    if pictures.batch_size:
-        trained.parallel.check_batch_size(pictures.batch_size, what="batch_size")
+        source = dataclasses.replace(source, name=Path(images.data_dir or "").name or source.name)
+    if images.batch_size:
+        trained.parallel.check_batch_size(images.batch_size, what="batch_size")
     evaluator = Evaluator(
         trained.model,
         trained.spec,
         trained.parallel,
         objective=trained.objective,
         fit=trained.meta["fit"],
-        batch_size=pictures.batch_size or trained.parallel.rounded(config["eval_batch_size"]),
+        batch_size=images.batch_size or trained.parallel.rounded(config["eval_batch_size"]),
         resize_on=config["resize_on"],
         cache_bytes=config["cache_bytes"],
         views=views,

@@ -1,4 +1,4 @@
-"""The evaluator: every picture of a source exactly once, on any number of devices."""
+"""The evaluator: every image of a source exactly once, on any number of devices."""
 
 import dataclasses
 import functools
@@ -26,8 +26,8 @@ class Evaluation:
     """What an evaluator found.
 
     Attributes:
-      sums: over all pictures, `masked_sums.classification_sums` or `masked_sums.label_sums`.
-      labels: of the pictures, in their order: int32 [n], or [n, classes].
+      sums: over all images, `masked_sums.classification_sums` or `masked_sums.label_sums`.
+      labels: of the images, in their order: int32 [n], or [n, classes].
       logits: float32 [n, classes], one for each class.
     """
 
@@ -42,12 +42,12 @@ class Evaluation:
         return calibration.apply_temperature(self.logits.astype(np.float64), 1.0, multilabel=self.labels.ndim == 2)
 
     def temperature(self) -> float | None:
-        """The one that fits these pictures, see `calibration.fit_temperature`; None where a logit is not finite."""
+        """The one that fits these images, see `calibration.fit_temperature`; None where a logit is not finite."""
         return calibration.fit_temperature(self.logits, self.labels) if np.isfinite(self.logits).all() else None
 
     def summary(self) -> dict[str, float | int]:
-        """`masked_sums.summarise`; of images with several labels, `mean_average_precision` over the classes too."""
-        values = masked_sums.summarise(self.sums)
+        """`masked_sums.summarize`; of images with several labels, `mean_average_precision` over the classes too."""
+        values = masked_sums.summarize(self.sums)
         if self.labels.ndim == 1:
             return values
         precision = masked_sums.average_precision(self.probabilities, self.labels)
@@ -79,14 +79,14 @@ class Evaluator:
           parallel: the devices.
           objective: what logits and labels mean.
           fit: 'whole' or 'crop', as trained.
-          batch_size: pictures at a time over all devices; the last batch is padded and its padding masked.
+          batch_size: images at a time over all devices; the last batch is padded and its padding masked.
           resize_on: 'device' or 'host'.
-          cache_bytes: decoded pictures kept in memory.
+          cache_bytes: decoded images kept in memory.
           boundary: the stage of which cached features are given, where they are.
-          views: whose variants of a picture are averaged; None: a picture is seen as it is.
+          views: whose variants of an image are averaged; None: an image is seen as it is.
 
         Raises:
-          ValueError: crops of pictures that are squashed whole.
+          ValueError: crops of images that are squashed whole.
         """
         self._step = make_eval_step(
             model,
@@ -101,15 +101,15 @@ class Evaluator:
         self._reading = {"batch_size": batch_size, "fit": fit, "resize_on": resize_on, "cache_bytes": cache_bytes}
 
     def __call__(self, variables: Any, source: datasets.Source, features: Features | None = None) -> Evaluation:
-        """Adds up over every picture of a source that is not empty.
+        """Adds up over every image of a source that is not empty.
 
         Args:
           variables: `{'params', 'batch_stats'}` on the devices.
-          source: the pictures.
+          source: the images.
           features: what is cached of them at the boundary; read in their place.
 
         Raises:
-          RuntimeError: not every picture was counted exactly once, which would be a mistake of jft's own.
+          RuntimeError: not every image was counted exactly once, which would be a mistake of jft's own.
         """
         total, pending, indices, logits = None, [], [], []
 
@@ -134,7 +134,7 @@ class Evaluator:
         own = [len(seen), len(np.unique(seen)), int(seen.sum())]
         read, distinct, numbers = map(sum, zip(*distributed.gather(own), strict=True))
         if not read == distinct == len(source) == round(float(total["count"])) or numbers != source.indices.sum():
-            raise RuntimeError(f"{total['count']} of {len(source)} pictures counted, {distinct} distinct.")
+            raise RuntimeError(f"{total['count']} of {len(source)} images counted, {distinct} distinct.")
         # What fills up the last batch comes at its end.
         return Evaluation(total, source.labels, np.concatenate(logits)[: len(source)])
 

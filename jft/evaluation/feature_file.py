@@ -1,4 +1,4 @@
-"""Features as one file, by hand: those of any stage of any model, of any pictures, with labels and names."""
+"""Features as one file, by hand: those of any stage of any model, of any images, with labels and names."""
 
 import dataclasses
 import json
@@ -29,7 +29,7 @@ _SUFFIXES = (".npz", ".safetensors")
 
 @dataclasses.dataclass(frozen=True)
 class Backbone:
-    """A model that gives features, and how its pictures are read.
+    """A model that gives features, and how its images are read.
 
     Attributes:
       model: the chain.
@@ -76,7 +76,7 @@ def of_weights(model: str, tag: str, stage: str, parallel: Parallel, *, weights_
     return Backbone(chain, variables, row.preprocess, default_config().to_dict())
 
 
-def load_pictures(
+def load_images(
     config: Mapping[str, Any],
     split: str,
     *,
@@ -85,7 +85,7 @@ def load_pictures(
     image_column: str = "",
     label_column: str = "",
 ) -> Source:
-    """The pictures of a split, parted as the config says.
+    """The images of a split, parted as the config says.
 
     Args:
       config: of a run, or the default one.
@@ -110,7 +110,7 @@ def make_file(backbone: Backbone, source: Source, out: Path, **how: Any) -> tupl
 
     Args:
       backbone: from `of_run` or `of_weights`.
-      source: the pictures.
+      source: the images.
       out: the file, .npz or .safetensors; appears when it is whole. See `write`.
       **how: further arguments of `compute`.
 
@@ -140,12 +140,12 @@ def compute(
 
     Args:
       backbone: from `of_run` or `of_weights`.
-      source: the n pictures.
+      source: the n images.
       stage: whose output the features are.
       pooled: average maps over height and width.
       fit: 'crop' or 'whole'; None: as the backbone's config says.
       image_size: in pixels; None: what the weights were trained on.
-      batch_size: pictures at a time; None: as the backbone's config says.
+      batch_size: images at a time; None: as the backbone's config says.
 
     Returns:
       Features float32 [n, ...], and what they depend on, from `recipe.recipe`.
@@ -178,14 +178,14 @@ def write(out: Path, features: np.ndarray, source: Source, recipe: Mapping[str, 
     """Writes features with all that tells what they are of.
 
     Args:
-      out: .npz holds the arrays features [n, ...], labels, indices, names (of the pictures), class_names and recipe
+      out: .npz holds the arrays features [n, ...], labels, indices, names (of the images), class_names and recipe
         (JSON); .safetensors the first three, and the rest as JSON in its metadata.
       features: float32 [n, ...].
-      source: the n pictures.
+      source: the n images.
       recipe: from `recipe.recipe`.
     """
     arrays = {"features": features, "labels": source.labels, "indices": source.indices}
-    names = [source.picture_name(row) for row in range(len(source))]
+    names = [source.image_name(row) for row in range(len(source))]
     with written_whole(out) as aside:
         if out.suffix == ".npz":
             texts = {"names": names, "class_names": list(source.class_names), "recipe": json.dumps(recipe)}

@@ -1,4 +1,4 @@
-"""Looking into a run: pictures as it sees them, where it looks, and what it learnt from that is like them."""
+"""Looking into a run: images as it sees them, where it looks, and what it learnt from that is like them."""
 
 import csv
 import dataclasses
@@ -18,12 +18,12 @@ from jft.features.knn import nearest
 from jft.utils.files import written_whole
 from jft.utils.text import csv_cell, one_line
 
-_MOST_DRAWN = 50  # pictures, a row each
-_SHOWN_SIDE = 256  # pixels of the longer side of a picture that is shown
+_MOST_DRAWN = 50  # images, a row each
+_SHOWN_SIDE = 256  # pixels of the longer side of an image that is shown
 
 
 def shown(predictor: Predictor, pixels: np.ndarray) -> np.ndarray:
-    """The part of a picture that the model reads, in its own proportions: uint8 [h, w, 3], no side above 256 pixels."""
+    """The part of an image that the model reads, in its own proportions: uint8 [h, w, 3], no side above 256 pixels."""
     if predictor.fit == "crop":
         size, square = predictor.spec.size, predictor.read(pixels)
         start = transforms.crop_offset(len(square), size)
@@ -34,14 +34,14 @@ def shown(predictor: Predictor, pixels: np.ndarray) -> np.ndarray:
 
 
 def heat_maps(
-    predictor: Predictor, pictures: Sequence[np.ndarray], classes: Sequence[int], stage: str | None = None
+    predictor: Predictor, images: Sequence[np.ndarray], classes: Sequence[int], stage: str | None = None
 ) -> np.ndarray:
-    """Grad-CAM of pictures, see `gradcam.make_grad_cam`.
+    """Grad-CAM of images, see `gradcam.make_grad_cam`.
 
     Args:
       predictor: the model.
-      pictures: uint8 [h, w, 3] each, of any sizes.
-      classes: of which the evidence is shown, one for each picture.
+      images: uint8 [h, w, 3] each, of any sizes.
+      classes: of which the evidence is shown, one for each image.
       stage: whose map it is; None: `gradcam.default_stage`.
 
     Returns:
@@ -57,11 +57,11 @@ def heat_maps(
         x = transforms.to_model_input(batch["image"], predictor.spec, fit=predictor.fit)
         return cam(variables, x, batch["class"])
 
-    return predictor.run(("grad-cam", stage), step, list(pictures), **{"class": np.asarray(classes, np.int32)})
+    return predictor.run(("grad-cam", stage), step, list(images), **{"class": np.asarray(classes, np.int32)})
 
 
 def features(predictor: Predictor, source: Source) -> np.ndarray:
-    """What the stage before the head makes of a source's pictures, averaged, through the activation cache.
+    """What the stage before the head makes of a source's images, averaged, through the activation cache.
 
     Returns:
       float32 [n, d].
@@ -71,73 +71,73 @@ def features(predictor: Predictor, source: Source) -> np.ndarray:
     return values.reshape(len(values), -1)
 
 
-def like(predictor: Predictor, pictures: Sequence[np.ndarray | Path], known: np.ndarray, k: int) -> np.ndarray:
-    """The rows of the k most similar of the pictures whose `features` are known: int64 [n, k], see `nearest`."""
-    own = predictor.features(list(pictures), predictor.stages[-2], pooled=True)
+def like(predictor: Predictor, images: Sequence[np.ndarray | Path], known: np.ndarray, k: int) -> np.ndarray:
+    """The rows of the k most similar of the images whose `features` are known: int64 [n, k], see `nearest`."""
+    own = predictor.features(list(images), predictor.stages[-2], pooled=True)
     return nearest(known, own.reshape(len(own), -1), k)[0]
 
 
 def draw(
-    predictor: Predictor, paths: Sequence[Path], out: Path, *, train: Source | None, stage: str | None, neighbours: int
+    predictor: Predictor, paths: Sequence[Path], out: Path, *, train: Source | None, stage: str | None, neighbors: int
 ) -> list[str]:
-    """Draws pictures, each beside where the model looked and the training pictures that are most like it.
+    """Draws images, each beside where the model looked and the training images that are most like it.
 
     Args:
       predictor: the model.
-      paths: of the pictures.
+      paths: of the images.
       out: the file, see `grid.draw`.
-      train: among which neighbours are sought; None where none are.
+      train: among which neighbors are sought; None where none are.
       stage: whose Grad-CAM is drawn; None: the last with a map.
-      neighbours: how many; 0: none.
+      neighbors: how many; 0: none.
 
     Returns:
-      Why pictures are left out: a sentence for each that cannot be read.
+      Why images are left out: a sentence for each that cannot be read.
 
     Raises:
-      ValueError: see `grid.draw` and `heat_maps`; more than 50 pictures; none that can be read; or more neighbours
-        than there are pictures to learn from.
+      ValueError: see `grid.draw` and `heat_maps`; more than 50 images; none that can be read; or more neighbors
+        than there are images to learn from.
     """
     if len(paths) > _MOST_DRAWN:
-        raise ValueError(f"{len(paths):,} pictures were named, and a drawing shows {_MOST_DRAWN}: name fewer.")
+        raise ValueError(f"{len(paths):,} images were named, and a drawing shows {_MOST_DRAWN}: name fewer.")
     stage = stage or gradcam.default_stage(predictor.model, predictor.spec.size)
-    pictures, errors = _read(predictor, paths)
-    if not pictures:
+    images, errors = _read(predictor, paths)
+    if not images:
         raise ValueError(" ".join(errors))
-    probabilities = predictor.predict(pictures)
+    probabilities = predictor.predict(images)
     best = probabilities.argmax(axis=1)
-    heat = heat_maps(predictor, pictures, best, stage)
-    near = np.zeros((len(pictures), 0), np.int64)
-    if neighbours:
-        near = like(predictor, pictures, features(predictor, train), neighbours)
+    heat = heat_maps(predictor, images, best, stage)
+    near = np.zeros((len(images), 0), np.int64)
+    if neighbors:
+        near = like(predictor, images, features(predictor, train), neighbors)
     cells = []
-    for pixels, chosen, sure, cam, rows in zip(pictures, best, probabilities, heat, near, strict=True):
+    for pixels, chosen, sure, cam, rows in zip(images, best, probabilities, heat, near, strict=True):
         seen = shown(predictor, pixels)
         cells.append((seen, predictor.class_names[chosen], float(sure[chosen])))
         cells.append((gradcam.overlay(seen, cam), f"where: {stage}", None))
         for row in rows:
             pixels = train.pixels(row, predictor.spec)
             cells.append((shown(predictor, pixels), f"like: {train.label(row) or 'nothing'}", None))
-    images, told, sure = zip(*cells, strict=True)
-    grid.draw(out, images, told, sure, [None] * len(cells), columns=2 + neighbours)
+    drawn, told, sure = zip(*cells, strict=True)
+    grid.draw(out, drawn, told, sure, [None] * len(cells), columns=2 + neighbors)
     return errors
 
 
 def _read(predictor: Predictor, paths: Sequence[Path]) -> tuple[list[np.ndarray], list[str]]:
-    """Pictures in their own sizes, and why the others cannot be read, a sentence each."""
-    pictures, errors = [], []
+    """Images in their own sizes, and why the others cannot be read, a sentence each."""
+    images, errors = [], []
     for path in paths:
         try:
             predictor.read(path)  # refuses what is too elongated for it, too
-            pictures.append(predictor.pixels(path))
+            images.append(predictor.pixels(path))
         except ValueError as error:
             errors.append(one_line(error))
-    return pictures, errors
+    return images, errors
 
 
 def suspects(known: np.ndarray, train: Source) -> list[label_issues.Suspect]:
     """`label_issues.suspicious` of training images by their features, in as many folds as the smallest class fills."""
     if train.multi_label:
-        raise ValueError("confident learning judges one label a picture, and these pictures have several each.")
+        raise ValueError("confident learning judges one label an image, and these images have several each.")
     counts = train.counts()
     rows = np.flatnonzero(counts[train.labels] > 1)  # the only one of its class has none to be judged by
     folds = int(min([5, *counts[counts > 1]]))
@@ -146,13 +146,13 @@ def suspects(known: np.ndarray, train: Source) -> list[label_issues.Suspect]:
 
 
 def write_suspects(predictor: Predictor, train: Source, out: Path) -> int:
-    """Writes the training pictures whose label looks wrong, see `label_issues.suspicious`, as CSV; returns how many."""
+    """Writes the training images whose label looks wrong, see `label_issues.suspicious`, as CSV; returns how many."""
     found = suspects(features(predictor, train), train)
     with written_whole(out) as aside, aside.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         writer = csv.writer(file)
-        writer.writerow(("picture", "label", "probability", "suggested", "suggested_probability"))
+        writer.writerow(("image", "label", "probability", "suggested", "suggested_probability"))
         for one in found:
             label, suggested = train.class_names[one.label], train.class_names[one.suggested]
             figures = (label, f"{one.probability:.4f}", suggested, f"{one.suggested_probability:.4f}")
-            writer.writerow(map(csv_cell, (train.picture_name(one.row), *figures)))
+            writer.writerow(map(csv_cell, (train.image_name(one.row), *figures)))
     return len(found)

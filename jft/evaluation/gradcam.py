@@ -13,7 +13,7 @@ from jft.models import Chain
 from jft.models.flops import stage_costs
 from jft.utils import tree
 
-_STRONGEST = 0.65  # of the colour where the map is highest: the picture stays visible below it
+_STRONGEST = 0.65  # of the color where the map is highest: the image stays visible below it
 
 GradCAM = Callable[[Any, jax.Array, jax.Array], jax.Array]
 
@@ -32,7 +32,7 @@ def make_grad_cam(model: Chain, *, stage: str, objective: Objective) -> GradCAM:
 
     Returns:
       A pure function, to be jitted by the caller, of the model's variables, images float32 [b, size, size, 3],
-      normalised, and classes int32 [b], one for each image. It gives float32 [b, h, w], 0 and above, in units of the
+      normalized, and classes int32 [b], one for each image. It gives float32 [b, h, w], 0 and above, in units of the
       logit: not scaled to a range, and all 0 where nothing on the map speaks for the class.
 
     Raises:
@@ -42,7 +42,7 @@ def make_grad_cam(model: Chain, *, stage: str, objective: Objective) -> GradCAM:
     maps = _maps(model, model.default_size)
     if stage not in maps:
         raise ValueError(
-            f"stage {stage!r} has no map [height, width, channels] to show on a picture: choose one that has, such as "
+            f"stage {stage!r} has no map [height, width, channels] to show on an image: choose one that has, such as "
             f"the last, {list(maps)[-1]!r}, of {', '.join(maps)}."
         )
 
@@ -53,7 +53,7 @@ def make_grad_cam(model: Chain, *, stage: str, objective: Objective) -> GradCAM:
 
         features = model.apply(variables, x, train=False, stop=stage)
         logits, pull_back = jax.vjp(logits_of, features)
-        (gradient,) = pull_back(jnp.ones_like(logits))  # pictures do not mix at inference: each has its own
+        (gradient,) = pull_back(jnp.ones_like(logits))  # images do not mix at inference: each has its own
         weights = jnp.mean(jnp.asarray(gradient, logits.dtype), axis=(1, 2))
         return jax.nn.relu(jnp.einsum("bhwc,bc->bhw", features, weights, precision="highest"))
 
@@ -80,17 +80,17 @@ def default_stage(model: Chain, size: int) -> str:
 
 
 def overlay(image: np.ndarray, cam: np.ndarray) -> np.ndarray:
-    """Lays a map over its picture: the higher, the brighter and the more opaque.
+    """Lays a map over its image: the higher, the brighter and the more opaque.
 
-    The colours are matplotlib's 'inferno': perceptually uniform, and their lightness rises with the map, so that they
-    keep their order in greyscale and for the colour-blind; a rainbow's, such as 'turbo', does not.
+    The colors are matplotlib's 'inferno': perceptually uniform, and their lightness rises with the map, so that they
+    keep their order in grayscale and for the color-blind; a rainbow's, such as 'turbo', does not.
 
     Args:
-      image: uint8 [h, w, 3], RGB: the square that the model read, not the picture that it was cut from.
-      cam: float [a, b], finite, 0 and above; scaled so that its maximum is 1, and resized bilinearly to the picture.
+      image: uint8 [h, w, 3], RGB: the square that the model read, not the image that it was cut from.
+      cam: float [a, b], finite, 0 and above; scaled so that its maximum is 1, and resized bilinearly to the image.
 
     Returns:
-      uint8 [h, w, 3], RGB; a copy of the picture where the map is all 0.
+      uint8 [h, w, 3], RGB; a copy of the image where the map is all 0.
 
     Raises:
       ValueError: an image or a map of another kind.
@@ -99,18 +99,18 @@ def overlay(image: np.ndarray, cam: np.ndarray) -> np.ndarray:
 
     image, cam = np.asarray(image), np.asarray(cam, np.float32)
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-        raise ValueError(f"image is {image.dtype} {list(image.shape)}: give grey levels 0..255, uint8 [h, w, 3].")
+        raise ValueError(f"image is {image.dtype} {list(image.shape)}: give gray levels 0..255, uint8 [h, w, 3].")
     if cam.ndim != 2 or not (np.isfinite(cam) & (cam >= 0)).all():
         raise ValueError(
-            f"the map is {list(cam.shape)} in {cam.min():.4g}..{cam.max():.4g}: give one picture's [h, w], finite and "
+            f"the map is {list(cam.shape)} in {cam.min():.4g}..{cam.max():.4g}: give one image's [h, w], finite and "
             "not below 0; NaN comes from weights or images that are not finite."
         )
     if not cam.any():
         return image.copy()
     height, width = image.shape[:2]
     heat = np.asarray(Image.fromarray(cam / cam.max()).resize((width, height), Image.Resampling.BILINEAR))
-    colours, alpha = 255 * colormaps["inferno"](heat)[..., :3], _STRONGEST * heat[..., None]
-    return np.rint((1 - alpha) * image + alpha * colours).astype(np.uint8)
+    colors, alpha = 255 * colormaps["inferno"](heat)[..., :3], _STRONGEST * heat[..., None]
+    return np.rint((1 - alpha) * image + alpha * colors).astype(np.uint8)
 
 
 def _scores(objective: Objective, logits: jax.Array) -> jax.Array:

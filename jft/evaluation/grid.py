@@ -1,4 +1,4 @@
-"""A grid of pictures with what a model makes of them, as PNG, SVG or PDF."""
+"""A grid of images with what a model makes of them, as PNG, SVG or PDF."""
 
 import collections
 import textwrap
@@ -17,7 +17,7 @@ _CELL = (2.2, 2.75)  # inches: width, and height with room for three lines of te
 _TITLE = 0.4  # inches
 _WIDTH = 26  # characters above a cell
 _DPI = 100
-_INK, _GREY, _WRONG = "#1b2733", "#aab4be", "#c62828"
+_INK, _GRAY, _WRONG = "#1b2733", "#aab4be", "#c62828"
 
 
 def check_path(path: Path) -> None:
@@ -32,7 +32,7 @@ def wrong(predicted: str, label: str | None) -> bool:
 
 
 def caption(predicted: str, probability: float | None, label: str | None) -> str:
-    """What stands above a picture: the prediction, with a cross if it is wrong, and the label where it is known."""
+    """What stands above an image: the prediction, with a cross if it is wrong, and the label where it is known."""
     told = terminal(predicted, 40) + ("" if probability is None else f" {probability:.0%}")
     lines = textwrap.wrap(f"✗ {told}" if wrong(predicted, label) else told, _WIDTH)
     return "\n".join(lines if label is None else [*lines, terminal(f"label: {label}", _WIDTH)])
@@ -55,7 +55,7 @@ def draw(
     title: str = "",
     columns: int = COLUMNS,
 ) -> None:
-    """Draws pictures in rows; a wrong prediction has a red frame and a cross.
+    """Draws images in rows; a wrong prediction has a red frame and a cross.
 
     Args:
       path: the file, replaced if it exists; its ending says the format, one of `SUFFIXES`.
@@ -64,10 +64,10 @@ def draw(
       probabilities: of these, 0 .. 1; None: not told.
       labels: the classes they are of; None: not known, and nothing is marked.
       title: a line above all.
-      columns: pictures in a row.
+      columns: images in a row.
 
     Raises:
-      ValueError: another ending, no pictures, or as many of one as not of another.
+      ValueError: another ending, no images, or as many of one as not of another.
     """
     from matplotlib.figure import Figure  # not pyplot: no display, no state
 
@@ -77,7 +77,7 @@ def draw(
     if not counts[0] or len(set(counts)) > 1:
         raise ValueError(
             f"{counts[0]} images with {counts[1]} predictions, {counts[2]} probabilities and {counts[3]} labels: a "
-            "grid needs one of each for every picture, and a picture."
+            "grid needs one of each for every image, and an image."
         )
     across = min(len(images), columns)
     down = -(-len(images) // across)
@@ -99,7 +99,7 @@ def _draw_cell(axes, image: np.ndarray, predicted: str, probability: float | Non
     axes.set_xticks([])
     axes.set_yticks([])
     for spine in axes.spines.values():
-        spine.set(color=_WRONG if is_wrong else _GREY, linewidth=4 if is_wrong else 0.8)
+        spine.set(color=_WRONG if is_wrong else _GRAY, linewidth=4 if is_wrong else 0.8)
     # Names are no mathematics, whatever signs they hold.
     axes.set_title(
         caption(predicted, probability, label), fontsize=9, color=_WRONG if is_wrong else _INK, parse_math=False

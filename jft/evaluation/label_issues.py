@@ -8,18 +8,18 @@ import numpy as np
 from jft.features import linear
 from jft.features.examples import Examples
 
-# From strong to weak: what suits some 10 to 500 pictures of a class; weaker ones are slow, and too sure of themselves.
+# From strong to weak: what suits some 10 to 500 images of a class; weaker ones are slow, and too sure of themselves.
 _REGULARISATION = (1e-4, 1e-3, 1e-2, 1e-1)
 
 
 @dataclasses.dataclass(frozen=True)
 class Suspect:
-    """A picture whose label is probably wrong.
+    """An image whose label is probably wrong.
 
     Attributes:
-      row: of the picture.
+      row: of the image.
       label: the class that it is said to be of.
-      suggested: the class that the other pictures say it is of.
+      suggested: the class that the other images say it is of.
       probability: of its label, out of fold: 0 .. 1.
       suggested_probability: of the suggested class, likewise; above `probability`.
     """
@@ -34,28 +34,28 @@ class Suspect:
 def suspicious(
     features: np.ndarray, labels: np.ndarray, *, classes: Sequence[str], folds: int = 5, seed: int = 0
 ) -> list[Suspect]:
-    """Pictures whose label is probably wrong, by confident learning, the most suspicious first.
+    """Images whose label is probably wrong, by confident learning, the most suspicious first.
 
     Northcutt, Jiang and Chuang, Confident Learning: Estimating Uncertainty in Dataset Labels, 2021,
-    https://arxiv.org/abs/1911.00068. Each picture's probabilities come from a logistic regression on the standardised
-    features of the other folds. The threshold of a class is the mean probability of it among the pictures labelled so;
-    a picture belongs to the most probable of the classes whose threshold it reaches, and is a suspect where that is
-    another than its label, and more probable. Suspects are ranked by normalised margin: the probability of the label
+    https://arxiv.org/abs/1911.00068. Each image's probabilities come from a logistic regression on the standardized
+    features of the other folds. The threshold of a class is the mean probability of it among the images labeled so;
+    an image belongs to the most probable of the classes whose threshold it reaches, and is a suspect where that is
+    another than its label, and more probable. Suspects are ranked by normalized margin: the probability of the label
     less the largest of another class.
 
     Args:
       features: float [n, d], finite, such as a pretrained network's.
       labels: int [n], 0 .. len(classes) - 1.
       classes: their names, for errors.
-      folds: parts of the pictures, each with its share of every class; more are slower, and learn from more.
-      seed: decides which picture is in which fold.
+      folds: parts of the images, each with its share of every class; more are slower, and learn from more.
+      seed: decides which image is in which fold.
 
     Returns:
       The suspects; [] where there are none.
 
     Raises:
-      ValueError: features or labels of another kind, several labels a picture, fewer than 2 folds, or classes that have
-        pictures but fewer than folds.
+      ValueError: features or labels of another kind, several labels an image, fewer than 2 folds, or classes that have
+        images but fewer than folds.
     """
     examples = Examples(features, labels)
     _check(examples, classes, folds)
@@ -81,7 +81,7 @@ def _check(examples: Examples, classes: Sequence[str], folds: int) -> None:
     labels = examples.labels
     if labels.ndim == 2:
         raise ValueError(
-            f"labels are {list(labels.shape)}, several a picture, and confident learning is for one: check a column at "
+            f"labels are {list(labels.shape)}, several an image, and confident learning is for one: check a column at "
             "a time, with labels[:, c] and classes ('without', 'with')."
         )
     if len(classes) < 2:
@@ -92,8 +92,8 @@ def _check(examples: Examples, classes: Sequence[str], folds: int) -> None:
     counts = np.bincount(labels, minlength=len(classes))
     if short := [f"'{name}' has {n}" for name, n in zip(classes, counts, strict=True) if 0 < n < folds]:
         raise ValueError(
-            f"{folds} folds need {folds} pictures of each class, but {', '.join(short)}: ask for fewer folds, at least "
-            "2, leave those classes out, or add pictures."
+            f"{folds} folds need {folds} images of each class, but {', '.join(short)}: ask for fewer folds, at least "
+            "2, leave those classes out, or add images."
         )
 
 

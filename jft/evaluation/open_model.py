@@ -43,7 +43,7 @@ class SourceWeights:
       model: key of `jft.models.MODELS`.
       options: fields of the model, its number of classes and auxiliary heads among them.
       spec: preprocessing.
-      fit: how a picture becomes a square, 'crop' or 'whole', see `preprocess.to_model_input`.
+      fit: how an image becomes a square, 'crop' or 'whole', see `preprocess.to_model_input`.
       class_names: what the outputs mean, or None where the source does not say.
       objective: how they become probabilities, the kind of an `Objective`.
       tell: gives `facts`; slow for a set, whose file is looked at.
@@ -64,7 +64,7 @@ class SourceWeights:
     def facts(self) -> dict[str, str]:
         """Where the weights come from, as far as known.
 
-        The manifest of a `Provenance`; of a run's weights source, dialect, and the licence of those it began with.
+        The manifest of a `Provenance`; of a run's weights source, dialect, and the license of those it began with.
         """
         return self.tell()
 
@@ -169,7 +169,7 @@ def of_trained(trained: Trained, name: str) -> SourceWeights:
     options = {**trained.meta["model"]["options"], "num_classes": trained.model.num_classes}
     facts = {"source": f"{name}, step {trained.meta['step']}", "dialect": "jft"}
     if base := provenance.of_manifest(trained.meta["weights"]):
-        facts["licence"] = base.license
+        facts["license"] = base.license
     leaves = {leaf: np.asarray(array) for leaf, array in tree.flatten(trained.variables).items()}
     target = leaf_shapes(create_model(model, **options), trained.spec.size)
     read = functools.partial(_converted, name, leaves, _own_row(model), target)

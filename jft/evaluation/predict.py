@@ -1,4 +1,4 @@
-"""Classes of pictures in files: which files there are, what a model makes of them, and how that is written."""
+"""Classes of images in files: which files there are, what a model makes of them, and how that is written."""
 
 import csv
 import dataclasses
@@ -20,16 +20,16 @@ from jft.evaluation.predictor import Predictor, read_ahead
 from jft.utils.text import csv_cell, padded, terminal, width
 
 _LONGEST = 60  # characters of a class in a table
-THRESHOLD = 0.5  # from which on a picture that may have several labels has one
+THRESHOLD = 0.5  # from which on an image that may have several labels has one
 
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-    """What a model makes of a picture.
+    """What a model makes of an image.
 
     Attributes:
-      path: of the picture.
-      classes: names, the most probable first; () where the picture cannot be read, or has none of several labels.
+      path: of the image.
+      classes: names, the most probable first; () where the image cannot be read, or has none of several labels.
       probabilities: of these, 0 .. 1.
       error: why it cannot be read, a sentence that names it; None if it can.
     """
@@ -41,10 +41,10 @@ class Prediction:
 
 
 def find(paths: Iterable[str], stdin: TextIO) -> list[Path]:
-    """The pictures that a user names.
+    """The images that a user names.
 
     Args:
-      paths: files, taken as they are; folders, for the pictures in them at any depth, natural order, hidden ones left
+      paths: files, taken as they are; folders, for the images in them at any depth, natural order, hidden ones left
         out; patterns such as 'photos/*.jpg' or 'photos/**/*.jpg' that the shell did not expand; or '-'.
       stdin: where '-' finds more of them, one a line.
 
@@ -52,7 +52,7 @@ def find(paths: Iterable[str], stdin: TextIO) -> list[Path]:
       Their paths, each once, in the order in which they are named.
 
     Raises:
-      ValueError: a path that does not exist, a folder without pictures, a pattern without matches, or no path at all.
+      ValueError: a path that does not exist, a folder without images, a pattern without matches, or no path at all.
     """
     found: dict[Path, None] = {}
     for path in paths:
@@ -61,7 +61,7 @@ def find(paths: Iterable[str], stdin: TextIO) -> list[Path]:
             if line:
                 found.update(dict.fromkeys(_expand(line)))
     if not found:
-        raise ValueError("no picture is named: give files, folders or patterns; or a list of them, one a line, for -.")
+        raise ValueError("no image is named: give files, folders or patterns; or a list of them, one a line, for -.")
     return list(found)
 
 
@@ -89,23 +89,23 @@ def _expand(name: str) -> list[Path]:
 def predict_paths(
     predictor: Predictor, paths: Sequence[Path], top: int | None = None, *, calibrated: bool = True
 ) -> Iterator[Prediction]:
-    """Predicts the classes of pictures in files, a batch at a time; the next one is read while the devices compute.
+    """Predicts the classes of images in files, a batch at a time; the next one is read while the devices compute.
 
     Args:
       predictor: the model.
-      paths: of pictures.
-      top: how many classes to tell of each; None: the most probable one, or, where a picture may have several labels,
+      paths: of images.
+      top: how many classes to tell of each; None: the most probable one, or, where an image may have several labels,
         each whose probability is 1/2 or more.
       calibrated: see `Predictor.predict`.
 
     Yields:
-      A prediction for each path, in their order; of a picture that cannot be read, the error.
+      A prediction for each path, in their order; of an image that cannot be read, the error.
 
     Raises:
       ValueError: top is below 1.
     """
     if top is not None and top < 1:
-        raise ValueError(f"top = {top}: give 1 or more classes a picture.")
+        raise ValueError(f"top = {top}: give 1 or more classes an image.")
     temperature = predictor.temperature if calibrated else 1.0
     ahead = iter(paths)
     for squares in read_ahead(functools.partial(_read, predictor), paths, predictor.batch_size):
@@ -120,7 +120,7 @@ def predict_paths(
 
 
 def _read(predictor: Predictor, path: Path) -> np.ndarray | str:
-    """A picture, or why it cannot be read."""
+    """An image, or why it cannot be read."""
     try:
         return predictor.read(path)
     except ValueError as error:
@@ -137,7 +137,7 @@ def _prediction(predictor: Predictor, path: Path, probabilities: np.ndarray, top
 
 
 def label_of(path: Path, class_names: Sequence[str]) -> str | None:
-    """The class whose folder a picture lies in, or None where the folder is called otherwise."""
+    """The class whose folder an image lies in, or None where the folder is called otherwise."""
     name = normal(path.absolute().parent.name)
     return name if name in class_names else None
 
@@ -149,21 +149,21 @@ def columns(predictor: Predictor, top: int | None) -> int:
 
 
 def table_lines(predictions: Iterable[Prediction], most: int) -> Iterator[str]:
-    """A table for people; `most` classes a picture. It waits for the last prediction, to know how wide it becomes."""
+    """A table for people; `most` classes an image. It waits for the last prediction, to know how wide it becomes."""
     del most
-    rows = [("picture", "class", "probability")]
+    rows = [("image", "class", "probability")]
     for prediction in predictions:
         pairs = list(zip(prediction.classes, prediction.probabilities, strict=True))
         told = [(terminal(name, _LONGEST), f"{probability:11.1%}") for name, probability in pairs]
         told = told or [("cannot be read" if prediction.error else "none", "")]
         rows += [(terminal(prediction.path), *told[0]), *(("", *pair) for pair in told[1:])]
     widths = [max(width(row[i]) for row in rows) for i in range(2)]
-    for picture, name, probability in rows:
-        yield f"{padded(picture, widths[0])}  {padded(name, widths[1])}  {probability}".rstrip()
+    for image, name, probability in rows:
+        yield f"{padded(image, widths[0])}  {padded(name, widths[1])}  {probability}".rstrip()
 
 
 def csv_lines(predictions: Iterable[Prediction], most: int) -> Iterator[str]:
-    """CSV, a row a picture: path, class, probability, class2, probability2, ...; unreadable ones have empty cells.
+    """CSV, a row an image: path, class, probability, class2, probability2, ...; unreadable ones have empty cells.
 
     A name with an end of line in it is quoted, over two lines; see `csv_cell` for one that a spreadsheet would compute.
     """

@@ -1,4 +1,4 @@
-"""A model ready for pictures: `jft.load(RUN)`, then uint8 pictures in, probabilities or features out."""
+"""A model ready for images: `jft.load(RUN)`, then uint8 images in, probabilities or features out."""
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,7 +27,7 @@ from jft.weights import hub
 from jft.weights.catalog import CATALOG, WeightSet, find_row
 
 # One image; several of one size as an array; or several of any sizes: see `given.several`.
-Pictures = Given | Sequence[Given]
+Images = Given | Sequence[Given]
 
 _IN_FLIGHT = 2  # batches that the devices are given before the first is waited for
 
@@ -36,22 +36,22 @@ _IN_FLIGHT = 2  # batches that the devices are given before the first is waited 
 class Predictor:
     """A model with its preprocessing, class names and temperature. Made by `load`.
 
-    It compiles once for each size of the arrays it is given, and for pictures of mixed sizes once: the last batch is
-    padded. Pictures of an array are resized on the device, those of a sequence on the host, as in evaluation.
+    It compiles once for each size of the arrays it is given, and for images of mixed sizes once: the last batch is
+    padded. Images of an array are resized on the device, those of a sequence on the host, as in evaluation.
 
     Attributes:
       name: of the run or weight set, for people.
       model: the chain.
       variables: `{'params', 'batch_stats'}` on this process' devices.
       spec: preprocessing of the weights.
-      fit: how a picture becomes a square, 'crop' or 'whole'.
+      fit: how an image becomes a square, 'crop' or 'whole'.
       objective: what logits mean.
       class_names: what they mean, in order.
       temperature: by which logits are divided so that probabilities are as sure as they are right; 1 where none was
         fitted.
       meta: all else that the checkpoint holds; None for a weight set.
       parallel: the devices.
-      batch_size: pictures at a time, over all devices.
+      batch_size: images at a time, over all devices.
     """
 
     name: str
@@ -79,7 +79,7 @@ class Predictor:
 
     @property
     def side(self) -> int:
-        """Side in pixels of the squares that pictures of mixed sizes become on the host."""
+        """Side in pixels of the squares that images of mixed sizes become on the host."""
         return transforms.stored_size(self.spec, self.fit)
 
     @property
@@ -92,7 +92,7 @@ class Predictor:
         """Names of the model's stages, in order."""
         return tuple(self.model.stages())
 
-    def predict(self, images: Pictures, *, calibrated: bool = True) -> np.ndarray:
+    def predict(self, images: Images, *, calibrated: bool = True) -> np.ndarray:
         """Probabilities of the classes.
 
         Args:
@@ -101,10 +101,10 @@ class Predictor:
           calibrated: divide logits by the temperature that validation chose; it changes no ranking.
 
         Returns:
-          float32 [n, classes], n = 1 for one image; rows add up to 1 unless a picture may have several labels.
+          float32 [n, classes], n = 1 for one image; rows add up to 1 unless an image may have several labels.
 
         Raises:
-          ValueError: images of another type or shape, or a picture that cannot be read, named.
+          ValueError: images of another type or shape, or an image that cannot be read, named.
         """
         temperature = self.temperature if calibrated else 1.0
         return self.probabilities(self.logits(images), temperature)
@@ -114,7 +114,7 @@ class Predictor:
         several = self.objective.multi_label
         return calibration.apply_temperature(logits, temperature, multilabel=several).astype(np.float32)
 
-    def logits(self, images: Pictures) -> np.ndarray:
+    def logits(self, images: Images) -> np.ndarray:
         """A logit for each class, float32 [n, classes], before any temperature; arguments as of `predict`."""
 
         def step(variables: Any, batch: Mapping[str, jax.Array]) -> jax.Array:
@@ -123,7 +123,7 @@ class Predictor:
 
         return self.run("logits", step, images)
 
-    def features(self, images: Pictures, stage: str, *, pooled: bool = False) -> np.ndarray:
+    def features(self, images: Images, stage: str, *, pooled: bool = False) -> np.ndarray:
         """The output of a stage.
 
         Args:
@@ -143,12 +143,12 @@ class Predictor:
         return self.run(("features", stage, pooled), step, images)
 
     def run(
-        self, key: Any, step: Callable[[Any, Mapping[str, jax.Array]], jax.Array], images: Pictures, **others: Any
+        self, key: Any, step: Callable[[Any, Mapping[str, jax.Array]], jax.Array], images: Images, **others: Any
     ) -> np.ndarray:
-        """Runs a pure step over pictures, a padded batch at a time.
+        """Runs a pure step over images, a padded batch at a time.
 
         Args:
-          key: names the step; it is compiled at its first call with a size of pictures, and found again by this.
+          key: names the step; it is compiled at its first call with a size of images, and found again by this.
           step: (variables, {'image': uint8 [b, h, w, 3], ...}) -> [b, ...].
           images: as of `predict`.
           **others: arrays [n, ...], of which the step is given the rows of its batch.
@@ -174,13 +174,13 @@ class Predictor:
         done += [_fetch(*one) for one in pending]
         return np.concatenate(done)
 
-    def read(self, picture: Given) -> np.ndarray:
-        """A picture as the square uint8 [side, side, 3] that `predict` makes of it; ValueError if it cannot be read."""
-        if isinstance(picture, np.ndarray):
-            return decode.from_array(picture, self.spec, fit=self.fit)
-        if isinstance(picture, Image.Image):
-            return decode.from_image(picture, self.spec, fit=self.fit)
-        return decode.decode(picture, self.spec, fit=self.fit, max_pixels=self.max_image_pixels)
+    def read(self, image: Given) -> np.ndarray:
+        """An image as the square uint8 [side, side, 3] that `predict` makes of it; ValueError if it cannot be read."""
+        if isinstance(image, np.ndarray):
+            return decode.from_array(image, self.spec, fit=self.fit)
+        if isinstance(image, Image.Image):
+            return decode.from_image(image, self.spec, fit=self.fit)
+        return decode.decode(image, self.spec, fit=self.fit, max_pixels=self.max_image_pixels)
 
     def pixels(self, path: Path) -> np.ndarray:
         """An image in its own size: uint8 [h, w, 3]; ValueError if it cannot be read."""
@@ -202,12 +202,12 @@ class Predictor:
         return self.meta is not None and self.meta["config"]["resize_on"] == "host"
 
 
-def read_ahead(read: Callable[[Any], Any], pictures: Sequence[Any], size: int) -> Iterator[list[Any]]:
-    """What `read` makes of pictures, `size` at a time; the next ones are read while these are worked on."""
+def read_ahead(read: Callable[[Any], Any], images: Sequence[Any], size: int) -> Iterator[list[Any]]:
+    """What `read` makes of images, `size` at a time; the next ones are read while these are worked on."""
     with futures.ThreadPoolExecutor() as pool:
-        ahead = [pool.map(read, pictures[:size])]
-        for end in range(size, len(pictures) + size, size):
-            ahead.append(pool.map(read, pictures[end : end + size]))
+        ahead = [pool.map(read, images[:size])]
+        for end in range(size, len(images) + size, size):
+            ahead.append(pool.map(read, images[end : end + size]))
             yield list(ahead.pop(0))
 
 
@@ -221,7 +221,7 @@ def load(
         a weight set such as 'vgg16.keras'; or a file of jft's own, such as `jft export` writes.
       weights: tag of the model's weight set, such as 'caffe'; None: one that is on this machine, else torchvision's.
       weights_path: the set's file, or a folder that holds it, looked at before the cache and the network.
-      batch_size: pictures at a time, over all devices of this process; rounded up to a multiple of their number.
+      batch_size: images at a time, over all devices of this process; rounded up to a multiple of their number.
 
     Returns:
       The predictor.

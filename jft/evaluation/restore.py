@@ -42,10 +42,10 @@ class Trained:
         """What its outputs mean, for evaluation: neither smoothed nor weighted."""
         return _objective(self.meta)
 
-    def pictures(
+    def images(
         self, split: str, *, dataset: str | datasets.Source | None = None, data_dir: str | None = None, **changes: Any
     ) -> datasets.Source:
-        """Loads pictures whose labels mean what the model's outputs mean.
+        """Loads images whose labels mean what the model's outputs mean.
 
         Args:
           split: see `datasets.load_source`.
@@ -54,7 +54,7 @@ class Trained:
           **changes: what else is not as it was in training, see `datasets.of_config`.
 
         Returns:
-          The pictures, labelled in the order of the model's classes.
+          The images, labeled in the order of the model's classes.
 
         Raises:
           ValueError: the data's classes are others, names both lists; or they were given in memory and are not there.

@@ -18,20 +18,20 @@ _SHOWN = 5  # and of them, shown in a terminal
 def assess(
     probabilities: np.ndarray, source: Source, class_names: Sequence[str], calibrated: np.ndarray | None = None
 ) -> dict[str, Any]:
-    """Figures from the probabilities of a source's pictures.
+    """Figures from the probabilities of a source's images.
 
     Args:
       probabilities: float [n, classes].
-      source: the pictures, n of them.
+      source: the images, n of them.
       class_names: in the order of the columns.
       calibrated: the same with a temperature applied, where there is one.
 
     Returns:
       `accuracy_interval` and `loss_interval`, 95 %, see `classification.interval`, None where unknown; `macro_f1`;
       `calibration_error`, the expected one; `calibrated`: {'loss', 'calibration_error'}, where it is given;
-      `per_class`: {name: {'precision', 'recall', 'f1', 'count'}} and, where pictures have several labels,
-      `average_precision`; `top_losses`: [{'picture', 'row', 'label', 'predicted', 'probability', 'loss'}], the worst
-      first, with their largest probability. Where pictures have one label, also `confusion_matrix`, rows are true, and
+      `per_class`: {name: {'precision', 'recall', 'f1', 'count'}} and, where images have several labels,
+      `average_precision`; `top_losses`: [{'image', 'row', 'label', 'predicted', 'probability', 'loss'}], the worst
+      first, with their largest probability. Where images have one label, also `confusion_matrix`, rows are true, and
       `confused`: [{'label', 'predicted', 'count', 'share'}]. All in types that JSON has.
     """
     labels = source.labels
@@ -66,23 +66,23 @@ def assess(
 
 
 def contrast(first: np.ndarray, second: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
-    """Two models on the same pictures, by their probabilities [n, classes].
+    """Two models on the same images, by their probabilities [n, classes].
 
     Returns:
-      `only_first` and `only_second`, pictures that one alone has right; `p_value` of McNemar's exact test; `difference`
-      of accuracies, second less first, with its 95 % `difference_interval`, bootstrapped over pictures; where the two
+      `only_first` and `only_second`, images that one alone has right; `p_value` of McNemar's exact test; `difference`
+      of accuracies, second less first, with its 95 % `difference_interval`, bootstrapped over images; where the two
       never differ, plus and minus the upper end of Wilson's interval of the share that does.
 
     Raises:
-      ValueError: pictures have several labels, of which some can be right.
+      ValueError: images have several labels, of which some can be right.
     """
     if labels.ndim == 2:
-        raise ValueError("McNemar's test counts pictures that are right or wrong, and these have several labels each.")
+        raise ValueError("McNemar's test counts images that are right or wrong, and these have several labels each.")
     right, other = _right(first, labels), _right(second, labels)
     found = classification.mcnemar(right, other)
     gained = other.astype(float) - right
     interval = _interval(gained)
-    if not gained.any():  # either could be the better one by the share of pictures that might still differ
+    if not gained.any():  # either could be the better one by the share of images that might still differ
         interval = [-interval[1], interval[1]]
     if (gained == -1).all():  # as where all are gained, turned round
         interval = [-bound for bound in reversed(_interval(-gained))]
@@ -102,7 +102,7 @@ def _interval(values: np.ndarray) -> list[float] | None:
 
 
 def _right(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Bool [n]; where pictures have several labels, float [n], the share of the classes decided rightly."""
+    """Bool [n]; where images have several labels, float [n], the share of the classes decided rightly."""
     if labels.ndim == 2:
         return ((probabilities >= 0.5) == (labels > 0)).mean(axis=1)
     return probabilities.argmax(axis=1) == labels
@@ -113,7 +113,7 @@ def _top_losses(
 ) -> list[dict[str, Any]]:
     return [
         {
-            "picture": source.picture_name(row),
+            "image": source.image_name(row),
             "row": row,
             "label": source.label(row),
             "predicted": said(probabilities[row], class_names, several=source.multi_label),
@@ -151,7 +151,7 @@ def format_evaluation(result: Mapping[str, Any]) -> str:
         ]
     lines.append("largest losses:")
     lines += [
-        f"  {one['loss']:.3f}  {terminal(one['picture'])}: {_name(one['label'] or 'nothing')}, "
+        f"  {one['loss']:.3f}  {terminal(one['image'])}: {_name(one['label'] or 'nothing')}, "
         f"said {_name(one['predicted'] or 'nothing')} {one['probability']:.1%}"
         for one in result["top_losses"][:_SHOWN]
     ]
@@ -161,7 +161,7 @@ def format_evaluation(result: Mapping[str, Any]) -> str:
 def _headline(result: Mapping[str, Any]) -> str:
     step = f" ({named_step(result['step'], result['phase'])})" if "step" in result else ""
     lines = [
-        f"{result['checkpoint']}{step} on {_name(result['dataset'])} {result['split']}, {result['count']:,} pictures:",
+        f"{result['checkpoint']}{step} on {_name(result['dataset'])} {result['split']}, {result['count']:,} images:",
         f"  {_rates(result)}",
     ]
     if result.get("accuracy_interval"):
@@ -209,7 +209,7 @@ def _class_lines(per_class: Mapping[str, Mapping[str, Any]]) -> list[str]:
     names = list(map(_name, per_class))
     widest = max(map(width, names))
     lines = [
-        f"  {'':<{widest}}" + "".join(f"{c.replace('_', ' '):>{max(9, len(c) + 2)}}" for c in columns) + "  pictures"
+        f"  {'':<{widest}}" + "".join(f"{c.replace('_', ' '):>{max(9, len(c) + 2)}}" for c in columns) + "  images"
     ]
     for name, values in zip(names, per_class.values(), strict=True):
         cells = [f"{'-' if values[c] is None else format(values[c], '.2%'):>{max(9, len(c) + 2)}}" for c in columns]
@@ -227,7 +227,7 @@ def _contrast_line(found: Mapping[str, Any], first: str, second: str) -> str:
     verdict = "significant" if found["p_value"] < 0.05 else "not significant"
     return (
         f"{second} less {first}: {100 * found['difference']:+.2f} points (95 % interval {100 * low:+.2f} to "
-        f"{100 * high:+.2f}); {found['only_second']:,} pictures only {second} has right, "
+        f"{100 * high:+.2f}); {found['only_second']:,} images only {second} has right, "
         f"{found['only_first']:,} only {first}: "
         f"McNemar's exact p = {found['p_value']:.3g}, {verdict} at 5 %"
     )

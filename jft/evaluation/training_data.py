@@ -50,7 +50,7 @@ def touched(workdir: str | Path, source: Source) -> bool:
     """Whether any file of a source was made, written or moved since the run noted its images."""
     try:
         noted = (Path(workdir) / FILE).stat().st_mtime_ns
-        return any(path.stat().st_ctime_ns > noted for path in source.pictures if isinstance(path, Path))
+        return any(path.stat().st_ctime_ns > noted for path in source.images if isinstance(path, Path))
     except OSError:  # no list, or a file is gone
         return True
 
@@ -106,7 +106,7 @@ def is_own(
     if same or given or split in ("train", "all", *parted):
         return same
     raise ValueError(
-        f"{place} does not hold the pictures that {workdir} was trained on: {record.count:,} to train "
+        f"{place} does not hold the images that {workdir} was trained on: {record.count:,} to train "
         f"then, {len(now):,} now, not the same, so that some that would be held out may have been learnt from. Put the "
-        "files back, or train anew; for pictures that are new altogether, give --data with --split all."
+        "files back, or train anew; for images that are new altogether, give --data with --split all."
     )

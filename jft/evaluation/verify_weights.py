@@ -21,7 +21,7 @@ from jft.weights.target import absent, leaf_shapes
 
 Leaves = dict[str, np.ndarray]
 
-_BATCH = 32  # pictures on each device
+_BATCH = 32  # images on each device
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,13 +64,13 @@ def choose_rows(names: Sequence[str], weights_path: str | None) -> list[WeightSe
     return rows
 
 
-def verify(row: WeightSet, *, weights_path: str | None = None, pictures: Source | None = None) -> Iterator[Check]:
+def verify(row: WeightSet, *, weights_path: str | None = None, images: Source | None = None) -> Iterator[Check]:
     """Checks a weight set, part by part.
 
     Args:
       row: the weight set.
       weights_path: its file, or a folder that holds it; None: where the store has it.
-      pictures: of ImageNet, from `imagenet.load`.
+      images: of ImageNet, from `imagenet.load`.
 
     Yields:
       Each part when it is done. None raises for what is wrong with the weights; that is a part that has not passed.
@@ -96,8 +96,8 @@ def verify(row: WeightSet, *, weights_path: str | None = None, pictures: Source 
         yield _check_cache(row, leaves, sha256)
         yield _check_errors("activations", lambda: proofs.check_activations(row, leaves), row)
     yield _check_errors("architecture", lambda: proofs.replay(row), row)
-    if pictures is not None:
-        yield _check_accuracy(row, leaves, pictures)
+    if images is not None:
+        yield _check_accuracy(row, leaves, images)
 
 
 def _how_to_get(row: WeightSet) -> str:
@@ -178,11 +178,11 @@ def _check_errors(what: str, replay: Callable[[], dict[str, float] | None], row:
     return Check(what, errors[worst] <= LIMIT, "\n".join(lines))
 
 
-def _check_accuracy(row: WeightSet, leaves: Leaves | None, pictures: Source) -> Check:
+def _check_accuracy(row: WeightSet, leaves: Leaves | None, images: Source) -> Check:
     model = create_model(row.model, **row.options)
     if leaves is None:
         return Check("accuracy", None, "there are no weights to classify with")
-    if not row.top or model.num_classes != len(pictures.class_names):
+    if not row.top or model.num_classes != len(images.class_names):
         return Check("accuracy", None, "this set has no head for ImageNet's classes")
     devices = mesh.make_parallel("jit")
     count = devices.mesh.size
@@ -192,11 +192,11 @@ def _check_accuracy(row: WeightSet, leaves: Leaves | None, pictures: Source) -> 
         devices,
         objective=Objective("softmax", model.num_classes),
         fit="crop",
-        batch_size=count * min(_BATCH, -(-len(pictures) // count)),
+        batch_size=count * min(_BATCH, -(-len(images) // count)),
         resize_on="device",
-        cache_bytes=0,  # each picture is read once
+        cache_bytes=0,  # each image is read once
     )
-    found = evaluator(devices.place_state(tree.unflatten(leaves)), pictures)
+    found = evaluator(devices.place_state(tree.unflatten(leaves)), images)
     return judge_accuracy(row, found.summary())
 
 
@@ -205,14 +205,14 @@ def judge_accuracy(row: WeightSet, found: dict[str, float | int]) -> Check:
 
     Args:
       row: says what is published.
-      found: shares of 1 as 'accuracy' and 'top5', and the 'count' of pictures, as `metrics.summarise` gives them.
+      found: shares of 1 as 'accuracy' and 'top5', and the 'count' of images, as `metrics.summarize` gives them.
 
     Returns:
       Not passed if a rate lies below the published one by more than chance and another resize explain; better is no
       failure. Not judged where nothing is published.
     """
     rates = {"top-1": (100 * found["accuracy"], row.top1), "top-5": (100 * found["top5"], row.top5)}
-    on = f"on {found['count']:,} pictures"
+    on = f"on {found['count']:,} images"
     if all(published is None for _, published in rates.values()):
         measured = ", ".join(f"{name} {rate:.2f} %" for name, (rate, _) in rates.items())
         return Check("accuracy", None, f"{measured} {on}; none is published to compare with")
@@ -225,7 +225,7 @@ def judge_accuracy(row: WeightSet, found: dict[str, float | int]) -> Check:
 
 
 def _least(published: float, count: int) -> float:
-    """Percent that as many pictures at least give: four standard errors of the published rate, and a point, below it.
+    """Percent that as many images at least give: four standard errors of the published rate, and a point, below it.
 
     The point is for what decoders and resizes of other frameworks do differently.
     """

@@ -1,4 +1,4 @@
-"""A run in forms that work without jft, with a model card; kept once a fresh process agrees on real pictures."""
+"""A run in forms that work without jft, with a model card; kept once a fresh process agrees on real images."""
 
 import dataclasses
 import importlib.util
@@ -21,7 +21,7 @@ from jft.exporters import model_card, onnx_file, stablehlo, state_dict
 from jft.utils.files import check_folder
 
 LIMIT = 1e-4  # largest difference of a probability between a file and the checkpoint
-_PICTURES = 100  # that both are asked about
+_IMAGES = 100  # that both are asked about
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Shipped:
     Attributes:
       name: of the file.
       size: bytes; 0 where it was left out.
-      error: largest difference of a probability from the checkpoint's, over the pictures; None where it was left out.
+      error: largest difference of a probability from the checkpoint's, over the images; None where it was left out.
       why: it was left out; '' where it was not.
     """
 
@@ -66,13 +66,13 @@ def ship(workdir: str | Path, out: str | Path, *, data_dir: str | None = None) -
     """
     out = Path(out)
     check_out(out)
-    predicted = evaluate.predict_run(workdir, evaluate.Pictures(data_dir=data_dir))
+    predicted = evaluate.predict_run(workdir, evaluate.Images(data_dir=data_dir))
     evaluation = evaluate.record(predicted)
     # Bare weights know no other type, and bfloat16 would round otherwise in every program.
     trained = dataclasses.replace(predicted.trained, model=predicted.trained.model.clone(dtype=jnp.float32))
     predictor = from_trained(trained, str(workdir))
     weights = open_model.of_trained(trained, Path(workdir).resolve().name)
-    rows = np.linspace(0, len(predicted.source) - 1, min(_PICTURES, len(predicted.source))).round().astype(int)
+    rows = np.linspace(0, len(predicted.source) - 1, min(_IMAGES, len(predicted.source))).round().astype(int)
     squares = np.stack([predictor.read(predicted.source.pixels(row, predictor.spec)) for row in rows])
     aside = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}")
     aside.mkdir()
@@ -109,7 +109,7 @@ def _writers(predictor: Predictor, weights: SourceWeights) -> dict[str, Callable
     )
 
     def stable(path: Path) -> str:
-        path.write_bytes(stablehlo.serialise(predict, predictor.side))
+        path.write_bytes(stablehlo.serialize(predict, predictor.side))
         return ""
 
     def own(path: Path) -> str:
@@ -142,11 +142,11 @@ def _writers(predictor: Predictor, weights: SourceWeights) -> dict[str, Callable
 
 
 def _proved(folder: Path, predictor: Predictor, squares: np.ndarray) -> list[Shipped]:
-    """Opens the files in a process of its own and compares what they say of the pictures with the checkpoint."""
-    pictures, answers = folder / ".pictures.npy", folder / ".answers.npz"
-    np.save(pictures, squares)
+    """Opens the files in a process of its own and compares what they say of the images with the checkpoint."""
+    images, answers = folder / ".images.npy", folder / ".answers.npz"
+    np.save(images, squares)
     done = subprocess.run(
-        [sys.executable, "-m", "jft.exporters.check", str(folder), str(pictures), str(answers)],
+        [sys.executable, "-m", "jft.exporters.check", str(folder), str(images), str(answers)],
         env={**os.environ, "JAX_PLATFORMS": "cpu"},  # an accelerator is this process' own
         capture_output=True,
         text=True,
@@ -168,6 +168,6 @@ def _proved(folder: Path, predictor: Predictor, squares: np.ndarray) -> list[Shi
                     "nothing was kept."
                 )
             found.append(Shipped(name, (folder / name).stat().st_size, error))
-    pictures.unlink()
+    images.unlink()
     answers.unlink()
     return found

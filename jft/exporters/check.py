@@ -1,4 +1,4 @@
-"""Asks the files of an export about pictures: python -m jft.exporters.check FOLDER PICTURES.npy ANSWERS.npz
+"""Asks the files of an export about images: python -m jft.exporters.check FOLDER IMAGES.npy ANSWERS.npz
 
 A process of its own, so that nothing in the memory of the one that wrote them can help. ANSWERS holds, by the name of
 each file, float32 [n, classes].
@@ -13,17 +13,17 @@ import numpy as np
 
 from jft.utils import runtime
 
-_BATCH = 20  # not what they were written with; it divides few numbers of pictures, so two sizes are asked for
+_BATCH = 20  # not what they were written with; it divides few numbers of images, so two sizes are asked for
 
 
-def answers(folder: Path, pictures: np.ndarray) -> Mapping[str, np.ndarray]:
+def answers(folder: Path, images: np.ndarray) -> Mapping[str, np.ndarray]:
     """Probabilities by every file of a folder that has some, float32 [n, classes], of uint8 [n, side, side, 3]."""
     found = {}
     for name, read in _readers().items():
         if (path := folder / name).exists():
             predict = read(path)
-            starts = range(0, len(pictures), _BATCH)
-            found[name] = np.concatenate([np.asarray(predict(pictures[i : i + _BATCH])) for i in starts])
+            starts = range(0, len(images), _BATCH)
+            found[name] = np.concatenate([np.asarray(predict(images[i : i + _BATCH])) for i in starts])
     return found
 
 
@@ -45,7 +45,7 @@ def _own(path: Path) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def _torchvision(path: Path) -> Callable[[np.ndarray], np.ndarray]:
-    """Through the reader of any file of torchvision's; how pictures are prepared, the file with jft's names says."""
+    """Through the reader of any file of torchvision's; how images are prepared, the file with jft's names says."""
     from jft.evaluation.open_model import open_source
     from jft.evaluation.predictor import from_weights
 
@@ -57,8 +57,8 @@ def _torchvision(path: Path) -> Callable[[np.ndarray], np.ndarray]:
 
 def main() -> None:
     """Writes the answers."""
-    folder, pictures, out = map(Path, sys.argv[1:])
-    np.savez(out, **answers(folder, np.load(pictures)))
+    folder, images, out = map(Path, sys.argv[1:])
+    np.savez(out, **answers(folder, np.load(images)))
 
 
 if __name__ == "__main__":

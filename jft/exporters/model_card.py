@@ -18,8 +18,8 @@ from jft.utils.checkpoint_info import Meta, phase_of
 from jft.utils.text import markdown, named_step
 from jft.weights import provenance
 
-_SMALL = 1000  # test pictures below which an accuracy is known to 3 points at best, and the card says so
-_FEW = 30  # pictures of a class below which its own accuracy says little
+_SMALL = 1000  # test images below which an accuracy is known to 3 points at best, and the card says so
+_FEW = 30  # images of a class below which its own accuracy says little
 
 # Keys of an evaluation that the card shows, where they are there: key -> (name, how it is written).
 _FIGURES = {
@@ -49,13 +49,13 @@ def model_card(meta: Meta, evaluation: Mapping[str, Any], files: Collection[str]
     lines = [
         f"# {_text(name)}: {len(classes)} classes of {_text(_dataset(meta))}",
         "",
-        f"An image classifier, trained with jft {_text(meta['jft'])}. It reads RGB pictures of "
+        f"An image classifier, trained with jft {_text(meta['jft'])}. It reads RGB images of "
         f"{transforms.stored_size(_spec(meta), meta['fit'])} pixels and gives {_outcome(meta)}.",
         *("", "## Model", "", *_model(meta, figures)),
         *("", "## Data", "", *_data(meta, figures)),
         *("", "## Figures", "", *_figures(figures)),
         *("", "## Classes", "", "Outputs are in this order.", "", *_classes(classes, figures)),
-        *("", "## Pictures", "", *_pictures(meta)),
+        *("", "## Images", "", *_images(meta)),
         *("", "## Use", "", *_use(meta, figures, files)),
         *("", "## Limits", "", *_limits(meta, figures)),
     ]
@@ -112,8 +112,8 @@ def _data(meta: Meta, figures: Mapping[str, Any]) -> list[str]:
     rows = [
         ("Dataset", _dataset(meta)),
         ("Classes", len(meta["class_names"])),
-        ("Pictures trained on", _trained_on(meta)),
-        ("Pictures tested on", f"{figures['count']:,}, {figures['dataset']} {figures['split']}"),
+        ("Images trained on", _trained_on(meta)),
+        ("Images tested on", f"{figures['count']:,}, {figures['dataset']} {figures['split']}"),
         ("Of these, trained on", "not known" if figures["learnt"] is None else f"{figures['learnt']:,}"),
     ]
     if digest := trained_on(meta).digest:
@@ -134,7 +134,7 @@ def _figures(figures: Mapping[str, Any]) -> list[str]:
     if figures["accuracy_interval"] is not None:
         shown["accuracy"] += " (95 % interval {:.2%} to {:.2%})".format(*figures["accuracy_interval"])
     rows = [(_FIGURES[key][0], value) for key, value in shown.items()]
-    return _table((f"{figures['dataset']} {figures['split']}, {figures['count']:,} pictures", ""), rows)
+    return _table((f"{figures['dataset']} {figures['split']}, {figures['count']:,} images", ""), rows)
 
 
 def _classes(classes: list[str], figures: Mapping[str, Any]) -> list[str]:
@@ -144,52 +144,52 @@ def _classes(classes: list[str], figures: Mapping[str, Any]) -> list[str]:
         (number, name, f"{of['count']:,}", *("-" if of[rate] is None else f"{of[rate]:.2%}" for rate in rates))
         for number, (name, of) in enumerate((name, per_class[name]) for name in classes)
     ]
-    return _table(("output", "class", "pictures tested on", *(rate.replace("_", " ") for rate in rates)), rows)
+    return _table(("output", "class", "images tested on", *(rate.replace("_", " ") for rate in rates)), rows)
 
 
-def _pictures(meta: Meta) -> list[str]:
+def _images(meta: Meta) -> list[str]:
     """How the host prepares them for every file, as code that does it, and what the model does then."""
     spec = _spec(meta)
     side, crop = transforms.stored_size(spec, meta["fit"]), meta["fit"] == "crop"
     method = f"Image.Resampling.{spec.interpolation.upper()}"
     if crop:
         squared = [
-            f"    width, height = (int({side} * n / min(picture.size)) for n in picture.size)",
-            f"    picture = picture.resize((width, height), {method})",
+            f"    width, height = (int({side} * n / min(image.size)) for n in image.size)",
+            f"    image = image.resize((width, height), {method})",
             f"    left, top = (round((n - {spec.size}) / 2) - {transforms.crop_offset(side, spec.size)} "
             "for n in (width, height))",
-            f"    return np.asarray(picture)[top : top + {side}, left : left + {side}]",
+            f"    return np.asarray(image)[top : top + {side}, left : left + {side}]",
         ]
     else:
-        squared = [f"    return np.asarray(picture.resize(({side}, {side}), {method}))"]
+        squared = [f"    return np.asarray(image.resize(({side}, {side}), {method}))"]
     what = f"the shorter side made {side} pixels, the central square kept" if crop else f"squashed to {side}x{side}"
     then = f"cut out the central {spec.size} pixels, then " if crop else ""
-    plain = [] if spec.antialias else ["", "It learnt from pictures shrunk without antialiasing, which PIL cannot do."]
+    plain = [] if spec.antialias else ["", "It learnt from images shrunk without antialiasing, which PIL cannot do."]
     forms = ", ".join(f'"{form}"' for form in image_file.FORMATS)
-    read = [f"    picture = ImageOps.exif_transpose(Image.open(path, formats=({forms})))"]
+    read = [f"    image = ImageOps.exif_transpose(Image.open(path, formats=({forms})))"]
     if spec.max_value:
         read += [
-            '    if picture.mode[0] in "IF":  # more than 8 bits',
-            f"        gray = np.rint(np.asarray(picture) * (255 / {spec.max_value:g}))",
-            "        picture = Image.fromarray(gray.astype(np.uint8))",
+            '    if image.mode[0] in "IF":  # more than 8 bits',
+            f"        gray = np.rint(np.asarray(image) * (255 / {spec.max_value:g}))",
+            "        image = Image.fromarray(gray.astype(np.uint8))",
         ]
     if spec.background:
         read += [
-            '    picture = picture.convert("RGBA")',
-            f'    picture = Image.alpha_composite(Image.new("RGBA", picture.size, {spec.background!r}), picture)',
+            '    image = image.convert("RGBA")',
+            f'    image = Image.alpha_composite(Image.new("RGBA", image.size, {spec.background!r}), image)',
         ]
-    read += ['    picture = picture.convert("RGB")']
+    read += ['    image = image.convert("RGB")']
     return [
         f"Upright, RGB, uint8, {what} ({spec.interpolation}):",
         "",
         *_code(
             *("import numpy as np", "from PIL import Image, ImageOps", "", ""),
             *("def read(path):", *read, *squared),
-            *("", "", 'pictures = np.stack([read("picture.jpg")])'),
+            *("", "", 'images = np.stack([read("image.jpg")])'),
         ),
         "",
         f"The files do the rest themselves, but for bare weights: {then}channels in the order {spec.channels}, "
-        f"(grey levels x {spec.scale:.6g} - {list(spec.mean)}) / {list(spec.std)}.",
+        f"(gray levels x {spec.scale:.6g} - {list(spec.mean)}) / {list(spec.std)}.",
         *plain,
     ]
 
@@ -207,7 +207,7 @@ def _use_stablehlo(meta: Meta, figures: Mapping[str, Any]) -> list[str]:
         *_code(
             *("from pathlib import Path", "", "import jax", "from jax import export", ""),
             'model = export.deserialize(bytearray(Path("model.stablehlo").read_bytes()))',
-            "probabilities = jax.jit(model.call)(pictures)",
+            "probabilities = jax.jit(model.call)(images)",
         ),
     ]
 
@@ -216,7 +216,7 @@ def _use_onnx(meta: Meta, figures: Mapping[str, Any]) -> list[str]:
     return _code(
         *("import onnxruntime", ""),
         'session = onnxruntime.InferenceSession("model.onnx")',
-        '(probabilities,) = session.run(["probabilities"], {"pictures": pictures})',
+        '(probabilities,) = session.run(["probabilities"], {"images": images})',
     )
 
 
@@ -225,7 +225,7 @@ def _use_weights(meta: Meta, figures: Mapping[str, Any]) -> list[str]:
     return _code(
         *("import jft", ""),
         'model = jft.load("weights.safetensors")',
-        f"probabilities = model.probabilities(model.logits(pictures){temperature})",
+        f"probabilities = model.probabilities(model.logits(images){temperature})",
     )
 
 
@@ -244,7 +244,7 @@ def _use_torchvision(meta: Meta, figures: Mapping[str, Any]) -> list[str]:
     return _code(
         *("import safetensors.torch", "import torch", "import torchvision", ""),
         *load.split("; "),
-        f"images = torch.from_numpy(pictures){cut}{order} * {spec.scale!r}",
+        f"images = torch.from_numpy(images){cut}{order} * {spec.scale!r}",
         f"images = (images - torch.tensor({list(spec.mean)})) / torch.tensor({list(spec.std)})",
         f"logits = model.eval()(images.permute(0, 3, 1, 2)){divided}",
         f"probabilities = {ends.get(meta['objective'], sigmoid)}",
@@ -253,20 +253,20 @@ def _use_torchvision(meta: Meta, figures: Mapping[str, Any]) -> list[str]:
 
 def _limits(meta: Meta, figures: Mapping[str, Any]) -> list[str]:
     count, per_class = figures["count"], figures["per_class"]
-    lines = [f"It was tested on {count:,} pictures of {_text(figures['dataset'])} and on nothing else."]
+    lines = [f"It was tested on {count:,} images of {_text(figures['dataset'])} and on nothing else."]
     if told := seen_before(figures):
         lines += [f"{told[0].upper()}{told[1:]}."]
     if count < _SMALL:
         spread = 0.98 / count**0.5  # half of the 95 % interval where it is widest, at one half
         lines += [f"That is a small test set: chance alone moves an accuracy by up to {100 * spread:.1f} points."]
     if few := [name for name, of in per_class.items() if of["count"] < _FEW]:
-        lines += [f"{len(few)} of {len(per_class)} classes have fewer than {_FEW} of these pictures."]
+        lines += [f"{len(few)} of {len(per_class)} classes have fewer than {_FEW} of these images."]
     if meta["objective"] == "multilabel":
-        lines += ["It knows no other labels than these, and pictures unlike those it saw get some all the same."]
+        lines += ["It knows no other labels than these, and images unlike those it saw get some all the same."]
     else:
-        lines += ["A picture of anything else gets one of these classes all the same, often with a high probability."]
+        lines += ["An image of anything else gets one of these classes all the same, often with a high probability."]
     if temperature := figures["temperature"]:
-        fitted = f"the temperature {temperature:.4g}, fitted on {meta['history'][-1]['count']:,} pictures"
+        fitted = f"the temperature {temperature:.4g}, fitted on {meta['history'][-1]['count']:,} images"
         lines += [f"Logits are divided by {fitted}; others may need another."]
     else:
         lines += ["Its probabilities are not calibrated."]

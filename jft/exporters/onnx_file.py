@@ -15,16 +15,16 @@ from jft.exporters.stablehlo import Predict
 from jft.utils.files import written_whole
 
 _OPSET = 21
-_INPUT, _OUTPUT = "pictures", "probabilities"
+_INPUT, _OUTPUT = "images", "probabilities"
 
 
 def write(predict: Predict, path: str | Path, side: int) -> None:
-    """Converts a function from pictures to probabilities, its parameters and preprocessing inside, for any batch size.
+    """Converts a function from images to probabilities, its parameters and preprocessing inside, for any batch size.
 
     Args:
       predict: from `stablehlo.make_predict`.
       path: the file to write or replace.
-      side: of the pictures, in pixels.
+      side: of the images, in pixels.
 
     Raises:
       ValueError: the converter is not installed, or does not know an operation of the model's.
@@ -32,11 +32,11 @@ def write(predict: Predict, path: str | Path, side: int) -> None:
     jax2onnx, onnx = _optional("jax2onnx"), _optional("onnx")
     # It tells at length of layers that it looks at, and of libraries that it cannot convert from.
     logging.getLogger("jax2onnx").setLevel(logging.CRITICAL)
-    pictures = jax.ShapeDtypeStruct(("batch", side, side, 3), np.uint8)
+    images = jax.ShapeDtypeStruct(("batch", side, side, 3), np.uint8)
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             model = jax2onnx.to_onnx(
-                predict, [pictures], model_name="jft", opset=_OPSET, input_names=[_INPUT], output_names=[_OUTPUT]
+                predict, [images], model_name="jft", opset=_OPSET, input_names=[_INPUT], output_names=[_OUTPUT]
             )
     except Exception as error:  # the converter has no type of its own for what it cannot do
         why = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"  # JAX explains over many lines
@@ -63,7 +63,7 @@ def read(path: str | Path) -> Predict:
         session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     except Exception as error:
         raise ValueError(f"ONNX Runtime {onnxruntime.__version__} does not read {path} ({error}).") from error
-    return lambda pictures: session.run([_OUTPUT], {_INPUT: np.asarray(pictures)})[0]
+    return lambda images: session.run([_OUTPUT], {_INPUT: np.asarray(images)})[0]
 
 
 def _pool_pixels(graph: Any, helper: Any) -> None:

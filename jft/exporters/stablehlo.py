@@ -21,7 +21,7 @@ PLATFORMS = ("cpu", "cuda", "tpu")
 def make_predict(
     model: Chain, variables: Any, spec: Preprocess, objective: Objective, fit: str, temperature: float = 1.0
 ) -> Predict:
-    """The whole way from pictures to probabilities as one pure function, which holds its parameters.
+    """The whole way from images to probabilities as one pure function, which holds its parameters.
 
     Args:
       model: the chain.
@@ -33,7 +33,7 @@ def make_predict(
 
     Returns:
       uint8 [batch, side, side, 3], RGB -> float32 [batch, classes]. `transforms.stored_size(spec, fit)` is the side
-      that pictures have once the host decoded, resized and squared them.
+      that images have once the host decoded, resized and squared them.
 
     Raises:
       ValueError: no such fit, or a temperature that is none.
@@ -44,14 +44,14 @@ def make_predict(
     # Whatever mesh it was trained on: what is exported runs on one device.
     held = jax.tree.map(np.asarray, variables)
 
-    def predict(pictures: jax.Array) -> jax.Array:
-        logits = model.apply(held, transforms.to_model_input(pictures, spec, fit=fit), train=False)
+    def predict(images: jax.Array) -> jax.Array:
+        logits = model.apply(held, transforms.to_model_input(images, spec, fit=fit), train=False)
         return objective.probabilities(logits / temperature)
 
     return predict
 
 
-def serialise(predict: Predict, side: int) -> bytes:
+def serialize(predict: Predict, side: int) -> bytes:
     """Lowers a function for every platform and any batch size, its parameters as constants.
 
     JAX promises that a later JAX, up to 6 months newer than the one that wrote it, runs the file, and one up to 3 weeks
@@ -59,13 +59,13 @@ def serialise(predict: Predict, side: int) -> bytes:
 
     Args:
       predict: from `make_predict`.
-      side: of the pictures, in pixels. It is fixed: the weights that resize a picture are made when it is lowered.
+      side: of the images, in pixels. It is fixed: the weights that resize an image are made when it is lowered.
 
     Returns:
       What `jax.export.deserialize` reads; its `call` takes uint8 [batch, side, side, 3], batch of 1 or more.
 
     Raises:
-      ValueError: the model does not take pictures of this side.
+      ValueError: the model does not take images of this side.
     """
     shape = export.symbolic_shape(f"batch, {side}, {side}, 3")
     exported = export.export(jax.jit(predict), platforms=PLATFORMS)(jax.ShapeDtypeStruct(shape, np.uint8))
@@ -73,14 +73,14 @@ def serialise(predict: Predict, side: int) -> bytes:
 
 
 def read(path: str | Path) -> Predict:
-    """Opens what `serialise` gave.
+    """Opens what `serialize` gave.
 
     Args:
       path: the file.
 
     Returns:
       The function, compiled once for each batch size: uint8 [batch, side, side, 3] -> float32 [batch, classes]. It
-      raises a ValueError for pictures of another type or side.
+      raises a ValueError for images of another type or side.
 
     Raises:
       OSError: there is no such file.

@@ -121,7 +121,7 @@ def write(weights: SourceWeights, out: str | Path, format: str = "torchvision") 
 
 
 def compare(model: Chain, leaves: Leaves, other: Chain, others: Leaves, spec: Preprocess) -> float:
-    """Runs two seeded pictures through two models.
+    """Runs two seeded images through two models.
 
     Args:
       model: the reference.
@@ -133,11 +133,11 @@ def compare(model: Chain, leaves: Leaves, other: Chain, others: Leaves, spec: Pr
     Returns:
       The largest difference of their logits, relative to the largest logit; NaN or infinity where they are none.
     """
-    pictures = seeded.generator("export").integers(0, 256, (2, spec.size, spec.size, 3), np.uint8)
-    images = transforms.normalise(pictures, spec)
+    images = seeded.generator("export").integers(0, 256, (2, spec.size, spec.size, 3), np.uint8)
+    batch = transforms.normalize(images, spec)
     # Not under jit: both run the same operations, compiled once.
     wanted, found = (
-        np.asarray(chain.apply(tree.unflatten(own), images, train=False))
+        np.asarray(chain.apply(tree.unflatten(own), batch, train=False))
         for chain, own in ((model, leaves), (other, others))
     )
     gap = np.max(np.abs(found - wanted))
@@ -198,13 +198,13 @@ def _target(model: Chain, size: int, name: str) -> dict[str, Any]:
     try:
         return leaf_shapes(model, size)
     except ValueError as error:
-        raise ValueError(f"{name} does not take pictures of {size} pixels: {error}") from error
+        raise ValueError(f"{name} does not take images of {size} pixels: {error}") from error
 
 
 def _notes(weights: SourceWeights) -> dict[str, str]:
     """What the file says of itself, as JSON texts."""
     own = weights.to_json()
-    facts = {"source": weights.facts, "licence": weights.facts.get("licence"), "written_by": f"jft {__version__}"}
+    facts = {"source": weights.facts, "license": weights.facts.get("license"), "written_by": f"jft {__version__}"}
     kept = {key: own[key] for key in ("model", "class_names", "objective", "preprocess", "fit")}
     return {**kept, **{key: json.dumps(value) for key, value in facts.items()}}
 
@@ -235,9 +235,9 @@ def describe(done: Exported) -> str:
         [
             f"{name}, {classes:,} classes, as {done.format} has it: {done.tensors} tensors{side}",
             f"read again: {done.leaves} leaves, {bits}{lost}",
-            f"logits of 2 seeded pictures of {spec.size} pixels: relative error {done.error:.1e}",
+            f"logits of 2 seeded images of {spec.size} pixels: relative error {done.error:.1e}",
             f"wrote {done.path} ({done.path.stat().st_size / 2**20:.1f} MiB)",
             f"load it: {FORMATS[done.format].how_to_load(name, done.model, spec.size, done.path)}",
-            f"it reads {spec.channels}, (grey levels x {spec.scale:.6g} - {list(spec.mean)}) / {list(spec.std)}, {fit}",
+            f"it reads {spec.channels}, (gray levels x {spec.scale:.6g} - {list(spec.mean)}) / {list(spec.std)}, {fit}",
         ]
     )

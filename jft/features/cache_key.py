@@ -1,7 +1,7 @@
-"""What frozen stages compute, by name: everything that it depends on, and what each picture is.
+"""What frozen stages compute, by name: everything that it depends on, and what each image is.
 
-Two sets of features are the same if their recipes are and their pictures are. Neither a file's path nor its time, no
-split, seed or order comes into it: what was computed for a picture once serves wherever that picture turns up.
+Two sets of features are the same if their recipes are and their images are. Neither a file's path nor its time, no
+split, seed or order comes into it: what was computed for an image once serves wherever that image turns up.
 """
 
 import dataclasses
@@ -50,7 +50,7 @@ _OF_THE_HEAD = frozenset(("num_classes", "cut", "new_head", "head_hidden"))
 
 
 def recipe(model: Chain, variables: Mapping[str, Any], spec: Preprocess, wanted: Wanted) -> dict[str, Any]:
-    """Everything that the features of a picture depend on, beside the picture.
+    """Everything that the features of an image depend on, beside the image.
 
     Args:
       model: the chain; its `dtype` is that of the computation.
@@ -59,7 +59,7 @@ def recipe(model: Chain, variables: Mapping[str, Any], spec: Preprocess, wanted:
       wanted: which features.
 
     Returns:
-      A dict of types that JSON has; 'output' is the shape of one variant of a picture.
+      A dict of types that JSON has; 'output' is the shape of one variant of an image.
 
     Raises:
       ValueError: a stage that there is not, variants that cannot be counted, or images of a size for which the
@@ -80,7 +80,7 @@ def recipe(model: Chain, variables: Mapping[str, Any], spec: Preprocess, wanted:
         "preprocess": spec.to_dict(),
         "fit": wanted.fit,
         "resize_on": wanted.resize_on,
-        "variants": {"flip": augmentation.flip, "crop": "five" if five else "centre"},
+        "variants": {"flip": augmentation.flip, "crop": "five" if five else "center"},
         "platform": jax.default_backend(),
         "program": known.digest,
         "output": list(known.output),
@@ -92,11 +92,11 @@ def key(recipe: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def picture_digests(source: Source) -> np.ndarray:
-    """What each picture of a source is: a digest of its pixels, or of its file's bytes, and of the region cut out.
+def image_digests(source: Source) -> np.ndarray:
+    """What each image of a source is: a digest of its pixels, or of its file's bytes, and of the region cut out.
 
     Args:
-      source: n pictures; files are read, several at a time.
+      source: n images; files are read, several at a time.
 
     Returns:
       uint8 [n, 16], BLAKE2b.
@@ -106,18 +106,18 @@ def picture_digests(source: Source) -> np.ndarray:
     """
 
     def digest(row: int) -> bytes:
-        picture = source.pictures[row]
-        # A picture in memory has a size, which its bytes alone do not tell.
-        about = getattr(picture, "shape", "file"), None if regions is None else regions[row].tolist()
+        image = source.images[row]
+        # An image in memory has a size, which its bytes alone do not tell.
+        about = getattr(image, "shape", "file"), None if regions is None else regions[row].tolist()
         hashed = hashlib.blake2b(repr(about).encode(), digest_size=DIGEST_BYTES)
-        if isinstance(picture, Path):
+        if isinstance(image, Path):
             try:
-                with open_regular(picture) as file:
+                with open_regular(image) as file:
                     hashlib.file_digest(file, lambda: hashed)
             except (OSError, ValueError) as error:
-                raise cannot_read(str(picture), error) from error
+                raise cannot_read(str(image), error) from error
         else:
-            hashed.update(np.ascontiguousarray(picture) if source.decoded else picture)
+            hashed.update(np.ascontiguousarray(image) if source.decoded else image)
         return hashed.digest()
 
     regions = source.regions

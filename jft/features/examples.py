@@ -10,12 +10,12 @@ from jft.metrics.masked_sums import average_precision
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Examples:
-    """Features and labels of n pictures. Anything of another kind, shape or range is refused, saying what.
+    """Features and labels of n images. Anything of another kind, shape or range is refused, saying what.
 
     Attributes:
       features: float [n, d], n and d at least 1, finite; float32 and float64 stay as they are, in memory or mapped from
         a file, other types of float become float32.
-      labels: int [n], classes from 0; or 0 and 1 [n, labels] where a picture may have several.
+      labels: int [n], classes from 0; or 0 and 1 [n, labels] where an image may have several.
     """
 
     features: np.ndarray
@@ -65,7 +65,7 @@ class Examples:
             if self.labels.shape[1] != outputs or low < 0 or high > 1:
                 raise ValueError(
                     f"labels are {list(self.labels.shape)} in {low}..{high}, but {outputs} outputs were asked for: "
-                    "several labels a picture are 0 or 1, one column for each output."
+                    "several labels an image are 0 or 1, one column for each output."
                 )
             return self.labels.astype(np.float32)
         if low < 0 or high >= max(outputs, 2):

@@ -14,7 +14,7 @@ import tqdm
 from jft.data import loader, transforms
 from jft.data.datasets import Source
 from jft.data.transforms import Preprocess
-from jft.features.cache_key import picture_digests, recipe
+from jft.features.cache_key import image_digests, recipe
 from jft.features.feature_step import Wanted, make_feature_step
 from jft.features.store import Features, FeatureStore
 from jft.models import Chain
@@ -67,7 +67,7 @@ def extract(
     dtype: str = "float32",
     interrupt: Interrupt | None = None,
 ) -> Features | None:
-    """Computes those features of a source's pictures that are not stored yet.
+    """Computes those features of a source's images that are not stored yet.
 
     What is finished is kept, shard by shard: the next call goes on from there. Of several processes the first one
     writes, into a folder that all of them see.
@@ -76,27 +76,27 @@ def extract(
       model: the chain; its `axis_name` is the parallel's.
       variables: `{'params', 'batch_stats'}`, placed by `parallel.place_state`; leaves behind the boundary may
         be absent.
-      source: the pictures.
+      source: the images.
       spec: preprocessing of the weights.
       wanted: which features.
       folder: of the stores of all recipes, see `open_store`.
       parallel: the devices.
-      batch_size: pictures at a time, over all devices.
-      cache_bytes: decoded pictures kept in memory, see `loader.train_batches`; 0 where each is read once.
+      batch_size: images at a time, over all devices.
+      cache_bytes: decoded images kept in memory, see `loader.train_batches`; 0 where each is read once.
       dtype: in which features are stored: 'float32' or 'bfloat16'.
       interrupt: when it has received a signal, what is computed is stored and the extraction ends.
 
     Returns:
-      The features of all pictures, in the source's order; None where it was interrupted.
+      The features of all images, in the source's order; None where it was interrupted.
 
     Raises:
-      ValueError: see `open_store`; pictures that cannot be read, a batch that the devices do not divide, or features
+      ValueError: see `open_store`; images that cannot be read, a batch that the devices do not divide, or features
         that are not finite.
       OSError: the disk has no room, naming the bytes; or it cannot be written.
     """
     parallel.check_batch_size(batch_size, what="batch_size")
     store = open_store(folder, model, variables, spec, wanted, dtype)
-    digests = picture_digests(source)
+    digests = image_digests(source)
     rows = store.missing(digests)
     shared = "set features_dir to a folder that every host sees."
     same = "start every process with the same jft, JAX and flags."
@@ -134,7 +134,7 @@ def feature_batches(
     """Batches as `pipeline` makes them, with `'feature'` [b, variants, ...] in place of `'image'`.
 
     Args:
-      source: the pictures.
+      source: the images.
       features: of them, in their order.
       rows: step -> int64 [b] rows of the source, bool [b] mask; from `loader.train_rows` or `loader.eval_rows`.
       steps: which batches.
@@ -181,7 +181,7 @@ class _Writer:
     """Collects features into shards, which a thread writes while the devices compute on. As a context, to its end."""
 
     def __init__(self, store: FeatureStore, source: Source, digests: np.ndarray, boundary: str) -> None:
-        """Takes features of the source's pictures, in order, to be stored under `digests`, uint8 [n, 16]."""
+        """Takes features of the source's images, in order, to be stored under `digests`, uint8 [n, 16]."""
         self.store, self._source, self._digests, self._boundary = store, source, digests, boundary
         self._pool = futures.ThreadPoolExecutor(1)
         self._writing: futures.Future | None = None
@@ -189,7 +189,7 @@ class _Writer:
         self._start = self._filled = 0
         what = f"{boundary} of {source.name}"
         quiet = None if distributed.is_first() else True
-        self._bar = tqdm.tqdm(total=len(digests), desc=what, unit=" pictures", leave=False, disable=quiet)
+        self._bar = tqdm.tqdm(total=len(digests), desc=what, unit=" images", leave=False, disable=quiet)
 
     def __enter__(self) -> "_Writer":
         return self
@@ -206,13 +206,13 @@ class _Writer:
     def add(self, variants: list[jax.Array]) -> None:
         """Takes the features of a batch [b, ...], one array a variant; waits for the devices.
 
-        What is more than there are pictures fills up the last batch, and is left out.
+        What is more than there are images fills up the last batch, and is left out.
         """
         batch = np.stack([np.asarray(array) for array in variants], axis=1)
         batch = batch[: len(self._digests) - self._start - self._filled]
         while len(batch):
             if not self._filled:
-                room = min(self.store.shard_pictures, len(self._digests) - self._start)
+                room = min(self.store.shard_images, len(self._digests) - self._start)
                 self._shard = np.empty((room, *self.store.shape), self.store.dtype)
             part, batch = np.split(batch, [len(self._shard) - self._filled])
             self._shard[self._filled : self._filled + len(part)] = part
@@ -237,7 +237,7 @@ class _Writer:
         if not finite.all():
             row = start + int(np.argmin(finite))
             raise ValueError(
-                f"features of {self._source.picture_name(row)} at stage {self._boundary!r} are NaN or infinite, of "
-                f"{(~finite).sum():,} of {len(shard):,} pictures: look at the weights, or compute in another dtype."
+                f"features of {self._source.image_name(row)} at stage {self._boundary!r} are NaN or infinite, of "
+                f"{(~finite).sum():,} of {len(shard):,} images: look at the weights, or compute in another dtype."
             )
         self.store.write(self._digests[start : start + len(shard)], shard)

@@ -17,14 +17,14 @@ Batch = dict[str, jax.Array]
 
 @dataclasses.dataclass(frozen=True)
 class Wanted:
-    """Which features of a picture are wanted, and how it is read.
+    """Which features of an image are wanted, and how it is read.
 
     Attributes:
       boundary: the last stage that is run.
       pooled: whether its output is averaged over height and width, where it is a map.
       fit: 'crop' or 'whole', see `transforms.to_model_input`.
-      resize_on: 'device' or 'host', which rounds to whole grey levels in between.
-      augmentation: whose variants of the picture, all of them; None: the one that evaluation reads.
+      resize_on: 'device' or 'host', which rounds to whole gray levels in between.
+      augmentation: whose variants of the image, all of them; None: the one that evaluation reads.
     """
 
     boundary: str
@@ -35,14 +35,14 @@ class Wanted:
 
     @property
     def variants(self) -> int:
-        """How many of each picture."""
+        """How many of each image."""
         return self.augmentation.num_variants(self.fit) if self.augmentation else 1
 
 
 def make_feature_step(
     model: Chain, spec: Preprocess, wanted: Wanted, *, dtype: str = "float32", axis_name: str | None = None
 ) -> Callable[[Mapping[str, Any], Batch], jax.Array]:
-    """Makes `(variables, batch) -> features` of one variant of each picture.
+    """Makes `(variables, batch) -> features` of one variant of each image.
 
     Args:
       model: the chain.

@@ -1,4 +1,4 @@
-"""Nearest neighbours in feature space: what is like a picture, and a baseline that learns nothing."""
+"""Nearest neighbors in feature space: what is like an image, and a baseline that learns nothing."""
 
 import dataclasses
 import functools
@@ -15,11 +15,11 @@ _SIMILARITIES = 2**26  # numbers of float32 on the device at a time
 
 
 @dataclasses.dataclass(frozen=True)
-class Neighbours:
+class Neighbors:
     """What validation said.
 
     Attributes:
-      k: the best number of neighbours; of equals the largest.
+      k: the best number of neighbors; of equals the largest.
       scores: {k: `examples.score` on validation}.
     """
 
@@ -27,37 +27,37 @@ class Neighbours:
     scores: dict[int, float]
 
 
-def choose_neighbours(train: Examples, validation: Examples, *, outputs: int, ks: Sequence[int] = ()) -> Neighbours:
+def choose_neighbors(train: Examples, validation: Examples, *, outputs: int, ks: Sequence[int] = ()) -> Neighbors:
     """Chooses k by score on validation.
 
     Args:
-      train: among which neighbours are sought.
+      train: among which neighbors are sought.
       validation: what chooses.
       outputs: classes, or 1 for one sigmoid unit between two classes, or the number of labels.
       ks: to choose from; empty: those of `DEFAULT_KS` that train has examples for.
 
     Raises:
-      ValueError: see `nearest_neighbours`.
+      ValueError: see `nearest_neighbors`.
     """
     train.check_alike(validation)
     validation.targets(outputs)
     ks = sorted(set(ks or [k for k in DEFAULT_KS if k <= len(train)]))
-    guesses = nearest_neighbours(train, validation.features, outputs=outputs, ks=ks)
+    guesses = nearest_neighbors(train, validation.features, outputs=outputs, ks=ks)
     scores = {k: score(guess, validation.labels) for k, guess in zip(ks, guesses, strict=True)}
-    return Neighbours(max(reversed(ks), key=scores.__getitem__), scores)
+    return Neighbors(max(reversed(ks), key=scores.__getitem__), scores)
 
 
 def nearest(train_features: np.ndarray, features: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The k pictures of the largest cosine similarity to each of others.
+    """The k images of the largest cosine similarity to each of others.
 
     Args:
       train_features: float [n, d], finite: among which they are sought.
-      features: float [m, d], finite: whose neighbours they are. A picture that is among the n finds itself first.
+      features: float [m, d], finite: whose neighbors they are. An image that is among the n finds itself first.
       k: 1 .. n.
 
     Returns:
       Rows of `train_features`, int64 [m, k], the most similar first, and their similarities, float32 [m, k], -1 .. 1;
-      0 where all features of either picture are 0.
+      0 where all features of either image are 0.
 
     Raises:
       ValueError: another number of features, some that are not finite, or a k that cannot be.
@@ -65,7 +65,7 @@ def nearest(train_features: np.ndarray, features: np.ndarray, k: int) -> tuple[n
     known, queries = (Examples(x, np.zeros(len(x), np.int32)).features for x in (train_features, features))
     if known.shape[1] != queries.shape[1]:
         raise ValueError(
-            f"neighbours of features {list(queries.shape)} are sought among {list(known.shape)}: take both at one "
+            f"neighbors of features {list(queries.shape)} are sought among {list(known.shape)}: take both at one "
             "stage of one model."
         )
     found = [jax.device_get(batch) for batch in _search(known, queries, k)]
@@ -73,7 +73,7 @@ def nearest(train_features: np.ndarray, features: np.ndarray, k: int) -> tuple[n
     return rows.astype(np.int64), similarities
 
 
-def nearest_neighbours(train: Examples, features: np.ndarray, *, outputs: int, ks: Sequence[int]) -> np.ndarray:
+def nearest_neighbors(train: Examples, features: np.ndarray, *, outputs: int, ks: Sequence[int]) -> np.ndarray:
     """Labels by the plain majority of the k examples of the largest cosine similarity.
 
     A tie goes to the class of the smallest number: scikit-learn's KNeighborsClassifier(metric='cosine').
@@ -81,12 +81,12 @@ def nearest_neighbours(train: Examples, features: np.ndarray, *, outputs: int, k
     Args:
       train: the examples, kept on the device.
       features: float [n, d], finite.
-      outputs: see `choose_neighbours`.
-      ks: numbers of neighbours, each of 1 .. len(train); one search serves all.
+      outputs: see `choose_neighbors`.
+      ks: numbers of neighbors, each of 1 .. len(train); one search serves all.
 
     Returns:
-      int32 [len(ks), n] classes; or float32 [len(ks), n, outputs] where pictures have several labels, the share of the
-      neighbours that have each.
+      int32 [len(ks), n] classes; or float32 [len(ks), n, outputs] where images have several labels, the share of the
+      neighbors that have each.
 
     Raises:
       ValueError: another number of features, a k that cannot be, labels that `outputs` does not admit.
@@ -105,7 +105,7 @@ def _search(known: np.ndarray, features: np.ndarray, k: int) -> Iterator[tuple[j
 
     Args:
       known: float [n, d], kept on the device: the examples.
-      features: float [m, d]: whose neighbours are sought.
+      features: float [m, d]: whose neighbors are sought.
       k: 1 .. n.
 
     Yields:
@@ -116,7 +116,7 @@ def _search(known: np.ndarray, features: np.ndarray, k: int) -> Iterator[tuple[j
       ValueError: a k that cannot be.
     """
     _check_ks([k], len(known))
-    unit = _normalised(jnp.asarray(known, jnp.float32))
+    unit = _normalized(jnp.asarray(known, jnp.float32))
     batch = max(1, min(1024, _SIMILARITIES // len(known), len(features)))
     for start in range(0, len(features), batch):
         rows = np.arange(start, start + batch) % len(features)  # one program serves all batches
@@ -125,7 +125,7 @@ def _search(known: np.ndarray, features: np.ndarray, k: int) -> Iterator[tuple[j
 
 @functools.partial(jax.jit, static_argnames="k")
 def _nearest(unit: jax.Array, queries: jax.Array, *, k: int) -> tuple[jax.Array, jax.Array]:
-    similarities, rows = jax.lax.top_k(jnp.matmul(_normalised(queries), unit.T, precision="highest"), k)
+    similarities, rows = jax.lax.top_k(jnp.matmul(_normalized(queries), unit.T, precision="highest"), k)
     return rows, similarities
 
 
@@ -141,12 +141,12 @@ def _vote(labels: jax.Array, nearest: jax.Array, *, classes: int, ks: tuple[int,
 def _check_ks(ks: Sequence[int], n: int) -> None:
     if wrong := [k for k in ks if not 1 <= k <= n]:
         raise ValueError(
-            f"k = {wrong[0]} neighbours were asked for, but there are {n} examples: ask for "
+            f"k = {wrong[0]} neighbors were asked for, but there are {n} examples: ask for "
             f"{'fewer' if wrong[0] > n else '1 or more'}."
         )
 
 
-def _normalised(x: jax.Array) -> jax.Array:
+def _normalized(x: jax.Array) -> jax.Array:
     """To length 1; features that are all 0 stay so."""
     length = jnp.linalg.norm(x, axis=-1, keepdims=True)
     return x / jnp.where(length > 0, length, 1)

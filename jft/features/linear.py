@@ -1,9 +1,9 @@
 """Linear heads solved for at once: ridge in closed form, logistic regression by L-BFGS, on features as they are given.
 
-Features are standardised by their own means and deviations while a head is solved for, so that one penalty suits them
+Features are standardized by their own means and deviations while a head is solved for, so that one penalty suits them
 all (a column that hardly varies is left small); that is folded back into the head, which is a plain affine map. Labels
 say which head it is: classes int [n] a softmax, or one sigmoid unit where the head has a single output; several labels
-at once, 0 or 1 [n, outputs], a sigmoid unit for each. `regularisation` is scikit-learn's inverse strength C.
+at once, 0 or 1 [n, outputs], a sigmoid unit for each. `regularization` is scikit-learn's inverse strength C.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ from absl import logging
 from jft.features.examples import Examples, score
 from jft.utils import tree
 
-# What is tried where nothing is said: the best for some 10 to 500 pictures of a class lie within.
+# What is tried where nothing is said: the best for some 10 to 500 images of a class lie within.
 DEFAULT_REGULARISATION = {
     "lbfgs": (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0),
     "ridge": (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0),
@@ -54,15 +54,15 @@ class Fit:
     Attributes:
       chosen: the head that did, which has not seen validation.
       linear: the head to keep: the same, or with `refit` another one at its C.
-      regularisation: C.
+      regularization: C.
       scores: {C: `examples.score` on validation} of all that were tried; {} without validation.
-      losses: {C: loss on validation, a picture}, likewise: nats, summed over its sigmoid units; of ridge the squared
+      losses: {C: loss on validation, an image}, likewise: nats, summed over its sigmoid units; of ridge the squared
         error, summed over outputs.
     """
 
     chosen: Linear
     linear: Linear
-    regularisation: float
+    regularization: float
     scores: dict[float, float]
     losses: dict[float, float]
 
@@ -73,19 +73,19 @@ def fit(
     validation: Examples | None,
     *,
     outputs: int,
-    regularisation: Sequence[float] = (),
+    regularization: Sequence[float] = (),
     refit: bool = False,
 ) -> Fit:
     """Solves for a head at each C and keeps the one of the smallest loss on validation, of equals the smallest C.
 
-    A loss tells more of few pictures than the share that is right, which changes by one of them at a time.
+    A loss tells more of few images than the share that is right, which changes by one of them at a time.
 
     Args:
       method: 'lbfgs', `logistic`; or 'ridge', `ridge`.
       train: what heads are solved for on.
       validation: what chooses among them; None where a single C is given.
       outputs: classes, or 1 for one sigmoid unit between two classes, or the number of labels.
-      regularisation: the C to try, above 0; empty: `DEFAULT_REGULARISATION`.
+      regularization: the C to try, above 0; empty: `DEFAULT_REGULARISATION`.
       refit: solve once more at the chosen C, on train and validation together.
 
     Returns:
@@ -96,11 +96,11 @@ def fit(
         validation of another kind than train.
     """
     solve, loss = tree.choose({"lbfgs": (logistic, _nats), "ridge": (ridge, _squares)}, method, what="probe")
-    strengths = sorted(set(map(float, regularisation or DEFAULT_REGULARISATION[method])))
+    strengths = sorted(set(map(float, regularization or DEFAULT_REGULARISATION[method])))
     if validation is None:
         if len(strengths) > 1:
             raise ValueError(
-                f"regularisation has {len(strengths)} values to choose from ({_listed(strengths)}), but there is no "
+                f"regularization has {len(strengths)} values to choose from ({_listed(strengths)}), but there is no "
                 "validation to choose on: hold some examples out, or give one value."
             )
         [head] = solve(train, outputs, strengths)
@@ -126,17 +126,17 @@ def measure(head: Linear, examples: Examples, loss: Callable | None = None) -> t
     return score(guesses, examples.labels), float(np.asarray((loss or _nats)(logits, targets)).mean(dtype=np.float64))
 
 
-def ridge(train: Examples, outputs: int, regularisation: Sequence[float]) -> list[Linear]:
+def ridge(train: Examples, outputs: int, regularization: Sequence[float]) -> list[Linear]:
     """Least squares to +1 for an example's own class or labels and -1 for the others, in closed form.
 
-    Minimises `sum((scores - targets)**2) + |kernel|**2 / C` over standardised features, the bias unpenalised:
+    Minimizes `sum((scores - targets)**2) + |kernel|**2 / C` over standardized features, the bias unpenalized:
     scikit-learn's Ridge and RidgeClassifier with alpha = 1 / C. One eigendecomposition in float64 on the host, of the
     smaller of [d, d] and [n, n], serves every C; at 2,048 it takes 5 seconds on two cores, at 4,096 eight times that.
 
     Args:
       train: the examples.
       outputs: see `fit`.
-      regularisation: C, one or more.
+      regularization: C, one or more.
 
     Returns:
       A head for each C, in their order.
@@ -144,13 +144,13 @@ def ridge(train: Examples, outputs: int, regularisation: Sequence[float]) -> lis
     Raises:
       ValueError: see `fit`.
     """
-    _check_strengths(regularisation)
+    _check_strengths(regularization)
     signs = _signs(train.targets(outputs), outputs)
     standard = _Standard.of(train.features)
     offset = signs.mean(0)
     values, basis, projected = _decompose(train.features, standard, signs - offset)
     values = np.maximum(values, 0)  # rounding makes those of null directions anything around 0
-    return [standard.fold(basis @ (projected / (values[:, None] + 1 / c)), offset) for c in regularisation]
+    return [standard.fold(basis @ (projected / (values[:, None] + 1 / c)), offset) for c in regularization]
 
 
 def _decompose(x: np.ndarray, standard: "_Standard", targets: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -179,21 +179,21 @@ def _decompose(x: np.ndarray, standard: "_Standard", targets: np.ndarray) -> tup
 def logistic(
     train: Examples,
     outputs: int,
-    regularisation: Sequence[float],
+    regularization: Sequence[float],
     *,
     tolerance: float = 1e-4,
     max_steps: int = 1000,
 ) -> list[Linear]:
     """Logistic regression by L-BFGS on the device: softmax over classes, or sigmoid units.
 
-    Minimises `sum(loss) + |kernel|**2 / (2 C)` over standardised features, the bias unpenalised: scikit-learn's
+    Minimizes `sum(loss) + |kernel|**2 / (2 C)` over standardized features, the bias unpenalized: scikit-learn's
     LogisticRegression. The features are placed once; each C starts from the solution of the next smaller one. In
     float32, or float64 where JAX has it enabled.
 
     Args:
       train: the examples.
       outputs: see `fit`.
-      regularisation: C, one or more.
+      regularization: C, one or more.
       tolerance: on the largest component of the gradient of the objective divided by n, as scikit-learn's.
       max_steps: of L-BFGS, for each C; a warning says where they did not suffice.
 
@@ -203,14 +203,14 @@ def logistic(
     Raises:
       ValueError: see `fit`.
     """
-    _check_strengths(regularisation)
+    _check_strengths(regularization)
     targets = train.targets(outputs)
     standard = _Standard.of(train.features)
     dtype = jnp.result_type(float)
     z, targets = jax.device_put((standard.apply(train.features, dtype), targets))
     params = {"rows": jnp.zeros((outputs, z.shape[1]), dtype), "bias": jnp.zeros(outputs, dtype)}
     heads = {}
-    for c in sorted(set(regularisation)):
+    for c in sorted(set(regularization)):
         params, steps, gradient = _solve(z, targets, c, params, tolerance, max_steps)
         if not np.isfinite(gradient):
             raise ValueError(f"logistic regression at C = {c:g} has no finite gradient: the features are too large.")
@@ -221,7 +221,7 @@ def logistic(
                 *(c, steps, gradient, tolerance),
             )
         heads[c] = standard.fold(params["rows"].T, params["bias"])
-    return [heads[c] for c in regularisation]
+    return [heads[c] for c in regularization]
 
 
 @jax.jit
@@ -262,7 +262,7 @@ def _nats(logits: jax.Array, targets: jax.Array) -> jax.Array:
 
 
 def _squares(scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """[n]: what ridge minimises, for targets as of `_nats`."""
+    """[n]: what ridge minimizes, for targets as of `_nats`."""
     return np.sum((scores - _signs(targets, scores.shape[1])) ** 2, -1)
 
 
@@ -301,7 +301,7 @@ class _Standard:
         return z
 
     def fold(self, kernel: Any, bias: Any) -> Linear:
-        """The head over raw features that equals this one over standardised features."""
+        """The head over raw features that equals this one over standardized features."""
         kernel = np.asarray(kernel, np.float64) / self.deviation[:, None]
         bias = np.asarray(bias, np.float64) - self.mean @ kernel
         return Linear(kernel.astype(np.float32), bias.astype(np.float32))
@@ -313,11 +313,11 @@ def _slices(length: int, width: int) -> Iterator[slice]:
     return (slice(i, i + step) for i in range(0, length, step))
 
 
-def _check_strengths(regularisation: Sequence[float]) -> None:
-    if wrong := [c for c in regularisation if not 0 < c < np.inf]:
+def _check_strengths(regularization: Sequence[float]) -> None:
+    if wrong := [c for c in regularization if not 0 < c < np.inf]:
         raise ValueError(
-            f"regularisation has {_listed(wrong)}, but an inverse strength C is a finite number above 0: give such, as "
-            "0.01; larger ones regularise less."
+            f"regularization has {_listed(wrong)}, but an inverse strength C is a finite number above 0: give such, as "
+            "0.01; larger ones regularize less."
         )
 
 

@@ -1,7 +1,7 @@
-"""The activation cache: features on disk, by recipe and by picture, so that each is computed once.
+"""The activation cache: features on disk, by recipe and by image, so that each is computed once.
 
     <folder>/<key of the recipe>/recipe.json
-    <folder>/<key of the recipe>/shard-<number>/features.npy, pictures.npy, manifest.json
+    <folder>/<key of the recipe>/shard-<number>/features.npy, images.npy, manifest.json
 
 A shard never changes. It is written aside and renamed when it is whole, so a process that is killed leaves the shards
 that it finished and a folder `.writing-*` that nobody reads; several processes can write at once. A process holds a
@@ -27,10 +27,10 @@ from jft.utils import distributed, json_file
 from jft.utils.files import folder_problem, nearest
 from jft.utils.logger import write_json
 
-SHARD_PICTURES = 1024
+SHARD_IMAGES = 1024
 SHARD_BYTES = 256 * 10**6
 
-_FEATURES, _PICTURES, _MANIFEST = "features.npy", "pictures.npy", "manifest.json"
+_FEATURES, _IMAGES, _MANIFEST = "features.npy", "images.npy", "manifest.json"
 _OVERHEAD = 4096  # bytes of a shard beside features and digests, generously
 
 
@@ -46,10 +46,10 @@ class _Manifest(TypedDict):
 
 
 class Features:
-    """Features of n pictures, read from disk where they are asked for.
+    """Features of n images, read from disk where they are asked for.
 
     Attributes:
-      shape: of one picture's features.
+      shape: of one image's features.
       dtype: of the features.
       recipe: what they depend on.
     """
@@ -68,10 +68,10 @@ class Features:
         return len(self) * int(np.prod(self.shape)) * self.dtype.itemsize
 
     def gather(self, rows: np.ndarray) -> np.ndarray:
-        """Copies the features of some pictures.
+        """Copies the features of some images.
 
         Args:
-          rows: int [b], of the pictures in the order in which they were opened.
+          rows: int [b], of the images in the order in which they were opened.
 
         Returns:
           [b, *shape], in the stored type.
@@ -94,35 +94,35 @@ class FeatureStore:
         Args:
           folder: of the stores of all recipes.
           recipe: from `recipe.recipe`.
-          shape: of one picture's features: [variants, ...].
+          shape: of one image's features: [variants, ...].
           dtype: in which they are stored: 'float32' or 'bfloat16'.
         """
         self.recipe = {**recipe, "shape": list(shape), "stored_as": dtype}
         self.folder = Path(folder).expanduser() / recipes.key(self.recipe)
         self.shape, self.dtype = tuple(shape), jnp.dtype(dtype)
-        self._shards: list[np.ndarray] = []  # [pictures, size] each
+        self._shards: list[np.ndarray] = []  # [images, size] each
         self._known: set[str] = set()  # names of shards that were looked at
-        self._index: dict[bytes, tuple[int, int]] = {}  # digest of a picture -> shard, place in it
+        self._index: dict[bytes, tuple[int, int]] = {}  # digest of an image -> shard, place in it
 
     @property
-    def shard_pictures(self) -> int:
-        """Pictures in a shard, at most."""
-        return max(1, min(SHARD_PICTURES, SHARD_BYTES // self._picture_bytes))
+    def shard_images(self) -> int:
+        """Images in a shard, at most."""
+        return max(1, min(SHARD_IMAGES, SHARD_BYTES // self._image_bytes))
 
     @property
-    def _picture_bytes(self) -> int:
+    def _image_bytes(self) -> int:
         return int(np.prod(self.shape)) * self.dtype.itemsize
 
     def missing(self, digests: np.ndarray) -> np.ndarray:
-        """The pictures of which there are no features yet.
+        """The images of which there are no features yet.
 
-        Every shard is read once, and what is damaged is set aside with a warning: its pictures are missing.
+        Every shard is read once, and what is damaged is set aside with a warning: its images are missing.
 
         Args:
-          digests: uint8 [n, 16], from `recipe.picture_digests`.
+          digests: uint8 [n, 16], from `recipe.image_digests`.
 
         Returns:
-          int64, ascending: rows of `digests`, of pictures that occur twice only the first.
+          int64, ascending: rows of `digests`, of images that occur twice only the first.
         """
         self._look()
         seen: set[bytes] = set()
@@ -134,15 +134,15 @@ class FeatureStore:
         return np.array(rows, np.int64)
 
     def bytes_needed(self, count: int) -> int:
-        """Bytes that the features of `count` further pictures take on disk."""
-        shards = -(-count // self.shard_pictures)
-        return count * (self._picture_bytes + recipes.DIGEST_BYTES) + shards * _OVERHEAD
+        """Bytes that the features of `count` further images take on disk."""
+        shards = -(-count // self.shard_images)
+        return count * (self._image_bytes + recipes.DIGEST_BYTES) + shards * _OVERHEAD
 
     def shortage(self, count: int, *, beside: int = 0) -> str | None:
-        """Why the features of `count` further pictures cannot be stored, such as for want of bytes; None if they can.
+        """Why the features of `count` further images cannot be stored, such as for want of bytes; None if they can.
 
         Args:
-          count: pictures.
+          count: images.
           beside: bytes of the free ones that others will take.
         """
         if problem := folder_problem(self.folder):
@@ -150,13 +150,13 @@ class FeatureStore:
         needed, free = self.bytes_needed(count), shutil.disk_usage(nearest(self.folder)).free - beside
         if needed <= free:
             return None
-        return f"the features of {count:,} pictures take {needed:,} bytes and {self.folder.parent} has {free:,} left"
+        return f"the features of {count:,} images take {needed:,} bytes and {self.folder.parent} has {free:,} left"
 
     def write(self, digests: np.ndarray, features: np.ndarray) -> None:
         """Stores a shard, whole or not at all.
 
         Args:
-          digests: uint8 [r, 16], of the pictures.
+          digests: uint8 [r, 16], of the images.
           features: [r, *shape].
 
         Raises:
@@ -166,7 +166,7 @@ class FeatureStore:
         if features.shape != (len(digests), *self.shape):
             raise ValueError(
                 f"features are {list(features.shape)}, but the store holds {list(self.shape)} for each of "
-                f"{len(digests)} pictures."
+                f"{len(digests)} images."
             )
         self.folder.mkdir(parents=True, exist_ok=True)
         if not (self.folder / "recipe.json").exists():
@@ -174,7 +174,7 @@ class FeatureStore:
         self._sweep()
         name = f"shard-{uuid.uuid4().hex}"
         with _own_folder(self.folder) as aside:
-            arrays = {_FEATURES: _storable(features.astype(self.dtype, copy=False)), _PICTURES: digests}
+            arrays = {_FEATURES: _storable(features.astype(self.dtype, copy=False)), _IMAGES: digests}
             manifest = {file: _save(aside / file, array) for file, array in arrays.items()}
             write_json(aside / _MANIFEST, {"files": manifest, "pictures": len(digests)})
             _sync(aside)
@@ -183,7 +183,7 @@ class FeatureStore:
         self._add(name)
 
     def open(self, digests: np.ndarray) -> Features:
-        """The features of pictures, in their order.
+        """The features of images, in their order.
 
         Args:
           digests: uint8 [n, 16].
@@ -193,7 +193,7 @@ class FeatureStore:
         """
         if len(self.missing(digests)):
             raise ValueError(
-                f"{self.folder} lacks the features of {len(self.missing(digests)):,} of {len(digests):,} pictures: "
+                f"{self.folder} lacks the features of {len(self.missing(digests)):,} of {len(digests):,} images: "
                 "extract them first."
             )
         where = np.array([self._index[digest] for digest in _as_bytes(digests)], np.int64).reshape(-1, 2)
@@ -219,8 +219,8 @@ class FeatureStore:
         features = np.load(self.folder / name / _FEATURES, mmap_mode="r", allow_pickle=False)
         # A plain array over the mapped memory: np.memmap makes every row cost microseconds.
         self._shards.append(features.view(np.ndarray).view(self.dtype).reshape(len(features), -1))
-        pictures = np.load(self.folder / name / _PICTURES, allow_pickle=False)
-        for place, digest in enumerate(_as_bytes(pictures)):
+        images = np.load(self.folder / name / _IMAGES, allow_pickle=False)
+        for place, digest in enumerate(_as_bytes(images)):
             self._index.setdefault(digest, (len(self._shards) - 1, place))
 
     def _sweep(self) -> None:
@@ -261,7 +261,7 @@ def _damage(shard: Path) -> str | None:
     """What is wrong with a shard, or None."""
     try:
         files = json_file.read(shard / _MANIFEST, _Manifest, "its images are computed anew")["files"]
-        for name in (_FEATURES, _PICTURES):
+        for name in (_FEATURES, _IMAGES):
             if name not in files:
                 return f"{_MANIFEST} lacks {name}"
             size = (shard / name).stat().st_size

@@ -36,8 +36,8 @@ def reliability(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -
 
     Args:
       probabilities: float [n, classes].
-      labels: int [n]: a picture is a prediction, its confidence the largest probability; or multi-hot [n, classes]:
-        each class of each picture is one, its confidence the probability, right where the label is there.
+      labels: int [n]: an image is a prediction, its confidence the largest probability; or multi-hot [n, classes]:
+        each class of each image is one, its confidence the probability, right where the label is there.
       bins: how many.
 
     Returns:
@@ -63,12 +63,12 @@ def reliability(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
-    """The temperature T that logits are to be divided by, from held-out pictures.
+    """The temperature T that logits are to be divided by, from held-out images.
 
-    Minimises mean log loss(logits / T) + (log T)^2 / (2 n): the most probable T where log T is normal beforehand, with
-    mean 0 and deviation 1. Pictures that are all right would ask for T = 0, and ones that tell nothing for any T: the
-    second term keeps T finite, and fades as pictures become more. As it is 0 at T = 1 and positive elsewhere, the log
-    loss on these pictures is by construction never worse than at T = 1.
+    Minimizes mean log loss(logits / T) + (log T)^2 / (2 n): the most probable T where log T is normal beforehand, with
+    mean 0 and deviation 1. Images that are all right would ask for T = 0, and ones that tell nothing for any T: the
+    second term keeps T finite, and fades as images become more. As it is 0 at T = 1 and positive elsewhere, the log
+    loss on these images is by construction never worse than at T = 1.
 
     Args:
       logits: float [n, classes]; of one sigmoid unit for two classes, `Objective.class_logits`.
@@ -98,14 +98,14 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
             return float(np.logaddexp(0, excess / temperature).mean())
         return float((most[:, 0] / temperature + np.log(np.exp(below / temperature).sum(axis=1))).mean())
 
-    def penalised(log_t: float) -> float:
+    def penalized(log_t: float) -> float:
         return loss(np.exp(log_t)) + log_t**2 / (2 * n)
 
-    # Few pictures can make two valleys: a grid finds the deeper one, the search its floor.
+    # Few images can make two valleys: a grid finds the deeper one, the search its floor.
     grid, step = np.linspace(-_BOUND, _BOUND, 25, retstep=True)
-    best = min(grid, key=penalised)
+    best = min(grid, key=penalized)
     found = optimize.minimize_scalar(
-        penalised, bounds=(best - step, best + step), method="bounded", options={"xatol": 1e-5}
+        penalized, bounds=(best - step, best + step), method="bounded", options={"xatol": 1e-5}
     )
     temperature = float(np.exp(found.x))
     # Where the two are all but equal, rounding could leave the loss above that at T = 1.
@@ -113,7 +113,7 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
 
 
 def apply_temperature(logits: np.ndarray, temperature: float, *, multilabel: bool) -> np.ndarray:
-    """Probabilities of logits divided by a temperature; the order of the classes of a picture stays.
+    """Probabilities of logits divided by a temperature; the order of the classes of an image stays.
 
     Args:
       logits: float [n, classes].

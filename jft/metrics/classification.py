@@ -1,4 +1,4 @@
-"""Figures from predictions, on the host: of each class, what is confused, intervals, two models, the worst pictures."""
+"""Figures from predictions, on the host: of each class, what is confused, intervals, two models, the worst images."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -16,10 +16,10 @@ class ClassFigures:
 
     Attributes:
       name: of the class.
-      precision: share of the pictures said to have it that have it; None where none is said to.
-      recall: share of the pictures that have it that are said to; None where none has it.
+      precision: share of the images said to have it that have it; None where none is said to.
+      recall: share of the images that have it that are said to; None where none has it.
       f1: harmonic mean of the two; 0 where none is found, None where none has the class and none is said to.
-      count: pictures that have it.
+      count: images that have it.
     """
 
     name: str
@@ -61,7 +61,7 @@ def class_figures(probabilities: np.ndarray, labels: np.ndarray, class_names: Se
 def macro_f1(figures: Sequence[ClassFigures]) -> float | None:
     """The plain mean of F1 over the classes that have one; None where none has.
 
-    As scikit-learn's `f1_score(average='macro', zero_division=nan)`; its default is the same where pictures have one
+    As scikit-learn's `f1_score(average='macro', zero_division=nan)`; its default is the same where images have one
     label, and counts undefined classes as 0 where they have several.
     """
     defined = [figure.f1 for figure in figures if figure.f1 is not None]
@@ -69,7 +69,7 @@ def macro_f1(figures: Sequence[ClassFigures]) -> float | None:
 
 
 def confusion_matrix(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Counts pictures by true and predicted class.
+    """Counts images by true and predicted class.
 
     Args:
       probabilities: float [n, classes]; the largest is predicted, ties going to the smaller class index.
@@ -79,14 +79,14 @@ def confusion_matrix(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarra
       int64 [classes, classes]; rows are true classes, columns predicted ones.
 
     Raises:
-      ValueError: pictures have several labels, or probabilities and labels do not fit together.
+      ValueError: images have several labels, or probabilities and labels do not fit together.
     """
     import sklearn.metrics
 
     check_probabilities(probabilities, labels)
     if labels.ndim == 2:
         raise ValueError(
-            f"labels are multi-hot {list(labels.shape)}, and a confusion matrix needs one label a picture, int [n]: "
+            f"labels are multi-hot {list(labels.shape)}, and a confusion matrix needs one label an image, int [n]: "
             "where there are several, use class_figures."
         )
     return sklearn.metrics.confusion_matrix(
@@ -103,7 +103,7 @@ def confused_pairs(matrix: np.ndarray, class_names: Sequence[str], k: int) -> li
       k: pairs at most.
 
     Returns:
-      (true class, predicted class, pictures, their share of the true class), most pictures first, ties by the order of
+      (true class, predicted class, images, their share of the true class), most images first, ties by the order of
       the classes; only errors that were made.
 
     Raises:
@@ -123,7 +123,7 @@ def confused_pairs(matrix: np.ndarray, class_names: Sequence[str], k: int) -> li
 
 
 def log_losses(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Log loss of each picture in nats, float64 [n]; where a picture has several labels, the mean over the classes.
+    """Log loss of each image in nats, float64 [n]; where an image has several labels, the mean over the classes.
 
     Args:
       probabilities: float [n, classes]; 0 counts as the smallest normal float64, so that no loss is infinite.
@@ -142,9 +142,9 @@ def log_losses(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def interval(values: np.ndarray, *, seed: int = 0, level: float = 0.95, resamples: int = 2_000) -> tuple[float, float]:
-    """Confidence interval of the mean of values of pictures, by the bootstrap (BCa: Efron, 1987).
+    """Confidence interval of the mean of values of images, by the bootstrap (BCa: Efron, 1987).
 
-    The pictures are drawn again, the model is not: it tells how far other test pictures of the kind would move the
+    The images are drawn again, the model is not: it tells how far other test images of the kind would move the
     figure, not other seeds. Beyond 10,000 values the plain percentiles are taken, from which BCa then hardly differs.
 
     Values that are all alike draw nothing but themselves, and the bootstrap's interval would be a point: ten of ten
@@ -169,7 +169,7 @@ def interval(values: np.ndarray, *, seed: int = 0, level: float = 0.95, resample
     values = np.asarray(values, np.float64)
     if values.ndim != 1 or not values.size or not np.isfinite(values).all():
         bad = values.size - np.isfinite(values).sum()
-        raise ValueError(f"values are {list(values.shape)}, {bad} not finite; give [n], one finite number a picture.")
+        raise ValueError(f"values are {list(values.shape)}, {bad} not finite; give [n], one finite number an image.")
     if not 0 < level < 1:
         raise ValueError(f"level is {level}; give a share between 0 and 1, such as 0.95.")
     n, largest = len(values), np.abs(values).max()
@@ -192,11 +192,11 @@ def interval(values: np.ndarray, *, seed: int = 0, level: float = 0.95, resample
 
 @dataclasses.dataclass(frozen=True)
 class McNemar:
-    """Two models on the same pictures.
+    """Two models on the same images.
 
     Attributes:
-      only_first: pictures that only the first has right.
-      only_second: pictures that only the second has right.
+      only_first: images that only the first has right.
+      only_second: images that only the second has right.
       p_value: of as unequal a split or more if both were equally good, two-sided and exact; 1 where they never differ.
     """
 
@@ -206,7 +206,7 @@ class McNemar:
 
 
 def mcnemar(right: np.ndarray, other: np.ndarray) -> McNemar:
-    """Exact test of whether two models are right equally often (McNemar, 1947), on the same pictures in one order.
+    """Exact test of whether two models are right equally often (McNemar, 1947), on the same images in one order.
 
     Args:
       right: bool [n], whether the first model is right.
@@ -221,7 +221,7 @@ def mcnemar(right: np.ndarray, other: np.ndarray) -> McNemar:
     if right.ndim != 1 or right.shape != other.shape or not right.dtype == other.dtype == bool:
         raise ValueError(
             f"the first is {right.dtype} {list(right.shape)}, the second {other.dtype} {list(other.shape)}: give "
-            "bool [n] each, of the same pictures in the same order."
+            "bool [n] each, of the same images in the same order."
         )
     first, second = int((right & ~other).sum()), int((other & ~right).sum())
     differ = first + second
@@ -247,12 +247,12 @@ def check_labels(values: np.ndarray, labels: np.ndarray, *, what: str) -> None:
       what: the values are, for the error.
 
     Raises:
-      ValueError: other shapes, no pictures, labels that mean no class, or values that are not finite.
+      ValueError: other shapes, no images, labels that mean no class, or values that are not finite.
     """
     if values.ndim != 2 or 0 in values.shape or labels.shape not in (values.shape[:1], values.shape):
         raise ValueError(
             f"{what} are {list(values.shape)} and labels {list(labels.shape)}; give {what} [n, classes] of at least "
-            "one picture, and labels int [n] or multi-hot [n, classes]."
+            "one image, and labels int [n] or multi-hot [n, classes]."
         )
     classes = values.shape[1]
     if labels.ndim == 2 and not np.isin(labels, (0, 1)).all():
@@ -267,7 +267,7 @@ def check_labels(values: np.ndarray, labels: np.ndarray, *, what: str) -> None:
         )
     if bad := int((~np.isfinite(values)).any(axis=1).sum()):
         raise ValueError(
-            f"{bad:,} of {len(values):,} rows of {what} are not finite: the model has diverged or the pictures are "
+            f"{bad:,} of {len(values):,} rows of {what} are not finite: the model has diverged or the images are "
             "broken; take an earlier checkpoint, or train with a smaller learning rate."
         )
 

@@ -1,4 +1,4 @@
-"""What a run minimises: softmax or sigmoid cross entropy, of one label a picture or several."""
+"""What a run minimizes: softmax or sigmoid cross entropy, of one label an image or several."""
 
 import dataclasses
 
@@ -19,7 +19,7 @@ class Objective:
         sigmoid unit for each class, any of which may be there.
       num_classes: number of classes.
       label_smoothing: probability moved from the labels to all outcomes alike (Szegedy et al., 2016).
-      class_weights: a factor on the loss for each class, or () for 1. What is minimised is then the weighted mean, the
+      class_weights: a factor on the loss for each class, or () for 1. What is minimized is then the weighted mean, the
         sum of a batch divided by `divisor`.
     """
 
@@ -30,7 +30,7 @@ class Objective:
 
     @property
     def multi_label(self) -> bool:
-        """Whether a picture may have several labels, or none."""
+        """Whether an image may have several labels, or none."""
         return self.kind == "multilabel"
 
     @property
@@ -46,7 +46,7 @@ class Objective:
         return optax.smooth_labels(jax.nn.one_hot(labels, self.num_classes), self.label_smoothing)
 
     def losses(self, logits: jax.Array, targets: jax.Array) -> jax.Array:
-        """Cross entropies in nats, float32 [batch]; where a picture has several labels, the mean over the classes.
+        """Cross entropies in nats, float32 [batch]; where an image has several labels, the mean over the classes.
 
         Args:
           logits: float32 [batch, num_outputs].
@@ -81,7 +81,7 @@ class Objective:
         return logits
 
     def probabilities(self, logits: jax.Array) -> jax.Array:
-        """Float32 [batch, classes]; they add up to 1 unless a picture may have several labels."""
+        """Float32 [batch, classes]; they add up to 1 unless an image may have several labels."""
         if self.multi_label:
             return jax.nn.sigmoid(logits)
         return jax.nn.softmax(self.class_logits(logits))
@@ -107,7 +107,7 @@ def make_objective(
 
     Args:
       loss: 'softmax' or 'sigmoid'.
-      labels: of the training pictures: int [n], or multi-hot [n, classes].
+      labels: of the training images: int [n], or multi-hot [n, classes].
       class_names: what they mean.
       label_smoothing: see `Objective`.
       balance: 'weights' gives class c the weight n / (classes * n_c), as scikit-learn's 'balanced' does.
@@ -118,12 +118,10 @@ def make_objective(
     """
     classes = len(class_names)
     if labels.ndim == 2 and loss == "softmax":
-        raise ValueError(
-            "the pictures have several labels each, and loss = 'softmax' chooses one: set loss = 'sigmoid'."
-        )
+        raise ValueError("the images have several labels each, and loss = 'softmax' chooses one: set loss = 'sigmoid'.")
     if labels.ndim == 1 and loss == "sigmoid" and classes != 2:
         raise ValueError(
-            f"loss = 'sigmoid' is for two classes, or pictures with several labels; here each has one of {classes}: "
+            f"loss = 'sigmoid' is for two classes, or images with several labels; here each has one of {classes}: "
             "set loss = 'softmax'."
         )
     if class_weights and len(class_weights) != classes:
@@ -137,7 +135,7 @@ def make_objective(
     weights = tuple(map(float, class_weights))
     if balance == "weights":
         counts = labels.sum(axis=0) if labels.ndim == 2 else np.bincount(labels, minlength=classes)
-        # A class without pictures is never asked for; any weight would do.
+        # A class without images is never asked for; any weight would do.
         weights = tuple((counts.sum() / (classes * np.maximum(counts, 1))).tolist())
     kind = "softmax" if loss == "softmax" else "multilabel" if labels.ndim == 2 else "binary"
     return Objective(kind, classes, label_smoothing, weights)

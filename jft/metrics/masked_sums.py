@@ -44,7 +44,7 @@ def classification_sums(logits: jax.Array, labels: jax.Array, mask: jax.Array) -
 
 
 def label_sums(losses: jax.Array, probabilities: jax.Array, labels: jax.Array, mask: jax.Array) -> Sums:
-    """Sums over the examples of a batch whose pictures have several labels.
+    """Sums over the examples of a batch whose images have several labels.
 
     Args:
       losses: float32 [batch], in nats.
@@ -87,7 +87,7 @@ def average_precision(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def of_probabilities(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float | int]:
-    """What `summarise` gives, of probabilities on the host.
+    """What `summarize` gives, of probabilities on the host.
 
     Args:
       probabilities: float [n, classes].
@@ -121,7 +121,7 @@ def add(total: Sums | None, sums: Sums) -> Sums:
     return sums if total is None else jax.tree.map(np.add, total, sums)
 
 
-def summarise(total: Sums) -> dict[str, float | int]:
+def summarize(total: Sums) -> dict[str, float | int]:
     """`{'loss', 'accuracy', 'top5', 'count'}`: the sums divided once, rates as shares of 1.
 
     There is no `top5` where images have several labels, nor of five classes or fewer, among which every label is.

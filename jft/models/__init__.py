@@ -1,11 +1,11 @@
-"""The zoo: pure architecture, no files and no normalisation. `MODELS` is a plain dict of rows."""
+"""The zoo: pure architecture, no files and no normalization. `MODELS` is a plain dict of rows."""
 
 import functools
 from collections.abc import Callable
 from typing import Any
 
 from jft.models.alexnet import AlexNet
-from jft.models.chain import Chain, abstract_variables, between, initialise
+from jft.models.chain import Chain, abstract_variables, between, initialize
 from jft.models.cnn import CNN
 from jft.models.googlenet import GoogLeNet
 from jft.models.inception import InceptionV3
@@ -14,7 +14,7 @@ from jft.models.squeezenet import SqueezeNet
 from jft.models.vgg import VGG, VGG_CONVS
 from jft.utils import tree
 
-__all__ = ["MODELS", "Chain", "abstract_variables", "between", "create_model", "initialise"]
+__all__ = ["MODELS", "Chain", "abstract_variables", "between", "create_model", "initialize"]
 
 MODELS: dict[str, Callable[..., Chain]] = {
     "alexnet": AlexNet,
@@ -30,7 +30,7 @@ MODELS: dict[str, Callable[..., Chain]] = {
     },
     "squeezenet1_0": functools.partial(SqueezeNet, conv1=(96, 7), pools=("conv1", "fire4", "fire8")),
     "squeezenet1_1": functools.partial(SqueezeNet),
-    # Three convolutions for 32-pixel pictures: the quickstart's network, small enough to travel in the package.
+    # Three convolutions for 32-pixel images: the quickstart's network, small enough to travel in the package.
     "vgg_tiny": functools.partial(VGG, convs=(1, 1, 1), widths=(16, 32, 64), hidden=64, grid=4, default_size=32),
     # No pretrained weights: what training from scratch gives.
     "cnn": CNN,

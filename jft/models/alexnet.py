@@ -24,7 +24,7 @@ class AlexNet(Chain):
     Attributes:
       widths: output channels of conv1 .. conv5.
       hidden: units of fc6 and of fc7.
-      original: the network of 2012 as Caffe has it: conv2, conv4 and conv5 in two groups, local response normalisation
+      original: the network of 2012 as Caffe has it: conv2, conv4 and conv5 in two groups, local response normalization
         after conv1 and conv2, no padding in conv1, dropout after fc6 and fc7, and maps of 6x6 alone at fc6. Otherwise
         torchvision's single tower: any other map is averaged to 6x6, and dropout comes before fc6 and fc7.
       dropout: dropped share at fc6 and at fc7 in training.
@@ -50,7 +50,7 @@ class AlexNet(Chain):
 
 
 class Conv(nn.Module):
-    """A convolution with ReLU and, where the network has them, local response normalisation and a max pool."""
+    """A convolution with ReLU and, where the network has them, local response normalization and a max pool."""
 
     layer: str
     width: int

@@ -91,7 +91,7 @@ class Chain(nn.Module):
         """Runs the stages after `start` up to and including `stop`.
 
         Args:
-          x: images [batch, height, width, 3], normalised as the weights ask; or, with `start`, that stage's output.
+          x: images [batch, height, width, 3], normalized as the weights ask; or, with `start`, that stage's output.
           train: True uses batch statistics and dropout; False running averages and none.
           start: name of the stage whose output `x` is; None when `x` holds images.
           stop: name of the last stage to run; None runs to the end.
@@ -158,7 +158,7 @@ def abstract_variables(model: Chain, size: int) -> dict[str, Any]:
 
 
 def trace(model: Chain, size: int) -> dict[str, Any]:
-    """Runs a model's initialisation, auxiliary heads too, on shapes alone; arguments as of `abstract_variables`."""
+    """Runs a model's initialization, auxiliary heads too, on shapes alone; arguments as of `abstract_variables`."""
     image = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
     return jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), image)
 
@@ -166,13 +166,13 @@ def trace(model: Chain, size: int) -> dict[str, Any]:
 _traced = functools.lru_cache(maxsize=64)(trace)  # a run asks for the same shapes a dozen times
 
 
-def initialise(model: Chain, size: int, seed: int, *, head_init: float = 1.0) -> dict[str, Any]:
+def initialize(model: Chain, size: int, seed: int, *, head_init: float = 1.0) -> dict[str, Any]:
     """Fresh variables on the default device, float32, a function of the seed alone.
 
     Args:
       model: the chain.
       size: see `abstract_variables`.
-      seed: of the initialisers.
+      seed: of the initializers.
       head_init: factor on the classifying layer's kernel; with 0 the first logits are 0 (biases start there).
     """
     image = jnp.zeros((1, size, size, 3))

@@ -13,7 +13,7 @@ GLOROT = nn.initializers.glorot_uniform()
 
 
 class CNN(Chain):
-    """Three 3x3 convolutions without padding, a fully connected layer and the head. Keras' initialiser, as published.
+    """Three 3x3 convolutions without padding, a fully connected layer and the head. Keras' initializer, as published.
 
     fc4 reads the flattened map, so its weights are of one image size.
 

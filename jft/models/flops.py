@@ -2,7 +2,7 @@
 
 FLOPs as papers and profilers count them: a multiplication and an addition are two, so a convolution or a dense layer
 costs twice its multiply-adds, windows over padding included, and its bias nothing (a sum of n products that starts from
-a bias has n additions). BatchNorm costs two per element. Pools, ReLU, dropout, local response normalisation and the
+a bias has n additions). BatchNorm costs two per element. Pools, ReLU, dropout, local response normalization and the
 additions of shortcuts are left out.
 """
 
@@ -30,7 +30,7 @@ class LayerCosts:
       output: shape of its output, without the batch.
       params: shapes of its parameters, by the name of the leaf: 'layer1/block0/conv1/kernel'.
       num_statistics: values of BatchNorm's moving mean and variance, which are no parameters.
-      flops: of a forward pass, for one picture.
+      flops: of a forward pass, for one image.
     """
 
     stage: str
@@ -75,7 +75,7 @@ class StageCosts:
 
     @property
     def flops(self) -> int:
-        """FLOPs of a forward pass through it, for one picture."""
+        """FLOPs of a forward pass through it, for one image."""
         return sum(layer.flops for layer in self.layers)
 
 
@@ -122,7 +122,7 @@ def stage_costs(model: Chain, size: int) -> dict[str, StageCosts]:
 
 
 def forward_flops(stages: dict[str, StageCosts]) -> int:
-    """FLOPs of a forward pass for one picture; auxiliary heads, which only training runs, are left out."""
+    """FLOPs of a forward pass for one image; auxiliary heads, which only training runs, are left out."""
     return sum(stage.flops for stage in stages.values() if stage.after is None)
 
 

@@ -32,7 +32,7 @@ class GoogLeNet(Chain):
     """A stem, nine inception modules and the head; auxiliary heads after 4a and 4d.
 
     Attributes:
-      original: the paper's network as Caffe has it: biases and local response normalisation, true 5x5 convolutions,
+      original: the paper's network as Caffe has it: biases and local response normalization, true 5x5 convolutions,
         auxiliary heads for 224 pixels only. Otherwise torchvision's: BatchNorm, and 3x3 where the paper has 5x5
         (pytorch/vision#906).
       bn_momentum: share of the old running average that one training step keeps.
@@ -72,7 +72,7 @@ class GoogLeNet(Chain):
 
 
 def _stem(pool: functools.partial, original: bool) -> Steps:
-    """To an eighth of the pictures' side, 192 channels."""
+    """To an eighth of the images' side, 192 channels."""
     lrn = (functools.partial(layers.local_response_norm, size=5, alpha=1e-4, beta=0.75),) if original else ()
     first = (Unit("conv1", 64, 7, stride=2), pool, *lrn)
     return (*first, Unit("conv2_reduce", 64), Unit("conv2", 192, 3), *lrn, pool)

@@ -1,4 +1,4 @@
-"""Layers the zoo shares: dense ones, pooling as the original frameworks do it, and the papers' initialisers."""
+"""Layers the zoo shares: dense ones, pooling as the original frameworks do it, and the papers' initializers."""
 
 import functools
 
@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-# Kaiming normal over the fan-out, as torchvision initialises convolutions trained from scratch.
+# Kaiming normal over the fan-out, as torchvision initializes convolutions trained from scratch.
 conv_init = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 head_init = nn.initializers.normal(0.01)
 
@@ -23,7 +23,7 @@ class BatchNorm(nn.BatchNorm):
     epsilon: float = 1e-5
 
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """Normalises the last axis by the batch (train) or by the running averages; the shape stays."""
+        """Normalizes the last axis by the batch (train) or by the running averages; the shape stays."""
         return super().__call__(x, use_running_average=not train)
 
 
@@ -37,7 +37,7 @@ class Hidden(nn.Module):
       grid: side to which a map is averaged first, or None.
       image_size: in pixels: the map must be what images of that size give, `grid` x `grid`, and nothing is averaged.
       drop_input: dropout of the inputs instead of the outputs.
-      kernel_init: initialiser of the weights.
+      kernel_init: initializer of the weights.
     """
 
     features: int
@@ -96,14 +96,14 @@ class Head(nn.Module):
 
 
 def local_response_norm(x: jax.Array, *, size: int, alpha: float, beta: float, k: float = 1.0) -> jax.Array:
-    """Divides by the neighbouring channels' energy: x / (k + alpha / size * sum of their squares) ** beta.
+    """Divides by the neighboring channels' energy: x / (k + alpha / size * sum of their squares) ** beta.
 
     As Caffe's LRN across channels (https://caffe.berkeleyvision.org/tutorial/layers/lrn.html) and torch's
     `LocalResponseNorm`; section 3.3 of the AlexNet paper has k = 2 and does not divide alpha by `size`.
 
     Args:
       x: [batch, height, width, channels].
-      size: channels in the neighbourhood, centred and cut at the ends.
+      size: channels in the neighborhood, centered and cut at the ends.
       alpha: weight of the mean square.
       beta: exponent.
       k: what is added before the power.
@@ -126,7 +126,7 @@ def avg_pool(x: jax.Array, window: int, stride: int, *, padding: int = 0, count_
       stride: step of the window, in pixels.
       padding: zeros on each side.
       count_include_pad: divide by the whole window at the edges too, as torch and Caffe do, or by what lies inside
-        the picture, as Keras does.
+        the image, as Keras does.
 
     Returns:
       [batch, out_height, out_width, channels], of the dtype of `x`; computed in float32 at least.
@@ -176,7 +176,7 @@ def _pad_end(size: int, window: int, stride: int, padding: int, ceil: bool) -> i
     steps = (size + 2 * padding - window) / stride
     out = int(np.ceil(steps) if ceil else np.floor(steps)) + 1
     if ceil and (out - 1) * stride >= size + padding:
-        out -= 1  # torch: the last window must begin inside the picture
+        out -= 1  # torch: the last window must begin inside the image
     return max((out - 1) * stride + window - size - padding, -size) if out > 0 else 0
 
 

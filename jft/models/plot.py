@@ -16,8 +16,8 @@ from jft.models.flops import LayerCosts, StageCosts
 from jft.models.summary import FROZEN, PARTLY, TRAINABLE, Summary, human_flops
 from jft.utils.files import check_new, written_whole
 
-INK, GREY, RULE = "#1b2733", "#5d6b79", "#aab4be"
-# Fill, outline and accent of a box by what training does to its parameters; told apart without colour vision too.
+INK, GRAY, RULE = "#1b2733", "#5d6b79", "#aab4be"
+# Fill, outline and accent of a box by what training does to its parameters; told apart without color vision too.
 COLOURS = {
     TRAINABLE: ("#e9f2fb", "#b4d0ea", "#2b7bbf"),
     PARTLY: ("#fdf4e0", "#ecd7a2", "#d2951e"),
@@ -49,7 +49,7 @@ class Line:
     y1: float
     x2: float
     y2: float
-    colour: str = RULE
+    color: str = RULE
     width: float = 1.5
 
 
@@ -61,7 +61,7 @@ class Text:
     y: float
     text: str
     size: int = 13
-    colour: str = GREY
+    color: str = GRAY
     bold: bool = False
     right: bool = False
 
@@ -123,13 +123,13 @@ def lay_out(summary: Summary) -> Drawing:
 
 
 def _heading(items: list[Item], summary: Summary) -> float:
-    """Title, figures, legend and the box of the pictures; returns where that ends."""
+    """Title, figures, legend and the box of the images; returns where that ends."""
     frozen = summary.num_trainable < summary.num_params
     trainable = f", {summary.num_trainable:,} of them trainable" if frozen else ""
     items.append(Text(MARGIN, 54, summary.title, 26, INK, bold=True))
     y = 80.0
     for line in (
-        f"{summary.num_classes:,} classes  ·  {human_flops(summary.flops)} a picture",
+        f"{summary.num_classes:,} classes  ·  {human_flops(summary.flops)} an image",
         f"{summary.num_params:,} parameters{trainable}",
     ):
         items.append(Text(MARGIN, y, line, 14))
@@ -145,7 +145,7 @@ def _heading(items: list[Item], summary: Summary) -> float:
         y += 32
     side = f"{summary.size} x {summary.size} x 3"
     items.append(Box(MARGIN, y, STAGE_WIDTH, 34, "#ffffff", RULE, 17))
-    items.append(Text(MARGIN + 24, y + 22, "pictures", 14, INK))
+    items.append(Text(MARGIN + 24, y + 22, "images", 14, INK))
     items.append(Text(MARGIN + STAGE_WIDTH - 18, y + 22, side, 14, INK, right=True))
     return y + 34
 
@@ -246,8 +246,8 @@ def _svg(item: Item) -> str:
         return f'<rect {place} fill="{item.fill}" stroke="{item.outline}"/>'
     if isinstance(item, Line):
         place = f'x1="{item.x1:g}" y1="{item.y1:g}" x2="{item.x2:g}" y2="{item.y2:g}"'
-        return f'<line {place} stroke="{item.colour}" stroke-width="{item.width:g}" stroke-linecap="round"/>'
-    style = f'font-size="{item.size}" fill="{item.colour}"'
+        return f'<line {place} stroke="{item.color}" stroke-width="{item.width:g}" stroke-linecap="round"/>'
+    style = f'font-size="{item.size}" fill="{item.color}"'
     style += ' text-anchor="end"' if item.right else ""
     # Other fonts are wider than the one that the layout measured; bold ones have room.
     style += ' font-weight="bold"' if item.bold else f' textLength="{text_width(item.text, item.size):.1f}"'
@@ -266,13 +266,13 @@ def _write_png(drawing: Drawing, path: Path) -> None:
             draw.rounded_rectangle(corners, fine * item.radius, item.fill, item.outline, width=fine)
         elif isinstance(item, Line):
             ends = [fine * v for v in (item.x1, item.y1, item.x2, item.y2)]
-            draw.line(ends, item.colour, width=round(fine * item.width))
+            draw.line(ends, item.color, width=round(fine * item.width))
     image = image.reduce(2)
     draw = ImageDraw.Draw(image)
     for text in (item for item in drawing.items if isinstance(item, Text)):
         place, anchor = (SCALE * text.x, SCALE * text.y), "rs" if text.right else "ls"
         for dx in range(1 + text.bold * text.size // 12):  # Pillow's font has no bold: again, a pixel further
-            draw.text((place[0] + dx, place[1]), text.text, text.colour, _font(SCALE * text.size), anchor)
+            draw.text((place[0] + dx, place[1]), text.text, text.color, _font(SCALE * text.size), anchor)
     image.save(path, "PNG", dpi=(72 * SCALE, 72 * SCALE))
 
 

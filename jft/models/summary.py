@@ -17,11 +17,11 @@ TRAINABLE, PARTLY, FROZEN = "trainable", "partly frozen", "frozen"
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-    """A model's costs and what of it is frozen. Made by `summarise`.
+    """A model's costs and what of it is frozen. Made by `summarize`.
 
     Attributes:
-      title: what was summarised, such as 'vgg16'.
-      size: side of the square pictures, in pixels.
+      title: what was summarized, such as 'vgg16'.
+      size: side of the square images, in pixels.
       num_classes: number of logits.
       freeze: what the plan was told to freeze, or empty.
       stages: costs of the stages in order, auxiliary heads behind the stage that they read.
@@ -48,7 +48,7 @@ class Summary:
 
     @property
     def flops(self) -> int:
-        """FLOPs of a forward pass for one picture, without the auxiliary heads."""
+        """FLOPs of a forward pass for one image, without the auxiliary heads."""
         return forward_flops(self.stages)
 
     def state(self, part: StageCosts | LayerCosts) -> str:
@@ -59,13 +59,13 @@ class Summary:
         return FROZEN if len(frozen) == len(part.params) else PARTLY
 
 
-def summarise(title: str, model: Chain, size: int, freeze: str = "", frozen: Collection[str] = ()) -> Summary:
-    """Summarises a model without allocating, compiling or lowering anything.
+def summarize(title: str, model: Chain, size: int, freeze: str = "", frozen: Collection[str] = ()) -> Summary:
+    """Summarizes a model without allocating, compiling or lowering anything.
 
     Args:
       title: what to call it.
       model: the chain.
-      size: side of the square pictures, in pixels.
+      size: side of the square images, in pixels.
       freeze: what was told to freeze, as the title shows it.
       frozen: names of the leaves that are frozen, from `jft.training.freeze.make_plan`.
 
@@ -73,7 +73,7 @@ def summarise(title: str, model: Chain, size: int, freeze: str = "", frozen: Col
       The summary.
 
     Raises:
-      ValueError: the model does not take pictures of this size.
+      ValueError: the model does not take images of this size.
     """
     return Summary(title, size, model.num_classes, freeze, stage_costs(model, size), frozenset(frozen))
 
@@ -87,11 +87,9 @@ def format_summary(summary: Summary) -> str:
         rows += [_row(summary, f"  {_within(layer)}", layer.kind, layer) for layer in stage.layers]
     lines = aligned(rows, right=(3, 4))
     rule = "-" * max(map(len, lines))
-    pictures = f"{summary.size} x {summary.size} pixels, {summary.num_classes:,} classes"
+    images = f"{summary.size} x {summary.size} pixels, {summary.num_classes:,} classes"
     frozen = f", frozen: {summary.freeze}" if summary.freeze else ""
-    return "\n".join(
-        [f"{summary.title}: {pictures}{frozen}", rule, lines[0], rule, *lines[1:], rule, *_totals(summary)]
-    )
+    return "\n".join([f"{summary.title}: {images}{frozen}", rule, lines[0], rule, *lines[1:], rule, *_totals(summary)])
 
 
 def human_flops(flops: int) -> str:
@@ -128,7 +126,7 @@ def _totals(summary: Summary) -> list[str]:
             f"{human_flops(sum(head.flops for head in heads))} more"
         )
     lines.append(
-        f"Forward pass: {human_flops(summary.flops)} for one picture, a multiplication and an addition counted as two; "
+        f"Forward pass: {human_flops(summary.flops)} for one image, a multiplication and an addition counted as two; "
         "pools and ReLU are left out"
     )
     return lines

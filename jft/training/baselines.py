@@ -1,4 +1,4 @@
-"""What a config's frozen features are worth by themselves: ridge, logistic regression and nearest neighbours."""
+"""What a config's frozen features are worth by themselves: ridge, logistic regression and nearest neighbors."""
 
 import copy
 import dataclasses
@@ -13,7 +13,7 @@ from jft.data import datasets
 from jft.data.augment import Augmentation
 from jft.features import linear
 from jft.features.examples import Examples, score
-from jft.features.knn import choose_neighbours, nearest_neighbours
+from jft.features.knn import choose_neighbors, nearest_neighbors
 from jft.training import feature_cache, linear_probe
 from jft.training.run import Run, create_run
 from jft.training.state import initial_state
@@ -22,14 +22,14 @@ from jft.utils.interrupt import Interrupt, Stopped
 
 @dataclasses.dataclass(frozen=True)
 class Baseline:
-    """One method. Scores are accuracies, or mean average precision where pictures have several labels.
+    """One method. Scores are accuracies, or mean average precision where images have several labels.
 
     Attributes:
-      method: 'ridge', 'lbfgs' or 'nearest neighbours'.
+      method: 'ridge', 'lbfgs' or 'nearest neighbors'.
       chosen: what validation chose: 'C = 0.01', 'k = 10'.
       validation: score on validation of the head that has not seen it.
-      test: score on test of the head solved for on training and validation pictures together, or on the training
-        pictures alone where `examples_per_class` says how many there are to be.
+      test: score on test of the head solved for on training and validation images together, or on the training
+        images alone where `examples_per_class` says how many there are to be.
       seconds: to choose and to solve.
     """
 
@@ -41,7 +41,7 @@ class Baseline:
 
 
 def measure(config: ConfigDict) -> list[Baseline]:
-    """Extracts the features of a config's pictures, as far as they are not cached, and measures each method on them.
+    """Extracts the features of a config's images, as far as they are not cached, and measures each method on them.
 
     Args:
       config: as of a run; its head, optimizer and phases do not matter, `cut` does.
@@ -50,7 +50,7 @@ def measure(config: ConfigDict) -> list[Baseline]:
       A baseline a method.
 
     Raises:
-      ValueError: see `create_run`; no validation pictures; or variants that cannot be counted.
+      ValueError: see `create_run`; no validation images; or variants that cannot be counted.
       Stopped: a signal came.
     """
     config, usual = copy.deepcopy(config), default_config()
@@ -62,7 +62,7 @@ def measure(config: ConfigDict) -> list[Baseline]:
     with tempfile.TemporaryDirectory() as folder, Interrupt() as interrupt:
         run = create_run(config, Path(folder) / "run")
         if not len(run.validation_source):
-            raise ValueError("baselines choose on validation, and validation = 0: hold some pictures out.")
+            raise ValueError("baselines choose on validation, and validation = 0: hold some images out.")
         linear_probe.check_head(run)
         state, _ = initial_state(run)
         parts = []
@@ -75,29 +75,29 @@ def measure(config: ConfigDict) -> list[Baseline]:
             if features is None:
                 raise Stopped(interrupt.received)
             parts.append(linear_probe.examples(features, source.labels))
-    return [_solved(run, method, *parts) for method in ("ridge", "lbfgs")] + [_neighbours(run, *parts)]
+    return [_solved(run, method, *parts) for method in ("ridge", "lbfgs")] + [_neighbors(run, *parts)]
 
 
 def _solved(run: Run, method: str, train: Examples, validation: Examples, test: Examples) -> Baseline:
     start, outputs = time.perf_counter(), run.objective.num_outputs
-    own = run.config.regularisation if method == run.config.solver else ()
+    own = run.config.regularization if method == run.config.solver else ()
     found = linear.fit(
-        method, train, validation, outputs=outputs, regularisation=own, refit=not run.config.examples_per_class
+        method, train, validation, outputs=outputs, regularization=own, refit=not run.config.examples_per_class
     )
     seconds = time.perf_counter() - start
-    reached = found.scores[found.regularisation]
+    reached = found.scores[found.regularization]
     tested, _ = linear.measure(found.linear, test)
-    return Baseline(method, f"C = {found.regularisation:g}", reached, tested, seconds)
+    return Baseline(method, f"C = {found.regularization:g}", reached, tested, seconds)
 
 
-def _neighbours(run: Run, train: Examples, validation: Examples, test: Examples) -> Baseline:
+def _neighbors(run: Run, train: Examples, validation: Examples, test: Examples) -> Baseline:
     start, outputs = time.perf_counter(), run.objective.num_outputs
-    chosen = choose_neighbours(train, validation, outputs=outputs)
+    chosen = choose_neighbors(train, validation, outputs=outputs)
     known = train if run.config.examples_per_class else train.join(validation)
-    [guesses] = nearest_neighbours(known, test.features, outputs=outputs, ks=[chosen.k])
+    [guesses] = nearest_neighbors(known, test.features, outputs=outputs, ks=[chosen.k])
     seconds = time.perf_counter() - start
     reached, tested = chosen.scores[chosen.k], score(guesses, test.labels)
-    return Baseline("nearest neighbours", f"k = {chosen.k}", reached, tested, seconds)
+    return Baseline("nearest neighbors", f"k = {chosen.k}", reached, tested, seconds)
 
 
 def format_baselines(baselines: list[Baseline]) -> str:

@@ -1,4 +1,4 @@
-"""What the loop reads: batches of pictures, or of what is cached of them, and the evaluator of a run."""
+"""What the loop reads: batches of images, or of what is cached of them, and the evaluator of a run."""
 
 from collections.abc import Iterator
 
@@ -45,7 +45,7 @@ def image_batches(run: Run, start: int, stop: int) -> Iterator[dict[str, np.ndar
 
 
 def train_batches(run: Run, cached: Cached | None, start: int, stop: int) -> Iterator[dict[str, np.ndarray]]:
-    """Training batches of pictures or, in their place, of what is cached of them; in the same order."""
+    """Training batches of images or, in their place, of what is cached of them; in the same order."""
     if cached is None:
         return image_batches(run, start, stop)
     rows = loader.train_rows(

@@ -23,7 +23,7 @@ def check(
     Args:
       config: from a config file.
       workdir: folder of the run to be.
-      data: pictures in memory, in place of `config.dataset`.
+      data: images in memory, in place of `config.dataset`.
       overfit_steps: see `overfit`.
 
     Yields:
@@ -54,7 +54,7 @@ def _length(run: Run) -> str:
     if run.config.solver != "steps":
         return f"no steps: the head is solved for by {run.config.solver}"
     phases = ", then ".join(f"{phase.num_steps:,} of {phase.name}" for phase in run.phases)
-    return f"{run.num_steps:,} steps of {run.config.batch_size} pictures: {phases}"
+    return f"{run.num_steps:,} steps of {run.config.batch_size} images: {phases}"
 
 
 def _folder(config: ConfigDict, workdir: Path) -> Finding:

@@ -1,4 +1,4 @@
-"""Sets of configs side by side: each trained with several seeds and tested on the same pictures; a table and a plot."""
+"""Sets of configs side by side: each trained with several seeds and tested on the same images; a table and a plot."""
 
 import copy
 import csv
@@ -44,7 +44,7 @@ class Row:
 
     Attributes:
       name: of the config, with its arm.
-      accuracies: on the test pictures, of each seed: shares of 1; mean average precision where pictures have several
+      accuracies: on the test images, of each seed: shares of 1; mean average precision where images have several
         labels.
       losses: cross entropy in nats, likewise.
       seconds: of stepping or solving, likewise; neither compilation nor evaluation.

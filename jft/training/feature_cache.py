@@ -14,7 +14,7 @@ from jft.data.augment import Augmentation
 from jft.data.datasets import Source
 from jft.data.transforms import stored_size
 from jft.features import extract as extraction
-from jft.features.cache_key import picture_digests
+from jft.features.cache_key import image_digests
 from jft.features.feature_step import Wanted, make_feature_step
 from jft.features.store import Features, FeatureStore
 from jft.models import abstract_variables
@@ -38,11 +38,11 @@ class Decision:
 
 @dataclasses.dataclass(frozen=True)
 class Cached:
-    """What is cached of a phase's pictures.
+    """What is cached of a phase's images.
 
     Attributes:
-      train: [n, variants, ...], of the training pictures.
-      validation: [n, 1, ...], of the validation pictures; None where there are none.
+      train: [n, variants, ...], of the training images.
+      validation: [n, 1, ...], of the validation images; None where there are none.
     """
 
     train: Features
@@ -116,9 +116,9 @@ def _obstacle(run: Run, phase: Phase) -> str | None:
     if phase.plan.boundary is None:
         return "no stage is frozen with all before it (freeze)"
     if why := run.augmentation.uncountable(run.spec, config.fit):
-        return f"{why}, and the variants of a picture cannot be counted"
+        return f"{why}, and the variants of an image cannot be counted"
     if config.mixup or config.cutmix:
-        return "mixup and cutmix mix pictures anew at every step, and the mixtures cannot be counted"
+        return "mixup and cutmix mix images anew at every step, and the mixtures cannot be counted"
     return _loss(run, phase) if config.cache_features == "auto" and config.solver == "steps" else None
 
 
@@ -142,7 +142,7 @@ def _loss(run: Run, phase: Phase) -> str | None:
     extracted, read = len(run.train_source) * variants, phase.num_steps * run.config.batch_size
     if read > extracted:
         return None
-    return f"{read:,} pictures are read, and at most {extracted:,} would have to be computed first"
+    return f"{read:,} images are read, and at most {extracted:,} would have to be computed first"
 
 
 def abstract_params(run: Run) -> dict[str, Any]:
@@ -151,14 +151,14 @@ def abstract_params(run: Run) -> dict[str, Any]:
 
 
 def feature_shape(run: Run, phase: Phase) -> tuple[int, ...]:
-    """[variants, ...]: what is cached of a training picture."""
+    """[variants, ...]: what is cached of a training image."""
     output = _output(run, phase)
     shape = output[-1:] if run.model.averages_after(phase.plan.boundary) else output
     return (run.augmentation.num_variants(run.config.fit), *shape)
 
 
 def _output(run: Run, phase: Phase) -> tuple[int, ...]:
-    """Shape of the boundary's output for one picture."""
+    """Shape of the boundary's output for one image."""
     side = stored_size(run.spec, run.config.fit)
     batch = {"image": jax.ShapeDtypeStruct((1, side, side, 3), jnp.uint8)}
     wanted = Wanted(phase.plan.boundary, pooled=False, fit=run.config.fit)
@@ -167,7 +167,7 @@ def _output(run: Run, phase: Phase) -> tuple[int, ...]:
 
 
 def wanted_of(run: Run, phase: Phase, augmentation: Augmentation) -> Wanted:
-    """Features of pictures at a phase's boundary, of an augmentation's variants."""
+    """Features of images at a phase's boundary, of an augmentation's variants."""
     boundary, config = phase.plan.boundary, run.config
     return Wanted(boundary, run.model.averages_after(boundary), config.fit, config.resize_on, augmentation)
 
@@ -191,7 +191,7 @@ def prepare(run: Run, phase: Phase, state: TrainState, logs: Logs, interrupt: In
     """Computes what is not cached yet, notes how long it took, and opens it; None where a signal came first.
 
     Raises:
-      ValueError: a picture that cannot be read, or features that are not finite.
+      ValueError: an image that cannot be read, or features that are not finite.
       OSError: no room on the disk, naming the bytes.
     """
     start = time.perf_counter()
@@ -208,13 +208,13 @@ def prepare(run: Run, phase: Phase, state: TrainState, logs: Logs, interrupt: In
 def features_of(
     run: Run, phase: Phase, state: TrainState, source: Source, augmentation: Augmentation, interrupt: Interrupt
 ) -> Features | None:
-    """Features of a source's pictures at a phase's boundary; None where a signal came before they were whole.
+    """Features of a source's images at a phase's boundary; None where a signal came before they were whole.
 
     Args:
-      run: says how pictures are read, and where features are kept.
+      run: says how images are read, and where features are kept.
       phase: its boundary.
       state: its frozen part.
-      source: the pictures.
+      source: the images.
       augmentation: whose variants of each; `Augmentation()` for the one that evaluation reads.
       interrupt: stops it.
     """
@@ -238,17 +238,17 @@ def _variables(state: TrainState) -> dict[str, Any]:
 
 
 def missing_of(run: Run, phase: Phase, variables: Mapping[str, Any]) -> Iterator[tuple[FeatureStore, int]]:
-    """Of training, then validation pictures: the store, and how many it lacks; reads files to find out."""
+    """Of training, then validation images: the store, and how many it lacks; reads files to find out."""
     for source, augmentation in (run.train_source, run.augmentation), (run.validation_source, Augmentation()):
         store = store_of(run, phase, variables, augmentation)
-        yield store, len(store.missing(picture_digests(source)))
+        yield store, len(store.missing(image_digests(source)))
 
 
 def store_of(run: Run, phase: Phase, variables: Mapping[str, Any], augmentation: Augmentation) -> FeatureStore:
-    """Where features of pictures at a phase's boundary are kept.
+    """Where features of images at a phase's boundary are kept.
 
     Args:
-      run: says how pictures are read, and the folder.
+      run: says how images are read, and the folder.
       phase: its boundary.
       variables: `{'params', 'batch_stats'}`, of which the frozen part counts.
       augmentation: whose variants; `Augmentation()` for the one that evaluation reads.

@@ -30,8 +30,8 @@ def run_seconds(
       run: the run.
       decisions: first step of a phase -> whether it reads cached features, which are counted as if none were there.
       steps: first step of a phase -> seconds of a training step; {} where a head is solved for.
-      forward: seconds that a forward pass takes for each picture.
-      reading: seconds that a picture takes to be read and decoded.
+      forward: seconds that a forward pass takes for each image.
+      reading: seconds that an image takes to be read and decoded.
       saving: seconds that a checkpoint takes to be written.
 
     Returns:

@@ -88,7 +88,7 @@ def make_plan(model: Chain, variables: Mapping[str, Any], freeze: str, *, batch_
       variables: `{'params', 'batch_stats'}` (arrays or shapes), nested.
       freeze: the name of a stage, which freezes it and all before it; or patterns over the names of leaves, separated
         by spaces ('block[12] .*/bias'); or empty.
-      batch_norm: of what is not frozen: 'trained'; 'statistics', normalise by the batch and follow it, while scale and
+      batch_norm: of what is not frozen: 'trained'; 'statistics', normalize by the batch and follow it, while scale and
         bias stay; 'frozen', run in inference mode, while scale and bias stay.
 
     Returns:

@@ -38,7 +38,7 @@ def check_head(run: Run) -> None:
     shape = feature_cache.feature_shape(run, phase)
     if len(shape) > 2:
         raise ValueError(
-            f"solver = {run.config.solver!r} needs a vector for each picture; {run.config.model}'s own head reads "
+            f"solver = {run.config.solver!r} needs a vector for each image; {run.config.model}'s own head reads "
             f"a map of {' x '.join(map(str, shape[1:]))}: set head = 'linear', which averages it."
         )
 
@@ -66,7 +66,7 @@ def solve(
     start = time.perf_counter()
     found = _fit(run, cached)
     seconds = time.perf_counter() - start
-    told = {"regularisation": found.regularisation, "seconds": seconds, **in_force(phase, state.variables)}
+    told = {"regularization": found.regularization, "seconds": seconds, **in_force(phase, state.variables)}
     logs.write(1, "train", told)
     if cached.validation is not None:
         # The head that validation has not seen, though the one with it is kept.
@@ -79,7 +79,7 @@ def solve(
             distributed.say(f"C = {c:<8g} validation {score:.2%}, {_LOSSES[run.config.solver]} {found.losses[c]:.4f}")
         why = f"the smallest {_LOSSES[run.config.solver]}" if len(found.scores) > 1 else "given"
         told = f"validation {percent(values)}; solved in {seconds:.1f} s"
-        distributed.say(f"C = {found.regularisation:g}, {why}: {told}")
+        distributed.say(f"C = {found.regularization:g}, {why}: {told}")
     state = _with_head(run, state, found.linear).replace(step=run.parallel.place_state(np.int32(1)))
     joined = cached.validation is not None and _joins(run)
     checkpoints.save(1, state.variables, optimizer_items(state), {**meta, "data": {}, "learnt_validation": joined})
@@ -89,7 +89,7 @@ def solve(
 def _fit(run: Run, cached: Cached) -> linear.Fit:
     """The head to keep, of all examples, and the one that chose its C."""
     config, validation = run.config, None
-    # A validation picture joins with one variant, whatever the number of a training picture's.
+    # A validation image joins with one variant, whatever the number of a training image's.
     if cached.validation is not None:
         validation = examples(cached.validation, run.validation_source.labels)
     return linear.fit(
@@ -97,18 +97,18 @@ def _fit(run: Run, cached: Cached) -> linear.Fit:
         examples(cached.train, run.train_source.labels),
         validation,
         outputs=run.objective.num_outputs,
-        regularisation=config.regularisation,
+        regularization=config.regularization,
         refit=_joins(run),
     )
 
 
 def _joins(run: Run) -> bool:
-    """Whether validation is learnt from too, once it has chosen; not where so many pictures a class are to be."""
+    """Whether validation is learnt from too, once it has chosen; not where so many images a class are to be."""
     return not run.config.examples_per_class
 
 
 def examples(features: Features, labels: np.ndarray) -> Examples:
-    """All variants of all pictures, each an example of its own, in memory."""
+    """All variants of all images, each an example of its own, in memory."""
     whole = features.gather(np.arange(len(features))).astype(np.float32)
     return Examples(whole.reshape(-1, whole.shape[-1]), np.repeat(labels, whole.shape[1], axis=0))
 

@@ -40,7 +40,7 @@ def train(
     Args:
       config: from a config file.
       workdir: folder of the run.
-      data: pictures in memory, from `sources.from_arrays`, in place of `config.dataset`.
+      data: images in memory, from `sources.from_arrays`, in place of `config.dataset`.
       brief: leave out the table of stages, which a run like it has shown.
 
     Returns:
@@ -49,7 +49,7 @@ def train(
       `config.on_nan = 'rollback'` left out.
 
     Raises:
-      ValueError: see `create_run` and `initial_state`; a picture that cannot be read, named; or another process
+      ValueError: see `create_run` and `initial_state`; an image that cannot be read, named; or another process
         trains in the folder.
       window.NonFiniteLossError: names the step; `config.on_nan` says whether the run goes on without it.
       CheckpointWriteError: the disk is full or read-only; earlier checkpoints are whole.
@@ -111,7 +111,7 @@ def _solve(
 def _start(
     run: Run, state: TrainState, meta: Meta, decisions: Mapping[int, Decision], interrupt: Interrupt
 ) -> tuple[TrainState, Meta]:
-    """Everything that a wrong config, picture or shape can stop, then the folder, then the loop."""
+    """Everything that a wrong config, image or shape can stop, then the folder, then the loop."""
     step, start = int(state.step), time.perf_counter()
     examples = programs.examples_ahead(run, step, decisions)
     read = time.perf_counter()
@@ -163,7 +163,7 @@ class Loop:
         self.meta = meta
         self._run, self._checkpoints, self._logs, self._interrupt = run, checkpoints, logs, interrupt
         self._skipped = {skipped.step: skipped.fault for skipped in rollback.read(run.workdir)}
-        self._evaluator = make_evaluator(run)  # of pictures; compiled once, whatever the number of phases
+        self._evaluator = make_evaluator(run)  # of images; compiled once, whatever the number of phases
 
     def __call__(
         self, state: TrainState, compiled: Mapping[int, jax.stages.Compiled], decisions: Mapping[int, Decision]
@@ -275,7 +275,7 @@ def is_finished(run: Run, step: int, history: list[dict]) -> bool:
 
 
 def data_position(run: Run, step: int) -> dict[str, int]:
-    """Where in the order of pictures a step ends; all there is to save of the input, as order is a function of it."""
+    """Where in the order of images a step ends; all there is to save of the input, as order is a function of it."""
     epoch, position = divmod(step * run.config.batch_size, len(run.train_source))
     return {"seed": run.config.seed, "epoch": epoch, "position": position}
 

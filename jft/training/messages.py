@@ -28,7 +28,7 @@ def describe(run: Run, state: TrainState, meta: Meta, decisions: Mapping[int, De
         [
             f"{run.config.model} at {run.spec.size} pixels on {run.parallel.mesh.size} x "
             f"{run.parallel.mesh.devices.flat[0].device_kind}; weights: {weights}",
-            f"{terminal(run.train_source.name)}: {len(run.train_source):,} pictures to train, "
+            f"{terminal(run.train_source.name)}: {len(run.train_source):,} images to train, "
             f"{len(run.validation_source):,} to validate, {len(names)} classes: {', '.join(map(terminal, names))}",
             *([] if brief else [_stages(run, state, meta)]),
             *([phase_table(run.phases, state.variables)] if len(run.phases) > 1 else []),
@@ -66,7 +66,7 @@ def _stages(run: Run, state: TrainState, meta: Meta) -> str:
 def _work(run: Run, step: int) -> str:
     if run.config.solver != "steps":
         return f"The head is solved for by {run.config.solver}"
-    return f"{run.num_steps:,} steps of {run.config.batch_size} pictures, from step {step:,}"
+    return f"{run.num_steps:,} steps of {run.config.batch_size} images, from step {step:,}"
 
 
 def farewell(run: Run, result: dict[str, Any]) -> str:

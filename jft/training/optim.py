@@ -126,7 +126,7 @@ def decay_factors(stages: tuple[str, ...], factor: float, heads: Mapping[str, st
 
     Args:
       stages: of the model, in order, the head last.
-      factor: between neighbours, such as 0.7; 1 leaves all alike.
+      factor: between neighbors, such as 0.7; 1 leaves all alike.
       heads: auxiliary head -> the stage that it reads, whose factor it shares.
     """
     depths = {stage: factor ** (len(stages) - 1 - i) for i, stage in enumerate(stages)}

@@ -20,7 +20,7 @@ from jft.utils import tree
 
 # Of Adam, tried in this order until one will do: heads need more than pretrained backbones bear.
 RATES = (1e-3, 1e-2, 1e-4)
-_MOST_PICTURES = 32
+_MOST_IMAGES = 32
 # Numbers of steps at which the rates begin lie so far apart: one program serves them all.
 _APART = 2**24
 # Where a kernel starts at zeros, what is before it gets a gradient from the second step on.
@@ -32,7 +32,7 @@ class Overfit:
     """How far the batch was learnt, at the rate that got furthest.
 
     Attributes:
-      pictures: in the batch.
+      images: in the batch.
       steps: that it took, or that were taken.
       rate: of Adam.
       guessing: loss of whoever knows how frequent each label is in the batch, and no more: nats.
@@ -43,7 +43,7 @@ class Overfit:
         Adam without weight decay stands still. Bit for bit, so that no threshold decides.
     """
 
-    pictures: int
+    images: int
     steps: int
     rate: float
     guessing: float
@@ -54,25 +54,25 @@ class Overfit:
 
     @property
     def learnt(self) -> bool:
-        """The loss is below half of what it was and of what guessing gives, or every picture is right."""
+        """The loss is below half of what it was and of what guessing gives, or every image is right."""
         return self.loss < min(self.first, self.guessing) / 2 or self.accuracy == 1
 
 
 def overfit(run: Run, phase: Phase, state: TrainState, batch: dict[str, np.ndarray], *, steps: int = 30) -> Overfit:
-    """Trains on one batch of at most 32 pictures, without augmentation, dropout, weight decay, smoothing or weights.
+    """Trains on one batch of at most 32 images, without augmentation, dropout, weight decay, smoothing or weights.
 
     Args:
       run: the run.
       phase: what learns.
       state: where it begins, on the host; it stays as it is.
-      batch: a training batch of pictures.
+      batch: a training batch of images.
       steps: at each rate, at most; it ends where the batch is learnt.
 
     Returns:
       The first success, or else the attempt with the smallest loss.
     """
     size = run.parallel.mesh.size
-    batch = {key: value[: max(size, _MOST_PICTURES // size * size)] for key, value in on_device(batch).items()}
+    batch = {key: value[: max(size, _MOST_IMAGES // size * size)] for key, value in on_device(batch).items()}
     config = ConfigDict(phase.config)  # a copy
     config.update({"optimizer": "adam", "weight_decay": 0.0, "clip_norm": 0.0})
     tx = optim.make_optimizer(config, phase.plan.freeze_mask(state.params))

@@ -28,7 +28,7 @@ from jft.utils.files import nearest
 from jft.utils.findings import Finding, tried
 from jft.utils.text import human_bytes, human_seconds
 
-# ImageNet's pictures, in grey levels: what the networks expect.
+# ImageNet's images, in gray levels: what the networks expect.
 _MEAN, _DEVIATION = np.array((123.7, 116.3, 103.5)), np.array((58.4, 57.1, 57.4))
 _READ = 3  # batches whose reading is timed
 _CONTRAST = 16  # gray levels of 255 between the darkest and the brightest: 12 bits read as 16 reach 15
@@ -49,7 +49,7 @@ class Preflight:
         self._state: TrainState | None = None  # on the host, never changed
         self._decisions: dict[int, Decision] = {}
         self._batch: dict[str, np.ndarray] = {}
-        self._reading = 0.0  # seconds of a picture
+        self._reading = 0.0  # seconds of an image
         self._forward: Cost | None = None
         self._steps: dict[int, Cost] = {}
         self._saving = 0.0  # seconds of a checkpoint
@@ -95,7 +95,7 @@ class Preflight:
         least, most = (choose(counts, key=counts.__getitem__) for choose in (min, max))
         spread = f"from {counts[least]:,} ({least}) to {counts[most]:,} ({most})"
         told = (
-            f"{train.name}: {len(train):,} pictures to train, {len(validation):,} to validate; {len(counts)} classes, "
+            f"{train.name}: {len(train):,} images to train, {len(validation):,} to validate; {len(counts)} classes, "
             f"{spread if counts[least] < counts[most] else f'{counts[least]:,} of each'}"
         )
         if absent := [name for name, n in counts.items() if not n]:
@@ -144,10 +144,10 @@ class Preflight:
         transforms.check_range(self._batch["image"], run.spec)
         images = np.asarray(transforms.to_model_input(self._batch["image"], run.spec, fit=run.config.fit))
         told = _told_of_input(self._batch["image"], images, run.spec)
-        told += f"; {1 / self._reading:,.0f} pictures/s are read"
+        told += f"; {1 / self._reading:,.0f} images/s are read"
         if flat:
             source = run.train_source
-            first = source.picture_name(int(np.flatnonzero(source.indices == flat[0])[0]))
+            first = source.image_name(int(np.flatnonzero(source.indices == flat[0])[0]))
             count = (_READ + 1) * len(self._batch["image"])
             told += f"; {len(flat)} of {count} images have next to no contrast, first {first}: look at them"
         return Finding("input", told)
@@ -218,7 +218,7 @@ class Preflight:
         found = overfit(self._run, phase, self._state, self._batch, steps=self._overfit_steps)
         self._overfitted = found, phase
         told = (
-            f"{found.pictures} pictures, {phase.name}: loss {found.first:.3f} to {found.loss:.3f} (guessing "
+            f"{found.images} images, {phase.name}: loss {found.first:.3f} to {found.loss:.3f} (guessing "
             f"{found.guessing:.3f}), accuracy {found.accuracy:.0%}, in {found.steps} steps of Adam at {found.rate:g}"
         )
         if found.learnt:
@@ -226,7 +226,7 @@ class Preflight:
         return Finding(
             "overfit",
             f"{told}, the best of {', '.join(f'{rate:g}' for rate in RATES)}: one batch cannot be learnt by heart. "
-            "Look for pictures that are alike under other labels, and whether too little learns (freeze); or give more "
+            "Look for images that are alike under other labels, and whether too little learns (freeze); or give more "
             "--overfit_steps.",
             wrong=True,
         )
@@ -257,28 +257,28 @@ def gradients(found: Overfit, phase: Phase) -> Finding:
     )
 
 
-def _told_of_input(pictures: np.ndarray, images: np.ndarray, spec: Preprocess) -> str:
-    """Grey levels of a batch, and where its normalised values lie as against ImageNet's."""
+def _told_of_input(images: np.ndarray, rate: np.ndarray, spec: Preprocess) -> str:
+    """Gray levels of a batch, and where its normalized values lie as against ImageNet's."""
     mean, deviation = (levels[::-1] if spec.channels == "BGR" else levels for levels in (_MEAN, _DEVIATION))
     usual, spread = (mean * spec.scale - spec.mean) / spec.std, deviation * spec.scale / spec.std
-    images = (images - usual) / spread
+    rate = (rate - usual) / spread
     told = (
-        f"uint8 {list(pictures.shape)}, grey levels {pictures.min()} to {pictures.max()}; normalised, in ImageNet's "
-        f"deviations from its mean: {images.mean():+.2f}, deviation {images.std():.2f}"
+        f"uint8 {list(images.shape)}, gray levels {images.min()} to {images.max()}; normalized, in ImageNet's "
+        f"deviations from its mean: {rate.mean():+.2f}, deviation {rate.std():.2f}"
     )
-    if abs(images.mean()) > 2 or not 0.25 < images.std() < 4:
-        told += " (far from 0 and 1: look at the pictures)"
+    if abs(rate.mean()) > 2 or not 0.25 < rate.std() < 4:
+        told += " (far from 0 and 1: look at the images)"
     return told
 
 
-def _told_of_program(name: str, cost: Cost, pictures: int, run: Run) -> Finding:
+def _told_of_program(name: str, cost: Cost, images: int, run: Run) -> Finding:
     """Memory by device, FLOPs and time of a compiled program."""
     count, device = run.parallel.mesh.size, run.parallel.mesh.devices.flat[0]
     limit = memory.device_limit(run.parallel) if device.platform != "cpu" else None
     told = (
         f"{human_bytes(cost.nbytes)} on {'the device' if count == 1 else f'each of {count} devices'}"
         f"{f', which has {human_bytes(limit)}' if limit else ''}; {human_flops(int(cost.flops))} there; "
-        f"{cost.seconds:.3g} s for {pictures} pictures ({pictures / cost.seconds:,.1f} images/s)"
+        f"{cost.seconds:.3g} s for {images} images ({images / cost.seconds:,.1f} images/s)"
     )
     if limit and cost.nbytes > limit:
         return Finding(name, f"{told}: lower batch_size, or raise accumulate.", wrong=True)

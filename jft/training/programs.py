@@ -26,19 +26,17 @@ from jft.utils.text import human_bytes
 def examples_ahead(run: Run, step: int, decisions: Mapping[int, Decision]) -> dict[int, dict[str, np.ndarray]]:
     """A batch like those of each phase that is not over at `step`, by the phases' first steps.
 
-    The first to be read of pictures decodes all of them, where they are kept in memory.
+    The first to be read of images decodes all of them, where they are kept in memory.
 
     Raises:
-      ValueError: pictures that cannot be read, or of another range than the weights'.
+      ValueError: images that cannot be read, or of another range than the weights'.
     """
     ahead = [phase for phase in run.phases if phase.last > step]
-    pictures = None  # read only where a phase needs them
+    images = None  # read only where a phase needs them
     if not all(decisions[phase.first].use for phase in ahead):
-        pictures = next(image_batches(run, step, step + 1))
-        transforms.check_range(pictures["image"], run.spec)
-    return {
-        phase.first: feature_cache.example(run, phase) if decisions[phase.first].use else pictures for phase in ahead
-    }
+        images = next(image_batches(run, step, step + 1))
+        transforms.check_range(images["image"], run.spec)
+    return {phase.first: feature_cache.example(run, phase) if decisions[phase.first].use else images for phase in ahead}
 
 
 def compile_ahead(run: Run, examples: Mapping[int, dict[str, np.ndarray]]) -> dict[int, jax.stages.Compiled]:
@@ -88,7 +86,7 @@ def fitted(run: Run, examples: Mapping[int, dict[str, np.ndarray]]) -> tuple[Run
       The run that knows its `accumulate`, the steps by their phases' first steps, and what to say.
 
     Raises:
-      ValueError: not even one image on each device fits, or a BatchNorm would normalise by micro-batches.
+      ValueError: not even one image on each device fits, or a BatchNorm would normalize by micro-batches.
     """
     limit, size, devices = memory.usable(run.parallel), run.config.batch_size, run.parallel.mesh.size
     possible = [parts for parts in range(1, size // devices + 1) if size % (parts * devices) == 0]
@@ -120,7 +118,7 @@ def fitted(run: Run, examples: Mapping[int, dict[str, np.ndarray]]) -> tuple[Run
     if moving := [phase.name for phase in run.phases if parts > 1 and _norms_move(run, phase)]:
         raise ValueError(
             f"accumulate = 'auto' would take {parts} micro-batches ({told}), and the BatchNorms that move in "
-            f"{', '.join(moving)} would normalise by {size // parts} images, not {size}: other figures. Set "
+            f"{', '.join(moving)} would normalize by {size // parts} images, not {size}: other figures. Set "
             f"accumulate = {parts} if they may, or batch_norm = 'frozen', or a smaller batch_size."
         )
     chosen = dataclasses.replace(run, accumulate=parts)

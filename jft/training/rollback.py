@@ -83,7 +83,7 @@ def record(run: Run, error: NonFiniteLossError) -> Skipped:
         seed=run.config.seed,
         balanced=run.config.balance == "sampling",
     )(error.step - 1)
-    found = Skipped(error.step, error.fault, tuple(run.train_source.picture_name(int(row)) for row in rows))
+    found = Skipped(error.step, error.fault, tuple(run.train_source.image_name(int(row)) for row in rows))
     if distributed.is_first():
         steps = [dataclasses.asdict(skipped) for skipped in (*known, found)]
         write_json(run.workdir / FILE, checksum.added({"steps": steps}))

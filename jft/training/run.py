@@ -35,14 +35,14 @@ class Run:
     Attributes:
       config: the locked config.
       workdir: folder of the run.
-      train_source: training pictures.
-      validation_source: pictures held out of them; may be empty.
+      train_source: training images.
+      validation_source: images held out of them; may be empty.
       row: the weight set, or None when training from scratch.
       spec: preprocessing of the weights.
       model_options: fields of the model beside its number of classes, for the checkpoint.
       model: the chain.
-      objective: what is minimised.
-      augmentation: how training pictures vary.
+      objective: what is minimized.
+      augmentation: how training images vary.
       phases: what learns, and how, from which step on.
       parallel: the devices.
       accumulate: micro-batches in a step; None until `programs.fitted` chooses them, for 'auto'.
@@ -75,7 +75,7 @@ class Run:
 
     @property
     def steps_per_epoch(self) -> float:
-        """Steps in which as many pictures are drawn as there are; not a whole number."""
+        """Steps in which as many images are drawn as there are; not a whole number."""
         return len(self.train_source) / self.config.batch_size
 
     def is_due(self, step: int, every: float) -> bool:
@@ -102,7 +102,7 @@ class Run:
         }
 
     def identity(self) -> dict[str, Any]:
-        """What all processes of a run have alike: fields of the config, and the pictures."""
+        """What all processes of a run have alike: fields of the config, and the images."""
         fields = {f"config.{name}": value for name, value in config_lib.as_json(self.config).items()}
         kept = {name: value for name, value in fields.items() if name.removeprefix("config.") not in config_lib.PLACES}
         return {
@@ -130,7 +130,7 @@ def create_run(config: ConfigDict, workdir: str | Path, data: datasets.Source | 
     Args:
       config: from a config file.
       workdir: folder of the run; may not exist yet.
-      data: pictures in memory, from `datasets.from_arrays`, in place of `config.dataset`.
+      data: images in memory, from `datasets.from_arrays`, in place of `config.dataset`.
 
     Returns:
       The run.
@@ -188,7 +188,7 @@ def create_run(config: ConfigDict, workdir: str | Path, data: datasets.Source | 
 def _choose_model(
     config: ConfigDict, row: WeightSet | None, num_outputs: int, axis_name: str | None, train_source: datasets.Source
 ) -> tuple[Chain, dict[str, Any], Preprocess]:
-    """The chain, those of its fields that a checkpoint must name, and what its pictures are prepared by."""
+    """The chain, those of its fields that a checkpoint must name, and what its images are prepared by."""
     options = {k: v for k, v in (row.options if row else {}).items() if k != "num_classes"}
     options |= {"aux_heads": True} if config.aux_heads else {}
     options |= {"cut": config.cut} if config.cut else {}
@@ -209,7 +209,7 @@ def _choose_model(
 
 
 def _load_splits(config: ConfigDict, data: datasets.Source | None) -> tuple[datasets.Source, datasets.Source]:
-    """Pictures to train and to validate, of the config's data or of `data` in their place."""
+    """Images to train and to validate, of the config's data or of `data` in their place."""
     fields = {**config, **({} if data is None else {"dataset": data})}
     train = datasets.of_config(fields, "train")
     if len(train.class_names) < 2:
@@ -226,7 +226,7 @@ def check_workdir(config: ConfigDict, workdir: Path) -> None:
     path = workdir / "config.json"
     if path.exists():
         there = json_file.read(path, config_lib.json_shape(), "restore it, or give another --workdir")
-        lines = config_lib.difference(there, config_lib.as_json(config))
+        lines = config_lib.difference(config_lib.upgraded(there), config_lib.as_json(config))
         if lines:
             raise ValueError(
                 f"{workdir} holds a run of another config (there -> here): {'; '.join(lines)}. "

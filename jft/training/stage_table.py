@@ -40,7 +40,7 @@ def transfer_table(
                 " x ".join(map(str, cost.output)),
                 f"{sum(math.prod(leaf.shape) for leaf in leaves.values()):,}",
                 _part(leaves.keys() - plan.frozen, leaves, "yes", "frozen"),
-                _part([n for n in leaves if f"params/{n}" in loaded], leaves, "pretrained", "initialised"),
+                _part([n for n in leaves if f"params/{n}" in loaded], leaves, "pretrained", "initialized"),
                 f"{cost.flops / 1e6:,.1f}",
             )
         )
@@ -51,7 +51,7 @@ def transfer_table(
     lines = [
         *aligned(rows, right=(2, 5)),
         f"Parameters: {total:,}, of which {learning:,} learn and {total - learning:,} are frozen.",
-        f"A step costs about {step / 1e9:,.2f} GFLOPs a picture; with everything learning {full / 1e9:,.2f}. "
+        f"A step costs about {step / 1e9:,.2f} GFLOPs an image; with everything learning {full / 1e9:,.2f}. "
         f"The optimizer holds {optimizer_bytes[0] / 1e6:,.1f} MB; with everything learning "
         f"{optimizer_bytes[1] / 1e6:,.1f} MB.",
     ]
@@ -59,7 +59,7 @@ def transfer_table(
 
 
 def _step_flops(costs: dict[str, StageCosts], plan: Plan) -> tuple[float, float]:
-    """FLOPs of a training step for one picture under the plan, and if everything learnt."""
+    """FLOPs of a training step for one image under the plan, and if everything learnt."""
     forward = forward_flops(costs)
     prefix = sum(costs[stage].flops for stage in plan.frozen_stages)
     heads = [cost for cost in costs.values() if cost.after]

@@ -9,7 +9,7 @@ import numpy as np
 
 from jft.data.names import normal
 from jft.evaluation import checkpoint_schema
-from jft.models import abstract_variables, initialise
+from jft.models import abstract_variables, initialize
 from jft.training import noted_images, optim
 from jft.training.phases import Phase
 from jft.training.run import Run
@@ -49,7 +49,7 @@ def check_weights(run: Run) -> None:
 
 def fresh_state(run: Run) -> tuple[TrainState, Meta]:
     """As `initial_state`, of a run that has not begun."""
-    variables = initialise(run.model, run.spec.size, run.config.seed, head_init=run.config.head_init)
+    variables = initialize(run.model, run.spec.size, run.config.seed, head_init=run.config.head_init)
     loaded, manifest = frozenset(), {}
     if run.row:
         variables, loaded, manifest = pretrained.overlay(

@@ -1,9 +1,9 @@
 """The pure steps: `(state, batch) -> (state, metrics)` and `(variables, batch) -> sums`.
 
 They are jitted (or pmapped) once, at the edge, by `jft.utils.mesh`. A batch is `{'image': uint8 [batch, h, w, 3],
-'label': int32 [batch], 'mask': bool [batch]}`; labels are [batch, classes] where pictures have several. Where
+'label': int32 [batch], 'mask': bool [batch]}`; labels are [batch, classes] where images have several. Where
 the frozen stages' output is cached, `'feature'` takes the place of `'image'`: [batch, variants, ...], what they make of
-each variant of a picture.
+each variant of an image.
 """
 
 import contextlib
@@ -56,8 +56,8 @@ class Input:
     """What becomes of a training batch before the model sees it; all pure and random by a key.
 
     Attributes:
-      transform: (uint8 images [batch, h, w, 3], key) -> float32 [batch, size, size, 3], augmented and normalised.
-      draw: (key, batch size) -> int32 [batch], the variant of each picture that `transform` would take with that key;
+      transform: (uint8 images [batch, h, w, 3], key) -> float32 [batch, size, size, 3], augmented and normalized.
+      draw: (key, batch size) -> int32 [batch], the variant of each image that `transform` would take with that key;
         chooses among cached features.
       mix: (images, targets, key) -> the same, mixed with one another; None leaves them alone.
     """
@@ -87,7 +87,7 @@ def make_train_step(
       plan: what learns; the step differentiates by these leaves alone.
       tx: from `make_optimizer`, which leaves the learning rate to the step.
       schedule: step -> learning rate.
-      objective: what is minimised.
+      objective: what is minimized.
       inputs: what becomes of a batch first.
       seed: of augmentation and dropout, together with the step.
       ema: decay of the average of the learning parameters, as `state.ema` holds it; 0 for none.
@@ -98,7 +98,7 @@ def make_train_step(
 
     Returns:
       A pure function of state and batch. Its metrics are `classification_sums` (or `label_sums`) plus `objective`, the
-      loss that is minimised, with the auxiliary heads' shares, times `count`; `grad_norm`, the norm of the
+      loss that is minimized, with the auxiliary heads' shares, times `count`; `grad_norm`, the norm of the
       learning leaves' gradient; `learning_rate`.
     """
 
@@ -181,7 +181,7 @@ def _make_gradients(model: Chain, plan: Plan, objective: Objective) -> Callable:
 def _accumulated(gradients: Callable, parts: int) -> Callable:
     """`gradients` summed over `parts` micro-batches, run one after another; BatchNorm sees each by itself."""
 
-    # Every parts-th picture goes into the same micro-batch, so that each stays spread over the devices.
+    # Every parts-th image goes into the same micro-batch, so that each stays spread over the devices.
     def fold(x: jax.Array) -> jax.Array:
         return jnp.swapaxes(x.reshape(-1, parts, *x.shape[1:]), 0, 1)
 

@@ -1,4 +1,4 @@
-"""Which pretrained model suits some pictures and this machine: probes of frozen features, speed and memory."""
+"""Which pretrained model suits some images and this machine: probes of frozen features, speed and memory."""
 
 import dataclasses
 import fnmatch
@@ -37,7 +37,7 @@ class Probed:
 
     Attributes:
       config: what its features were computed with.
-      right: bool [n], whether the probe that has not seen a picture was right about it.
+      right: bool [n], whether the probe that has not seen an image was right about it.
       images_per_second: of a compiled forward pass.
       nbytes: on each device, of that pass with its parameters.
       parameters: of the network with its new head.
@@ -70,7 +70,7 @@ class Probed:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """95 % interval of the accuracy, see `classification.interval`: of other pictures of the kind."""
+        """95 % interval of the accuracy, see `classification.interval`: of other images of the kind."""
         return classification.interval(self.right)
 
 
@@ -114,20 +114,20 @@ def _is_asked_for(row: WeightSet, patterns: Sequence[str]) -> bool:
 
 
 def sample(source: datasets.Source, count: int) -> tuple[datasets.Source, int]:
-    """`datasets.sample` without what cannot be read, and how many pictures that is.
+    """`datasets.sample` without what cannot be read, and how many images that is.
 
     Raises:
-      ValueError: pictures with several labels, one class, or one with too few pictures to be divided.
+      ValueError: images with several labels, one class, or one with too few images to be divided.
     """
     if source.multi_label:
-        raise ValueError(f"accuracies are compared, and pictures of {source.name} have several labels.")
+        raise ValueError(f"accuracies are compared, and images of {source.name} have several labels.")
     drawn = datasets.sample(source, count)
     whole = datasets.readable(drawn)
     counts = whole.counts()
     if len(counts) < 2 or counts.min() < _FOLDS[-1]:
         raise ValueError(
             f"the sample has {len(counts)} classes, and {counts.min()} of {source.class_names[counts.argmin()]!r}: at "
-            f"least two classes with {_FOLDS[-1]} pictures each are needed. Take more --pictures, or add some."
+            f"least two classes with {_FOLDS[-1]} images each are needed. Take more --images, or add some."
         )
     return whole, len(drawn) - len(whole)
 
@@ -136,7 +136,7 @@ def make_config(config: ConfigDict, row: WeightSet, weights_path: str) -> Config
     """The config of a probe on the averaged output of the last pretrained stage before the head.
 
     Args:
-      config: says where the pictures are and how they are read; it stays as it is.
+      config: says where the images are and how they are read; it stays as it is.
       row: the weight set.
       weights_path: its file, or ''.
     """
@@ -192,7 +192,7 @@ def cross_validated(examples: Examples, groups: np.ndarray | None = None) -> np.
 
     Args:
       examples: features and classes.
-      groups: int [n], pictures that stay together, such as frames of one track; None: each is its own.
+      groups: int [n], images that stay together, such as frames of one track; None: each is its own.
 
     Returns:
       bool [n]: whether each is right.

@@ -21,7 +21,7 @@ _FIELDS = (
     *("model", "weights", "weights_path", "fit", "cut", "head", "flip"),
 )
 # Measured on flowers, cats and dogs, and traffic signs with SqueezeNet, see the README: rates that a network without
-# BatchNorm bears too. Three times the rate of the later half undid what was pretrained where pictures are few.
+# BatchNorm bears too. Three times the rate of the later half undid what was pretrained where images are few.
 _RECIPE = {"batch_size": 16, "optimizer": "sgd", "learning_rate": 2e-3, "schedule": "cosine"}
 _PHASES = """PHASES = (
     {{"name": "probe", "epochs": 30, "freeze": "{last}", "weight_decay": 0.3}},
@@ -34,20 +34,20 @@ _ARMS = """    config.arms = (
 
 
 def write(
-    config: ConfigDict, out: Path, *, patterns: Sequence[str], weights_path: str, pictures: int, force: bool
+    config: ConfigDict, out: Path, *, patterns: Sequence[str], weights_path: str, images: int, force: bool
 ) -> None:
     """Probes the sets at hand, prints what is found, and writes `suggest.png` and `suggested.py`, a config of the pick.
 
     Args:
-      config: says where the pictures are and how they are read.
+      config: says where the images are and how they are read.
       out: folder of the two files; it need not exist.
       patterns: of names of sets, see `at_hand`.
       weights_path: see there.
-      pictures: of the sample.
+      images: of the sample.
       force: replaces the files.
 
     Raises:
-      ValueError: the files are there already, or cannot be written; no set, or too few pictures; or no set could be
+      ValueError: the files are there already, or cannot be written; no set, or too few images; or no set could be
         probed.
       Stopped: a signal came; nothing is written, and the same call goes on.
     """
@@ -59,9 +59,9 @@ def write(
     sets = at_hand(patterns, weights_path)
     if others := _unknown(weights_path, sets):
         print(f"not looked at, as no set asked for is published by the name: {', '.join(others)}")
-    source, broken = sample(everything, pictures)
+    source, broken = sample(everything, images)
     left_out = f", {broken} that cannot be read left out" if broken else ""
-    print(f"{terminal(source.name)}: {len(source):,} of {len(everything):,} training pictures{left_out}", flush=True)
+    print(f"{terminal(source.name)}: {len(source):,} of {len(everything):,} training images{left_out}", flush=True)
     config = ConfigDict(config)  # a copy
     config.skip_unreadable = broken > 0
     rows = _probed(sets, config, source)
@@ -149,7 +149,7 @@ def config_text(row: Probed, path: Path, classes: int) -> str:
     data = _plain(Path(own.data_dir).name or own.dataset)
     shown = {name: own[name] for name in _FIELDS if name == "flip" or own[name]}
     lines = [f"    config.{name} = {_literal(value)}" for name, value in (shown | _RECIPE).items()]
-    lines = [f"{line}  # True where mirrored pictures keep their class" if ".flip" in line else line for line in lines]
+    lines = [f"{line}  # True where mirrored images keep their class" if ".flip" in line else line for line in lines]
     body = list(create_model(own.model, cut=own.cut).stages())[:-1]
     phases = _PHASES.format(last=body[-1], middle=body[len(body) // 2])
     command = shlex.quote(str(path)).replace("\\", "\\\\").replace('"', '\\"')
@@ -157,7 +157,7 @@ def config_text(row: Probed, path: Path, classes: int) -> str:
         f'"""{data}, {classes} classes, on {_plain(row.title)}: a probe of its frozen features; and '
         f"its later half fine-tuned.\n\n"
         f"    jft train --config {command}\n\n"
-        f"`jft suggest` cross-validated a probe on {len(row.right):,} training pictures: {100 * row.accuracy:.2f} %\n"
+        f"`jft suggest` cross-validated a probe on {len(row.right):,} training images: {100 * row.accuracy:.2f} %\n"
         f"(95 % interval {low_high}), {row.images_per_second:,.1f} images/s forward. The fine-tuned arm was not run.\n"
         '"""\n\n'
         f"from jft.config import default_config\n\n{phases}\n\n\n"

@@ -3,7 +3,7 @@
 from jft.models import MODELS, Chain, create_model
 from jft.models.flops import parameter_shapes, stage_costs
 from jft.models.summary import Summary
-from jft.models.summary import summarise as of_model
+from jft.models.summary import summarize as of_model
 from jft.training.freeze import make_plan
 from jft.utils import tree
 from jft.weights import catalog
@@ -23,11 +23,11 @@ def choose_model(
       name: key of `jft.models.MODELS`.
       num_classes: logits; None takes those of the weight set, or 1000.
       weights: tag of the set, whose options the model gets, or None.
-      image_size: side of the pictures in pixels; None takes the weight set's or the model's own.
+      image_size: side of the images in pixels; None takes the weight set's or the model's own.
       aux_heads: with the auxiliary heads.
 
     Returns:
-      The model and the side of its pictures.
+      The model and the side of its images.
 
     Raises:
       ValueError: unknown model or set, no auxiliary heads, or a number below one.
@@ -42,11 +42,11 @@ def choose_model(
     return model, image_size or (row.preprocess.size if row else model.default_size)
 
 
-def summarise(title: str, model: Chain, size: int, freeze: str = "") -> Summary:
-    """As `jft.models.summary.summarise`, of a model whose leaves `freeze` freezes, see `make_plan`.
+def summarize(title: str, model: Chain, size: int, freeze: str = "") -> Summary:
+    """As `jft.models.summary.summarize`, of a model whose leaves `freeze` freezes, see `make_plan`.
 
     Raises:
-      ValueError: the model does not take pictures of this size, or `freeze` means nothing.
+      ValueError: the model does not take images of this size, or `freeze` means nothing.
     """
     shapes = parameter_shapes(stage_costs(model, size))
     frozen = make_plan(model, {"params": shapes, "batch_stats": {}}, freeze).frozen

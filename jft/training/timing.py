@@ -43,7 +43,7 @@ class Cost:
 
 
 def forward_cost(run: Run, variables: Any, images: np.ndarray) -> Cost:
-    """The cost of a forward pass, from pictures as the host hands them over to logits.
+    """The cost of a forward pass, from images as the host hands them over to logits.
 
     Args:
       run: says how, and on which devices.
@@ -66,7 +66,7 @@ def step_cost(
 
     Args:
       run: says how, and on which devices.
-      phase: what learns, and from what: `batch` holds pictures, or the features that it reads.
+      phase: what learns, and from what: `batch` holds images, or the features that it reads.
       batch: a training batch, on the host.
       state: where the phase begins, on the host; it stays as it is.
     """

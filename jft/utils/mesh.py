@@ -46,7 +46,7 @@ class Parallel:
         return processes.index(jax.process_index()), len(processes)
 
     def check_batch_size(self, size: int, *, what: str, parts: int = 1) -> None:
-        """Raises a ValueError unless `size` pictures split evenly over the devices, in `parts` micro-batches."""
+        """Raises a ValueError unless `size` images split evenly over the devices, in `parts` micro-batches."""
         unit = self.mesh.size * parts
         if size % unit:
             below = size // unit * unit
@@ -54,7 +54,7 @@ class Parallel:
             raise ValueError(f"{what} = {size} does not divide over {self.mesh.size} devices x {parts}: use {near}.")
 
     def rounded(self, size: int) -> int:
-        """The number of pictures, or the next larger one that splits evenly over the devices."""
+        """The number of images, or the next larger one that splits evenly over the devices."""
         return -(-size // self.mesh.size) * self.mesh.size
 
     @property
@@ -183,6 +183,6 @@ def make_parallel(
         )
     if mode == "pmap" and sizes[FSDP] > 1:
         raise ValueError(f"{told} cuts the state into parts, and parallel = 'pmap' copies it: use parallel = 'jit'.")
-    # The devices of a process hold neighbouring rows of the batch, which is the part that the process reads.
+    # The devices of a process hold neighboring rows of the batch, which is the part that the process reads.
     ordered = sorted(devices, key=lambda device: (device.process_index, device.id))
     return Parallel(mode, Mesh(np.array(ordered).reshape(sizes[DATA], sizes[FSDP]), (DATA, FSDP)))

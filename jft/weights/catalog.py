@@ -24,7 +24,7 @@ class WeightSet:
       sha256: of the file, or the first digits that its publisher vouches for; None where only `md5` is published.
       md5: of the file, or None.
       size: MiB, rounded; checked after a download where no hash is known.
-      licence: of the weights, as their publisher states it.
+      license: of the weights, as their publisher states it.
       num_params: parameters of the model that the file fills, of `file_options`; statistics are not counted.
       top1: published ImageNet accuracy in percent, or None.
       top5: likewise.
@@ -42,7 +42,7 @@ class WeightSet:
     sha256: str | None
     md5: str | None
     size: float
-    licence: str
+    license: str
     num_params: int
     top1: float | None
     top5: float | None
@@ -90,7 +90,7 @@ def _torchvision(model: str, tag: str, facts: tuple, preprocess: Preprocess) -> 
         sha256=file.split("-")[-1],
         md5=None,
         size=size,
-        licence="BSD-3-Clause",
+        license="BSD-3-Clause",
         num_params=num_params,
         top1=top1,
         top5=top5,
@@ -107,7 +107,7 @@ def _timm(model: str, tag: str, recipe: str, facts: tuple, preprocess: Preproces
         filename=f"{name}.safetensors",
         url=f"https://huggingface.co/timm/{name}/resolve/main/model.safetensors",
         sha256=published.TIMM_SHA256.get(name),
-        licence="Apache-2.0" if model == "inception_v3" else "BSD-3-Clause",  # as timm states it
+        license="Apache-2.0" if model == "inception_v3" else "BSD-3-Clause",  # as timm states it
         aux=False,
     )
 
@@ -125,7 +125,7 @@ def _keras(model: str, tag: str, facts: tuple, *, top: bool) -> WeightSet:
         sha256=None,
         md5=md5,
         size=size,
-        licence=published.KERAS_LICENCES[family],
+        license=published.KERAS_LICENSES[family],
         num_params=num_params,
         top1=top1,
         top5=top5,
@@ -136,7 +136,7 @@ def _keras(model: str, tag: str, facts: tuple, *, top: bool) -> WeightSet:
 
 
 def _caffe(model: str, facts: tuple) -> WeightSet:
-    filename, num_params, size, licence, top1, top5, preprocess = facts
+    filename, num_params, size, license, top1, top5, preprocess = facts
     return WeightSet(
         model=model,
         tag="caffe",
@@ -146,7 +146,7 @@ def _caffe(model: str, facts: tuple) -> WeightSet:
         sha256=published.CAFFE_SHA256.get(model),
         md5=None,
         size=size,
-        licence=licence,
+        license=license,
         num_params=num_params,
         top1=top1,
         top5=top5,
@@ -170,7 +170,7 @@ _DIGITS = WeightSet(
     sha256="55faf18c0b01c30823877e6734f141fd713e1c66c8194bffce39fa968a2407ea",
     md5=None,
     size=0.4,
-    licence="Apache-2.0",
+    license="Apache-2.0",
     num_params=93_669,
     top1=None,  # these are accuracies on ImageNet
     top5=None,

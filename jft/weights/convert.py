@@ -44,7 +44,7 @@ class Conversion:
 
         Args:
           source: the file, for the error.
-          fresh: names of leaves that need not come from the file, since they start from initialisation.
+          fresh: names of leaves that need not come from the file, since they start from initialization.
           allow_nonfinite: take NaN and infinity as they are; `nonfinite` still says where they stand.
 
         Raises:

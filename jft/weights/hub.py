@@ -183,7 +183,7 @@ def load(
       target: leaf name -> shape, of the architecture that the weights are for, with their own head: of
         `create_model(row.model, **row.file_options)`, so that what is cached depends on the file alone.
       weights_path: see `locate`.
-      fresh: leaves that start from initialisation and so may be missing.
+      fresh: leaves that start from initialization and so may be missing.
 
     Returns:
       Leaf name -> float32 array, possibly without some of `fresh`; and the manifest: that of `provenance.Provenance`,

@@ -12,10 +12,10 @@ from jft.weights.target import leaf_shapes
 def overlay(
     variables: dict[str, Any], row: WeightSet, *, weights_path: str | None, fresh: str
 ) -> tuple[dict[str, Any], frozenset[str], dict[str, Any]]:
-    """Puts pretrained values over initialised ones.
+    """Puts pretrained values over initialized ones.
 
     Args:
-      variables: from `models.initialise`, with the new head.
+      variables: from `models.initialize`, with the new head.
       row: the weight set; finding, fetching, verifying and converting it is the store's work.
       weights_path: file or folder to look at first, or None.
       fresh: stages or patterns over leaf names, separated by spaces, that keep their initial values beside the

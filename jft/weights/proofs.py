@@ -1,7 +1,7 @@
 """Proofs that jft computes what the reference frameworks compute, and the tools to replay them.
 
 A proof belongs to a model and a dialect: jft/weights/proven/<model>.<dialect>.npz. It holds digests of what the
-framework's own model gives, stage by stage and at several image sizes, for weights and pictures that are functions of a
+framework's own model gives, stage by stage and at several image sizes, for weights and images that are functions of a
 name (`jft.weights.seeded`); so a replay needs neither the framework nor the published file, and tests the architecture
 and the dialect's rules at once. Where the published file was at hand, the proof also holds checksums of the leaves that
 it must become, and digests with its numbers. scripts/golden makes the proofs.
@@ -35,7 +35,7 @@ class Digests:
 
     Attributes:
       stages: '{size}/{stage or auxiliary head}' -> float32 [up to 258], see `seeded.digest`.
-      spread: standard deviation of the pictures.
+      spread: standard deviation of the images.
     """
 
     stages: Mapping[str, np.ndarray]
@@ -46,7 +46,7 @@ class Digests:
         return [key.split("/")[1] for key in self.stages if key.startswith(f"{size}/")]
 
     def sizes(self) -> list[int]:
-        """Sizes of the pictures, in pixels."""
+        """Sizes of the images, in pixels."""
         return sorted({int(key.split("/")[0]) for key in self.stages})
 
 
@@ -128,7 +128,7 @@ def seeded_model(row: WeightSet) -> tuple[Chain, Mapping[str, np.ndarray]]:
 
 
 def replay(row: WeightSet) -> dict[str, float]:
-    """Runs the model of a weight set with seeded weights on the pictures of its proof.
+    """Runs the model of a weight set with seeded weights on the images of its proof.
 
     Args:
       row: the weight set; those that share model and dialect share the proof.
@@ -179,7 +179,7 @@ def check_activations(row: WeightSet, leaves: Mapping[str, np.ndarray]) -> dict[
 
 
 def errors(model: Chain, leaves: Mapping[str, np.ndarray], digests: Digests) -> dict[str, float]:
-    """Runs a model stage by stage on the pictures of a proof.
+    """Runs a model stage by stage on the images of a proof.
 
     Args:
       model: the architecture.

@@ -36,7 +36,7 @@ class Provenance:
     @property
     def license(self) -> str:
         """Of the weights."""
-        return self.row.licence if self.row else UNKNOWN
+        return self.row.license if self.row else UNKNOWN
 
     def manifest(self) -> dict[str, str]:
         """As JSON, for a checkpoint or a file of weights; the inverse is `of_manifest`."""
@@ -44,7 +44,7 @@ class Provenance:
         like = {"like": self.read_as} if self.read_as and not self.row else {}
         md5 = {"source_md5": self.md5} if self.md5 else {}
         hashes = {"source": self.source, "source_sha256": self.sha256, **md5}
-        return {**hashes, **claimed, **like, "dialect": self.dialect, "licence": self.license}
+        return {**hashes, **claimed, **like, "dialect": self.dialect, "license": self.license}
 
     def facts(self, what: str = "weights") -> dict[str, str]:
         """For people, fact -> text, in order; `what` to call the weights."""
@@ -105,7 +105,7 @@ def settled(manifest: Mapping[str, str]) -> dict[str, str]:
     found = of_manifest(manifest)
     if found is None:
         return {}
-    claims = ("weights", "like", "url", "licence")
+    claims = ("weights", "like", "url", "license", "licence")  # the last before 0.2.0
     return {**{key: value for key, value in manifest.items() if key not in claims}, **found.manifest()}
 
 

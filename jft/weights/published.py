@@ -10,9 +10,9 @@ IMAGENET_V2 = Preprocess(resize=232)
 # -1 .. 1 inside of the network (transform_input), which is the same.
 _INCEPTION = Preprocess(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 _INCEPTION_V3 = Preprocess(size=299, resize=342, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
-# "caffe" mode of keras.applications.imagenet_utils: BGR, grey levels 0 .. 255 minus the mean of ImageNet.
+# "caffe" mode of keras.applications.imagenet_utils: BGR, gray levels 0 .. 255 minus the mean of ImageNet.
 KERAS = Preprocess(channels="BGR", scale=1.0, mean=(103.939, 116.779, 123.68), std=(1.0, 1.0, 1.0))
-# Caffe's rounded mean. SqueezeNet's prototxt crops 227; of 100 ImageNet pictures an independent implementation gets 65
+# Caffe's rounded mean. SqueezeNet's prototxt crops 227; of 100 ImageNet images an independent implementation gets 65
 # right at 224, as in other rows (83 in the first five), and 63 (85) at 227.
 CAFFE = Preprocess(channels="BGR", scale=1.0, mean=(104.0, 117.0, 123.0), std=(1.0, 1.0, 1.0))
 # The means over each channel of Caffe's mean image, which AlexNet was trained with.
@@ -105,7 +105,7 @@ KERAS_NOTOP = {
     "resnet152": ("resnet/resnet152", 58_143_808, 223.8, "ee4c566cf9a93f14d82f913c2dc6dd0c", None, None),
 }
 # As those whose weights these are: Oxford's VGG, Google's Inception, Kaiming He's ResNet.
-KERAS_LICENCES = {"vgg": "CC-BY-4.0", "inception": "Apache-2.0", "resnet": "MIT"}
+KERAS_LICENSES = {"vgg": "CC-BY-4.0", "inception": "Apache-2.0", "resnet": "MIT"}
 # Keras' VGG pools no other map to 7x7; its average pools do not count the zeros around the map; its ResNet is the
 # paper's; and its BatchNorm forgets ten times slower.
 KERAS_OPTIONS = {
@@ -119,7 +119,7 @@ KERAS_OPTIONS = {
 # Accuracies, one central crop: github.com/BVLC/caffe models/*/readme.md; keras.io for VGG, the same numbers; the paper
 # for SqueezeNet 1.0, of whose 1.1 the authors only say that it does not fall behind.
 CAFFE_SETS = {
-    # model: file, parameters, MiB, licence, top-1, top-5, preprocessing
+    # model: file, parameters, MiB, license, top-1, top-5, preprocessing
     "alexnet_caffe": ("bvlc_alexnet.npy", 60_965_224, 232.6, "unrestricted", 57.1, 80.2, CAFFE_ALEXNET),
     "vgg16": ("vgg16.npy", 138_357_544, 527.8, "CC-BY-4.0", 71.3, 90.1, KERAS),
     "vgg19": ("vgg19.npy", 143_667_240, 548.0, "CC-BY-4.0", 71.3, 90.0, KERAS),

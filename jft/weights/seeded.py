@@ -1,4 +1,4 @@
-"""Weights, pictures and digests that are functions of a name, so that proofs hold outputs only. Needs NumPy alone.
+"""Weights, images and digests that are functions of a name, so that proofs hold outputs only. Needs NumPy alone.
 
 The reference frameworks, which share no environment with JAX, draw the same numbers here.
 """
@@ -94,7 +94,7 @@ SEEDED = {
 
 
 def seeded_images(size: int, batch: int = 2, spread: float = 1.0) -> np.ndarray:
-    """Normalised pictures, float32 [batch, size, size, 3], of mean 0 and standard deviation `spread`."""
+    """Normalized images, float32 [batch, size, size, 3], of mean 0 and standard deviation `spread`."""
     return np.float32(spread) * generator(f"images {size}").standard_normal((batch, size, size, 3), np.float32)
 
 

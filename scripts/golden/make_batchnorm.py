@@ -3,7 +3,7 @@
     PYTHONPATH=.:tests python scripts/golden/make_batchnorm.py
 
 Needs torch and torchvision, which neither jft nor its tests import; made with torchvision 0.29.2 and torch 2.13.
-Weights and pictures are drawn by name and not stored; tests/batchnorm_case.py has what the test draws too. Keys:
+Weights and images are drawn by name and not stored; tests/batchnorm_case.py has what the test draws too. Keys:
 `layer/{height}/{leaf}` for one BatchNorm, `{model}/{name}` for the first and the last of a model, with `n`: how many
 values a channel's statistics are taken over.
 """
@@ -29,7 +29,7 @@ def layer(shape: tuple[int, ...]) -> dict[str, np.ndarray]:
 
 
 def model(name: str) -> dict[str, np.ndarray]:
-    """The first and the last BatchNorm of a model, and those of its auxiliary heads that take small pictures."""
+    """The first and the last BatchNorm of a model, and those of its auxiliary heads that take small images."""
     network = make_torchvision.build(name)
     if name == "inception_v3":
         network.aux_logits, network.AuxLogits = False, None

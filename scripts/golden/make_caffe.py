@@ -162,7 +162,7 @@ def auxiliary(net: Caffe, name: str, x: torch.Tensor) -> torch.Tensor:
     return net.fc(f"{name}/classifier", x, 1000)
 
 
-# model: network, sizes, spread of the pictures. LRN shows only where activations are as large as grey levels make them.
+# model: network, sizes, spread of the images. LRN shows only where activations are as large as gray levels make them.
 # At the second size of AlexNet and GoogLeNet rounding pools down would differ.
 MODELS: dict[str, tuple[Callable[..., Stages], tuple[int, ...], float]] = {
     "alexnet_caffe": (alexnet, (227, 127), 60.0),
@@ -192,7 +192,7 @@ def network(stages: Callable[..., Stages], parameters: Parameters) -> proof_file
     return run
 
 
-# The published files whose real numbers a proof holds: SHA-256, and the pictures' sizes.
+# The published files whose real numbers a proof holds: SHA-256, and the images' sizes.
 REAL = {"squeezenet1_1": ("4f2207c551d2ca71c4699709779ca3871b2fe65cdfe6bc9180af16bbad8ec5f5", (224,))}
 
 

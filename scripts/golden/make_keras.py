@@ -19,7 +19,7 @@ import tensorflow as tf
 
 from jft.weights import seeded
 
-# model: keras.applications' name, and sizes. Its VGG classifies pictures of 224 pixels only; of others it has blocks.
+# model: keras.applications' name, and sizes. Its VGG classifies images of 224 pixels only; of others it has blocks.
 MODELS = {
     "vgg16": ("VGG16", (224, 160)),
     "vgg19": ("VGG19", (224, 160)),
@@ -62,7 +62,7 @@ def canonical_names(name: str, model: keras.Model) -> dict[str, str]:
 
 
 def build(name: str, size: int) -> keras.Model:
-    """The model for pictures of one size, with seeded weights; logits, where it has its top."""
+    """The model for images of one size, with seeded weights; logits, where it has its top."""
     top = size == 224 or not name.startswith("vgg")
     constructor = getattr(keras.applications, MODELS[name][0])
     model = constructor(weights=None, include_top=top, classifier_activation=None, input_shape=(size, size, 3))

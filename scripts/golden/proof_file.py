@@ -12,7 +12,7 @@ from jft.weights import seeded
 
 FOLDER = pathlib.Path(__file__).parents[2] / "jft" / "weights" / "proven"
 
-# Pictures [batch, size, size, 3] to (jft's name of a stage, its output [batch, …, channels]), in any order.
+# Images [batch, size, size, 3] to (jft's name of a stage, its output [batch, …, channels]), in any order.
 Network = Callable[[np.ndarray], Iterable[tuple[str, np.ndarray]]]
 
 
@@ -20,10 +20,10 @@ def digests(network: Network, sizes: Iterable[int], kind: str = "seeded", spread
     """What a proof says of a network.
 
     Args:
-      network: runs pictures through its stages.
-      sizes: of the pictures, in pixels.
+      network: runs images through its stages.
+      sizes: of the images, in pixels.
       kind: 'seeded' or 'real', the weights.
-      spread: standard deviation of the pictures.
+      spread: standard deviation of the images.
 
     Returns:
       '{kind}/{size}/{stage}' -> digest, and 'spread/{kind}'.

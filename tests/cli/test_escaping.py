@@ -175,7 +175,7 @@ def test_drawings_take_them_for_text(tmp_path):
 
 def test_an_evaluation_is_a_line_a_class():
     figures = {"precision": 0.5, "recall": 0.5, "f1": 0.5, "count": 3}
-    one = {"picture": LINES, "label": RED, "predicted": TURNED, "probability": 0.5, "loss": 0.7}
+    one = {"image": LINES, "label": RED, "predicted": TURNED, "probability": 0.5, "loss": 0.7}
     result = {
         **{"checkpoint": "run", "dataset": RED, "split": "test", "count": 3, "accuracy": 0.5, "top5": 1, "loss": 1},
         **{"learnt": 0, "validated": 0},

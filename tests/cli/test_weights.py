@@ -47,7 +47,7 @@ def test_list(script):
     status, printed, _ = script("list", "vgg16")
     assert status == 0
     header, *lines = printed.splitlines()
-    assert header.split() == ["set", "dialect", "parameters", "top-1", "top-5", "MiB", "licence", "here"]
+    assert header.split() == ["set", "dialect", "parameters", "top-1", "top-5", "MiB", "license", "here"]
     assert [line.split()[0] for line in lines] == [name for name in catalog.CATALOG if "vgg16" in name]
     row = next(line for line in lines if line.startswith("vgg16.keras "))
     assert row.split() == ["vgg16.keras", "keras", "138,357,544", "71.3", "90.1", "527.8", "CC-BY-4.0", "-"]
@@ -125,7 +125,7 @@ def test_verify(script, tmp_path):
     assert error == "error: not verified: vgg_tiny.digits04 (file), vgg_tiny.digits04 (conversion).\n"
     assert "  architecture  ok " in printed
     status, printed, error = script("verify", "--imagenet", tmp_path)
-    assert (status, printed) == (1, "") and "holds no pictures" in error
+    assert (status, printed) == (1, "") and "holds no images" in error
 
 
 def test_convert(script, source, tmp_path):

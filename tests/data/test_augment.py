@@ -18,12 +18,12 @@ augment = jax.jit(augment_lib.augment, static_argnames=("flip", "crop_padding", 
 variant = jax.jit(augment_lib.variant, static_argnames=("spec", "fit", "augmentation"))
 
 
-def pictures(height, width, batch=4):
+def images(height, width, batch=4):
     return np.random.default_rng(0).integers(0, 256, (batch, height, width, 3), dtype=np.uint8)
 
 
 def numbered(side, batch=256):
-    """Pictures whose grey level is 1 + row * side + column, so that a crop says where it was cut."""
+    """Images whose gray level is 1 + row * side + column, so that a crop says where it was cut."""
     return np.tile((1 + np.arange(side * side, dtype=np.uint8)).reshape(1, side, side, 1), (batch, 1, 1, 3))
 
 
@@ -72,7 +72,7 @@ def test_a_pure_function_of_its_key():
 def test_rectangles_and_too_large_crops():
     assert augment(np.zeros((2, 8, 12, 3), np.uint8), KEY, flip=True, crop_padding=0.125).shape == (2, 8, 12, 3)
     assert augment(np.zeros((2, 8, 12, 3), np.uint8), KEY, flip=True, crop_padding=0.125, size=9).shape == (2, 9, 9, 3)
-    with pytest.raises(ValueError, match="cannot cut 9x9 out of 8x8 pictures"):
+    with pytest.raises(ValueError, match="cannot cut 9x9 out of 8x8 images"):
         augment(numbered(8, 2), KEY, flip=False, crop_padding=0.0, size=9)
 
 
@@ -81,28 +81,28 @@ def test_rectangles_and_too_large_crops():
 def test_train_transform_at_random_places(shape, fit):
     augmentation = Augmentation(flip=True, crop="random", crop_padding=0.1)
     transform = jax.jit(make_train_transform(SPEC, fit=fit, augmentation=augmentation))
-    images = pictures(*shape)
-    out = transform(images, KEY)
+    varied = images(*shape)
+    out = transform(varied, KEY)
     assert out.shape == (4, 56, 56, 3) and out.dtype == np.float32
-    assert (np.asarray(transform(images, jax.random.key(1))) != np.asarray(out)).any()
+    assert (np.asarray(transform(varied, jax.random.key(1))) != np.asarray(out)).any()
 
 
-@pytest.mark.parametrize("crop", ["centre", "five"])
+@pytest.mark.parametrize("crop", ["center", "five"])
 @pytest.mark.parametrize("fit", transforms.FITS)
 def test_variant_0_is_what_evaluation_reads(fit, crop):
     augmentation = Augmentation(flip=True, crop=crop)
-    images = pictures(40, 71)
-    got = variant(images, np.zeros(4, np.int32), SPEC, fit=fit, augmentation=augmentation)
-    np.testing.assert_allclose(got, augment_lib.make_eval_transform(SPEC, fit=fit)(images), atol=1e-6)
+    varied = images(40, 71)
+    got = variant(varied, np.zeros(4, np.int32), SPEC, fit=fit, augmentation=augmentation)
+    np.testing.assert_allclose(got, augment_lib.make_eval_transform(SPEC, fit=fit)(varied), atol=1e-6)
 
 
 def test_five_crops_and_their_mirror_images():
     spec = Preprocess(size=4, resize=8, mean=(0, 0, 0), std=(1, 1, 1), scale=1.0)
     augmentation = Augmentation(flip=True, crop="five")
     out = variant(numbered(8, 10), np.arange(10), spec, fit="crop", augmentation=augmentation)
-    picture = numbered(8, 1)[0]
+    image = numbered(8, 1)[0]
     for k, (top, left) in enumerate([(2, 2), (0, 0), (0, 4), (4, 0), (4, 4)]):
-        expected = picture[top : top + 4, left : left + 4]
+        expected = image[top : top + 4, left : left + 4]
         np.testing.assert_array_equal(out[2 * k], expected)
         np.testing.assert_array_equal(out[2 * k + 1], expected[:, ::-1])
     unmirrored = dataclasses.replace(augmentation, flip=False)
@@ -112,7 +112,7 @@ def test_five_crops_and_their_mirror_images():
 
 def test_fixed_crops_need_room():
     spec = Preprocess(size=9, resize=8)
-    for crop in ("centre", "five"):
+    for crop in ("center", "five"):
         with pytest.raises(ValueError, match="raise Preprocess"):
             variant(numbered(8, 1), np.zeros(1), spec, fit="crop", augmentation=Augmentation(crop=crop))
 
@@ -135,10 +135,10 @@ def test_the_train_transform_shows_the_variants_that_were_drawn(augmentation, fi
     assert numbers.dtype == np.int32 and set(numbers) == set(range(count))
     assert np.bincount(numbers).min() > 0.6 * 1000 / count
 
-    images = pictures(40, 60)
-    inputs = jax.jit(make_train_transform(SPEC, fit=fit, augmentation=augmentation))(images, KEY)
-    drawn = augmentation.draw(KEY, len(images), fit=fit)
-    np.testing.assert_allclose(inputs, variant(images, drawn, SPEC, fit=fit, augmentation=augmentation), atol=1e-6)
+    varied = images(40, 60)
+    inputs = jax.jit(make_train_transform(SPEC, fit=fit, augmentation=augmentation))(varied, KEY)
+    drawn = augmentation.draw(KEY, len(varied), fit=fit)
+    np.testing.assert_allclose(inputs, variant(varied, drawn, SPEC, fit=fit, augmentation=augmentation), atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -153,8 +153,8 @@ def test_the_train_transform_shows_the_variants_that_were_drawn(augmentation, fi
 def test_what_cannot_be_counted_says_why(augmentation, fit, why):
     assert why in augmentation.uncountable(SPEC, fit)
     transform = jax.jit(make_train_transform(SPEC, fit=fit, augmentation=augmentation))
-    images = pictures(32, 32, batch=16)
-    outs = [np.asarray(transform(images, jax.random.key(k))) for k in (1, 1, 2)]
+    varied = images(32, 32, batch=16)
+    outs = [np.asarray(transform(varied, jax.random.key(k))) for k in (1, 1, 2)]
     assert outs[0].shape == (16, 56, 56, 3) and np.isfinite(outs[0]).all()
     np.testing.assert_array_equal(outs[0], outs[1])
     assert (outs[0] != outs[2]).any()
@@ -172,5 +172,5 @@ def test_from_config():
     config.update({"flip": False, "crop": "five", "auto_augment": "rand", "rand_magnitude": 5})
     expected = Augmentation(flip=False, crop="five", auto_augment="rand", rand_magnitude=5)
     assert Augmentation.from_config(config) == expected
-    with pytest.raises(ValueError, match="unknown crop 'center', did you mean 'centre'"):
-        Augmentation(crop="center")
+    with pytest.raises(ValueError, match="unknown crop 'centre', did you mean 'center'"):
+        Augmentation(crop="centre")

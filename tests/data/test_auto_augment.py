@@ -12,7 +12,7 @@ from jft.data.auto_augment import MAX_MAGNITUDE, OPERATIONS, RAND, TRIVIAL, oper
 
 KEY = jax.random.key(5)
 MAGNITUDES = np.arange(-MAX_MAGNITUDE, MAX_MAGNITUDE + 1)
-# Where torchvision's magnitudes end: TrivialAugmentWide's in pixels, RandAugment's in sides of the picture.
+# Where torchvision's magnitudes end: TrivialAugmentWide's in pixels, RandAugment's in sides of the image.
 ENDS = {
     **dict.fromkeys(("shear_x", "shear_y"), (0.99, 0.3)),
     **dict.fromkeys(("translate_x", "translate_y"), (32.0, 150 / 331)),
@@ -28,13 +28,13 @@ ENHANCERS = {
 
 # Rounding is PIL's where the compiler fuses as it does for users.
 pytestmark = [
-    pytest.mark.usefixtures("optimising_compiler"),
+    pytest.mark.usefixtures("optimizing_compiler"),
     pytest.mark.xdist_group("auto_augment"),  # of which one worker traces `compiled`
 ]
 
 
-def picture(height, width):
-    """A smooth picture with noise, whose channels have other ranges and a border."""
+def image(height, width):
+    """A smooth image with noise, whose channels have other ranges and a border."""
     rng = np.random.default_rng(height)
     y, x = np.mgrid[:height, :width]
     waves = np.stack([np.sin(x / 5 + y / 9), np.cos(y / 4), np.sin(x * y / 90)], axis=-1)
@@ -78,7 +78,7 @@ def compiled():
 @pytest.mark.parametrize(("ranges", "shape"), [(TRIVIAL, (32, 32)), (TRIVIAL, (45, 60)), (RAND, (40, 30))])
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_as_pil_at_every_magnitude(name, ranges, shape, compiled):
-    pixels = picture(*shape)
+    pixels = image(*shape)
     count = len(MAGNITUDES)
     operation = np.full(count, OPERATIONS.index(name), np.int32)
     out = np.asarray(compiled[ranges](np.tile(pixels, (count, 1, 1, 1)), operation, MAGNITUDES))
@@ -91,10 +91,10 @@ def test_as_pil_at_every_magnitude(name, ranges, shape, compiled):
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (2, 5)])
-def test_tiny_and_flat_pictures(shape, compiled):
-    """Without an interior, with too few pixels to equalise, of one grey level."""
+def test_tiny_and_flat_images(shape, compiled):
+    """Without an interior, with too few pixels to equalise, of one gray level."""
     flat = np.full((*shape, 3), 77, np.uint8)
-    for pixels in (flat, picture(*shape)):
+    for pixels in (flat, image(*shape)):
         out = compiled[RAND](np.tile(pixels, (14, 1, 1, 1)), np.arange(14), np.full(14, 17))
         for name, got in zip(OPERATIONS, np.asarray(out).astype(int), strict=True):
             wanted = np.asarray(expected(pixels, name, 17, RAND)).astype(int)
@@ -115,18 +115,18 @@ def test_trivial_augment_draws_operation_magnitude_and_sign_evenly(monkeypatch):
 
 def test_rand_augment_does_its_operations_in_turn(compiled):
     """Every outcome is one of those that two operations at this magnitude can have, and most of those come."""
-    pixels = picture(12, 17)
+    pixels = image(12, 17)
     operation, sign = (values.reshape(-1) for values in np.meshgrid(np.arange(14), (-17, 17)))
     once = np.asarray(compiled[RAND](np.tile(pixels, (28, 1, 1, 1)), operation, sign))
     twice = np.asarray(compiled[RAND](np.repeat(once, 28, axis=0), np.tile(operation, 28), np.tile(sign, 28)))
-    possible = {image.tobytes() for image in twice}
+    possible = {pil.tobytes() for pil in twice}
     drawn = jax.jit(rand_augment, static_argnums=(2, 3))(np.tile(pixels, (1000, 1, 1, 1)), KEY, 2, 17)
-    outcomes = {image.tobytes() for image in np.asarray(drawn)}
+    outcomes = {pil.tobytes() for pil in np.asarray(drawn)}
     assert outcomes <= possible and len(outcomes) > 0.5 * len(possible)
 
 
 def test_a_pure_function_of_its_key():
-    images = np.tile(picture(12, 12), (32, 1, 1, 1))
+    images = np.tile(image(12, 12), (32, 1, 1, 1))
     draw = jax.jit(trivial_augment)
     outs = [np.asarray(draw(images, jax.random.key(k))) for k in (1, 1, 2)]
     np.testing.assert_array_equal(outs[0], outs[1])
@@ -136,5 +136,5 @@ def test_a_pure_function_of_its_key():
 def test_what_cannot_be_augmented():
     with pytest.raises(ValueError, match=r"magnitude of 0 \.\. 30, not 2 and 31"):
         rand_augment(np.zeros((1, 4, 4, 3), np.uint8), KEY, 2, 31)
-    with pytest.raises(ValueError, match="uint8 pictures, these are float32"):
+    with pytest.raises(ValueError, match="uint8 images, these are float32"):
         trivial_augment(np.zeros((1, 4, 4, 3), np.float32), KEY)

@@ -67,12 +67,12 @@ def test_every_place_gives_the_same(tmp_path, layout):
     assert sorted([*train.indices, *validation.indices]) == list(range(100))
     planes = pickle.loads(files["test_batch"], encoding="bytes")[b"data"][3]
     red, green, blue = planes[:1024], planes[1024:2048], planes[2048:]
-    assert test.pictures.shape == (20, 32, 32, 3) and test.pictures.dtype == np.uint8
-    assert test.pictures[3, 5, 7].tolist() == [red[5 * 32 + 7], green[5 * 32 + 7], blue[5 * 32 + 7]]
+    assert test.images.shape == (20, 32, 32, 3) and test.images.dtype == np.uint8
+    assert test.images[3, 5, 7].tolist() == [red[5 * 32 + 7], green[5 * 32 + 7], blue[5 * 32 + 7]]
     assert test.labels.tolist() == [i % 10 for i in range(20)]
 
 
-def test_a_set_cut_short_has_as_many_examples_as_pictures(tmp_path):
+def test_a_set_cut_short_has_as_many_examples_as_images(tmp_path):
     write_folder(tmp_path / "cifar-10-batches-py", official(rows=13, labels=10_000))
     assert len(load(tmp_path, "test")) == 13 and len(load(tmp_path, "all")) == 6 * 13
 

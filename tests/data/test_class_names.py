@@ -40,4 +40,4 @@ def test_a_run_is_evaluated(run, monkeypatch):
     restored = restore.restore("anywhere")
     assert restored.class_names == COMPOSED
     own = datasets.from_arrays(np.zeros((10, 8, 8, 3), np.uint8), np.arange(10) % 2, COMPOSED[::-1])
-    assert restored.pictures("all", dataset=own).class_names == COMPOSED
+    assert restored.images("all", dataset=own).class_names == COMPOSED

@@ -22,11 +22,11 @@ def arrays():
 def encoded(source, format, mode="RGB", **options):
     """The images of a source as files in memory."""
     files = []
-    for pixels in source.pictures:
+    for pixels in source.images:
         file = io.BytesIO()
         Image.fromarray(pixels).convert(mode).save(file, format, **options)
         files.append(file.getvalue())
-    return dataclasses.replace(source, pictures=tuple(files))
+    return dataclasses.replace(source, images=tuple(files))
 
 
 @pytest.mark.parametrize(("format", "mode"), [("PNG", "RGB"), ("PNG", "RGBA"), ("PPM", "RGB"), ("BMP", "RGB")])
@@ -43,10 +43,10 @@ def test_a_gray_file_and_the_array_of_its_repeated_channel_are_one_image(arrays)
 
 def test_a_jpeg_and_what_it_decodes_to_are_one_image_and_saved_anew_it_is_another(arrays):
     files = encoded(arrays, "JPEG", quality=80)
-    decoded = np.stack([np.asarray(Image.open(io.BytesIO(file))) for file in files.pictures])
+    decoded = np.stack([np.asarray(Image.open(io.BytesIO(file))) for file in files.images])
     digests = image_digests(files)
     np.testing.assert_array_equal(image_digests(datasets.from_arrays(decoded, arrays.labels)), digests)
-    again = encoded(dataclasses.replace(arrays, pictures=decoded), "JPEG", quality=60)
+    again = encoded(dataclasses.replace(arrays, images=decoded), "JPEG", quality=60)
     assert not np.isin(image_digests(again), digests).any()
 
 
@@ -55,35 +55,35 @@ def test_regions_size_and_depth(arrays):
     regions = np.tile(np.array([1, 1, 5, 5], np.int32), (12, 1))
     files = encoded(arrays, "PNG")
     np.testing.assert_array_equal(image_digests(dataclasses.replace(files, regions=regions)), image_digests(arrays))
-    turned = dataclasses.replace(arrays, pictures=arrays.pictures.reshape(12, 7, 9, 3))
+    turned = dataclasses.replace(arrays, images=arrays.images.reshape(12, 7, 9, 3))
     assert not np.isin(image_digests(turned), image_digests(arrays)).any()
     deep = []
     for values in (np.arange(12).reshape(3, 4), np.arange(12).reshape(3, 4) + 1000):
         file = io.BytesIO()
         Image.fromarray(values.astype(np.uint16)).save(file, "PNG")
         deep.append(file.getvalue())
-    one, other = image_digests(dataclasses.replace(arrays.take([0, 1]), pictures=tuple(deep)))
+    one, other = image_digests(dataclasses.replace(arrays.take([0, 1]), images=tuple(deep)))
     assert one != other
 
 
 def test_icons_that_differ_in_their_transparency_alone_are_several_images(arrays):
     """Black ones, whose shape is in their alpha; what is opaque all over is what it is without alpha."""
-    icons = np.zeros((*arrays.pictures.shape[:3], 4), np.uint8)
-    icons[..., 3] = arrays.pictures[..., 0]
+    icons = np.zeros((*arrays.images.shape[:3], 4), np.uint8)
+    icons[..., 3] = arrays.images[..., 0]
     files = []
     for pixels in icons:
         file = io.BytesIO()
         Image.fromarray(pixels).save(file, "PNG")
         files.append(file.getvalue())
-    digests = image_digests(dataclasses.replace(arrays, pictures=tuple(files)))
+    digests = image_digests(dataclasses.replace(arrays, images=tuple(files)))
     assert len(set(digests.tolist())) == 12
 
 
 def test_a_file_that_cannot_be_read_is_known_by_its_bytes(arrays, tmp_path):
-    broken = dataclasses.replace(arrays.take([0, 1, 2]), pictures=(b"no image", b"no image", b"nor this"))
+    broken = dataclasses.replace(arrays.take([0, 1, 2]), images=(b"no image", b"no image", b"nor this"))
     one, again, other = image_digests(broken)
     assert one == again != other
-    gone = dataclasses.replace(arrays.take([0]), pictures=(tmp_path / "gone.png",))
+    gone = dataclasses.replace(arrays.take([0]), images=(tmp_path / "gone.png",))
     assert len(image_digests(gone)) == 1
 
 
@@ -102,20 +102,20 @@ def test_the_digest_of_a_data_set_tells_images_labels_classes_and_order_and_no_p
 def test_images_that_occur_more_than_once(arrays):
     assert str(repeats(train=arrays.take(np.arange(6)), test=arrays.take(np.arange(6, 12)))) == ""
     train = arrays.take([0, 1, 2, 3, 3])
-    relabelled = dataclasses.replace(arrays.take([0, 5]), labels=np.array([1, 1], np.int32))
-    found = repeats(train=train, validation=arrays.take([4]), test=relabelled)
+    relabeled = dataclasses.replace(arrays.take([0, 5]), labels=np.array([1, 1], np.int32))
+    found = repeats(train=train, validation=arrays.take([4]), test=relabeled)
     assert (found.count, found.several_labels, found.shared, found.within) == (8, 2, {("train", "test"): 1}, 1)
     assert str(found) == (
-        "2 images occur under several labels (picture 0 of arrays: a, picture 0 of arrays: b); "
-        "1 train images are in test too (picture 0 of arrays: a); "
-        "1 images occur again within their split (picture 3 of arrays: b)"
+        "2 images occur under several labels (image 0 of arrays: a, image 0 of arrays: b); "
+        "1 train images are in test too (image 0 of arrays: a); "
+        "1 images occur again within their split (image 3 of arrays: b)"
     )
 
 
 def test_several_labels_of_an_image_are_one_set_of_labels(arrays):
     hot = np.zeros((12, 2), np.uint8)
     hot[:, 0] = 1
-    several = datasets.from_arrays(arrays.pictures, hot)
+    several = datasets.from_arrays(arrays.images, hot)
     assert str(repeats(train=several)) == ""
     other = dataclasses.replace(several.take([0]), labels=np.array([[1, 1]], np.uint8))
     assert repeats(train=several, test=other).several_labels == 2

@@ -116,7 +116,7 @@ def test_a_list_says_what_was_made_of_its_names(disk):
     (disk / "list.csv").write_text("path;label\n" + "".join(f"C:\\x\\im\\{i}.png;{'ab'[i % 2]}\n" for i in range(4)))
     with notes.heard() as said:
         source = datasets.load_source("csv", split="all", data_dir=str(disk / "list.csv"), validation=0, seed=0)
-    assert [path.name for path in source.pictures] == [f"{i}.png" for i in range(4)]
+    assert [path.name for path in source.images] == [f"{i}.png" for i in range(4)]
     (told,) = said
     assert told.startswith(
         f"{disk}/list.csv: cells are separated by semicolons; 4 paths beginning with C:/x, found in "

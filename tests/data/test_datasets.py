@@ -19,7 +19,7 @@ def load(dataset, split, data_dir=None, validation=0.1, seed=0, **options):
 
 
 def make_folder(root, tree):
-    """Pictures of 4x4 pixels, `tree` maps folders to counts."""
+    """Images of 4x4 pixels, `tree` maps folders to counts."""
     for name, count in tree.items():
         (root / name).mkdir(parents=True)
         for i in range(count):
@@ -38,7 +38,7 @@ def test_from_arrays():
     assert len(source) == 4 and source.decoded and source.class_names == ("0", "1", "2")
     assert source.labels.dtype == np.int32 and source.indices.dtype == np.int64
     few = source.take(np.array([2, 0]))
-    assert few.labels.tolist() == [1, 0] and few.indices.tolist() == [2, 0] and few.pictures.shape == (2, 8, 9, 3)
+    assert few.labels.tolist() == [1, 0] and few.indices.tolist() == [2, 0] and few.images.shape == (2, 8, 9, 3)
     assert few.take(np.array([False, True])).indices.tolist() == [0]
 
 
@@ -63,7 +63,7 @@ def test_from_arrays_refuses(images, labels, names, message):
 
 def test_several_labels_of_arrays():
     hot = np.random.default_rng(0).random((60, 3)) < (0.7, 0.4, 0.2)
-    source = datasets.from_arrays(arrays().pictures, hot, ["sea", "sky", "town"])
+    source = datasets.from_arrays(arrays().images, hot, ["sea", "sky", "town"])
     assert source.multi_label and source.labels.dtype == np.uint8 and not arrays().multi_label
     np.testing.assert_array_equal(source.labels, hot)
     parts = {split: load(source, split, validation=12) for split in ("train", "validation", "test")}
@@ -73,21 +73,21 @@ def test_several_labels_of_arrays():
     assert kept.class_names == ("town", "sea") and (kept.labels.sum(axis=1) >= 1).all()
     np.testing.assert_array_equal(kept.labels, hot[kept.indices][:, [2, 0]])
     assert (load(source, "train", examples_per_class=2).labels.sum(axis=0) >= 2).all()
-    assert source.fingerprint() != datasets.from_arrays(source.pictures, 1 - hot, source.class_names).fingerprint()
+    assert source.fingerprint() != datasets.from_arrays(source.images, 1 - hot, source.class_names).fingerprint()
 
 
 def test_digits():
     train, validation, test = (load("digits", split) for split in ("train", "validation", "test"))
     assert (len(train), len(validation), len(test)) == (1294, 144, 359)
-    assert train.class_names == tuple("0123456789") and train.pictures.shape[1:] == (8, 8, 3)
-    assert train.pictures.min() == 0 and train.pictures.max() == 255
+    assert train.class_names == tuple("0123456789") and train.images.shape[1:] == (8, 8, 3)
+    assert train.images.min() == 0 and train.images.max() == 255
     assert sorted(np.concatenate([s.indices for s in (train, validation, test)])) == list(range(1797))
     from sklearn.datasets import load_digits
 
     digits = load_digits()
     every = load("digits", "all")
     np.testing.assert_array_equal(every.labels, digits.target)
-    np.testing.assert_array_equal(every.pictures, np.rint(digits.images * 255 / 16)[..., None].repeat(3, -1))
+    np.testing.assert_array_equal(every.images, np.rint(digits.images * 255 / 16)[..., None].repeat(3, -1))
 
 
 def test_test_does_not_depend_on_the_run_and_validation_does():
@@ -108,12 +108,12 @@ def test_splits_are_disjoint_and_stratified():
     assert sorted(np.concatenate([part.indices for part in parts.values()])) == list(range(60))
 
 
-def test_classes_are_kept_and_relabelled_in_order():
-    source = datasets.from_arrays(arrays(60).pictures, np.arange(60) % 3, ["ant", "bee", "cow"])
+def test_classes_are_kept_and_relabeled_in_order():
+    source = datasets.from_arrays(arrays(60).images, np.arange(60) % 3, ["ant", "bee", "cow"])
     kept = load(source, "train", classes=("cow", "ant"), validation=4)
     assert kept.class_names == ("cow", "ant") and np.bincount(kept.labels).tolist() == [14, 14]
     assert (kept.indices % 3 == np.where(kept.labels == 0, 2, 0)).all()
-    np.testing.assert_array_equal(kept.pictures, source.pictures[kept.indices])
+    np.testing.assert_array_equal(kept.images, source.images[kept.indices])
     assert set(load(source, "test", classes=("cow", "ant")).indices) <= set(load(source, "test").indices)
     with pytest.raises(ValueError, match="unknown class of arrays 'bees', did you mean 'bee'"):
         load(source, "train", classes=("cow", "bees"))
@@ -134,7 +134,7 @@ def test_examples_per_class_are_of_the_training_split_only():
     "dataset,split,options,message",
     [
         ("digits", "tset", {}, "unknown split 'tset', did you mean 'test'"),
-        ("digits", "validation", {"validation": 0}, "'digits' has no validation pictures"),
+        ("digits", "validation", {"validation": 0}, "'digits' has no validation images"),
         ("digits", "train", {"validation": 1797}, "holding out 1797"),
         ("folder", "train", {}, "needs data_dir"),
     ],
@@ -156,7 +156,7 @@ def test_folder_natural_order_strays_and_splits(tmp_path, caplog):
     ]
     assert every.class_names == ("2", "10", "b") and not every.decoded
     assert np.bincount(every.labels).tolist() == [15, 10, 5]
-    assert [p.name for p in every.pictures if p.parent.name == "10"] == [f"{i}.png" for i in range(10)]
+    assert [p.name for p in every.images if p.parent.name == "10"] == [f"{i}.png" for i in range(10)]
     parts = [load("folder", split, tmp_path, validation=6) for split in ("train", "validation", "test")]
     assert [len(part) for part in parts] == [18, 6, 6]
     assert sorted(np.concatenate([part.indices for part in parts])) == list(range(30))
@@ -216,19 +216,19 @@ def pet_images(tmp_path):
     return root
 
 
-def test_unreadable_pictures_are_an_error(pet_images, caplog):
+def test_unreadable_images_are_an_error(pet_images, caplog):
     source = load("folder", "all", pet_images)
     assert len(source) == 24  # found only when read
     assert "PetImages: left out hidden or of the system: 2 (Thumbs.db)." in caplog.text
     options = {"batch_size": 24, "fit": "crop", "resize_on": "device", "cache_bytes": 10**9}
-    with pytest.raises(ValueError, match=r"cannot read .*/Cat/6.jpg as a picture \(it is empty.* skip_unreadable=True"):
+    with pytest.raises(ValueError, match=r"cannot read .*/Cat/6.jpg as an image \(it is empty.* skip_unreadable=True"):
         list(loader.eval_batches(source, Preprocess(), **options))
 
 
-def test_unreadable_pictures_are_left_out_if_asked(pet_images, caplog, monkeypatch):
+def test_unreadable_images_are_left_out_if_asked(pet_images, caplog, monkeypatch):
     source = load("folder", "all", pet_images, skip_unreadable=True)
-    assert [int(p.stem) for p in source.pictures if p.parent.name == "Cat"] == [0, 1, 2, 3, 4, 5, 7, 8, 9, 10, 11]
-    assert [int(p.stem) for p in source.pictures if p.parent.name == "Dog"] == list(range(10))
+    assert [int(p.stem) for p in source.images if p.parent.name == "Cat"] == [0, 1, 2, 3, 4, 5, 7, 8, 9, 10, 11]
+    assert [int(p.stem) for p in source.images if p.parent.name == "Dog"] == list(range(10))
     (warning,) = [record.getMessage() for record in caplog.records if "left out 3" in record.getMessage()]
     for part in (
         "left out 3 unreadable of 24",
@@ -241,21 +241,21 @@ def test_unreadable_pictures_are_left_out_if_asked(pet_images, caplog, monkeypat
     assert len(list(loader.eval_batches(source, Preprocess(), **options))) == 3
 
 
-def test_an_unreadable_picture_moves_no_other_to_another_split(pet_images, monkeypatch):
+def test_an_unreadable_image_moves_no_other_to_another_split(pet_images, monkeypatch):
     bad = {pet_images / name for name in ("Cat/6.jpg", "Dog/10.jpg", "Dog/11.jpg")}
     kept = {
         split: load("folder", split, pet_images, skip_unreadable=True, validation=4) for split in datasets.SPLITS[:3]
     }
     for split, part in kept.items():
         whole = load("folder", split, pet_images, validation=4)
-        assert [p for p in whole.pictures if p not in bad] == list(part.pictures)
+        assert [p for p in whole.images if p not in bad] == list(part.images)
     assert sum(map(len, kept.values())) == 21
     # Tried once: a run loads its data twice.
     monkeypatch.setattr(datasets.decode, "unreadable", None)
     assert len(load("folder", "train", pet_images, skip_unreadable=True, validation=4)) == len(kept["train"])
 
 
-def test_a_picture_repaired_since_is_tried_again(pet_images):
+def test_a_image_repaired_since_is_tried_again(pet_images):
     assert len(load("folder", "all", pet_images, skip_unreadable=True)) == 21
     Image.new("RGB", (9, 9)).save(pet_images / "Cat/6.jpg")
     assert len(load("folder", "all", pet_images, skip_unreadable=True)) == 22
@@ -271,17 +271,17 @@ def test_fingerprint_tells_sources_apart(tmp_path):
     files, pixels = load("folder", "train", folder, validation=0), arrays()
     same = [files.fingerprint(), load("folder", "train", folder, validation=0).fingerprint()]
     assert same[0] == same[1]
-    changed = pixels.pictures.copy()
+    changed = pixels.images.copy()
     changed[3, 3, 3, 0] ^= 1
     others = [
         files.take(np.arange(len(files))[::-1]),
         pixels,
         pixels.take(np.arange(9)),
         datasets.from_arrays(changed, pixels.labels),
-        datasets.from_arrays(pixels.pictures, pixels.labels[::-1]),
+        datasets.from_arrays(pixels.images, pixels.labels[::-1]),
     ]
     assert len({same[0], *(other.fingerprint() for other in others)}) == 6
-    Image.new("RGB", (9, 9)).save(files.pictures[0])
+    Image.new("RGB", (9, 9)).save(files.images[0])
     assert files.fingerprint() != same[0]
 
 
@@ -294,7 +294,7 @@ def test_real_flowers(real_data, caplog):
         "test": 110,
         "all": 550,
     }
-    assert not {*parts["train"].pictures, *parts["validation"].pictures} & {*parts["test"].pictures}
+    assert not {*parts["train"].images, *parts["validation"].images} & {*parts["test"].images}
     assert "flower_photos: left out .txt: 1 (LICENSE.txt)." in caplog.text
 
 

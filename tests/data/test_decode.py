@@ -23,8 +23,8 @@ def encoded(image, form="PNG", **options):
 def quarters(mode="RGB"):
     """40x40: red, green / blue, white."""
     image = Image.new("RGB", (40, 40), "white")
-    for colour, corner in (("red", (0, 0)), ("lime", (20, 0)), ("blue", (0, 20))):
-        image.paste(colour, (*corner, corner[0] + 20, corner[1] + 20))
+    for color, corner in (("red", (0, 0)), ("lime", (20, 0)), ("blue", (0, 20))):
+        image.paste(color, (*corner, corner[0] + 20, corner[1] + 20))
     return image.convert(mode)
 
 
@@ -43,9 +43,9 @@ def quarters(mode="RGB"):
 )
 def test_crop_is_torchvisions_bit_for_bit(height, width, resize, size, interpolation, checksum):
     raw = np.random.Philox(key=height * 10000 + width).random_raw(height * width * 3)
-    picture = encoded(Image.fromarray(raw.astype(np.uint8).reshape(height, width, 3)))
+    image = encoded(Image.fromarray(raw.astype(np.uint8).reshape(height, width, 3)))
     spec = Preprocess(size=size, resize=resize, interpolation=interpolation)
-    stored = decode(picture, spec, fit="crop")
+    stored = decode(image, spec, fit="crop")
     assert stored.shape == (resize, resize, 3)
     seen_by_network = np.asarray(transforms.center_crop(stored[None], size)[0])
     assert zlib.crc32(seen_by_network.tobytes()) == checksum
@@ -70,9 +70,9 @@ def test_jpeg_modes(mode):
         assert np.abs(pixels[y, x] - expected[y, x]).max() < 12
 
 
-def test_sixteen_bit_greys_are_scaled_not_clipped():
-    greys = Image.fromarray(np.full((30, 30), 25_700, np.uint16))
-    np.testing.assert_array_equal(decode(encoded(greys), SPEC, fit="whole"), 100)
+def test_sixteen_bit_grays_are_scaled_not_clipped():
+    grays = Image.fromarray(np.full((30, 30), 25_700, np.uint16))
+    np.testing.assert_array_equal(decode(encoded(grays), SPEC, fit="whole"), 100)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -88,7 +88,7 @@ def test_exif_orientation(orientation):
     np.testing.assert_array_equal(decode(rotated, SPEC, fit="crop"), decode(encoded(upright), SPEC, fit="crop"))
 
 
-def test_sixteen_bit_greys_are_turned_too():
+def test_sixteen_bit_grays_are_turned_too():
     values = np.full((30, 30), 25_700, np.uint16)
     values[:15] = 51_400
     exif = Image.Exif()
@@ -98,10 +98,10 @@ def test_sixteen_bit_greys_are_turned_too():
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF")
-def test_broken_exif_is_no_broken_picture():
-    picture = encoded(quarters(), "JPEG", quality=95)
-    broken = picture[:2] + b"\xff\xe1\x00\x10Exif\x00\x00II*\x00\xff\xff" + picture[2:]
-    np.testing.assert_array_equal(decode(broken, SPEC, fit="whole"), decode(picture, SPEC, fit="whole"))
+def test_broken_exif_is_no_broken_image():
+    image = encoded(quarters(), "JPEG", quality=95)
+    broken = image[:2] + b"\xff\xe1\x00\x10Exif\x00\x00II*\x00\xff\xff" + image[2:]
+    np.testing.assert_array_equal(decode(broken, SPEC, fit="whole"), decode(image, SPEC, fit="whole"))
 
 
 def test_whole_squashes_and_crop_does_not():
@@ -128,15 +128,15 @@ def test_without_antialias_as_the_device_does():
         (encoded(Image.new("L", (400_000, 1))), "too elongated"),
     ],
 )
-def test_unreadable_pictures_are_named(tmp_path, content, reason):
+def test_unreadable_images_are_named(tmp_path, content, reason):
     path = tmp_path / "bad.jpg"
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=rf"cannot read {path} as a picture \(.*{reason}"):
+    with pytest.raises(ValueError, match=rf"cannot read {path} as an image \(.*{reason}"):
         decode(path, SPEC, fit="crop")
-    with pytest.raises(ValueError, match=f"cannot read a picture of {len(content)} bytes as a picture"):
+    with pytest.raises(ValueError, match=f"cannot read an image of {len(content)} bytes as an image"):
         decode(content, SPEC, fit="crop")
 
 
-def test_missing_picture_is_named(tmp_path):
-    with pytest.raises(ValueError, match=r"cannot read .*/gone.png as a picture \(FileNotFoundError"):
+def test_missing_image_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r"cannot read .*/gone.png as an image \(FileNotFoundError"):
         decode(tmp_path / "gone.png", SPEC, fit="crop")

@@ -20,8 +20,8 @@ def load(data_dir, split, validation=0.25, **options):
     )
 
 
-def picture(path, label, frame):
-    """A sign of the colour (label, frame, 200) in a black border, 6, 5, 4 and 3 pixels wide; its row of the list."""
+def image(path, label, frame):
+    """A sign of the color (label, frame, 200) in a black border, 6, 5, 4 and 3 pixels wide; its row of the list."""
     width, height = 30 + frame, 28 + frame
     box = (6, 5, width - 4, height - 3)
     image = Image.new("RGB", (width, height))
@@ -38,28 +38,28 @@ def write(table, rows):
 
 @pytest.fixture
 def tree(tmp_path):
-    """Three classes of 8 tracks, 5 frames each but 9 in track 3; and 6 test pictures."""
+    """Three classes of 8 tracks, 5 frames each but 9 in track 3; and 6 test images."""
     root = tmp_path / "GTSRB"
     for label in (0, 14, 42):
         folder = root / f"Final_Training/Images/{label:05d}"
         frames = [(track, frame) for track in range(8) for frame in range(9 if track == 3 else 5)]
-        rows = [picture(folder / f"{track:05d}_{frame:05d}.ppm", label, frame) for track, frame in frames]
+        rows = [image(folder / f"{track:05d}_{frame:05d}.ppm", label, frame) for track, frame in frames]
         write(folder / f"GT-{label:05d}.csv", rows)
     folder = root / "Final_Test/Images"
-    write(root / TEST_CSV, [picture(folder / f"{i:05d}.ppm", (0, 14, 42)[i % 3], i) for i in (5, 4, 3, 2, 1, 0)])
+    write(root / TEST_CSV, [image(folder / f"{i:05d}.ppm", (0, 14, 42)[i % 3], i) for i in (5, 4, 3, 2, 1, 0)])
     (root / "Readme-Images.txt").write_text("text")
     return root
 
 
 def tracks(source):
-    return {(int(label), p.name[:5]) for label, p in zip(source.labels, source.pictures, strict=True)}
+    return {(int(label), p.name[:5]) for label, p in zip(source.labels, source.images, strict=True)}
 
 
 @pytest.mark.parametrize("above", [False, True])
 def test_the_tree(tree, above):
     train, test = (load(tree.parent if above else tree, split, validation=0) for split in ("train", "test"))
     assert len(train) == 3 * 44 and np.bincount(train.labels)[[0, 14, 42]].tolist() == [44] * 3
-    assert [p.name for p in test.pictures] == [f"{i:05d}.ppm" for i in (5, 4, 3, 2, 1, 0)]
+    assert [p.name for p in test.images] == [f"{i:05d}.ppm" for i in (5, 4, 3, 2, 1, 0)]
     assert test.labels.tolist() == [42, 14, 0, 42, 14, 0] and len(set(test.groups)) == 6
     names = train.class_names
     assert len(names) == 43 and [name.split()[0] for name in names] == [str(c) for c in range(43)]
@@ -87,34 +87,34 @@ def test_without_the_official_test_split_one_of_whole_tracks_is_made(tree):
 def test_only_the_region_is_read(tree, cache_bytes):
     options = {"batch_size": 6, "fit": "whole", "resize_on": "device", "cache_bytes": cache_bytes}
     (batch,) = loader.eval_batches(load(tree, "test"), PLAIN, **options)
-    colours = np.stack([batch["label"], [5, 4, 3, 2, 1, 0], np.full(6, 200)], axis=1)
-    np.testing.assert_array_equal(batch["image"], np.broadcast_to(colours[:, None, None], (6, 16, 16, 3)))
+    colors = np.stack([batch["label"], [5, 4, 3, 2, 1, 0], np.full(6, 200)], axis=1)
+    np.testing.assert_array_equal(batch["image"], np.broadcast_to(colors[:, None, None], (6, 16, 16, 3)))
     (batch,) = loader.eval_batches(load(tree, "test", region_of_interest=False), PLAIN, **options)
-    assert (batch["image"][:, 0] == 0).all() and (batch["image"][:, 8, 8] == colours).all()
+    assert (batch["image"][:, 0] == 0).all() and (batch["image"][:, 8, 8] == colors).all()
 
 
-def test_regions_follow_pictures_that_were_resized(tree, caplog):
+def test_regions_follow_images_that_were_resized(tree, caplog):
     small = tree / "Final_Test/Images/00005.ppm"  # 35x33, its region x 6..31, y 5..30
     Image.open(small).resize((70, 16), Image.Resampling.BOX).save(small)
     source = load(tree, "test")
     assert source.regions[0].tolist() == [12, 2, 62, 15] and source.regions[1].tolist() == [6, 5, 30, 29]
     (warning,) = [record.getMessage() for record in caplog.records]
-    assert "1 of 6 pictures" in warning and "00005.ppm is 70x16, not 35x33: regions are scaled" in warning
+    assert "1 of 6 images" in warning and "00005.ppm is 70x16, not 35x33: regions are scaled" in warning
     load(tree, "test")
     assert len(caplog.records) == 1  # said once, though a run loads its data twice
 
 
-def test_an_unreadable_picture_is_one_error_or_left_out(tree):
+def test_an_unreadable_image_is_one_error_or_left_out(tree):
     bad = tree / "Final_Test/Images/00005.ppm"
     bad.write_bytes(b"")
     options = {"batch_size": 6, "fit": "crop", "resize_on": "host", "cache_bytes": 0}
-    with pytest.raises(ValueError, match=rf"cannot read {bad} as a picture .* set skip_unreadable=True"):
+    with pytest.raises(ValueError, match=rf"cannot read {bad} as an image .* set skip_unreadable=True"):
         list(loader.eval_batches(load(tree, "test"), PLAIN, **options))
     source = load(tree, "test", skip_unreadable=True)
     assert len(source) == len(source.regions) == 5 and source.indices.tolist() == [1, 2, 3, 4, 5]
 
 
-def test_pictures_can_be_taken_and_joined_with_what_belongs_to_them(tree):
+def test_images_can_be_taken_and_joined_with_what_belongs_to_them(tree):
     every = load(tree, "all")
     assert len(every) == 138 and every.groups.shape == (138,) and every.regions.shape == (138, 4)
     few = every.take(np.array([137, 3]))
@@ -138,7 +138,7 @@ GOOD = "00001_00004.ppm;34;32;6;5;30;29;14"  # row 11 of the stop signs
         ("00001_00004.ppm;34;32;6;5;30;29;15", "row 11 has ClassId 15, not 14, as its folder"),
         ("00001_00099.ppm;34;32;6;5;30;29;14", "row 11 lists '00001_00099.ppm', which is not in its folder"),
         ("00001_00003.ppm;33;31;6;5;29;28;14", "row 11 lists 00001_00003.ppm as row 10 does"),
-        (None, "has no row for 1 pictures of its folder, e.g. 00001_00004.ppm"),
+        (None, "has no row for 1 images of its folder, e.g. 00001_00004.ppm"),
     ],
 )
 def test_a_broken_row_is_named_with_its_file(tree, row, message):
@@ -156,7 +156,7 @@ def test_all_broken_rows_are_told_at_once(tree):
         load(tree, "test")
 
 
-def test_what_systems_leave_is_no_picture(tree):
+def test_what_systems_leave_is_no_image(tree):
     (tree / "Final_Training/Images/00014/._00000_00000.ppm").write_bytes(b"\0\5\x16\7")
     assert len(load(tree, "train", validation=0)) > 0
 
@@ -188,10 +188,10 @@ def test_real_gtsrb(real_data):
     held_out = np.bincount(parts["validation"].labels, minlength=43)
     assert held_out.min() >= 5 and held_out.max() <= 15 and abs(held_out.sum() - 430) < 30
     assert np.bincount(parts["test"].labels).tolist() == [50] * 43
-    # Official pictures have a border of a tenth of the sign, at least 5 pixels, on all sides: those from afar are
+    # Official images have a border of a tenth of the sign, at least 5 pixels, on all sides: those from afar are
     # mostly border. These here have been resized, and their regions with them.
     test = parts["test"]
-    sizes = np.array([Image.open(path).size for path in test.pictures])
+    sizes = np.array([Image.open(path).size for path in test.images])
     left, right = test.regions[:, :2], sizes - test.regions[:, 2:]
     assert (left >= 1).all() and (right >= 1).all() and abs(left.mean() - right.mean()) < 0.5
     # What is cut out holds the sign: stop signs are redder in it than in what is left.

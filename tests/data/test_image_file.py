@@ -113,7 +113,7 @@ def test_other_formats_are_named_and_their_readers_not_started(tmp_path, content
             monkeypatch.setitem(Image.OPEN, name, (lambda *_, name=name: pytest.fail(name), accepts))
     path = tmp_path / "rose.png"
     path.write_bytes(content)
-    wanted = rf"cannot read {path} as a picture \(it seems to be {form}, and jft reads JPEG, PNG, .*: convert it\)"
+    wanted = rf"cannot read {path} as an image \(it seems to be {form}, and jft reads JPEG, PNG, .*: convert it\)"
     with pytest.raises(ValueError, match=wanted):
         decode.decode(path, SPEC, fit="crop")
     assert decode.unreadable([path])[0].startswith(f"it seems to be {form}")
@@ -145,7 +145,7 @@ def test_bombs_are_refused_before_memory_is_taken(tmp_path, name):
     tracemalloc.start()
     try:
         start = time.perf_counter()
-        with pytest.raises(ValueError, match=re.escape(f"cannot read {path} as a picture (")) as caught:
+        with pytest.raises(ValueError, match=re.escape(f"cannot read {path} as an image (")) as caught:
             decode.decode(path, SPEC, fit="whole")
         assert time.perf_counter() - start < 2 and tracemalloc.get_traced_memory()[1] < 2e7
     finally:
@@ -216,7 +216,7 @@ def test_what_is_no_file_is_refused_at_once(tmp_path, monkeypatch):
 
 
 def test_a_broken_link_is_left_out_as_any_unreadable_image(tmp_path, caplog):
-    from jft.features.cache_key import picture_digests
+    from jft.features.cache_key import image_digests
 
     for name in "ab":
         (tmp_path / name).mkdir()
@@ -228,10 +228,10 @@ def test_a_broken_link_is_left_out_as_any_unreadable_image(tmp_path, caplog):
     assert "left out 1 unreadable of 7" in caplog.text and "a/7.png (" in caplog.text
     every = datasets.load_source("folder", **wanted)
     os.mkfifo(tmp_path / "pipe.png")
-    odd = dataclasses.replace(every.take(np.array([3, 0])), pictures=(every.pictures[3], tmp_path / "pipe.png"))
-    for row, path in enumerate(odd.pictures):  # of the features' cache, too
-        with pytest.raises(ValueError, match=f"cannot read {path} as a picture"):
-            picture_digests(odd.take(np.array([row])))
+    odd = dataclasses.replace(every.take(np.array([3, 0])), images=(every.images[3], tmp_path / "pipe.png"))
+    for row, path in enumerate(odd.images):  # of the features' cache, too
+        with pytest.raises(ValueError, match=f"cannot read {path} as an image"):
+            image_digests(odd.take(np.array([row])))
 
 
 def gray(values, form="PNG"):

@@ -1,4 +1,4 @@
-"""ImageNet's pictures get their labels from names and folders, or a clear error."""
+"""ImageNet's images get their labels from names and folders, or a clear error."""
 
 import json
 
@@ -10,7 +10,7 @@ from jft.data import imagenet
 IDS = imagenet.class_ids()
 
 
-def picture(path):
+def image(path):
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", (8, 8)).save(path, "JPEG")
 
@@ -23,15 +23,15 @@ def test_the_ids_are_those_of_the_published_weights():
 
 def test_flat_names_class_folders_and_the_published_validation_set(tmp_path):
     for name in ("n01440764_tench.jpg", "n15075141_10026.JPEG", ".n01440764_hidden.jpg"):
-        picture(tmp_path / name)
-    picture(tmp_path / "val" / "n02012849" / "ILSVRC2012_val_00000007.JPEG")  # its folder counts
-    # The first picture is a sea snake, the 293rd a tench, as in ImageNet's own list.
+        image(tmp_path / name)
+    image(tmp_path / "val" / "n02012849" / "ILSVRC2012_val_00000007.JPEG")  # its folder counts
+    # The first image is a sea snake, the 293rd a tench, as in ImageNet's own list.
     for number in (1, 293):
-        picture(tmp_path / f"ILSVRC2012_val_{number:08}.JPEG")
-    (tmp_path / "README.txt").write_text("no picture")
+        image(tmp_path / f"ILSVRC2012_val_{number:08}.JPEG")
+    (tmp_path / "README.txt").write_text("no image")
     source = imagenet.load(tmp_path)
     assert source.class_names == IDS and not source.decoded
-    assert {path.name: int(label) for path, label in zip(source.pictures, source.labels, strict=True)} == {
+    assert {path.name: int(label) for path, label in zip(source.images, source.labels, strict=True)} == {
         "n01440764_tench.jpg": 0,
         "n15075141_10026.JPEG": 999,
         "ILSVRC2012_val_00000007.JPEG": 134,
@@ -42,17 +42,17 @@ def test_flat_names_class_folders_and_the_published_validation_set(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["ILSVRC2012_val_00050001.JPEG", "cat.jpg", "n99999999_nothing.jpg"])
-def test_a_picture_without_a_label_is_an_error_with_a_remedy(tmp_path, name):
-    picture(tmp_path / "n01440764_tench.jpg")
-    picture(tmp_path / name)
-    with pytest.raises(ValueError, match=rf"1 of 2 pictures .* first {name}. Name them '<id>_<anything>.jpg'"):
+def test_a_image_without_a_label_is_an_error_with_a_remedy(tmp_path, name):
+    image(tmp_path / "n01440764_tench.jpg")
+    image(tmp_path / name)
+    with pytest.raises(ValueError, match=rf"1 of 2 images .* first {name}. Name them '<id>_<anything>.jpg'"):
         imagenet.load(tmp_path)
 
 
 def test_without_tensorflow_datasets(tmp_path, monkeypatch):
     monkeypatch.setattr(imagenet, "_official", lambda name: None)
     imagenet._validation_ids.cache_clear()
-    picture(tmp_path / "ILSVRC2012_val_00000001.JPEG")
+    image(tmp_path / "ILSVRC2012_val_00000001.JPEG")
     with pytest.raises(ValueError, match=r"put imagenet_class_index.json into the folder"):
         imagenet.load(tmp_path)
     index = tmp_path / "imagenet_class_index.json"
@@ -81,7 +81,7 @@ def test_another_class_index_is_refused(tmp_path, text, message):
 
 
 def test_empty_and_absent_folders(tmp_path):
-    with pytest.raises(ValueError, match="holds no pictures"):
+    with pytest.raises(ValueError, match="holds no images"):
         imagenet.load(tmp_path)
     with pytest.raises(FileNotFoundError, match="there is no folder"):
         imagenet.load(tmp_path / "absent")

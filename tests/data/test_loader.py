@@ -67,10 +67,10 @@ def test_batches_hold_what_the_source_holds(source):
     rows = [row[index] for index in batch["index"]]
     np.testing.assert_array_equal(batch["label"], source.labels[rows])
     if source.decoded:
-        np.testing.assert_array_equal(batch["image"], source.pictures[rows])
+        np.testing.assert_array_equal(batch["image"], source.images[rows])
     else:
         assert batch["image"].shape == (6, 24, 24, 3)
-        decoded = [decode.decode(source.pictures[r], SPEC, fit="whole") for r in rows]
+        decoded = [decode.decode(source.images[r], SPEC, fit="whole") for r in rows]
         np.testing.assert_array_equal(batch["image"], decoded)
 
 
@@ -100,7 +100,7 @@ def test_the_seed_decides_the_order(source):
 def test_balanced_batches_draw_classes_equally_often(source):
     few = source.take(np.concatenate([np.flatnonzero(source.labels == c)[:n] for c, n in enumerate((7, 2, 2))]))
     batches = list(train(few, 9, balanced=True))
-    for batch in batches:  # of 6 pictures: two of each of the 3 classes, unless an epoch ends within
+    for batch in batches:  # of 6 images: two of each of the 3 classes, unless an epoch ends within
         assert np.bincount(batch["label"], minlength=3).min() >= 1
         row = {index: row for row, index in enumerate(few.indices)}
         np.testing.assert_array_equal(batch["label"], few.labels[[row[index] for index in batch["index"]]])
@@ -131,7 +131,7 @@ def test_evaluation_counts_every_example_once_in_order(size):
     mask = np.concatenate([batch["mask"] for batch in batches])
     assert mask.tolist() == [True] * size + [False] * (-size % 6)
     np.testing.assert_array_equal(np.concatenate([b["index"] for b in batches])[mask], source.indices)
-    np.testing.assert_array_equal(np.concatenate([b["image"] for b in batches])[mask], source.pictures)
+    np.testing.assert_array_equal(np.concatenate([b["image"] for b in batches])[mask], source.images)
 
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
@@ -139,7 +139,7 @@ def test_evaluation_counts_every_example_once_in_order(size):
 @pytest.mark.parametrize("fit", transforms.FITS)
 def test_host_and_device_give_the_same_pixels(height, width, fit, interpolation):
     source = arrays(4, height, width)
-    spec = Preprocess(24, 28, interpolation, scale=1.0, mean=(0.0,) * 3, std=(1.0,) * 3)  # inputs are grey levels
+    spec = Preprocess(24, 28, interpolation, scale=1.0, mean=(0.0,) * 3, std=(1.0,) * 3)  # inputs are gray levels
     inputs, shapes = {}, {}
     for resize_on in ("host", "device"):
         options = {"fit": fit, "resize_on": resize_on, "cache_bytes": 0}
@@ -160,9 +160,9 @@ def test_decoded_once_or_as_they_stream(tmp_path, fit, monkeypatch):
     streamed = list(train(source, 4, fit=fit, cache_bytes=enough - 1))
     decoded = []
     plain = decode.decode
-    monkeypatch.setattr(decode, "decode", lambda picture, *a, **k: decoded.append(picture) or plain(picture, *a, **k))
+    monkeypatch.setattr(decode, "decode", lambda image, *a, **k: decoded.append(image) or plain(image, *a, **k))
     assert_same(train(source, 4, fit=fit, cache_bytes=enough), streamed)
-    assert sorted(decoded) == sorted(source.pictures)
+    assert sorted(decoded) == sorted(source.images)
     for _ in range(2):
         list(loader.eval_batches(source, SPEC, batch_size=6, fit=fit, resize_on="host", cache_bytes=enough))
     assert len(decoded) == 20
@@ -180,45 +180,45 @@ def test_the_cache_dies_with_its_source(tmp_path):
 
 
 @pytest.mark.parametrize("cache_bytes", [0, 10**9])
-def test_a_corrupt_picture_is_one_error_with_its_path(tmp_path, cache_bytes):
+def test_a_corrupt_image_is_one_error_with_its_path(tmp_path, cache_bytes):
     source = photos(tmp_path)
-    bad = source.pictures[11]
+    bad = source.images[11]
     bad.write_bytes(bad.read_bytes()[:300])
     with pytest.raises(ValueError) as caught:
         list(train(source, 4, cache_bytes=cache_bytes))
-    assert str(caught.value).startswith(f"cannot read {bad} as a picture (")
-    assert str(caught.value).endswith(" set skip_unreadable=True to leave such pictures out.")
+    assert str(caught.value).startswith(f"cannot read {bad} as an image (")
+    assert str(caught.value).endswith(" set skip_unreadable=True to leave such images out.")
     assert "Traceback" not in str(caught.value) and "tensorflow" not in str(caught.value).lower()
 
 
 @pytest.mark.filterwarnings("error")
-def test_every_kind_of_picture_comes_out_right(tmp_path):
-    """Left half (200, 100, 50), right half (20, 40, 160), or the greys 180 and 60, whatever holds them."""
-    colours, greys = Image.new("RGB", (24, 24), (200, 100, 50)), Image.new("L", (24, 24), 180)
-    colours.paste((20, 40, 160), (12, 0, 24, 24))
-    greys.paste(60, (12, 0, 24, 24))
-    palette = colours.quantize(4)
-    see_through = colours.convert("RGBA")
-    see_through.putalpha(greys)
+def test_every_kind_of_image_comes_out_right(tmp_path):
+    """Left half (200, 100, 50), right half (20, 40, 160), or the grays 180 and 60, whatever holds them."""
+    colors, grays = Image.new("RGB", (24, 24), (200, 100, 50)), Image.new("L", (24, 24), 180)
+    colors.paste((20, 40, 160), (12, 0, 24, 24))
+    grays.paste(60, (12, 0, 24, 24))
+    palette = colors.quantize(4)
+    see_through = colors.convert("RGBA")
+    see_through.putalpha(grays)
     turned = Image.Exif()
     turned[0x0112] = 6  # a camera held upright: to be turned clockwise to be seen as it was
-    sixteen = (np.asarray(greys).astype(np.uint16) * 257).astype(np.uint16)
+    sixteen = (np.asarray(grays).astype(np.uint16) * 257).astype(np.uint16)
     save = {
-        "colours/rgba.png": lambda p: see_through.save(p),
-        "colours/palette.png": lambda p: palette.save(p),
-        "colours/palette_one_clear.png": lambda p: palette.save(p, transparency=0),
-        "colours/palette_alphas.png": lambda p: palette.save(p, transparency=bytes([0, 128, 255, 7])),
-        "colours/palette.gif": lambda p: palette.save(p, transparency=1),
-        "colours/cmyk.jpg": lambda p: colours.convert("CMYK").save(p, quality=100, subsampling=0),
-        "colours/cmyk.tif": lambda p: colours.convert("CMYK").save(p),
-        "colours/turned.jpg": lambda p: colours.rotate(90).save(p, exif=turned, quality=100, subsampling=0),
-        "colours/named_wrongly.jpg": lambda p: colours.save(p, "PNG"),
-        "greys/plain.png": lambda p: greys.save(p),
-        "greys/grey.jpg": lambda p: greys.save(p, quality=100),
-        "greys/alpha.png": lambda p: greys.convert("LA").save(p),
-        "greys/sixteen.png": lambda p: Image.fromarray(sixteen).save(p),
-        "greys/sixteen.tif": lambda p: Image.fromarray(sixteen).save(p),
-        "greys/sixteen.pgm": lambda p: p.write_bytes(b"P5 24 24 65535\n" + sixteen.astype(">u2").tobytes()),
+        "colors/rgba.png": lambda p: see_through.save(p),
+        "colors/palette.png": lambda p: palette.save(p),
+        "colors/palette_one_clear.png": lambda p: palette.save(p, transparency=0),
+        "colors/palette_alphas.png": lambda p: palette.save(p, transparency=bytes([0, 128, 255, 7])),
+        "colors/palette.gif": lambda p: palette.save(p, transparency=1),
+        "colors/cmyk.jpg": lambda p: colors.convert("CMYK").save(p, quality=100, subsampling=0),
+        "colors/cmyk.tif": lambda p: colors.convert("CMYK").save(p),
+        "colors/turned.jpg": lambda p: colors.rotate(90).save(p, exif=turned, quality=100, subsampling=0),
+        "colors/named_wrongly.jpg": lambda p: colors.save(p, "PNG"),
+        "grays/plain.png": lambda p: grays.save(p),
+        "grays/gray.jpg": lambda p: grays.save(p, quality=100),
+        "grays/alpha.png": lambda p: grays.convert("LA").save(p),
+        "grays/sixteen.png": lambda p: Image.fromarray(sixteen).save(p),
+        "grays/sixteen.tif": lambda p: Image.fromarray(sixteen).save(p),
+        "grays/sixteen.pgm": lambda p: p.write_bytes(b"P5 24 24 65535\n" + sixteen.astype(">u2").tobytes()),
     }
     for name, write in save.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -235,14 +235,14 @@ def test_every_kind_of_picture_comes_out_right(tmp_path):
             (batch,) = loader.eval_batches(source, spec, **options)
             seen = batch["image"][:, [[4], [20]], [3, -4]].astype(int)  # above and below, left and right
             wrong = np.abs(seen - expected[batch["label"]][:, None]).max(axis=(1, 2, 3))
-            assert dict(zip([p.name for p in source.pictures], wrong > 3, strict=True)) == {
-                p.name: False for p in source.pictures
+            assert dict(zip([p.name for p in source.images], wrong > 3, strict=True)) == {
+                p.name: False for p in source.images
             }
 
 
-def test_batches_before_the_corrupt_picture_are_yielded(tmp_path):
+def test_batches_before_the_corrupt_image_are_yielded(tmp_path):
     source = photos(tmp_path)
-    source.pictures[13].write_bytes(b"gone")
+    source.images[13].write_bytes(b"gone")
     batches = loader.eval_batches(source, SPEC, batch_size=6, **OPTIONS)
     assert [next(batches)["index"][0] for _ in range(2)] == [0, 6]
     with pytest.raises(ValueError, match="cannot read"):

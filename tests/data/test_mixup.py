@@ -13,7 +13,7 @@ BATCH, SIDE, CLASSES = 6, 12, 4
 
 @pytest.fixture(scope="module")
 def batch():
-    """Picture k is all k + 1, so that a mixed pixel tells the share of either."""
+    """Image k is all k + 1, so that a mixed pixel tells the share of either."""
     images = np.ones((BATCH, SIDE, SIDE + 2, 3), np.float32) * (1 + np.arange(BATCH)).reshape(-1, 1, 1, 1)
     return images, np.eye(CLASSES, dtype=np.float32)[np.arange(BATCH) % CLASSES]
 
@@ -30,11 +30,11 @@ def keys(count):
 
 
 def shares(targets):
-    """What the first picture, of class 0, has left of its target; its partner's class is 1."""
+    """What the first image, of class 0, has left of its target; its partner's class is 1."""
     return np.asarray(targets[:, 0, 0])
 
 
-def test_mixup_blends_pictures_as_their_targets(batch):
+def test_mixup_blends_images_as_their_targets(batch):
     images, targets = map(np.asarray, mixer(0.4, 0.0)(*batch, keys(300)))
     assert images.dtype == targets.dtype == np.float32
     share = shares(targets)[:, None, None, None, None]

@@ -85,7 +85,7 @@ def test_few_of_several_labels():
 
 
 def test_what_earlier_runs_held_out_and_kept():
-    # From before pictures had groups or several labels: a run must be able to go on.
+    # From before images had groups or several labels: a run must be able to go on.
     labels = np.arange(20) % 3
     assert np.flatnonzero(splits.stratified(labels, 5, 3, NAMES[:3])).tolist() == [4, 14, 15, 18, 19]
     assert np.flatnonzero(splits.few_per_class(labels, 2, 3, NAMES[:3])).tolist() == [9, 10, 11, 14, 18, 19]

@@ -35,7 +35,7 @@ def nearest(sizes, quota):
 def test_a_class_gives_the_groups_nearest_to_its_quota(seed):
     rng = np.random.default_rng(seed)
     sizes = rng.integers(1, 40, rng.integers(2, 9)).tolist()
-    # The second class is of single pictures in groups of one, so that quotas are those of the shares.
+    # The second class is of single images in groups of one, so that quotas are those of the shares.
     labels, groups = grouped(sizes, [1] * sum(sizes))
     quota = sum(sizes) // 4
     mask = hold_out(labels, groups, 2 * quota, seed)
@@ -53,7 +53,7 @@ def test_the_share_of_real_tracks(sizes):
         assert abs((labels[mask] == label).sum() - sum(of_class) / 10) <= max(of_class) / 2
     again, other = hold_out(labels, groups, 0.1), hold_out(labels, groups, 0.1, seed=1)
     assert (mask == again).all() and (mask != other).any()
-    shuffled = np.random.default_rng(1).permutation(len(labels))  # pictures change places, groups stay chosen
+    shuffled = np.random.default_rng(1).permutation(len(labels))  # images change places, groups stay chosen
     assert (hold_out(labels[shuffled], groups[shuffled], 0.1) == mask[shuffled]).all()
 
 
@@ -119,7 +119,7 @@ def test_the_last_of_many_labels_is_no_less_even():
     assert off.max() < 4  # by chance: 8
 
 
-def test_the_only_picture_of_a_label_is_trained_on():
+def test_the_only_image_of_a_label_is_trained_on():
     hot = np.zeros((20, 2), np.uint8)
     hot[:, 0] = 1
     hot[7, 1] = 1

@@ -23,7 +23,7 @@ def load(dataset, split, data_dir, **options):
 def write(root, name, image_shape, split_images, names, keys=("image", "label"), dtype=np.uint8, **others):
     """A prepared dataset: TFRecords and metadata, as `tfds build` leaves them; the labels are 0, 1, 2, ...
 
-    `keys` are what it calls picture and class; `others` are further features and their one value.
+    `keys` are what it calls image and class; `others` are further features and their one value.
     """
     tf = import_tensorflow()
     import tensorflow_datasets as tfds
@@ -57,69 +57,69 @@ def write(root, name, image_shape, split_images, names, keys=("image", "label"),
     )
 
 
-def greys(*levels, shape=(32, 32, 3)):
+def grays(*levels, shape=(32, 32, 3)):
     return [np.full(shape, level, np.uint8) for level in levels]
 
 
 def test_prepared_cifar10_comes_before_the_archive(tmp_path):
-    write(tmp_path, "cifar10", (32, 32, 3), {"train": greys(*range(50)), "test": greys(*range(100, 120))}, NAMES)
+    write(tmp_path, "cifar10", (32, 32, 3), {"train": grays(*range(50)), "test": grays(*range(100, 120))}, NAMES)
     (tmp_path / "cifar-10-python.tar.gz").write_bytes(b"broken")
     train, validation, test = (load("cifar10", split, tmp_path) for split in ("train", "validation", "test"))
     assert [len(s) for s in (train, validation, test)] == [40, 10, 20]
-    assert train.decoded and train.pictures.shape == (40, 32, 32, 3) and train.pictures.dtype == np.uint8
+    assert train.decoded and train.images.shape == (40, 32, 32, 3) and train.images.dtype == np.uint8
     assert train.class_names == tuple(NAMES) and train.labels.dtype == np.int32
-    assert (train.pictures[:, 0, 0, 0] == train.indices).all() and (train.indices % 10 == train.labels).all()
-    assert test.pictures[:, 31, 31, 2].tolist() == list(range(100, 120))
+    assert (train.images[:, 0, 0, 0] == train.indices).all() and (train.indices % 10 == train.labels).all()
+    assert test.images[:, 31, 31, 2].tolist() == list(range(100, 120))
     assert np.bincount(validation.labels).tolist() == [1] * 10
 
 
 @pytest.mark.parametrize("dataset", ["bugs", "tfds:bugs", "bugs:3.0.2"])
-def test_pictures_of_many_sizes_stay_encoded(tmp_path, dataset):
-    pictures = [np.full((8 + i, 20 - i, 3), i, np.uint8) for i in range(10)]
-    write(tmp_path, "bugs", (None, None, 3), {"train": pictures, "validation": pictures[:4]}, ["ant", "bee"])
+def test_images_of_many_sizes_stay_encoded(tmp_path, dataset):
+    images = [np.full((8 + i, 20 - i, 3), i, np.uint8) for i in range(10)]
+    write(tmp_path, "bugs", (None, None, 3), {"train": images, "validation": images[:4]}, ["ant", "bee"])
     train, validation = (load(dataset, split, tmp_path) for split in ("train", "validation"))
     assert (len(train), len(validation)) == (8, 2) and not train.decoded
     assert load(dataset, "test", tmp_path).labels.tolist() == [0, 1, 0, 1]  # the validation split, for want of a test
-    assert Image.open(io.BytesIO(train.pictures[0])).size == (20 - train.indices[0], 8 + train.indices[0])
+    assert Image.open(io.BytesIO(train.images[0])).size == (20 - train.indices[0], 8 + train.indices[0])
     spec = Preprocess(size=6, resize=6)
     options = {"batch_size": 8, "fit": "whole", "resize_on": "device"}
     for cache_bytes in (0, 10**6):
         (batch,) = loader.eval_batches(train, spec, cache_bytes=cache_bytes, **options)
         assert (batch["image"] == train.indices[:, None, None, None]).all()
-    broken = datasets.Source("bugs", train.class_names, train.labels[:1], (train.pictures[0][:40],), np.array([7]))
+    broken = datasets.Source("bugs", train.class_names, train.labels[:1], (train.images[0][:40],), np.array([7]))
     for cache_bytes in (0, 10**6):
-        with pytest.raises(ValueError, match="cannot read picture 7 of bugs as a picture"):
+        with pytest.raises(ValueError, match="cannot read image 7 of bugs as an image"):
             list(loader.eval_batches(broken, spec, cache_bytes=cache_bytes, **options))
 
 
-def test_greys_become_three_channels_and_a_missing_test_split_is_made(tmp_path):
-    write(tmp_path, "marks", (8, 8, 1), {"train": greys(*range(50), shape=(8, 8, 1))}, NAMES)
+def test_grays_become_three_channels_and_a_missing_test_split_is_made(tmp_path):
+    write(tmp_path, "marks", (8, 8, 1), {"train": grays(*range(50), shape=(8, 8, 1))}, NAMES)
     parts = [load("marks", split, tmp_path) for split in ("train", "validation", "test")]
-    assert [part.pictures.shape for part in parts] == [(32, 8, 8, 3), (8, 8, 8, 3), (10, 8, 8, 3)]
+    assert [part.images.shape for part in parts] == [(32, 8, 8, 3), (8, 8, 8, 3), (10, 8, 8, 3)]
     assert sorted(np.concatenate([part.indices for part in parts])) == list(range(50))
 
 
 def test_splits_in_any_spelling(tmp_path):
-    pictures = {"training": greys(*range(20), shape=(8, 8, 3)), "dev": greys(*range(6), shape=(8, 8, 3))}
-    write(tmp_path, "bugs", (8, 8, 3), pictures, ["ant", "bee"])
+    images = {"training": grays(*range(20), shape=(8, 8, 3)), "dev": grays(*range(6), shape=(8, 8, 3))}
+    write(tmp_path, "bugs", (8, 8, 3), images, ["ant", "bee"])
     assert [len(load("bugs", split, tmp_path)) for split in ("train", "validation", "test")] == [16, 4, 6]
 
 
-def test_other_names_of_the_picture_and_the_class(tmp_path):
-    write(tmp_path, "bugs", (8, 8, 3), {"train": greys(*range(20), shape=(8, 8, 3))}, ["ant", "bee"], ("photo", "kind"))
+def test_other_names_of_the_image_and_the_class(tmp_path):
+    write(tmp_path, "bugs", (8, 8, 3), {"train": grays(*range(20), shape=(8, 8, 3))}, ["ant", "bee"], ("photo", "kind"))
     every = load("bugs", "all", tmp_path)
-    assert every.pictures[:, 0, 0, 0].tolist() == list(range(20)) and every.labels.tolist() == [0, 1] * 10
+    assert every.images[:, 0, 0, 0].tolist() == list(range(20)) and every.labels.tolist() == [0, 1] * 10
 
 
 def test_of_two_kinds_of_class_the_label_is_meant_or_none(tmp_path):
     import_tensorflow()
     import tensorflow_datasets as tfds
 
-    pictures = {"train": greys(*range(20), shape=(8, 8, 3))}
+    images = {"train": grays(*range(20), shape=(8, 8, 3))}
     coarse = (tfds.features.ClassLabel(names=["insect"]), 0)  # as in cifar100
-    write(tmp_path, "bugs", (8, 8, 3), pictures, ["ant", "bee"], coarse_label=coarse)
+    write(tmp_path, "bugs", (8, 8, 3), images, ["ant", "bee"], coarse_label=coarse)
     assert load("bugs", "all", tmp_path).class_names == ("ant", "bee")
-    write(tmp_path, "mixed", (8, 8, 3), pictures, ["ant", "bee"], ("image", "fine"), coarse=coarse)
+    write(tmp_path, "mixed", (8, 8, 3), images, ["ant", "bee"], ("image", "fine"), coarse=coarse)
     with pytest.raises(ValueError, match=r"'mixed' is not image classification: .* features as .*coarse.* only one"):
         load("mixed", "train", tmp_path)
 
@@ -127,30 +127,30 @@ def test_of_two_kinds_of_class_the_label_is_meant_or_none(tmp_path):
 @pytest.mark.parametrize("channels,dtype", [(4, np.uint8), (1, np.uint16)])
 def test_alpha_and_sixteen_bits_of_one_size(tmp_path, channels, dtype):
     levels = 28 * np.arange(10)
-    pictures = [np.full((8, 8, channels), level * (257 if dtype == np.uint16 else 1), dtype) for level in levels]
+    images = [np.full((8, 8, channels), level * (257 if dtype == np.uint16 else 1), dtype) for level in levels]
     if channels == 4:
-        pictures = [np.concatenate([image[..., :3], np.full((8, 8, 1), 255, dtype)], axis=-1) for image in pictures]
-    write(tmp_path, "marks", (8, 8, channels), {"train": pictures}, ["a", "b"], dtype=dtype)
+        images = [np.concatenate([image[..., :3], np.full((8, 8, 1), 255, dtype)], axis=-1) for image in images]
+    write(tmp_path, "marks", (8, 8, channels), {"train": images}, ["a", "b"], dtype=dtype)
     options = {"batch_size": 10, "fit": "whole", "resize_on": "host", "cache_bytes": 0}
     (batch,) = loader.eval_batches(load("marks", "all", tmp_path), Preprocess(size=8, resize=8), **options)
     assert (batch["image"] == levels[:, None, None, None]).all() and batch["image"].shape == (10, 8, 8, 3)
 
 
 def test_splits_that_are_none_of_ours_are_not_read(tmp_path):
-    pictures = greys(*range(20), shape=(8, 8, 3))
-    write(tmp_path, "bugs", (8, 8, 3), {"train": pictures, "extra": pictures[:3], "test": pictures[:6]}, ["ant", "bee"])
+    images = grays(*range(20), shape=(8, 8, 3))
+    write(tmp_path, "bugs", (8, 8, 3), {"train": images, "extra": images[:3], "test": images[:6]}, ["ant", "bee"])
     assert len(load("bugs", "all", tmp_path)) == 26
-    write(tmp_path, "mites", (8, 8, 3), {"extra": pictures}, ["ant", "bee"])
+    write(tmp_path, "mites", (8, 8, 3), {"extra": images}, ["ant", "bee"])
     for split in ("train", "all"):
         with pytest.raises(ValueError, match="the data have no train split"):
             load("mites", split, tmp_path)
 
 
-def test_unreadable_encoded_pictures_are_left_out_if_asked(tmp_path):
-    write(tmp_path, "bugs", (None, None, 3), {"train": greys(*range(10))}, ["ant", "bee"])
+def test_unreadable_encoded_images_are_left_out_if_asked(tmp_path):
+    write(tmp_path, "bugs", (None, None, 3), {"train": grays(*range(10))}, ["ant", "bee"])
     every = load("bugs", "all", tmp_path)
     broken = datasets.Source(
-        "bugs", every.class_names, every.labels, (b"", *every.pictures[1:9], every.pictures[9][:50]), every.indices
+        "bugs", every.class_names, every.labels, (b"", *every.images[1:9], every.images[9][:50]), every.indices
     )
     kept = datasets.load_source(broken, split="all", data_dir="", validation=0, seed=0, skip_unreadable=True)
     assert kept.indices.tolist() == list(range(1, 9))

@@ -25,7 +25,7 @@ def noise(height, width, batch=2, low=0, high=256):
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 @pytest.mark.parametrize("source,target", SIZES)
-def test_resize_is_that_of_pil_within_a_grey_level(source, target, interpolation):
+def test_resize_is_that_of_pil_within_a_gray_level(source, target, interpolation):
     images = noise(*source)
     ours = transforms.resize(images, *target, Preprocess(interpolation=interpolation))
     filters = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
@@ -97,9 +97,9 @@ def test_two_crops_land_where_one_would(size, resize):
         ),
     ],
 )
-def test_normalise(spec, expected):
+def test_normalize(spec, expected):
     red_green_blue = np.full((1, 2, 2, 3), (200, 100, 50), np.uint8)
-    out = jax.jit(lambda x: transforms.normalise(x, spec))(red_green_blue)
+    out = jax.jit(lambda x: transforms.normalize(x, spec))(red_green_blue)
     assert out.dtype == jnp.float32
     np.testing.assert_allclose(out, np.broadcast_to(np.float32(expected), out.shape), rtol=2e-6)
 
@@ -112,7 +112,7 @@ def test_to_model_input_is_static_and_square(shape, fit):
     assert out.shape == (2, 56, 56, 3)
 
 
-def test_to_model_input_crops_the_centre():
+def test_to_model_input_crops_the_center():
     spec = Preprocess(size=2, resize=4, scale=1.0, mean=(0.0,) * 3, std=(1.0,) * 3)
     images = noise(4, 6)
     np.testing.assert_array_equal(transforms.to_model_input(images, spec, fit="crop"), images[:, 1:3, 2:4])
@@ -130,7 +130,7 @@ def test_check_range():
         (images / np.float32(255), r"float32 \[2, 4, 4, 3\] in 0.*wants uint8"),
         (images[0], r"uint8 \[4, 4, 3\]"),
         (images[:0], r"uint8 \[0, 4, 4, 3\]; jft wants"),
-        (images // 128, "no grey level in this batch is above 1.*Multiply them by 255"),
+        (images // 128, "no gray level in this batch is above 1.*Multiply them by 255"),
     ]:
         with pytest.raises(ValueError, match=found):
             transforms.check_range(wrong, CAFFE)

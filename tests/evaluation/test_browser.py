@@ -98,9 +98,9 @@ def test_on_a_telephone(open_page, name, scheme):
     ink, paper = page.evaluate(
         "[getComputedStyle(document.body).color, getComputedStyle(document.body).backgroundColor]"
     )
-    bright = [sum(map(int, colour[4:-1].split(","))) for colour in (ink, paper)]
+    bright = [sum(map(int, color[4:-1].split(","))) for color in (ink, paper)]
     assert (bright[0] > bright[1]) == (scheme == "dark") and abs(bright[0] - bright[1]) > 400
-    # The charts take the page's colour.
+    # The charts take the page's color.
     text = page.locator("figure svg text").first.evaluate("e => getComputedStyle(e).fill")
     assert text == ink
     broken = "[...document.images].filter(i => !i.complete || !i.naturalWidth).length"

@@ -11,7 +11,7 @@ import sklearn.metrics
 import small_digits
 from PIL import Image
 from small_chain import Small
-from small_chain import pictures as some_pictures
+from small_chain import images as some_images
 
 from jft.data import datasets
 from jft.data.transforms import to_model_input
@@ -40,7 +40,7 @@ def run(folder, name, **changes):
 
 @pytest.fixture(scope="module")
 def members(folder):
-    """Two runs of other networks, seeds and sizes of pictures."""
+    """Two runs of other networks, seeds and sizes of images."""
     return [
         run(folder, "one", examples_per_class=3),
         run(folder, "two", examples_per_class=4, seed=1, cut="block2", freeze="", head="linear", image_size=24),
@@ -53,9 +53,9 @@ def found(members):
 
 
 def probabilities(workdir, source):
-    """As the run's own model has them, one picture after the other prepared outside of the evaluator."""
+    """As the run's own model has them, one image after the other prepared outside of the evaluator."""
     trained = restore(workdir, make_parallel("jit"))
-    images = to_model_input(source.pictures, trained.spec, fit=trained.meta["fit"])
+    images = to_model_input(source.images, trained.spec, fit=trained.meta["fit"])
     logits = np.asarray(jax.jit(lambda v, x: trained.model.apply(v, x, train=False))(trained.variables, images))
     if trained.meta["objective"] == "multilabel":
         return 1 / (1 + np.exp(-logits.astype(np.float64)))
@@ -95,7 +95,7 @@ def test_one_member_is_the_run(members, folder):
     assert found["members"][0]["loss"] == single["loss"]
 
 
-def test_other_classes_or_pictures_are_refused(members, folder):
+def test_other_classes_or_images_are_refused(members, folder):
     other = run(folder, "other", classes=CLASSES[::-1], examples_per_class=3)
     with pytest.raises(ValueError) as error:
         evaluate_ensemble([members[0], other])
@@ -103,7 +103,7 @@ def test_other_classes_or_pictures_are_refused(members, folder):
     assert f"{members[0]} has {list(CLASSES)}" in str(error.value)
 
 
-def test_validation_pictures_of_two_seeds_are_refused(members, tmp_path):
+def test_validation_images_of_two_seeds_are_refused(members, tmp_path):
     """A class folder is sorted by class, so that their labels are the same ones in the same order."""
     rng = np.random.default_rng(0)
     for name in CLASSES:
@@ -119,9 +119,9 @@ def test_validation_pictures_of_two_seeds_are_refused(members, tmp_path):
 
 def test_several_labels(folder, monkeypatch):
     monkeypatch.setitem(MODELS, "small", Small)
-    plain = some_pictures(60, classes=2)
+    plain = some_images(60, classes=2)
     labels = np.stack([plain.labels, np.arange(60) % 3 == 0, np.arange(60) % 5 == 0], axis=1)
-    source = datasets.from_arrays(plain.pictures, labels.astype(np.uint8), ("a", "b", "c"))
+    source = datasets.from_arrays(plain.images, labels.astype(np.uint8), ("a", "b", "c"))
     runs = [folder / "labels0", folder / "labels1"]
     for seed, workdir in enumerate(runs):
         config = small_digits.make(folder / "features", classes=(), model="small", weights="", loss="sigmoid")
@@ -145,34 +145,34 @@ def test_script(members, found, command):
     status, printed, _ = command("evaluate", "--checkpoint", *members)
     assert status == 0
     assert printed == format_evaluation(found) + "\n"
-    assert f"{members[0]} + {members[1]} on digits test, {found['count']} pictures:" in printed
+    assert f"{members[0]} + {members[1]} on digits test, {found['count']} images:" in printed
     assert f"top-1 {found['accuracy']:.2%}, top-5 {found['top5']:.2%}, cross entropy {found['loss']:.4f}" in printed
     assert f"{members[1]} alone: {found['members'][1]['accuracy']:.2%}" in printed
     status, printed, error = command("evaluate", "--checkpoint", members[0] / "nothing", members[1])
     assert status == 1 and printed == "" and error.startswith("error: ") and error.count("\n") == 1
 
 
-def test_pictures_that_came_or_went_since_training_are_noticed(folder, tmp_path):
+def test_images_that_came_or_went_since_training_are_noticed(folder, tmp_path):
     rng = np.random.default_rng(0)
     for name, i in itertools.product(("dark", "light"), range(12)):
-        (tmp_path / "pictures" / name).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "images" / name).mkdir(parents=True, exist_ok=True)
         pixels = rng.integers(0, 120, (32, 32, 3)) + 120 * (name == "light")
-        Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / "pictures" / name / f"{i}.png")
-    own = {"dataset": "folder", "data_dir": str(tmp_path / "pictures"), "classes": ()}
-    workdir = run(folder, "pictures", **own)
+        Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / "images" / name / f"{i}.png")
+    own = {"dataset": "folder", "data_dir": str(tmp_path / "images"), "classes": ()}
+    workdir = run(folder, "images", **own)
     assert evaluate(workdir)["count"] == 5
-    # In its place, others would be test pictures than before.
-    (tmp_path / "pictures/light/3.png").unlink()
-    with pytest.raises(ValueError, match=r"does not hold the pictures that .*: \d+ to train then, .* or train anew"):
+    # In its place, others would be test images than before.
+    (tmp_path / "images/light/3.png").unlink()
+    with pytest.raises(ValueError, match=r"does not hold the images that .*: \d+ to train then, .* or train anew"):
         evaluate(workdir)
     assert evaluate(workdir, split="all")["count"] == 23
-    (tmp_path / "pictures/light/3.png").write_text("not a picture")
+    (tmp_path / "images/light/3.png").write_text("not an image")
     assert evaluate(workdir, split="all", skip_unreadable=True)["count"] == 23
     assert json.loads((workdir / "eval.json").read_text())["count"] == 5
 
 
-def test_figures_of_other_pictures_stand_apart(folder, tmp_path):
-    """Of the same pictures elsewhere they are the run's own; of others never, and no test split is drawn from them."""
+def test_figures_of_other_images_stand_apart(folder, tmp_path):
+    """Of the same images elsewhere they are the run's own; of others never, and no test split is drawn from them."""
     rng = np.random.default_rng(0)
     for place, name, i in itertools.product(("here", "new/test", "new/train"), ("dark", "light"), range(12)):
         (tmp_path / place / name).mkdir(parents=True, exist_ok=True)
@@ -186,7 +186,7 @@ def test_figures_of_other_pictures_stand_apart(folder, tmp_path):
     assert found["count"] == 24 and found["dataset"] == "new"
     assert json.loads((workdir / "eval-new-test.json").read_text()) == found
     assert evaluate(workdir, data_dir=str(new), split="all")["count"] == 48
-    with pytest.raises(ValueError, match="for pictures that are new altogether, give --data with --split all"):
+    with pytest.raises(ValueError, match="for images that are new altogether, give --data with --split all"):
         evaluate(workdir, data_dir=str(new / "test"))
     assert (workdir / "eval.json").read_text() == own
     assert {path.name for path in workdir.glob("eval*.json")} == {

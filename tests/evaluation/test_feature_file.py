@@ -21,7 +21,7 @@ def digits():
 
 
 def expected(backbone, source):
-    x = transforms.to_model_input(source.pictures, backbone.spec, fit="whole")
+    x = transforms.to_model_input(source.images, backbone.spec, fit="whole")
     return np.asarray(backbone.model.apply(backbone.variables, x, train=False, stop="block3"))
 
 
@@ -32,7 +32,7 @@ def test_npz_holds_features_and_all_their_names(tmp_path, backbone, digits):
         np.testing.assert_allclose(held["features"], expected(backbone, digits).mean((1, 2)), atol=1e-5)
         assert held["labels"].tolist() == digits.labels.tolist()
         assert held["indices"].tolist() == digits.indices.tolist()
-        assert held["names"].tolist() == [digits.picture_name(row) for row in range(20)]
+        assert held["names"].tolist() == [digits.image_name(row) for row in range(20)]
         assert held["class_names"].tolist() == list("0123456789")
         recipe = json.loads(str(held["recipe"]))
     assert recipe["boundary"] == "block3" and recipe["preprocess"] == backbone.spec.to_dict()
@@ -46,7 +46,7 @@ def test_safetensors_of_maps(tmp_path, backbone, digits):
         np.testing.assert_allclose(held.get_tensor("features"), expected(backbone, digits), atol=1e-5)
         assert held.get_tensor("labels").tolist() == digits.labels.tolist()
         names, classes = (json.loads(held.metadata()[key]) for key in ("names", "class_names"))
-    assert names == [digits.picture_name(row) for row in range(20)] and classes == list("0123456789")
+    assert names == [digits.image_name(row) for row in range(20)] and classes == list("0123456789")
 
 
 def test_what_the_file_lacks_behind_the_stage_is_not_missed(real_data):

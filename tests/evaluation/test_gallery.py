@@ -30,7 +30,7 @@ def predictor(trained):
 
 @pytest.fixture(scope="module")
 def train(trained):
-    return trained.pictures("train")
+    return trained.images("train")
 
 
 def test_the_training_pictures_are_those_that_it_learnt_from(trained, train):
@@ -39,10 +39,10 @@ def test_the_training_pictures_are_those_that_it_learnt_from(trained, train):
     assert train.names_crc() == trained_on(trained.meta).names
 
 
-def test_features_and_neighbours(predictor, train):
-    """A training picture finds itself, and the features are those of the stage before the head."""
+def test_features_and_neighbors(predictor, train):
+    """A training image finds itself, and the features are those of the stage before the head."""
     known = gallery.features(predictor, train)
-    paths = list(train.pictures[:7])
+    paths = list(train.images[:7])
     own = predictor.features(paths, "fc7", pooled=True)
     np.testing.assert_allclose(known[:7], own, atol=1e-3 * np.abs(own).max())
     rows, similarities = nearest(known, own, 2)
@@ -52,10 +52,10 @@ def test_features_and_neighbours(predictor, train):
         nearest(known, own, 91)
 
 
-def test_the_picture_shows_the_predicted_class(tmp_path_factory, predictor, train, tmp_path, monkeypatch, command):
+def test_the_image_shows_the_predicted_class(tmp_path_factory, predictor, train, tmp_path, monkeypatch, command):
     wide = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 700, 3), np.uint8))
     wide.save(tmp_path / "a b.png")
-    paths = [train.pictures[0], train.pictures[80], tmp_path / "a b.png"]
+    paths = [train.images[0], train.images[80], tmp_path / "a b.png"]
     drawn, asked = [], []
     maps = gallery.heat_maps
     monkeypatch.setattr(gallery, "heat_maps", lambda *given: asked.append(given) or maps(*given))
@@ -72,7 +72,7 @@ def test_the_picture_shows_the_predicted_class(tmp_path_factory, predictor, trai
     assert told[::5] == tuple(predictor.class_names[c] for c in best)
     np.testing.assert_allclose(sure[::5], probabilities.max(1), rtol=1e-4)
     assert told[1::5] == ("where: block3",) * 3
-    # The nearest training picture of a training picture is itself.
+    # The nearest training image of a training image is itself.
     assert told[2] == f"like: {train.class_names[train.labels[0]]}"
     np.testing.assert_array_equal(images[2], images[0])
     np.testing.assert_array_equal(images[0], decode.pixels(paths[0], predictor.spec))
@@ -84,47 +84,45 @@ def test_the_picture_shows_the_predicted_class(tmp_path_factory, predictor, trai
     assert np.abs(others - heat).max() > 1e-3
 
 
-def test_without_neighbours_no_training_pictures_are_needed(tmp_path_factory, train, tmp_path, monkeypatch, command):
+def test_without_neighbors_no_training_pictures_are_needed(tmp_path_factory, train, tmp_path, monkeypatch, command):
     run = small_run.run(tmp_path_factory, "steps")
-    monkeypatch.setattr(Trained, "pictures", None)
+    monkeypatch.setattr(Trained, "images", None)
     out = tmp_path / "looked.png"
-    status, _, error = command(
-        "explain", run, train.pictures[0], "--out", out, "--neighbours", "0", "--stage", "block1"
-    )
+    status, _, error = command("explain", run, train.images[0], "--out", out, "--neighbors", "0", "--stage", "block1")
     assert status == 0, error
     with Image.open(out) as image:
         assert image.format == "PNG" and image.width > 300
 
 
-def test_a_picture_that_cannot_be_read_is_told_and_the_others_are_drawn(tmp_path_factory, train, tmp_path, command):
-    paths = [tmp_path / "no.png", train.pictures[0], tmp_path / "cut off.png", train.pictures[80]]
-    paths[0].write_text("not a picture")
+def test_a_image_that_cannot_be_read_is_told_and_the_others_are_drawn(tmp_path_factory, train, tmp_path, command):
+    paths = [tmp_path / "no.png", train.images[0], tmp_path / "cut off.png", train.images[80]]
+    paths[0].write_text("not an image")
     paths[2].write_bytes(paths[1].read_bytes()[:60])
-    run, options = small_run.run(tmp_path_factory, "steps"), ("--neighbours", "1", "--out")
+    run, options = small_run.run(tmp_path_factory, "steps"), ("--neighbors", "1", "--out")
     status, printed, told = command("explain", run, *paths, *options, tmp_path / "some.png")
     assert (status, printed) == (1, f"wrote {tmp_path / 'some.png'}\n")
     *errors, last = told.splitlines()[-3:]
-    assert last == "2 of 4 pictures could not be read"
+    assert last == "2 of 4 images could not be read"
     for error, path in zip(errors, paths[::2], strict=True):
-        assert error.startswith(f"error: cannot read {path} as a picture (")
+        assert error.startswith(f"error: cannot read {path} as an image (")
     assert command("explain", run, *paths[1::2], *options, tmp_path / "good.png")[0] == 0
     np.testing.assert_array_equal(Image.open(tmp_path / "some.png"), Image.open(tmp_path / "good.png"))
 
 
 def test_a_flipped_label_is_found(predictor, train, tmp_path):
-    """Three pictures are said to be of another class; they lead the list, with the class that they are of."""
+    """Three images are said to be of another class; they lead the list, with the class that they are of."""
     flipped = np.array([3, 41, 77])
     said = train.labels.copy()
     said[flipped] = (said[flipped] + 1) % 3
-    pixels = np.stack([decode.pixels(path, predictor.spec) for path in train.pictures])
+    pixels = np.stack([decode.pixels(path, predictor.spec) for path in train.images])
     source = datasets.from_arrays(pixels, said, train.class_names, name="flipped")
     out = tmp_path / "suspects.csv"
     count = gallery.write_suspects(predictor, source, out)
     with out.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == count < 20 and list(tmp_path.iterdir()) == [out]
-    found = {row["picture"]: row for row in rows}
-    names = [source.picture_name(row) for row in flipped]
+    found = {row["image"]: row for row in rows}
+    names = [source.image_name(row) for row in flipped]
     assert set(names) <= set(found)
     for name, row in zip(names, flipped, strict=True):
         assert found[name]["label"] == train.class_names[said[row]]
@@ -132,7 +130,7 @@ def test_a_flipped_label_is_found(predictor, train, tmp_path):
         assert float(found[name]["probability"]) < float(found[name]["suggested_probability"]) <= 1
 
 
-def test_the_only_picture_of_its_class_is_not_judged(train):
+def test_the_only_image_of_its_class_is_not_judged(train):
     """The others are, as if it were not there."""
     rng = np.random.default_rng(0)
     known = rng.standard_normal((len(train), 8), np.float32) + 3 * np.eye(8, dtype=np.float32)[train.labels]
@@ -146,36 +144,36 @@ def test_the_only_picture_of_its_class_is_not_judged(train):
 
 def test_the_list_by_command(tmp_path_factory, train, tmp_path, monkeypatch, command):
     run = small_run.run(tmp_path_factory, "steps")
-    monkeypatch.setattr(gallery, "write_suspects", lambda predictor, train, out: out.write_text("picture") and 4)
+    monkeypatch.setattr(gallery, "write_suspects", lambda predictor, train, out: out.write_text("image") and 4)
     status, printed, _ = command("explain", run, "--labels", "--out", tmp_path / "s.csv")
     assert (status, printed) == (0, f"{tmp_path / 's.csv'}: 4 of 90 labels look wrong\n")
 
 
 def test_what_is_refused(tmp_path_factory, train, tmp_path, monkeypatch, command):
     """In one line, before anything is computed, and nothing is written."""
-    run, picture, out = small_run.run(tmp_path_factory, "steps"), train.pictures[0], tmp_path / "looked.png"
+    run, image, out = small_run.run(tmp_path_factory, "steps"), train.images[0], tmp_path / "looked.png"
 
     def refused(*arguments):
         status, printed, error = command("explain", run, *arguments)
         assert status == 1 and printed == "" and error.count("\n") == 1 and error.startswith("error: ")
         return error
 
-    (tmp_path / "no.png").write_text("not a picture")
-    (tmp_path / "nor.png").write_text("not a picture")
-    error = refused(tmp_path / "no.png", tmp_path / "nor.png", "--out", out, "--neighbours", "0")
+    (tmp_path / "no.png").write_text("not an image")
+    (tmp_path / "nor.png").write_text("not an image")
+    error = refused(tmp_path / "no.png", tmp_path / "nor.png", "--out", out, "--neighbors", "0")
     assert "/no.png" in error and "/nor.png" in error and not out.exists()
-    assert "stage 'fc6' has no map" in refused(picture, "--out", out, "--stage", "fc6", "--neighbours", "0")
-    with pytest.raises(ValueError, match="51 pictures were named, and a drawing shows 50"):
-        gallery.draw(None, [picture] * 51, out, train=None, stage=None, neighbours=0)
+    assert "stage 'fc6' has no map" in refused(image, "--out", out, "--stage", "fc6", "--neighbors", "0")
+    with pytest.raises(ValueError, match="51 images were named, and a drawing shows 50"):
+        gallery.draw(None, [image] * 51, out, train=None, stage=None, neighbors=0)
     monkeypatch.setattr("jft.evaluation.restore.restore", None)
     assert "the list is written as .csv" in refused("--labels", "--out", out)
-    assert "give either pictures to explain, or --labels" in refused("--out", out)
-    assert "either pictures to explain, or --labels" in refused(picture, "--labels", "--out", out)
-    assert "looked.gif ends in .gif" in refused(picture, "--out", tmp_path / "looked.gif")
+    assert "give either images to explain, or --labels" in refused("--out", out)
+    assert "either images to explain, or --labels" in refused(image, "--labels", "--out", out)
+    assert "looked.gif ends in .gif" in refused(image, "--out", tmp_path / "looked.gif")
     assert "nothing.png" in refused(tmp_path / "nothing.png", "--out", out)
-    assert "nowhere is no folder: make it" in refused(picture, "--out", tmp_path / "nowhere" / "looked.png")
-    assert refused(picture, "--out", tmp_path)
+    assert "nowhere is no folder: make it" in refused(image, "--out", tmp_path / "nowhere" / "looked.png")
+    assert refused(image, "--out", tmp_path)
     assert not out.exists()
     out.write_text("mine")
-    assert "looked.png exists: choose another name, or replace it with --force" in refused(picture, "--out", out)
+    assert "looked.png exists: choose another name, or replace it with --force" in refused(image, "--out", out)
     assert out.read_text() == "mine"

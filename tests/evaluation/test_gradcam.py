@@ -1,4 +1,4 @@
-"""Grad-CAM: against finite differences, of each row's own class; and what is laid over a picture."""
+"""Grad-CAM: against finite differences, of each row's own class; and what is laid over an image."""
 
 import jax
 import jax.numpy as jnp
@@ -34,10 +34,10 @@ def by_differences(model, variables, x, stage, logit, step=1e-6):
     with jax.enable_x64(True):
         # Up to fc7, for a chain's logits are float32.
         rest = jax.jit(lambda moved: double.apply(variables, moved, train=False, start=stage, stop="fc7"))
-        for row, picture in enumerate(features):
-            up, down = (logit(np.asarray(rest(picture + sign * moves)) @ kernel, row) for sign in (1, -1))
-            weights = ((up - down) / (2 * step)).reshape(picture.shape).mean((0, 1))
-            cams.append(np.maximum(picture @ weights, 0))
+        for row, image in enumerate(features):
+            up, down = (logit(np.asarray(rest(image + sign * moves)) @ kernel, row) for sign in (1, -1))
+            weights = ((up - down) / (2 * step)).reshape(image.shape).mean((0, 1))
+            cams.append(np.maximum(image @ weights, 0))
     return np.stack(cams)
 
 
@@ -102,8 +102,8 @@ def test_overlay():
         shown[-1, -1], 0.35 * image[-1, -1] + 0.65 * 255 * np.array(colormaps["inferno"](1.0)[:3]), atol=0.51
     )
     np.testing.assert_array_equal(overlay(image, cam / 7), shown)
-    grey = overlay(np.full((8, 400, 3), 90, np.uint8), np.linspace(0, 1, 100)[None])[4].astype(float)
-    distance = np.abs(grey - 90).sum(-1)
+    gray = overlay(np.full((8, 400, 3), 90, np.uint8), np.linspace(0, 1, 100)[None])[4].astype(float)
+    distance = np.abs(gray - 90).sum(-1)
     assert distance[-1] > distance[200] > distance[100] > distance[0]
 
 

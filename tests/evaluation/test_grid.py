@@ -1,4 +1,4 @@
-"""Pictures with predictions: what stands above them, and a file that is whole or not there."""
+"""Images with predictions: what stands above them, and a file that is whole or not there."""
 
 import numpy as np
 import pytest
@@ -17,16 +17,16 @@ def test_a_wrong_prediction_is_marked_in_the_text():
 
 
 @pytest.mark.parametrize(("count", "across", "down"), [(1, 2, 1), (5, 5, 1), (7, 5, 2)])
-def test_a_png_of_all_pictures(tmp_path, count, across, down):
-    """Each of a colour of its own, by which it is found; names are no mathematics."""
-    colours = [(250, 40 * i, 100) for i in range(count)]
-    images = [np.full((20 + i, 30, 3), colour, np.uint8) for i, colour in enumerate(colours)]
+def test_a_png_of_all_images(tmp_path, count, across, down):
+    """Each of a color of its own, by which it is found; names are no mathematics."""
+    colors = [(250, 40 * i, 100) for i in range(count)]
+    images = [np.full((20 + i, 30, 3), color, np.uint8) for i, color in enumerate(colors)]
     names = ["$\\frac$"] * count
     grid.draw(tmp_path / "grid.png", images, names, [0.5] * count, [None] * count, title="$5 and $6")
     with Image.open(tmp_path / "grid.png") as drawn:
         assert drawn.format == "PNG" and drawn.size == (220 * across, 275 * down + 40)
         found = set(drawn.convert("RGB").get_flattened_data())
-    assert found.issuperset(colours)
+    assert found.issuperset(colors)
     assert [path.name for path in tmp_path.iterdir()] == ["grid.png"]
 
 

@@ -14,8 +14,8 @@ def blobs(spread, n=400):
     """Four classes in 12 dimensions on scales of their own."""
     rng = np.random.default_rng(0)
     labels = np.arange(n) % 4
-    centres = rng.normal(size=(4, 12))
-    x = (centres[labels] + spread * rng.normal(size=(n, 12))) * np.logspace(-2, 2, 12)
+    centers = rng.normal(size=(4, 12))
+    x = (centers[labels] + spread * rng.normal(size=(n, 12))) * np.logspace(-2, 2, 12)
     return x.astype(np.float32), labels
 
 
@@ -47,7 +47,7 @@ def test_what_is_suspected_of_given_probabilities(monkeypatch):
         [
             [0.9, 0.1, 0.0],
             [0.8, 0.2, 0.0],
-            [0.45, 0.55, 0.0],  # more probably of the other class, but less so than what is labelled so: 0.58
+            [0.45, 0.55, 0.0],  # more probably of the other class, but less so than what is labeled so: 0.58
             [0.3, 0.2, 0.5],  # of the class that there is none of
             [0.3, 0.7, 0.0],  # suspect
             [0.1, 0.9, 0.0],  # suspect, and more so
@@ -67,7 +67,7 @@ def test_what_is_suspected_of_given_probabilities(monkeypatch):
     ("change", "message"),
     [
         ({"labels": np.r_[np.zeros(16, int), [1] * 3, [2]]}, "5 folds need 5 .* 'rose' has 3, 'tulip' has 1: ask for"),
-        ({"labels": np.eye(4, dtype=int)[np.arange(20) % 4]}, r"labels are \[20, 4\], several a picture"),
+        ({"labels": np.eye(4, dtype=int)[np.arange(20) % 4]}, r"labels are \[20, 4\], several an image"),
         ({"labels": np.arange(20) % 6}, r"labels lie in 0\.\.5, but 5 outputs"),
         ({"folds": 1}, "folds = 1"),
         ({"classes": ("daisy",)}, "2 classes or more"),

@@ -117,12 +117,12 @@ def test_only_the_hash_shows_what_a_file_is(tiny, tmp_path, monkeypatch, dialect
     small_files.seeded_file(source, "vgg16", dialect, 12, classes=1000)
     published = hashlib.new(kind, source.read_bytes()).hexdigest()
     for known, claimed in (
-        (published, {"weights": name, "licence": catalog.CATALOG[name].licence}),
-        ("0" * len(published), {"like": name, "licence": provenance.UNKNOWN}),
+        (published, {"weights": name, "license": catalog.CATALOG[name].license}),
+        ("0" * len(published), {"like": name, "license": provenance.UNKNOWN}),
     ):
         publish(monkeypatch, name, **{kind: known, "preprocess": SPEC_12})
         opened = open_model.open_source(str(source), model="vgg16")
-        kept = {key: value for key, value in opened.facts.items() if key in ("weights", "like", "licence")}
+        kept = {key: value for key, value in opened.facts.items() if key in ("weights", "like", "license")}
         assert kept == claimed and opened.facts["dialect"] == dialect
         text = open_model.write_own(opened, own)
         assert text.endswith(f"use --config.model=vgg16 --config.weights={dialect} --config.weights_path={own}")
@@ -130,7 +130,7 @@ def test_only_the_hash_shows_what_a_file_is(tiny, tmp_path, monkeypatch, dialect
         reopened = open_model.open_source(str(own))
         assert (reopened.model, reopened.build(), reopened.spec) == ("vgg16", opened.build(), opened.spec)
         assert reopened.facts["like"] == name and "weights" not in reopened.facts
-        assert reopened.facts["licence"] == provenance.UNKNOWN and "url" not in reopened.facts
+        assert reopened.facts["license"] == provenance.UNKNOWN and "url" not in reopened.facts
         assert open_model.write_own(reopened, again).endswith(f"--config.weights_path={again}")
         row = catalog.find_row("vgg16", dialect)
         leaves, _ = hub.load(row, leaf_shapes(create_model("vgg16", **row.file_options), 12), weights_path=own)
@@ -143,7 +143,7 @@ def test_only_the_hash_shows_what_a_file_is(tiny, tmp_path, monkeypatch, dialect
 def test_a_published_file_of_jfts_own(tmp_path):
     row = catalog.find_row("vgg_tiny", "digits04")
     opened = open_model.open_source(str(hub.locate(row)), model="vgg_tiny")
-    assert opened.facts["weights"] == row.name and opened.facts["licence"] == row.licence
+    assert opened.facts["weights"] == row.name and opened.facts["license"] == row.license
     assert (opened.build().num_classes, opened.spec) == (5, row.preprocess)
 
 

@@ -1,4 +1,4 @@
-"""jft.load: pictures of any kind in, what the model itself makes of them out."""
+"""jft.load: images of any kind in, what the model itself makes of them out."""
 
 import dataclasses
 
@@ -51,15 +51,15 @@ def test_arrays(predictor, by_hand, shape):
     np.testing.assert_allclose(predictor.logits(images), by_hand(images), atol=1e-4)
 
 
-def test_pictures_of_any_sizes(predictor, by_hand, tmp_path):
+def test_images_of_any_sizes(predictor, by_hand, tmp_path):
     """An array, a path and bytes hold the same pixels; a batch holds several sizes."""
-    pictures = [noise(i, 20 + i, 50 - i, 3) for i in range(11)]
+    images = [noise(i, 20 + i, 50 - i, 3) for i in range(11)]
     paths = [tmp_path / f"{i}.png" for i in range(11)]
-    for picture, path in zip(pictures, paths, strict=True):
-        Image.fromarray(picture).save(path)
-    squares = [Image.fromarray(picture).resize((32, 32), Image.Resampling.BILINEAR) for picture in pictures]
+    for image, path in zip(images, paths, strict=True):
+        Image.fromarray(image).save(path)
+    squares = [Image.fromarray(image).resize((32, 32), Image.Resampling.BILINEAR) for image in images]
     expected = by_hand(np.stack([np.asarray(square) for square in squares]))
-    for given in (pictures, paths, [str(path) for path in paths], [path.read_bytes() for path in paths]):
+    for given in (images, paths, [str(path) for path in paths], [path.read_bytes() for path in paths]):
         np.testing.assert_allclose(predictor.logits(given), expected, atol=1e-4)
 
 
@@ -115,7 +115,7 @@ def test_features(predictor):
         predictor.features(images, "fc8")
 
 
-def test_one_compilation_for_any_number_of_pictures(run, compilations):
+def test_one_compilation_for_any_number_of_images(run, compilations):
     fresh = jft.load(run, batch_size=7)
     assert fresh.batch_size == 8  # of 8 devices
     images = noise(0, 20, 32, 32, 3)
@@ -139,11 +139,11 @@ def test_one_compilation_for_any_number_of_pictures(run, compilations):
         (np.zeros((0, 8, 8, 3), np.uint8), "there are no images"),
         ([], "there are no images"),
         ([np.zeros((2, 8, 8, 3), np.uint8)], r"an image of the list is uint8 \[2, 8, 8, 3\]"),
-        (["nothing.png"], "cannot read nothing.png as a picture"),
+        (["nothing.png"], "cannot read nothing.png as an image"),
         (np.ones((2, 9, 9, 3), np.uint8), "seem scaled to 0..1"),
     ],
 )
-def test_what_is_no_picture(predictor, images, message):
+def test_what_is_no_image(predictor, images, message):
     with pytest.raises(ValueError, match=message):
         predictor.predict(images)
 
@@ -178,7 +178,7 @@ def test_a_pretrained_model(monkeypatch):
     source = datasets.load_source(
         "digits", split="test", data_dir=None, validation=0, seed=0, classes=tuple("01234"), examples_per_class=0
     )
-    found = pretrained.predict(source.pictures)
+    found = pretrained.predict(source.images)
     assert found.shape == (len(source), 5)
     assert np.mean(found.argmax(1) == source.labels) > 0.95
     assert jax.tree.leaves(pretrained.variables)[0].is_fully_addressable

@@ -96,9 +96,9 @@ def test_one_file_that_needs_nothing_else(written):
 
 def test_it_is_told_to_those_who_cannot_see_it(written):
     page = Page(written[1])
-    pictures = page.all("img")
-    assert len(pictures) >= 20 and all(picture["alt"].strip() for picture in pictures)
-    assert not any(re.search(r"(of|saw) *$|None", picture["alt"]) for picture in pictures)
+    images = page.all("img")
+    assert len(images) >= 20 and all(image["alt"].strip() for image in images)
+    assert not any(re.search(r"(of|saw) *$|None", image["alt"]) for image in images)
     drawn = page.all("svg")
     assert drawn and all(one["role"] == "img" and one["aria-label"] for one in drawn)
     assert page.all("html") == [{"lang": "en"}] and len(page.all("h1")) == 1
@@ -162,17 +162,17 @@ def test_names_are_names_and_no_elements(tmp_path_factory):
     path = small_run.page(tmp_path_factory, "steps")
     text = path.read_text()
     assert "\x1b" not in text and "\u202e" not in text
-    assert "<b>&\"'" not in text and "& <pictures>" not in text
+    assert "<b>&\"'" not in text and "& <images>" not in text
     words = Page(text).words
-    for name in (*small_run.CLASSES, "data & <pictures>"):
+    for name in (*small_run.CLASSES, "data & <images>"):
         assert terminal(name) in words
-    assert html.escape("data & <pictures>") in text
+    assert html.escape("data & <images>") in text
     assert "<i>large" not in small_run.page(tmp_path_factory, "several").read_text()
 
 
-def test_what_it_shows_of_pictures(tmp_path_factory):
+def test_what_it_shows_of_images(tmp_path_factory):
     page = Page(small_run.page(tmp_path_factory, "steps").read_text())
-    alts = [picture["alt"] for picture in page.all("img")]
+    alts = [image["alt"] for image in page.all("img")]
     result = json.loads((small_run.run(tmp_path_factory, "steps") / "eval.json").read_text())
     overlays = [alt for alt in alts if alt.startswith("the same, bright where the model saw ")]
     # The heat maps are of what was predicted, in the order of the losses.
@@ -180,8 +180,8 @@ def test_what_it_shows_of_pictures(tmp_path_factory):
         terminal(one["predicted"]) for one in result["top_losses"]
     ]
     assert sum(", predicted " in alt for alt in alts) == 10
-    assert sum(alt.startswith("a training picture of ") for alt in alts) == 3 * len(overlays)
-    assert "of 90." in page.words  # training pictures that neighbours were sought among
+    assert sum(alt.startswith("a training image of ") for alt in alts) == 3 * len(overlays)
+    assert "of 90." in page.words  # training images that neighbors were sought among
 
 
 def test_the_curves_hold_what_the_log_does(tmp_path_factory):
@@ -226,19 +226,19 @@ def test_by_validation_and_without_training_pictures(tmp_path_factory, tmp_path,
     before = small_run.page(tmp_path_factory, "steps")
     run = shutil.copytree(before.parent, tmp_path / "run")
 
-    pictures = Trained.pictures
+    images = Trained.images
 
     def gone(trained, split, **changes):
         if split == "train":
-            raise FileNotFoundError("there is no folder of training pictures")
-        return pictures(trained, split, **changes)
+            raise FileNotFoundError("there is no folder of training images")
+        return images(trained, split, **changes)
 
-    monkeypatch.setattr(Trained, "pictures", gone)
+    monkeypatch.setattr(Trained, "images", gone)
     status, printed, _ = command("report", run, "--split", "validation", "--stage", "block2")
     assert status == 0 and printed.startswith(f"wrote {run / 'report.html'}, ")
-    assert "the report does without training pictures: there is no folder of training" in caplog.text
+    assert "the report does without training images: there is no folder of training" in caplog.text
     text, other = (run / "report.html").read_text(), before.read_text()
-    assert "training picture of" in other and "training picture of" not in text
+    assert "training image of" in other and "training image of" not in text
     words = Page(text).words
     assert "Largest losses" in words and "most like it" not in words and "Grad-CAM at block2" in words
     assert "of the validation split" in words and "validated on, which chose its checkpoint" in words

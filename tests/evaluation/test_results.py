@@ -14,7 +14,7 @@ from jft.data import datasets, decode, transforms
 from jft.data.augment import Augmentation, make_eval_transform, make_views
 from jft.data.transforms import Preprocess
 from jft.evaluation import results
-from jft.evaluation.evaluate import Pictures, evaluate, evaluate_against, predict_run
+from jft.evaluation.evaluate import Images, evaluate, evaluate_against, predict_run
 from jft.evaluation.results import format_evaluation
 from jft.metrics.losses import Objective
 from jft.training.run import create_run
@@ -27,9 +27,9 @@ pytestmark = [pytest.mark.xdist_group("run"), pytest.mark.usefixtures("quick")]
 
 @pytest.fixture(scope="module", params=["steps", "binary", "several"])
 def told(request, tmp_path_factory):
-    """A run, what it says of each test picture, and its figures."""
+    """A run, what it says of each test image, and its figures."""
     run = small_run.run(tmp_path_factory, request.param)
-    return run, predict_run(run, Pictures()), evaluate(run)
+    return run, predict_run(run, Images()), evaluate(run)
 
 
 def no_constant(name):
@@ -89,7 +89,7 @@ def test_the_calibration_error_is_the_mean_gap(told):
 def test_the_lines_for_a_terminal(told):
     run, _, result = told
     lines = format_evaluation(result)
-    assert f"{run} (step {result['step']}) on {result['dataset']} test, {result['count']} pictures:" in lines
+    assert f"{run} (step {result['step']}) on {result['dataset']} test, {result['count']} images:" in lines
     assert f"cross entropy {result['loss']:.4f}" in lines
     for name, one in result["per_class"].items():
         row = next(line for line in lines.splitlines() if line.startswith(f"  {terminal(name)} "))
@@ -98,10 +98,10 @@ def test_the_lines_for_a_terminal(told):
     assert ("at the temperature" in lines) == (result["temperature"] is not None) == ("calibrated" in result)
 
 
-def test_pictures_that_were_learnt_from_are_said(told):
+def test_images_that_were_learnt_from_are_said(told):
     run, _, result = told
     assert result["learnt"] == 0 and "trained on" not in format_evaluation(result)
-    train, everything = (predict_run(run, Pictures(split=split)).headline() for split in ("train", "all"))
+    train, everything = (predict_run(run, Images(split=split)).headline() for split in ("train", "all"))
     assert train["learnt"] == train["count"] == everything["learnt"] < everything["count"]
     assert f"{train['count']:,} of these images were trained on" in format_evaluation({**result, **everything})
 
@@ -109,7 +109,7 @@ def test_pictures_that_were_learnt_from_are_said(told):
 def test_the_temperature_helps_on_validation_and_survives_a_resume(tmp_path_factory):
     run = small_run.run(tmp_path_factory, "steps")
     before = (run / "eval.json").read_bytes() if (run / "eval.json").exists() else None
-    found = predict_run(run, Pictures(split="validation"))
+    found = predict_run(run, Images(split="validation"))
     result, kept = found.assess(), found.trained.meta["temperature"]
     assert result["calibrated"]["loss"] < found.found.summary()["loss"]  # a run this short is not sure of the right
     own = special.softmax(found.found.logits.astype(np.float64) / kept, axis=1)
@@ -127,21 +127,21 @@ def test_without_validation_there_is_no_temperature(tmp_path_factory):
 
 @pytest.mark.parametrize("name", ["steps", "several"])
 def test_views_are_averaged_by_probability(tmp_path_factory, name):
-    """A picture and its mirror image, each by the model itself."""
+    """An image and its mirror image, each by the model itself."""
     run = small_run.run(tmp_path_factory, name)
-    predicted, result = predict_run(run, Pictures()), evaluate(run, tta="flip")
+    predicted, result = predict_run(run, Images()), evaluate(run, tta="flip")
     trained, source = predicted.trained, predicted.source
-    read = source.pictures
+    read = source.images
     if not source.decoded:
         read = np.stack([decode.decode(path, trained.spec, fit=trained.meta["fit"]) for path in read])
 
     @jax.jit
-    def logits_of(variables, pictures):
-        x = transforms.to_model_input(pictures, trained.spec, fit=trained.meta["fit"])
+    def logits_of(variables, images):
+        x = transforms.to_model_input(images, trained.spec, fit=trained.meta["fit"])
         return trained.model.apply(variables, x, train=False)
 
-    def probabilities(pictures):
-        logits = np.asarray(logits_of(trained.variables, pictures), np.float64)
+    def probabilities(images):
+        logits = np.asarray(logits_of(trained.variables, images), np.float64)
         if trained.meta["objective"] == "multilabel":
             return special.expit(logits)
         return special.softmax(logits, axis=1)
@@ -161,22 +161,22 @@ def test_views_are_averaged_by_probability(tmp_path_factory, name):
 
 def test_five_crops_and_their_mirror_images():
     spec = dataclasses.replace(Preprocess(), size=8, resize=14)
-    pictures = np.random.default_rng(0).integers(0, 256, (2, 20, 20, 3), np.uint8)
+    images = np.random.default_rng(0).integers(0, 256, (2, 20, 20, 3), np.uint8)
     count, view = make_views(spec, fit="crop", augmentation=Augmentation(flip=True, crop="five"))
     view = jax.jit(view)
-    views = [np.asarray(view(pictures, i)) for i in range(count)]
+    views = [np.asarray(view(images, i)) for i in range(count)]
     assert count == 10 and len({each.tobytes() for each in views}) == 10
     read = jax.jit(make_eval_transform(spec, fit="crop"))
-    np.testing.assert_allclose(views[0], read(pictures), atol=1e-6)
+    np.testing.assert_allclose(views[0], read(images), atol=1e-6)
     for i in range(0, 10, 2):
         np.testing.assert_array_equal(views[i + 1], views[i][:, :, ::-1])
 
 
-def test_crops_of_a_picture_squashed_whole_are_refused_at_once(tmp_path_factory, monkeypatch):
+def test_crops_of_a_image_squashed_whole_are_refused_at_once(tmp_path_factory, monkeypatch):
     run = small_run.run(tmp_path_factory, "binary")
     monkeypatch.setattr("jft.evaluation.evaluate.record", None)
-    monkeypatch.setattr("jft.evaluation.evaluator.Evaluator.__call__", None)  # before a picture is looked at
-    with pytest.raises(ValueError, match=r"five crops need pictures that are cropped, .* whole: use flip"):
+    monkeypatch.setattr("jft.evaluation.evaluator.Evaluator.__call__", None)  # before an image is looked at
+    with pytest.raises(ValueError, match=r"five crops need images that are cropped, .* whole: use flip"):
         evaluate(run, tta="crops")
     with pytest.raises(ValueError, match=r"unknown test-time augmentation 'flips', did you mean 'flip'"):
         evaluate(run, tta="flips")
@@ -202,7 +202,7 @@ def test_the_average_of_logits_means_the_average_of_probabilities(kind):
 def test_two_runs_compared(tmp_path_factory):
     run, other = (small_run.run(tmp_path_factory, name) for name in ("steps", "other"))
     found = evaluate_against(run, other)
-    one, two = (predict_run(each, Pictures()) for each in (run, other))
+    one, two = (predict_run(each, Images()) for each in (run, other))
     labels = one.source.labels
     right, also = (each.found.probabilities.argmax(1) == labels for each in (one, two))
     first, second = int((right & ~also).sum()), int((also & ~right).sum())
@@ -216,7 +216,7 @@ def test_two_runs_compared(tmp_path_factory):
     assert low < against["difference"] < high
     assert [member["accuracy"] for member in found["members"]] == [right.mean(), also.mean()]
     lines = format_evaluation(found)
-    assert f"{second} pictures only {other} has right, {first} only {run}" in lines
+    assert f"{second} images only {other} has right, {first} only {run}" in lines
 
 
 def test_a_run_against_itself(tmp_path_factory):
@@ -229,14 +229,14 @@ def test_a_run_against_itself(tmp_path_factory):
 
 def test_what_cannot_be_compared(tmp_path_factory):
     steps, binary = (small_run.run(tmp_path_factory, name) for name in ("steps", "binary"))
-    with pytest.raises(ValueError, match=r"has classes \['5', '8'\] and 71 pictures, .* has \['6 \| .*', '7', "):
+    with pytest.raises(ValueError, match=r"has classes \['5', '8'\] and 71 images, .* has \['6 \| .*', '7', "):
         evaluate_against(steps, binary)
     probabilities = np.full((2, 2), 0.5)
-    with pytest.raises(ValueError, match="McNemar's test counts pictures that are right or wrong, and these have sev"):
+    with pytest.raises(ValueError, match="McNemar's test counts images that are right or wrong, and these have sev"):
         results.contrast(probabilities, probabilities, np.eye(2, dtype=np.uint8))
 
 
-def test_a_class_without_pictures():
+def test_a_class_without_images():
     """Of which nothing is known, and nothing is said that JSON does not have."""
     source = datasets.from_arrays(np.zeros((4, 8, 8, 3), np.uint8), np.array([0, 0, 1, 1]), ("a", "b", "c"))
     probabilities = np.array([[0.8, 0.1, 0.1], [0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.0, 1.0, 0.0]])

@@ -36,7 +36,7 @@ tree = test_gtsrb.tree
 def given():
     """The test split of the digits, as a program might have it in memory."""
     split = datasets.load_source("digits", split="test", data_dir=None, validation=0, seed=0)
-    return datasets.from_arrays(split.pictures, split.labels, split.class_names, name="my digits")
+    return datasets.from_arrays(split.images, split.labels, split.class_names, name="my digits")
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def run(given, tmp_path_factory):
 
 
 def config_of(folder):
-    changes = {"classes": (), "solver": "ridge", "regularisation": (1.0,)}
+    changes = {"classes": (), "solver": "ridge", "regularization": (1.0,)}
     return small_digits.make(folder / "features", **changes)
 
 
@@ -61,7 +61,7 @@ def saved(source, folder, suffix=".png"):
     for row in range(len(source)):
         place = folder / source.label(row)
         place.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(source.pictures[row]).save(place / f"other name {row}{suffix}")
+        Image.fromarray(source.images[row]).save(place / f"other name {row}{suffix}")
     return folder
 
 
@@ -72,7 +72,7 @@ def listed(source, folder):
         writer = csv.writer(file)
         writer.writerow(("path", "label"))
         for row in range(len(source)):
-            Image.fromarray(source.pictures[row]).save(folder / f"{row}.ppm")
+            Image.fromarray(source.images[row]).save(folder / f"{row}.ppm")
             writer.writerow((f"{row}.ppm", source.label(row)))
     return folder / "list.csv"
 
@@ -109,7 +109,7 @@ def test_what_it_was_trained_on_is_found_by_any_route(run, given, tmp_path):
         "digits": {"dataset": "digits"},  # whose test split this is
         "copies": {"dataset": "folder", "data_dir": str(saved(given, tmp_path / "copies")), "split": "all"},
         "list": {"dataset": "csv", "data_dir": str(listed(given, tmp_path / "list")), "split": "all"},
-        "arrays": {"dataset": datasets.from_arrays(given.pictures, given.labels, CLASSES), "split": "all"},
+        "arrays": {"dataset": datasets.from_arrays(given.images, given.labels, CLASSES), "split": "all"},
     }
     for name, asked in routes.items():
         found = evaluate(run, **asked)
@@ -161,7 +161,7 @@ def test_a_fifo_in_place_of_the_list_is_not_waited_for(run, tmp_path):
 def test_other_images_in_memory_do_not_resume_a_run(run, given):
     other = inverted(given)
     config = small_digits.make(
-        run.parent / "features", solver="ridge", classes=(), validation=0.25, regularisation=(1.0,)
+        run.parent / "features", solver="ridge", classes=(), validation=0.25, regularization=(1.0,)
     )
     with pytest.raises(ValueError, match="was trained on other data: images or labels are others by content"):
         train(config, run, data=other)
@@ -197,7 +197,7 @@ def test_a_run_that_begins_anew_notes_its_own_images(given, tmp_path):
 
 
 def inverted(source):
-    return dataclasses.replace(source, pictures=255 - source.pictures)
+    return dataclasses.replace(source, images=255 - source.images)
 
 
 def test_other_files_of_the_same_names_and_sizes_do_not_resume_a_run(given, tmp_path):
@@ -278,7 +278,7 @@ def test_signs_without_their_test_split_are_noticed_where_some_came_or_went(tree
     run = of(test_gtsrb.load(tree, "train"), "gtsrb", tree)
     assert is_own(run, tree)
     shutil.rmtree(tree / "Final_Training/Images/00042")
-    with pytest.raises(ValueError, match="does not hold the pictures that run was trained on"):
+    with pytest.raises(ValueError, match="does not hold the images that run was trained on"):
         is_own(run, tree)
 
 
@@ -299,10 +299,10 @@ def test_a_relative_place_is_found_from_another_folder(given, tmp_path, monkeypa
     run = of(datasets.load_source("folder", split="train", data_dir="base", validation=0.25, seed=0), "folder", "base")
     assert run.place() == "base"
     monkeypatch.chdir(tmp_path / "elsewhere")
-    assert run.place() == str(tmp_path / "there/base") and len(run.pictures("test")) == 72 and is_own(run, run.place())
+    assert run.place() == str(tmp_path / "there/base") and len(run.images("test")) == 72 and is_own(run, run.place())
     shutil.rmtree(tmp_path / "there/base")
     with pytest.raises(FileNotFoundError, match=r"looked for from .*elsewhere.*they lay at .*there/base: give"):
-        run.pictures("test")
+        run.images("test")
 
 
 def test_a_record_of_before_knows_less():

@@ -163,14 +163,14 @@ def test_hashes_as_they_are_published(tiny, tmp_path, monkeypatch):
         assert found["checksums"][0] is None and found["activations"][0] is None
 
 
-def pictures(count=5):
+def images(count=5):
     """Of ImageNet, as far as the labels go."""
     images = np.random.default_rng(0).integers(0, 256, (count, 40, 50, 3), np.uint8)
     return datasets.from_arrays(images, np.arange(count), imagenet.class_ids())
 
 
-def test_accuracy_counts_every_picture_once(tiny, tmp_path):
-    """With a head that only knows one class: the first of the pictures' labels."""
+def test_accuracy_counts_every_image_once(tiny, tmp_path):
+    """With a head that only knows one class: the first of the images' labels."""
     row = catalog.find_row("vgg11", "torchvision")
     path = tmp_path / "vgg11.safetensors"
     write_torch(path, row)
@@ -178,9 +178,9 @@ def test_accuracy_counts_every_picture_once(tiny, tmp_path):
     tensors["classifier.6.weight"] *= 0
     tensors["classifier.6.bias"] = -np.arange(1000, dtype="f4")  # 0 is likeliest, then 1, 2, ...
     safetensors.numpy.save_file(tensors, path)
-    passed, text = verify(row, weights_path=str(path), pictures=pictures(6))["accuracy"]
+    passed, text = verify(row, weights_path=str(path), images=images(6))["accuracy"]
     assert passed
-    assert text == "top-1 16.67 % (published 69.02 %), top-5 83.33 % (published 88.63 %) on 6 pictures"
+    assert text == "top-1 16.67 % (published 69.02 %), top-5 83.33 % (published 88.63 %) on 6 images"
 
 
 def test_accuracy_far_below_the_published_one_is_a_failure():
@@ -190,12 +190,12 @@ def test_accuracy_far_below_the_published_one_is_a_failure():
         check = lib.judge_accuracy(row, {"accuracy": top1, "top5": top5, "count": count})
         return check.passed, check.text
 
-    # Four standard errors of 100 pictures are 18.5 and 12.7 points, of 50,000 pictures 0.83 and 0.57.
+    # Four standard errors of 100 images are 18.5 and 12.7 points, of 50,000 images 0.83 and 0.57.
     assert judged(row, 0.50, 0.75, 100)[0]
     passed, text = judged(row, 0.49, 0.75, 100)
     assert passed is False
     assert text.startswith(
-        "top-1 49.00 % (published 69.02 %), top-5 75.00 % (published 88.63 %) on 100 pictures; top-1 is"
+        "top-1 49.00 % (published 69.02 %), top-5 75.00 % (published 88.63 %) on 100 images; top-1 is"
     )
     assert "below 49.52 %" in text and "top-5 is" not in text
     passed, text = judged(row, 0.50, 0.74, 100)
@@ -205,20 +205,20 @@ def test_accuracy_far_below_the_published_one_is_a_failure():
     assert passed is False and "top-1 is below 67.19 %" in text and "top-5 is below 87.06 %" in text
     # Nothing is published: measured, and not judged.
     row = catalog.find_row("squeezenet1_1", "caffe")
-    text = "top-1 0.10 %, top-5 0.50 % on 1,000 pictures; none is published to compare with"
+    text = "top-1 0.10 %, top-5 0.50 % on 1,000 images; none is published to compare with"
     assert judged(row, 0.001, 0.005, 1000) == (None, text)
     row = dataclasses.replace(row, top5=80.0)
     assert judged(row, 0.001, 0.8, 1000) == (
         True,
-        "top-1 0.10 % (published nowhere), top-5 80.00 % (published 80.00 %) on 1,000 pictures",
+        "top-1 0.10 % (published nowhere), top-5 80.00 % (published 80.00 %) on 1,000 images",
     )
     assert judged(row, 0.001, 0.005, 1000)[0] is False
 
 
 def test_accuracy_that_cannot_be_measured(tiny):
     row = catalog.find_row("vgg11", "torchvision")
-    assert verify(row, pictures=pictures())["accuracy"] == (None, "there are no weights to classify with")
-    assert verify(DIGITS, pictures=pictures())["accuracy"] == (None, "this set has no head for ImageNet's classes")
+    assert verify(row, images=images())["accuracy"] == (None, "there are no weights to classify with")
+    assert verify(DIGITS, images=images())["accuracy"] == (None, "this set has no head for ImageNet's classes")
 
 
 def test_which_sets_are_verified(tmp_path, monkeypatch):
@@ -247,12 +247,12 @@ def test_which_sets_are_verified(tmp_path, monkeypatch):
         names([], str(tmp_path))
 
 
-@on_demand("test_real_weights has the file and the pictures")
+@on_demand("test_real_weights has the file and the images")
 def test_squeezenet_of_caffe(real_data):
     row = catalog.find_row("squeezenet1_1", "caffe")
     source = imagenet.load(real_data / "imagenet_samples")
-    found = verify(row, weights_path=str(real_data / "weights" / "squeezenet_v1.1.npy"), pictures=source)
+    found = verify(row, weights_path=str(real_data / "weights" / "squeezenet_v1.1.npy"), images=source)
     assert [passed for passed, _ in found.values()] == [True, True, True, None, True, True, None]
     top1, top5 = (float(part.split()[1]) for part in found["accuracy"][1].split(", "))
-    # 65 and 83 with an independent implementation; one picture may tip over by rounding.
+    # 65 and 83 with an independent implementation; one image may tip over by rounding.
     assert abs(top1 - 65) <= 1 and abs(top5 - 83) <= 1

@@ -1,4 +1,4 @@
-"""`jft export`: what leaves says of pictures what the run says, as another process finds, and is whole or not there."""
+"""`jft export`: what leaves says of images what the run says, as another process finds, and is whole or not there."""
 
 import dataclasses
 import importlib.util
@@ -20,7 +20,7 @@ from on_demand import on_demand
 
 import jft
 from jft.evaluation import evaluate, open_model
-from jft.evaluation.evaluate import Pictures, predict_run
+from jft.evaluation.evaluate import Images, predict_run
 from jft.exporters import bundle, check, stablehlo
 from jft.training.loop import train
 
@@ -49,12 +49,12 @@ def in_this_process(monkeypatch):
     return asked
 
 
-def read(picture, card):
-    """A picture as the code in the card reads it."""
+def read(image, card):
+    """An image as the code in the card reads it."""
     code = card.partition("```python\n")[2].partition("```")[0]
     names = {}
-    exec(code.rpartition("\npictures")[0], names)
-    return names["read"](picture)
+    exec(code.rpartition("\nimages")[0], names)
+    return names["read"](image)
 
 
 def test_an_export(tmp_path_factory, tmp_path):
@@ -62,15 +62,15 @@ def test_an_export(tmp_path_factory, tmp_path):
     run, out = small_run.run(tmp_path_factory, "steps"), tmp_path / "out"
     bundle.ship(run, out)
     assert {path.name for path in out.iterdir()} == FILES
-    predicted = predict_run(run, Pictures())
+    predicted = predict_run(run, Images())
     held = jft.load(run)
     assert held.temperature != 1
     card = (out / "README.md").read_text()
-    paths = list(predicted.source.pictures[:11])
-    # Without jft: pictures read as the card says, through what JAX alone opens; temperature and all.
-    pictures = np.stack([read(path, card) for path in paths])
+    paths = list(predicted.source.images[:11])
+    # Without jft: images read as the card says, through what JAX alone opens; temperature and all.
+    images = np.stack([read(path, card) for path in paths])
     called = jax.export.deserialize(bytearray((out / "model.stablehlo").read_bytes()))
-    np.testing.assert_allclose(jax.jit(called.call)(pictures), held.predict(paths), atol=1e-5)
+    np.testing.assert_allclose(jax.jit(called.call)(images), held.predict(paths), atol=1e-5)
     assert np.abs(held.predict(paths) - held.predict(paths, calibrated=False)).max() > 0.01
     # Bare weights, from whose file alone a predictor is made.
     again = jft.load(out / "weights.safetensors")
@@ -82,7 +82,7 @@ def test_an_export(tmp_path_factory, tmp_path):
     assert ("### model.onnx" in card) == ("model.onnx" in FILES) and "### weights_torchvision" not in card
     result = json.loads((run / "eval.json").read_text())
     assert f"Accuracy | {result['accuracy']:.2%}" in card and r"6 \| \`six" in card
-    assert str(run.parent) not in card and f"temperature {held.temperature:.4g}, fitted on 30 pictures" in card
+    assert str(run.parent) not in card and f"temperature {held.temperature:.4g}, fitted on 30 images" in card
 
 
 @pytest.mark.parametrize("name", ["binary", "several"])
@@ -98,11 +98,11 @@ def test_other_objectives(tmp_path_factory, tmp_path, in_this_process, name):
     why = left_out["weights_torchvision.safetensors"]
     assert why.startswith("weights_torchvision.safetensors: left out, torchvision has no such vgg_tiny: its vgg11 has ")
     assert "--format" not in why  # which this verb does not have
-    predicted, held = predict_run(run, Pictures()), jft.load(run)
-    pictures = np.stack([held.read(predicted.source.pixels(row, held.spec)) for row in range(11)])
-    plain, exact = (held.predict(pictures, calibrated=calibrated) for calibrated in (False, True))
-    np.testing.assert_allclose(jft.load(tmp_path / "out" / "weights.safetensors").predict(pictures), plain, atol=1e-5)
-    np.testing.assert_allclose(stablehlo.read(tmp_path / "out" / "model.stablehlo")(pictures), exact, atol=1e-5)
+    predicted, held = predict_run(run, Images()), jft.load(run)
+    images = np.stack([held.read(predicted.source.pixels(row, held.spec)) for row in range(11)])
+    plain, exact = (held.predict(images, calibrated=calibrated) for calibrated in (False, True))
+    np.testing.assert_allclose(jft.load(tmp_path / "out" / "weights.safetensors").predict(images), plain, atol=1e-5)
+    np.testing.assert_allclose(stablehlo.read(tmp_path / "out" / "model.stablehlo")(images), exact, atol=1e-5)
     assert (np.abs(exact - plain).max() > 0.01) == (predicted.trained.meta["temperature"] is not None)
     if name == "binary":
         np.testing.assert_allclose(exact.sum(1), 1, atol=1e-5)
@@ -124,7 +124,7 @@ def test_what_torchvision_has_too(tmp_path, monkeypatch, in_this_process):
     small_files.shrink(monkeypatch)
     own = {"model": "vgg11", "weights": "", "image_size": 0, "freeze": "fc7", "solver": "ridge", "validation": 0}
     train(
-        small_digits.make(tmp_path / "features", regularisation=(1e-2,), examples_per_class=4, **own), tmp_path / "run"
+        small_digits.make(tmp_path / "features", regularization=(1e-2,), examples_per_class=4, **own), tmp_path / "run"
     )
     monkeypatch.setattr(open_model, "restore", None)  # once is enough: the run may go on meanwhile
     check_torchvision(tmp_path / "run", tmp_path / "out")
@@ -163,7 +163,7 @@ def test_what_says_something_else_is_not_kept(tmp_path_factory, tmp_path, monkey
             write(path)
             if name == "model.stablehlo":
                 wrong_one = predictor.model, predictor.variables, predictor.spec, predictor.objective, predictor.fit
-                path.write_bytes(stablehlo.serialise(stablehlo.make_predict(*wrong_one), predictor.side))
+                path.write_bytes(stablehlo.serialize(stablehlo.make_predict(*wrong_one), predictor.side))
             else:
                 with safetensors.safe_open(path, "numpy") as file:
                     about, leaves = file.metadata(), {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
@@ -215,7 +215,7 @@ def test_data_that_lie_elsewhere_now(tmp_path_factory, tmp_path, monkeypatch, in
     there = types.SimpleNamespace(util=types.SimpleNamespace(find_spec=lambda name: name))
     monkeypatch.setattr(bundle, "importlib", there)
     run = small_run.run(tmp_path_factory, "steps")
-    moved = shutil.copytree(small_run.pictures(tmp_path_factory), tmp_path / "moved")
+    moved = shutil.copytree(small_run.images(tmp_path_factory), tmp_path / "moved")
     status, printed, _ = command("export", run, "--to", tmp_path / "out", "--data", moved)
     assert status == 0 and printed.splitlines()[-1] == f"wrote {tmp_path / 'out'}, with a model card in README.md"
     lines = printed.splitlines()

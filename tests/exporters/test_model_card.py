@@ -69,9 +69,9 @@ def test_the_card_states_what_is_known():
     evaluation = evaluation_of(temperature=1.372, calibrated={"loss": 0.4321, "calibration_error": 0.0234})
     card = model_card(meta_of(), evaluation, ["model.stablehlo", "model.onnx"])
     facts = ["vgg_tiny", "step 1,234", "67,890", "vgg_tiny.digits04", "mine.safetensors", DIGITS.sha256]
-    facts += [f"License of the base weights | {DIGITS.licence} |"]
+    facts += [f"License of the base weights | {DIGITS.license} |"]
     facts += ["digit_photos", "4,321", "400", "87.65%", "84.12% to 90.51%", "0.4321", "2.34%", "0.8642"]
-    facts += ["temperature 1.372, fitted on 555 pictures", "small test set", "4.9 points", "order BGR"]
+    facts += ["temperature 1.372, fitted on 555 images", "small test set", "4.9 points", "order BGR"]
     assert [fact for fact in facts if fact not in card] == []
     assert "0.7654" not in card and "9.87%" not in card  # without the temperature
     assert "Top-5" not in card  # of five classes
@@ -83,28 +83,28 @@ def test_the_card_states_what_is_known():
     assert re.search(r"^\| 3 \| 3 \| 80 \| 37\.50% \| 50\.00% \| - \|$", card, re.MULTILINE)
 
 
-@pytest.mark.parametrize(("learnt", "pictures"), [(True, "4,876"), (False, "4,321")])
-def test_a_head_that_was_solved_for_may_have_learnt_from_validation_too(learnt, pictures):
+@pytest.mark.parametrize(("learnt", "images"), [(True, "4,876"), (False, "4,321")])
+def test_a_head_that_was_solved_for_may_have_learnt_from_validation_too(learnt, images):
     card = model_card(meta_of(learnt_validation=learnt), evaluation_of(), [])
-    assert f"| Pictures trained on | {pictures} |" in card
+    assert f"| Images trained on | {images} |" in card
 
 
 def test_fewer_steps_than_an_epoch_has_did_not_see_all_images():
     card = model_card(meta_of(step=3), evaluation_of(), [])
-    assert "| Pictures trained on | at most 96 of 4,321, in 3 steps |" in card
+    assert "| Images trained on | at most 96 of 4,321, in 3 steps |" in card
 
 
 def test_a_set_is_claimed_only_where_the_hash_is_its_own():
     row = find_row("squeezenet1_1", "torchvision")
-    claimed = {"weights": row.name, "url": row.url, "licence": row.licence, "dialect": "torchvision"}
+    claimed = {"weights": row.name, "url": row.url, "license": row.license, "dialect": "torchvision"}
     manifest = {"source": "noise.pth", "source_sha256": "ab" * 32, **claimed}  # as any file was recorded before
     card = model_card(meta_of(weights=manifest), evaluation_of(), [])
     assert "| Base weights | noise.pth (file not recognized) |" in card and "ab" * 32 in card
     assert "| License of the base weights | unknown (file not recognized) |" in card
     assert f"| Assumed of the base weights | layout and preprocessing of {row.name} |" in card
-    assert row.url not in card and row.licence not in card
+    assert row.url not in card and row.license not in card
     card = model_card(meta_of(weights={**manifest, "source_sha256": row.sha256 + "0" * 56}), evaluation_of(), [])
-    assert f"| Base weights | {row.name} |" in card and row.url in card and row.licence in card
+    assert f"| Base weights | {row.name} |" in card and row.url in card and row.license in card
 
 
 def test_the_card_states_what_is_not_known():
@@ -140,19 +140,19 @@ def blocks_of(card):
 
 @pytest.mark.parametrize("fit", ["whole", "crop"])
 @pytest.mark.parametrize(("size", "orientation"), [((61, 47), 1), ((40, 97), 6)])
-def test_its_code_prepares_pictures_as_jft_does(tmp_path, monkeypatch, fit, size, orientation):
+def test_its_code_prepares_images_as_jft_does(tmp_path, monkeypatch, fit, size, orientation):
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (*size, 3), np.uint8)
     exif = Image.Exif()
     exif[274] = orientation
-    Image.fromarray(pixels).save("picture.jpg", exif=exif)
+    Image.fromarray(pixels).save("image.jpg", exif=exif)
     Image.fromarray(rng.integers(0, 256, (*size, 4), np.uint8)).save("clear.png", exif=exif)
     Image.fromarray(rng.integers(0, 4096, size, np.uint16)).save("deep.png", exif=exif)
     spec = dataclasses.replace(SPEC, max_value=4095.0, background="#102030")
     names = {}
-    exec(blocks_of(model_card(meta_of(fit=fit, preprocess=spec.to_dict()), evaluation_of(), []))["Pictures"], names)
-    for name in ("picture.jpg", "clear.png", "deep.png"):
+    exec(blocks_of(model_card(meta_of(fit=fit, preprocess=spec.to_dict()), evaluation_of(), []))["Images"], names)
+    for name in ("image.jpg", "clear.png", "deep.png"):
         np.testing.assert_array_equal(names["read"](name), decode.decode(name, spec, fit=fit))
 
 
@@ -161,7 +161,7 @@ def test_its_code_for_torchvision_cuts_what_was_read_larger(resize, cut):
     meta = meta_of(preprocess=Preprocess(size=32, resize=resize, scale=0.5).to_dict(), fit="crop")
     name = "weights_torchvision.safetensors"
     code = blocks_of(model_card(meta, evaluation_of(), [name]))[name]
-    assert f"images = torch.from_numpy(pictures){cut} * 0.5\n" in code
+    assert f"images = torch.from_numpy(images){cut} * 0.5\n" in code
 
 
 def binary(source):
@@ -185,13 +185,13 @@ def test_its_code_uses_the_files(tmp_path, monkeypatch, one_device, kind, temper
     write_own(source, tmp_path / "weights.safetensors")
     variables, side = tree.unflatten(source.read(False)), source.spec.resize
     predict = stablehlo.make_predict(source.build(), variables, source.spec, objective, "crop", temperature or 1.0)
-    (tmp_path / "model.stablehlo").write_bytes(stablehlo.serialise(predict, side))
+    (tmp_path / "model.stablehlo").write_bytes(stablehlo.serialize(predict, side))
     meta = meta_of(source.class_names, objective=kind, preprocess=source.spec.to_dict(), fit="crop")
     evaluation = evaluation_of(source.class_names, temperature=temperature)
     blocks = blocks_of(model_card(meta, evaluation, ["model.stablehlo", "weights.safetensors"]))
     found = {}
     for name in ("weights.safetensors", "model.stablehlo"):
-        names = {"pictures": np.random.default_rng(0).integers(0, 256, (3, side, side, 3), np.uint8)}
+        names = {"images": np.random.default_rng(0).integers(0, 256, (3, side, side, 3), np.uint8)}
         exec(blocks[name], names)
         found[name] = names["probabilities"]
         assert found[name].shape == (3, len(source.class_names))

@@ -32,17 +32,17 @@ def test_onnx_runtime_agrees_with_jax_for_batches_of_any_size(weights, tmp_path,
     onnx_file.write(predict, path, side)
     assert [file.name for file in tmp_path.iterdir()] == ["model.onnx"]  # the weights are in it
     opened = onnx_file.read(path)
-    pictures = np.random.default_rng(0).integers(0, 256, (5, side, side, 3), np.uint8)
+    images = np.random.default_rng(0).integers(0, 256, (5, side, side, 3), np.uint8)
     for batch in (1, 5):
-        found = opened(pictures[:batch])
+        found = opened(images[:batch])
         assert found.dtype == np.float32
-        np.testing.assert_allclose(found, predict(pictures[:batch]), atol=1e-5)
+        np.testing.assert_allclose(found, predict(images[:batch]), atol=1e-5)
 
 
 @needs_extra
 def test_what_the_converter_does_not_know_is_named(tmp_path):
-    def predict(pictures):
-        return jax.pure_callback(np.float32, jax.ShapeDtypeStruct((), np.float32), pictures[0, 0, 0, 0])
+    def predict(images):
+        return jax.pure_callback(np.float32, jax.ShapeDtypeStruct((), np.float32), images[0, 0, 0, 0])
 
     with pytest.raises(ValueError, match=r"^jax2onnx does not convert this model \(\w+: .*pure_callback.*\)\.$"):
         onnx_file.write(predict, tmp_path / "model.onnx", 8)

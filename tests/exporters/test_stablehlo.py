@@ -23,8 +23,8 @@ for name in sys.argv[2:]:
         exported = export.deserialize(bytearray(file.read()))
     assert exported.platforms == ("cpu", "cuda", "tpu")
     for batch in (1, 5):
-        pictures = numpy.load(f"{folder}/{name}.npy")[:batch]
-        numpy.save(f"{folder}/{name}{batch}.npy", jax.jit(exported.call)(pictures))
+        images = numpy.load(f"{folder}/{name}.npy")[:batch]
+        numpy.save(f"{folder}/{name}{batch}.npy", jax.jit(exported.call)(images))
 """
 
 CASES = {"whole": ("softmax", 1.0), "crop": ("multilabel", 1.7)}
@@ -56,12 +56,12 @@ def test_a_file_gives_the_checkpoint_back_without_jft(weights, variables, tmp_pa
     rng, wanted = np.random.default_rng(0), {}
     for fit, (kind, temperature) in CASES.items():
         side = transforms.stored_size(weights.spec, fit)
-        pictures = rng.integers(0, 256, (5, side, side, 3), np.uint8)
-        np.save(tmp_path / f"{fit}.npy", pictures)
+        images = rng.integers(0, 256, (5, side, side, 3), np.uint8)
+        np.save(tmp_path / f"{fit}.npy", images)
         predict = predict_of(weights, variables, fit, kind, temperature)
-        (tmp_path / f"{fit}.stablehlo").write_bytes(stablehlo.serialise(predict, side))
-        images = transforms.to_model_input(pictures, weights.spec, fit=fit)
-        logits = np.asarray(weights.build().apply(variables, images, train=False), np.float64)
+        (tmp_path / f"{fit}.stablehlo").write_bytes(stablehlo.serialize(predict, side))
+        x_images = transforms.to_model_input(images, weights.spec, fit=fit)
+        logits = np.asarray(weights.build().apply(variables, x_images, train=False), np.float64)
         wanted[fit] = (softmax if kind == "softmax" else sigmoid)(logits / temperature)
     subprocess.run([sys.executable, "-c", RUN, tmp_path, *CASES], check=True, cwd=tmp_path)
     for fit, expected in wanted.items():
@@ -69,9 +69,9 @@ def test_a_file_gives_the_checkpoint_back_without_jft(weights, variables, tmp_pa
             np.testing.assert_allclose(np.load(tmp_path / f"{fit}{batch}.npy"), expected[:batch], atol=1e-6)
 
 
-def test_what_is_read_takes_pictures_as_they_were_exported(weights, variables, tmp_path):
+def test_what_is_read_takes_images_as_they_were_exported(weights, variables, tmp_path):
     path = tmp_path / "model.stablehlo"
-    path.write_bytes(stablehlo.serialise(predict_of(weights, variables, "whole"), 32))
+    path.write_bytes(stablehlo.serialize(predict_of(weights, variables, "whole"), 32))
     predict = stablehlo.read(path)
     assert predict(np.zeros((2, 32, 32, 3), np.uint8)).shape == (2, 5)
     for wrong in (np.zeros((2, 33, 33, 3), np.uint8), np.zeros((2, 32, 32, 3), np.float32)):

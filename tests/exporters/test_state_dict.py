@@ -59,7 +59,7 @@ def test_torchvision_in_and_out_is_the_same_file_but_for_counters(tiny, tmp_path
         np.testing.assert_array_equal(found[name], 0 if name in counters else tensor, err_msg=name)
     with safetensors.safe_open(out, "np") as file:
         about = {key: json.loads(value) for key, value in file.metadata().items() if key != "format"}
-    assert about["model"] == model and about["class_names"] is None and about["licence"] == provenance.UNKNOWN
+    assert about["model"] == model and about["class_names"] is None and about["license"] == provenance.UNKNOWN
     assert about["source"]["source"] == "source.safetensors"
     # It may be fine-tuned: names show what a file is like, and only its hash what it is.
     assert about["source"]["like"] == f"{model}.torchvision" and "weights" not in about["source"]
@@ -162,7 +162,7 @@ def test_keras_vgg_is_the_same_file(tiny, tmp_path):
     # adaptive_pool is all that differs from torchvision's, and nothing at the model's own size.
     as_torch = state_dict.export(str(source), tmp_path / "out.safetensors", model="vgg16", image_size=12)
     assert (as_torch.error, as_torch.rounded) == (0, 0)
-    with pytest.raises(ValueError, match="keras's vgg16 does not take pictures of 24 pixels"):
+    with pytest.raises(ValueError, match="keras's vgg16 does not take images of 24 pixels"):
         state_dict.export(str(tmp_path / "out.safetensors"), out, format="keras", model="vgg16", image_size=24)
 
 
@@ -200,7 +200,7 @@ def test_a_run_knows_its_classes(tiny, tmp_path, one_device):
         about = {key: json.loads(value) for key, value in file.metadata().items() if key != "format"}
     assert about["class_names"] == ["rose", "tulip", "Löwenzahn"]
     assert about["fit"] == "whole" and "squashed to 12 pixels" in state_dict.describe(done)
-    assert about["source"]["source"] == "flowers, step 7" and about["licence"] == "BSD-3-Clause"
+    assert about["source"]["source"] == "flowers, step 7" and about["license"] == "BSD-3-Clause"
     with pytest.raises(ValueError, match="holds a vgg13_bn, not the vgg11 of --model"):
         state_dict.export(str(tmp_path / "flowers"), out, model="vgg11")
     # What `convert` makes of it knows as much.

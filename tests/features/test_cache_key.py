@@ -63,7 +63,7 @@ def nudged(variables, name):
         ({"resize_on": "host"}, False),
         ({"augmentation": Augmentation()}, True),
         ({"augmentation": Augmentation(flip=True)}, False),
-        ({"augmentation": Augmentation(crop="five")}, True),  # whole pictures are not cropped
+        ({"augmentation": Augmentation(crop="five")}, True),  # whole images are not cropped
         ({"augmentation": Augmentation(crop="five"), "fit": "crop"}, False),
     ],
 )
@@ -91,7 +91,7 @@ def test_five_crops_and_one_are_not_the_same(variables):
     keys = {
         cache_key.key(cache_key.recipe(MODEL, variables, SPEC, crop(augmentation=Augmentation(flip=flip, crop=cut))))
         for flip in (False, True)
-        for cut in ("centre", "five")
+        for cut in ("center", "five")
     }
     assert len(keys) == 4
 
@@ -105,19 +105,19 @@ def test_what_cannot_be_counted_is_refused(variables):
         cache_key.recipe(MODEL, variables, SPEC, dataclasses.replace(WANTED, boundary="block9"))
 
 
-def test_a_picture_is_its_content(tmp_path):
+def test_a_image_is_its_content(tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (3, 4, 6, 3), np.uint8)
     images[2] = images[0]
     images[1, -1, -1, -1] ^= 1
     plain = datasets.from_arrays(images, [0, 1, 0])
-    own = cache_key.picture_digests(plain)
+    own = cache_key.image_digests(plain)
     assert own.shape == (3, 16) and own.dtype == np.uint8
     assert (own[0] == own[2]).all() and (own[0] != own[1]).any()
-    turned = cache_key.picture_digests(dataclasses.replace(plain, pictures=images.reshape(3, 6, 4, 3)))
+    turned = cache_key.image_digests(dataclasses.replace(plain, images=images.reshape(3, 6, 4, 3)))
     assert (turned != own).any(axis=1).all()  # the same bytes, another shape
     changed = images.copy()
     changed[1, 0, 0, 0] ^= 1
-    assert (cache_key.picture_digests(datasets.from_arrays(changed, [0, 1, 0])) != own).any(axis=1).tolist() == [
+    assert (cache_key.image_digests(datasets.from_arrays(changed, [0, 1, 0])) != own).any(axis=1).tolist() == [
         0,
         1,
         0,
@@ -130,12 +130,12 @@ def test_a_file_is_its_bytes_and_its_region(tmp_path):
     for path, content in zip(paths, contents, strict=True):
         path.write_bytes(content)
     base = datasets.from_arrays(np.zeros((3, 1, 1, 3), np.uint8), [0, 0, 0])
-    files = cache_key.picture_digests(dataclasses.replace(base, pictures=tuple(paths)))
+    files = cache_key.image_digests(dataclasses.replace(base, images=tuple(paths)))
     assert (files[0] == files[2]).all() and (files[0] != files[1]).any()
-    encoded = dataclasses.replace(base, pictures=tuple(contents))
-    np.testing.assert_array_equal(cache_key.picture_digests(encoded), files)
+    encoded = dataclasses.replace(base, images=tuple(contents))
+    np.testing.assert_array_equal(cache_key.image_digests(encoded), files)
     regions = np.array([[0, 0, 5, 5], [0, 0, 5, 5], [0, 0, 5, 6]], np.int32)
-    cut = cache_key.picture_digests(dataclasses.replace(encoded, regions=regions))
+    cut = cache_key.image_digests(dataclasses.replace(encoded, regions=regions))
     assert (cut[0] != cut[2]).any() and (cut[0] != files[0]).any()
 
 
@@ -156,7 +156,7 @@ def nearly(function):
     ("patched", "changed", "wanted"),
     [
         ("jft.models.layers.max_pool", halved, {}),
-        ("jft.data.transforms.normalise", halved, {}),
+        ("jft.data.transforms.normalize", halved, {}),
         ("jft.data.transforms.resize_weights", nearly, {}),
         ("jft.data.transforms._FEW_TAPS", lambda taps: 1, {}),
         (

@@ -57,14 +57,14 @@ def whole(found):
 
 def live(source, *, model=MODEL, variables=None, spec=SPEC, fit="whole", boundary="block2", pooled=True):
     """What the stages give without a store, on one device."""
-    x = transforms.to_model_input(source.pictures, spec, fit=fit)
+    x = transforms.to_model_input(source.images, spec, fit=fit)
     x = model.apply(arbitrary() if variables is None else variables, x, train=False, stop=boundary)
     return np.asarray(x.mean((1, 2)) if pooled else x)[:, None]
 
 
 @pytest.fixture
 def computed(monkeypatch):
-    """How many pictures went through the network, call by call."""
+    """How many images went through the network, call by call."""
     counts, batches = [], loader.eval_batches
     monkeypatch.setattr(
         loader, "eval_batches", lambda source, *a, **k: (counts.append(len(source)), batches(source, *a, **k))[1]
@@ -87,7 +87,7 @@ def test_every_variant_is_there(tmp_path, digits):
     assert found.shape[:2] == (16, 10)
     for number in range(10):
         numbers = np.full(16, number, np.int32)
-        x = augment.variant(source.pictures, numbers, spec, fit="crop", augmentation=vary)
+        x = augment.variant(source.images, numbers, spec, fit="crop", augmentation=vary)
         expected = MODEL.apply(arbitrary(), x, train=False, stop="block2").mean((1, 2))
         np.testing.assert_allclose(found[:, number], expected, atol=1e-5)
     np.testing.assert_allclose(found[:, :1], live(source, spec=spec, fit="crop"), atol=1e-5)
@@ -121,11 +121,11 @@ def test_features_of_something_else_are_never_used(tmp_path, digits, computed, o
     assert computed == [16, 16]
 
 
-def test_other_pictures_are_computed_and_known_ones_are_not(tmp_path, digits, computed):
-    pictures = digits.pictures[:16].copy()
-    run(tmp_path, datasets.from_arrays(pictures, digits.labels[:16]))
-    pictures[3, 4, 4] ^= 1
-    changed = datasets.from_arrays(pictures, digits.labels[:16], [str(c) for c in range(10)])
+def test_other_images_are_computed_and_known_ones_are_not(tmp_path, digits, computed):
+    images = digits.images[:16].copy()
+    run(tmp_path, datasets.from_arrays(images, digits.labels[:16]))
+    images[3, 4, 4] ^= 1
+    changed = datasets.from_arrays(images, digits.labels[:16], [str(c) for c in range(10)])
     np.testing.assert_allclose(whole(run(tmp_path, changed)), live(changed), atol=1e-5)
     assert computed == [16, 1]
 
@@ -150,13 +150,13 @@ def test_repeats_are_computed_once(tmp_path, digits, computed):
 
 
 def test_a_damaged_shard_is_computed_anew(tmp_path, digits, computed, monkeypatch, caplog):
-    monkeypatch.setattr(store, "SHARD_PICTURES", 12)
+    monkeypatch.setattr(store, "SHARD_IMAGES", 12)
     expected = whole(run(tmp_path, digits))
     damaged = next(tmp_path.glob("*/shard-*/features.npy"))
     content = bytearray(damaged.read_bytes())
     content[200] ^= 4
     damaged.write_bytes(content)
-    lost = len(np.load(damaged.parent / "pictures.npy"))
+    lost = len(np.load(damaged.parent / "images.npy"))
     with caplog.at_level("WARNING", logger="absl"):
         np.testing.assert_allclose(whole(run(tmp_path, digits)), expected, atol=1e-6)
     assert computed == [40, lost] and "has changed since it was written" in caplog.text
@@ -174,7 +174,7 @@ def test_a_signal_stops_it_and_nothing_computed_is_lost(tmp_path, digits, comput
 def test_errors(tmp_path, digits, monkeypatch):
     variables = arbitrary()
     variables["params"]["block1"]["conv1_1"]["bias"][:] = np.nan
-    with pytest.raises(ValueError, match="features of picture 0 of digits at stage 'block2' are NaN or infinite"):
+    with pytest.raises(ValueError, match="features of image 0 of digits at stage 'block2' are NaN or infinite"):
         run(tmp_path, digits, variables=variables)
     assert not list(tmp_path.glob("*/shard-*"))
     with pytest.raises(ValueError, match="batch_size = 12 does not divide over 8 devices"):
@@ -184,7 +184,7 @@ def test_errors(tmp_path, digits, monkeypatch):
         model = create_model("vgg_tiny", adaptive_pool=False)
         extraction.open_store(tmp_path, model, arbitrary(model=model), SPEC.at(64), wanted)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
-    with pytest.raises(OSError, match=r"features of 40 pictures take [\d,]+ bytes and .* has 1,000 left: mend that"):
+    with pytest.raises(OSError, match=r"features of 40 images take [\d,]+ bytes and .* has 1,000 left: mend that"):
         run(tmp_path, digits)
 
 
@@ -194,7 +194,7 @@ sys.path.insert(0, sys.argv[2])
 import test_extract
 from jft.features import store
 
-store.SHARD_PICTURES = 8
+store.SHARD_IMAGES = 8
 written = store.write_json
 
 def write(path, value):

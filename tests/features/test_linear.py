@@ -13,7 +13,7 @@ from jft.features.linear import Linear, fit, logistic, ridge
 
 
 def clusters(n, d, classes, seed=0, spread=1.5):
-    """Overlapping clouds around one centre a class; columns of very different scale and offset."""
+    """Overlapping clouds around one center a class; columns of very different scale and offset."""
     rng = np.random.default_rng(seed)
     labels = (np.arange(n) % classes).astype(np.int32)
     features = np.random.default_rng(7).normal(size=(classes, d))[labels] + spread * rng.normal(size=(n, d))
@@ -21,13 +21,13 @@ def clusters(n, d, classes, seed=0, spread=1.5):
 
 
 def several(n, d, seed=0):
-    """Examples with three labels, each of which any picture may have."""
+    """Examples with three labels, each of which any image may have."""
     single = clusters(n, d, 8, seed)
     return Examples(single.features, (single.labels[:, None] >> np.arange(3) & 1).astype(np.uint8))
 
 
 def reference(model, examples, labels=None):
-    """scikit-learn's (kernel, bias) over raw features, solved for over standardised ones."""
+    """scikit-learn's (kernel, bias) over raw features, solved for over standardized ones."""
     scaler = StandardScaler().fit(examples.features.astype(np.float64))
     z = scaler.transform(examples.features.astype(np.float64))
     model.fit(z, examples.labels if labels is None else labels)
@@ -141,7 +141,7 @@ def test_columns_of_almost_no_spread_leave_probabilities_sane(solve):
 
 
 @pytest.mark.parametrize("solve", [logistic, ridge])
-def test_standardisation_is_folded_back(solve):
+def test_standardization_is_folded_back(solve):
     """Scaled and shifted features give the same scores through another kernel."""
     train = wide()
     moved = Examples(train.features * 8 - 3, train.labels)
@@ -164,8 +164,8 @@ def noisy(n, seed, wrong=0.0):
 def test_the_best_c_is_chosen_on_validation(method, strengths):
     # Hardly any kernel leaves a bias that sees the more frequent class only; hardly any penalty learns what is wrong.
     validation = noisy(2000, 1)
-    found = fit(method, noisy(60, 0, wrong=0.1), validation, outputs=3, regularisation=strengths[::-1])
-    assert found.regularisation == strengths[1]
+    found = fit(method, noisy(60, 0, wrong=0.1), validation, outputs=3, regularization=strengths[::-1])
+    assert found.regularization == strengths[1]
     assert tuple(found.scores) == tuple(found.losses) == strengths
     few, best, many = found.scores.values()
     assert best > max(few, many) + 0.1
@@ -178,16 +178,16 @@ def test_the_smallest_loss_decides_and_of_equals_the_stronger_penalty(monkeypatc
     scores = {1e-3: (0.5, 0.8), 1e-2: (0.9, 0.7), 1e-1: (0.8, 0.6), 1.0: (0.9, 0.6)}
     rows = iter(scores.values())
     monkeypatch.setattr(linear, "measure", lambda head, examples, loss: next(rows))
-    assert fit("ridge", train, train, outputs=3, regularisation=tuple(scores)).regularisation == 1e-1
+    assert fit("ridge", train, train, outputs=3, regularization=tuple(scores)).regularization == 1e-1
 
 
 def test_refitting_uses_train_and_validation():
     train, validation = clusters(60, 6, 3), clusters(60, 6, 3, seed=1)
-    found = fit("ridge", train, validation, outputs=3, regularisation=(0.1, 0.01), refit=True)
+    found = fit("ridge", train, validation, outputs=3, regularization=(0.1, 0.01), refit=True)
     both = Examples(
         np.concatenate([train.features, validation.features]), np.concatenate([train.labels, validation.labels])
     )
-    expected = fit("ridge", both, None, outputs=3, regularisation=(found.regularisation,))
+    expected = fit("ridge", both, None, outputs=3, regularization=(found.regularization,))
     np.testing.assert_array_equal(found.linear.kernel, expected.linear.kernel)
     assert expected.scores == expected.losses == {}
 
@@ -197,7 +197,7 @@ def test_refitting_uses_train_and_validation():
 def test_a_class_absent_from_validation_or_from_training(method, absent):
     examples = {"train": wide(), "validation": wide(seed=1)}
     examples[absent].labels[examples[absent].labels == 2] = 0  # a class of two clouds: hard, but no reason to fail
-    found = fit(method, **examples, outputs=3, regularisation=(0.01,))
+    found = fit(method, **examples, outputs=3, regularization=(0.01,))
     guessed = found.linear.logits(examples["train"].features).argmax(-1)
     assert np.isfinite(found.linear.kernel).all() and np.isfinite(found.losses[0.01])
     assert (guessed == 2).any() == (absent == "validation")
@@ -226,8 +226,8 @@ def test_stopping_short_is_said(monkeypatch):
         ({"method": "svm"}, "unknown probe 'svm'.* Known: lbfgs, ridge"),
         ({"outputs": 2}, r"labels lie in 0\.\.2, but 2 outputs .* ask for 3 outputs"),
         ({"outputs": 1}, r"labels lie in 0\.\.2, but 1 output tell"),
-        ({"regularisation": (0.1, -1.0)}, "regularisation has -1, but an inverse strength C is .* above 0"),
-        ({"regularisation": (float("nan"),)}, "regularisation has nan"),
+        ({"regularization": (0.1, -1.0)}, "regularization has -1, but an inverse strength C is .* above 0"),
+        ({"regularization": (float("nan"),)}, "regularization has nan"),
         ({"validation": None}, r"2 values to choose from \(0\.01, 0\.1\), but there is no validation"),
         ({"validation": clusters(20, 7, 3)}, r"train has features \[30, 6\].* validation features \[20, 7\]"),
         ({"validation": several(20, 6)}, r"labels \[30\], but validation .* labels \[20, 3\]"),
@@ -239,6 +239,6 @@ def test_stopping_short_is_said(monkeypatch):
 )
 def test_what_does_not_agree_is_refused(changes, message):
     given = {"method": "lbfgs", "train": clusters(30, 6, 3), "validation": clusters(20, 6, 3), "outputs": 3}
-    given = {"regularisation": (0.01, 0.1), **given, **changes}
+    given = {"regularization": (0.01, 0.1), **given, **changes}
     with pytest.raises(ValueError, match=message):
         fit(given.pop("method"), given.pop("train"), given.pop("validation"), **given)

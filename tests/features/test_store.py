@@ -21,7 +21,7 @@ def digests(numbers):
 
 
 def values(numbers, shape=SHAPE):
-    """Features that tell which picture they are of."""
+    """Features that tell which image they are of."""
     return np.arange(np.prod(shape), dtype=np.float32).reshape(shape) + 100 * np.asarray(numbers).reshape(-1, 1, 1)
 
 
@@ -30,7 +30,7 @@ def open_store(folder, dtype="float32", **other):
 
 
 def filled(folder, shards=5, each=4):
-    """A store of `shards` shards, of pictures 0, 1, ..."""
+    """A store of `shards` shards, of images 0, 1, ..."""
     store = open_store(folder)
     for first in range(0, shards * each, each):
         numbers = np.arange(first, first + each)
@@ -48,13 +48,13 @@ def test_any_subset_in_any_order_comes_back(tmp_path):
     np.testing.assert_array_equal(opened.gather(np.arange(15)), values(order))
 
 
-def test_missing_names_the_first_of_each_new_picture(tmp_path):
+def test_missing_names_the_first_of_each_new_image(tmp_path):
     store = open_store(tmp_path)
     assert store.missing(digests([5, 3, 5])).tolist() == [0, 1]
     assert not any(tmp_path.iterdir())  # asking leaves nothing behind
     store.write(digests([3]), values([3]))
     assert store.missing(digests([5, 3, 5, 9])).tolist() == [0, 3]
-    with pytest.raises(ValueError, match=r"lacks the features of 2 of 4 pictures: extract"):
+    with pytest.raises(ValueError, match=r"lacks the features of 2 of 4 images: extract"):
         store.open(digests([5, 3, 5, 9]))
 
 
@@ -90,7 +90,7 @@ def flip_a_bit(path):
     [
         ("features.npy", cut_short, "has 220 bytes, it was written with 224"),
         ("features.npy", flip_a_bit, "features.npy has changed since it was written"),
-        ("pictures.npy", flip_a_bit, "pictures.npy has changed since it was written"),
+        ("images.npy", flip_a_bit, "images.npy has changed since it was written"),
         ("manifest.json", cut_short, "manifest.json is damaged"),
         ("features.npy", os.unlink, "FileNotFoundError"),
     ],
@@ -98,7 +98,7 @@ def flip_a_bit(path):
 def test_a_damaged_shard_is_set_aside_and_made_anew(tmp_path, caplog, file, damage, said):
     store = filled(tmp_path)
     shard = next(store.folder.glob("shard-*"))
-    lost = np.load(shard / "pictures.npy")[:, 0].astype(int)
+    lost = np.load(shard / "images.npy")[:, 0].astype(int)
     damage(shard / file)
     again = open_store(tmp_path)
     with caplog.at_level("WARNING", logger="absl"):
@@ -177,8 +177,8 @@ def test_bytes_needed_bounds_what_is_written(tmp_path):
 
 
 def test_shards_are_bounded(tmp_path):
-    assert open_store(tmp_path).shard_pictures == 1024
-    assert FeatureStore(tmp_path, {}, (1, 1000, 1000)).shard_pictures == 64  # 4 MB each
-    assert FeatureStore(tmp_path, {}, (1, 10**9)).shard_pictures == 1
+    assert open_store(tmp_path).shard_images == 1024
+    assert FeatureStore(tmp_path, {}, (1, 1000, 1000)).shard_images == 64  # 4 MB each
+    assert FeatureStore(tmp_path, {}, (1, 10**9)).shard_images == 1
     with pytest.raises(ValueError, match=r"features are \[1, 3\], but the store holds \[2, 3\]"):
         open_store(tmp_path).write(digests([1]), np.zeros((1, 3), np.float32))

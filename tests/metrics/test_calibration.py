@@ -75,7 +75,7 @@ def test_all_right_gives_a_temperature_above_0(n, multilabel):
     labels = (logits > 0).astype(int) if multilabel else logits.argmax(axis=1)
     found = calibration.fit_temperature(logits, labels)
     assert 0.01 < found < 1
-    # The slope of what is minimised is 0 there: the loss wants less, the prior more.
+    # The slope of what is minimized is 0 there: the loss wants less, the prior more.
     slope = (log_loss(logits, labels, found * 1.001) - log_loss(logits, labels, found / 1.001)) / (2 * np.log(1.001))
     assert slope == pytest.approx(-np.log(found) / n, rel=0.01)
 

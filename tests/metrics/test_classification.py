@@ -150,7 +150,7 @@ UNIFORM, LABELS = np.full((4, 3), 1 / 3), np.array([0, 1, 2, 2])
         (lambda: classification.confused_pairs(np.zeros((3, 3), int), ["ant"], 5), "1 class names for 3 classes"),
         (lambda: classification.confusion_matrix(UNIFORM, np.eye(3, dtype=int)[LABELS]), "use class_figures"),
         (lambda: classification.log_losses(UNIFORM, LABELS[:3]), r"\[4, 3\] and labels \[3\]"),
-        (lambda: classification.log_losses(UNIFORM[:0], LABELS[:0]), "at least one picture"),
+        (lambda: classification.log_losses(UNIFORM[:0], LABELS[:0]), "at least one image"),
         (lambda: classification.log_losses(UNIFORM, LABELS + 1), r"in 1\.\.3, .* 3 classes"),
         (lambda: classification.log_losses(UNIFORM, LABELS * 1.0), "whole numbers"),
         (lambda: classification.log_losses(UNIFORM, UNIFORM), "must be 0 or 1"),

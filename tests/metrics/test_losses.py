@@ -83,7 +83,7 @@ def test_balanced_weights_are_scikit_learns():
     objective = make_objective("softmax", LABELS, NAMES, balance="weights")
     expected = compute_class_weight("balanced", classes=np.arange(5), y=LABELS)
     np.testing.assert_allclose(objective.class_weights, expected, rtol=1e-6)
-    # Every class weighs alike: pictures of one add up to n / classes.
+    # Every class weighs alike: images of one add up to n / classes.
     np.testing.assert_allclose(expected * np.bincount(LABELS), 4)
     plain = losses(Objective("softmax", 5), LOGITS, LABELS)
     np.testing.assert_allclose(losses(objective, LOGITS, LABELS), expected[LABELS] * plain, rtol=1e-5)
@@ -95,7 +95,7 @@ def test_balanced_weights_of_several_labels():
     np.testing.assert_allclose(objective.class_weights, counts.sum() / (5 * counts), rtol=1e-6)
 
 
-def test_a_class_without_pictures_has_a_finite_weight():
+def test_a_class_without_images_has_a_finite_weight():
     objective = make_objective("softmax", LABELS[LABELS != 2], NAMES, balance="weights")
     assert np.isfinite(objective.class_weights).all()
 

@@ -19,7 +19,7 @@ def test_sums_against_scikit_learn():
     mask = np.arange(50) < 43
     parts = [classification_sums(logits[i : i + 25], labels[i : i + 25], mask[i : i + 25]) for i in (0, 25)]
     total = masked_sums.add(masked_sums.add(None, parts[0]), parts[1])
-    summary = masked_sums.summarise(total)
+    summary = masked_sums.summarize(total)
     kept, true = logits[mask], labels[mask]
     probabilities = np.exp(kept) / np.exp(kept).sum(axis=1, keepdims=True)
     classes = np.arange(8)
@@ -41,7 +41,7 @@ def test_top_5_of_five_classes_says_nothing(classes, told):
     logits, labels = np.eye(classes, dtype=np.float32), np.arange(classes)
     sums = classification_sums(logits, labels, np.ones(classes, bool))
     found = masked_sums.of_probabilities(logits, labels)
-    assert ("top5" in masked_sums.summarise(masked_sums.add(None, sums))) == ("top5" in found) == told
+    assert ("top5" in masked_sums.summarize(masked_sums.add(None, sums))) == ("top5" in found) == told
 
 
 @pytest.mark.parametrize("where", [..., np.s_[:, 1], np.s_[:, 0]], ids=["all", "the label", "another class"])
@@ -79,7 +79,7 @@ def test_sums_of_several_labels():
     rng = np.random.default_rng(0)
     probabilities, labels = rng.random((30, 3)).astype(np.float32), rng.integers(0, 2, (30, 3))
     losses, mask = rng.random(30).astype(np.float32), np.arange(30) < 23
-    summary = masked_sums.summarise(label_sums(losses, probabilities, labels, mask))
+    summary = masked_sums.summarize(label_sums(losses, probabilities, labels, mask))
     kept, said = labels[mask], probabilities[mask] >= 0.5
     assert summary == {
         "loss": pytest.approx(losses[mask].mean(), rel=1e-5),

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jft.models import abstract_variables, create_model, initialise
+from jft.models import abstract_variables, create_model, initialize
 from jft.models.chain import Chain
 from jft.models.layers import Head
 from jft.training.freeze import make_plan
@@ -147,7 +147,7 @@ def test_the_average_gives_the_logits_of_the_map(name, options, boundary):
 
 
 class Thin(Chain):
-    """A stage without parameters, and a head: XLA compiles their initialisation quickly."""
+    """A stage without parameters, and a head: XLA compiles their initialization quickly."""
 
     default_size: int = 8
 
@@ -162,7 +162,7 @@ class Doubled(nn.Module):
 
 def test_the_classifying_layer_starts_as_small_as_asked():
     model = Thin(num_classes=3, new_head="linear", head_hidden=(5,))
-    usual, half, zero = (tree.flatten(initialise(model, 8, 0, head_init=factor)) for factor in (1.0, 0.5, 0.0))
+    usual, half, zero = (tree.flatten(initialize(model, 8, 0, head_init=factor)) for factor in (1.0, 0.5, 0.0))
     for name, leaf in usual.items():
         factors = (0.5, 0.0) if name == "params/head/head/kernel" else (1.0, 1.0)
         for factor, other in zip(factors, (half, zero), strict=True):

@@ -14,7 +14,7 @@ from jft.utils import tree
 
 
 def windows(x, window, stride, before, out):
-    """(row, column, what lies inside the picture of the window that ends up there)."""
+    """(row, column, what lies inside the image of the window that ends up there)."""
     for i, j in itertools.product(range(out), repeat=2):
         top, left = i * stride - before, j * stride - before
         yield i, j, x[:, max(top, 0) : top + window, max(left, 0) : left + window]
@@ -73,7 +73,7 @@ def filled(module, x, seed=0):
 def test_local_response_norm(size, alpha, beta, k):
     x = np.random.default_rng(0).normal(0, 150, (2, 3, 3, 7)).astype(np.float32)
     wanted = loop_lrn(x, size, alpha, beta, k)
-    assert np.max(wanted / x) > 1.5 * np.min(wanted / x)  # the neighbourhoods differ
+    assert np.max(wanted / x) > 1.5 * np.min(wanted / x)  # the neighborhoods differ
     options = {"size": size, "alpha": alpha, "beta": beta, "k": k}
     close(layers.local_response_norm(x, **options), wanted)
     half = layers.local_response_norm(jnp.asarray(x, jnp.bfloat16), **options)
@@ -245,7 +245,7 @@ def test_max_pool_of_what_is_not_a_number():
     assert back(jnp.ones_like(y))[0][0, 1, 2, 0] == 1
 
 
-@pytest.mark.usefixtures("optimising_compiler")
+@pytest.mark.usefixtures("optimizing_compiler")
 @pytest.mark.parametrize("fusion", ["", "LIBRARY_FUSION_TYPE_DOT"])  # jft's flag; XLA's own default
 def test_max_pool_keeps_the_gradient_when_xla_computes_its_input_again(fusion):
     x, weights = (jax.random.normal(jax.random.key(i), (2, n, n, 32)) for i, n in ((0, 28), (1, 14)))

@@ -104,7 +104,7 @@ def moved(name, dtype, compiler_options):
     return {names[leaf]: np.float64(x) - leaves[leaf] for leaf, x in found.items()}
 
 
-@pytest.mark.usefixtures("optimising_compiler")
+@pytest.mark.usefixtures("optimizing_compiler")
 @pytest.mark.parametrize("flags", [pytest.param({}, id="jft's flags"), pytest.param(XLA_OWN, id="XLA's own")])
 @pytest.mark.parametrize(("name", "dtype"), FAMILIES)
 def test_a_step_moves_every_leaf_as_torch(name, dtype, flags, monkeypatch):

@@ -14,7 +14,7 @@ from jft.config import default_config
 from jft.evaluation.evaluate import evaluate
 from jft.evaluation.restore import restore
 from jft.metrics.losses import Objective
-from jft.models import MODELS, create_model, initialise
+from jft.models import MODELS, create_model, initialize
 from jft.models.chain import AuxiliaryHead, Chain
 from jft.models.layers import BatchNorm
 from jft.training import optim
@@ -60,7 +60,7 @@ BATCH = {
 
 @pytest.fixture(scope="module")
 def variables():
-    return initialise(MODEL, 8, seed=0)
+    return initialize(MODEL, 8, seed=0)
 
 
 def train(model, variables, freeze="", steps=1, accumulate=1):
@@ -131,7 +131,7 @@ def test_nothing_but_auxiliary_heads_to_learn_is_nothing(variables):
 
 def test_absent_unless_asked_for_and_in_inference(variables):
     without = Side(num_classes=3)
-    assert set(initialise(without, 8, seed=0)["params"]) == {"a", "b", "c", "head"}
+    assert set(initialize(without, 8, seed=0)["params"]) == {"a", "b", "c", "head"}
     images = jnp.ones((2, 8, 8, 3))
     bare = {kind: {k: v for k, v in leaves.items() if "aux" not in k} for kind, leaves in variables.items()}
     inference = functools.partial(MODEL.apply, variables, images, train=False)
@@ -146,7 +146,7 @@ def test_images_too_small_for_an_auxiliary_head():
             return {"aux": AuxiliaryHead("a", pool, 1.0)}
 
     with pytest.raises(ValueError, match="stage 'aux' has an empty output"):
-        initialise(Picky(num_classes=3, aux_heads=True), 8, seed=0)
+        initialize(Picky(num_classes=3, aux_heads=True), 8, seed=0)
 
 
 def test_a_run_trains_saves_and_evaluates_with_them(tmp_path, monkeypatch, one_device):

@@ -7,7 +7,7 @@ import pytest
 from small_digits import examples, make, write_config
 
 from jft.features import linear
-from jft.features.knn import choose_neighbours, nearest_neighbours
+from jft.features.knn import choose_neighbors, nearest_neighbors
 from jft.training.baselines import format_baselines, measure
 from jft.utils.interrupt import Interrupt, Stopped
 
@@ -23,7 +23,7 @@ def features(tmp_path_factory):
 @pytest.fixture(scope="module")
 def few(features):
     """Five examples of each class; C given for the config's own solver."""
-    config = make(features, examples_per_class=5, solver="ridge", regularisation=(1e-3, 1e-1))
+    config = make(features, examples_per_class=5, solver="ridge", regularization=(1e-3, 1e-1))
     return config, measure(config)
 
 
@@ -31,14 +31,14 @@ def test_few_examples_stay_few(few, tmp_path):
     config, found = few
     train, validation, test = examples(config, tmp_path / "run")
     assert len(train) == 15
-    for baseline, regularisation in zip(found, ((1e-3, 1e-1), ()), strict=False):
-        fitted = linear.fit(baseline.method, train, validation, outputs=3, regularisation=regularisation)
-        assert baseline.chosen == f"C = {fitted.regularisation:g}"
-        assert baseline.validation == fitted.scores[fitted.regularisation]
+    for baseline, regularization in zip(found, ((1e-3, 1e-1), ()), strict=False):
+        fitted = linear.fit(baseline.method, train, validation, outputs=3, regularization=regularization)
+        assert baseline.chosen == f"C = {fitted.regularization:g}"
+        assert baseline.validation == fitted.scores[fitted.regularization]
         assert baseline.test == linear.measure(fitted.linear, test)[0]
-    nearest = choose_neighbours(train, validation, outputs=3)
-    (guessed,) = nearest_neighbours(train, test.features, outputs=3, ks=[nearest.k])
-    assert [b.method for b in found] == ["ridge", "lbfgs", "nearest neighbours"]
+    nearest = choose_neighbors(train, validation, outputs=3)
+    (guessed,) = nearest_neighbors(train, test.features, outputs=3, ks=[nearest.k])
+    assert [b.method for b in found] == ["ridge", "lbfgs", "nearest neighbors"]
     assert found[2].chosen == f"k = {nearest.k}"
     assert (found[2].validation, found[2].test) == (nearest.scores[nearest.k], np.mean(guessed == test.labels))
     assert all(b.seconds > 0 for b in found)
@@ -54,23 +54,23 @@ def test_validation_joins_for_test(features, tmp_path):
     both = train.join(validation)
     for baseline in found[:2]:
         chosen = float(baseline.chosen.removeprefix("C = "))
-        own = linear.fit(baseline.method, train, None, outputs=3, regularisation=[chosen]).linear
-        joined = linear.fit(baseline.method, both, None, outputs=3, regularisation=[chosen]).linear
+        own = linear.fit(baseline.method, train, None, outputs=3, regularization=[chosen]).linear
+        joined = linear.fit(baseline.method, both, None, outputs=3, regularization=[chosen]).linear
         assert baseline.validation == pytest.approx(linear.measure(own, validation)[0], abs=1.5 / len(validation))
         assert baseline.test == pytest.approx(linear.measure(joined, test)[0], abs=1.5 / len(test))
         assert baseline.test > 0.9
     k = int(found[2].chosen.removeprefix("k = "))
-    (guessed,) = nearest_neighbours(both, test.features, outputs=3, ks=[k])
+    (guessed,) = nearest_neighbors(both, test.features, outputs=3, ks=[k])
     assert found[2].test == np.mean(guessed == test.labels)
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"validation": 0}, "validation = 0 leaves nothing to choose regularisation by: hold pictures out"),
+        ({"validation": 0}, "validation = 0 leaves nothing to choose regularization by: hold images out"),
         (
-            {"validation": 0, "solver": "ridge", "regularisation": (0.1,)},
-            "baselines choose on validation, and validation = 0: hold some pictures out",
+            {"validation": 0, "solver": "ridge", "regularization": (0.1,)},
+            "baselines choose on validation, and validation = 0: hold some images out",
         ),
         ({"cut": "fc9"}, "unknown stage 'fc9', did you mean 'fc"),
         ({"auto_augment": "trivial"}, "variants that can be counted, but auto_augment = 'trivial'"),
@@ -118,4 +118,4 @@ def test_script(few, tmp_path, command):
     assert (status, printed) == (1, "")
     assert error.startswith("error: unknown config field 'cutt', did you mean 'cut'?") and error.count("\n") == 1
     status, _, error = run("--config.validation=0")
-    assert status == 1 and "validation = 0 leaves nothing to choose regularisation by" in error
+    assert status == 1 and "validation = 0 leaves nothing to choose regularization by" in error

@@ -15,7 +15,7 @@ from unwritable import refuse_to_write
 
 from jft.config import default_config
 from jft.data import datasets
-from jft.models import MODELS, initialise
+from jft.models import MODELS, initialize
 from jft.models.chain import Chain
 from jft.models.layers import Head
 from jft.training import feature_cache, forecast, preflight
@@ -43,17 +43,17 @@ def test_digits_pass_and_nothing_is_written(tmp_path):
     assert not any(wrong for wrong, _ in found.values())
     assert list(tmp_path.iterdir()) == []
     for name, figures in {
-        "config": "20 steps of 32 pictures",
-        "data": "326 pictures to train, 108 to validate; 3 classes, from 107 (7) to 110 (5)",
+        "config": "20 steps of 32 images",
+        "data": "326 images to train, 108 to validate; 3 classes, from 107 (7) to 110 (5)",
         "weights": "vgg_tiny-digits04.safetensors: 10 leaves pretrained, 2 fresh (in head)",
         "learning": "of 93,539 parameters, 195 learn, 93,344 are frozen (up to fc7)",
         "features": "cache_features = False",
         "gradients": "of 2 leaves that learn, 2 got one",
     }.items():
         assert figures in found[name][1]
-    for name, pictures in (("step", 32), ("evaluation", 128)):
-        figures = re.fullmatch(r"([\d.]+) MB on the device; .*FLOPs there; .* s for (\d+) pictures .*", found[name][1])
-        assert float(figures[1]) > 4 * 93_539 / 1e6 and int(figures[2]) == pictures
+    for name, images in (("step", 32), ("evaluation", 128)):
+        figures = re.fullmatch(r"([\d.]+) MB on the device; .*FLOPs there; .* s for (\d+) images .*", found[name][1])
+        assert float(figures[1]) > 4 * 93_539 / 1e6 and int(figures[2]) == images
     first, last, guessing = map(
         float, re.search(r"loss (\S+) to (\S+) \(guessing (\S+)\)", found["overfit"][1]).groups()
     )
@@ -111,7 +111,7 @@ def test_a_folder_that_cannot_be_had(tmp_path, monkeypatch, kind, message):
     assert place.stat().st_mtime_ns == before
 
 
-def test_pictures_that_are_alike_under_other_labels_cannot_be_learnt(tmp_path):
+def test_images_that_are_alike_under_other_labels_cannot_be_learnt(tmp_path):
     labels = np.random.default_rng(0).integers(0, 3, 90)
     alike = datasets.from_arrays(np.full((90, 8, 8, 3), 99, np.uint8), labels)
     found = told(solver(tmp_path / "features", classes=()), tmp_path / "run", alike, overfit_steps=8)
@@ -185,10 +185,10 @@ class Net(Chain):
 )
 def test_dead_gradients_are_found(tmp_path, monkeypatch, model, head_init, dead, told_of):
     monkeypatch.setitem(MODELS, "net", model)
-    monkeypatch.setattr("jft.training.state.initialise", initialise)
+    monkeypatch.setattr("jft.training.state.initialize", initialize)
     config = default_config()
     config.update({"model": "net", "weights": "", "batch_size": 16, "head_init": head_init, "validation": 0.0})
-    run = create_run(config, tmp_path / "run", small_chain.pictures(24))
+    run = create_run(config, tmp_path / "run", small_chain.images(24))
     state = jax.tree.map(np.array, fresh_state(run)[0])
     images = np.stack([run.train_source.pixels(row, run.spec) for row in range(16)])
     batch = {"image": images, "label": run.train_source.labels[:16], "mask": np.ones(16, bool)}
@@ -198,11 +198,11 @@ def test_dead_gradients_are_found(tmp_path, monkeypatch, model, head_init, dead,
     assert finding.wrong == bool(dead) and re.search(told_of, finding.told)
 
 
-def test_a_picture_that_cannot_be_read_is_named(tmp_path):
+def test_a_image_that_cannot_be_read_is_named(tmp_path):
     for name in "ab":
         (tmp_path / "data" / name).mkdir(parents=True)
         for number in range(20):
-            (tmp_path / "data" / name / f"{number}.png").write_bytes(b"no picture")
+            (tmp_path / "data" / name / f"{number}.png").write_bytes(b"no image")
     config = make(tmp_path / "features", dataset="folder", data_dir=str(tmp_path / "data"), classes=())
     found = told(config, tmp_path / "run")
     assert found["input"][0] and re.search(r"data/[ab]/\d+\.png", found["input"][1])
@@ -212,7 +212,7 @@ def test_what_is_said_of_the_data_is_a_finding(tmp_path, caplog):
     for name, count in (("a", 20), ("a ", 20), ("b", 1)):
         (tmp_path / "data" / name).mkdir(parents=True)
         for number in range(count):
-            (tmp_path / "data" / name / f"{number}.png").write_bytes(b"no picture")
+            (tmp_path / "data" / name / f"{number}.png").write_bytes(b"no image")
     (tmp_path / "data" / "notes.txt").write_text("")
     config = make(tmp_path / "features", dataset="folder", data_dir=str(tmp_path / "data"), classes=(), freeze="fc9")
     found = list(check(config, tmp_path / "run"))

@@ -78,7 +78,7 @@ def test_the_table_has_means_and_deviations(compared):
         assert (speed == "-") == (row.name == "solved")
 
 
-def test_the_csv_has_every_seed_and_the_plot_is_a_picture(compared):
+def test_the_csv_has_every_seed_and_the_plot_is_a_image(compared):
     _, out, rows = compared
     with (out / "compare.csv").open(newline="") as file:
         found = list(csv.DictReader(file))
@@ -87,8 +87,8 @@ def test_the_csv_has_every_seed_and_the_plot_is_a_picture(compared):
         assert float(line["extraction"]) == row.extraction
         for field in ("accuracies", "losses", "seconds", "images_per_second"):
             assert tuple(map(float, line[field].split())) == getattr(row, field)
-    with Image.open(out / "compare.png") as picture:
-        assert picture.format == "PNG" and min(picture.size) > 100
+    with Image.open(out / "compare.png") as image:
+        assert image.format == "PNG" and min(image.size) > 100
     assert {path.name for path in out.iterdir()} == {"runs", "compare.md", "compare.csv", "compare.png"}
 
 

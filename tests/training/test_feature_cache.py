@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from on_demand import on_demand
 from small_chain import Small
-from small_chain import pictures as some_pictures
+from small_chain import images as some_images
 
 from jft.config import default_config
 from jft.evaluation.evaluate import evaluate
@@ -43,9 +43,9 @@ def small():
         yield
 
 
-def pictures(classes=3):
+def images(classes=3):
     """36 to train, 12 to validate, 12 to test."""
-    return some_pictures(60, classes)
+    return some_images(60, classes)
 
 
 def make(tmp_path, **changes):
@@ -63,7 +63,7 @@ def make(tmp_path, **changes):
 
 def decisions(tmp_path, with_state=False, **changes):
     """Of each phase, in order."""
-    run = create_run(make(tmp_path, **changes), tmp_path / "run", pictures())
+    run = create_run(make(tmp_path, **changes), tmp_path / "run", images())
     found = feature_cache.decide(run, initial_state(run)[0] if with_state else None, {})
     assert list(found) == [phase.first for phase in run.phases]
     return list(found.values())
@@ -82,11 +82,11 @@ def free(monkeypatch, size):
 OBSTACLES = [
     ({"freeze": ""}, "no stage is frozen with all before it"),
     ({"freeze": "b/.*"}, "no stage is frozen with all before it"),
-    ({"crop_padding": 0.125}, "crop_padding = 0.125 cuts every picture at a random place, and the variants of a"),
-    ({"auto_augment": "trivial"}, "auto_augment = 'trivial' changes every picture anew"),
+    ({"crop_padding": 0.125}, "crop_padding = 0.125 cuts every image at a random place, and the variants of a"),
+    ({"auto_augment": "trivial"}, "auto_augment = 'trivial' changes every image anew"),
     ({"fit": "crop"}, "crop = 'random' cuts 8 pixels"),
-    ({"mixup": 0.2}, "mixup and cutmix mix pictures anew at every step"),
-    ({"cutmix": 1.0}, "mixup and cutmix mix pictures anew at every step"),
+    ({"mixup": 0.2}, "mixup and cutmix mix images anew at every step"),
+    ({"cutmix": 1.0}, "mixup and cutmix mix images anew at every step"),
 ]
 
 
@@ -103,7 +103,7 @@ def test_a_disk_without_room_names_the_bytes(tmp_path, monkeypatch):
     found = decision(tmp_path, cache_features="auto", freeze="b", with_state=True)
     assert not found.use
     said, _, left = found.why.partition(" bytes and ")
-    assert said.startswith("computed at each step: the features of 48 pictures take ")
+    assert said.startswith("computed at each step: the features of 48 images take ")
     # 8 x 8 maps of 4 channels in float32, and little else.
     assert 48 * 1024 < int(said.split()[-1].replace(",", "")) < 2 * 48 * 1024
     assert left == f"{tmp_path / 'features'} has 1,000 left; mend that, or set features_dir"
@@ -112,10 +112,10 @@ def test_a_disk_without_room_names_the_bytes(tmp_path, monkeypatch):
 
 
 def test_what_would_not_pay_is_computed_unless_asked_for(tmp_path):
-    # 36 pictures to train, mirrored or not; six steps read as many.
+    # 36 images to train, mirrored or not; six steps read as many.
     found = decision(tmp_path, cache_features="auto", flip=True, steps=6)
     assert found == feature_cache.Decision(
-        False, "computed at each step: 72 pictures are read, and at most 72 would have to be computed first"
+        False, "computed at each step: 72 images are read, and at most 72 would have to be computed first"
     )
     assert decision(tmp_path, cache_features="auto", flip=True, steps=7).use
     assert decision(tmp_path, flip=True, steps=6).use
@@ -132,7 +132,7 @@ def test_it_says_what_is_cached_and_where(tmp_path):
 def test_room_is_enough_for_one_of_two_phases(tmp_path, monkeypatch):
     phases = ({"steps": 6, "freeze": "a"}, {"steps": 6, "freeze": "b"})
     config = make(tmp_path, cache_features="auto", freeze="", steps=0, phases=phases)
-    run = create_run(config, tmp_path / "run", pictures())
+    run = create_run(config, tmp_path / "run", images())
     state, _ = initial_state(run)
     free(monkeypatch, 0)
     found = feature_cache.decide(run, state, {})
@@ -150,7 +150,7 @@ def test_room_is_enough_for_one_of_two_phases(tmp_path, monkeypatch):
 
 def test_phases_of_one_boundary_take_room_once(tmp_path, monkeypatch):
     phases = ({"steps": 6, "freeze": "b"}, {"steps": 6, "freeze": "b", "learning_rate": 1e-4})
-    run = create_run(make(tmp_path, freeze="", steps=0, phases=phases), tmp_path / "run", pictures())
+    run = create_run(make(tmp_path, freeze="", steps=0, phases=phases), tmp_path / "run", images())
     state, _ = initial_state(run)
     free(monkeypatch, 60_000)  # for one of 48 KiB
     assert all(one.use for one in feature_cache.decide(run, state, {}).values())
@@ -165,7 +165,7 @@ def test_a_preset_is_cached_where_it_can_be(tmp_path):
 
 
 def test_a_run_that_is_past_what_is_cached_can_be_resumed(tmp_path):
-    run = create_run(make(tmp_path, preset="lp_ft", freeze=""), tmp_path / "run", pictures())
+    run = create_run(make(tmp_path, preset="lp_ft", freeze=""), tmp_path / "run", images())
     state, _ = initial_state(run)
     later = run.phases[1].first
     found = feature_cache.decide(run, state.replace(step=later + 1), {"0": True, str(later): False})
@@ -182,7 +182,7 @@ def both(tmp_path, **changes):
     results = {}
     for cache in (True, False):
         config = make(tmp_path, **{**changes, "cache_features": cache})
-        results[cache] = train(config, tmp_path / f"{cache}", pictures())["history"]
+        results[cache] = train(config, tmp_path / f"{cache}", images())["history"]
     cached, live = final(tmp_path / "True"), final(tmp_path / "False")
     assert cached.keys() == live.keys()
     for name, leaf in live.items():
@@ -201,24 +201,24 @@ def test_a_cached_run_learns_what_a_live_one_does_and_the_next_computes_nothing(
 
     before = written()
     assert before
-    other = train(make(tmp_path, learning_rate=0.2), tmp_path / "other", pictures())
+    other = train(make(tmp_path, learning_rate=0.2), tmp_path / "other", images())
     assert written() == before
     assert other["history"][-1]["loss"] != history[-1]["loss"]
     # What is there already needs no room.
     free(monkeypatch, 0)
     assert decision(tmp_path, with_state=True).use
-    checked_run(make(tmp_path), tmp_path / "full", pictures())
+    checked_run(make(tmp_path), tmp_path / "full", images())
 
 
 def test_variants_dropout_and_another_head(tmp_path):
-    """Ten variants of each picture, and a head that drops half of what it reads and has a hidden layer."""
+    """Ten variants of each image, and a head that drops half of what it reads and has a hidden layer."""
     head = {"cut": "b", "freeze": "b", "head": "linear", "head_hidden": (8,), "head_dropout": 0.5}
     _, params = both(tmp_path, fit="crop", crop="five", flip=True, steps=12, **head)
     assert {name.split("/")[1] for name in params if name.startswith("params")} == {"a", "b", "head"}
     assert params["params/head/hidden1/kernel"].shape == (4, 8)
     (folder,) = [path for path in (tmp_path / "features").glob("*") if '"crop": "five"' in recipe_of(path)]
     assert folder.is_dir()
-    found = [evaluate(tmp_path / name, dataset=pictures(), split="all") for name in ("True", "False")]
+    found = [evaluate(tmp_path / name, dataset=images(), split="all") for name in ("True", "False")]
     assert found[0]["count"] == 60
     assert found[0]["accuracy"] == found[1]["accuracy"]
 
@@ -239,8 +239,8 @@ def whole(tmp_path_factory, compile_once):
     folder = tmp_path_factory.mktemp("two")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("jft.training.programs.compile_train_step", compile_once)
-        train(make(folder, **TWO), folder / "cached", pictures())
-        train(make(folder, **{**TWO, "cache_features": False}), folder / "live", pictures())
+        train(make(folder, **TWO), folder / "cached", images())
+        train(make(folder, **{**TWO, "cache_features": False}), folder / "live", images())
     return folder
 
 
@@ -250,7 +250,7 @@ def test_features_are_of_the_weights_that_the_phases_before_have_trained(whole, 
     cached, live = final(whole / "cached"), final(whole / "live")
     for name, leaf in live.items():
         np.testing.assert_allclose(cached[name], leaf, rtol=1e-4, atol=1e-5, err_msg=name)
-    untrained, _ = initial_state(create_run(make(tmp_path, **TWO), tmp_path / "untrained", pictures()))
+    untrained, _ = initial_state(create_run(make(tmp_path, **TWO), tmp_path / "untrained", images()))
     assert not np.allclose(untrained.params["b"]["conv"]["kernel"], live["params/b/conv/kernel"])
 
 
@@ -269,7 +269,7 @@ def stop_at(monkeypatch, last):
 @pytest.mark.parametrize("last", [2, 4])
 def test_a_run_that_is_stopped_extracts_nothing_for_the_next_phase(tmp_path, monkeypatch, compiled_once, last):
     stop_at(monkeypatch, last)
-    assert train(make(tmp_path, **TWO), tmp_path / "run", pictures())["step"] == last
+    assert train(make(tmp_path, **TWO), tmp_path / "run", images())["step"] == last
     assert not (tmp_path / "features").exists()
 
 
@@ -283,13 +283,13 @@ def test_a_resumed_run_computes_as_it_began(whole, tmp_path, monkeypatch, capsys
     config = make(tmp_path, **TWO)
     free(monkeypatch, 10**9 if cached else 20_000)
     stop_at(monkeypatch, 6)
-    assert train(config, tmp_path / "run", pictures())["step"] == 6
+    assert train(config, tmp_path / "run", images())["step"] == 6
     features = sorted(path for path in (tmp_path / "features").rglob("*") if path.is_file())
     assert bool(features) == cached
     free(monkeypatch, 20_000 if cached else 10**9)
     stop_at(monkeypatch, 0)
     capsys.readouterr()
-    assert train(config, tmp_path / "run", pictures())["finished"]
+    assert train(config, tmp_path / "run", images())["finished"]
     said = "cached after b" if cached else "computed at each step, as when the run began"
     assert f"Features of phase 2: {said}" in capsys.readouterr().out
     assert sorted(path for path in (tmp_path / "features").rglob("*") if path.is_file()) == features
@@ -300,7 +300,7 @@ def test_a_resumed_run_computes_as_it_began(whole, tmp_path, monkeypatch, capsys
 
 @pytest.mark.parametrize("several", [False, True], ids=["binary", "several labels"])
 def test_sigmoid_losses(tmp_path, several):
-    source = pictures(classes=2)
+    source = images(classes=2)
     if several:
         both_labels = np.stack([source.labels, 1 - source.labels, np.arange(60) % 2], axis=1).astype(np.uint8)
         source = dataclasses.replace(source, labels=both_labels, class_names=("a", "b", "c"))

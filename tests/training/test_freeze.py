@@ -11,7 +11,7 @@ from small_chain import Small
 
 from jft.config import default_config
 from jft.metrics.losses import Objective
-from jft.models import abstract_variables, initialise
+from jft.models import abstract_variables, initialize
 from jft.models.resnet import ResNet
 from jft.training import optim
 from jft.training.freeze import make_plan
@@ -28,7 +28,7 @@ SMALL = Small(num_classes=4)
 
 @pytest.fixture(scope="module")
 def variables():
-    return initialise(SMALL, 8, seed=0)
+    return initialize(SMALL, 8, seed=0)
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def make_batch(size=8):
 @pytest.fixture(scope="module")
 def with_minus_zeros():
     """x + 0 turns -0.0 into 0.0, so frozen leaves must not even get a zero added."""
-    variables = initialise(SHORT, 16, seed=0)
+    variables = initialize(SHORT, 16, seed=0)
     norm = variables["params"]["layer1"]["block0"]["bn1"]
     norm["bias"] = np.full(norm["bias"].shape, -0.0, np.float32)
     return variables
@@ -147,7 +147,7 @@ def flops(function, *args):
 
 
 def test_a_frozen_backbone_costs_a_forward_pass():
-    variables = initialise(SMALL, 32, seed=0)
+    variables = initialize(SMALL, 32, seed=0)
     _, state, step = make_state_and_step(SMALL, variables, "c")
     batch = make_batch(size=32)
     frozen = flops(step, state, batch)
@@ -161,7 +161,7 @@ def test_a_frozen_backbone_costs_a_forward_pass():
 def test_accumulation_equals_one_large_batch():
     """With BatchNorm frozen nothing but the order of sums differs; and of gradients there is one at a time."""
     model = Small(num_classes=4, new_head="linear", head_hidden=(4096,))
-    variables, results = initialise(model, 8, seed=0), []
+    variables, results = initialize(model, 8, seed=0), []
     options = {"optimizer": "sgd", "learning_rate": 1.0, "clip_norm": 0.0}
     for accumulate in (1, 4):
         _, state, step = make_state_and_step(model, variables, "c", accumulate=accumulate, **options)

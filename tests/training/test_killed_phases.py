@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 
 pytestmark = pytest.mark.xdist_group("phases")  # which one worker runs for all
 
-# Of 200 pictures the first phase reads 192, which does not pay for extracting them, and the next one 224.
+# Of 200 images the first phase reads 192, which does not pay for extracting them, and the next one 224.
 PHASES = (
     {"name": "shift", "steps": 12, "freeze": "block1", "batch_norm": "statistics"},
     {"name": "top", "steps": 14, "freeze": "block2", "batch_norm": "frozen", "schedule": "cosine", "layer_decay": 0.5},
@@ -112,7 +112,7 @@ def test_the_log_says_what_the_table_said(runs):
         for step in range(first + 1, last + 1):
             said = [lines[step][key] for key in ("phase", "boundary", "learning", "batch_norm")]
             assert said == [name, boundary.replace("-", ""), learning, norm]
-    assert "Features of shift: computed at each step: 192 pictures are read" in told
+    assert "Features of shift: computed at each step: 192 images are read" in told
     assert "Features of top: cached after block2" in told
     assert "Features of all: computed at each step: no stage is frozen" in told
 

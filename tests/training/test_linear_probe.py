@@ -37,8 +37,8 @@ def head(workdir):
 
 
 CASES = {
-    "lbfgs": {"solver": "lbfgs", "regularisation": (1e-2, 1e-1)},
-    "few": {"examples_per_class": 5, "regularisation": (1e-3, 1e-1)},
+    "lbfgs": {"solver": "lbfgs", "regularization": (1e-2, 1e-1)},
+    "few": {"examples_per_class": 5, "regularization": (1e-3, 1e-1)},
     "binary": {"classes": ("5", "8"), "loss": "sigmoid"},
     "layer": {"cut": "block3", "freeze": "", "head": "linear"},
 }
@@ -57,12 +57,12 @@ def test_the_head_is_what_the_probe_finds(solved):
     own, held_out, _ = examples(config, workdir)
     outputs = 1 if config.loss == "sigmoid" else 3
     assert own.features.shape[1] == 64
-    found = linear.fit(config.solver, own, held_out, outputs=outputs, regularisation=config.regularisation)
+    found = linear.fit(config.solver, own, held_out, outputs=outputs, regularization=config.regularization)
     (line,) = records(workdir, "train")
-    assert (line["step"], line["regularisation"]) == (1, found.regularisation)
+    assert (line["step"], line["regularization"]) == (1, found.regularization)
     # What is kept has learnt from validation too, unless so many examples were asked for and no more.
     joined = linear.fit(
-        config.solver, own.join(held_out), None, outputs=outputs, regularisation=[found.regularisation]
+        config.solver, own.join(held_out), None, outputs=outputs, regularization=[found.regularization]
     ).linear
     wanted, other = (found.linear, joined) if config.examples_per_class else (joined, found.linear)
     kernel, bias = head(workdir)
@@ -95,7 +95,7 @@ def test_the_run_is_whole_and_says_what_happened(solved):
     if config.examples_per_class:
         assert evaluate(workdir, split="validation")["accuracy"] == result["history"][0]["accuracy"]
     else:  # which it has learnt from
-        with pytest.raises(ValueError, match=r"was solved for on its validation pictures too.* evaluate it on test"):
+        with pytest.raises(ValueError, match=r"was solved for on its validation images too.* evaluate it on test"):
             evaluate(workdir, split="validation", dataset="digits")
         assert evaluate(workdir, split="train")["count"] > found["count"]
 
@@ -108,8 +108,8 @@ def test_a_solved_run_is_finished(solved, monkeypatch):
     assert (workdir / "metrics.jsonl").read_text() == before
 
 
-def test_mirrored_pictures_are_examples_of_their_own(features, tmp_path):
-    config = make(features, flip=True, regularisation=(1e-2,), examples_per_class=20)
+def test_mirrored_images_are_examples_of_their_own(features, tmp_path):
+    config = make(features, flip=True, regularization=(1e-2,), examples_per_class=20)
     own, held_out, _ = examples(config, tmp_path / "run")
     plain, *_ = examples(make(features, examples_per_class=20), tmp_path / "run")
     assert (len(plain), len(own)) == (60, 120)
@@ -117,17 +117,17 @@ def test_mirrored_pictures_are_examples_of_their_own(features, tmp_path):
     np.testing.assert_array_equal(own.features[::2], plain.features)
     assert not np.allclose(own.features[1::2], plain.features)
     train(config, tmp_path / "run")
-    wanted = linear.fit("ridge", own, held_out, outputs=3, regularisation=(1e-2,)).linear
+    wanted = linear.fit("ridge", own, held_out, outputs=3, regularization=(1e-2,)).linear
     np.testing.assert_allclose(head(tmp_path / "run")[0], wanted.kernel, rtol=1e-4, atol=1e-6)
 
 
 def test_without_validation_one_strength_is_given(features, tmp_path):
-    config = make(features, validation=0, regularisation=(1e-2,))
+    config = make(features, validation=0, regularization=(1e-2,))
     assert train(config, tmp_path / "run")["history"] == []
     assert evaluate(tmp_path / "run")["accuracy"] > 0.8
     for several in ((), (1e-2, 1e-1)):
-        with pytest.raises(ValueError, match=r"validation = 0 leaves nothing to choose regularisation by"):
-            create_run(make(features, validation=0, regularisation=several), tmp_path / "several")
+        with pytest.raises(ValueError, match=r"validation = 0 leaves nothing to choose regularization by"):
+            create_run(make(features, validation=0, regularization=several), tmp_path / "several")
 
 
 @pytest.mark.parametrize(
@@ -153,8 +153,8 @@ def test_without_validation_one_strength_is_given(features, tmp_path):
         ({"preset": "linear_probe"}, "preset = .* has no effect where solver"),
         ({"freeze": "fc6"}, "all that is before it, and freeze = 'fc6': leave freeze out"),
         ({"solver": "lbgfs"}, "solver = 'lbgfs': choose steps, lbfgs, ridge"),
-        ({"regularisation": (0.0,)}, r"regularisation = \(0\.0,\): inverse strengths are above 0"),
-        ({"regularisation": (1.0, float("nan"))}, r"regularisation = \(1\.0, nan\): inverse strengths are above 0"),
+        ({"regularization": (0.0,)}, r"regularization = \(0\.0,\): inverse strengths are above 0"),
+        ({"regularization": (1.0, float("nan"))}, r"regularization = \(1\.0, nan\): inverse strengths are above 0"),
     ],
 )
 def test_what_a_solver_would_ignore_is_refused(features, tmp_path, changes, message):

@@ -71,11 +71,11 @@ def test_train_then_evaluate(tmp_path, capsys):
     assert result["finished"] and result["step"] == 90
     train_lines, validation = records(tmp_path / "run", "train"), records(tmp_path / "run", "validation")
     assert [line["step"] for line in train_lines] == list(range(3, 91, 3))
-    # 1,438 pictures are not test; a tenth of them validates; an epoch is 40.4 steps.
+    # 1,438 images are not test; a tenth of them validates; an epoch is 40.4 steps.
     assert [(line["step"], line["count"]) for line in validation] == [(41, 144), (81, 144), (90, 144)]
     assert validation[-1]["accuracy"] > 0.7
     out = capsys.readouterr().out
-    assert "1,294 pictures to train, 144 to validate, 10 classes" in out
+    assert "1,294 images to train, 144 to validate, 10 classes" in out
     assert "of which 93,994 learn" in out
     tested = evaluate(tmp_path / "run")
     assert tested == json.loads((tmp_path / "run" / "eval.json").read_text())
@@ -85,7 +85,7 @@ def test_train_then_evaluate(tmp_path, capsys):
 
 
 def test_one_compilation_for_training_and_one_for_evaluation(tmp_path, compilations):
-    """144 pictures by 64 leave a ragged batch of 16; three evaluations and twelve steps compile two programs."""
+    """144 images by 64 leave a ragged batch of 16; three evaluations and twelve steps compile two programs."""
     train(digits(steps=12, evaluate_every=0.1), tmp_path / "run")
     assert len(records(tmp_path / "run", "validation")) == 3
     assert compilations == ["train_step", "eval_step"]
@@ -212,9 +212,9 @@ def write_folder(folder, names, size=8):
             Image.fromarray(rng.integers(0, 256, (size, size, 3), dtype=np.uint8)).save(folder / name / f"{i}.png")
 
 
-def test_a_broken_picture_is_named_and_leaves_nothing(tmp_path):
+def test_a_broken_image_is_named_and_leaves_nothing(tmp_path):
     write_folder(tmp_path / "data", ["cat", "dog"])
-    (tmp_path / "data" / "cat" / "4.png").write_bytes(b"no picture")
+    (tmp_path / "data" / "cat" / "4.png").write_bytes(b"no image")
     (tmp_path / "data" / "cat" / "3.png").write_bytes((tmp_path / "data" / "dog" / "3.png").read_bytes()[:100])
     config = digits(dataset="folder", data_dir=str(tmp_path / "data"), batch_size=8, validation=0.25, steps=2)
     with pytest.raises(ValueError, match=r"cat/[34]\.png"):
@@ -237,7 +237,7 @@ def test_resuming_on_other_data_is_refused(tmp_path):
         train(config, tmp_path / "run")
 
 
-def test_pictures_in_memory_without_validation(tmp_path):
+def test_images_in_memory_without_validation(tmp_path):
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (80, 8, 8, 3), dtype=np.uint8)
     source = datasets.from_arrays(images, np.arange(80) % 2, ("a", "b"))

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from small_chain import Small, pictures
+from small_chain import Small, images
 from small_vgg import config_of, killing, saved_meta
 
 from jft.config import default_config
@@ -16,7 +16,7 @@ from jft.data.augment import Augmentation, make_train_transform
 from jft.data.transforms import Preprocess
 from jft.evaluation.restore import restore
 from jft.metrics.losses import Objective
-from jft.models import MODELS, initialise
+from jft.models import MODELS, initialize
 from jft.training import optim, programs
 from jft.training.freeze import make_plan
 from jft.training.loop import train
@@ -31,7 +31,7 @@ MODEL = Small(num_classes=4, new_head="linear", head_hidden=(16,), head_dropout=
 
 def one_step(accumulate, images):
     """Gradient descent at rate 1 with random augmentation, mixing and dropout: what learns afterwards, and sums."""
-    variables = initialise(MODEL, 8, seed=0)
+    variables = initialize(MODEL, 8, seed=0)
     plan = make_plan(MODEL, variables, "a", batch_norm="frozen")
     config = default_config()
     config.update({"optimizer": "sgd", "momentum": 0.0})
@@ -95,7 +95,7 @@ def test_the_fewest_that_fit(config, tmp_path, monkeypatch, measured, limit, par
     """Of the 18 divisors of 288 seven are tried at most; None: nobody says how much there is."""
     monkeypatch.setattr(memory, "usable", lambda parallel: limit)
     config.batch_size = 288
-    chosen, compiled, told = programs.fitted(create_run(config, tmp_path / "run", pictures()), {0: {}})
+    chosen, compiled, told = programs.fitted(create_run(config, tmp_path / "run", images()), {0: {}})
     assert (chosen.accumulate, compiled) == (parts, {0: 288 // parts + 100})
     assert f"accumulate = 'auto' takes {parts}: {288 // parts} images at a time" in told
     assert len(measured) <= 7
@@ -104,13 +104,13 @@ def test_the_fewest_that_fit(config, tmp_path, monkeypatch, measured, limit, par
 def test_what_cannot_fit_or_would_change_the_figures_is_refused(config, tmp_path, monkeypatch, measured):
     monkeypatch.setattr(memory, "usable", lambda parallel: 100)
     with pytest.raises(ValueError, match=r"a step of batch_size = 16 does not fit: with one image at a time"):
-        programs.fitted(create_run(config, tmp_path / "run", pictures()), {0: {}})
+        programs.fitted(create_run(config, tmp_path / "run", images()), {0: {}})
     config.batch_norm = "statistics"
     monkeypatch.setattr(memory, "usable", lambda parallel: 104)
-    with pytest.raises(ValueError, match=r"would take 4 micro-batches .* normalise by 4 images, not 16: other figures"):
-        programs.fitted(create_run(config, tmp_path / "run", pictures()), {0: {}})
+    with pytest.raises(ValueError, match=r"would take 4 micro-batches .* normalize by 4 images, not 16: other figures"):
+        programs.fitted(create_run(config, tmp_path / "run", images()), {0: {}})
     monkeypatch.setattr(memory, "usable", lambda parallel: 116)
-    assert programs.fitted(create_run(config, tmp_path / "run", pictures()), {0: {}})[0].accumulate == 1
+    assert programs.fitted(create_run(config, tmp_path / "run", images()), {0: {}})[0].accumulate == 1
 
 
 def test_a_run_keeps_what_it_chose_and_its_figures_are_the_whole_batchs(config, tmp_path, monkeypatch, capsys):
@@ -125,7 +125,7 @@ def test_a_run_keeps_what_it_chose_and_its_figures_are_the_whole_batchs(config, 
     monkeypatch.setattr(programs, "compile_train_step", compile_or_recall)
     monkeypatch.setattr(memory, "usable", lambda parallel: 1)
     with pytest.raises(ValueError, match="does not fit"):
-        train(config, tmp_path / "run", pictures())
+        train(config, tmp_path / "run", images())
     assert not (tmp_path / "run").exists()
     needs = {parts: memory.program_bytes(program) for parts, program in compiled.items()}
     assert needs[4] < needs[1]
@@ -133,13 +133,13 @@ def test_a_run_keeps_what_it_chose_and_its_figures_are_the_whole_batchs(config, 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Window, "add", killing(Window.add, 2))
         with pytest.raises(KeyboardInterrupt):
-            train(config, tmp_path / "run", pictures())
+            train(config, tmp_path / "run", images())
     assert "accumulate = 'auto' takes 4: 1 images at a time" in capsys.readouterr().out
     monkeypatch.setattr(memory, "usable", lambda parallel: 10**9)  # for the whole batch, and a resumed run keeps to 4
-    assert train(config, tmp_path / "run", pictures())["finished"]
+    assert train(config, tmp_path / "run", images())["finished"]
     assert saved_meta(tmp_path / "run")["accumulate"] == 4
     assert json.loads((tmp_path / "run" / "config.json").read_text())["accumulate"] == "auto"
-    train(config, tmp_path / "whole", pictures())
+    train(config, tmp_path / "whole", images())
     assert saved_meta(tmp_path / "whole")["accumulate"] == 1
     parts, whole = (tree.flatten(restore(tmp_path / name, parallel).variables) for name in ("run", "whole"))
     for name, leaf in whole.items():

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from small_chain import Small, pictures
+from small_chain import Small, images
 
 from jft.config import default_config
 from jft.models import MODELS, abstract_variables
@@ -176,9 +176,9 @@ def test_the_table_and_the_log_tell_the_phase_in_force():
 
 def begin(tmp_path, **changes):
     """A run, its first state, and `go(state, phase, steps, after)`, which steps through a phase."""
-    source = pictures()
+    source = images()
     run = create_run(make(**changes), tmp_path / "run", source)
-    batch = {"image": source.pictures[:16], "label": source.labels[:16], "mask": np.ones(16, bool)}
+    batch = {"image": source.images[:16], "label": source.labels[:16], "mask": np.ones(16, bool)}
 
     def go(state, phase, steps, after=lambda state: None):
         step = compile_train_step(run, phase, batch)
@@ -205,7 +205,7 @@ def test_batch_norm_modes(tmp_path, mode):
     state = go(state, run.phases[0], 3)
     affine = {f"{stage}/bn/{leaf}" for stage in "bc" for leaf in ("scale", "bias")}
     others = {name for name in params if not name.startswith("a/")} - affine
-    # A convolution's bias before a BatchNorm that normalises by the batch has next to no gradient, but Adam's step.
+    # A convolution's bias before a BatchNorm that normalizes by the batch has next to no gradient, but Adam's step.
     assert changed(params, state.params) == others | (affine if mode == "trained" else set())
     moving = {name for name in stats if not name.startswith("a/")}
     assert changed(stats, state.batch_stats) == (set() if mode == "frozen" else moving)
@@ -301,7 +301,7 @@ def test_an_average_is_resumed_bit_for_bit(tmp_path, monkeypatch, compiled_once)
         phases=({"steps": 4, "freeze": "b"}, {"steps": 4, "freeze": "a", "schedule": "cosine"}),
         **{"ema": 0.9, "learning_rate": 1e-2, "log_every": 1},
     )
-    train(config, tmp_path / "whole", pictures())
+    train(config, tmp_path / "whole", images())
     write = Logs.write
     for stop in (2, 4, 6):
 
@@ -311,9 +311,9 @@ def test_an_average_is_resumed_bit_for_bit(tmp_path, monkeypatch, compiled_once)
                 terminate()
 
         monkeypatch.setattr(Logs, "write", stopping)
-        assert train(config, tmp_path / "stopped", pictures())["step"] == stop
+        assert train(config, tmp_path / "stopped", images())["step"] == stop
     monkeypatch.setattr(Logs, "write", write)
-    assert train(config, tmp_path / "stopped", pictures())["finished"]
+    assert train(config, tmp_path / "stopped", images())["finished"]
     assert final_digests(tmp_path / "stopped") == final_digests(tmp_path / "whole")
 
 

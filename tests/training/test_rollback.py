@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from on_demand import on_demand
-from small_chain import Small, pictures
+from small_chain import Small, images
 from small_vgg import SMALL, config_of, killing, records, saved_meta
 
 from jft.data import loader
@@ -117,7 +117,7 @@ def test_a_run_goes_back_and_equals_one_that_never_took_these_steps(config, neve
     assert [line["step"] for line in lines if line["kind"] == "train"] == [3, 6, 9, 12, 14, 15, 18, 20]
     source = create_run(config, workdir).train_source
     rows, _ = loader.train_rows(source, batch_size=16, seed=0)(2)  # of the third step
-    assert skipped[0].images == tuple(source.picture_name(int(row)) for row in rows)
+    assert skipped[0].images == tuple(source.image_name(int(row)) for row in rows)
 
     # A replay from before a step that is left out, with checkpoints that knew nothing of it yet.
     for step, start in ((9, 8), (12, 8), (20, 16)):
@@ -182,19 +182,19 @@ def test_images_left_out_contribute_nothing_on_any_number_of_devices(tmp_path, m
     monkeypatch.setattr(programs, "compile_train_step", compile_train_step)
     monkeypatch.setattr(programs, "make_train_transform", poisoned(programs.make_train_transform))
     config = config_of(**CHAIN, parallel=parallel, accumulate=accumulate, on_nan="rollback", checkpoint_every=1)
-    run, data = create_run(config, tmp_path, pictures()), pictures()
+    run, data = create_run(config, tmp_path, images()), images()
     rows = loader.train_rows(run.train_source, batch_size=16, seed=0)
     image = next(row for row in rows(1)[0] if row not in rows(0)[0] and row not in rows(2)[0])
     found = {}
     for name, value in (("white", 255), ("black", 0)):
-        images = data.pictures.copy()
-        images[run.train_source.indices[image]] = value
+        kept = data.images.copy()
+        kept[run.train_source.indices[image]] = value
         workdir = tmp_path / name
         if found:  # from the beginning, though nothing would be wrong with it
             workdir.mkdir()
             for file in ("config.json", rollback.FILE):
                 shutil.copy(tmp_path / "white" / file, workdir)
-        assert train(config, workdir, dataclasses.replace(data, pictures=images))["finished"]
+        assert train(config, workdir, dataclasses.replace(data, images=kept))["finished"]
         assert [skipped.step for skipped in rollback.read(workdir)] == [2]
         found[name] = tree.flatten(restore(workdir, make_parallel("jit")).variables)
     for name, leaf in found["white"].items():

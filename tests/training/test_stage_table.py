@@ -20,17 +20,17 @@ def test_table_says_what_learns_and_where_it_came_from():
     loaded = [f"params/{name}" for name in names if not name.startswith("head")]
     text, lines = make_table(model, "fc7", 224, loaded)
     assert lines["block1"][1:-1] == ["112", "x", "112", "x", "64", "38,720", "frozen", "pretrained"]
-    assert lines["head"][1:] == ["1", "4,097", "yes", "initialised", "0.0"]
+    assert lines["head"][1:] == ["1", "4,097", "yes", "initialized", "0.0"]
     assert "134,264,641, of which 4,097 learn" in text
     # Twice the 15,466,172,416 multiply-adds, and those of the head once more by parameters and by activations;
     # everything learning takes three times that.
-    assert "about 30.93 GFLOPs a picture; with everything learning 92.80" in text
+    assert "about 30.93 GFLOPs an image; with everything learning 92.80" in text
     assert "The optimizer holds 0.0 MB" in text
 
 
 def test_part_of_a_stage():
     _, lines = make_table(create_model("vgg_tiny"), "block2/.*/bias", 32, ["params/head/head/bias"])
-    assert lines["block2"][-6:-1] == ["1", "of", "2", "yes", "initialised"]
+    assert lines["block2"][-6:-1] == ["1", "of", "2", "yes", "initialized"]
     assert lines["head"][-6:-1] == ["yes", "1", "of", "2", "pretrained"]
 
 
@@ -50,4 +50,4 @@ def test_auxiliary_heads_cost_what_training_makes_of_them(freeze, learn, step):
     assert lines["aux1"][1:4] == ["(in", "training", "only)"]
     assert [lines["aux1"][-3], lines["aux2"][-3]] == learn
     assert [lines["aux1"][-1], lines["aux2"][-1]] == ["8.3", "8.4"]
-    assert f"A step costs about {step} GFLOPs a picture; with everything learning 9.06." in text
+    assert f"A step costs about {step} GFLOPs an image; with everything learning 9.06." in text

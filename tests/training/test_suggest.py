@@ -91,9 +91,9 @@ def test_a_sample_has_every_class_and_leaves_out_what_cannot_be_read(tmp_path):
     source = datasets.load_source("folder", split="all", data_dir=tmp_path, validation=0, seed=0)
     chosen, broken = sample(source, 30)
     assert np.bincount(chosen.labels).tolist() == [20, 10] and broken == 0
-    chosen.pictures[0].write_bytes(b"no picture")
+    chosen.images[0].write_bytes(b"no image")
     assert [len(sample(source, 30)[0]), sample(source, 30)[1]] == [29, 1]
-    with pytest.raises(ValueError, match="1 of 'b': at least two classes with 3 pictures each"):
+    with pytest.raises(ValueError, match="1 of 'b': at least two classes with 3 images each"):
         sample(source, 4)
 
 
@@ -146,14 +146,14 @@ def test_what_does_not_fit_into_memory_is_left_out(command, tmp_path, monkeypatc
         return Probed(config, np.arange(len(source)) < 50, 1.0, 10**6, 1000)
 
     monkeypatch.setattr(suggest_report, "probe_one", probe_one)
-    arguments = ["--dataset", "digits", "--weights_path", weights, "--pictures", "100", "--out", tmp_path]
+    arguments = ["--dataset", "digits", "--weights_path", weights, "--images", "100", "--out", tmp_path]
     status, out, _ = command("suggest", *arguments)
     assert status == 0 and "\nvgg_tiny.sound is left out: RESOURCE_EXHAUSTED: Out of memory.\n" in out
     assert "Pick: vgg_tiny.shuffled" in out
 
 
 def test_the_command_and_what_it_writes(command, tmp_path, monkeypatch, weights):
-    arguments = ["--dataset", "digits", "--weights_path", weights, "--pictures", "200", "--out", tmp_path / "out"]
+    arguments = ["--dataset", "digits", "--weights_path", weights, "--images", "200", "--out", tmp_path / "out"]
 
     def features_of(*args, before=feature_cache.features_of):
         signal.raise_signal(signal.SIGTERM)
@@ -167,7 +167,7 @@ def test_the_command_and_what_it_writes(command, tmp_path, monkeypatch, weights)
 
     status, out, error = command("suggest", *arguments)
     assert status == 0, error
-    assert re.search("^digits: 200 of 1,438 training pictures$", out, re.M)
+    assert re.search("^digits: 200 of 1,438 training images$", out, re.M)
     assert re.search("^vgg_tiny.lacking is left out: .*fc6", out, re.M)
     rows = re.findall(
         r"^(..)  (?:shuffled.safetensors, read as )?vgg_tiny\.(\w+) +([\d.]+)% +([\d.]+)% to ([\d.]+)% ", out, re.M
@@ -177,8 +177,8 @@ def test_the_command_and_what_it_writes(command, tmp_path, monkeypatch, weights)
     sound, shuffled = (list(map(float, figures)) for _, _, *figures in rows)
     assert sound[1] < sound[0] < sound[2] and sound[0] > 80 > shuffled[0]
     assert rows[0][0] == ">*" and "Pick: vgg_tiny.sound" in out
-    with Image.open(tmp_path / "out" / "suggest.png") as picture:
-        assert picture.format == "PNG" and min(picture.size) > 100
+    with Image.open(tmp_path / "out" / "suggest.png") as image:
+        assert image.format == "PNG" and min(image.size) > 100
 
     text = (tmp_path / "out" / "suggested.py").read_text()
     assert f"jft train --config {tmp_path}/out/suggested.py" in text and f"{sound[0]:.2f} %" in text

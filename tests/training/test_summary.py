@@ -12,13 +12,13 @@ from PIL import Image
 
 from jft.models import MODELS, plot
 from jft.models.summary import format_summary, human_flops
-from jft.training.summary import choose_model, summarise
+from jft.training.summary import choose_model, summarize
 
 ROOT = Path(__file__).parents[2]
 
 
 def make_summary(name, freeze="", **options):
-    return summarise(name, *choose_model(name, **options), freeze)
+    return summarize(name, *choose_model(name, **options), freeze)
 
 
 def table(text):
@@ -132,7 +132,7 @@ def test_both_formats_hold_the_same(tmp_path, freeze):
 
 
 def test_names_are_escaped(tmp_path):
-    summary = summarise("<a> & 'b'", *choose_model("vgg_tiny"))
+    summary = summarize("<a> & 'b'", *choose_model("vgg_tiny"))
     plot.write_graph(summary, tmp_path / "graph.svg")
     root = ElementTree.parse(tmp_path / "graph.svg").getroot()
     assert [element.text for element in root if element.tag.endswith("title")] == ["<a> & 'b'"]

@@ -33,7 +33,7 @@ def pairs(tmp_path_factory):
     """Folder of what the pairs wrote, and [name, exit statuses, time of its end] of each."""
     folder = tmp_path_factory.mktemp("pairs")
     often = {"checkpoint_every": 4, "log_every": 2, "eval_batch_size": 24, "mesh": {"data": -1, "fsdp": 2}}
-    # Features are extracted first; `figures` trains on pictures.
+    # Features are extracted first; `figures` trains on images.
     write_config(
         folder, optimizer="sgd", heartbeat_timeout=10, steps=END, freeze="block2", cache_features=True, **often
     )

@@ -15,9 +15,9 @@ FEATURES = ("extract_features", "--model", "nosuch", "--weights", "nosuch", "--s
         (("export", "nosuch", "--to"), "new", "give another --to"),
         (("report", "nosuch", "--out"), "o.html", "give another --out"),
         (("suggest", "nosuch", "--out"), "new/deeper", "give another --out"),
-        (("predict", "PICTURE", "--checkpoint", "nosuch", "--out"), "o.csv", "choose another folder"),
-        (("predict", "PICTURE", "--checkpoint", "nosuch", "--grid"), "o.png", "choose another folder"),
-        (("explain", "nosuch", "PICTURE", "--out"), "o.png", "choose another folder"),
+        (("predict", "IMAGE", "--checkpoint", "nosuch", "--out"), "o.csv", "choose another folder"),
+        (("predict", "IMAGE", "--checkpoint", "nosuch", "--grid"), "o.png", "choose another folder"),
+        (("explain", "nosuch", "IMAGE", "--out"), "o.png", "choose another folder"),
         (("explain", "nosuch", "--labels", "--out"), "o.csv", "choose another folder"),
         ((*FEATURES, "--out"), "o.npz", "choose another folder"),
         (("weights", "convert", "nosuch", "--out"), "o.safetensors", "choose another folder"),
@@ -26,11 +26,11 @@ FEATURES = ("extract_features", "--model", "nosuch", "--weights", "nosuch", "--s
     ],
 )
 def test_a_folder_that_refuses_is_told_first(command, tmp_path, monkeypatch, command_line, name, remedy):
-    locked, picture = tmp_path / "locked", tmp_path / "a.png"
+    locked, image = tmp_path / "locked", tmp_path / "a.png"
     locked.mkdir()
-    picture.write_text("")
+    image.write_text("")
     refuse_to_write(monkeypatch, locked)
-    arguments = [picture if argument == "PICTURE" else argument for argument in command_line]
+    arguments = [image if argument == "IMAGE" else argument for argument in command_line]
     found = command(*arguments, locked / name)
     assert found == (1, "", f"error: {locked} cannot be written (Read-only file system): {remedy}.\n")
     assert list(locked.iterdir()) == []

@@ -34,7 +34,7 @@ def test_devices_do_not_change_the_figures(mode, mesh):
     np.testing.assert_allclose(found["losses"], one["losses"], rtol=1e-5)
     assert (found["count"], found["correct"]) == (100, one["correct"])
     np.testing.assert_allclose(found["loss"], one["loss"], rtol=1e-5)
-    # Of every picture, in the pictures' order.
+    # Of every image, in the images' order.
     np.testing.assert_allclose(found["probabilities"], one["probabilities"], rtol=1e-3, atol=1e-5)
     if mesh.get("fsdp", 1) != 1:
         assert found["bytes"] < found["whole_bytes"] / 2

@@ -54,7 +54,7 @@ def test_keras_counts_statistics_and_biases_and_no_scale_that_it_lacks(name, tot
     counts = {leaf: math.prod(array.shape) for leaf, array in target.items()}
     statistics = sum(count for leaf, count in counts.items() if leaf.startswith("batch_stats/"))
     channels = statistics // 2
-    # Keras' Inception normalises without scale; its ResNet's convolutions have biases, one for each mean.
+    # Keras' Inception normalizes without scale; its ResNet's convolutions have biases, one for each mean.
     other = -channels if row.model == "inception_v3" else channels
     assert row.num_params + statistics + other == total
     shapes = rules.source_shapes(rules.rules_for(row, model), target)
@@ -122,7 +122,7 @@ def test_there_and_back(name):
             arrays = [tensors[tensor] for tensor in rule.sources]
             there = rule.transform.forward(*arrays)
             back = rule.transform.backward(there, *(leaves[leaf] for leaf in rule.beside))
-            if rule.transform is rules.transforms.centre:  # two tensors become one leaf
+            if rule.transform is rules.transforms.center:  # two tensors become one leaf
                 np.testing.assert_array_equal(rule.transform.forward(*back), there)
             elif rule.transform is rules.transforms.keras_variance:
                 np.testing.assert_allclose(back[0], arrays[0], rtol=1e-6)
@@ -137,7 +137,7 @@ def test_provenance(name):
     assert row.sha256 is None or re.fullmatch(r"[0-9a-f]{8}|[0-9a-f]{64}", row.sha256)
     assert row.md5 is None or re.fullmatch(r"[0-9a-f]{32}", row.md5)
     assert (row.md5 is not None) is (row.dialect == "keras")
-    assert row.licence
+    assert row.license
     if name != "squeezenet1_1.caffe":  # whose pickle for Python 2 spends two bytes on every other one
         assert row.num_params * 4 / 2**20 == pytest.approx(row.size, rel=0.05)
     if row.top1 is None:

@@ -95,7 +95,7 @@ def make_row(url: str) -> WeightSet:
         sha256=SHA256[:8],
         md5=hashlib.md5(FILE).hexdigest(),
         size=len(FILE) / 2**20,
-        licence="Apache-2.0",
+        license="Apache-2.0",
         num_params=1,
         top1=None,
         top5=None,
@@ -409,7 +409,7 @@ def test_load_converts_once(row, reads):
             "url": row.url,
             "weights": "squeezenet1_1.test",
             "dialect": "jft",
-            "licence": "Apache-2.0",
+            "license": "Apache-2.0",
             "converter_version": str(convert.CONVERTER_VERSION),
         }
     assert len(reads) == 1

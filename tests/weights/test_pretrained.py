@@ -6,7 +6,7 @@ import pytest
 import safetensors.numpy
 from small_chain import Small
 
-from jft.models import abstract_variables, create_model, initialise
+from jft.models import abstract_variables, create_model, initialize
 from jft.utils import tree
 from jft.weights import catalog, pretrained, rules
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.xdist_group("ResNet-18 from a file")
 
 @pytest.fixture(scope="module")
 def initial():
-    return initialise(create_model("resnet18", num_classes=5), 64, seed=0)
+    return initialize(create_model("resnet18", num_classes=5), 64, seed=0)
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +73,6 @@ def test_fresh_that_matches_nothing(torch_file, initial):
 
 
 def test_initial_values_are_a_function_of_the_seed():
-    one, two, other = (initialise(Small(num_classes=3), 8, seed) for seed in (0, 0, 1))
+    one, two, other = (initialize(Small(num_classes=3), 8, seed) for seed in (0, 0, 1))
     assert all(np.array_equal(a, b) for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(two), strict=True))
     assert not np.array_equal(one["params"]["head"]["head"]["kernel"], other["params"]["head"]["head"]["kernel"])

@@ -1,4 +1,4 @@
-"""Whole models as users run them, under an optimising jit, against the logits that the reference frameworks give.
+"""Whole models as users run them, under an optimizing jit, against the logits that the reference frameworks give.
 
 test_proofs.py replays every stage of every weight set operation by operation, compiled hastily; here a model or two of
 most families show that fusing and reordering change nothing.
@@ -16,7 +16,7 @@ from jft.weights import catalog, proofs, seeded
 FUSED = on_demand("test_proofs replays it, and others show that fusing changes nothing")
 
 
-@pytest.mark.usefixtures("optimising_compiler")
+@pytest.mark.usefixtures("optimizing_compiler")
 @pytest.mark.parametrize(
     ("name", "size"),
     [

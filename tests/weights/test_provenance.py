@@ -25,8 +25,8 @@ from jft.weights.hashes import Hashes
 from jft.weights.target import leaf_shapes
 
 DIGITS = find_row("vgg_tiny", "digits04")
-CLAIMS = (DIGITS.name, DIGITS.licence)
-OLD = {"url": "https://example.org/", "weights": DIGITS.name, "dialect": "jft", "licence": DIGITS.licence}
+CLAIMS = (DIGITS.name, DIGITS.license)
+OLD = {"url": "https://example.org/", "weights": DIGITS.name, "dialect": "jft", "license": DIGITS.license}
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def target():
 def says_nothing_untrue(manifest, path):
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     assert (manifest["source"], manifest["source_sha256"]) == (path.name, sha256)
-    assert (manifest["like"], manifest["licence"]) == (DIGITS.name, "unknown (file not recognized)")
+    assert (manifest["like"], manifest["license"]) == (DIGITS.name, "unknown (file not recognized)")
     assert "weights" not in manifest and "url" not in manifest
 
 
@@ -60,7 +60,7 @@ def test_files_and_folders_are_known_by_their_hash(noise, tmp_path, monkeypatch)
     copy = tmp_path / "copy.safetensors"
     copy.write_bytes(hub.locate(DIGITS).read_bytes())
     manifest = hub.load(DIGITS, target(), weights_path=copy)[1]
-    assert (manifest["source"], manifest["weights"], manifest["licence"]) == (copy.name, *CLAIMS)
+    assert (manifest["source"], manifest["weights"], manifest["license"]) == (copy.name, *CLAIMS)
     # A file under the published name, where nobody has published a hash.
     monkeypatch.setitem(CATALOG, DIGITS.name, dataclasses.replace(DIGITS, sha256=None))
     held = tmp_path / "folder" / DIGITS.filename
@@ -89,7 +89,7 @@ def test_what_a_checkpoint_claims_is_decided_by_the_hash_that_it_recorded(monkey
     found = provenance.of_manifest({"source": "a.bin", **OLD, **recorded})
     told = f"{found} {found.facts()} {found.manifest()}"
     assert (found.row is not None) == claimed
-    assert (DIGITS.licence in told) == claimed == (provenance.UNKNOWN not in told)
+    assert (DIGITS.license in told) == claimed == (provenance.UNKNOWN not in told)
     assert ("layout and preprocessing" in told) != claimed
     assert provenance.of_manifest(found.manifest()) == found  # as often as it is read and written
 
@@ -125,7 +125,7 @@ def test_a_run_on_a_strangers_file_says_so_everywhere(noise, tmp_path):
     says_nothing_untrue(meta["weights"], noise)
     meta |= {"step": 1}
     trained = Trained(run.model, state.variables, run.spec, run.train_source.class_names, meta, run.parallel)
-    assert open_model.of_trained(trained, "run").facts["licence"] == provenance.UNKNOWN
+    assert open_model.of_trained(trained, "run").facts["license"] == provenance.UNKNOWN
     per_class = {name: {"precision": None, "recall": None, "f1": None, "count": 0} for name in trained.class_names}
     figures = {"parameters": 1, "count": 1, "learnt": 0, "validated": 0, "dataset": "d", "split": "test"}
     result = {**figures, "accuracy": 1.0, "accuracy_interval": None, "temperature": None, "per_class": per_class}
@@ -134,7 +134,7 @@ def test_a_run_on_a_strangers_file_says_so_everywhere(noise, tmp_path):
     for told in (card, str(page)):
         assert f"{noise.name} (file not recognized)" in told and provenance.UNKNOWN in told
         assert told.count(DIGITS.name) == 1 and f"layout and preprocessing of {DIGITS.name}" in told
-    assert DIGITS.licence not in str(page)
+    assert DIGITS.license not in str(page)
 
 
 def test_a_set_that_is_asked_for_is_named_as_what_it_is(noise):

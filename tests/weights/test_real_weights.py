@@ -1,4 +1,4 @@
-"""Real weights: SqueezeNet 1.1 from its Caffe file against its proof, and on 100 pictures of ImageNet."""
+"""Real weights: SqueezeNet 1.1 from its Caffe file against its proof, and on 100 images of ImageNet."""
 
 import json
 
@@ -56,6 +56,6 @@ def test_squeezenet_classifies_imagenet(real_data, squeezenet):
     ranked = np.argsort(-classify(tree.unflatten(leaves), images), axis=1)
     top1, top5 = np.sum(ranked[:, 0] == labels), np.sum(ranked[:, :5] == labels[:, None])
     print(f"top-1 {top1} %, top-5 {top5} % of {len(labels)}")
-    # 65 and 83 with an independent implementation; one picture may tip over by rounding.
+    # 65 and 83 with an independent implementation; one image may tip over by rounding.
     assert abs(top1 - 65) <= 1
     assert abs(top5 - 83) <= 1

@@ -53,7 +53,7 @@ def test_keras_bias_and_epsilon_are_absorbed():
     x, bias, mean, gamma, beta = rng.normal(size=(5, 7)).astype("f4")
     var = np.float32([1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1, 10])  # small enough for epsilon to matter
     keras = gamma * (x + bias - mean) / np.sqrt(var + np.float32(1.001e-5)) + beta
-    our_mean, our_var = transforms.centre.forward(bias, mean), transforms.keras_variance.forward(var)
+    our_mean, our_var = transforms.center.forward(bias, mean), transforms.keras_variance.forward(var)
     ours = gamma * (x - our_mean) / np.sqrt(our_var + np.float32(1e-5)) + beta
     np.testing.assert_allclose(ours, keras, rtol=1e-5)
     wrong = gamma * (x - our_mean) / np.sqrt(var + np.float32(1e-5)) + beta

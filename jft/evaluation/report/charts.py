@@ -1,4 +1,4 @@
-"""Charts as SVG for a page: text and axes take the page's colour, so that they are read in light and dark."""
+"""Charts as SVG for a page: text and axes take the page's color, so that they are read in light and dark."""
 
 import io
 import re
@@ -7,7 +7,7 @@ from typing import Any
 
 from jft.metrics.calibration import Reliability
 
-_INK = "#010203"  # stands for the page's text colour until the SVG is written
+_INK = "#010203"  # stands for the page's text color until the SVG is written
 _BLUE, _ORANGE = "#3b82c4", "#d97b29"  # told apart by lightness too, on white and on black
 _STYLE = {
     **{key: _INK for key in ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")},
@@ -30,11 +30,11 @@ def curves(lines: Sequence[Mapping[str, Any]], name: str, title: str) -> str:
 
     def draw(axes: Any) -> None:
         kinds = (("train", _BLUE, "-", None), ("validation", _ORANGE, "--", "o"))
-        for kind, colour, style, marker in kinds:
+        for kind, color, style, marker in kinds:
             own = [(line["step"], line[name]) for line in lines if line["kind"] == kind and name in line]
             if own:
                 one = marker or ("o" if len(own) == 1 else None)
-                axes.plot(*zip(*own, strict=True), style, color=colour, label=kind, marker=one, markersize=4)
+                axes.plot(*zip(*own, strict=True), style, color=color, label=kind, marker=one, markersize=4)
         axes.set_xlabel("step")
         axes.set_ylabel(title)
         if len(axes.lines) > 1:
@@ -63,16 +63,16 @@ def reliability(before: Reliability, after: Reliability | None) -> str:
 
     def draw(axes: Any) -> None:
         axes.plot([0, 1], [0, 1], ":", color=_INK, linewidth=1)
-        for found, colour, marker, label in (
+        for found, color, marker, label in (
             (before, _BLUE, "o", "as it is"),
             (after, _ORANGE, "s", "with temperature"),
         ):
             if found is not None:
                 some = found.count > 0
                 sizes = 12 + 100 * found.count[some] / found.count.sum()
-                axes.plot(found.confidence[some], found.accuracy[some], color=colour, linewidth=1)
+                axes.plot(found.confidence[some], found.accuracy[some], color=color, linewidth=1)
                 axes.scatter(
-                    found.confidence[some], found.accuracy[some], sizes, color=colour, marker=marker, label=label
+                    found.confidence[some], found.accuracy[some], sizes, color=color, marker=marker, label=label
                 )
         axes.set(xlim=(0, 1.02), ylim=(0, 1.04), xlabel="confidence", ylabel="share that is right")
         axes.legend(loc="lower right")

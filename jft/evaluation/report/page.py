@@ -12,7 +12,7 @@ from jft.config import as_json, default_config
 from jft.data.record import trained_on
 from jft.evaluation import evaluate, gradcam, results
 from jft.evaluation.predictor import from_trained
-from jft.evaluation.report.parts import PICTURES, Parts
+from jft.evaluation.report.parts import IMAGES, Parts
 from jft.utils import distributed
 from jft.utils.files import check_folder, written_whole
 from jft.utils.logger import read_metrics
@@ -27,7 +27,7 @@ def write_report(
 
     Args:
       workdir: folder of the run.
-      split: pictures to judge it by, 'test' or 'validation'.
+      split: images to judge it by, 'test' or 'validation'.
       out: the file; None: `<workdir>/report.html`.
       stage: whose Grad-CAM is drawn; None: the last with a map.
 
@@ -42,10 +42,10 @@ def write_report(
     path = Path(out) if out else Path(workdir) / "report.html"
     check_out(path)
     start = time.perf_counter()
-    predicted = evaluate.predict_run(workdir, evaluate.Pictures(split=split))
+    predicted = evaluate.predict_run(workdir, evaluate.Images(split=split))
     seconds = time.perf_counter() - start
     result = evaluate.record(predicted)
-    predictor = from_trained(predicted.trained, str(workdir), batch_size=PICTURES)
+    predictor = from_trained(predicted.trained, str(workdir), batch_size=IMAGES)
     parts = Parts(predictor, predicted, result, stage or gradcam.default_stage(predictor.model, predictor.spec.size))
     lines = read_metrics(Path(workdir))
     train, known = parts.known(len(predicted.source) / seconds)

@@ -1,4 +1,4 @@
-"""The parts of a report: facts, curves, pictures with what the model says of them."""
+"""The parts of a report: facts, curves, images with what the model says of them."""
 
 import base64
 import collections
@@ -27,9 +27,9 @@ from jft.utils.checkpoint_info import best_step, phase_of
 from jft.utils.text import named_step
 from jft.weights import provenance
 
-PICTURES = 10  # in the grid, among the largest losses, among labels that look wrong
+IMAGES = 10  # in the grid, among the largest losses, among labels that look wrong
 _NEIGHBOURS = 3
-_SECONDS = 60  # spent at most on features of training pictures, by the speed of the evaluation
+_SECONDS = 60  # spent at most on features of training images, by the speed of the evaluation
 _LARGEST_MATRIX = 20  # classes; a larger confusion matrix is wider than a screen
 
 
@@ -39,7 +39,7 @@ class Parts:
 
     Attributes:
       predictor: the run.
-      predicted: what it makes of the pictures that it is judged by.
+      predicted: what it makes of the images that it is judged by.
       result: the figures of that.
       stage: whose Grad-CAM is drawn.
     """
@@ -55,12 +55,12 @@ class Parts:
         config, weights = meta["config"], provenance.of_manifest(meta["weights"])
         held_out = f", {meta['history'][-1]['count']:,} to validate" if meta["history"] else ""
         held_out += ", which then joined them" if meta.get("learnt_validation") else ""
-        frames = "squashed whole" if self.predictor.fit == "whole" else "cropped at the centre"
+        frames = "squashed whole" if self.predictor.fit == "whole" else "cropped at the center"
         facts = {
             "Model": f"{meta['model']['name']}, {self.result['parameters']:,} parameters",
             **(weights.facts() if weights else {"Weights": "none: trained from scratch"}),
             "Data": _told_of(trained_on(meta), config["data_dir"]),
-            "Pictures": f"{trained_on(meta).count:,} to train{held_out}, {self.result['count']:,} of the "
+            "Images": f"{trained_on(meta).count:,} to train{held_out}, {self.result['count']:,} of the "
             f"{self.result['split']} split to judge by",
             "Classes": ", ".join(self.predictor.class_names[:20])
             + (", ..." if len(self.predictor.class_names) > 20 else ""),
@@ -145,7 +145,7 @@ class Parts:
             "waiting for input": waiting,
             "validation": took["validation"],
             "saving": took["checkpoint"],
-            f"{self.result['split']} pictures": evaluated,
+            f"{self.result['split']} images": evaluated,
         }
         found["Where the time went"] = charts.times({name: value for name, value in spent.items() if value > 0.05})
         return {title: Markup(svg) for title, svg in found.items()}
@@ -156,8 +156,8 @@ class Parts:
         return before, None if calibrated is None else calibration.reliability(calibrated, true)
 
     def grid(self) -> list[dict[str, Any]]:
-        """Ten pictures, spread evenly over those that the run is judged by."""
-        rows = np.linspace(0, len(self.predicted.source) - 1, min(PICTURES, len(self.predicted.source))).round()
+        """Ten images, spread evenly over those that the run is judged by."""
+        rows = np.linspace(0, len(self.predicted.source) - 1, min(IMAGES, len(self.predicted.source))).round()
         return [self._card(self.predicted.source, row) | self._said(row) for row in rows.astype(int).tolist()]
 
     def matrix(self) -> list[dict[str, Any]]:
@@ -176,14 +176,14 @@ class Parts:
         """The largest losses, with where the model looked and what it learnt from that is like them."""
         source, worst = self.predicted.source, self.result["top_losses"]
         rows = [one["row"] for one in worst]
-        pictures = [source.pixels(row, self.predictor.spec) for row in rows]
+        images = [source.pixels(row, self.predictor.spec) for row in rows]
         classes = self.predicted.found.probabilities[rows].argmax(axis=1)
-        heat = gallery.heat_maps(self.predictor, pictures, classes, self.stage)
+        heat = gallery.heat_maps(self.predictor, images, classes, self.stage)
         near = np.zeros((len(rows), 0), np.int64)
         if len(train):
-            near = gallery.like(self.predictor, pictures, known, min(_NEIGHBOURS, len(train)))
+            near = gallery.like(self.predictor, images, known, min(_NEIGHBOURS, len(train)))
         told = []
-        for one, pixels, chosen, cam, neighbours in zip(worst, pictures, classes, heat, near, strict=True):
+        for one, pixels, chosen, cam, neighbors in zip(worst, images, classes, heat, near, strict=True):
             seen = gallery.shown(self.predictor, pixels)
             told.append(
                 self._card(source, one["row"])
@@ -193,18 +193,18 @@ class Parts:
                     "predicted": one["predicted"] or "nothing",
                     "sought": self.predictor.class_names[chosen],
                     "overlay": _data_uri(gradcam.overlay(seen, cam)),
-                    "neighbours": [self._card(train, row) for row in neighbours.tolist()],
+                    "neighbors": [self._card(train, row) for row in neighbors.tolist()],
                 }
             )
         return told
 
     def suspects(self, train: Source, known: np.ndarray) -> list[dict[str, Any]]:
-        """Training pictures whose label looks wrong."""
+        """Training images whose label looks wrong."""
         if not len(train) or train.multi_label:
             return []
         try:
             found = gallery.suspects(known, train)
-        except ValueError as error:  # a class of one picture, which no other can judge
+        except ValueError as error:  # a class of one image, which no other can judge
             logging.warning("the report does without suspicious labels: %s", error)
             return []
         names = self.predictor.class_names
@@ -215,16 +215,16 @@ class Parts:
                 "probability": suspect.suggested_probability,
                 "own": suspect.probability,
             }
-            for suspect in found[:PICTURES]
+            for suspect in found[:IMAGES]
         ]
 
     def known(self, speed: float) -> tuple[Source, np.ndarray]:
-        """Training pictures, as many as are read in a minute, and their features; none where they are gone."""
+        """Training images, as many as are read in a minute, and their features; none where they are gone."""
         try:
-            train = datasets.sample(self.predicted.trained.pictures("train"), max(200, round(speed * _SECONDS)))
+            train = datasets.sample(self.predicted.trained.images("train"), max(200, round(speed * _SECONDS)))
             return train, gallery.features(self.predictor, train)
         except (ValueError, OSError) as error:
-            logging.warning("the report does without training pictures: %s", error)
+            logging.warning("the report does without training images: %s", error)
             return self.predicted.source.take(np.zeros(0, np.int64)), np.zeros((0, 1), np.float32)
 
     def _said(self, row: int) -> dict[str, Any]:
@@ -239,7 +239,7 @@ class Parts:
     def _card(self, source: Source, row: int) -> dict[str, Any]:
         return {
             "image": _data_uri(gallery.shown(self.predictor, source.pixels(row, self.predictor.spec))),
-            "name": Path(source.picture_name(row)).name,
+            "name": Path(source.image_name(row)).name,
             "label": source.label(row) or "nothing",
         }
 
@@ -251,7 +251,7 @@ def _told_of(record: DataRecord, data_dir: str) -> str:
 
 
 def _data_uri(pixels: np.ndarray) -> str:
-    """A picture in the page itself: small ones as they are, photographs as JPEG."""
+    """An image in the page itself: small ones as they are, photographs as JPEG."""
     small = max(pixels.shape[:2]) <= 64
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, **({"format": "PNG"} if small else {"format": "JPEG", "quality": 82}))

@@ -1,6 +1,6 @@
 """Weight files as `{name: array}`, read lazily and without running them, whoever wrote them.
 
-Each format is recognised by its first bytes. Its reader checks the file's table of contents and returns, per tensor,
+Each format is recognized by its first bytes. Its reader checks the file's table of contents and returns, per tensor,
 a function that reads it; nothing takes more memory than the file's size warrants.
 """
 

@@ -70,7 +70,7 @@ def keras_conv_norm(conv: str, norm: str, source: str) -> Rules:
     yield Rule(f"params/{conv}/kernel", (f"{source}_conv/0",), same)
     yield Rule(f"params/{norm}/scale", (f"{source}_bn/0",), same)
     yield Rule(f"params/{norm}/bias", (f"{source}_bn/1",), same)
-    yield Rule(f"batch_stats/{norm}/mean", (f"{source}_conv/1", f"{source}_bn/2"), transforms.centre)
+    yield Rule(f"batch_stats/{norm}/mean", (f"{source}_conv/1", f"{source}_bn/2"), transforms.center)
     yield Rule(f"batch_stats/{norm}/var", (f"{source}_bn/3",), transforms.keras_variance)
 
 

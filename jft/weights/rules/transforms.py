@@ -73,17 +73,17 @@ def dense_of_map(grid: int) -> Transform:
     return Transform(forward, backward)
 
 
-def _centred(bias: np.ndarray, mean: np.ndarray) -> np.ndarray:
+def _centerd(bias: np.ndarray, mean: np.ndarray) -> np.ndarray:
     if bias.shape != mean.shape:
         raise ValueError("bias and mean differ in shape")
     return mean - bias
 
 
 # Running mean without the bias of the convolution before: (x + bias) - mean = x - (mean - bias).
-centre = Transform(_centred, lambda mean: (np.zeros_like(mean), mean))
+center = Transform(_centerd, lambda mean: (np.zeros_like(mean), mean))
 
 # Running variance that, with epsilon 1e-5, does what Keras' own does with its 1.001e-5. From 1e-7 on, a leaf that goes
-# to a file and back is the same number; a file's number that becomes a leaf and goes back may be its neighbour.
+# to a file and back is the same number; a file's number that becomes a leaf and goes back may be its neighbor.
 _EPSILON = np.float32(1.001e-5 - 1e-5)
 keras_variance = Transform(lambda variance: variance + _EPSILON, lambda variance: (variance - _EPSILON,))
 
@@ -95,6 +95,6 @@ def _scaled(leaf: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray]:
     return (leaf,) if np.all(scale == 1) else (leaf * scale,)
 
 
-# What a BatchNorm without scale normalises, and its mean: a scale learnt since moves into both on the way back,
+# What a BatchNorm without scale normalizes, and its mean: a scale learnt since moves into both on the way back,
 # scale * (conv - mean) = scale * conv - scale * mean.
 scaled = Transform(same.forward, _scaled)
