@@ -74,6 +74,7 @@ def test_all_verbs_on_one_screen(capsys, arguments):
 def test_verbs_modules_and_scripts_are_the_same():
     modules = {module.name for module in pkgutil.iter_modules(jft.cli.__path__)}
     twins = {path.stem for path in SCRIPTS.glob("*.py") if "from jft.cli.main import run" in path.read_text()}
+    modules -= {"main", "arms", "config_file", "weights_table"}  # what subcommands share
     assert set(main.VERBS) == modules == twins
     for verb in twins:
         text = (SCRIPTS / f"{verb}.py").read_text()
