@@ -1,7 +1,7 @@
 """The activation cache: features on disk, by recipe and by image, so that each is computed once.
 
     <folder>/<key of the recipe>/recipe.json
-    <folder>/<key of the recipe>/shard-<number>/features.npy, images.npy, manifest.json
+    <folder>/<key of the recipe>/shard-<number>/features.npy, pictures.npy, manifest.json
 
 A shard never changes. It is written aside and renamed when it is whole, so a process that is killed leaves the shards
 that it finished and a folder `.writing-*` that nobody reads; several processes can write at once. A process holds a
@@ -30,7 +30,7 @@ from jft.utils.logger import write_json
 SHARD_IMAGES = 1024
 SHARD_BYTES = 256 * 10**6
 
-_FEATURES, _IMAGES, _MANIFEST = "features.npy", "images.npy", "manifest.json"
+_FEATURES, _IMAGES, _MANIFEST = "features.npy", "pictures.npy", "manifest.json"  # names of caches since 0.1.0
 _OVERHEAD = 4096  # bytes of a shard beside features and digests, generously
 
 

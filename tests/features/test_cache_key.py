@@ -224,7 +224,7 @@ def test_devices_and_what_lies_behind_the_boundary_do_not_matter(variables):
 def test_every_start_finds_the_same_program():
     """In a process of its own, on another number of devices."""
     code = (
-        "import jax; from test_recipe import MODEL, SPEC, WANTED, program_digest;"
+        "import jax; from test_cache_key import MODEL, SPEC, WANTED, program_digest;"
         "from jft.models import abstract_variables;"
         "print(jax.device_count(), program_digest.examine(MODEL, abstract_variables(MODEL, 32), SPEC, WANTED).digest)"
     )

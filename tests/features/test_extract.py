@@ -156,7 +156,7 @@ def test_a_damaged_shard_is_computed_anew(tmp_path, digits, computed, monkeypatc
     content = bytearray(damaged.read_bytes())
     content[200] ^= 4
     damaged.write_bytes(content)
-    lost = len(np.load(damaged.parent / "images.npy"))
+    lost = len(np.load(damaged.parent / "pictures.npy"))
     with caplog.at_level("WARNING", logger="absl"):
         np.testing.assert_allclose(whole(run(tmp_path, digits)), expected, atol=1e-6)
     assert computed == [40, lost] and "has changed since it was written" in caplog.text
@@ -203,7 +203,7 @@ def write(path, value):
     written(path, value)
 
 store.write_json = write
-digits = test_extract.sources.load_source("digits", split="all", data_dir=None, validation=0, seed=0)
+digits = test_extract.datasets.load_source("digits", split="all", data_dir=None, validation=0, seed=0)
 test_extract.run(sys.argv[1], digits.take(test_extract.np.arange(40)))
 """
 

@@ -90,7 +90,7 @@ def flip_a_bit(path):
     [
         ("features.npy", cut_short, "has 220 bytes, it was written with 224"),
         ("features.npy", flip_a_bit, "features.npy has changed since it was written"),
-        ("images.npy", flip_a_bit, "images.npy has changed since it was written"),
+        ("pictures.npy", flip_a_bit, "pictures.npy has changed since it was written"),
         ("manifest.json", cut_short, "manifest.json is damaged"),
         ("features.npy", os.unlink, "FileNotFoundError"),
     ],
@@ -98,7 +98,7 @@ def flip_a_bit(path):
 def test_a_damaged_shard_is_set_aside_and_made_anew(tmp_path, caplog, file, damage, said):
     store = filled(tmp_path)
     shard = next(store.folder.glob("shard-*"))
-    lost = np.load(shard / "images.npy")[:, 0].astype(int)
+    lost = np.load(shard / "pictures.npy")[:, 0].astype(int)
     damage(shard / file)
     again = open_store(tmp_path)
     with caplog.at_level("WARNING", logger="absl"):

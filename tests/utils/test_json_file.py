@@ -201,7 +201,7 @@ def test_the_manifest_of_cached_features(tmp_path, caplog):
         caplog.clear()
         with caplog.at_level("WARNING", logger="absl"):
             lacks = len(FeatureStore(tmp_path, {}, (1, 3)).missing(digest))
-        assert lacks == (not where.startswith(("images =", "without images"))), where
+        assert lacks == (not where.startswith(("pictures =", "without pictures"))), where
         assert not lacks or (str(shard) in caplog.text and "computed anew" in caplog.text), where
         for aside in store.folder.glob("damaged-*"):
             aside.rename(shard)

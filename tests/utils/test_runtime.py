@@ -81,7 +81,7 @@ LIST = """
 import jax
 eval_shape, jax.eval_shape = jax.eval_shape, None  # what shapes are found with: no model is built
 try:
-    cli.main(["weights", "list"])
+    main.main(["weights", "list"])
 except SystemExit as end:
     assert end.code == 0
 jax.eval_shape = eval_shape
@@ -89,10 +89,10 @@ jax.eval_shape = eval_shape
 # What one process does, in this order, as what is imported stays; and what is not there after it, beside `NEVER`.
 STATEMENTS = {
     "import jft": {"jax", "numpy"},
-    "from jft import cli; cli.usage()": {"jax", "numpy"},
+    "from jft.cli import main; main.usage()": {"jax", "numpy"},
     "from jft.data import imagenet; imagenet.class_ids()": {"orbax.checkpoint"},
     "import jft.data; import_all(jft.data)": {"orbax.checkpoint"},
-    "import jft.cli; import_all(jft.cli)": {"orbax.checkpoint"},
+    "for verb in main.VERBS: importlib.import_module(f'jft.cli.{verb}')": {"orbax.checkpoint"},
     LIST: {"orbax.checkpoint"},
     "import jft.evaluation.evaluate": set(),
     "import jft.training.loop": set(),

@@ -113,7 +113,7 @@ def _commands(meta: Mapping[str, Any], workdir: str | Path) -> dict[str, str]:
 
 def _environment() -> jinja2.Environment:
     found = jinja2.Environment(
-        loader=jinja2.PackageLoader("jft", "report"),
+        loader=jinja2.PackageLoader("jft.evaluation", "report"),
         autoescape=True,
         finalize=html,
         undefined=jinja2.StrictUndefined,

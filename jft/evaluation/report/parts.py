@@ -186,8 +186,8 @@ class Parts:
         for one, pixels, chosen, cam, neighbors in zip(worst, images, classes, heat, near, strict=True):
             seen = gallery.shown(self.predictor, pixels)
             told.append(
-                self._card(source, one["row"])
-                | one
+                one
+                | self._card(source, one["row"])
                 | {
                     "label": one["label"] or "nothing",
                     "predicted": one["predicted"] or "nothing",
