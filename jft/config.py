@@ -24,7 +24,7 @@ from typing import Any
 
 from ml_collections import ConfigDict, FieldReference
 
-from jft.utils import tree
+from jft.utils import registry, tree
 from jft.utils.color import check_background
 
 
@@ -94,7 +94,8 @@ def default_config() -> ConfigDict:
     config.head_hidden = ()  # of a linear head: units of its hidden layers, each with ReLU
     config.head_dropout = 0.0  # of a linear head: dropped share before each of its layers
     config.head_init = 1.0  # factor on the classifying layer's initial kernel; 0: zeros
-    config.loss = "softmax"  # softmax; sigmoid: one unit for two classes, or one a class where images have several
+    # softmax; sigmoid: one unit for two classes, or one a class where images have several; or your own: module:function
+    config.loss = "softmax"
     config.balance = ""  # weights: class weights by inverse frequency; sampling: classes are drawn alike
     # Factors on the loss, one a class; empty: 1. The loss is divided by the sum of those of the batch's labels, as in
     # torch; where images have several labels by their number.
@@ -164,7 +165,6 @@ _CHOICES = {
     "crop": ("random", "center", "five"),
     "auto_augment": ("", "trivial", "rand"),
     "head": ("published", "linear"),
-    "loss": ("softmax", "sigmoid"),
     "balance": ("", "weights", "sampling"),
     "batch_norm": ("trained", "statistics", "frozen"),
     "preset": ("", "linear_probe", "lp_ft", "gradual_unfreezing", "full", "from_scratch"),
@@ -314,6 +314,7 @@ def wrong_values(config: ConfigDict) -> list[str]:
         for field, choices in _CHOICES.items()
         if config[field] not in choices
     ]
+    wrong += registry.problems(config)
     wrong += [f"{field} = {config[field]!r}: must be above 0" for field in _POSITIVE if not config[field] > 0]
     wrong += [f"{field} = {config[field]!r}: must not be below 0" for field in _NOT_NEGATIVE if config[field] < 0]
     wrong += [
@@ -348,6 +349,8 @@ def wrong_values(config: ConfigDict) -> list[str]:
 def _wrong_for_solver(config: ConfigDict) -> list[str]:
     """What a solver would stumble over."""
     wrong = []
+    if registry.is_own(config.loss):
+        wrong.append(f"solver = {config.solver!r} minimizes its own loss, and loss = {config.loss!r}")
     if config.cache_features is False:
         wrong.append(f"solver = {config.solver!r} reads cached features, and cache_features = False")
     if any(not c > 0 for c in config.regularization):

@@ -12,6 +12,7 @@ from jft.training.preflight import Preflight
 from jft.training.run import Run, check_workdir
 from jft.utils.files import check_folder
 from jft.utils.findings import Finding, tried
+from jft.utils.registry import code_allowed
 from jft.utils.text import one_line
 
 
@@ -45,7 +46,8 @@ def check(
 def _planned(config: ConfigDict, workdir: Path, data: datasets.Source | None) -> Run | Finding:
     """The run, or what is wrong with its config or data."""
     try:
-        return checked_run(config, workdir, data)
+        with code_allowed():  # the user is about to train it
+            return checked_run(config, workdir, data)
     except (ValueError, OSError) as error:
         return Finding("config", one_line(error), wrong=True)
 

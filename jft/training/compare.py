@@ -20,6 +20,7 @@ from jft.utils.checkpoint_info import score
 from jft.utils.files import written_whole
 from jft.utils.interrupt import Stopped
 from jft.utils.logger import read_metrics
+from jft.utils.registry import code_allowed
 from jft.utils.text import human_seconds
 
 COLUMNS = (
@@ -99,7 +100,8 @@ def compare(configs: Sequence[tuple[str, ConfigDict]], out: str | Path, *, seeds
     runs = {name: [_seeded(arm, i) for i in range(seeds)] for name, arm in arms}
     places = {name: [Path(out) / "runs" / name / f"seed{c.seed}" for c in configs] for name, configs in runs.items()}
     for name in runs:
-        check_weights(checked_run(runs[name][0], places[name][0]))
+        with code_allowed():  # the user is about to train it
+            check_weights(checked_run(runs[name][0], places[name][0]))
     rows, number, took = [], 0, {name: [] for name in runs}
     for name in runs:
         for config, place in zip(runs[name], places[name], strict=True):

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import time
+import types
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from tqdm import tqdm
 from jft.data.datasets import Source
 from jft.evaluation.evaluator import Evaluator
 from jft.training import feature_cache, linear_probe, noted_images, programs, rollback
+from jft.training import own as own_objects
 from jft.training.batches import make_evaluator, on_device, train_batches
 from jft.training.feature_cache import Cached, Decision
 from jft.training.messages import describe, farewell, percent
@@ -30,10 +32,11 @@ from jft.utils.checkpoint_info import Meta, score
 from jft.utils.interrupt import Interrupt
 from jft.utils.lock import claimed
 from jft.utils.logger import Logs, progress_bar
+from jft.utils.registry import code_allowed
 
 
 def train(
-    config: ConfigDict, workdir: str | Path, data: Source | None = None, *, brief: bool = False
+    config: ConfigDict, workdir: str | Path, data: Source | None = None, *, brief: bool = False, **own: Any
 ) -> dict[str, Any]:
     """Trains, from the beginning or from where an interrupted run stopped.
 
@@ -42,6 +45,8 @@ def train(
       workdir: folder of the run.
       data: images in memory, from `sources.from_arrays`, in place of `config.dataset`.
       brief: leave out the table of stages, which a run like it has shown.
+      **own: objects in place of names of the config, of the fields `own.FIELDS`: `loss=` a `losses.Loss`. What no
+        "module:function" names must be given again to resume the run.
 
     Returns:
       `{'step', 'finished', 'signal', 'history', 'skipped'}`: steps done, whether the run is at its end, the signal
@@ -54,11 +59,13 @@ def train(
       window.NonFiniteLossError: names the step; `config.on_nan` says whether the run goes on without it.
       CheckpointWriteError: the disk is full or read-only; earlier checkpoints are whole.
     """
-    with Interrupt() as interrupt:
-        run = checked_run(config, workdir, data)
+    config, own = own_objects.recorded(config, own)
+    with Interrupt() as interrupt, code_allowed():
+        run = checked_run(config, workdir, data, own)
         distributed.agree(run.identity(), remedy="start every process with the same config, on the same data.")
         with claimed(run.workdir):
             check_workdir(config, run.workdir)  # now that nobody else can begin there
+            own_objects.tell(config, own)
             state, meta = _run(run, interrupt, brief)
     step, history = int(state.step), meta["history"]
     finished = is_finished(run, step, history)
@@ -85,9 +92,14 @@ def _run(run: Run, interrupt: Interrupt, brief: bool) -> tuple[TrainState, Meta]
     return begin(run, state, meta, decisions, interrupt)
 
 
-def checked_run(config: ConfigDict, workdir: str | Path, data: Source | None = None) -> Run:
+def checked_run(
+    config: ConfigDict,
+    workdir: str | Path,
+    data: Source | None = None,
+    own: Mapping[str, Any] = types.MappingProxyType({}),
+) -> Run:
     """`create_run`, and whether what it asks for can be solved or cached; reads no weights, touches no file."""
-    run = create_run(config, workdir, data)
+    run = create_run(config, workdir, data, own)
     if config.solver != "steps":
         linear_probe.check_head(run)
     feature_cache.decide(run, None, {})

@@ -2,6 +2,8 @@
 
 import dataclasses
 import math
+import types
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from jft.data import datasets
 from jft.data.augment import Augmentation
 from jft.data.record import DataRecord
 from jft.data.transforms import Preprocess
-from jft.metrics.losses import Objective, make_objective
+from jft.metrics.losses import LOSSES, Objective, make_objective
 from jft.models import MODELS, Chain, abstract_variables, create_model
 from jft.training.phases import Phase, make_phases
 from jft.utils import distributed, json_file, tree
@@ -124,18 +126,25 @@ class Run:
         }
 
 
-def create_run(config: ConfigDict, workdir: str | Path, data: datasets.Source | None = None) -> Run:
+def create_run(
+    config: ConfigDict,
+    workdir: str | Path,
+    data: datasets.Source | None = None,
+    own: Mapping[str, Any] = types.MappingProxyType({}),
+) -> Run:
     """Decides everything, and touches no file of the run.
 
     Args:
       config: from a config file.
       workdir: folder of the run; may not exist yet.
       data: images in memory, from `datasets.from_arrays`, in place of `config.dataset`.
+      own: from `own.recorded`, objects that the config has names of.
 
     Returns:
       The run.
 
     Raises:
+      CodeRefusedError: the config names a "module:function", outside of `registry.code_allowed`.
       ValueError: the config makes no sense, the folder holds another run, or data, model, weights or plan do not fit.
     """
     config_lib.validate(config)
@@ -150,7 +159,7 @@ def create_run(config: ConfigDict, workdir: str | Path, data: datasets.Source | 
     row = catalog.find_row(config.model, config.weights) if pretrained_wanted else None
     train_source, validation_source = _load_splits(config, data)
     objective = make_objective(
-        config.loss,
+        LOSSES.resolve(config.loss, own.get("loss")),
         train_source.labels,
         train_source.class_names,
         label_smoothing=config.label_smoothing,

@@ -1,0 +1,46 @@
+"""What is given to `train` in Python in place of a name of the config: recorded by name, kept as it is."""
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from jft.utils import distributed, registry, tree
+
+# Fields of the config that take an object in Python.
+FIELDS = ("loss",)
+
+
+def recorded(config: ConfigDict, own: Mapping[str, Any]) -> tuple[ConfigDict, dict[str, Any]]:
+    """The config with the names of what was given, and what was given by field.
+
+    A function that a module holds is recorded as "module:function", so that the run can be resumed from its config; any
+    other as `registry.GIVEN`, and the run can only be resumed by giving it again.
+
+    Args:
+      config: from a config file.
+      own: field -> a name, which just sets the field, or an object. None is left out.
+
+    Raises:
+      ValueError: a field that takes none.
+    """
+    config, objects = copy.deepcopy(config), {}
+    for field, value in own.items():
+        tree.choose(dict.fromkeys(FIELDS), field, what="argument of train")
+        if value is None:
+            continue
+        config[field] = registry.name_of(value)
+        if not isinstance(value, str):
+            objects[field] = value
+    return config, objects
+
+
+def tell(config: ConfigDict, objects: Mapping[str, Any]) -> None:
+    """Says which of them a resumed run must be given again."""
+    for field in objects:
+        if config[field] == registry.GIVEN:
+            distributed.say(
+                f"{field} was given in Python and no module names it: this run cannot be resumed without it. To resume "
+                f"from the config alone, put it into a module and name it '{field}=\"module:function\"'."
+            )
