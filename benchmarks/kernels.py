@@ -143,6 +143,78 @@ FORMS: dict[str, dict[str, Callable]] = {
 }
 
 
+class ClosedNorm(layers.BatchNorm):
+    """The zoo's BatchNorm, in training with the gradient in closed form and float32 sums in one pass; one device."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """As `layers.BatchNorm`."""
+        if not train:
+            return super().__call__(x, train=False)
+        channels = x.shape[-1]
+        scale = self.param("scale", self.scale_init, (channels,), self.param_dtype)
+        bias = self.param("bias", self.bias_init, (channels,), self.param_dtype)
+        running = self.variable("batch_stats", "mean", jnp.zeros, (channels,))
+        spread = self.variable("batch_stats", "var", jnp.ones, (channels,))
+        y, mean, variance = closed_norm(x, scale, bias, self.epsilon)
+        if not self.is_initializing():
+            running.value = self.momentum * running.value + (1 - self.momentum) * mean
+            spread.value = self.momentum * spread.value + (1 - self.momentum) * variance
+        return y
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+def closed_norm(x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float) -> tuple[jax.Array, ...]:
+    """BatchNorm by the batch: y, mean, variance; the latter two carry no gradient."""
+    return _closed_forward(x, scale, bias, epsilon)[0]
+
+
+def _closed_forward(x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float) -> tuple:
+    wide, count = x.astype(jnp.float32), x.size // x.shape[-1]
+    mean = _sums(wide) / count
+    variance = jnp.maximum(_sums(wide * wide) / count - mean**2, 0)
+    inverse = lax.rsqrt(variance + epsilon)
+    y = (wide - mean) * (inverse * scale) + bias
+    return (y.astype(x.dtype), mean, variance), (x, scale, mean, inverse)
+
+
+def _closed_backward(epsilon: float, saved: tuple, cotangents: tuple) -> tuple:
+    del epsilon
+    x, scale, mean, inverse = saved
+    dy, count = cotangents[0].astype(jnp.float32), x.size // x.shape[-1]
+    normal = (x.astype(jnp.float32) - mean) * inverse
+    dbias, dscale = _sums(dy), _sums(dy * normal)
+    dx = (dy - dbias / count - normal * (dscale / count)) * (inverse * scale)
+    return dx.astype(x.dtype), dscale, dbias
+
+
+closed_norm.defvjp(_closed_forward, _closed_backward)
+
+
+class DotConv(nn.Conv):
+    """A convolution; of a 1x1 kernel as one matrix product, after the stride."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """As `nn.Conv`."""
+        if tuple(self.kernel_size) != (1, 1) or self.use_bias:
+            return super().__call__(x)
+        kernel = self.param("kernel", self.kernel_init, (1, 1, x.shape[-1], self.features), self.param_dtype)
+        step = self.strides if isinstance(self.strides, int) else (self.strides or (1,))[0]
+        return dot_1x1((x[:, ::step, ::step] if step > 1 else x).astype(self.dtype), kernel[0, 0])
+
+
+def use(forms: str) -> None:
+    """Puts forms of layers, joined by commas, in the place of the zoo's: 'closed' BatchNorm, 'dot' convolutions."""
+    chosen = set(filter(None, forms.split(",")))
+    assert chosen <= {"closed", "dot"}, forms
+    layers.BatchNorm = ClosedNorm if "closed" in chosen else _BATCH_NORM
+    layers.Conv = functools.partial(DotConv, kernel_init=layers.conv_init) if "dot" in chosen else _CONV
+
+
+_BATCH_NORM, _CONV = layers.BatchNorm, layers.Conv
+
+
 def make(name: str, form: str, batch: int, dtype: str) -> tuple[Callable, tuple[Any, ...]]:
     """`(x, parameters, cotangent) -> (dx, dparameters)`, forward and backward, and arguments for it."""
     function = FORMS[name][form]

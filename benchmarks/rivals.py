@@ -1,6 +1,6 @@
 """One framework in a process of its own, driven by lines of JSON: what `side_by_side.py` starts.
 
-    python benchmarks/rivals.py jft|torch|torch-compile cpu|gpu
+    python benchmarks/rivals.py jft|torch|torch-compile|torch-autotune|scikit-learn cpu|gpu
 
 Each line on standard input is a request, answered by one line on standard output:
 
@@ -35,8 +35,17 @@ def images(batch: int, size: int = SIZE) -> tuple[np.ndarray, np.ndarray]:
     return rng.integers(0, 256, (batch, size, size, 3), np.uint8), rng.integers(0, CLASSES, batch).astype(np.int32)
 
 
+def _program_bytes(compiled: Any) -> int:
+    """What a compiled program holds at once, arguments and outputs in it, as XLA counts it."""
+    from jft.utils import memory
+
+    return memory.program_bytes(compiled)
+
+
 class Jft:
     """jft's own run, step and evaluation transform."""
+
+    memory: int | None = None  # bytes on the device that the last thing built takes
 
     def __init__(self, device: str) -> None:
         """Nothing is built yet."""
@@ -65,6 +74,7 @@ class Jft:
 
     def build(self, what: str, **options: Any) -> Steps:
         """A function of a number of steps."""
+        self.memory = None
         return getattr(self, "_" + what)(**options)
 
     def _run(self, model: str, batch: int, dtype: str, freeze: str) -> Any:
@@ -80,17 +90,20 @@ class Jft:
         data = datasets.from_arrays(pixels, np.arange(40) % CLASSES, [str(i) for i in range(CLASSES)])
         return create_run(config, tempfile.mkdtemp() + "/run", data)
 
-    def _train(self, model: str, batch: int, dtype: str, freeze: str = "") -> Steps:
+    def _train(self, model: str, batch: int, dtype: str, freeze: str = "", forms: str = "") -> Steps:
         import jax
+        import kernels
 
         from jft.training.programs import compile_train_step
         from jft.training.state import initial_state
 
+        kernels.use(forms)
         run = self._run(model, batch, dtype, freeze)
         state, _ = initial_state(run)
         pixels, labels = images(batch)
         numpy_batch = {"image": pixels, "label": labels, "mask": np.ones(batch, bool)}
         step = compile_train_step(run, run.phases[0], numpy_batch)
+        self.memory = _program_bytes(step)
         placed = run.parallel.place_batch(numpy_batch)
 
         def steps(count: int) -> None:
@@ -117,6 +130,7 @@ class Jft:
         forward = run.parallel.compile(
             lambda v, b: run.model.apply(v, transform(b["image"]), train=False), variables, placed, donate=False
         )
+        self.memory = _program_bytes(forward)
 
         def steps(count: int) -> None:
             for _ in range(count):
@@ -186,11 +200,18 @@ def import_torchvision() -> Any:
 class Torch:
     """torchvision's networks in channels_last, with automatic mixed precision where bfloat16 is asked for."""
 
-    def __init__(self, device: str, compiled: bool = False) -> None:
+    @property
+    def memory(self) -> int | None:
+        """Bytes on a GPU that the last thing built took at most."""
+        import torch
+
+        return torch.cuda.max_memory_allocated() if self._device.type == "cuda" else None
+
+    def __init__(self, device: str, mode: str = "") -> None:
         """Nothing is built yet."""
         import torch
 
-        self._device, self._compiled = torch.device("cuda" if device == "gpu" else "cpu"), compiled
+        self._device, self._mode = torch.device("cuda" if device == "gpu" else "cpu"), mode
         torch.backends.cudnn.benchmark = True
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
         if device == "cpu":
@@ -206,6 +227,11 @@ class Torch:
 
     def build(self, what: str, **options: Any) -> Steps:
         """A function of a number of steps."""
+        if self._device.type == "cuda":
+            import torch
+
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
         steps = getattr(self, "_" + what)(**options)
 
         def waited(count: int) -> None:
@@ -227,8 +253,7 @@ class Torch:
     def _compile(self, network: Any) -> Any:
         import torch
 
-        mode = "max-autotune" if self._device.type == "cuda" else "default"
-        return torch.compile(network, mode=mode) if self._compiled else network
+        return torch.compile(network, mode=self._mode) if self._mode else network
 
     def _autocast(self, dtype: str) -> Any:
         import torch
@@ -305,6 +330,8 @@ class Torch:
 class ScikitLearn:
     """The probe alone, on the CPU."""
 
+    memory = None
+
     def __init__(self, device: str) -> None:
         """Nothing is built yet."""
         del device
@@ -343,7 +370,8 @@ def separable(rows: int, columns: int) -> tuple[np.ndarray, np.ndarray]:
 RIVALS = {
     "jft": Jft,
     "torch": Torch,
-    "torch-compile": lambda device: Torch(device, compiled=True),
+    "torch-compile": lambda device: Torch(device, "default"),
+    "torch-autotune": lambda device: Torch(device, "max-autotune"),
     "scikit-learn": ScikitLearn,
 }
 
@@ -364,7 +392,7 @@ def main(name: str, device: str) -> None:
                 gc.collect()
                 steps = rival.build(**value)
                 steps(3)  # compilers and autotuners work at the first steps
-                answer = {"seconds": time.perf_counter() - start}
+                answer = {"seconds": time.perf_counter() - start, "bytes": rival.memory}
             else:
                 steps(value)
                 answer = {"seconds": time.perf_counter() - start}

@@ -28,9 +28,12 @@ class Rival:
 
     def __init__(self, name: str, device: str) -> None:
         """Starts it."""
-        self.name = name
+        self.name, self._device = name, device
+        self._start()
+
+    def _start(self) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, str(HERE / "rivals.py"), name, device],
+            [sys.executable, str(HERE / "rivals.py"), self.name, self._device],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -38,7 +41,12 @@ class Rival:
         )
 
     def ask(self, limit: float = 120, **request: Any) -> dict[str, Any]:
-        """Its answer; `{'error'}` where it failed, died, or took more than `limit` seconds, which ends it."""
+        """Its answer; `{'error'}` where it failed, died, or took more than `limit` seconds, which ends it.
+
+        A process that has ended is started again for the next `build`.
+        """
+        if "build" in request and self._process.poll() is not None:
+            self._start()
         try:
             self._process.stdin.write(json.dumps(request) + "\n")
             self._process.stdin.flush()
@@ -48,8 +56,10 @@ class Rival:
         if not answered:
             self.end()
             return {"error": f"no answer in {limit:.0f} s"}
-        line = self._process.stdout.readline()
-        return json.loads(line) if line else {"error": "the process ended"}
+        if line := self._process.stdout.readline():
+            return json.loads(line)
+        self.end()
+        return {"error": "the process ended"}
 
     def end(self) -> None:
         """Ends it."""
@@ -59,8 +69,7 @@ class Rival:
 
 def items(device: str, batch: int = 0) -> list[dict[str, Any]]:
     """What is measured, the most telling first: the rivals, what they build, images (or fits) a step."""
-    all_rivals = ["jft", "torch", "torch-compile"]
-    eager = all_rivals[:2]
+    eager = ["jft", "torch"]
     large, dtype, side = (256, "bfloat16", 8192) if device == "gpu" else (8, "float32", 2048)
     large = batch or large
 
@@ -77,23 +86,25 @@ def items(device: str, batch: int = 0) -> list[dict[str, Any]]:
         "batch_norm": ("xla", "closed", "product"),
         "conv_1x1": ("xla", "dot"),
     }
+    # On a GPU XLA's compiler of jax 0.11.2 ends its process with 1x1 convolutions as products.
+    layer_forms = ("closed", "dot", "closed,dot") if device == "cpu" else ("closed",)
     listed = [
         {"rivals": eager, "build": {"what": "matmul", "side": side, "dtype": dtype}, "per_step": 1},
-        item(eager, "train"),
+        item([*eager, "torch-compile"], "train"),
+        *(item(["jft"], "train", forms=form) for form in layer_forms),
+        item([*eager, "torch-compile"], "infer"),
         item(eager, "train", model="vgg16"),
-        *(kernel(name, form) for name, variants in forms.items() for form in variants),
-        item(eager, "infer"),
         item(eager, "infer", model="vgg16"),
         item(eager, "frozen"),
         item(eager, "frozen", model="vgg16"),
         item(eager, "infer", size=32),  # CIFAR-10 images resized on the device, as features are extracted
+        *(kernel(name, form) for name, variants in forms.items() for form in variants),
     ]
     if device == "gpu":
-        listed += [item(eager, "train", batch) for batch in (64, 512)]
-        listed += [item(eager, "infer", batch) for batch in (64, 512)]
+        listed += [item(eager, what, batch) for batch in (64, 512) for what in ("train", "infer")]
     fits = {"what": "probe", "rows": 50_000, "columns": 2048}
-    compiled = [item(["torch-compile"], what) for what in ("infer", "train")]  # the longest to build
-    return [*listed, {"rivals": ["jft", "scikit-learn"], "build": fits, "per_step": 1, "rounds": 2}, *compiled]
+    tuned = [item(["jft", "torch-autotune"], what) for what in ("infer", "train")]  # the longest to build
+    return [*listed, {"rivals": ["jft", "scikit-learn"], "build": fits, "per_step": 1, "rounds": 2}, *tuned]
 
 
 def measure(
@@ -120,7 +131,7 @@ def measure(
             found[name] = once
             continue
         steps[name] = max(1, min(1000, round(2 * seconds / max(once["seconds"], 1e-6))))
-        found[name] = {"build": built["seconds"], "rates": []}
+        found[name] = {"build": built["seconds"], "bytes": built["bytes"], "rates": []}
     for _ in range(min(rounds, item.get("rounds", rounds))):
         for name, count in steps.items():
             answer = rivals[name].ask(steps=count)
@@ -138,7 +149,8 @@ def line(item: dict[str, Any], found: dict[str, Any]) -> str:
         if not result.get("rates"):
             cells.append(f"{name}: {result.get('error', 'nothing')}")
             continue
-        cells.append(f"{name} {statistics.median(result['rates']):.4g}/s")
+        size = f" in {result['bytes'] / 2**30:.2f} GiB" if result["bytes"] else ""
+        cells.append(f"{name} {statistics.median(result['rates']):.4g}/s{size}")
         ours = found.get("jft", {}).get("rates")
         if name != "jft" and ours:
             ratios = sorted(a / b for a, b in zip(ours, result["rates"], strict=False))

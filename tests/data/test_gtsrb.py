@@ -98,10 +98,9 @@ def test_regions_follow_images_that_were_resized(tree, caplog):
     Image.open(small).resize((70, 16), Image.Resampling.BOX).save(small)
     source = load(tree, "test")
     assert source.regions[0].tolist() == [12, 2, 62, 15] and source.regions[1].tolist() == [6, 5, 30, 29]
+    load(tree, "test")  # as a run does, which is no reason to say it again
     (warning,) = [text for record in caplog.records if "their list says" in (text := record.getMessage())]
     assert "1 of 6 images" in warning and "00005.ppm is 70x16, not 35x33: regions are scaled" in warning
-    load(tree, "test")
-    assert len(caplog.records) == 1  # said once, though a run loads its data twice
 
 
 def test_an_unreadable_image_is_one_error_or_left_out(tree):
