@@ -32,7 +32,7 @@ def test_numbers_are_finite():
 def test_what_would_be_ignored_is_refused():
     config = default_config()
     config.update({"regularization": (0.1,), "early_stopping": 2, "validation": 0.0})
-    with pytest.raises(ValueError, match=r"early_stopping = 2 has no effect.*regularization = \(0\.1,\) has no"):
+    with pytest.raises(ValueError, match=r"regularization = \(0\.1,\) has no effect.*early_stopping = 2 has no"):
         validate(config)
 
 

@@ -20,17 +20,13 @@ import optax
 from ml_collections import ConfigDict
 
 from jft import config as config_lib
+from jft.config import OF_A_PHASE
 from jft.models import Chain
 from jft.training import optim
 from jft.training.freeze import Plan, make_plan
 from jft.utils import tree
 from jft.utils.text import aligned
 
-# What a phase may change.
-FIELDS = (
-    *("freeze", "batch_norm", "layer_decay", "optimizer", "learning_rate", "momentum", "weight_decay", "clip_norm"),
-    *("schedule", "warmup_epochs", "step_epochs", "step_factor", "rate_decay"),
-)
 _LENGTHS = ("steps", "epochs", "examples")
 # Fine-tuning after a probe: a tenth of the rate that trains a head would tear at pretrained weights less.
 _GENTLER = 0.1
@@ -127,14 +123,14 @@ def _changed(config: ConfigDict, own: Mapping[str, Any]) -> ConfigDict:
     for field, value in own.items():
         if field in ("name", *_LENGTHS):
             continue
-        tree.choose(dict.fromkeys(FIELDS), field, what="field of a phase")
+        tree.choose(dict.fromkeys(OF_A_PHASE), field, what="field of a phase")
         try:
             changed[field] = value
         except TypeError as error:
             raise ValueError(f"{field} = {value!r}: {error}.") from error
     idle = config_lib.without_effect({**changed.to_dict(), "phases": ()})
     # What it does not name itself may be of another phase.
-    config_lib.refuse([*config_lib.wrong_values(changed), *(idle[f] for f in FIELDS if f in own and f in idle)])
+    config_lib.refuse([*config_lib.wrong_values(changed), *(idle[f] for f in OF_A_PHASE if f in own and f in idle)])
     return changed
 
 

@@ -1,0 +1,104 @@
+"""What is known of one field of a config, and the checks of a value."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+Check = Callable[[Any], str]  # a value -> what is wrong with it, '' if nothing is
+
+
+@dataclasses.dataclass(frozen=True)
+class Needs:
+    """What another field must be for a field to have an effect.
+
+    Attributes:
+      field: the other one.
+      values: any of these; (): any that is not 0, False or empty.
+    """
+
+    field: str
+    values: tuple[Any, ...] = ()
+
+    def met(self, config: Mapping[str, Any]) -> bool:
+        """Whether it is so in a config."""
+        return config[self.field] in self.values if self.values else bool(config[self.field])
+
+    def __str__(self) -> str:
+        return f"{self.field} = {' or '.join(map(repr, self.values))}" if self.values else self.field
+
+
+@dataclasses.dataclass(frozen=True)
+class Field:
+    """One field of a config: a row of the table that defaults, validation, flags and help are made of.
+
+    Attributes:
+      name: as in a config file.
+      default: its value where nothing else is said; its type is the field's type.
+      doc: what it means, with the unit; one line of help.
+      choices: the values it may have; (): any, or those of a registry (`jft.utils.registry`).
+      check: what is wrong with a value, beside its type and choices.
+      needs: what other fields must be for it to have an effect; elsewhere only the default is allowed.
+      auto: the type of its other values, of a field that may also be the word 'auto'.
+      element: type of a tuple's elements in JSON.
+      phase: a phase may change it.
+      place: says where things are or how large this machine is, so it may differ from host to host.
+      resume: may change when a run is resumed: it does not alter what is computed.
+    """
+
+    name: str
+    default: Any
+    doc: str
+    _: dataclasses.KW_ONLY
+    choices: tuple[str, ...] = ()
+    check: Check | None = None
+    needs: tuple[Needs, ...] = ()
+    auto: type | None = None
+    element: Any = None
+    phase: bool = False
+    place: bool = False
+    resume: bool = False
+
+    @property
+    def kind(self) -> type:
+        """bool, int, float, str, tuple or dict."""
+        return self.auto or type(self.default)
+
+    @property
+    def json_shape(self) -> Any:
+        """What JSON holds of it, as `json_file.mismatch` reads it."""
+        if self.auto:
+            return self.auto | str
+        if self.kind is dict:
+            return dict[str, int]
+        return list[self.element] if self.kind is tuple else self.kind
+
+
+def positive(value: float) -> str:
+    """A check: above 0."""
+    return "" if value > 0 else "must be above 0"
+
+
+def not_negative(value: float) -> str:
+    """A check: 0 or more."""
+    return "must not be below 0" if value < 0 else ""
+
+
+def share(value: float) -> str:
+    """A check: a share that is not the whole."""
+    return "" if 0 <= value < 1 else "must be in 0 .. 1, below 1"
+
+
+def up_to_30(value: float) -> str:
+    """A check: RandAugment's scale."""
+    return "" if 0 <= value <= 30 else "must be in 0 .. 30"
+
+
+def switch_or_auto(value: Any) -> str:
+    """A check: True, False or 'auto'."""
+    return "" if value == "auto" or isinstance(value, bool) else "choose 'auto', True or False"
+
+
+def count_or_auto(value: Any) -> str:
+    """A check: a whole number above 0, or 'auto'."""
+    is_count = type(value) is int and value > 0
+    return "" if value == "auto" or is_count else "choose 'auto' or a whole number above 0"
