@@ -1,4 +1,4 @@
-"""Finding the files that a list names, as another system, machine or program wrote them."""
+"""Finds the image files named in a list that another system, machine or program wrote."""
 
 import collections
 import itertools
@@ -11,32 +11,33 @@ from jft.data.listing import EXTENSIONS
 from jft.data.names import ignored, normal
 
 _DRIVE = re.compile("[A-Za-z]:/")
-_TRIED = 100  # of the names that are not there, to see whether they are elsewhere
+_TRIED = 100  # missing names that are looked up to decide whether the images are in another folder
 
 _BACKSLASHES = "with backslashes, read as slashes"
-_HOME = "beginning with ~, the home folder"
+_HOME = "starting with ~, the home folder"
 _CASE = "in another case than on disk"
-_ACCENTS = "in another form of Unicode than on disk"
-_EXTENSION = "without the extension that is on disk"
+_ACCENTS = "in another Unicode form than on disk"
+_EXTENSION = "without the extension of the file on disk"
 
 
 class Finder:
-    """Finds the files of a list, and counts what had to be made of their names.
+    """Finds the files of a list, and counts how many names had to be corrected.
 
-    A name is taken as it stands where that is a file. Else it may use backslashes, begin with '~', be in another case
-    or lack its extension, where one file alone fits. Absolute paths of another machine lose parts that all of them
-    begin with, and other names lie in a folder beside the list: the same for all, so that no two names become one.
+    A name that is a file is used unchanged. Otherwise it may use backslashes, start with '~', differ in case, or lack
+    the extension, as long as exactly one file matches. Absolute paths of another machine lose the leading folders that
+    they all share, and relative ones may be in a folder next to the list. The same correction applies to all of them,
+    so two names never become one.
     """
 
     def __init__(self, base: pathlib.Path) -> None:
-        """Takes the folder from which names count that are not absolute."""
+        """`base` is the folder to which relative names refer."""
         self._base = os.fspath(base)
         self._made: collections.Counter[str] = collections.Counter()
         self._examples: dict[str, str] = {}
         self._listed: dict[str, tuple[dict[str, list[str]], dict[str, list[str]]]] = {}
 
     def find(self, names: Sequence[str]) -> list[pathlib.Path | None]:
-        """The file of each name; None where there is none, or more than one fits."""
+        """The file of each name; None where no file or more than one matches."""
         found = [self._there(name) for name in names]
         for absolute in (True, False):
             lost = [i for i, path in enumerate(found) if path is None and _is_absolute(names[i]) == absolute]
@@ -45,15 +46,15 @@ class Finder:
                 found[i] = self._moved(names[i], *place)
         return [path and pathlib.Path(path) for path in found]
 
-    def told(self) -> list[str]:
-        """What was made of how many names, with an example each."""
+    def corrections(self) -> list[str]:
+        """For each kind of correction, how many names needed it, with an example."""
         return [
             f"{count:,} {'path' if count == 1 else 'paths'} {how} ({self._examples[how]})"
             for how, count in self._made.items()
         ]
 
     def _there(self, name: str) -> str | None:
-        """The file, where the name says, or nearly."""
+        """The file at a name, relative to `base`, or one that differs from it only in form."""
         path = os.path.join(self._base, name)
         if os.path.isfile(path):
             return path
@@ -61,13 +62,13 @@ class Finder:
         return self._file(name, os.path.join(self._base, home), {_HOME: None} if home != text else {})
 
     def _moved(self, name: str, folder: str, dropped: int) -> str | None:
-        """The file below another folder, without so many of the parts that the name begins with."""
+        """The file of a name below another folder, with its first `dropped` parts removed."""
         parts = _parts(name)
-        beginning = f"beginning with {'/'.join(parts[:dropped])}, " if dropped else ""
+        beginning = f"starting with {'/'.join(parts[:dropped])}, " if dropped else ""
         return self._file(name, os.path.join(folder, *parts[dropped:]), {f"{beginning}found in {folder}": None})
 
     def _file(self, name: str, path: str, how: dict[str, None]) -> str | None:
-        """The file at a path or near it, once it is noted how it was found."""
+        """The file at a path, or one that differs only in form; counts the corrections in `how`."""
         near = self._near(path, how)
         if not near or not os.path.isfile(near):
             return None
@@ -77,7 +78,7 @@ class Finder:
         return near
 
     def _near(self, path: str, how: dict[str, None]) -> str | None:
-        """A file or folder that differs from the path in case or extension alone; adds to `how`."""
+        """The path, or a file or folder that differs from it only in case, Unicode form or extension; adds to `how`."""
         if os.path.lexists(path):
             return path
         above, name = os.path.split(path)
@@ -86,16 +87,16 @@ class Finder:
             return None
         names, stems = self._list(folder)
         for which, table in ((_CASE, names), (_EXTENSION, stems)):
-            there = table.get(_form(name), ())
-            if len(there) == 1:
-                how[_ACCENTS if normal(there[0]) == normal(name) else which] = None
-                return os.path.join(folder, there[0])
-            if there:
+            matches = table.get(_form(name), ())
+            if len(matches) == 1:
+                how[_ACCENTS if normal(matches[0]) == normal(name) else which] = None
+                return os.path.join(folder, matches[0])
+            if matches:
                 return None
         return None
 
     def _list(self, folder: str) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
-        """What is in a folder by form, and its images by the form of their names without extension."""
+        """A folder's entries by `_form` of the name, and its images by `_form` of the name without extension."""
         if folder not in self._listed:
             names, stems = collections.defaultdict(list), collections.defaultdict(list)
             for name in os.listdir(folder):
@@ -107,7 +108,7 @@ class Finder:
         return self._listed[folder]
 
     def _place(self, names: list[list[str]], absolute: bool) -> tuple[str, int] | None:
-        """The folder where these names, in parts, lie, and how many parts they lose; None where it is not one alone."""
+        """The folder that holds these names, and how many leading parts they lose; None unless exactly one fits."""
         if absolute:
             folders = zip(*(parts[:-1] for parts in names), strict=False)
             common = sum(1 for _ in itertools.takewhile(lambda parts: len({*parts}) == 1, folders))
@@ -117,8 +118,8 @@ class Finder:
         tried = names[:: len(names) // _TRIED + 1]
 
         def fits(folder: str, dropped: int) -> bool:
-            there = [os.path.isfile(self._near(os.path.join(folder, *own[dropped:]), {}) or "") for own in tried]
-            return 2 * sum(there) > len(there)  # the others will be said to be missing
+            exist = [os.path.isfile(self._near(os.path.join(folder, *parts[dropped:]), {}) or "") for parts in tried]
+            return 2 * sum(exist) > len(exist)  # the remaining ones are reported as missing
 
         for alternatives in places:
             if fit := [place for place in alternatives if fits(*place)]:
@@ -126,26 +127,27 @@ class Finder:
         return None
 
     def _folders(self) -> list[str]:
-        """The folders beside the list."""
+        """The folders next to the list."""
         with os.scandir(self._base) as entries:
             return sorted(entry.path for entry in entries if not ignored(entry.name) and os.path.isdir(entry.path))
 
 
-def told_missing(names: Sequence[str]) -> str:
-    """What names of files that are not there have in common, and what to do; '' if it is nothing known."""
+def missing_hint(names: Sequence[str]) -> str:
+    """What missing names have in common, and the remedy; '' if nothing is recognized."""
     if not names:
         return ""
-    those = f"All that are missing ({len(names):,})"
+    missing = f"All missing paths ({len(names):,})"
     if all("\\" in name for name in names):
-        return f"{those} use backslashes, as Windows does: write paths from the list's own folder, with '/'."
+        return f"{missing} use backslashes, as on Windows: write paths relative to the list's folder, with '/'."
     if all(map(_is_absolute, names)):
-        return f"{those} are absolute paths, maybe of another machine: write them from the list's own folder."
+        return f"{missing} are absolute, maybe of another machine: write them relative to the list's folder."
     if all(os.path.splitext(name)[1].lower() not in EXTENSIONS for name in names):
-        return f"{those} lack an extension, and no single image has their names: write the names of the files."
+        return f"{missing} lack an extension, and no single image has their names: write full file names."
     return ""
 
 
 def _form(name: str) -> str:
+    """A key under which names that differ only in case or Unicode form are equal."""
     return normal(name).casefold()
 
 
@@ -159,5 +161,5 @@ def _is_absolute(name: str) -> bool:
 
 
 def _parts(name: str) -> list[str]:
-    """The parts of a path, a drive among them, without its root."""
+    """The parts of a path without its root; a drive is the first part."""
     return [part for part in _slashed(name).split("/") if part not in ("", ".")]

@@ -8,8 +8,8 @@ import pathlib
 import re
 from collections.abc import Iterable
 
-DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars (|)"}  # in this order where several would do
-# Encodings by the mark that a file begins with, longer marks first: UTF-32's begins as UTF-16's does.
+DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars (|)"}  # the first one wins where several fit
+# Encodings by the byte order mark at the start of a file, longer marks first: UTF-32's starts like UTF-16's.
 _MARKS = {
     codecs.BOM_UTF8: "utf-8-sig",
     codecs.BOM_UTF32_LE: "utf-32",
@@ -17,22 +17,22 @@ _MARKS = {
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
-_EXCELS = re.compile('"?sep=([,;|\t])"?\r?\n')  # a first line by which Excel is told the delimiter
-_LOOKED_AT = 50  # rows by which the delimiter is recognized
-_SHOWN = 5  # of the wrong rows in an error
+_SEP_LINE = re.compile('"?sep=([,;|\t])"?\r?\n')  # Excel's first line that names the delimiter
+_SAMPLE = 50  # rows from which the delimiter is recognized
+_SHOWN = 5  # wrong rows that an error lists
 
-Row = tuple[int, dict[str, str]]  # its line in the file, from 1; cells by column
+Row = tuple[int, dict[str, str]]  # line number in the file, from 1; {column: cell}
 
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """What a CSV file holds.
+    """The content of a CSV file.
 
     Attributes:
-      columns: their names, stripped and in lower case.
-      rows: stripped cells by column, without empty lines.
+      columns: column names, stripped and in lower case.
+      rows: line numbers and stripped cells, without empty lines.
       delimiter: a key of `DELIMITERS`.
-      encoding: Python's name of it.
+      encoding: Python's name of the encoding.
     """
 
     columns: list[str]
@@ -42,23 +42,25 @@ class Table:
 
     @property
     def separator(self) -> str:
-        """What the delimiter is called: 'semicolons'."""
+        """The delimiter in words, such as 'semicolons'."""
         return DELIMITERS.get(self.delimiter, repr(self.delimiter))
 
 
 def read(path: pathlib.Path, delimiter: str = "") -> Table:
-    """Reads a CSV file in UTF-8, or in UTF-16 or UTF-32 with its mark; the first row that is not empty names columns.
+    """Reads a CSV file in UTF-8, or in UTF-16 or UTF-32 with a byte order mark.
+
+    The first row that is not empty holds the column names.
 
     Args:
-      path: of the file.
-      delimiter: between cells; empty: it is recognized.
+      path: the file.
+      delimiter: between cells; empty: recognized from the first rows.
 
     Raises:
-      ValueError: it is no such text, it is empty, or a row has too few or too many cells; names the row.
+      ValueError: the text has another encoding or no rows, or a row has too few or too many cells; names the row.
     """
     text, encoding = _decoded(path)
     rows, wrong = [], []
-    hint = _EXCELS.match(text)
+    hint = _SEP_LINE.match(text)
     delimiter = delimiter or (hint[1] if hint else _recognized(text))
     lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
     try:
@@ -79,7 +81,13 @@ def read(path: pathlib.Path, delimiter: str = "") -> Table:
 
 
 def refuse(path: pathlib.Path, wrong: Iterable[tuple[int, str]], hint: str = "") -> None:
-    """Raises one ValueError for all that is wrong, as (row, what), in a file, ended by a hint; none if nothing is."""
+    """Raises one ValueError that lists the wrong rows of a file, if any.
+
+    Args:
+      path: the file.
+      wrong: (row number, message) of each wrong row.
+      hint: the last sentence of the error.
+    """
     if wrong := sorted(wrong):
         lines = "; ".join(f"row {row} {what}" for row, what in wrong[:_SHOWN])
         more = f"; and {len(wrong) - _SHOWN} more rows" if len(wrong) > _SHOWN else ""
@@ -97,22 +105,22 @@ def _decoded(path: pathlib.Path) -> tuple[str, str]:
 
 
 def _why(data: bytes, error: UnicodeDecodeError) -> str:
-    """What is wrong with bytes that are no text, and what to do about it."""
+    """Why the bytes cannot be decoded as text, and the remedy."""
     if data.startswith(b"PK\x03\x04"):
         return "it is an Excel workbook): save it as 'CSV UTF-8'."
     if error.encoding != "utf-8" or b"\0" in data[:1000]:
-        return f"{error}): save it as 'CSV UTF-8'; or convert it with iconv -f ITS_ENCODING -t UTF-8."
+        return f"{error}): save it as 'CSV UTF-8', or convert it: iconv -f ENCODING -t UTF-8 OLD.csv > NEW.csv."
     start = data.rfind(b"\n", 0, error.start) + 1
     line = data[start : error.start + 20].partition(b"\n")[0].decode("cp1252", "replace").strip()
     row = data.count(b"\n", 0, error.start) + 1
     return (
-        f"row {row} holds the byte 0x{data[error.start]:02x}, as in {line[-60:]!r} of Windows-1252 or Latin-1): save "
-        "it as 'CSV UTF-8', or convert it: iconv -f WINDOWS-1252 -t UTF-8 OLD.csv > NEW.csv."
+        f"row {row} holds the byte 0x{data[error.start]:02x}, which reads {line[-60:]!r} in Windows-1252 or Latin-1): "
+        "save it as 'CSV UTF-8', or convert it: iconv -f WINDOWS-1252 -t UTF-8 OLD.csv > NEW.csv."
     )
 
 
 def _recognized(text: str) -> str:
-    """The delimiter that gives the first row most cells, among those by which later rows have as many."""
+    """The delimiter with which most rows have as many cells as the first one, preferring more cells."""
     beginning = text[:1_000_000]
 
     def fit(delimiter: str) -> tuple[bool, float, int]:
@@ -120,9 +128,9 @@ def _recognized(text: str) -> str:
         try:
             for cells in csv.reader(io.StringIO(beginning, newline=""), delimiter=delimiter):
                 counts += [len(cells)] if cells else []
-                if len(counts) > _LOOKED_AT:
+                if len(counts) > _SAMPLE:
                     break
-        except csv.Error:  # will be said when it is read
+        except csv.Error:  # `read` reports it
             pass
         columns = counts[0] if counts else 0
         return columns > 1, counts.count(columns) / max(len(counts), 1), columns

@@ -1,4 +1,4 @@
-"""Labeled images from whichever place, and their split into train, validation and test."""
+"""Loads any dataset as a `Source` and splits it into train, validation and test."""
 
 import dataclasses
 import functools
@@ -18,50 +18,50 @@ from jft.utils.text import terminal
 
 SPLITS = ("train", "validation", "test", "all")
 
-# Datasets that are files of the user's own, which come and go; what the others are, their name says.
+# Datasets made of the user's own files, which may change; the name of any other dataset identifies its content.
 OF_FILES = ("folder", "csv", "gtsrb")
 
-# Where a dataset has no test split of its own, this share of it is one, the same in every run whatever its seed.
+# The share held out as test where a dataset has no official test split. It does not depend on the run's seed.
 _TEST_SHARE = 0.2
 _TEST_SEED = -1
 
 _SAMPLE_SEED = 0
 
-# Further arguments of `load_source` that are fields of a config by the same names.
+# Arguments of `load_source` that are also config fields, by the same names.
 _FIELDS = (
     *("validation", "seed", "classes", "examples_per_class", "region_of_interest", "skip_unreadable"),
     *("image_column", "label_column", "max_image_pixels"),
 )
 
-# What was found to be unreadable, by the fingerprint of its source: {row: why}. A run loads its data twice.
+# Unreadable images by the fingerprint of their source: {row: why}. A run loads its data twice.
 _unreadable: dict[str, dict[int, str]] = {}
 
 
 def from_arrays(
     images: np.ndarray, labels: np.ndarray, class_names: Sequence[str] | None = None, name: str = "arrays"
 ) -> Source:
-    """A source of images in memory.
+    """Makes a source of images in memory.
 
     Args:
       images: uint8 [n, h, w, 3], RGB, 0 .. 255.
-      labels: integers [n], 0 .. classes-1; or, for images with several labels, multi-hot 0 or 1 [n, classes].
-      class_names: what the labels mean; None numbers them.
-      name: of the dataset, for people.
+      labels: single-label, integers [n] in 0 .. classes-1; or multi-label, multi-hot 0 or 1 [n, classes].
+      class_names: names of the labels 0, 1, ...; None names them '0', '1', ...
+      name: name of the dataset, used in messages.
 
     Raises:
-      ValueError: another type, shape or range.
+      ValueError: images or labels have another type, shape or range.
     """
     images, labels = np.asarray(images), np.asarray(labels)
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3:
         raise ValueError(
-            f"images of {name!r} are {images.dtype} {list(images.shape)}; jft wants uint8 [n, height, width, 3], RGB, "
-            "0..255 (grays: repeat them along the last axis; 0..1: multiply by 255, round, cast)."
+            f"images of {name!r} are {images.dtype} {list(images.shape)}; jft needs uint8 [n, height, width, 3], RGB, "
+            "0..255 (grayscale: repeat along the last axis; values in 0..1: multiply by 255, round, cast)."
         )
     whole = np.issubdtype(labels.dtype, np.integer) or labels.dtype == bool
     if not whole or labels.ndim not in (1, 2) or len(labels) != len(images):
         raise ValueError(
-            f"labels of {name!r} are {labels.dtype} {list(labels.shape)}; jft wants one integer for each of the "
-            f"{len(images)} images, or a row of zeros and ones where they have several labels."
+            f"labels of {name!r} are {labels.dtype} {list(labels.shape)}; jft needs one integer for each of the "
+            f"{len(images)} images, or for multi-label data a row of zeros and ones for each."
         )
     if class_names is None:
         count = labels.shape[1] if labels.ndim == 2 else int(labels.max(initial=0)) + 1
@@ -82,7 +82,8 @@ def _source(
         if labels.shape[1] != len(class_names) or not np.isin(labels, (0, 1)).all():
             raise ValueError(
                 f"labels of {name!r} are {list(labels.shape)} from {labels.min(initial=0)} to {labels.max(initial=0)}; "
-                f"several labels of an image are a row of zeros and ones, one for each of {len(class_names)} classes."
+                f"multi-label data need a row of zeros and ones for each image, one for each of {len(class_names)} "
+                "classes."
             )
         indices = np.arange(len(labels), dtype=np.int64)
         return Source(name, class_names, labels.astype(np.uint8), images, indices, groups, regions)
@@ -104,28 +105,28 @@ def of_config(
     data_dir: str | None = None,
     **changes: Any,
 ) -> Source:
-    """One split of a config's data.
+    """Loads one split of a config's data.
 
     Args:
-      config: fields of `default_config`, those that `load_source` takes among them.
-      split: see `load_source`.
-      dataset: other data, of which all classes and images are taken; None: the config's.
-      data_dir: where the data lie; None: where the config says.
-      **changes: further arguments of `load_source` that are to be others than the config's.
+      config: fields of `default_config`; those that `load_source` takes are used.
+      split: 'train', 'validation', 'test' or 'all', see `load_source`.
+      dataset: another dataset in place of the config's, loaded with all its classes and images; None: the config's.
+      data_dir: location of the data; None: the config's `data_dir`.
+      **changes: arguments of `load_source` that override the config.
     """
     if dataset not in (None, config["dataset"]):
         changes = {"classes": (), "examples_per_class": 0, "image_column": "", "label_column": "", **changes}
-    asked = {field: config[field] for field in _FIELDS if field in config} | changes  # an old config has fewer
+    options = {field: config[field] for field in _FIELDS if field in config} | changes  # older configs lack some fields
     return load_source(
         config["dataset"] if dataset is None else dataset,
         split=split,
         data_dir=config["data_dir"] if data_dir is None else data_dir,
-        **asked,
+        **options,
     )
 
 
 def columns(image_column: str, label_column: str) -> dict[str, str]:
-    """Columns of a CSV file as changes for `of_config`: one that is not named is the config's."""
+    """Column names of a CSV file as `changes` for `of_config`; an empty name keeps the config's."""
     named = {"image_column": image_column, "label_column": label_column}
     return {field: column for field, column in named.items() if column}
 
@@ -145,45 +146,47 @@ def load_source(
     label_column: str = "",
     max_image_pixels: int = MAX_IMAGE_PIXELS,
 ) -> Source:
-    """One split of a dataset. Test never depends on the seed and never shares an image with the other two.
+    """Loads one split of a dataset.
+
+    The test split never depends on the seed and never shares an image with the other two.
 
     Args:
-      dataset: 'cifar10'; 'digits', which needs nothing else; 'folder', a folder of class folders; 'csv', a file that
-        lists images; 'gtsrb'; a name that TensorFlow Datasets knows, or 'tfds:NAME'; or a Source, which is split like
-        a dataset without official splits.
-      split: 'train', 'validation', 'test', or 'all' that the dataset has, unsplit, as for evaluating on other data.
-      data_dir: where the data lie, of 'csv' the file; None or empty is TFDS's own folder.
-      validation: share in (0, 1) or count of training images to hold out, stratified, in whole groups where there are
-        such; 0 for none. Not used where the dataset has a validation split of its own.
-      seed: decides what is held out, and which few examples are kept.
-      classes: names of the classes to keep, relabeled in this order, with the images that have any of them; empty
+      dataset: 'cifar10'; 'digits', which is part of jft; 'folder', a folder of class folders; 'csv', a file that lists
+        images; 'gtsrb'; a TensorFlow Datasets name, or 'tfds:NAME'; or a Source, which is split like a dataset without
+        official splits.
+      split: 'train', 'validation' or 'test'; or 'all', the union of the official splits, to evaluate on other data.
+      data_dir: folder of the data, for 'csv' the file; None or empty: the default folder of TFDS.
+      validation: share in (0, 1) or number of training images to hold out, stratified, keeping groups whole; 0 holds
+        none out. Not used where the dataset has an official validation split.
+      seed: decides which images are held out, and which are kept by `examples_per_class`.
+      classes: names of the classes to keep, relabeled in this order, with all images that have any of them; empty
         keeps all.
-      examples_per_class: training images to keep of each class; 0 keeps all.
-      region_of_interest: cuts out the region that the dataset marks in each image, if it does; else they stay whole.
-      skip_unreadable: tries to read every image of the split and leaves those out that cannot be, with a warning that
-        names them; else such an image is an error once it is reached.
-      image_column, label_column: of 'csv', the columns of the images and of their labels; '': a usual name.
-      max_image_pixels: the most that an image in a file may have; one that has more cannot be read.
+      examples_per_class: number of training images to keep of each class; 0 keeps all.
+      region_of_interest: crop each image to the region that the dataset annotates, if any; else use whole images.
+      skip_unreadable: try to read every image of the split, leave out the unreadable ones and warn with their names;
+        otherwise reading such an image raises an error later.
+      image_column, label_column: for 'csv', the columns of image paths and labels; '' recognizes the usual names.
+      max_image_pixels: limit on width times height of an image file; a larger image counts as unreadable.
 
     Raises:
-      ValueError: an unknown dataset, split or class, a broken list, or too few images for what is asked.
-      FileNotFoundError: the data are neither there nor to be had; says what to put where.
+      ValueError: an unknown dataset, split or class, a broken list, or too few images to split as requested.
+      FileNotFoundError: the data are missing and cannot be downloaded; says what to put where.
     """
     tree.choose(dict.fromkeys(SPLITS), split, what="split")
     official = {
         name: functools.partial(_prepared, read, region_of_interest)
         for name, read in _official_splits(dataset, data_dir, image_column, label_column).items()
     }
-    # Parted first: an image that cannot be read moves no other from one split to another.
+    # Split before looking for unreadable images, so that these do not move other images between splits.
     source = _keep(_parted(official, split, classes), classes)
     source = dataclasses.replace(source, max_image_pixels=max_image_pixels)
     if split in ("train", "validation") and "validation" not in official:
         held_out = splits.stratified(source.labels, validation, seed, source.class_names, source.groups)
         if held_out.any():
-            _tell_absent(source, held_out, "validation")
+            _warn_not_held_out(source, held_out, "validation")
         source = source.take(held_out if split == "validation" else ~held_out)
     elif split in ("validation", "test"):
-        _tell_missing(source, split)
+        _warn_missing_classes(source, split)
     if skip_unreadable:
         source = readable(source)
     if not len(source):
@@ -194,47 +197,48 @@ def load_source(
 
 
 def _parted(official: dict[str, Callable[[], Source]], split: str, classes: Sequence[str]) -> Source:
-    """A split, before validation is held out; what is test is parted from the rest if the dataset does not do so."""
+    """One split, before validation is held out. Holds out a test split if the dataset has no official one."""
     if split == "all" and official:
         return _joined([read() for read in official.values()])
     if split != "train" and split in official:
         return official[split]()
     if "train" not in official:
         raise ValueError(
-            f"the data have no train split, only {', '.join(official) or 'others that jft does not know'}."
+            f"the data have no train split, only {', '.join(official) or 'splits that jft does not know'}: add one, or "
+            "load split='all'."
         )
     source = official["train"]()
     if "test" in official:
         return source
     test = splits.stratified(source.labels, _TEST_SHARE, _TEST_SEED, source.class_names, source.groups, what="test")
-    _tell_absent(source, test, "test", classes)
+    _warn_not_held_out(source, test, "test", classes)
     return source.take(test if split == "test" else ~test)
 
 
-def _tell_missing(source: Source, split: str) -> None:
-    """Warns of classes of which a split that the dataset comes with has no image."""
+def _warn_missing_classes(source: Source, split: str) -> None:
+    """Warns of classes that have no image in an official split."""
     if without := [name for name, count in zip(source.class_names, source.counts(), strict=True) if not count]:
         more = f" and {len(without) - 5} more classes" if len(without) > 5 else ""
         report(
-            f"{source.name}: the {split} split has no images of {', '.join(map(repr, without[:5]))}{more}: its figures "
-            "say nothing of them. Add images, or leave the classes out."
+            f"{source.name}: the {split} split has no images of {', '.join(map(repr, without[:5]))}{more}: its metrics "
+            "do not cover them. Add images, or leave the classes out."
         )
 
 
-def _tell_absent(source: Source, held_out: np.ndarray, split: str, classes: Sequence[str] = ()) -> None:
-    """Warns of classes, of `classes` if it names any, none of whose images is held out."""
+def _warn_not_held_out(source: Source, held_out: np.ndarray, split: str, classes: Sequence[str] = ()) -> None:
+    """Warns of classes of which no image is held out; looks only at `classes` unless that is empty."""
     if absent := splits.absent(source.labels, held_out, source.class_names, tuple(map(normal, classes))):
         more = "raise validation" if split == "validation" else "give a test split of your own"
         report(
-            f"{source.name}: too few images to hold any out for {split} ({absent}): its figures will say nothing of "
-            f"these classes. Add images, {more}, or leave the classes out."
+            f"{source.name}: too few images to hold any out for {split} ({absent}): its metrics will not cover these "
+            f"classes. Add images, {more}, or leave the classes out."
         )
 
 
 def _official_splits(
     dataset: str | Source, data_dir: str | None, image_column: str = "", label_column: str = ""
 ) -> dict[str, Callable[[], Source]]:
-    """The splits that the dataset comes with, by name, in the order train, validation, test; read when called."""
+    """The dataset's official splits in the order train, validation, test: {name: function that reads it}."""
     if isinstance(dataset, Source):
         return {"train": lambda: dataset}
     try:
@@ -242,7 +246,7 @@ def _official_splits(
     except FileNotFoundError as error:
         if not data_dir or pathlib.Path(data_dir).expanduser().is_absolute():
             raise
-        raise FileNotFoundError(f"{error} data_dir = {data_dir!r} was looked for from {pathlib.Path.cwd()}.") from error
+        raise FileNotFoundError(f"{error} data_dir = {data_dir!r} is relative to {pathlib.Path.cwd()}.") from error
     return {
         split: functools.partial(_read, dataset, class_names, readers[split])
         for split in ("train", "validation", "test")
@@ -253,12 +257,12 @@ def _official_splits(
 def _find(
     dataset: str, data_dir: str | None, image_column: str, label_column: str
 ) -> tuple[tuple[str, ...], Mapping[str, Callable[[], tuple[Any, ...]]]]:
-    """Class names and, by split, what reads it."""
-    if not dataset:  # as a run notes images that it was given
+    """Class names, and for each official split the function that reads it."""
+    if not dataset:  # a run on a Source records an empty name
         raise ValueError(
-            "the run was trained on images given in memory, which no config names: give them again from Python, such "
-            "as evaluate(run, dataset=from_arrays(...)), with split='all' where all of them are new to it; or give "
-            "other data with --dataset and --data."
+            "the run was trained on images in memory, which its config cannot name: pass them again from Python, for "
+            "example evaluate(run, dataset=from_arrays(...)), with split='all' if none of them were trained on; or "
+            "pass other data with --dataset and --data."
         )
     if dataset == "digits":
         return digits.find()
@@ -283,33 +287,38 @@ def _prepared(read: Callable[[], Source], region_of_interest: bool) -> Source:
 
 
 def readable(source: Source) -> Source:
-    """Those images of a source that can be read; a warning names the others."""
+    """The source without its unreadable images, which are named in a warning."""
     if source.decoded:
         return source
     key = f"{source.fingerprint()} {source.max_image_pixels}"
     if key not in _unreadable:
-        _unreadable[key] = found = decode.unreadable(source.images, source.regions, source.max_image_pixels)
-        if found:
-            which = terminal("; ".join(f"{source.image_name(row)} ({why})" for row, why in found.items()))
-            report(f"{source.name}: left out {len(found)} unreadable of {len(source)} images: {which}.")
+        _unreadable[key] = unreadable = decode.unreadable(source.images, source.regions, source.max_image_pixels)
+        if unreadable:
+            names = terminal("; ".join(f"{source.image_name(row)} ({why})" for row, why in unreadable.items()))
+            report(f"{source.name}: left out {len(unreadable)} unreadable of {len(source)} images: {names}.")
     return source.take(~np.isin(np.arange(len(source)), list(_unreadable[key])))
 
 
 def sample(source: Source, count: int) -> Source:
-    """About `count` images of a source, of each class its share, the same ones every time; all where it has few."""
+    """A fixed stratified sample of about `count` images; the whole source if it is not much larger."""
     if len(source) - count < len(source.class_names):
         return source
     return source.take(splits.stratified(source.labels, count, _SAMPLE_SEED, source.class_names))
 
 
-def comes_with(config: Mapping[str, Any], data_dir: str) -> tuple[str, ...]:
-    """The splits that a config's data have of their own, of train, validation and test; errors as of `load_source`."""
+def official_splits(config: Mapping[str, Any], data_dir: str) -> tuple[str, ...]:
+    """The official splits of a config's dataset, out of 'train', 'validation' and 'test'.
+
+    Raises:
+      ValueError: an unknown dataset or a broken list.
+      FileNotFoundError: the data are missing and cannot be downloaded.
+    """
     columns = (config.get(field, "") for field in ("image_column", "label_column"))
     return tuple(_official_splits(config["dataset"], data_dir, *columns))
 
 
 def _keep(source: Source, classes: Sequence[str]) -> Source:
-    """Only the classes of these names, relabeled 0, 1, ... in this order."""
+    """The images of the classes of these names, relabeled 0, 1, ... in this order."""
     if not classes:
         return source
     classes = tuple(map(normal, classes))
@@ -319,8 +328,8 @@ def _keep(source: Source, classes: Sequence[str]) -> Source:
         raise ValueError(f"classes names a class twice: {', '.join(classes)}.")
     if source.multi_label:
         labels = np.ascontiguousarray(source.labels[:, chosen])
-        some = labels.any(axis=1)
-        return dataclasses.replace(source.take(some), class_names=classes, labels=labels[some])
+        labeled = labels.any(axis=1)
+        return dataclasses.replace(source.take(labeled), class_names=classes, labels=labels[labeled])
     relabel = np.full(len(source.class_names), -1, np.int32)
     relabel[chosen] = np.arange(len(chosen))
     kept = source.take(relabel[source.labels] >= 0)
@@ -328,6 +337,7 @@ def _keep(source: Source, classes: Sequence[str]) -> Source:
 
 
 def _joined(parts: list[Source]) -> Source:
+    """The examples of several splits of one dataset, one after the other."""
     first = parts[0]
     if len(parts) == 1:
         return first

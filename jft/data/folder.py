@@ -1,4 +1,4 @@
-"""A folder of class folders, with or without folders of the splits above them."""
+"""Dataset 'folder': a folder of class folders, or of split folders that hold class folders."""
 
 import functools
 import os
@@ -16,25 +16,29 @@ Reader = Callable[[], tuple[tuple[pathlib.Path, ...], np.ndarray]]
 
 
 def find(data_dir: str | None) -> tuple[tuple[str, ...], dict[str, Reader]]:
-    """The classes and splits of a folder.
+    """Finds the classes and splits of a folder.
 
     Args:
-      data_dir: holds a folder for each class; or folders of the splits, by any of `names.SPELLINGS`, that do.
+      data_dir: a folder with one folder for each class; or with split folders, named by any of `names.SPELLINGS`, each
+        with one folder for each class.
 
     Returns:
-      The class names in natural order ('2' before '10') and NFC, and for each split a function giving the images' paths
-      in natural order and their labels, int32. Which files are images: see `listing`; a note says what is left out.
+      The class names in natural order ('2' before '10') and NFC, and {split: function}. Each function returns the
+      image paths in natural order and their labels, int32 [n]. `listing` decides which files are images; a note
+      reports the files that are left out.
 
     Raises:
       FileNotFoundError: there is no such folder.
-      ValueError: it holds no class folders, an empty one, or a class that the training split does not know; two
-        spellings of a split; splits beside class folders, or without any.
+      ValueError: no class folders, an empty class folder, or a class that is missing from the training split; two
+        folders that spell the same split; split folders next to class folders, or without class folders.
     """
     if not data_dir:
         raise ValueError("dataset 'folder' needs data_dir: a folder with one folder of images for each class.")
     root = pathlib.Path(data_dir).expanduser()
     if root.is_file():
-        raise FileNotFoundError(f"{root} is a file: give the folder of images, or dataset = 'csv' for a list of them.")
+        raise FileNotFoundError(
+            f"{root} is a file: pass a folder of images, or set dataset = 'csv' for a list of them."
+        )
     if not root.is_dir():
         raise FileNotFoundError(f"there is no folder {root}; data_dir must hold one folder of images for each class.")
     roots = _split_folders(root) or {"train": root}
@@ -42,15 +46,15 @@ def find(data_dir: str | None) -> tuple[tuple[str, ...], dict[str, Reader]]:
     class_names = tuple(_class_folders(reference))
     if not class_names:
         raise ValueError(f"{reference} holds no class folders; it must hold one folder of images for each class.")
-    if told := names.told_alike(class_names):
-        report(f"{reference}: {told}")
+    if warning := names.alike_warning(class_names):
+        report(f"{reference}: {warning}")
     return class_names, {split: functools.partial(_read, path, class_names) for split, path in roots.items()}
 
 
 def _split_folders(root: pathlib.Path) -> dict[str, pathlib.Path]:
     """The folder of each split; {} where the folders are classes.
 
-    A folder 'train' that holds images, not folders, is a class where there are others: trains beside cars and planes.
+    A folder 'train' that holds images directly, next to folders of other names, is a class: trains, cars and planes.
     """
     left_out = LeftOut()
     folders = _folders(root, left_out)
@@ -59,22 +63,22 @@ def _split_folders(root: pathlib.Path) -> dict[str, pathlib.Path]:
     if others and not any(_folders(path, LeftOut()) for path in called):
         if called:
             report(
-                f"{root}: {_quoted(called)} counts as a class beside {_quoted(others[:1])}, though called as a split: "
-                "move it elsewhere, or the classes into it, if it is one."
+                f"{root}: folders named like splits count as classes ({_quoted(called)}) next to {_quoted(others[:1])}: "
+                "if they are splits, move them elsewhere, or move the class folders into them."
             )
-        _tell_of_twins(folders)
+        _warn_of_unnamed_splits(folders)
         return {}
     spelled = names.splits_of((path.name for path in called), str(root))
     if flat := [path for path in called if not _folders(path, LeftOut())]:
         raise ValueError(
-            f"{root}: {_quoted(flat)} should be a split by its name, and holds no class folders: put its images into a "
-            "folder for each class, move it elsewhere, or list the images in a CSV file."
+            f"{root}: folders named like splits hold no class folders ({_quoted(flat)}): sort their images into one "
+            "folder for each class, move them elsewhere, or list the images in a CSV file."
         )
     for folder in others:
         if listing.images_in(folder, LeftOut()):
             raise ValueError(
-                f"{root} has {folder.name!r} beside {_quoted(called)}: a class beside splits belongs to none of them. "
-                "Move it into the splits or elsewhere; or rename the others, if they are classes."
+                f"{root} has {folder.name!r} next to {_quoted(called)}: a class folder next to split folders is in no "
+                "split. Move it into the splits or elsewhere; or rename the others, if they are classes."
             )
         left_out.add(listing.NO_IMAGES_IN, folder.name)
     if spelled:
@@ -87,8 +91,8 @@ def _quoted(paths: Iterable[pathlib.Path]) -> str:
     return " and ".join(repr(path.name) for path in paths)
 
 
-def _tell_of_twins(folders: list[pathlib.Path]) -> None:
-    """Warns where classes hold the same folders, as splits would under names that are not known as such."""
+def _warn_of_unnamed_splits(folders: list[pathlib.Path]) -> None:
+    """Warns where all class folders hold the same subfolders: they may be splits with unusual names."""
     held: set[frozenset[str]] = set()
     for folder in folders:
         held.add(frozenset(names.normal(path.name) for path in _folders(folder, LeftOut())))
@@ -98,12 +102,12 @@ def _tell_of_twins(folders: list[pathlib.Path]) -> None:
         within = ", ".join(sorted(next(iter(held)), key=names.natural)[:5])
         report(
             f"{folders[0].parent}: the classes {', '.join(path.name for path in folders[:5])} hold the same folders "
-            f"({within}): if they are splits, call them train, validation and test."
+            f"({within}): if they are splits, name them train, validation and test."
         )
 
 
 def _folders(root: pathlib.Path, left_out: LeftOut) -> list[pathlib.Path]:
-    """The folders in `root`, in natural order, without those that are ignored, or are links to what they lie in."""
+    """The folders in `root` in natural order, without ignored ones and without links to a parent folder."""
     found, above = [], os.path.realpath(root) + os.sep
     with os.scandir(root) as entries:
         for entry in entries:
@@ -117,7 +121,7 @@ def _folders(root: pathlib.Path, left_out: LeftOut) -> list[pathlib.Path]:
 
 
 def _strays(root: pathlib.Path, left_out: LeftOut) -> None:
-    """Adds the files that lie in no class folder; those that are ignored are counted with the folders."""
+    """Adds the files of `root` that are in no class folder to `left_out`; `_folders` counts the ignored ones."""
     with os.scandir(root) as entries:
         for entry in entries:
             if not names.ignored(entry.name) and not listing.is_folder(entry):
@@ -130,13 +134,13 @@ def _tell(root: pathlib.Path, left_out: LeftOut) -> None:
 
 
 def _class_folders(root: pathlib.Path, left_out: LeftOut | None = None) -> dict[str, pathlib.Path]:
-    """The class folders by name in NFC, in natural order; ValueError where two are spelled alike in different forms."""
+    """{class name in NFC: folder} in natural order; ValueError where two folders have the same name in NFC."""
     found: dict[str, pathlib.Path] = {}
     for folder in _folders(root, LeftOut() if left_out is None else left_out):
         if (other := found.setdefault(names.normal(folder.name), folder)) != folder:
             raise ValueError(
-                f"{root} has {other.name!a} and {folder.name!a}, which are one name in two forms of Unicode "
-                "(NFC and NFD, as macOS writes it): put their images into one folder."
+                f"{root} has {other.name!a} and {folder.name!a}, which are the same name in two Unicode forms "
+                "(NFC, and NFD as macOS writes it): move their images into one folder."
             )
     return found
 
@@ -148,7 +152,7 @@ def _read(root: pathlib.Path, class_names: tuple[str, ...]) -> tuple[tuple[pathl
     for name, folder in _class_folders(root, left_out).items():
         if name not in known:
             raise ValueError(
-                f"{folder} is a class of which there is none to train on: {', '.join(class_names)}"
+                f"{folder} is a class that the training split does not have; it has {', '.join(class_names)}"
                 f"{did_you_mean(name, class_names) or '.'}"
             )
         beside = LeftOut()

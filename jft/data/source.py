@@ -1,4 +1,4 @@
-"""Labeled images with random access."""
+"""`Source`: labeled images with random access."""
 
 import contextlib
 import dataclasses
@@ -15,24 +15,24 @@ from jft.data.image_file import MAX_IMAGE_PIXELS
 from jft.data.notes import report
 from jft.data.transforms import Preprocess
 
-_LOOKED_AT = 256  # images by which the range of their values is found
+_SAMPLE = 256  # images sampled to find the range of their gray levels
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Source:
-    """Labeled images, any of which can be had by its row.
+    """Labeled images with random access by row.
 
     Attributes:
-      name: of the dataset, for people.
-      class_names: what the labels 0, 1, ... mean.
-      labels: int32 [n], 0 .. len(class_names)-1; or, where images have several, multi-hot uint8 [n, classes].
-      images: uint8 [n, h, w, 3] RGB, or n paths of images, or n encoded images as bytes.
-      indices: int64 [n], each example's row in the dataset's own split, before anything was taken out of it.
-      groups: int64 [n], images of one group are never parted by a split of jft's, such as the frames of one GTSRB
-        track; None: each is its own.
-      regions: int32 [n, 4], x1, y1, x2, y2 in pixels, x2 and y2 exclusive: what is cut out of each image when it is
-        decoded, of those that are arrays already nothing; None: all of it is used.
-      max_image_pixels: the most that an image in a file may have; one that has more cannot be read.
+      name: name of the dataset, used in messages.
+      class_names: names of the labels 0, 1, ...
+      labels: single-label int32 [n], 0 .. len(class_names)-1; or multi-label, multi-hot uint8 [n, classes].
+      images: uint8 [n, h, w, 3] RGB, or n paths of image files, or n encoded images as bytes.
+      indices: int64 [n], each example's row in the dataset's official split, before any subset was taken.
+      groups: int64 [n], the images of a group always stay in the same split, for example the frames of one GTSRB
+        track; None: every image is a group of its own.
+      regions: int32 [n, 4], x1, y1, x2, y2 in pixels, x2 and y2 exclusive: the region to crop from each image file
+        when it is decoded (arrays are never cropped); None: use the whole images.
+      max_image_pixels: limit on width times height of an image file; a larger image counts as unreadable.
     """
 
     name: str
@@ -49,16 +49,16 @@ class Source:
 
     @property
     def decoded(self) -> bool:
-        """Whether the images are arrays of pixels already."""
+        """Whether the images are already arrays of pixels."""
         return isinstance(self.images, np.ndarray)
 
     @property
     def multi_label(self) -> bool:
-        """Whether an image may have several labels, or none."""
+        """Whether an image can have any number of labels, including none."""
         return self.labels.ndim == 2
 
     def take(self, rows: np.ndarray) -> "Source":
-        """The examples at `rows`: int [k] positions, or bool [n]."""
+        """The subset of examples at `rows`: int [k] positions, or a bool mask [n]."""
         rows = np.arange(len(self))[rows]
         images = self.images[rows] if self.decoded else tuple(self.images[row] for row in rows)
         arrays = {name: getattr(self, name) for name in ("labels", "indices", "groups", "regions")}
@@ -66,12 +66,15 @@ class Source:
         return dataclasses.replace(self, images=images, **taken)
 
     def image_name(self, row: int) -> str:
-        """What to call the image at `row` in an error: its path, or its place in the dataset."""
+        """The name of the image at `row` for messages: its path, or its index in the dataset."""
         image = self.images[row]
         return str(image) if isinstance(image, pathlib.Path) else f"image {self.indices[row]} of {self.name}"
 
     def names_crc(self) -> int:
-        """CRC-32 of the files' names and folders' names, in order, wherever they lie; of images in memory 0."""
+        """CRC-32 of all file names, each with its parent folder's name, in order; 0 for images in memory.
+
+        The location of the dataset does not count, so a moved folder keeps its checksum.
+        """
         crc = 0
         for image in self.images if not self.decoded else ():
             if isinstance(image, pathlib.Path):
@@ -79,7 +82,7 @@ class Source:
         return crc
 
     def nbytes(self) -> int:
-        """Bytes of all files, or of all images in memory; a file that is not there counts as empty."""
+        """Total size in bytes of the files, or of the images in memory; a missing file counts as 0."""
         if self.decoded:
             return self.images.nbytes
         total = 0
@@ -89,7 +92,7 @@ class Source:
         return total
 
     def fingerprint(self) -> str:
-        """Hexadecimal digest of images, regions, labels and order; files count by path, size and time."""
+        """Hexadecimal SHA-256 of images, regions, labels and order; files enter by path, size and modification time."""
         digest = hashlib.sha256(repr((self.name, self.class_names, len(self))).encode())
         digest.update(np.ascontiguousarray(self.labels))
         if self.regions is not None:
@@ -103,7 +106,7 @@ class Source:
                 try:
                     stat = image.stat()
                     about = stat.st_size, stat.st_mtime_ns
-                except OSError:  # gone, or a link that leads nowhere: told when it is to be read
+                except OSError:  # missing, or a broken link: reading the image will raise the error
                     about = ()
                 image = repr((str(image), *about)).encode()
             digest.update(len(image).to_bytes(8))
@@ -111,28 +114,31 @@ class Source:
         return digest.hexdigest()
 
     def pixels(self, row: int, spec: Preprocess) -> np.ndarray:
-        """An image in full, upright, or its region: uint8 [h, w, 3]; ValueError if it cannot be read."""
+        """The whole image, or its region, upright and at full size: uint8 [h, w, 3]; ValueError if unreadable."""
         if self.decoded:
             return self.images[row]
         return decode.pixels(self.images[row], self.ranged(spec), **self._how(row))
 
     def square(self, row: int, spec: Preprocess, fit: str) -> np.ndarray:
-        """What `decode.decode` makes of a file: uint8 [side, side, 3]; ValueError if it cannot be read."""
+        """The image, fitted to a square by `decode.decode`: uint8 [side, side, 3]; ValueError if unreadable."""
         return decode.decode(self.images[row], self.ranged(spec), fit=fit, **self._how(row))
 
     def ranged(self, spec: Preprocess) -> Preprocess:
-        """A spec with the `max_value` of these images where it has none; ValueError where it cannot be told."""
+        """`spec` with `max_value` filled in from these images if it is 0; ValueError where it cannot be determined."""
         return spec if spec.max_value else dataclasses.replace(spec, max_value=self.white)
 
     @functools.cached_property
     def white(self) -> float:
-        """Which value is white in images of more than 8 bits, see `gray_levels.find_white`; found in a sample of them.
+        """The value of white in images of more than 8 bits, found in a sample by `gray_levels.find_white`.
 
-        It is that of a spec whose `max_value` is 0. ValueError where it cannot be told.
+        Used where `Preprocess.max_value` is 0. 0.0 where there are no such images.
+
+        Raises:
+          ValueError: the values fit no usual range.
         """
         if self.decoded or not len(self):
             return 0.0
-        rows = np.unique(np.linspace(0, len(self) - 1, _LOOKED_AT).round().astype(int))
+        rows = np.unique(np.linspace(0, len(self) - 1, _SAMPLE).round().astype(int))
         deep = (decode.deep_values(self.images[row], self.max_image_pixels) for row in rows)
         try:
             white = gray_levels.find_white(values for values in deep if values is not None)
@@ -140,8 +146,8 @@ class Source:
             raise ValueError(f"{self.name}: {error}") from error
         if white:
             report(
-                f"{self.name}: images of more than 8 bits are read as 0 .. {white:g}, by the values of {len(rows)} of "
-                f"{len(self)}; max_value in the config says another range."
+                f"{self.name}: images of more than 8 bits are read as 0 .. {white:g}, judging by {len(rows)} of "
+                f"{len(self)} images; set max_value in the config for another range."
             )
         return white
 
@@ -150,10 +156,10 @@ class Source:
         return {"name": self.image_name(row), "region": region, "max_pixels": self.max_image_pixels}
 
     def label(self, row: int) -> str:
-        """The name of an image's class; of several ' | ' between them; '' where it has none."""
-        own = np.flatnonzero(self.labels[row]) if self.multi_label else [self.labels[row]]
-        return " | ".join(self.class_names[c] for c in own)
+        """The image's class name; several names are joined by ' | '; '' if it has no label."""
+        labels = np.flatnonzero(self.labels[row]) if self.multi_label else [self.labels[row]]
+        return " | ".join(self.class_names[label] for label in labels)
 
     def counts(self) -> np.ndarray:
-        """Images of each class: int [classes]."""
+        """Number of images of each class: int [classes]."""
         return stratify.counts(self.labels, len(self.class_names))

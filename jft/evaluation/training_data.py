@@ -96,7 +96,7 @@ def is_own(
     if there and dataset not in datasets.OF_FILES:  # the others do not change, and can take long to read
         return True
     config = {**trained.meta["config"], **columns, "dataset": dataset}
-    parted = datasets.comes_with(config, place)
+    parted = datasets.official_splits(config, place)
     if "train" not in parted:
         return there
     now = datasets.of_config(config, "train", data_dir=place)

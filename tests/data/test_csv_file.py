@@ -83,19 +83,19 @@ def test_splits_of_its_own(write):
         (["path,labels", "images/1.png,a|a"], "row 2 names a label twice: 'a|a'"),
         (["path,label", "images/1.png"], "row 2 has 1 cells, but there are 2 columns"),
         (["path,label", "images/1.png,a", "images,2.png,a"], "row 3 has 3 cells, but there are 2 columns"),
-        (["path,label", "images/1.png,a", "images/1.png,b"], "row 3 lists 'images/1.png' as row 2 does"),
-        (["path,label,split", "images/1.png,a,train", "images/2.png,a,tset"], "row 3 is of the split 'tset'"),
+        (["path,label", "images/1.png,a", "images/1.png,b"], "row 3 lists 'images/1.png' again after row 2"),
+        (["path,label,split", "images/1.png,a,train", "images/2.png,a,tset"], "row 3 has the split 'tset'"),
         (
             ["path,label,split", "images/1.png,a,train", "images/2.png,b,test"],
-            "row 3 is of the class 'b', of which",
+            "row 3 has the class 'b', which no training image has",
         ),
         (
             ["path;sign", "images/1.png;a"],
             r"has the columns path, sign, separated by semicolons; it needs path .* and label \(or class.* "
-            r"image_column and label_column \(--image-column, --label-column\)\.$",
+            r"image_column and label_column \(--image-column, --label-column\) to your columns\.$",
         ),
         (["images/1.png,a", "images/2.png,b"], r"has the columns images/1.png, a, .* must name the columns\.$"),
-        (["path,label,label", "images/1.png,a,b"], "has 2 columns called 'label'"),
+        (["path,label,label", "images/1.png,a,b"], "has 2 columns named 'label'"),
         (["path,label", "images/1.png,a", ",b"], "row 3 has an empty path"),
         (["path,label"], "lists no images: it has 2 columns and no rows"),
         ([""], "lists no images: it has 0 columns"),
@@ -168,9 +168,12 @@ def test_encodings_with_a_mark_are_read(write, encoding):
 @pytest.mark.parametrize(
     ("encoding", "message"),
     [
-        ("latin-1", r"UTF-8 \(row 3 holds the byte 0xfc, as in 'images/2.png,für'.*iconv -f WINDOWS-1252 -t UTF-8"),
+        (
+            "latin-1",
+            r"UTF-8 \(row 3 holds the byte 0xfc, which reads 'images/2.png,für'.*iconv -f WINDOWS-1252 -t UTF-8",
+        ),
         ("cp1252", r"UTF-8 \(row 3 holds the byte 0xfc, .*save it as 'CSV UTF-8'"),
-        ("utf-16-le", r"UTF-8 \(.*iconv -f ITS_ENCODING -t UTF-8"),
+        ("utf-16-le", r"UTF-8 \(.*iconv -f ENCODING -t UTF-8"),
     ],
 )
 def test_other_encodings_have_their_remedy(write, encoding, message):
@@ -207,14 +210,14 @@ def test_other_columns_are_named(write):
     assert source.class_names == ("a", "b")
     with pytest.raises(ValueError, match=r"unknown column of .*list\.csv 'wher', did you mean 'where'"):
         load(path, image_column="wher")
-    with pytest.raises(ValueError, match="'where' cannot be the column of the images and of their labels"):
+    with pytest.raises(ValueError, match="'where' cannot be both image_column and label_column"):
         load(path, image_column="where", label_column="where")
 
 
 def test_names_alike_but_for_form_are_warned_of(write):
     labels = ("1", "1.0", "01", " A", "a", "b")
     _, said = heard(write("path,label", *(f"images/{i + 1}.png,{label}" for i, label in enumerate(labels))))
-    assert len(said) == 1 and "form (case, blanks, zeros): '01' and '1' and '1.0'; 'A' and 'a'." in said[0]
+    assert len(said) == 1 and "only in case, blanks or zeros: '01' and '1' and '1.0'; 'A' and 'a'." in said[0]
 
 
 def test_labels_are_compared_in_nfc(write):
@@ -228,7 +231,7 @@ def test_several_labels_are_said_unless_they_were_asked_for(write):
     source, said = heard(write("path,label", *rows))
     assert source.multi_label
     assert len(said) == 1 and "'label' holds several labels in 2 rows, joined by '|'" in said[0]
-    assert "call the column 'labels' to ask for it" in said[0]
+    assert "name the column 'labels' to confirm" in said[0]
     asked, said = heard(write("path,labels", *rows))
     assert asked.multi_label and not said
 
@@ -273,7 +276,7 @@ def test_a_config_of_before_names_no_columns(write):
     for field in ("image_column", "label_column"):
         del config[field]
     assert len(datasets.of_config(config, "test")) == 4
-    assert datasets.comes_with(config, str(path)) == ("train",)
+    assert datasets.official_splits(config, str(path)) == ("train",)
 
 
 def test_the_columns_of_a_config_are_of_its_own_data(write):

@@ -6,7 +6,7 @@ import unicodedata
 import pytest
 
 from jft.data import datasets, notes
-from jft.data.csv_paths import Finder, told_missing
+from jft.data.csv_paths import Finder, missing_hint
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def found(base, *names):
     """The files' names from `base`, and what is told."""
     finder = Finder(base)
     paths = finder.find(names)
-    return [path and os.path.relpath(path, base) for path in paths], finder.told()
+    return [path and os.path.relpath(path, base) for path in paths], finder.corrections()
 
 
 def test_names_that_stand_are_taken_and_no_folder_is_listed(disk, monkeypatch):
@@ -35,17 +35,17 @@ def test_names_that_stand_are_taken_and_no_folder_is_listed(disk, monkeypatch):
     ("names", "told"),
     [
         (["im\\0.png", "im\\1.png"], ["2 paths with backslashes, read as slashes"]),
-        (["im/0", "im/1"], ["2 paths without the extension that is on disk"]),
+        (["im/0", "im/1"], ["2 paths without the extension of the file on disk"]),
         (["IM/0.PNG", "im/1.Png"], ["2 paths in another case than on disk"]),
-        (["0", "1"], ["2 paths found in {base}/im", "2 paths without the extension that is on disk"]),
+        (["0", "1"], ["2 paths found in {base}/im", "2 paths without the extension of the file on disk"]),
         (["0.png", "1.png"], ["2 paths found in {base}/im"]),
         (
             ["/home/me/data/im/0.png", "/home/me/data/im/1.png"],
-            ["2 paths beginning with home/me/data, found in {base}"],
+            ["2 paths starting with home/me/data, found in {base}"],
         ),
         (
             ["C:\\data\\im\\0.png", "C:\\data\\im\\1.png"],
-            ["2 paths beginning with C:/data, found in {base}", "2 paths with backslashes, read as slashes"],
+            ["2 paths starting with C:/data, found in {base}", "2 paths with backslashes, read as slashes"],
         ),
     ],
 )
@@ -59,12 +59,12 @@ def test_what_is_made_of_names_is_said_once(disk, names, told):
 def test_the_home_folder(disk, monkeypatch):
     monkeypatch.setenv("HOME", str(disk))
     paths, said = found(disk / "im", "~/im/0.png", "~\\im\\1.png")
-    assert paths == ["0.png", "1.png"] and said[0].startswith("2 paths beginning with ~, the home folder")
+    assert paths == ["0.png", "1.png"] and said[0].startswith("2 paths starting with ~, the home folder")
 
 
 def test_accents_in_another_form(disk):
     paths, said = found(disk, "im/" + unicodedata.normalize("NFD", "Über.jpg"))
-    assert paths == ["im/Über.jpg"] and said[0].startswith("1 path in another form of Unicode than on disk")
+    assert paths == ["im/Über.jpg"] and said[0].startswith("1 path in another Unicode form than on disk")
 
 
 def test_what_fits_twice_is_not_found(disk):
@@ -91,24 +91,24 @@ def test_one_that_is_missing_does_not_hide_the_others(disk):
 
 
 def test_the_pattern_of_missing_names_is_said_with_the_remedy(disk):
-    assert told_missing(["a\\1.png", "a\\2.png"]).startswith(
-        "All that are missing (2) use backslashes, as Windows does: write"
+    assert missing_hint(["a\\1.png", "a\\2.png"]).startswith(
+        "All missing paths (2) use backslashes, as on Windows: write"
     )
-    assert told_missing(["/a/1.png", "/a/2.png"]).startswith(
-        "All that are missing (2) are absolute paths, maybe of another machine"
+    assert missing_hint(["/a/1.png", "/a/2.png"]).startswith(
+        "All missing paths (2) are absolute, maybe of another machine"
     )
-    assert told_missing(["a1", "b1.5"]).startswith("All that are missing (2) lack an extension")
-    assert told_missing(["a.png", "b\\c.png"]) == told_missing([]) == ""
+    assert missing_hint(["a1", "b1.5"]).startswith("All missing paths (2) lack an extension")
+    assert missing_hint(["a.png", "b\\c.png"]) == missing_hint([]) == ""
     (disk / "list.csv").write_text("path,label\nC:\\gone\\0.png,a\nC:\\gone\\1.png,b\n")
     with pytest.raises(
-        ValueError, match=r"row 2 lists .* \(the header is row 1\)\. All that are missing \(2\) use backslashes"
+        ValueError, match=r"row 2 lists .* \(the header is row 1\)\. All missing paths \(2\) use backslashes"
     ):
         datasets.load_source("csv", split="all", data_dir=str(disk / "list.csv"), validation=0, seed=0)
 
 
 def test_two_names_of_one_file_are_one_image_listed_twice(disk):
     (disk / "list.csv").write_text("path,label\nim/0.png,a\nim\\0.png,b\n")
-    with pytest.raises(ValueError, match=r"row 3 lists .* as row 2 does"):
+    with pytest.raises(ValueError, match=r"row 3 lists .* again after row 2"):
         datasets.load_source("csv", split="all", data_dir=str(disk / "list.csv"), validation=0, seed=0)
 
 
@@ -118,6 +118,4 @@ def test_a_list_says_what_was_made_of_its_names(disk):
         source = datasets.load_source("csv", split="all", data_dir=str(disk / "list.csv"), validation=0, seed=0)
     assert [path.name for path in source.images] == [f"{i}.png" for i in range(4)]
     (told,) = said
-    assert told.startswith(
-        f"{disk}/list.csv: cells are separated by semicolons; 4 paths beginning with C:/x, found in "
-    )
+    assert told.startswith(f"{disk}/list.csv: cells are separated by semicolons; 4 paths starting with C:/x, found in ")

@@ -49,13 +49,13 @@ def test_splits_in_any_spelling(tmp_path, train, validation, test):
     [
         ({"train/a": 1, "val/a": 1, "valid/a": 1}, "'val' and 'valid', two spellings of the split validation"),
         ({"train/a": 1, "Train/a": 1}, "'Train' and 'train', two spellings of the split train"),
-        ({"train/a": 1, "train/b": 1, "c": 1}, "has 'c' beside 'train': a class beside splits"),
-        ({"train/a": 1, "test/a": 1, "extra/deep/er": 1}, "has 'extra' beside 'test' and 'train'"),
-        ({"train/steam": 1, "plane": 1}, "has 'plane' beside 'train'.*rename the others, if they are classes"),
-        ({"train/a": 1, "train/b": 1, "test": 5}, "'test' should be a split by its name, and holds no class folders"),
-        ({"train/a": 1, "train/b": 1, "dev": 0}, "'dev' should be a split by its name"),
-        ({"train": 5, "test": 5}, "'test' and 'train' should be a split"),
-        ({"Training": 5}, "'Training' should be a split by its name.*a CSV file"),
+        ({"train/a": 1, "train/b": 1, "c": 1}, "has 'c' next to 'train': a class folder next to split folders"),
+        ({"train/a": 1, "test/a": 1, "extra/deep/er": 1}, "has 'extra' next to 'test' and 'train'"),
+        ({"train/steam": 1, "plane": 1}, "has 'plane' next to 'train'.*rename the others, if they are classes"),
+        ({"train/a": 1, "train/b": 1, "test": 5}, "named like splits hold no class folders .'test'."),
+        ({"train/a": 1, "train/b": 1, "dev": 0}, "splits hold no class folders .'dev'."),
+        ({"train": 5, "test": 5}, "splits hold no class folders .'test' and 'train'."),
+        ({"Training": 5}, "splits hold no class folders .'Training'..*a CSV file"),
     ],
 )
 def test_folders_that_leave_a_doubt_are_refused_with_both_names(tmp_path, tree, message):
@@ -79,9 +79,7 @@ def test_a_folder_without_images_beside_splits_is_said(tmp_path):
 def test_classes_may_be_called_as_splits_beside_others(tmp_path):
     source, said = load(make(tmp_path, {"valid": 5, "invalid": 5, "test": 5}), "all")
     assert source.class_names == ("invalid", "test", "valid")
-    assert (
-        len(said) == 1 and "'test' and 'valid' counts as a class beside 'invalid', though called as a split" in said[0]
-    )
+    assert len(said) == 1 and "count as classes ('test' and 'valid') next to 'invalid'" in said[0]
 
 
 def test_splits_under_unknown_names_are_suspected(tmp_path):
@@ -102,7 +100,9 @@ def test_names_are_compared_in_nfc(tmp_path, train, test):
 
 def test_two_forms_of_a_name_are_refused(tmp_path):
     make(tmp_path, {CAFE["NFC"]: 2, CAFE["NFD"]: 2})
-    with pytest.raises(ValueError, match=r"has 'cafe\\u0301' and 'caf\\xe9', which are one name in two forms"):
+    with pytest.raises(
+        ValueError, match=r"has 'cafe\\u0301' and 'caf\\xe9', which are the same name in two Unicode forms"
+    ):
         load(tmp_path, "train")
 
 
@@ -117,7 +117,7 @@ def test_what_systems_leave_is_no_class_and_no_image(tmp_path):
 def test_class_names_alike_but_for_form_are_warned_of(tmp_path):
     _, said = load(make(tmp_path, {"a": 5, "a ": 5, "1": 5, "01": 5, "B": 5, "b": 5, "c": 5}), "all")
     assert len(said) == 1
-    assert "alike but for form (case, blanks, zeros): '01' and '1'; 'B' and 'b'; 'a' and 'a '." in said[0]
+    assert "only in case, blanks or zeros: '01' and '1'; 'B' and 'b'; 'a' and 'a '." in said[0]
 
 
 def test_a_link_to_the_folder_itself_is_no_class(tmp_path):
@@ -135,10 +135,10 @@ def test_classes_without_a_test_or_validation_image_are_named(tmp_path):
     for split in ("train", "validation"):
         _, said = load(tmp_path, split, validation=0.1)
         assert said == [
-            "folder: too few images to hold any out for test ('one' has 1): its figures will say nothing of these "
+            "folder: too few images to hold any out for test ('one' has 1): its metrics will not cover these "
             "classes. Add images, give a test split of your own, or leave the classes out.",
-            "folder: too few images to hold any out for validation ('one' has 1, 'two' has 1): its figures will say "
-            "nothing of these classes. Add images, raise validation, or leave the classes out.",
+            "folder: too few images to hold any out for validation ('one' has 1, 'two' has 1): its metrics will not "
+            "cover these classes. Add images, raise validation, or leave the classes out.",
         ]
     # Of classes that were left out nobody asks.
     assert load(tmp_path, "train", classes=("many",), validation=0.1)[1] == []
@@ -147,7 +147,7 @@ def test_classes_without_a_test_or_validation_image_are_named(tmp_path):
 def test_a_split_of_its_own_that_lacks_a_class_is_said(tmp_path):
     make(tmp_path, {"train/a": 4, "train/b": 4, "test/a": 1})
     _, said = load(tmp_path, "test")
-    assert len(said) == 1 and "the test split has no images of 'b': its figures say nothing of them" in said[0]
+    assert len(said) == 1 and "the test split has no images of 'b': its metrics do not cover them" in said[0]
 
 
 def test_too_few_images_for_a_share_are_said_by_class(tmp_path):

@@ -61,8 +61,8 @@ def test_names_that_are_alike_but_for_form():
     assert names.alike(["1", "10", "100", "1.5", "-1", "a1", "a01", "1e0", "x", "¹", "1.0.0"]) == []
     # Long numbers are told apart to the last digit.
     assert names.alike([f"{10**30}", f"{10**30 + 1}"]) == []
-    assert names.told_alike(["a", "b"]) == ""
-    told = names.told_alike([f"{i}{blank}" for i in range(7) for blank in ("", " ")])
+    assert names.alike_warning(["a", "b"]) == ""
+    told = names.alike_warning([f"{i}{blank}" for i in range(7) for blank in ("", " ")])
     assert "'0' and '0 '; " in told and told.count(" and '") == 5 and "and 2 more" in told
 
 

@@ -88,9 +88,9 @@ def test_images_in_memory_are_recorded_as_what_they_are(run, given):
 def test_without_them_nothing_else_is_evaluated_in_their_place(run, command, tmp_path):
     status, printed, error = command("evaluate", "--checkpoint", run)
     assert status == 1 and printed == ""
-    assert "images given in memory" in error and "evaluate(run, dataset=from_arrays(...))" in error
+    assert "images in memory" in error and "evaluate(run, dataset=from_arrays(...))" in error
     status, _, error = command("extract_features", "--checkpoint", run, "--stage", "fc7", "--out", tmp_path / "f.npz")
-    assert status == 1 and "images given in memory" in error
+    assert status == 1 and "images in memory" in error
     with pytest.raises(ValueError, match=r"replay\(run, step, data=\.\.\.\)"):
         replay(run, 1)
 
@@ -301,7 +301,7 @@ def test_a_relative_place_is_found_from_another_folder(given, tmp_path, monkeypa
     monkeypatch.chdir(tmp_path / "elsewhere")
     assert run.place() == str(tmp_path / "there/base") and len(run.images("test")) == 72 and is_own(run, run.place())
     shutil.rmtree(tmp_path / "there/base")
-    with pytest.raises(FileNotFoundError, match=r"looked for from .*elsewhere.*they lay at .*there/base: give"):
+    with pytest.raises(FileNotFoundError, match=r"is relative to .*elsewhere.*they lay at .*there/base: give"):
         run.images("test")
 
 
