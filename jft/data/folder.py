@@ -63,8 +63,8 @@ def _split_folders(root: pathlib.Path) -> dict[str, pathlib.Path]:
     if others and not any(_folders(path, LeftOut()) for path in called):
         if called:
             report(
-                f"{root}: folders named like splits count as classes ({_quoted(called)}) next to {_quoted(others[:1])}: "
-                "if they are splits, move them elsewhere, or move the class folders into them."
+                f"{root}: folders named like splits count as classes ({_quoted(called)}) next to {_quoted(others[:1])}"
+                ": if they are splits, move them elsewhere, or move the class folders into them."
             )
         _warn_of_unnamed_splits(folders)
         return {}
