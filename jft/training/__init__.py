@@ -1,4 +1,4 @@
-"""A run: its plan, phases, optimizer, state, step and loop, and what is checked before the first step.
+"""Training: plan, phases, optimizer, state, step and loop of a run, and the checks before its first step.
 
 A run is a pure function of its config, its data and its seed.
 """

@@ -1,4 +1,4 @@
-"""What a config's frozen features are worth by themselves: ridge, logistic regression and nearest neighbors."""
+"""Linear-probe and k-NN accuracy of a config's frozen features: ridge, logistic regression and nearest neighbors."""
 
 import copy
 import dataclasses
@@ -22,15 +22,15 @@ from jft.utils.interrupt import Interrupt, Stopped
 
 @dataclasses.dataclass(frozen=True)
 class Baseline:
-    """One method. Scores are accuracies, or mean average precision where images have several labels.
+    """Result of one method. Scores are accuracies, or mean average precision if images have several labels.
 
     Attributes:
       method: 'ridge', 'lbfgs' or 'nearest neighbors'.
-      chosen: what validation chose: 'C = 0.01', 'k = 10'.
-      validation: score on validation of the head that has not seen it.
-      test: score on test of the head solved for on training and validation images together, or on the training
-        images alone where `examples_per_class` says how many there are to be.
-      seconds: to choose and to solve.
+      chosen: the hyperparameter chosen on validation: 'C = 0.01', 'k = 10'.
+      validation: validation score of the head fitted on the training images.
+      test: test score of the head refit on training and validation images; fitted on the training images alone if
+        `examples_per_class` limits them.
+      seconds: time to choose and to fit.
     """
 
     method: str
@@ -41,16 +41,16 @@ class Baseline:
 
 
 def measure(config: ConfigDict) -> list[Baseline]:
-    """Extracts the features of a config's images, as far as they are not cached, and measures each method on them.
+    """Extracts the features of a config's images that are not cached yet, and measures each method on them.
 
     Args:
-      config: as of a run; its head, optimizer and phases do not matter, `cut` does.
+      config: of a run. `cut` selects the features; head, optimizer and phases are not used.
 
     Returns:
-      A baseline a method.
+      One baseline per method.
 
     Raises:
-      ValueError: see `create_run`; no validation images; or variants that cannot be counted.
+      ValueError: see `create_run`; there are no validation images; or images have no fixed number of variants.
       Stopped: a signal came.
     """
     config, usual = copy.deepcopy(config), default_config()
@@ -62,7 +62,7 @@ def measure(config: ConfigDict) -> list[Baseline]:
     with tempfile.TemporaryDirectory() as folder, Interrupt() as interrupt:
         run = create_run(config, Path(folder) / "run")
         if not len(run.validation_source):
-            raise ValueError("baselines choose on validation, and validation = 0: hold some images out.")
+            raise ValueError("baselines choose on validation images, and validation = 0: hold some images out.")
         linear_probe.check_head(run)
         state, _ = initial_state(run)
         parts = []
@@ -75,10 +75,10 @@ def measure(config: ConfigDict) -> list[Baseline]:
             if features is None:
                 raise Stopped(interrupt.received)
             parts.append(linear_probe.examples(features, source.labels))
-    return [_solved(run, method, *parts) for method in ("ridge", "lbfgs")] + [_neighbors(run, *parts)]
+    return [_fitted(run, method, *parts) for method in ("ridge", "lbfgs")] + [_neighbors(run, *parts)]
 
 
-def _solved(run: Run, method: str, train: Examples, validation: Examples, test: Examples) -> Baseline:
+def _fitted(run: Run, method: str, train: Examples, validation: Examples, test: Examples) -> Baseline:
     start, outputs = time.perf_counter(), run.objective.num_outputs
     own = run.config.regularization if method == run.config.solver else ()
     found = linear.fit(
@@ -101,7 +101,7 @@ def _neighbors(run: Run, train: Examples, validation: Examples, test: Examples) 
 
 
 def format_baselines(baselines: list[Baseline]) -> str:
-    """A line a method."""
+    """Formats one line per method."""
     return "\n".join(
         f"{b.method:<19} {b.chosen:<11} validation {b.validation:7.2%}   test {b.test:7.2%}   {b.seconds:.1f} s"
         for b in baselines

@@ -1,4 +1,4 @@
-"""What the loop reads: batches of images, or of what is cached of them, and the evaluator of a run."""
+"""The training batches of a run, of images or of cached features, and its evaluator."""
 
 from collections.abc import Iterator
 
@@ -13,7 +13,7 @@ from jft.training.run import Run
 
 
 def make_evaluator(run: Run, phase: Phase | None = None) -> Evaluator:
-    """The evaluator that a run's config describes; with a phase, of what is cached at its boundary."""
+    """The evaluator of a run's config; with a phase, it evaluates cached features of the phase's boundary."""
     return Evaluator(
         run.model,
         run.spec,
@@ -28,7 +28,7 @@ def make_evaluator(run: Run, phase: Phase | None = None) -> Evaluator:
 
 
 def image_batches(run: Run, start: int, stop: int) -> Iterator[dict[str, np.ndarray]]:
-    """This process' part of the training batches from step `start` to `stop`; see `loader.train_batches`."""
+    """This process' share of the training batches from step `start` to `stop`; see `loader.train_batches`."""
     return loader.train_batches(
         run.train_source,
         run.spec,
@@ -45,7 +45,7 @@ def image_batches(run: Run, start: int, stop: int) -> Iterator[dict[str, np.ndar
 
 
 def train_batches(run: Run, cached: Cached | None, start: int, stop: int) -> Iterator[dict[str, np.ndarray]]:
-    """Training batches of images or, in their place, of what is cached of them; in the same order."""
+    """Training batches of images, or of their cached features in the same order."""
     if cached is None:
         return image_batches(run, start, stop)
     rows = loader.train_rows(
@@ -59,5 +59,5 @@ def train_batches(run: Run, cached: Cached | None, start: int, stop: int) -> Ite
 
 
 def on_device(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The part of a batch that the steps read; the index stays on the host."""
+    """The entries of a batch that the steps read; the index stays on the host."""
     return {key: batch[key] for key in ("image", "feature", "label", "mask") if key in batch}

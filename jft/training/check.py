@@ -1,4 +1,4 @@
-"""The pre-flight: whether a config will train, what it will take, and whether it learns one batch by heart."""
+"""`jft check`: whether a config will train, what the run will cost, and whether it overfits one batch."""
 
 import tempfile
 from collections.abc import Iterator
@@ -19,22 +19,22 @@ from jft.utils.text import one_line
 def check(
     config: ConfigDict, workdir: str | Path, data: datasets.Source | None = None, *, overfit_steps: int = 30
 ) -> Iterator[Finding]:
-    """Checks a config without arms; leaves nothing in the run's folder.
+    """Checks a config without arms; writes nothing into the run's folder.
 
     Args:
       config: from a config file.
-      workdir: folder of the run to be.
+      workdir: folder of the planned run.
       data: images in memory, in place of `config.dataset`.
       overfit_steps: see `overfit`.
 
     Yields:
-      What is found, as it is found. What depends on something wrong is left out.
+      One finding per check, as soon as it is known. Checks that depend on a failed one are skipped.
     """
     folder = tried("folder", _folder, config, Path(workdir))
     yield folder
-    with tempfile.TemporaryDirectory() as aside, notes.heard() as heard:  # where no other run is in the way
-        run = _planned(config, Path(aside) / "run", data)
-    yield from (Finding("note", told) for told in heard)
+    with tempfile.TemporaryDirectory() as empty, notes.heard() as heard:  # a folder that holds no other run
+        run = _planned(config, Path(empty) / "run", data)
+    yield from (Finding("note", note) for note in heard)
     if isinstance(run, Finding):
         yield run
         return
@@ -44,7 +44,7 @@ def check(
 
 
 def _planned(config: ConfigDict, workdir: Path, data: datasets.Source | None) -> Run | Finding:
-    """The run, or what is wrong with its config or data."""
+    """The run, or a finding that says what is wrong with its config or data."""
     try:
         with code_allowed():  # the user is about to train it
             return checked_run(config, workdir, data)
@@ -54,14 +54,14 @@ def _planned(config: ConfigDict, workdir: Path, data: datasets.Source | None) ->
 
 def _length(run: Run) -> str:
     if run.config.solver != "steps":
-        return f"no steps: the head is solved for by {run.config.solver}"
+        return f"no steps: {run.config.solver} fits the head"
     phases = ", then ".join(f"{phase.num_steps:,} of {phase.name}" for phase in run.phases)
     return f"{run.num_steps:,} steps of {run.config.batch_size} images: {phases}"
 
 
 def _folder(config: ConfigDict, workdir: Path) -> Finding:
-    """Whether the run's folder can be made, and is free for this config."""
+    """Whether the run's folder can be created and holds no other run."""
     check_workdir(config, workdir)
     check_folder(workdir, "give another --workdir")
     begun = (workdir / "config.json").exists()
-    return Finding("folder", f"{workdir} {'holds this run, which goes on' if begun else 'is free'}")
+    return Finding("folder", f"{workdir} {'holds this run, which will resume' if begun else 'is free'}")

@@ -1,4 +1,4 @@
-"""Sets of configs side by side: each trained with several seeds and tested on the same images; a table and a plot."""
+"""`jft compare`: trains configs with several seeds each and tests them on the same images; makes a table and a plot."""
 
 import copy
 import csv
@@ -41,18 +41,17 @@ _LONGEST = 40  # characters of a name beside a bar
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """What came out for one config, over its seeds.
+    """The results of one config over its seeds.
 
     Attributes:
-      name: of the config, with its arm.
-      accuracies: on the test images, of each seed: shares of 1; mean average precision where images have several
-        labels.
-      losses: cross entropy in nats, likewise.
-      seconds: of stepping or solving, likewise; neither compilation nor evaluation.
-      extraction: seconds in which features were computed, of all seeds together: what one has computed the others read.
-      parameters: of the network.
-      trainable: parameters that learn, in the phase in which most do.
-      images_per_second: of the training steps, the median of each seed's log lines; () where a head is solved for.
+      name: the config's name and its arm.
+      accuracies: test accuracy of each seed, 0 to 1; mean average precision if images have several labels.
+      losses: test cross entropy of each seed, in nats.
+      seconds: training time of each seed, without compilation and evaluation.
+      extraction: seconds spent computing features, of all seeds together, because seeds share the cache.
+      parameters: number of parameters of the network.
+      trainable: number of trainable parameters, in the phase with the most.
+      images_per_second: throughput of each seed, the median over its log lines; () if a solver fits the head.
     """
 
     name: str
@@ -65,7 +64,7 @@ class Row:
     images_per_second: tuple[float, ...]
 
     def cells(self) -> tuple[str, ...]:
-        """As `COLUMNS`, with means and standard deviations over seeds."""
+        """The cells of `COLUMNS`, as mean ± standard deviation over the seeds."""
         return (
             text.markdown(self.name),
             str(len(self.accuracies)),
@@ -80,19 +79,19 @@ class Row:
 
 
 def compare(configs: Sequence[tuple[str, ConfigDict]], out: str | Path, *, seeds: int = 3) -> list[Row]:
-    """Trains and tests, and writes `compare.md`, `compare.csv` and `compare.png`.
+    """Trains and tests every config, and writes `compare.md`, `compare.csv` and `compare.png`.
 
     Args:
-      configs: (name, config); a config with arms gives a row for each.
-      out: folder of the files and, in `runs/`, of the runs. What is trained there already is not trained again.
-      seeds: runs of each, with `config.seed`, `config.seed + 1`, ...
+      configs: pairs (name, config); a config with arms gives one row per arm.
+      out: folder of the files; the runs go into its subfolder `runs/`. Finished runs there are not trained again.
+      seeds: number of runs per config, with `config.seed`, `config.seed + 1`, ...
 
     Returns:
-      A row a config.
+      One row per config.
 
     Raises:
-      ValueError: two configs of one name, or one that makes no sense or whose weights are not to be had; said before
-        the first is trained.
+      ValueError: two configs have the same name, a config is invalid, or its weights are unavailable; raised before
+        the first run begins.
     """
     arms = [(name, arm) for config_name, config in configs for name, arm in arms_of(config_name, config)]
     if len({name for name, _ in arms}) < len(arms):
@@ -106,9 +105,9 @@ def compare(configs: Sequence[tuple[str, ConfigDict]], out: str | Path, *, seeds
     for name in runs:
         for config, place in zip(runs[name], places[name], strict=True):
             number += 1
-            left = _seconds_left(took, {other: sum(not p.exists() for p in places[other]) for other in runs})
-            told = f", about {human_seconds(left)} left" if left else ""
-            print(f"\n== {name}, seed {config.seed}: run {number} of {len(runs) * seeds}{told}", flush=True)
+            seconds_left = _seconds_left(took, {other: sum(not p.exists() for p in places[other]) for other in runs})
+            left = f", about {human_seconds(seconds_left)} left" if seconds_left else ""
+            print(f"\n== {name}, seed {config.seed}: run {number} of {len(runs) * seeds}{left}", flush=True)
             start, new = time.perf_counter(), not place.exists()
             trained = train(config, place, brief=config is not runs[name][0])
             if not trained["finished"]:
@@ -116,15 +115,15 @@ def compare(configs: Sequence[tuple[str, ConfigDict]], out: str | Path, *, seeds
             if new:
                 took[name].append(time.perf_counter() - start)
         rows.append(_row(name, places[name]))
-        write(rows, Path(out))  # what there is so far
+        write(rows, Path(out))  # the results so far
     return rows
 
 
 def _seconds_left(took: Mapping[str, Sequence[float]], ahead: Mapping[str, int]) -> float:
-    """Seconds that the runs ahead will take: each as those of its config did, or as all did; 0 where none tells.
+    """Estimates the seconds of the remaining runs from finished runs of the same config, else of all; 0 without any.
 
     Args:
-      took: config -> seconds of its runs.
+      took: config -> seconds of its finished runs.
       ahead: config -> number of runs that have not begun.
     """
     known = [seconds for runs in took.values() for seconds in runs]
@@ -139,9 +138,9 @@ def _seeded(config: ConfigDict, number: int) -> ConfigDict:
 
 def _row(name: str, places: Sequence[Path]) -> Row:
     tested = [evaluate(place) for place in places]
-    for place, figures in zip(places, tested, strict=True):
-        if told := seen_before(figures):
-            print(f"{place}: {told}", flush=True)
+    for place, values in zip(places, tested, strict=True):
+        if warning := seen_before(values):
+            print(f"{place}: {warning}", flush=True)
     lines = [read_metrics(place) for place in places]
     speeds = [[line["images_per_second"] for line in run if "images_per_second" in line] for run in lines]
     return Row(
@@ -157,7 +156,7 @@ def _row(name: str, places: Sequence[Path]) -> Row:
 
 
 def write(rows: Sequence[Row], out: Path) -> None:
-    """Writes the table as Markdown and CSV, and the plot."""
+    """Writes the table as Markdown and CSV, and the plot as PNG."""
     table = markdown(rows)
     with written_whole(out / "compare.md") as aside:
         aside.write_text(table + "\n")
@@ -173,7 +172,7 @@ def write(rows: Sequence[Row], out: Path) -> None:
 
 
 def markdown(rows: Sequence[Row]) -> str:
-    """The table; its columns are level, so that it reads well in a terminal too."""
+    """Formats the table as Markdown, with aligned columns for reading in a terminal."""
     table = [COLUMNS, *(row.cells() for row in rows)]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     lines = []
@@ -185,7 +184,7 @@ def markdown(rows: Sequence[Row]) -> str:
 
 
 def plot(rows: Sequence[Row], path: Path) -> None:
-    """Draws test accuracies, mean and standard deviation over seeds, a bar a row, as PNG."""
+    """Draws the test accuracies as PNG: one bar per row, mean and standard deviation over the seeds."""
     from matplotlib.figure import Figure  # not pyplot: no display, no state
 
     figure = Figure(figsize=(8, 1 + 0.4 * len(rows)), layout="constrained")

@@ -1,4 +1,4 @@
-"""When a run reads what its frozen stages compute from disk instead of computing it anew, and how."""
+"""Cached features: when a run reads the output of its frozen stages from disk instead of computing it, and how."""
 
 import dataclasses
 import time
@@ -30,7 +30,12 @@ from jft.weights.hub import cache_dir
 
 @dataclasses.dataclass(frozen=True)
 class Decision:
-    """Whether a phase reads cached features, and why."""
+    """Whether a phase reads cached features, and why.
+
+    Attributes:
+      use: whether it does.
+      why: the reason, for people.
+    """
 
     use: bool
     why: str
@@ -38,11 +43,11 @@ class Decision:
 
 @dataclasses.dataclass(frozen=True)
 class Cached:
-    """What is cached of a phase's images.
+    """The cached features of a phase.
 
     Attributes:
       train: [n, variants, ...], of the training images.
-      validation: [n, 1, ...], of the validation images; None where there are none.
+      validation: [n, 1, ...], of the validation images; None if there are none.
     """
 
     train: Features
@@ -50,19 +55,19 @@ class Cached:
 
 
 def decide(run: Run, state: TrainState | None, saved: Mapping[str, bool]) -> dict[int, Decision]:
-    """Decides for all phases that are ahead, before the first of them begins.
+    """Decides for all remaining phases, before the first of them begins.
 
     Args:
-      run: its config asks for it or not, its augmentation allows it or not.
-      state: where the run stands; looked at only where room is short, for what is there already. None at a check
-        before there is one, which says nothing of room.
-      saved: first step of a phase, as text -> what was decided when the run began: a resumed run computes alike.
+      run: its config says whether to cache, its augmentation whether that is possible.
+      state: the current state, read only if disk space is short, to find the features that are stored already. None
+        in a check before there is a state; disk space is not checked then.
+      saved: first step of a phase, as text -> the decision made when the run began; a resumed run keeps it.
 
     Returns:
       First step of a phase -> decision.
 
     Raises:
-      ValueError: `config.cache_features` is True, or a solver asks for it, and no phase can be cached.
+      ValueError: `config.cache_features` is True, or a solver needs it, and no phase can be cached.
     """
     step = 0 if state is None else int(state.step)
     ahead = [phase for phase in run.phases if phase.last > step]
@@ -70,34 +75,35 @@ def decide(run: Run, state: TrainState | None, saved: Mapping[str, bool]) -> dic
     for phase in ahead:
         if str(phase.first) in saved:
             use = saved[str(phase.first)]
-            told = _told(run, phase) if use else "computed at each step, as when the run began"
-            decisions[phase.first] = Decision(use, told)
+            why = _description(run, phase) if use else "computed at each step, as when the run began"
+            decisions[phase.first] = Decision(use, why)
             continue
         before = [other for other in ahead if other.first < phase.first]
         settled = all(set(phase.plan.frozen_stages) <= set(other.plan.frozen_stages) for other in before)
         obstacle = _obstacle(run, phase)
-        # A phase that moves nothing before the boundary of the one before it reads the same features.
-        known = settled and phase.plan.boundary in counted
-        if obstacle is None and state is not None and not known:
+        # If no earlier phase changes these stages, features at the same boundary are the same: count them once.
+        shared = settled and phase.plan.boundary in counted
+        if obstacle is None and state is not None and not shared:
             obstacle, needed = distributed.from_first(_room(run, phase, state, settled, reserved))
             if obstacle is None:
                 reserved += needed
                 counted.add(phase.plan.boundary)
         decisions[phase.first] = Decision(
-            obstacle is None, _told(run, phase) if obstacle is None else f"computed at each step: {obstacle}"
+            obstacle is None, _description(run, phase) if obstacle is None else f"computed at each step: {obstacle}"
         )
     wanted = run.config.cache_features is True or run.config.solver != "steps"
     if wanted and not saved and decisions and not any(decision.use for decision in decisions.values()):
         reasons = "; ".join(decision.why for decision in decisions.values())
-        asks = "cache_features = True asks" if run.config.solver == "steps" else f"solver = {run.config.solver!r} needs"
+        asks = "cache_features = True" if run.config.solver == "steps" else f"solver = {run.config.solver!r}"
         raise ValueError(
-            f"features cannot be cached, as {asks}. They would be {reasons}. "
-            "Leave out what stands in the way, or set cache_features = 'auto' and solver = 'steps'."
+            f"{asks}, but the features cannot be cached: {reasons}. "
+            "Change that, or set cache_features = 'auto' and solver = 'steps'."
         )
     return decisions
 
 
-def _told(run: Run, phase: Phase) -> str:
+def _description(run: Run, phase: Phase) -> str:
+    """Which features are cached, their shape and size, and the folder."""
     variants, *shape = feature_shape(run, phase)
     count = len(run.train_source) * variants + len(run.validation_source)
     size = count * int(np.prod(shape)) * jnp.dtype(run.config.features_dtype).itemsize
@@ -109,40 +115,40 @@ def _told(run: Run, phase: Phase) -> str:
 
 
 def _obstacle(run: Run, phase: Phase) -> str | None:
-    """Why nothing is cached, whatever room there is, or None."""
+    """Why features are not cached, apart from disk space, or None."""
     config = run.config
     if config.cache_features is False:
-        return "cache_features = False asks for it"
+        return "cache_features = False"
     if phase.plan.boundary is None:
-        return "no stage is frozen with all before it (freeze)"
+        return "no frozen backbone (set freeze = STAGE)"
     if why := run.augmentation.uncountable(run.spec, config.fit):
-        return f"{why}, and the variants of an image cannot be counted"
+        return f"{why}, so an image has no fixed number of variants"
     if config.mixup or config.cutmix:
-        return "mixup and cutmix mix images anew at every step, and the mixtures cannot be counted"
+        return "mixup and cutmix mix images at random at every step, so an image has no fixed number of variants"
     return _loss(run, phase) if config.cache_features == "auto" and config.solver == "steps" else None
 
 
 def _room(run: Run, phase: Phase, state: TrainState, settled: bool, reserved: int) -> tuple[str | None, int]:
-    """Why the disk has no room, or None; and the bytes that the features take, beside `reserved` for earlier phases.
+    """Why the disk has no space, or None; and the bytes that the features take, beside `reserved` for earlier phases.
 
-    `settled`: what is frozen in the phase is as it will be, so that what is stored of it already can be found.
+    `settled`: no earlier phase changes the frozen stages, so that features stored already can be found.
     """
-    # A store of no recipe in particular, as if there were nothing yet.
+    # A store with an empty key, as if nothing were stored yet.
     store = FeatureStore(features_dir(run), {}, feature_shape(run, phase), run.config.features_dtype)
     missing = len(run.train_source) + len(run.validation_source)
     if settled and distributed.from_first(store.shortage(missing, beside=reserved)):
         missing = sum(count for _, count in missing_of(run, phase, _variables(state)))
     shortage = store.shortage(missing, beside=reserved) if missing else None
-    return (f"{shortage}; mend that, or set features_dir" if shortage else None), store.bytes_needed(missing)
+    return (f"{shortage}; fix that, or set features_dir" if shortage else None), store.bytes_needed(missing)
 
 
 def _loss(run: Run, phase: Phase) -> str | None:
-    """Why it would not pay, or None."""
+    """Why caching would cost more than it saves, or None."""
     variants, *_ = feature_shape(run, phase)
     extracted, read = len(run.train_source) * variants, phase.num_steps * run.config.batch_size
     if read > extracted:
         return None
-    return f"{read:,} images are read, and at most {extracted:,} would have to be computed first"
+    return f"not worth it: {read:,} images to read, {extracted:,} to extract first"
 
 
 def abstract_params(run: Run) -> dict[str, Any]:
@@ -151,14 +157,14 @@ def abstract_params(run: Run) -> dict[str, Any]:
 
 
 def feature_shape(run: Run, phase: Phase) -> tuple[int, ...]:
-    """[variants, ...]: what is cached of a training image."""
+    """Shape of the cached features of one training image: [variants, ...]."""
     output = _output(run, phase)
     shape = output[-1:] if run.model.averages_after(phase.plan.boundary) else output
     return (run.augmentation.num_variants(run.config.fit), *shape)
 
 
 def _output(run: Run, phase: Phase) -> tuple[int, ...]:
-    """Shape of the boundary's output for one image."""
+    """Shape of the boundary stage's output for one image."""
     side = stored_size(run.spec, run.config.fit)
     batch = {"image": jax.ShapeDtypeStruct((1, side, side, 3), jnp.uint8)}
     wanted = Wanted(phase.plan.boundary, pooled=False, fit=run.config.fit)
@@ -167,18 +173,18 @@ def _output(run: Run, phase: Phase) -> tuple[int, ...]:
 
 
 def wanted_of(run: Run, phase: Phase, augmentation: Augmentation) -> Wanted:
-    """Features of images at a phase's boundary, of an augmentation's variants."""
+    """Describes the features at a phase's boundary, of the variants that `augmentation` makes."""
     boundary, config = phase.plan.boundary, run.config
     return Wanted(boundary, run.model.averages_after(boundary), config.fit, config.resize_on, augmentation)
 
 
 def features_dir(run: Run) -> Path:
-    """Folder of the stores of all recipes."""
+    """Folder of all feature stores."""
     return Path(run.config.features_dir).expanduser() if run.config.features_dir else cache_dir() / "features"
 
 
 def example(run: Run, phase: Phase) -> dict[str, np.ndarray]:
-    """A batch of cached features, all 0: what a phase's step is compiled for, before anything is extracted."""
+    """A batch of cached features, all 0, to compile a phase's step before anything is extracted."""
     size, dtype = run.config.batch_size // run.parallel.shard[1], jnp.dtype(run.config.features_dtype)
     return {
         "feature": np.zeros((size, *feature_shape(run, phase)), dtype),
@@ -188,11 +194,11 @@ def example(run: Run, phase: Phase) -> dict[str, np.ndarray]:
 
 
 def prepare(run: Run, phase: Phase, state: TrainState, logs: Logs, interrupt: Interrupt) -> Cached | None:
-    """Computes what is not cached yet, notes how long it took, and opens it; None where a signal came first.
+    """Computes the features that are not cached yet, logs the seconds, and opens them; None if a signal came first.
 
     Raises:
       ValueError: an image that cannot be read, or features that are not finite.
-      OSError: no room on the disk, naming the bytes.
+      OSError: the disk is full; names the bytes needed.
     """
     start = time.perf_counter()
     train = features_of(run, phase, state, run.train_source, run.augmentation, interrupt)
@@ -208,15 +214,15 @@ def prepare(run: Run, phase: Phase, state: TrainState, logs: Logs, interrupt: In
 def features_of(
     run: Run, phase: Phase, state: TrainState, source: Source, augmentation: Augmentation, interrupt: Interrupt
 ) -> Features | None:
-    """Features of a source's images at a phase's boundary; None where a signal came before they were whole.
+    """Features of a source's images at a phase's boundary; None if a signal came before they were complete.
 
     Args:
-      run: says how images are read, and where features are kept.
-      phase: its boundary.
-      state: its frozen part.
+      run: says how images are read, and where features are stored.
+      phase: names the boundary.
+      state: holds the frozen parameters.
       source: the images.
-      augmentation: whose variants of each; `Augmentation()` for the one that evaluation reads.
-      interrupt: stops it.
+      augmentation: makes the variants of each image; `Augmentation()` for the single one of evaluation.
+      interrupt: stops the extraction.
     """
     return extraction.extract(
         run.model,
@@ -233,25 +239,25 @@ def features_of(
 
 
 def _variables(state: TrainState) -> dict[str, Any]:
-    """What features are computed with: the weights as they are, of which none is averaged."""
+    """The variables that compute features; frozen weights are not averaged, so `state.variables` is not needed."""
     return {"params": state.params, "batch_stats": state.batch_stats}
 
 
 def missing_of(run: Run, phase: Phase, variables: Mapping[str, Any]) -> Iterator[tuple[FeatureStore, int]]:
-    """Of training, then validation images: the store, and how many it lacks; reads files to find out."""
+    """Yields for training, then validation images the store and how many images it lacks; reads the image files."""
     for source, augmentation in (run.train_source, run.augmentation), (run.validation_source, Augmentation()):
         store = store_of(run, phase, variables, augmentation)
         yield store, len(store.missing(image_digests(source)))
 
 
 def store_of(run: Run, phase: Phase, variables: Mapping[str, Any], augmentation: Augmentation) -> FeatureStore:
-    """Where features of images at a phase's boundary are kept.
+    """The store of the features at a phase's boundary.
 
     Args:
-      run: says how images are read, and the folder.
-      phase: its boundary.
-      variables: `{'params', 'batch_stats'}`, of which the frozen part counts.
-      augmentation: whose variants; `Augmentation()` for the one that evaluation reads.
+      run: says how images are read, and names the folder.
+      phase: names the boundary.
+      variables: `{'params', 'batch_stats'}`; only the frozen part matters.
+      augmentation: makes the variants of each image; `Augmentation()` for the single one of evaluation.
     """
     return extraction.open_store(
         features_dir(run),

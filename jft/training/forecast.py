@@ -1,4 +1,4 @@
-"""What a run will take: seconds, by what they go into, and bytes on disk."""
+"""Estimates what a run will cost: seconds, by part of the work, and bytes on disk."""
 
 import math
 from collections.abc import Mapping
@@ -24,24 +24,24 @@ def run_seconds(
     reading: float,
     saving: float,
 ) -> dict[str, float]:
-    """How long a run takes, but for compilation, for a head that is solved for, and for the test at its end.
+    """Estimates the duration of a run, without compilation, the fit of a solver and the test at the end.
 
     Args:
       run: the run.
-      decisions: first step of a phase -> whether it reads cached features, which are counted as if none were there.
-      steps: first step of a phase -> seconds of a training step; {} where a head is solved for.
-      forward: seconds that a forward pass takes for each image.
-      reading: seconds that an image takes to be read and decoded.
-      saving: seconds that a checkpoint takes to be written.
+      decisions: first step of a phase -> whether it reads cached features; they are counted as if none were stored.
+      steps: first step of a phase -> seconds of a training step; {} if a solver fits the head.
+      forward: seconds of a forward pass per image.
+      reading: seconds to read and decode an image.
+      saving: seconds to write a checkpoint.
 
     Returns:
-      Seconds of 'decoding', 'features', 'steps', 'evaluations', 'checkpoints', those above 0.
+      Seconds of 'decoding', 'features', 'steps', 'evaluations' and 'checkpoints', those above 0.
     """
     train, validation = len(run.train_source), len(run.validation_source)
     costs = stage_costs(run.model, run.spec.size)
-    kept = 3 * stored_size(run.spec, run.config.fit) ** 2 * (train + validation) <= run.config.cache_bytes
-    again = 0.0 if kept else reading
-    # Where the CPU computes, what it decodes comes on top; elsewhere that happens meanwhile.
+    in_memory = 3 * stored_size(run.spec, run.config.fit) ** 2 * (train + validation) <= run.config.cache_bytes
+    again = 0.0 if in_memory else reading
+    # On CPU, decoding and computing share the cores and add up; on other devices they overlap.
     both = (lambda a, b: a + b) if jax.default_backend() == "cpu" else max
     seconds = dict.fromkeys(("decoding", "features", "steps", "evaluations", "checkpoints"), 0.0)
     boundaries = {phase.plan.boundary: phase for phase in run.phases if decisions[phase.first].use}
@@ -53,7 +53,7 @@ def run_seconds(
     for phase in run.phases if steps else ():
         evaluations, saves = _evaluations_and_saves(run, phase)
         stepping = phase.num_steps * steps[phase.first]
-        # A checkpoint is written meanwhile, too.
+        # Writing a checkpoint overlaps with the steps in the same way.
         seconds["checkpoints"] += both(stepping, saves * saving) - stepping
         if decisions[phase.first].use:
             seconds["steps"] += stepping
@@ -61,12 +61,12 @@ def run_seconds(
             continue
         seconds["steps"] += both(stepping, phase.num_steps * again * run.config.batch_size)
         seconds["evaluations"] += evaluations * validation * both(forward, again)
-        seconds["decoding"] = reading * (train + validation) if kept else 0.0
+        seconds["decoding"] = reading * (train + validation) if in_memory else 0.0
     return {name: value for name, value in seconds.items() if value}
 
 
 def _frozen_share(phase: Phase, costs: Mapping[str, StageCosts]) -> float:
-    """Of the operations of a forward pass, those in stages that are frozen in the phase."""
+    """Share of a forward pass' FLOPs that lies in the frozen stages of a phase."""
     return sum(costs[stage].flops for stage in phase.plan.frozen_stages) / forward_flops(costs)
 
 
@@ -78,7 +78,7 @@ def _evaluations_and_saves(run: Run, phase: Phase) -> tuple[int, int]:
 
 
 def checkpoint_bytes(run: Run) -> tuple[int, int]:
-    """Bytes of a checkpoint in the phase where it is largest, and how many lie on disk at most, one being written."""
+    """Bytes of the largest checkpoint, and the most checkpoints on disk at once, with the one being written."""
     sizes = []
     for phase in run.phases:
         state = abstract_state(run, phase)
@@ -89,12 +89,12 @@ def checkpoint_bytes(run: Run) -> tuple[int, int]:
 
 
 def feature_bytes(run: Run, decisions: Mapping[int, Decision], variables: Any) -> int:
-    """Bytes of the features that the run will store and that the cache has not got; files are read to find out.
+    """Bytes of the features that the run will add to the cache; reads the image files to know what is stored.
 
     Args:
       run: the run.
       decisions: first step of a phase -> whether it reads cached features.
-      variables: `{'params', 'batch_stats'}` that it begins with.
+      variables: `{'params', 'batch_stats'}` at the start.
     """
     phases = {phase.plan.boundary: phase for phase in run.phases if decisions[phase.first].use}.values()
     lacking = [found for phase in phases for found in feature_cache.missing_of(run, phase, variables)]

@@ -1,8 +1,8 @@
-"""The transfer plan: which parameters learn, and the two ways in which the rest is kept from moving.
+"""The transfer plan: which parameters are trainable, and how the others stay frozen.
 
-Frozen leaves are outside the differentiated tree and outside the optimizer state, the stages up to the boundary run in
-inference mode without a backward pass, and a BatchNorm whose parameters are frozen reads its running statistics and
-leaves them alone. So frozen leaves are bit-identical after any number of steps.
+Frozen leaves are neither in the differentiated tree nor in the optimizer state. The stages up to the boundary run in
+inference mode, without a backward pass. A BatchNorm whose parameters are frozen normalizes by its running statistics
+and does not update them. So frozen leaves stay bit-identical after any number of steps.
 """
 
 import contextlib
@@ -28,30 +28,30 @@ class Plan:
     Attributes:
       stages: the model's stages, in order.
       frozen: names of the frozen leaves, such as 'block1/conv1_1/kernel'.
-      boundary: the last stage of the longest prefix in which nothing moves, or None.
-      still_norms: BatchNorms that run in inference mode and whose statistics stay, such as 'layer1/block0/bn1'.
+      boundary: the last stage of the longest prefix of stages that are entirely frozen, or None.
+      inference_norms: BatchNorms that run in inference mode and keep their statistics, such as 'layer1/block0/bn1'.
       norms: all BatchNorms.
     """
 
     stages: tuple[str, ...]
     frozen: frozenset[str]
     boundary: str | None
-    still_norms: frozenset[str]
+    inference_norms: frozenset[str]
     norms: frozenset[str]
 
     def split(self, params: Params) -> tuple[Params, Params]:
-        """(learning, frozen) parts of the parameters, as nested dicts of the same names."""
+        """Splits the parameters into (trainable, frozen), nested dicts of the same names."""
         flat = tree.flatten(params)
-        learning = {name: leaf for name, leaf in flat.items() if name not in self.frozen}
+        trainable = {name: leaf for name, leaf in flat.items() if name not in self.frozen}
         frozen = {name: leaf for name, leaf in flat.items() if name in self.frozen}
-        return tree.unflatten(learning), tree.unflatten(frozen)
+        return tree.unflatten(trainable), tree.unflatten(frozen)
 
-    def merge(self, learning: Params, frozen: Params) -> Params:
+    def merge(self, trainable: Params, frozen: Params) -> Params:
         """Inverse of `split`."""
-        return tree.unflatten({**tree.flatten(learning), **tree.flatten(frozen)})
+        return tree.unflatten({**tree.flatten(trainable), **tree.flatten(frozen)})
 
     def freeze_mask(self, params: Params) -> Params:
-        """A tree of bools like `params`, True where frozen: what `optax.selective_transform` takes."""
+        """A tree of bools shaped like `params`, True where frozen, for `optax.selective_transform`."""
         return tree.unflatten({name: name in self.frozen for name in tree.flatten(params)})
 
     @property
@@ -60,18 +60,21 @@ class Plan:
         return self.stages[: self.stages.index(self.boundary) + 1] if self.boundary else ()
 
     def normalized_away(self, name: str) -> bool:
-        """Whether a leaf is a bias in a stage where BatchNorm takes means away, so that its gradient may be 0."""
-        layer, _, kind = name.rpartition("/")
-        moving = self.norms - self.still_norms
-        return kind == "bias" and layer not in moving and name.split("/")[0] in {norm.split("/")[0] for norm in moving}
+        """Whether a leaf is a bias in a stage whose BatchNorm subtracts the batch mean, so that its gradient may be 0.
 
-    def frozen_norms(self) -> contextlib.AbstractContextManager:
-        """Context in which the still BatchNorms run in inference mode, wherever they are."""
+        Such a bias shifts all activations alike, and BatchNorm subtracts the shift again.
+        """
+        layer, _, kind = name.rpartition("/")
+        live = self.norms - self.inference_norms  # normalize by the batch
+        return kind == "bias" and layer not in live and name.split("/")[0] in {norm.split("/")[0] for norm in live}
+
+    def norms_in_inference_mode(self) -> contextlib.AbstractContextManager:
+        """Context manager in which the BatchNorms of `inference_norms` run in inference mode, in every stage."""
 
         def intercept(call: Any, args: tuple, kwargs: dict, context: nn.module.InterceptorContext) -> Any:
             path = "/".join(context.module.path)
-            norm = isinstance(context.module, BatchNorm) and "train" in kwargs  # not Flax's own call inside of ours
-            if norm and path in self.still_norms:
+            norm = isinstance(context.module, BatchNorm) and "train" in kwargs  # skips Flax's own call inside jft's
+            if norm and path in self.inference_norms:
                 kwargs = {**kwargs, "train": False}
             return call(*args, **kwargs)
 
@@ -79,23 +82,25 @@ class Plan:
 
 
 def make_plan(model: Chain, variables: Mapping[str, Any], freeze: str, *, batch_norm: str = "trained") -> Plan:
-    """Plans a transfer.
+    """Makes the plan of a transfer.
 
-    An auxiliary head is frozen with the stage that it reads: behind the boundary it neither runs nor teaches.
+    An auxiliary head is frozen together with the stage that it reads: a head on a frozen stage does not run and adds
+    no loss.
 
     Args:
-      model: the chain.
+      model: the chain of stages.
       variables: `{'params', 'batch_stats'}` (arrays or shapes), nested.
-      freeze: the name of a stage, which freezes it and all before it; or patterns over the names of leaves, separated
-        by spaces ('block[12] .*/bias'); or empty.
-      batch_norm: of what is not frozen: 'trained'; 'statistics', normalize by the batch and follow it, while scale and
-        bias stay; 'frozen', run in inference mode, while scale and bias stay.
+      freeze: the name of a stage, which freezes it and all stages before it; or regular expressions over the names of
+        leaves, separated by spaces ('block[12] .*/bias'); or '' to freeze nothing.
+      batch_norm: mode of the BatchNorms that `freeze` leaves trainable. 'trained': scale and bias are trained,
+        statistics updated. 'statistics': scale and bias are frozen, statistics updated. 'frozen': both are frozen, the
+        layer runs in inference mode.
 
     Returns:
       The plan.
 
     Raises:
-      ValueError: a pattern matches nothing, or nothing would learn.
+      ValueError: a pattern matches nothing, or nothing would be trainable.
     """
     names = list(tree.flatten(variables["params"]))
     stages = tuple(model.stages())
@@ -105,24 +110,25 @@ def make_plan(model: Chain, variables: Mapping[str, Any], freeze: str, *, batch_
     else:
         frozen = tree.matching(freeze.split(), names, what="freeze")
     norms = {name.rsplit("/", 1)[0] for name in tree.flatten(variables["batch_stats"])}
-    still = {norm for norm in norms if {f"{norm}/scale", f"{norm}/bias"} <= frozen or batch_norm == "frozen"}
+    inference = {norm for norm in norms if {f"{norm}/scale", f"{norm}/bias"} <= frozen or batch_norm == "frozen"}
     if batch_norm != "trained":
         frozen |= {name for name in names if name.rsplit("/", 1)[0] in norms}
-    moving = {name.split("/")[0] for name in {*names} - frozen | (norms - still)}
-    prefix = tuple(itertools.takewhile(lambda stage: stage not in moving, stages))
-    behind = {name for name, head in model.auxiliary_heads().items() if head.after in prefix}
-    frozen |= {name for name in names if name.split("/")[0] in behind}
+    changing = {name.split("/")[0] for name in {*names} - frozen | (norms - inference)}
+    prefix = tuple(itertools.takewhile(lambda stage: stage not in changing, stages))
+    idle_heads = {name for name, head in model.auxiliary_heads().items() if head.after in prefix}
+    frozen |= {name for name in names if name.split("/")[0] in idle_heads}
     if len(frozen) == len(names):
         raise ValueError(
-            f"freeze = {freeze!r} and batch_norm = {batch_norm!r} freeze all {len(names)} leaves: nothing would learn."
+            f"freeze = {freeze!r} and batch_norm = {batch_norm!r} freeze all {len(names)} leaves, so nothing is "
+            "trainable: freeze an earlier stage."
         )
-    return Plan(stages, frozenset(frozen), prefix[-1] if prefix else None, frozenset(still), frozenset(norms))
+    return Plan(stages, frozenset(frozen), prefix[-1] if prefix else None, frozenset(inference), frozenset(norms))
 
 
-def apply_learning(
+def apply_trainable(
     model: Chain,
     plan: Plan,
-    learning: Params,
+    trainable: Params,
     frozen: Params,
     batch_stats: Params,
     x: jax.Array,
@@ -131,20 +137,20 @@ def apply_learning(
     """Runs the stages after the boundary in training mode.
 
     Args:
-      model: the chain.
-      plan: what learns.
-      learning: parameters to differentiate by.
-      frozen: the others.
+      model: the chain of stages.
+      plan: says what is frozen.
+      trainable: parameters to differentiate with respect to.
+      frozen: the other parameters.
       batch_stats: running statistics of the whole model.
       x: output of `apply_frozen`.
       rngs: keys for dropout.
 
     Returns:
-      Logits float32 [batch, num_classes]; those of the auxiliary heads that ran, by name; and the batch statistics
-      after the step.
+      Logits, float32 [batch, num_classes]; the logits of the auxiliary heads that ran, by name; and the running
+      statistics after the step.
     """
-    variables = {"params": plan.merge(learning, frozen), "batch_stats": batch_stats}
-    with plan.frozen_norms():
+    variables = {"params": plan.merge(trainable, frozen), "batch_stats": batch_stats}
+    with plan.norms_in_inference_mode():
         logits, updated = model.apply(
             variables, x, train=True, start=plan.boundary, rngs=rngs, mutable=["batch_stats", "auxiliary"]
         )
@@ -152,7 +158,7 @@ def apply_learning(
 
 
 def apply_frozen(model: Chain, plan: Plan, frozen: Params, batch_stats: Params, images: jax.Array) -> jax.Array:
-    """Runs the stages up to the boundary in inference mode: [batch, h, w, 3] images -> the boundary's output."""
+    """Runs the stages up to the boundary in inference mode: images [batch, h, w, 3] -> output of the boundary stage."""
     if plan.boundary is None:
         return images
     return model.apply({"params": frozen, "batch_stats": batch_stats}, images, train=False, stop=plan.boundary)

@@ -278,7 +278,7 @@ def in_force(phase: Phase, variables: Mapping[str, Any]) -> dict[str, Any]:
 def _norm_mode(plan: Plan, norms: set[str]) -> str:
     if not norms:
         return "none"
-    moving = norms - plan.still_norms
+    moving = norms - plan.inference_norms
     if not moving:
         return "frozen"
     return "trained" if any(f"{norm}/scale" not in plan.frozen for norm in moving) else "statistics"

@@ -1,6 +1,6 @@
-"""The table at the start of a run: stage by stage, what learns, where it came from, what freezing saves.
+"""The table at the start of a run: for each stage, whether it is trainable, the source of its values and its FLOPs.
 
-FLOPs are those of `jft.models.flops`.
+FLOPs are counted by `jft.models.flops`.
 """
 
 import math
@@ -20,18 +20,18 @@ def transfer_table(
     """Formats the table.
 
     Args:
-      model: the chain.
+      model: the chain of stages.
       variables: `{'params', 'batch_stats'}`, arrays or shapes.
-      plan: what learns.
+      plan: says what is frozen.
       loaded: names of the leaves that came from pretrained weights ('params/...').
       size: side of the square images, in pixels.
-      optimizer_bytes: bytes of the optimizer's state under the plan, and if everything learnt.
+      optimizer_bytes: bytes of the optimizer state under the plan, and if everything were trainable.
 
     Returns:
-      A text of a line per stage and a few below.
+      Text with one line per stage and three lines of totals.
     """
     costs = stage_costs(model, size)
-    rows = [("stage", "output", "parameters", "learns", "from", "MFLOPs")]
+    rows = [("stage", "output", "parameters", "trainable", "source", "MFLOPs")]
     for stage, cost in costs.items():
         leaves = {f"{stage}/{name}": leaf for name, leaf in tree.flatten(variables["params"].get(stage, {})).items()}
         rows.append(
@@ -39,36 +39,36 @@ def transfer_table(
                 f"{stage} (in training only)" if cost.after else stage,
                 " x ".join(map(str, cost.output)),
                 f"{sum(math.prod(leaf.shape) for leaf in leaves.values()):,}",
-                _part(leaves.keys() - plan.frozen, leaves, "yes", "frozen"),
-                _part([n for n in leaves if f"params/{n}" in loaded], leaves, "pretrained", "initialized"),
+                _part(leaves.keys() - plan.frozen, leaves, "leaves", everything="yes", nothing="no"),
+                _part([n for n in leaves if f"params/{n}" in loaded], leaves, "pretrained", nothing="initialized"),
                 f"{cost.flops / 1e6:,.1f}",
             )
         )
     flat = tree.flatten(variables["params"])
     total = sum(math.prod(leaf.shape) for leaf in flat.values())
-    learning = sum(math.prod(leaf.shape) for name, leaf in flat.items() if name not in plan.frozen)
+    trainable = sum(math.prod(leaf.shape) for name, leaf in flat.items() if name not in plan.frozen)
     step, full = _step_flops(costs, plan)
     lines = [
         *aligned(rows, right=(2, 5)),
-        f"Parameters: {total:,}, of which {learning:,} learn and {total - learning:,} are frozen.",
-        f"A step costs about {step / 1e9:,.2f} GFLOPs an image; with everything learning {full / 1e9:,.2f}. "
-        f"The optimizer holds {optimizer_bytes[0] / 1e6:,.1f} MB; with everything learning "
-        f"{optimizer_bytes[1] / 1e6:,.1f} MB.",
+        f"Parameters: {total:,}: {trainable:,} trainable, {total - trainable:,} frozen.",
+        f"Training step: about {step / 1e9:,.2f} GFLOPs per image ({full / 1e9:,.2f} if nothing were frozen).",
+        f"Optimizer state: {optimizer_bytes[0] / 1e6:,.1f} MB ({optimizer_bytes[1] / 1e6:,.1f} MB if nothing were "
+        "frozen).",
     ]
     return "\n".join(lines)
 
 
 def _step_flops(costs: dict[str, StageCosts], plan: Plan) -> tuple[float, float]:
-    """FLOPs of a training step for one image under the plan, and if everything learnt."""
+    """FLOPs of a training step for one image: under the plan, and if nothing were frozen."""
     forward = forward_flops(costs)
     prefix = sum(costs[stage].flops for stage in plan.frozen_stages)
     heads = [cost for cost in costs.values() if cost.after]
     running = sum(head.flops for head in heads if head.after not in plan.frozen_stages)
-    # A backward pass costs about two forward ones: the gradients by the activations and by the parameters.
+    # A backward pass costs about two forward passes: gradients of the activations and of the parameters.
     return forward + 2 * (forward - prefix) + 3 * running, 3 * (forward + sum(head.flops for head in heads))
 
 
-def _part(some: Collection[str], everything: Collection[str], all_word: str, none_word: str) -> str:
+def _part(some: Collection[str], leaves: Collection[str], what: str, *, nothing: str, everything: str = "") -> str:
     if not some:
-        return none_word
-    return all_word if len(some) == len(everything) else f"{len(some)} of {len(everything)} {all_word}"
+        return nothing
+    return (everything or what) if len(some) == len(leaves) else f"{len(some)} of {len(leaves)} {what}"

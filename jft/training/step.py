@@ -20,7 +20,7 @@ import optax
 from jft.metrics import masked_sums
 from jft.metrics.losses import Objective
 from jft.models import Chain
-from jft.training.freeze import Plan, apply_frozen, apply_learning
+from jft.training.freeze import Plan, apply_frozen, apply_trainable
 from jft.utils import tree
 
 Batch = dict[str, jax.Array]
@@ -161,7 +161,7 @@ def _make_gradients(model: Chain, plan: Plan, objective: Objective) -> Callable:
             features = apply_frozen(model, plan, frozen, batch_stats, batch["input"])
 
         def total(learning: Any) -> tuple[jax.Array, tuple[Any, masked_sums.Sums]]:
-            logits, aux_logits, stats = apply_learning(
+            logits, aux_logits, stats = apply_trainable(
                 model, plan, learning, frozen, batch_stats, features, {"dropout": rng}
             )
             targets = batch["target"]

@@ -125,7 +125,7 @@ def test_a_head_is_frozen_with_its_stage(variables, freeze, learns):
 
 
 def test_nothing_but_auxiliary_heads_to_learn_is_nothing(variables):
-    with pytest.raises(ValueError, match="nothing would learn"):
+    with pytest.raises(ValueError, match="nothing is trainable"):
         make_plan(MODEL, variables, "head")
 
 

@@ -70,7 +70,7 @@ def test_validation_joins_for_test(features, tmp_path):
         ({"validation": 0}, "validation = 0 leaves nothing to choose regularization by: hold images out"),
         (
             {"validation": 0, "solver": "ridge", "regularization": (0.1,)},
-            "baselines choose on validation, and validation = 0: hold some images out",
+            "baselines choose on validation images, and validation = 0: hold some images out",
         ),
         ({"cut": "fc9"}, "unknown stage 'fc9', did you mean 'fc"),
         ({"auto_augment": "trivial"}, "variants that can be counted, but auto_augment = 'trivial'"),

@@ -68,7 +68,7 @@ def solver(features, **changes):
 def test_a_solver_has_no_steps(tmp_path):
     found = told(solver(tmp_path / "features"), tmp_path / "run")
     assert list(found) == [*NAMES, "duration", "overfit", "gradients"] and not any(wrong for wrong, _ in found.values())
-    assert "no steps: the head is solved for by ridge" in found["config"][1]
+    assert "no steps: ridge fits the head" in found["config"][1]
     assert "cached after fc7" in found["features"][1] and "no steps" in found["duration"][1]
 
 

@@ -80,13 +80,13 @@ def free(monkeypatch, size):
 
 
 OBSTACLES = [
-    ({"freeze": ""}, "no stage is frozen with all before it"),
-    ({"freeze": "b/.*"}, "no stage is frozen with all before it"),
-    ({"crop_padding": 0.125}, "crop_padding = 0.125 cuts every image at a random place, and the variants of a"),
+    ({"freeze": ""}, "no frozen backbone"),
+    ({"freeze": "b/.*"}, "no frozen backbone"),
+    ({"crop_padding": 0.125}, "crop_padding = 0.125 cuts every image at a random place, so an image has no fixed"),
     ({"auto_augment": "trivial"}, "auto_augment = 'trivial' changes every image anew"),
     ({"fit": "crop"}, "crop = 'random' cuts 8 pixels"),
-    ({"mixup": 0.2}, "mixup and cutmix mix images anew at every step"),
-    ({"cutmix": 1.0}, "mixup and cutmix mix images anew at every step"),
+    ({"mixup": 0.2}, "mixup and cutmix mix images at random at every step"),
+    ({"cutmix": 1.0}, "mixup and cutmix mix images at random at every step"),
 ]
 
 
@@ -94,7 +94,9 @@ OBSTACLES = [
 def test_what_cannot_be_cached_is_computed_or_refused(tmp_path, changes, why):
     found = decision(tmp_path, cache_features="auto", **changes)
     assert not found.use and found.why.startswith(f"computed at each step: {why}")
-    with pytest.raises(ValueError, match=f"as cache_features = True asks. They would be computed at each step: {why}"):
+    with pytest.raises(
+        ValueError, match=f"cache_features = True, but the features cannot be cached: computed at each step: {why}"
+    ):
         decision(tmp_path, **changes)
 
 
@@ -106,8 +108,8 @@ def test_a_disk_without_room_names_the_bytes(tmp_path, monkeypatch):
     assert said.startswith("computed at each step: the features of 48 images take ")
     # 8 x 8 maps of 4 channels in float32, and little else.
     assert 48 * 1024 < int(said.split()[-1].replace(",", "")) < 2 * 48 * 1024
-    assert left == f"{tmp_path / 'features'} has 1,000 left; mend that, or set features_dir"
-    with pytest.raises(ValueError, match="has 1,000 left; mend that"):
+    assert left == f"{tmp_path / 'features'} has 1,000 left; fix that, or set features_dir"
+    with pytest.raises(ValueError, match="has 1,000 left; fix that"):
         decision(tmp_path, freeze="b", with_state=True)
 
 
@@ -115,7 +117,7 @@ def test_what_would_not_pay_is_computed_unless_asked_for(tmp_path):
     # 36 images to train, mirrored or not; six steps read as many.
     found = decision(tmp_path, cache_features="auto", flip=True, steps=6)
     assert found == feature_cache.Decision(
-        False, "computed at each step: 72 images are read, and at most 72 would have to be computed first"
+        False, "computed at each step: not worth it: 72 images to read, 72 to extract first"
     )
     assert decision(tmp_path, cache_features="auto", flip=True, steps=7).use
     assert decision(tmp_path, flip=True, steps=6).use
@@ -159,9 +161,7 @@ def test_phases_of_one_boundary_take_room_once(tmp_path, monkeypatch):
 def test_a_preset_is_cached_where_it_can_be(tmp_path):
     probe, tuning = decisions(tmp_path, preset="lp_ft", freeze="", flip=True)
     assert probe.use and probe.why.startswith("cached after c")
-    assert tuning == feature_cache.Decision(
-        False, "computed at each step: no stage is frozen with all before it (freeze)"
-    )
+    assert tuning == feature_cache.Decision(False, "computed at each step: no frozen backbone (set freeze = STAGE)")
 
 
 def test_a_run_that_is_past_what_is_cached_can_be_resumed(tmp_path):

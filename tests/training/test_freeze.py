@@ -58,7 +58,7 @@ def test_boundary_and_learning_stages(freeze, boundary, learning):
         ("layer9", r"pattern 'layer9' matches none of \d+ names, did you mean 'layer\d'\?"),
         ("layer[", "freeze: 'layer\\[' is no regular expression"),
         ("layer1 conv1/.*", r"pattern 'conv1/\.\*' matches none"),
-        ("head", "freeze all .* nothing would learn"),
+        ("head", "freeze all .* nothing is trainable"),
         (".*", "freeze all"),
     ],
 )

@@ -76,7 +76,7 @@ def test_train_then_evaluate(tmp_path, capsys):
     assert validation[-1]["accuracy"] > 0.7
     out = capsys.readouterr().out
     assert "1,294 images to train, 144 to validate, 10 classes" in out
-    assert "of which 93,994 learn" in out
+    assert "93,994 trainable" in out
     tested = evaluate(tmp_path / "run")
     assert tested == json.loads((tmp_path / "run" / "eval.json").read_text())
     assert tested["count"] == 359 == sum(values["count"] for values in tested["per_class"].values())

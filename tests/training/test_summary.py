@@ -191,7 +191,7 @@ def test_graphs_that_cannot_be_written(tmp_path, name, message):
         ("rasnet50", {}, "unknown model 'rasnet50', did you mean 'resnet50'"),
         ("resnet50", {"weights": "karas"}, "unknown resnet50 weights 'karas', did you mean 'keras'"),
         ("vgg16", {"freeze": "blok5"}, "did you mean 'block5'"),
-        ("vgg16", {"freeze": "head"}, "nothing would learn"),
+        ("vgg16", {"freeze": "head"}, "nothing is trainable"),
         ("vgg16", {"image_size": 20}, "too small"),
         ("vgg16", {"image_size": 0}, "image_size is 0: it must be at least 1"),
         ("vgg16", {"num_classes": -2}, "num_classes is -2: it must be at least 1"),
