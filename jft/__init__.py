@@ -1,28 +1,65 @@
 """jft: transfer learning with ImageNet-pretrained CNNs in JAX.
 
-    model = jft.load("runs/flowers")
-    model.predict(images)  # uint8 [n, height, width, 3] of any size -> float32 [n, classes]
+    data = jft.data.from_folder("flower_photos")
+    run = jft.train(model="resnet50", data=data, preset="lp_ft", epochs=5, workdir="runs/flowers")
+    run.predict(images)  # uint8 [n, height, width, 3] of any size -> float32 [n, classes]
 
-Importing the package is cheap: it loads neither JAX, TensorFlow nor torch. It sets XLA flags that pay on CPU, unless
-JAX's backend has started or JFT_PLAIN_XLA=1 (`jft.utils.xla_flags`).
+docs/api.md describes every name. Importing the package is cheap: names load what they need when they are used first,
+and nothing here loads JAX, TensorFlow or torch. It sets XLA flags that pay on CPU, unless JAX's backend has started or
+JFT_PLAIN_XLA=1 (`jft.utils.xla_flags`).
 """
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from jft.utils import xla_flags
 from jft.utils.version import __version__
 
 if TYPE_CHECKING:
-    from jft.evaluation.predictor import Predictor, load
+    from jft import data
+    from jft.evaluation.create import create_model
+    from jft.evaluation.gallery import grad_cam
+    from jft.evaluation.load import load
+    from jft.evaluation.predictor import Predictor
+    from jft.features.head import fit_head
+    from jft.training.summary import summary
+    from jft.weights.listing import list_models, list_weights
 
 xla_flags.apply()
 
-__all__ = ["Predictor", "__version__", "load"]
+__all__ = [
+    "Predictor",
+    "__version__",
+    "create_model",
+    "data",
+    "fit_head",
+    "grad_cam",
+    "list_models",
+    "list_weights",
+    "load",
+    "summary",
+]
+
+# Name -> the module that has it.
+_HOMES = {
+    "Predictor": "jft.evaluation.predictor",
+    "create_model": "jft.evaluation.create",
+    "fit_head": "jft.features.head",
+    "grad_cam": "jft.evaluation.gallery",
+    "list_models": "jft.weights.listing",
+    "list_weights": "jft.weights.listing",
+    "load": "jft.evaluation.load",
+    "summary": "jft.training.summary",
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("Predictor", "load"):
-        from jft.evaluation import predictor
-
-        return getattr(predictor, name)
+    if name == "data":
+        return importlib.import_module("jft.data")
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -47,11 +47,12 @@ def measure(args: argparse.Namespace) -> None:
     import numpy as np
 
     from jft.data import transforms
-    from jft.evaluation import predict, predictor
+    from jft.evaluation import predict
+    from jft.evaluation.load import load
 
     found = predict.find(args.paths, sys.stdin)
     paths = [found[i % len(found)] for i in range(args.images)]
-    model = predictor.load(args.model, weights=args.weights, weights_path=args.weights_path, batch_size=args.batch_size)
+    model = load(args.model, weights=args.weights, weights_path=args.weights_path, batch_size=args.batch_size)
 
     def read() -> np.ndarray:
         with futures.ThreadPoolExecutor() as pool:

@@ -30,8 +30,9 @@ def run(args: argparse.Namespace) -> int:
     """Draws or lists."""
     import sys
 
-    from jft.evaluation import gallery, grid, predict
-    from jft.evaluation.predictor import from_trained
+    from jft.data import grid
+    from jft.evaluation import gallery, predict
+    from jft.evaluation.load import from_trained
     from jft.evaluation.restore import restore
     from jft.utils import files
 

@@ -52,14 +52,15 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prints the predictions."""
-    from jft.evaluation import predict, predictor
+    from jft.evaluation import predict
+    from jft.evaluation.load import load
     from jft.utils.files import written_whole
 
     if args.top is not None and args.top < 1:
         raise ValueError(f"--top {args.top}: give 1 or more classes an image.")
     paths = predict.find(args.paths, sys.stdin)
     _check_files(args, paths)
-    model = predictor.load(
+    model = load(
         args.model or Path(args.checkpoint).absolute(),  # a folder may be called as a model is
         weights=args.weights,
         weights_path=args.weights_path,
@@ -114,7 +115,7 @@ class _Told:
 
 
 def _check_files(args: argparse.Namespace, paths: Sequence[Path]) -> None:
-    from jft.evaluation import grid
+    from jft.data import grid
     from jft.utils import files
 
     if args.grid:
@@ -149,7 +150,8 @@ def _print(lines: Iterable[str], *, data: bool) -> None:
 
 
 def _draw(path: Path, model: "Predictor", folders: Sequence[Sequence["Prediction"]], read: int) -> None:
-    from jft.evaluation import grid, predict
+    from jft.data import grid
+    from jft.evaluation import predict
 
     numbers = grid.spread([len(own) for own in folders], _DRAWN)
     predictions = [one for own, number in zip(folders, numbers, strict=True) for one in own[:number]]

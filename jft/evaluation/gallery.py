@@ -10,11 +10,13 @@ import jax
 import numpy as np
 from PIL import Image
 
-from jft.data import transforms
+from jft.data import grid, transforms
 from jft.data.datasets import Source
-from jft.evaluation import feature_file, gradcam, grid, label_issues
-from jft.evaluation.predictor import Predictor
+from jft.data.given import several
+from jft.evaluation import feature_file, gradcam, label_issues
+from jft.evaluation.predictor import Images, Predictor
 from jft.features.knn import nearest
+from jft.utils import tree
 from jft.utils.files import written_whole
 from jft.utils.text import csv_cell, one_line
 
@@ -58,6 +60,38 @@ def heat_maps(
         return cam(variables, x, batch["class"])
 
     return predictor.run(("grad-cam", stage), step, list(images), **{"class": np.asarray(classes, np.int32)})
+
+
+def grad_cam(
+    model: Predictor, images: Images, stage: str | None = None, *, classes: Sequence[int | str] | None = None
+) -> np.ndarray:
+    """Where a model looks: Grad-CAM (Selvaraju et al., 2017, https://arxiv.org/abs/1610.02391).
+
+    Args:
+      model: from `create_model`, `load` or `train`.
+      images: one image or several, as of `Predictor.predict`; n of them.
+      stage: whose map it is, one of `model.stages`; None: the last with a map of more than one place.
+      classes: names or numbers of the classes for which the evidence is shown, one for each image; None: the likeliest.
+
+    Returns:
+      float32 [n, a, b], the size of the stage's map: 0 where nothing speaks for the class, higher where more does, in
+      units of the logit. `jft.evaluation.gradcam.overlay` lays one over its image.
+
+    Raises:
+      ValueError: no such stage or class, one without a map, or an image that cannot be read.
+    """
+    given = list(several(images))
+    if classes is None:
+        chosen = model.logits(given).argmax(axis=1).tolist()
+    else:
+        numbers = {name: number for number, name in enumerate(model.class_names)}
+        chosen = [tree.choose(numbers, each, what="class") if isinstance(each, str) else int(each) for each in classes]
+    if len(chosen) != len(given) or not set(chosen) <= set(range(len(model.class_names))):
+        raise ValueError(
+            f"classes has {len(chosen)} values for {len(given)} images: give each image the name or number of one of "
+            f"the {len(model.class_names)} classes."
+        )
+    return heat_maps(model, given, chosen, stage)
 
 
 def features(predictor: Predictor, source: Source) -> np.ndarray:

@@ -49,6 +49,7 @@ class SourceWeights:
       tell: gives `facts`; slow for a set, whose file is looked at.
       read: gives the leaves, all of the model's but those that a set without top does not hold; slow. ValueError where
         they are not the model's. With True for its argument NaN and infinity are let through.
+      temperature: by which logits are divided for probabilities.
     """
 
     model: str
@@ -59,6 +60,7 @@ class SourceWeights:
     objective: str
     tell: Callable[[], dict[str, str]]
     read: Callable[[bool], Leaves]
+    temperature: float = 1.0
 
     @property
     def facts(self) -> dict[str, str]:
@@ -75,6 +77,7 @@ class SourceWeights:
     def to_json(self) -> dict[str, str]:
         """What a file of these weights should say of itself, as JSON texts."""
         facts = {name: getattr(self, name) for name in ("model", "options", "class_names", "objective")}
+        facts |= {} if self.temperature == 1 else {"temperature": self.temperature}
         return {k: json.dumps(v) for k, v in {**facts, "preprocess": self.spec.to_dict(), "fit": self.fit}.items()}
 
 
@@ -170,11 +173,26 @@ def of_trained(trained: Trained, name: str) -> SourceWeights:
     facts = {"source": f"{name}, step {trained.meta['step']}", "dialect": "jft"}
     if base := provenance.of_manifest(trained.meta["weights"]):
         facts["license"] = base.license
-    leaves = {leaf: np.asarray(array) for leaf, array in tree.flatten(trained.variables).items()}
-    target = leaf_shapes(create_model(model, **options), trained.spec.size)
+    how = trained.spec, trained.meta["fit"], trained.class_names, trained.meta["objective"]
+    return of_variables(name, model, options, trained.variables, *how, facts)
+
+
+def of_variables(
+    name: str,
+    model: str,
+    options: Mapping[str, Any],
+    variables: Mapping[str, Any],
+    spec: Preprocess,
+    fit: str,
+    class_names: tuple[str, ...],
+    objective: str,
+    facts: dict[str, str],
+) -> SourceWeights:
+    """The weights of a model in memory, called `name`; the others are fields of `SourceWeights`."""
+    leaves = {leaf: np.asarray(array) for leaf, array in tree.flatten(variables).items()}
+    target = leaf_shapes(create_model(model, **options), spec.size)
     read = functools.partial(_converted, name, leaves, _own_row(model), target)
-    how = trained.meta["fit"], trained.class_names, trained.meta["objective"]
-    return SourceWeights(model, options, trained.spec, *how, lambda: facts, read)
+    return SourceWeights(model, dict(options), spec, fit, class_names, objective, lambda: facts, read)
 
 
 def _open_file(path: Path, model: str | None, tag: str | None, image_size: int | None) -> SourceWeights:
@@ -198,7 +216,8 @@ def _open_file(path: Path, model: str | None, tag: str | None, image_size: int |
     facts = provenance.of_file(path.name, hashes, row).manifest()
     read = functools.partial(_converted, path, tensors, row, target)
     objective = own.get("objective", "binary" if options.get("num_classes") == 1 else "softmax")
-    return SourceWeights(model, options, spec, own.get("fit", "crop"), class_names, objective, lambda: facts, read)
+    how = own.get("fit", "crop"), class_names, objective
+    return SourceWeights(model, options, spec, *how, lambda: facts, read, own.get("temperature", 1.0))
 
 
 def _converted(

@@ -1,4 +1,4 @@
-"""A model ready for images: `jft.load(RUN)`, then uint8 images in, probabilities or features out."""
+"""A model ready for images: uint8 images in; logits, probabilities or the features of a stage out."""
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,21 +10,17 @@ import jax
 import numpy as np
 from PIL import Image
 
-from jft.data import decode, imagenet, transforms
+from jft.data import decode, transforms
 from jft.data.given import Given, several
 from jft.data.image_file import MAX_IMAGE_PIXELS
 from jft.data.transforms import Preprocess
-from jft.evaluation.open_model import SourceWeights, open_source
-from jft.evaluation.restore import Trained, restore
+from jft.evaluation.open_model import of_variables, write_own
 from jft.features.feature_step import Wanted, make_feature_step
 from jft.metrics import calibration
 from jft.metrics.losses import Objective
-from jft.models import MODELS, Chain, between
-from jft.utils import tree
+from jft.models import Chain, between
 from jft.utils.checkpoint_info import Meta
-from jft.utils.mesh import Parallel, make_parallel
-from jft.weights import hub
-from jft.weights.catalog import CATALOG, WeightSet, find_row
+from jft.utils.mesh import Parallel
 
 # One image; several of one size as an array; or several of any sizes: see `given.several`.
 Images = Given | Sequence[Given]
@@ -34,7 +30,7 @@ _IN_FLIGHT = 2  # batches that the devices are given before the first is waited 
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Predictor:
-    """A model with its preprocessing, class names and temperature. Made by `load`.
+    """A model with its preprocessing, class names and temperature. Made by `create_model`, `load` and `train`.
 
     It compiles once for each size of the arrays it is given, and for images of mixed sizes once: the last batch is
     padded. Images of an array are resized on the device, those of a sequence on the host, as in evaluation.
@@ -52,6 +48,8 @@ class Predictor:
       meta: all else that the checkpoint holds; None for a weight set.
       parallel: the devices.
       batch_size: images at a time, over all devices.
+      architecture: key of `jft.models.MODELS`.
+      options: fields of the model, its number of classes among them.
     """
 
     name: str
@@ -65,6 +63,8 @@ class Predictor:
     meta: Meta | None
     parallel: Parallel
     batch_size: int
+    architecture: str
+    options: Mapping[str, Any]
     _compiled: dict[Any, jax.stages.Compiled] = dataclasses.field(
         default_factory=dict, init=False, repr=False, compare=False
     )
@@ -73,9 +73,8 @@ class Predictor:
         """In one line, for a notebook: variables have millions of numbers."""
         names = ", ".join(self.class_names[:5]) + (", ..." if len(self.class_names) > 5 else "")
         size = f"{self.spec.size} x {self.spec.size} pixels"
-        return (
-            f"Predictor({self.name!r}: {type(self.model).__name__}, {size}, {len(self.class_names)} classes: {names})"
-        )
+        of = f"{type(self.model).__name__}, {size}, {len(self.class_names)} classes: {names}"
+        return f"{type(self).__name__}({self.name!r}: {of})"
 
     @property
     def side(self) -> int:
@@ -88,9 +87,23 @@ class Predictor:
         return (self.meta or {"config": {}})["config"].get("max_image_pixels", MAX_IMAGE_PIXELS)
 
     @property
+    def module(self) -> Chain:
+        """The Flax module: `module.apply(variables, x, train=False, start=None, stop=None)`."""
+        return self.model
+
+    @property
+    def preprocess(self) -> Preprocess:
+        """What the model reads: size, resizing, channels, mean and standard deviation."""
+        return self.spec
+
+    @property
     def stages(self) -> tuple[str, ...]:
         """Names of the model's stages, in order."""
         return tuple(self.model.stages())
+
+    def __call__(self, images: Images) -> np.ndarray:
+        """The same as `logits`."""
+        return self.logits(images)
 
     def predict(self, images: Images, *, calibrated: bool = True) -> np.ndarray:
         """Probabilities of the classes.
@@ -141,6 +154,25 @@ class Predictor:
 
         step = make_feature_step(self.model, self.spec, Wanted(stage, pooled, self.fit))
         return self.run(("features", stage, pooled), step, images)
+
+    def save(self, path: str | Path) -> Path:
+        """Writes the model, with all that is needed to use it, into one safetensors file, which `jft.load(path)` opens.
+
+        Args:
+          path: the file, replaced if it exists; appears when it is whole.
+
+        Returns:
+          The path.
+
+        Raises:
+          ValueError: a weight is not finite.
+          OSError: it cannot be written.
+        """
+        facts = {"source": self.name, "dialect": "jft"}
+        how = self.spec, self.fit, self.class_names, self.objective.kind
+        opened = of_variables(self.name, self.architecture, self.options, self.variables, *how, facts)
+        write_own(dataclasses.replace(opened, temperature=self.temperature), Path(path))
+        return Path(path)
 
     def run(
         self, key: Any, step: Callable[[Any, Mapping[str, jax.Array]], jax.Array], images: Images, **others: Any
@@ -209,110 +241,6 @@ def read_ahead(read: Callable[[Any], Any], images: Sequence[Any], size: int) -> 
         for end in range(size, len(images) + size, size):
             ahead.append(pool.map(read, images[end : end + size]))
             yield list(ahead.pop(0))
-
-
-def load(
-    source: str | Path, *, weights: str | None = None, weights_path: str | Path | None = None, batch_size: int = 32
-) -> Predictor:
-    """Opens a model for prediction.
-
-    Args:
-      source: folder of a run, whose best checkpoint is taken; a model such as 'squeezenet1_1', pretrained on ImageNet;
-        a weight set such as 'vgg16.keras'; or a file of jft's own, such as `jft export` writes.
-      weights: tag of the model's weight set, such as 'caffe'; None: one that is on this machine, else torchvision's.
-      weights_path: the set's file, or a folder that holds it, looked at before the cache and the network.
-      batch_size: images at a time, over all devices of this process; rounded up to a multiple of their number.
-
-    Returns:
-      The predictor.
-
-    Raises:
-      ValueError: there is no such run, model or set, or no checkpoint that can be read.
-      OSError: the weights are neither here nor to be had.
-    """
-    if batch_size < 1:
-        raise ValueError(f"batch_size = {batch_size}: must be at least 1.")
-    if str(source) in MODELS or str(source) in CATALOG:
-        opened = _pretrained(str(source), weights, weights_path)
-        name = opened.facts.get("weights") or f"{opened.facts['source']} (file not recognized)"
-        return from_weights(opened, name, batch_size)
-    if weights or weights_path:
-        raise ValueError(f"weights and weights_path belong to a model such as squeezenet1_1, and {source} is none.")
-    if Path(source).is_file():
-        return from_weights(open_source(str(source)), str(source), batch_size)
-    if not Path(source).is_dir():
-        known = tree.did_you_mean(str(source), [*MODELS, *CATALOG])
-        raise ValueError(f"{source} is neither the folder of a run nor a pretrained model nor a file{known or '.'}")
-    return from_trained(restore(source, _devices()), str(source), batch_size)
-
-
-def from_trained(trained: Trained, name: str, batch_size: int = 32) -> Predictor:
-    """The predictor of a run that is restored already; arguments as of `load`."""
-    return Predictor(
-        parallel=trained.parallel,
-        batch_size=trained.parallel.rounded(batch_size),
-        name=name,
-        model=trained.model,
-        variables=trained.variables,
-        spec=trained.spec,
-        fit=trained.meta["fit"],
-        objective=trained.objective,
-        class_names=trained.class_names,
-        temperature=trained.meta.get("temperature") or 1.0,
-        meta=trained.meta,
-    )
-
-
-def from_weights(opened: SourceWeights, name: str, batch_size: int = 32) -> Predictor:
-    """The predictor of weights that are no run's; arguments as of `load`."""
-    parallel, model = _devices(), opened.build()
-    variables = {"params": {}, "batch_stats": {}} | tree.unflatten(opened.read(False))
-    names = opened.class_names or _class_names(max(model.num_classes, 2))
-    return Predictor(
-        parallel=parallel,
-        batch_size=parallel.rounded(batch_size),
-        name=name,
-        model=model,
-        variables=parallel.place_state(variables),
-        spec=opened.spec,
-        fit=opened.fit,
-        objective=Objective(opened.objective, len(names)),
-        class_names=names,
-        temperature=1.0,
-        meta=None,
-    )
-
-
-def _devices() -> Parallel:
-    return make_parallel("jit", devices=jax.local_devices())
-
-
-def _pretrained(source: str, weights: str | None, weights_path: str | Path | None) -> SourceWeights:
-    """A set of the catalog with its classifying layers, or a file that is like one."""
-    if source in CATALOG:
-        model, _, tag = source.partition(".")
-        weights = weights or tag
-        source = model
-    if weights is None and weights_path is not None and Path(weights_path).is_file():
-        return open_source(str(weights_path), model=source)
-    row = find_row(source, weights) if weights else _at_hand(source, weights_path)
-    if not row.top:
-        raise ValueError(f"{row.name} has no classifying layers: it can be trained, not asked.")
-    return open_source(row.name, weights_path=weights_path)
-
-
-def _at_hand(model: str, folder: str | Path | None) -> WeightSet:
-    """A set of the model that is in the folder or on this machine, else its first, which is to be downloaded."""
-    rows = [row for row in CATALOG.values() if row.model == model and row.top]
-    if not rows:
-        raise ValueError(f"{model} has no published weights: give the folder of a run that trained it.")
-    given = (row for row in rows if folder and (Path(folder).expanduser() / row.filename).is_file())
-    return next(given, None) or next((row for row in rows if hub.is_here(row)), rows[0])
-
-
-def _class_names(count: int) -> tuple[str, ...]:
-    """ImageNet's where there are 1000, else numbers."""
-    return imagenet.class_names() if count == imagenet.CLASSES else tuple(map(str, range(count)))
 
 
 def _padded(array: np.ndarray, size: int) -> np.ndarray:

@@ -15,8 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jft.evaluation import evaluate, open_model
+from jft.evaluation.load import from_trained
 from jft.evaluation.open_model import SourceWeights
-from jft.evaluation.predictor import Predictor, from_trained
+from jft.evaluation.predictor import Predictor
 from jft.exporters import model_card, onnx_file, stablehlo, state_dict
 from jft.utils.files import check_folder
 

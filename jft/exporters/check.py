@@ -39,15 +39,15 @@ def _readers() -> dict[str, Callable[[Path], Callable[[np.ndarray], np.ndarray]]
 
 
 def _own(path: Path) -> Callable[[np.ndarray], np.ndarray]:
-    from jft.evaluation.predictor import load
+    from jft.evaluation.load import load
 
     return load(path, batch_size=_BATCH).predict
 
 
 def _torchvision(path: Path) -> Callable[[np.ndarray], np.ndarray]:
     """Through the reader of any file of torchvision's; how images are prepared, the file with jft's names says."""
+    from jft.evaluation.load import from_weights
     from jft.evaluation.open_model import open_source
-    from jft.evaluation.predictor import from_weights
 
     own = open_source(str(path.with_name("weights.safetensors")))
     opened = open_source(str(path), model=own.model)

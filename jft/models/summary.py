@@ -15,7 +15,7 @@ from jft.utils.text import aligned
 TRAINABLE, PARTLY, FROZEN = "trainable", "partly frozen", "frozen"
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Summary:
     """A model's costs and what of it is frozen. Made by `summarize`.
 
@@ -34,6 +34,10 @@ class Summary:
     freeze: str
     stages: dict[str, StageCosts]
     frozen: frozenset[str]
+
+    def __repr__(self) -> str:
+        """The table, for people."""
+        return format_summary(self)
 
     @property
     def num_params(self) -> int:

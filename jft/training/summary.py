@@ -1,5 +1,6 @@
 """The summary of a model under a transfer plan."""
 
+from jft.evaluation.predictor import Predictor
 from jft.models import MODELS, Chain, create_model
 from jft.models.flops import parameter_shapes, stage_costs
 from jft.models.summary import Summary
@@ -51,3 +52,35 @@ def summarize(title: str, model: Chain, size: int, freeze: str = "") -> Summary:
     shapes = parameter_shapes(stage_costs(model, size))
     frozen = make_plan(model, {"params": shapes, "batch_stats": {}}, freeze).frozen
     return of_model(title, model, size, freeze, frozen)
+
+
+def summary(
+    model: str | Predictor,
+    *,
+    num_classes: int | None = None,
+    weights: str | None = None,
+    image_size: int | None = None,
+    aux_heads: bool = False,
+    freeze: str = "",
+) -> Summary:
+    """The table of a model, stage by stage and layer by layer: output shapes, parameters, FLOPs, what is frozen.
+
+    From shapes alone: nothing is downloaded, allocated or compiled.
+
+    Args:
+      model: key of `jft.models.MODELS`, or a model from `create_model`, `load` or `train`.
+      num_classes, weights, image_size, aux_heads: of a model that is named, see `choose_model`.
+      freeze: as of a config: a stage, or patterns over parameter names.
+
+    Returns:
+      The summary, which prints as a table; `.num_params`, `.num_trainable`; `.flops` of a forward pass for an image.
+
+    Raises:
+      ValueError: unknown model or set, or `freeze` means nothing.
+    """
+    if isinstance(model, str):
+        chain, size = choose_model(
+            model, num_classes=num_classes, weights=weights, image_size=image_size, aux_heads=aux_heads
+        )
+        return summarize(f"{model}.{weights}" if weights else model, chain, size, freeze)
+    return summarize(model.architecture, model.module, image_size or model.preprocess.size, freeze)

@@ -18,7 +18,7 @@ from jft.models import MODELS
 from jft.utils import tree
 from jft.weights.catalog import CATALOG
 
-_KEYS = ("model", "options", "class_names", "objective", "preprocess", "fit")
+_KEYS = ("model", "options", "class_names", "objective", "preprocess", "fit", "temperature")
 _LARGEST = 2**16  # of any size; building a model's shapes takes time and memory that grow with some
 
 
@@ -30,8 +30,8 @@ def read(path: str | os.PathLike) -> dict[str, Any]:
 
     Returns:
       Some of: model, a key of `jft.models.MODELS`; options, fields of it that are numbers or switches; class_names, a
-      tuple of str, or None; objective, a kind of `Objective`; preprocess, a `Preprocess`; fit, 'crop' or 'whole'; and
-      tag, of the weight set that the file is, or is like.
+      tuple of str, or None; objective, a kind of `Objective`; preprocess, a `Preprocess`; fit, 'crop' or 'whole';
+      temperature, above 0; and tag, of the weight set that the file is, or is like.
 
     Raises:
       ValueError: what it says makes no sense.
@@ -79,6 +79,10 @@ def _checked(about: Mapping[str, str]) -> dict[str, Any]:
         raise ValueError(f"objective is {reprlib.repr(said['objective'])}, which is none")
     if "fit" in said:
         check_fit(said["fit"])
+    if "temperature" in said:
+        _check_like("temperature", said["temperature"], 1.0)
+        if not said["temperature"] > 0:
+            raise ValueError(f"temperature is {said['temperature']}, and must be above 0")
     if said.get("class_names") is not None:
         names = said["class_names"]
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):

@@ -14,8 +14,8 @@ from absl import logging as absl_logging
 from exporters.test_model_card import evaluation_of, meta_of
 from PIL import Image
 
-from jft.data import datasets, notes
-from jft.evaluation import gallery, grid, predict, results
+from jft.data import datasets, grid, notes
+from jft.evaluation import gallery, predict, results
 from jft.evaluation.label_issues import Suspect
 from jft.evaluation.report.page import _environment
 from jft.exporters.model_card import model_card

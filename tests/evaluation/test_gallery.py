@@ -7,10 +7,10 @@ import pytest
 import small_run
 from PIL import Image
 
-from jft.data import datasets, decode
+from jft.data import datasets, decode, grid
 from jft.data.record import trained_on
-from jft.evaluation import gallery, gradcam, grid
-from jft.evaluation.predictor import from_trained
+from jft.evaluation import gallery, gradcam
+from jft.evaluation.load import from_trained
 from jft.evaluation.restore import Trained, restore
 from jft.features.knn import nearest
 

@@ -206,7 +206,7 @@ def test_a_pretrained_model_and_a_list_on_standard_input(command, images, monkey
 
 def test_grid(command, run, images, tmp_path, monkeypatch):
     """The five that lies with the sevens is marked; of the 27 that can be read 25 are shown."""
-    from jft.evaluation import grid
+    from jft.data import grid
 
     drawn = []
     draw = grid.draw

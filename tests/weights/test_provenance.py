@@ -10,7 +10,7 @@ import small_digits
 
 import jft
 from jft.evaluation import open_model
-from jft.evaluation.predictor import from_trained
+from jft.evaluation.load import from_trained
 from jft.evaluation.report.parts import Parts
 from jft.evaluation.restore import Trained
 from jft.exporters.model_card import model_card

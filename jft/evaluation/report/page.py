@@ -11,7 +11,7 @@ import jinja2
 from jft.config import as_json, default_config
 from jft.data.record import trained_on
 from jft.evaluation import evaluate, gradcam, results
-from jft.evaluation.predictor import from_trained
+from jft.evaluation.load import from_trained
 from jft.evaluation.report.parts import IMAGES, Parts
 from jft.utils import distributed
 from jft.utils.files import check_folder, written_whole

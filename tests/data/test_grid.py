@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jft.evaluation import grid
+from jft.data import grid
 
 
 def test_a_wrong_prediction_is_marked_in_the_text():

@@ -1,0 +1,108 @@
+"""A model of the zoo, with pretrained weights or fresh ones, ready for images."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jft.data.transforms import Preprocess, check_fit
+from jft.evaluation.load import load
+from jft.evaluation.predictor import Predictor
+from jft.metrics.losses import Objective
+from jft.models import MODELS, initialize
+from jft.models import create_model as create_module
+from jft.utils import tree
+from jft.utils.mesh import make_parallel
+from jft.weights import pretrained
+from jft.weights.catalog import WeightSet, find_row
+
+
+def create_model(
+    name: str,
+    weights: str | None = None,
+    *,
+    num_classes: int | None = None,
+    class_names: Sequence[str] = (),
+    weights_path: str | None = None,
+    image_size: int | None = None,
+    fit: str = "crop",
+    dtype: str = "float32",
+    seed: int = 0,
+    batch_size: int = 32,
+    **options: Any,
+) -> Predictor:
+    """A model with its variables and preprocessing.
+
+    Args:
+      name: key of `jft.models.MODELS`, such as 'resnet50'; `list_models` gives them.
+      weights: tag of a published weight set, such as 'torchvision'; `list_weights` gives them. None: fresh variables.
+      num_classes: logits of a new head, whose classifying layer is fresh. None: the head of the weights, with their
+        classes; without weights 1000.
+      class_names: what the logits of a new head mean; as many as `num_classes`, which they can replace. (): numbers.
+      weights_path: the weights' file, or a folder that holds it, looked at before the cache and the network.
+      image_size: side in pixels of the squares that the model reads; None: as the weights were trained, or the
+        model's own.
+      fit: how an image becomes a square: 'crop', the shorter side resized and the center cut out, as published
+        accuracies are measured; or 'whole', squashed, as `train` does by default.
+      dtype: of the computation, 'float32' or 'bfloat16'; parameters stay float32.
+      seed: of fresh variables.
+      batch_size: images at a time, over all devices of this process.
+      **options: further fields of the model, such as `cut='fire8'`, the stage after which the head comes, or
+        `new_head='linear'` with `head_hidden=(256,)` and `head_dropout=0.2`.
+
+    Returns:
+      The model: `.module`, `.variables`, `.preprocess`, `.stages`; called with images it gives logits.
+
+    Raises:
+      ValueError: unknown model, weights or option; or the weights are damaged or not this model's.
+      OSError: the weights are neither here nor to be had.
+    """
+    check_fit(fit)
+    tree.choose(MODELS, name, what="model")
+    names = tuple(class_names)
+    if names and num_classes not in (None, len(names)):
+        raise ValueError(f"num_classes = {num_classes}, but class_names has {len(names)}: {', '.join(names[:5])}.")
+    count = num_classes or len(names) or None
+    if weights and count is None and not options:
+        opened = load(name, weights=weights, weights_path=weights_path, batch_size=batch_size)
+        spec = opened.spec.at(image_size) if image_size else opened.spec
+        return dataclasses.replace(opened, model=opened.model.clone(dtype=jnp.dtype(dtype)), spec=spec, fit=fit)
+    count = 1000 if count is None else count
+    row = find_row(name, weights) if weights else None
+    options = _options(name, row, options) | {"num_classes": count}
+    model = create_module(name, dtype=jnp.dtype(dtype), **options)
+    spec = row.preprocess if row else Preprocess().at(model.default_size)
+    spec = spec.at(image_size) if image_size else spec
+    variables: Mapping[str, Any] = initialize(model, spec.size, seed)
+    if row:
+        variables, _, _ = pretrained.overlay(dict(variables), row, weights_path=weights_path, fresh="")
+    parallel = make_parallel("jit", devices=jax.local_devices())
+    return Predictor(
+        name=f"{row.name if row else name}",
+        model=model,
+        variables=parallel.place_state(jax.tree.map(np.asarray, variables)),
+        spec=spec,
+        fit=fit,
+        objective=Objective("softmax", count),
+        class_names=names or tuple(map(str, range(count))),
+        temperature=1.0,
+        meta=None,
+        parallel=parallel,
+        batch_size=parallel.rounded(batch_size),
+        architecture=name,
+        options=options,
+    )
+
+
+def _options(name: str, row: WeightSet | None, asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of the model: those that its weights need, those of a head made anew, and those asked for."""
+    own = {field: value for field, value in (row.options if row else {}).items() if field != "num_classes"}
+    if asked.get("new_head", "published") == "published":
+        own |= MODELS[name]().NEW_HEAD
+    known = {field.name: None for field in dataclasses.fields(MODELS[name]())}
+    for field in asked:
+        tree.choose(known, field, what=f"option of {name}")
+    return own | dict(asked)

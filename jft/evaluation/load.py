@@ -1,0 +1,124 @@
+"""Opening models: runs, published weights, and files of weights, each as a `Predictor`."""
+
+from pathlib import Path
+
+import jax
+
+from jft.data import imagenet
+from jft.evaluation.open_model import SourceWeights, open_source
+from jft.evaluation.predictor import Predictor
+from jft.evaluation.restore import Trained, restore
+from jft.metrics.losses import Objective
+from jft.models import MODELS
+from jft.utils import tree
+from jft.utils.mesh import Parallel, make_parallel
+from jft.weights import hub
+from jft.weights.catalog import CATALOG, WeightSet, find_row
+
+
+def load(
+    source: str | Path, *, weights: str | None = None, weights_path: str | Path | None = None, batch_size: int = 32
+) -> Predictor:
+    """Opens a model for prediction.
+
+    Args:
+      source: folder of a run, whose best checkpoint is taken; a model such as 'squeezenet1_1', pretrained on ImageNet;
+        a weight set such as 'vgg16.keras'; or a file of jft's own, such as `jft export` writes.
+      weights: tag of the model's weight set, such as 'caffe'; None: one that is on this machine, else torchvision's.
+      weights_path: the set's file, or a folder that holds it, looked at before the cache and the network.
+      batch_size: images at a time, over all devices of this process; rounded up to a multiple of their number.
+
+    Returns:
+      The predictor.
+
+    Raises:
+      ValueError: there is no such run, model or set, or no checkpoint that can be read.
+      OSError: the weights are neither here nor to be had.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size = {batch_size}: must be at least 1.")
+    if str(source) in MODELS or str(source) in CATALOG:
+        opened = _pretrained(str(source), weights, weights_path)
+        name = opened.facts.get("weights") or f"{opened.facts['source']} (file not recognized)"
+        return from_weights(opened, name, batch_size)
+    if weights or weights_path:
+        raise ValueError(f"weights and weights_path belong to a model such as squeezenet1_1, and {source} is none.")
+    if Path(source).is_file():
+        return from_weights(open_source(str(source)), str(source), batch_size)
+    if not Path(source).is_dir():
+        known = tree.did_you_mean(str(source), [*MODELS, *CATALOG])
+        raise ValueError(f"{source} is neither the folder of a run nor a pretrained model nor a file{known or '.'}")
+    return from_trained(restore(source, _devices()), str(source), batch_size)
+
+
+def from_trained(trained: Trained, name: str, batch_size: int = 32) -> Predictor:
+    """The predictor of a run that is restored already; arguments as of `load`."""
+    return Predictor(
+        parallel=trained.parallel,
+        batch_size=trained.parallel.rounded(batch_size),
+        name=name,
+        model=trained.model,
+        variables=trained.variables,
+        spec=trained.spec,
+        fit=trained.meta["fit"],
+        objective=trained.objective,
+        class_names=trained.class_names,
+        temperature=trained.meta.get("temperature") or 1.0,
+        meta=trained.meta,
+        architecture=trained.meta["model"]["name"],
+        options={**trained.meta["model"]["options"], "num_classes": trained.model.num_classes},
+    )
+
+
+def from_weights(opened: SourceWeights, name: str, batch_size: int = 32) -> Predictor:
+    """The predictor of weights that are no run's; arguments as of `load`."""
+    parallel, model = _devices(), opened.build()
+    variables = {"params": {}, "batch_stats": {}} | tree.unflatten(opened.read(False))
+    names = opened.class_names or _class_names(max(model.num_classes, 2))
+    return Predictor(
+        parallel=parallel,
+        batch_size=parallel.rounded(batch_size),
+        name=name,
+        model=model,
+        variables=parallel.place_state(variables),
+        spec=opened.spec,
+        fit=opened.fit,
+        objective=Objective(opened.objective, len(names)),
+        class_names=names,
+        temperature=opened.temperature,
+        meta=None,
+        architecture=opened.model,
+        options=opened.options,
+    )
+
+
+def _devices() -> Parallel:
+    return make_parallel("jit", devices=jax.local_devices())
+
+
+def _pretrained(source: str, weights: str | None, weights_path: str | Path | None) -> SourceWeights:
+    """A set of the catalog with its classifying layers, or a file that is like one."""
+    if source in CATALOG:
+        model, _, tag = source.partition(".")
+        weights = weights or tag
+        source = model
+    if weights is None and weights_path is not None and Path(weights_path).is_file():
+        return open_source(str(weights_path), model=source)
+    row = find_row(source, weights) if weights else _at_hand(source, weights_path)
+    if not row.top:
+        raise ValueError(f"{row.name} has no classifying layers: it can be trained, not asked.")
+    return open_source(row.name, weights_path=weights_path)
+
+
+def _at_hand(model: str, folder: str | Path | None) -> WeightSet:
+    """A set of the model that is in the folder or on this machine, else its first, which is to be downloaded."""
+    rows = [row for row in CATALOG.values() if row.model == model and row.top]
+    if not rows:
+        raise ValueError(f"{model} has no published weights: give the folder of a run that trained it.")
+    given = (row for row in rows if folder and (Path(folder).expanduser() / row.filename).is_file())
+    return next(given, None) or next((row for row in rows if hub.is_here(row)), rows[0])
+
+
+def _class_names(count: int) -> tuple[str, ...]:
+    """ImageNet's where there are 1000, else numbers."""
+    return imagenet.class_names() if count == imagenet.CLASSES else tuple(map(str, range(count)))
