@@ -23,7 +23,7 @@ OF_FILES = ("folder", "csv", "gtsrb")
 
 # The share held out as test where a dataset has no official test split. It does not depend on the run's seed.
 _TEST_SHARE = 0.2
-_TEST_SEED = -1
+TEST_SEED = -1
 
 _SAMPLE_SEED = 0
 
@@ -66,10 +66,10 @@ def from_arrays(
     if class_names is None:
         count = labels.shape[1] if labels.ndim == 2 else int(labels.max(initial=0)) + 1
         class_names = [str(c) for c in range(count)]
-    return _source(name, tuple(class_names), images, labels)
+    return make_source(name, tuple(class_names), images, labels)
 
 
-def _source(
+def make_source(
     name: str,
     class_names: tuple[str, ...],
     images: Any,
@@ -77,6 +77,7 @@ def _source(
     groups: np.ndarray | None = None,
     regions: np.ndarray | None = None,
 ) -> Source:
+    """A source of a whole split, whose labels are checked against its classes; arguments as of `Source`."""
     labels, class_names = np.asarray(labels), tuple(map(normal, class_names))
     if labels.ndim == 2:
         if labels.shape[1] != len(class_names) or not np.isin(labels, (0, 1)).all():
@@ -210,7 +211,7 @@ def _parted(official: dict[str, Callable[[], Source]], split: str, classes: Sequ
     source = official["train"]()
     if "test" in official:
         return source
-    test = splits.stratified(source.labels, _TEST_SHARE, _TEST_SEED, source.class_names, source.groups, what="test")
+    test = splits.stratified(source.labels, _TEST_SHARE, TEST_SEED, source.class_names, source.groups, what="test")
     _warn_not_held_out(source, test, "test", classes)
     return source.take(test if split == "test" else ~test)
 
@@ -240,7 +241,8 @@ def _official_splits(
 ) -> dict[str, Callable[[], Source]]:
     """The dataset's official splits in the order train, validation, test: {name: function that reads it}."""
     if isinstance(dataset, Source):
-        return {"train": lambda: dataset}
+        parts = {"train": dataset, **{split: dataset.official[split] for split in SPLITS if split in dataset.official}}
+        return {split: functools.partial(_given, part, split) for split, part in parts.items()}
     try:
         class_names, readers = _find(dataset, data_dir, image_column, label_column)
     except FileNotFoundError as error:
@@ -252,6 +254,13 @@ def _official_splits(
         for split in ("train", "validation", "test")
         if split in readers
     }
+
+
+def _given(source: Source, split: str) -> Source:
+    """A split that came in memory."""
+    if not len(source):
+        raise ValueError(f"{source.name!r} has no {split} images: none were given, or set apart.")
+    return dataclasses.replace(source, official={})
 
 
 def _find(
@@ -278,7 +287,7 @@ def _find(
 
 
 def _read(name: str, class_names: tuple[str, ...], reader: Callable[[], tuple[Any, ...]]) -> Source:
-    return _source(name, class_names, *reader())
+    return make_source(name, class_names, *reader())
 
 
 def _prepared(read: Callable[[], Source], region_of_interest: bool) -> Source:
@@ -347,4 +356,4 @@ def _joined(parts: list[Source]) -> Source:
         None if getattr(first, name) is None else np.concatenate([getattr(part, name) for part in parts])
         for name in ("labels", "groups", "regions")
     )
-    return _source(first.name, first.class_names, images, labels, groups, regions)
+    return make_source(first.name, first.class_names, images, labels, groups, regions)

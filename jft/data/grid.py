@@ -1,14 +1,20 @@
 """A grid of images with what a model makes of them, as PNG, SVG or PDF."""
 
 import collections
+import io
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+from PIL import Image
 
 from jft.utils.files import written_whole
 from jft.utils.text import terminal
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 SUFFIXES = (".png", ".svg", ".pdf")
 COLUMNS = 5
@@ -69,10 +75,38 @@ def draw(
     Raises:
       ValueError: another ending, no images, or as many of one as not of another.
     """
-    from matplotlib.figure import Figure  # not pyplot: no display, no state
-
     path = Path(path)
     check_path(path)
+    figure = _figure(images, predicted, probabilities, labels, title, columns)
+    with written_whole(path) as aside:
+        figure.savefig(aside, format=path.suffix[1:].lower(), dpi=_DPI)
+
+
+def picture(
+    images: Sequence[np.ndarray], captions: Sequence[str], *, title: str = "", columns: int = COLUMNS
+) -> Image.Image:
+    """What `draw` draws of images with captions, for a notebook, which shows a PIL image by itself."""
+    nothing = [None] * len(images)
+    return rendered(_figure(images, captions, nothing, nothing, title, columns))
+
+
+def rendered(figure: "Figure") -> Image.Image:
+    """A figure of matplotlib's as a PIL image."""
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=_DPI)
+    return Image.open(file)
+
+
+def _figure(
+    images: Sequence[np.ndarray],
+    predicted: Sequence[str],
+    probabilities: Sequence[float | None],
+    labels: Sequence[str | None],
+    title: str,
+    columns: int,
+) -> "Figure":
+    from matplotlib.figure import Figure  # not pyplot: no display, no state
+
     counts = [len(each) for each in (images, predicted, probabilities, labels)]
     if not counts[0] or len(set(counts)) > 1:
         raise ValueError(
@@ -89,8 +123,7 @@ def draw(
     for axes in grid[len(images) :]:
         axes.set_axis_off()
     figure.suptitle(title, fontsize=10, color=_INK, parse_math=False)
-    with written_whole(path) as aside:
-        figure.savefig(aside, format=path.suffix[1:].lower(), dpi=_DPI)
+    return figure
 
 
 def _draw_cell(axes, image: np.ndarray, predicted: str, probability: float | None, label: str | None) -> None:  # noqa: ANN001

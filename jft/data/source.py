@@ -6,6 +6,7 @@ import functools
 import hashlib
 import pathlib
 import zlib
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,7 @@ class Source:
         track; None: every image is a group of its own.
       regions: int32 [n, 4], x1, y1, x2, y2 in pixels, x2 and y2 exclusive: the region to crop from each image file
         when it is decoded (arrays are never cropped); None: use the whole images.
+      official: splits that come with these training images, 'validation' or 'test'; {}: they are taken from these.
       max_image_pixels: limit on width times height of an image file; a larger image counts as unreadable.
     """
 
@@ -43,6 +45,7 @@ class Source:
     groups: np.ndarray | None = None
     regions: np.ndarray | None = None
     max_image_pixels: int = MAX_IMAGE_PIXELS
+    official: Mapping[str, "Source"] = dataclasses.field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -63,7 +66,7 @@ class Source:
         images = self.images[rows] if self.decoded else tuple(self.images[row] for row in rows)
         arrays = {name: getattr(self, name) for name in ("labels", "indices", "groups", "regions")}
         taken = {name: None if array is None else array[rows] for name, array in arrays.items()}
-        return dataclasses.replace(self, images=images, **taken)
+        return dataclasses.replace(self, images=images, official={}, **taken)
 
     def image_name(self, row: int) -> str:
         """The name of the image at `row` for messages: its path, or its index in the dataset."""
