@@ -16,14 +16,20 @@ import h5py
 import numpy as np
 from PIL import Image
 
+from jft.cli import config_file
+from jft.config import as_json, default_config, validate
 from jft.data import cifar, csv_file, csv_table, decode, imagenet
 from jft.data.transforms import Preprocess
-from jft.evaluation import open_model
+from jft.evaluation import checkpoint_schema, open_model
+from jft.training import rollback
+from jft.utils import checksum, json_file, logger
 from jft.weights import metadata, readers
 
 GOLDEN = Path(__file__).parent / "golden"
 ARRAYS = {"conv1": [np.arange(24, dtype=np.float32).reshape(2, 3, 4), np.zeros(4, np.float32)], "fc": [np.ones((2, 3))]}
 NAMES = b"airplane automobile bird cat deer dog frog horse ship truck".split()
+_FACTS = GOLDEN / "checkpoint_metadata.json"  # of a real run
+_SKIPPED = {"steps": [{"step": 7, "fault": "the loss is nan", "images": ["a.png", "b.png"]}]}
 ROWS = 4  # images of a batch
 
 
@@ -227,6 +233,44 @@ def _read_image(path: Path) -> None:
         decode.decode(path, Preprocess(size=16, resize=20), fit=fit)
 
 
+def _with_and_without_checksum(value: dict[str, Any]) -> list[bytes]:
+    """An object of JSON; without a checksum, as earlier versions wrote it, what is broken in it is read as it is."""
+    return [json.dumps(checksum.added(value)).encode(), json.dumps(value).encode()]
+
+
+def _configs() -> list[bytes]:
+    changed = default_config()
+    changed.update({"phases": ({"epochs": 2, "freeze": "fc7"}, {"epochs": 5}), "class_weights": (1.0, 2.0)})
+    changed.arms = (("small", {"batch_size": 8}), ("large", {"batch_size": 64}))
+    return [json.dumps(as_json(config)).encode() for config in (default_config(), changed)]
+
+
+def _read_config(path: Path) -> None:
+    config = config_file.of_json(str(path))
+    try:
+        validate(config)
+    except ValueError as error:  # names the fields, wherever they come from
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _logs() -> list[bytes]:
+    lines = [
+        {"step": 2, "kind": "train", "time": "2026-11-28T01:33:33.491+00:00", "loss": 0.5, "accuracy": 0.75},
+        {"step": 2, "kind": "validation", "time": "2026-11-28T01:33:33.673+00:00", "loss": 0.6, "count": 88},
+    ]
+    forms = zip(*map(_with_and_without_checksum, lines), strict=True)
+    return [b"\n".join((*form, b"")) for form in forms]
+
+
+def _read_checkpoint(path: Path) -> None:
+    """What a checkpoint says of itself."""
+    found = json_file.read(path, dict[str, Any], "restore it")
+    try:
+        checkpoint_schema.checked(found)
+    except ValueError as error:  # the caller names the checkpoint
+        raise ValueError(f"{path}: {error}") from error
+
+
 _WEIGHTS = functools.partial(Kind, read=read_weights)
 KINDS = [
     _WEIGHTS("safetensors", "a.safetensors", _safetensors, inner="safetensors"),
@@ -246,4 +290,10 @@ KINDS = [
     Kind("CSV", "a.csv", _csvs, _read_csv),
     Kind("GTSRB csv", "GT-00000.csv", _rows, lambda path: csv_table.read(path, ";")),
     Kind("ImageNet index", imagenet.CLASS_INDEX, _index, lambda path: imagenet.class_ids(path.parent), share=0.3),
+    Kind("run config", "config.json", _configs, _read_config),
+    Kind("run log", "metrics.jsonl", _logs, lambda path: logger.read_metrics(path.parent)),
+    Kind("skipped steps", rollback.FILE, lambda: _with_and_without_checksum(_SKIPPED),
+         lambda path: rollback.read(path.parent)),
+    Kind("checkpoint facts", "metadata", lambda: _with_and_without_checksum(json.loads(_FACTS.read_text())),
+         _read_checkpoint),
 ]  # fmt: skip

@@ -27,7 +27,7 @@ def read_config(path: str | Path, fields: Sequence[str] = ()) -> ConfigDict:
     file, _, argument = str(path).partition(":")  # behind a colon: an argument of get_config
     if not Path(file).is_file():
         raise ValueError(f"there is no config file {path}.")
-    config = _of_json(file) if file.endswith(".json") else _of_python(file, argument)
+    config = of_json(file) if file.endswith(".json") else _of_python(file, argument)
     own, argv = flags.FlagValues(), ["jft", *(_whole(field, config) for field in fields)]
     try:
         config = config_flags.DEFINE_config_dict("config", config, flag_values=own, sys_argv=argv)
@@ -82,12 +82,12 @@ def _whole(field: str, config: ConfigDict) -> str:
     return field
 
 
-def _of_json(path: str) -> ConfigDict:
+def of_json(path: str) -> ConfigDict:
     """The config that a run wrote."""
     found = json_file.read(Path(path), json_shape(), "give the config.json of a run, or a config file")
     config = default_config()
     try:
         config.update(upgraded(found))
-    except (AttributeError, KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: {_told(error)}") from error
     return config

@@ -26,6 +26,7 @@ from jft.utils import checksum, distributed, json_file
 from jft.utils.checkpoint_info import Meta, best_step
 from jft.utils.fingerprint import fingerprints
 
+_RETIRED = "retired"  # subfolder of checkpoints that are being deleted
 FORMAT = 3  # 1 had no phases: its optimizer states are others; 2 had other digests
 
 
@@ -63,7 +64,11 @@ class Checkpoints:
         self._manager = self._open()
 
     def _open(self) -> ocp.CheckpointManager:
+        if not self._read_only:
+            self._remove_retired()
         options = ocp.CheckpointManagerOptions(
+            # Renamed first, then deleted: a process killed in between leaves no half of a checkpoint under its number.
+            todelete_subdir=None if self._read_only else _RETIRED,
             preservation_policy=self._keep,
             read_only=self._read_only,
             create=not self._read_only,
@@ -103,7 +108,14 @@ class Checkpoints:
         )
         with self._writing():
             self._manager.save(step, args=items)  # which waits for the one before
+        self._remove_retired()
         return True
+
+    def _remove_retired(self) -> None:
+        """Deletes the checkpoints that are no longer kept."""
+        if distributed.is_first() and (retired := self.directory / _RETIRED).is_dir():
+            for folder in retired.iterdir():
+                shutil.rmtree(folder, ignore_errors=True)
 
     def _check_space(self, *trees: Any) -> None:
         """Says so before anything is written, where the disk has no room; array files are not smaller than arrays."""
@@ -256,6 +268,10 @@ class Checkpoints:
     def close(self) -> None:
         """Waits, and lets go of the folder."""
         self._manager.close()
+        if not self._read_only:
+            self._remove_retired()
+            with contextlib.suppress(OSError):  # there is none, or another process has done it
+                (self.directory / _RETIRED).rmdir()
 
 
 class CheckpointWriteError(OSError):

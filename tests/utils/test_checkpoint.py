@@ -209,3 +209,19 @@ def test_a_fallback_sets_aside_only_what_failed(tmp_path):
     checkpoints = Checkpoints(tmp_path, read_only=True)
     assert checkpoints.best(lambda meta: (abstract()[0], None))[2]["step"] == 3
     checkpoints.close()
+
+
+def test_a_kill_while_an_old_checkpoint_is_deleted_leaves_no_half_of_it(tmp_path, monkeypatch):
+    def killed(*arguments, **options):
+        raise SystemExit("killed")
+
+    monkeypatch.setattr("jft.utils.checkpoint.shutil.rmtree", killed)
+    with pytest.raises(SystemExit):
+        save(tmp_path, [1, 2, 3, 4])
+    monkeypatch.undo()
+    folder = tmp_path / "checkpoints"
+    assert not (folder / "1").exists() and (folder / "retired").is_dir()
+    checkpoints = Checkpoints(tmp_path)
+    assert checkpoints.latest(abstract)[2]["step"] in (3, 4)
+    checkpoints.close()
+    assert not (folder / "retired").exists()
