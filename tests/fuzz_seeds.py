@@ -255,7 +255,8 @@ def _read_config(path: Path) -> None:
 
 def _logs() -> list[bytes]:
     lines = [
-        {"step": 2, "kind": "train", "time": "2026-11-28T01:33:33.491+00:00", "loss": 0.5, "accuracy": 0.75},
+        {"step": 2, "kind": "train", "loss": 0.5, "accuracy": 0.75, "seconds": 2.5, "waiting": 0.1}
+        | {"phase": "head", "boundary": "fire9", "learning": 2565, "batch_norm": "none"},
         {"step": 2, "kind": "validation", "time": "2026-11-28T01:33:33.673+00:00", "loss": 0.6, "count": 88},
     ]
     forms = zip(*map(_with_and_without_checksum, lines), strict=True)
