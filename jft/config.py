@@ -19,7 +19,7 @@ import math
 import os
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ml_collections import ConfigDict, FieldReference
 
@@ -29,6 +29,11 @@ from jft.utils.fields import FIELDS, Needs
 
 class Config(ConfigDict):
     """A ConfigDict whose fields take what means the same: a path where there is text, 1e3 where there is a count."""
+
+    if TYPE_CHECKING:  # a field is of its default's type; ml_collections declares that it may be None or a reference
+
+        def __getattr__(self, attribute: str) -> Any: ...
+        def __getitem__(self, key: str) -> Any: ...
 
     def __setitem__(self, key: str, value: Any) -> None:
         """Sets a field; TypeError names it, its value and its default."""
@@ -48,13 +53,14 @@ class Config(ConfigDict):
 _KINDS = {str: "text", int: "a whole number", float: "a number", bool: "True or False", tuple: "a tuple"}
 
 
-def default_config() -> ConfigDict:
+def default_config() -> Config:
     """A fresh, locked config: VGG19's head on CIFAR-10. Its fields are the rows of `jft.utils.fields`."""
     config = Config()
     for field in FIELDS.values():
         default = ConfigDict(field.default) if field.kind is dict else field.default
         config[field.name] = FieldReference(default, field_type=object) if field.auto else default
-    return config.lock()
+    config.lock()
+    return config
 
 
 # Field -> what it belongs to. Where that is not so it would be ignored, and is refused unless it has its default.
@@ -69,7 +75,7 @@ RESUMABLE = tuple(field.name for field in FIELDS.values() if field.place or fiel
 OF_A_PHASE = tuple(field.name for field in FIELDS.values() if field.phase)
 
 
-def validate(config: ConfigDict) -> None:
+def validate(config: Config) -> None:
     """Raises one ValueError listing every field whose value makes no sense or has no effect."""
     refuse([*wrong_values(config), *without_effect(config.to_dict()).values()])
 
@@ -118,14 +124,14 @@ def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
     return {k: tuple(v) if isinstance(v, list | tuple) else v for k, v in config.items()}
 
 
-def wrong_values(config: ConfigDict) -> list[str]:
+def wrong_values(config: Config) -> list[str]:
     """What makes no sense, whatever it belongs to."""
     wrong = [
         f"{name} = {config[name]!r}: choose {', '.join(field.choices)}"
         for name, field in FIELDS.items()
         if field.choices and config[name] not in field.choices
     ]
-    wrong += registry.problems(config)
+    wrong += registry.problems(config.to_dict())
     checked = {name: field.check(config[name]) for name, field in FIELDS.items() if field.check}
     wrong += [f"{name} = {config[name]!r}: {problem}" for name, problem in checked.items() if problem]
     # No comparison above is true of NaN, and infinity passes some.
@@ -144,7 +150,7 @@ def wrong_values(config: ConfigDict) -> list[str]:
     return wrong
 
 
-def _wrong_for_solver(config: ConfigDict) -> list[str]:
+def _wrong_for_solver(config: Config) -> list[str]:
     """What a solver would stumble over."""
     wrong = []
     if registry.is_own(config.loss):
@@ -158,7 +164,7 @@ def _wrong_for_solver(config: ConfigDict) -> list[str]:
     return wrong
 
 
-def as_json(config: ConfigDict) -> dict[str, Any]:
+def as_json(config: Config) -> dict[str, Any]:
     """The config in types that JSON has, as it will be read back."""
     return json.loads(json.dumps(config.to_dict()))
 
@@ -213,14 +219,14 @@ def difference(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     ]
 
 
-def arms_of(name: str, config: ConfigDict) -> list[tuple[str, ConfigDict]]:
+def arms_of(name: str, config: Config) -> list[tuple[str, Config]]:
     """(name, config) of each arm of a config, or of itself where it has none."""
     if not config.arms:
         return [(name, config)]
     return [(f"{name}/{arm.replace(' ', '_')}", arm_config(config, arm, changes)) for arm, changes in config.arms]
 
 
-def arm_config(config: ConfigDict, name: str, changes: dict[str, Any]) -> ConfigDict:
+def arm_config(config: Config, name: str, changes: dict[str, Any]) -> Config:
     """The config of one arm: the common one with some fields changed.
 
     Fields of the common config that are for other arms, as the optimizer's where this one's head is solved for, are
@@ -239,7 +245,7 @@ def arm_config(config: ConfigDict, name: str, changes: dict[str, Any]) -> Config
     return arm
 
 
-def _merged(config: ConfigDict, name: str, changes: dict[str, Any]) -> ConfigDict:
+def _merged(config: Config, name: str, changes: dict[str, Any]) -> Config:
     arm = copy.deepcopy(config)
     for field, value in {**changes, "arms": ()}.items():
         tree.choose(config.to_dict(), field, what=f"field of arm {name!r}")

@@ -4,9 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from absl import logging
-from ml_collections import ConfigDict
 
-from jft.config import arm_config
+from jft.config import Config, arm_config
 from jft.evaluation.evaluate import evaluate
 from jft.evaluation.results import seen_before
 from jft.training.loop import checked_run, train
@@ -17,7 +16,7 @@ from jft.utils.registry import code_allowed
 from jft.utils.text import named_step
 
 
-def train_arms(config: ConfigDict, workdir: str | Path, *, report: bool = False) -> int:
+def train_arms(config: Config, workdir: str | Path, *, report: bool = False) -> int:
     """Trains the config, or each of its arms in `<workdir>/<arm>` and then tests them all.
 
     Args:

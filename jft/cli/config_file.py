@@ -9,11 +9,11 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from jft.config import default_config, json_shape, unknown_field, upgraded
+from jft.config import Config, default_config, json_shape, unknown_field, upgraded
 from jft.utils import json_file
 
 
-def read_config(path: str | Path, fields: Sequence[str] = ()) -> ConfigDict:
+def read_config(path: str | Path, fields: Sequence[str] = ()) -> Config:
     """The config of a file, with fields set as `--config.field=value`.
 
     Args:
@@ -39,7 +39,7 @@ def read_config(path: str | Path, fields: Sequence[str] = ()) -> ConfigDict:
     return config.value
 
 
-def _of_python(path: str, argument: str) -> ConfigDict:
+def _of_python(path: str, argument: str) -> Config:
     """What a file's `get_config` returns."""
     names: dict[str, Any] = {"__name__": "config", "__file__": path}
     try:
@@ -74,7 +74,7 @@ def _told(error: Exception) -> str:
     return " ".join((text if plain else f"{type(error).__name__}: {text}").split())
 
 
-def _whole(field: str, config: ConfigDict) -> str:
+def _whole(field: str, config: Config) -> str:
     """`--config.steps=1e3` as `--config.steps=1000`."""
     name, _, value = field.removeprefix("--config.").partition("=")
     if type(config.get(name)) is int and re.fullmatch(r"\d+(\.\d*)?([eE]\+?\d+)?", value) and float(value).is_integer():
@@ -82,7 +82,7 @@ def _whole(field: str, config: ConfigDict) -> str:
     return field
 
 
-def of_json(path: str) -> ConfigDict:
+def of_json(path: str) -> Config:
     """The config that a run wrote."""
     found = json_file.read(Path(path), json_shape(), "give the config.json of a run, or a config file")
     config = default_config()

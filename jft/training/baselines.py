@@ -6,9 +6,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from ml_collections import ConfigDict
-
-from jft.config import default_config, effective
+from jft.config import Config, default_config, effective
 from jft.data import datasets
 from jft.data.augment import Augmentation
 from jft.features import linear
@@ -40,7 +38,7 @@ class Baseline:
     seconds: float
 
 
-def measure(config: ConfigDict) -> list[Baseline]:
+def measure(config: Config) -> list[Baseline]:
     """Extracts the features of a config's images that are not cached yet, and measures each method on them.
 
     Args:

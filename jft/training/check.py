@@ -4,8 +4,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from ml_collections import ConfigDict
-
+from jft.config import Config
 from jft.data import datasets, notes
 from jft.training.loop import checked_run
 from jft.training.preflight import Preflight
@@ -17,7 +16,7 @@ from jft.utils.text import one_line
 
 
 def check(
-    config: ConfigDict, workdir: str | Path, data: datasets.Source | None = None, *, overfit_steps: int = 30
+    config: Config, workdir: str | Path, data: datasets.Source | None = None, *, overfit_steps: int = 30
 ) -> Iterator[Finding]:
     """Checks a config without arms; writes nothing into the run's folder.
 
@@ -43,7 +42,7 @@ def check(
     yield from Preflight(run, place, overfit_steps=overfit_steps).findings()
 
 
-def _planned(config: ConfigDict, workdir: Path, data: datasets.Source | None) -> Run | Finding:
+def _planned(config: Config, workdir: Path, data: datasets.Source | None) -> Run | Finding:
     """The run, or a finding that says what is wrong with its config or data."""
     try:
         with code_allowed():  # the user is about to train it
@@ -59,7 +58,7 @@ def _length(run: Run) -> str:
     return f"{run.num_steps:,} steps of {run.config.batch_size} images: {phases}"
 
 
-def _folder(config: ConfigDict, workdir: Path) -> Finding:
+def _folder(config: Config, workdir: Path) -> Finding:
     """Whether the run's folder can be created and holds no other run."""
     check_workdir(config, workdir)
     check_folder(workdir, "give another --workdir")

@@ -8,9 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ml_collections import ConfigDict
-
-from jft.config import arms_of
+from jft.config import Config, arms_of
 from jft.evaluation.evaluate import evaluate
 from jft.evaluation.results import seen_before
 from jft.training.loop import checked_run, train
@@ -78,7 +76,7 @@ class Row:
         )
 
 
-def compare(configs: Sequence[tuple[str, ConfigDict]], out: str | Path, *, seeds: int = 3) -> list[Row]:
+def compare(configs: Sequence[tuple[str, Config]], out: str | Path, *, seeds: int = 3) -> list[Row]:
     """Trains and tests every config, and writes `compare.md`, `compare.csv` and `compare.png`.
 
     Args:
@@ -130,7 +128,7 @@ def _seconds_left(took: Mapping[str, Sequence[float]], ahead: Mapping[str, int])
     return sum(count * statistics.mean(took[name] or known) for name, count in ahead.items()) if known else 0.0
 
 
-def _seeded(config: ConfigDict, number: int) -> ConfigDict:
+def _seeded(config: Config, number: int) -> Config:
     seeded = copy.deepcopy(config)
     seeded.seed = config.seed + number
     return seeded

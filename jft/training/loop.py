@@ -10,9 +10,9 @@ from typing import Any
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 from tqdm import tqdm
 
+from jft.config import Config
 from jft.data.datasets import Source
 from jft.evaluation.evaluator import Evaluator
 from jft.training import feature_cache, linear_probe, noted_images, programs, rollback
@@ -36,7 +36,7 @@ from jft.utils.registry import code_allowed
 
 
 def train(
-    config: ConfigDict, workdir: str | Path, data: Source | None = None, *, brief: bool = False, **own: Any
+    config: Config, workdir: str | Path, data: Source | None = None, *, brief: bool = False, **own: Any
 ) -> dict[str, Any]:
     """Trains, from the beginning or from where an interrupted run stopped.
 
@@ -93,7 +93,7 @@ def _run(run: Run, interrupt: Interrupt, brief: bool) -> tuple[TrainState, Meta]
 
 
 def checked_run(
-    config: ConfigDict,
+    config: Config,
     workdir: str | Path,
     data: Source | None = None,
     own: Mapping[str, Any] = types.MappingProxyType({}),
@@ -292,7 +292,7 @@ def data_position(run: Run, step: int) -> dict[str, int]:
     return {"seed": run.config.seed, "epoch": epoch, "position": position}
 
 
-def _stops_early(config: ConfigDict, history: list[dict]) -> bool:
+def _stops_early(config: Config, history: list[dict]) -> bool:
     """Whether the best validation score is `early_stopping` evaluations old; a function of the history alone."""
     if not config.early_stopping or not history:
         return False

@@ -5,10 +5,11 @@ from typing import Any
 
 import jax
 import optax
-from ml_collections import ConfigDict
+
+from jft.config import Config
 
 
-def make_schedule(config: ConfigDict, *, num_steps: int, steps_per_epoch: float) -> optax.Schedule:
+def make_schedule(config: Config, *, num_steps: int, steps_per_epoch: float) -> optax.Schedule:
     """Learning rate as a function of the step alone, so that a resumed run goes on as an uninterrupted one would.
 
     Args:
@@ -36,7 +37,7 @@ def make_schedule(config: ConfigDict, *, num_steps: int, steps_per_epoch: float)
 
 
 def make_optimizer(
-    config: ConfigDict,
+    config: Config,
     freeze_mask: Any,
     *,
     groups: Mapping[str, str] | None = None,
@@ -73,7 +74,7 @@ def make_optimizer(
     return optax.selective_transform(optax.chain(clip, optax.partition(rules, labels), scale), freeze_mask=freeze_mask)
 
 
-def _rule(config: ConfigDict) -> list[optax.GradientTransformation]:
+def _rule(config: Config) -> list[optax.GradientTransformation]:
     def kernels(params: Any) -> Any:
         return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
 

@@ -5,8 +5,8 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import ConfigDict
 
+from jft.config import Config
 from jft.data.augment import Augmentation, make_train_transform
 from jft.metrics.losses import Objective
 from jft.models import Chain
@@ -73,7 +73,7 @@ def overfit(run: Run, phase: Phase, state: TrainState, batch: dict[str, np.ndarr
     """
     size = run.parallel.mesh.size
     batch = {key: value[: max(size, _MOST_IMAGES // size * size)] for key, value in on_device(batch).items()}
-    config = ConfigDict(phase.config)  # a copy
+    config = Config(phase.config)  # a copy
     config.update({"optimizer": "adam", "weight_decay": 0.0, "clip_norm": 0.0})
     tx = optim.make_optimizer(config, phase.plan.freeze_mask(state.params))
     step = make_train_step(

@@ -4,15 +4,14 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
-from ml_collections import ConfigDict
-
+from jft.config import Config
 from jft.utils import distributed, registry, tree
 
 # Fields of the config that take an object in Python.
 FIELDS = ("loss",)
 
 
-def recorded(config: ConfigDict, own: Mapping[str, Any]) -> tuple[ConfigDict, dict[str, Any]]:
+def recorded(config: Config, own: Mapping[str, Any]) -> tuple[Config, dict[str, Any]]:
     """The config with the names of what was given, and what was given by field.
 
     A function that a module holds is recorded as "module:function", so that the run can be resumed from its config; any
@@ -36,7 +35,7 @@ def recorded(config: ConfigDict, own: Mapping[str, Any]) -> tuple[ConfigDict, di
     return config, objects
 
 
-def tell(config: ConfigDict, objects: Mapping[str, Any]) -> None:
+def tell(config: Config, objects: Mapping[str, Any]) -> None:
     """Says which of them a resumed run must be given again."""
     for field in objects:
         if config[field] == registry.GIVEN:

@@ -17,10 +17,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import optax
-from ml_collections import ConfigDict
 
 from jft import config as config_lib
-from jft.config import OF_A_PHASE
+from jft.config import OF_A_PHASE, Config
 from jft.models import Chain
 from jft.training import optim
 from jft.training.freeze import Plan, make_plan
@@ -50,7 +49,7 @@ class Phase:
     name: str
     first: int
     last: int
-    config: ConfigDict
+    config: Config
     plan: Plan
     schedule: optax.Schedule
     tx: optax.GradientTransformation
@@ -63,7 +62,7 @@ class Phase:
 
 
 def make_phases(
-    config: ConfigDict, model: Chain, variables: Mapping[str, Any], *, num_steps: int, steps_per_epoch: float
+    config: Config, model: Chain, variables: Mapping[str, Any], *, num_steps: int, steps_per_epoch: float
 ) -> tuple[Phase, ...]:
     """The phases of a run, in order, without a gap.
 
@@ -98,7 +97,7 @@ def make_phases(
 def _make_phase(
     name: str,
     length: int,
-    config: ConfigDict,
+    config: Config,
     model: Chain,
     variables: Mapping[str, Any],
     before: Sequence[Phase],
@@ -117,9 +116,9 @@ def _make_phase(
     return Phase(name, first, first + length, config, plan, lambda step: own(step - first), tx, groups)
 
 
-def _changed(config: ConfigDict, own: Mapping[str, Any]) -> ConfigDict:
+def _changed(config: Config, own: Mapping[str, Any]) -> Config:
     """The run's config with a phase's own fields."""
-    changed = ConfigDict(config)  # a copy
+    changed = Config(config)  # a copy
     for field, value in own.items():
         if field in ("name", *_LENGTHS):
             continue
@@ -127,7 +126,7 @@ def _changed(config: ConfigDict, own: Mapping[str, Any]) -> ConfigDict:
         try:
             changed[field] = value
         except TypeError as error:
-            raise ValueError(f"{field} = {value!r}: {error}.") from error
+            raise ValueError(str(error)) from error
     idle = config_lib.without_effect({**changed.to_dict(), "phases": ()})
     # What it does not name itself may be of another phase.
     config_lib.refuse([*config_lib.wrong_values(changed), *(idle[f] for f in OF_A_PHASE if f in own and f in idle)])
@@ -145,7 +144,7 @@ def _length(own: Mapping[str, Any], batch_size: int, steps_per_epoch: float) -> 
     return max(1, round(steps))
 
 
-def _settings(config: ConfigDict, model: Chain, num_steps: int) -> list[dict[str, Any]]:
+def _settings(config: Config, model: Chain, num_steps: int) -> list[dict[str, Any]]:
     """What `phases` or `preset` says, or one phase that changes nothing."""
     if config.phases and config.preset:
         raise ValueError(f"phases and preset = {config.preset!r} both say how the run is divided: choose one.")
@@ -164,18 +163,18 @@ def _settings(config: ConfigDict, model: Chain, num_steps: int) -> list[dict[str
     return _PRESETS[config.preset](config, model, num_steps)
 
 
-def _single(config: ConfigDict, model: Chain, num_steps: int) -> list[dict[str, Any]]:
+def _single(config: Config, model: Chain, num_steps: int) -> list[dict[str, Any]]:
     del config, model
     return [{"name": "training", "steps": num_steps}]
 
 
-def _linear_probe(config: ConfigDict, model: Chain, num_steps: int) -> list[dict[str, Any]]:
+def _linear_probe(config: Config, model: Chain, num_steps: int) -> list[dict[str, Any]]:
     """Only the head learns."""
     _check_freeze(config, "linear_probe", "", tuple(model.stages())[-2])
     return [{"name": "linear probe", "steps": num_steps, "freeze": tuple(model.stages())[-2]}]
 
 
-def _lp_ft(config: ConfigDict, model: Chain, num_steps: int) -> list[dict[str, Any]]:
+def _lp_ft(config: Config, model: Chain, num_steps: int) -> list[dict[str, Any]]:
     """Half of the steps the head alone, then all (or what `freeze` leaves), gently (Kumar et al., 2022, LP-FT)."""
     probe = max(1, num_steps // 2)
     tuning = {"name": "fine-tuning", "steps": max(1, num_steps - probe)}
@@ -183,7 +182,7 @@ def _lp_ft(config: ConfigDict, model: Chain, num_steps: int) -> list[dict[str, A
     return [head, {**tuning, "learning_rate": _GENTLER * config.learning_rate}]
 
 
-def _gradual_unfreezing(config: ConfigDict, model: Chain, num_steps: int) -> list[dict[str, Any]]:
+def _gradual_unfreezing(config: Config, model: Chain, num_steps: int) -> list[dict[str, Any]]:
     """The head alone, then one stage more at a time, down to `freeze` (Howard & Ruder, 2018); phases of one length."""
     stages = tuple(model.stages())
     if config.freeze and config.freeze not in stages:
@@ -208,14 +207,14 @@ def _gradual_unfreezing(config: ConfigDict, model: Chain, num_steps: int) -> lis
     ]
 
 
-def _check_freeze(config: ConfigDict, preset: str, *possible: str) -> None:
+def _check_freeze(config: Config, preset: str, *possible: str) -> None:
     if config.freeze not in possible:
         raise ValueError(
             f"preset {preset!r} says what is frozen, and freeze = {config.freeze!r}: leave one of them out."
         )
 
 
-def _full(config: ConfigDict, model: Chain, num_steps: int) -> list[dict[str, Any]]:
+def _full(config: Config, model: Chain, num_steps: int) -> list[dict[str, Any]]:
     """Everything learns; `from_scratch` beside it loads no weights."""
     _check_freeze(config, config.preset, "")
     del model

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 
+from jft.config import Config
 from jft.data import transforms
 from jft.data.transforms import Preprocess
 from jft.models.summary import human_flops
@@ -132,7 +132,7 @@ class Preflight:
         return Finding("learning", f"of {total:,} parameters, {'; '.join(parts)}")
 
     def _input(self) -> Finding:
-        run, config = self._run, ConfigDict(self._run.config)
+        run, config = self._run, Config(self._run.config)
         config.cache_bytes = 0  # a check decodes what it looks at, not all that a run would keep in memory
         batches = image_batches(dataclasses.replace(run, config=config), 0, _READ + 1)
         self._batch = next(batches)

@@ -10,9 +10,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import ConfigDict
 
 from jft import config as config_lib
+from jft.config import Config
 from jft.data import datasets
 from jft.data.augment import Augmentation
 from jft.data.record import DataRecord
@@ -51,7 +51,7 @@ class Run:
       data: images given in memory, from which both sources were taken; None: they are the config's.
     """
 
-    config: ConfigDict
+    config: Config
     workdir: Path
     train_source: datasets.Source
     validation_source: datasets.Source
@@ -127,7 +127,7 @@ class Run:
 
 
 def create_run(
-    config: ConfigDict,
+    config: Config,
     workdir: str | Path,
     data: datasets.Source | None = None,
     own: Mapping[str, Any] = types.MappingProxyType({}),
@@ -195,7 +195,7 @@ def create_run(
 
 
 def _choose_model(
-    config: ConfigDict, row: WeightSet | None, num_outputs: int, axis_name: str | None, train_source: datasets.Source
+    config: Config, row: WeightSet | None, num_outputs: int, axis_name: str | None, train_source: datasets.Source
 ) -> tuple[Chain, dict[str, Any], Preprocess]:
     """The chain, those of its fields that a checkpoint must name, and what its images are prepared by."""
     options = {k: v for k, v in (row.options if row else {}).items() if k != "num_classes"}
@@ -217,7 +217,7 @@ def _choose_model(
     return model, options, spec.at(config.image_size) if config.image_size else spec
 
 
-def _load_splits(config: ConfigDict, data: datasets.Source | None) -> tuple[datasets.Source, datasets.Source]:
+def _load_splits(config: Config, data: datasets.Source | None) -> tuple[datasets.Source, datasets.Source]:
     """Images to train and to validate, of the config's data or of `data` in their place."""
     fields = {**config, **({} if data is None else {"dataset": data})}
     train = datasets.of_config(fields, "train")
@@ -230,7 +230,7 @@ def _load_splits(config: ConfigDict, data: datasets.Source | None) -> tuple[data
     return train, datasets.of_config(fields, "validation") if config.validation else train.take(nothing)
 
 
-def check_workdir(config: ConfigDict, workdir: Path) -> None:
+def check_workdir(config: Config, workdir: Path) -> None:
     """Raises a ValueError if the folder holds a run of another config, or files that are no run of jft's."""
     path = workdir / "config.json"
     if path.exists():

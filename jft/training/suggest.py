@@ -8,8 +8,8 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 
+from jft.config import Config
 from jft.data import datasets
 from jft.data.augment import Augmentation
 from jft.data.transforms import stored_size
@@ -44,7 +44,7 @@ class Probed:
       weights: what is known of them.
     """
 
-    config: ConfigDict
+    config: Config
     right: np.ndarray
     images_per_second: float
     nbytes: int
@@ -132,7 +132,7 @@ def sample(source: datasets.Source, count: int) -> tuple[datasets.Source, int]:
     return whole, len(drawn) - len(whole)
 
 
-def make_config(config: ConfigDict, row: WeightSet, weights_path: str) -> ConfigDict:
+def make_config(config: Config, row: WeightSet, weights_path: str) -> Config:
     """The config of a probe on the averaged output of the last pretrained stage before the head.
 
     Args:
@@ -141,7 +141,7 @@ def make_config(config: ConfigDict, row: WeightSet, weights_path: str) -> Config
       weights_path: its file, or ''.
     """
     stages = tuple(create_model(row.model, **row.options).stages())
-    config = ConfigDict(config)  # a copy
+    config = Config(config)  # a copy
     config.update({"model": row.model, "weights": row.tag, "weights_path": weights_path, "head": "linear"})
     if not row.top and {*stages[:-1]} & {*TOP}:  # its fully connected layers are not in the file
         config.cut = [stage for stage in stages if stage not in TOP][-1]
@@ -149,7 +149,7 @@ def make_config(config: ConfigDict, row: WeightSet, weights_path: str) -> Config
     return config
 
 
-def probe_one(config: ConfigDict, source: datasets.Source) -> Probed:
+def probe_one(config: Config, source: datasets.Source) -> Probed:
     """Extracts the features that the cache lacks, cross-validates a probe, and times the forward pass.
 
     Args:
@@ -160,7 +160,7 @@ def probe_one(config: ConfigDict, source: datasets.Source) -> Probed:
       ValueError: the weights cannot be loaded whole, or do not go with the config.
       Stopped: a signal came while features were extracted; those that are computed are kept.
     """
-    frozen = ConfigDict(config)  # a copy
+    frozen = Config(config)  # a copy
     frozen.update({"preset": "linear_probe", "validation": 0.0, "skip_unreadable": False})
     with tempfile.TemporaryDirectory() as folder:
         run = create_run(frozen, Path(folder) / "run", source)

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import jax
-from ml_collections import ConfigDict
 
+from jft.config import Config
 from jft.data import datasets
 from jft.models import create_model
 from jft.training.suggest import Probed, at_hand, make_config, pareto, pick, probe_one, sample
@@ -33,9 +33,7 @@ _ARMS = """    config.arms = (
     )"""
 
 
-def write(
-    config: ConfigDict, out: Path, *, patterns: Sequence[str], weights_path: str, images: int, force: bool
-) -> None:
+def write(config: Config, out: Path, *, patterns: Sequence[str], weights_path: str, images: int, force: bool) -> None:
     """Probes the sets at hand, prints what is found, and writes `suggest.png` and `suggested.py`, a config of the pick.
 
     Args:
@@ -62,7 +60,7 @@ def write(
     source, broken = sample(everything, images)
     left_out = f", {broken} that cannot be read left out" if broken else ""
     print(f"{terminal(source.name)}: {len(source):,} of {len(everything):,} training images{left_out}", flush=True)
-    config = ConfigDict(config)  # a copy
+    config = Config(config)  # a copy
     config.skip_unreadable = broken > 0
     rows = _probed(sets, config, source)
     if not rows:
@@ -83,7 +81,7 @@ def _unknown(weights_path: str, sets: Sequence[tuple[WeightSet, str]]) -> list[s
     return sorted(path.name for path in lying if path.name not in used)
 
 
-def _probed(sets: Sequence[tuple[WeightSet, str]], config: ConfigDict, source: datasets.Source) -> list[Probed]:
+def _probed(sets: Sequence[tuple[WeightSet, str]], config: Config, source: datasets.Source) -> list[Probed]:
     """What is found of each set that can be probed; prints a line a set."""
     rows = []
     for row, weights_path in sets:
