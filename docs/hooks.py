@@ -54,32 +54,21 @@ def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
 
 
 def config_fields() -> str:
-    """A table of the config's fields for each of its groups, from the comments of jft/config.py."""
-    source = (ROOT / "jft/config.py").read_text("utf-8").splitlines()
-    lines, above = [], []
-    for line in source:
-        if field := re.match(r"    config\.(\w+) = (.*?)(?:  # (.*))?$", line):
-            name, default, told = field.groups()
-            told = " ".join([*above, told or ""]).strip()
-            lines.append(f"| `{name}` | `{_literal(default)}` | {_escaped(told)} |")
-            above = []
-        elif comment := re.match(r"    # (.*)$", line):
-            if re.fullmatch(r"[A-Z][a-z]+( [a-z]+)*\.", comment[1]):
-                lines += ["", f"## {comment[1].rstrip('.')}", "", "| field | default | meaning |", "|---|---|---|"]
-            else:
-                above.append(comment[1])
-        else:
-            above = []
+    """A table of the config's fields for each of their groups, from `jft.utils.fields`."""
+    from jft.utils.fields import GROUPS
+
+    lines = []
+    for group, fields in GROUPS.items():
+        lines += ["", f"## {group[0].upper()}{group[1:]}", "", "| field | default | meaning |", "|---|---|---|"]
+        lines += [f"| `{field.name}` | `{field.default!r}` | {_meaning(field)} |" for field in fields]
     return "\n".join(lines)
 
 
-def _literal(default: str) -> str:
-    wrapped = re.match(r"(?:FieldReference|ConfigDict)\(([^,]+|\{.*?\})", default)
-    return wrapped[1] if wrapped else default
-
-
-def _escaped(text: str) -> str:
-    return text.replace("|", "\\|").replace("<", "&lt;").replace("*", "\\*")
+def _meaning(field: Any) -> str:
+    choices = f" One of: {', '.join(repr(choice) for choice in field.choices)}." if field.choices else ""
+    needs = f" Only with {' and '.join(map(str, field.needs))}." if field.needs else ""
+    text = f"{field.doc[0].upper()}{field.doc[1:]}.{choices}{needs}"
+    return re.sub(r"([|<*_\\])", r"\\\1", text)
 
 
 def commands() -> str:
