@@ -11,7 +11,7 @@ from jft.models import Chain
 from jft.models.flops import StageCosts, forward_flops, stage_costs
 from jft.training.freeze import Plan
 from jft.utils import tree
-from jft.utils.text import aligned
+from jft.utils.text import aligned, share_of
 
 
 def transfer_table(
@@ -39,8 +39,8 @@ def transfer_table(
                 f"{stage} (in training only)" if cost.after else stage,
                 " x ".join(map(str, cost.output)),
                 f"{sum(math.prod(leaf.shape) for leaf in leaves.values()):,}",
-                _part(leaves.keys() - plan.frozen, leaves, "leaves", everything="yes", nothing="no"),
-                _part([n for n in leaves if f"params/{n}" in loaded], leaves, "pretrained", nothing="initialized"),
+                share_of(leaves.keys() - plan.frozen, leaves, "leaves", everything="yes", nothing="no"),
+                share_of([n for n in leaves if f"params/{n}" in loaded], leaves, "pretrained", nothing="initialized"),
                 f"{cost.flops / 1e6:,.1f}",
             )
         )
@@ -66,9 +66,3 @@ def _step_flops(costs: dict[str, StageCosts], plan: Plan) -> tuple[float, float]
     running = sum(head.flops for head in heads if head.after not in plan.frozen_stages)
     # A backward pass costs about two forward passes: gradients of the activations and of the parameters.
     return forward + 2 * (forward - prefix) + 3 * running, 3 * (forward + sum(head.flops for head in heads))
-
-
-def _part(some: Collection[str], leaves: Collection[str], what: str, *, nothing: str, everything: str = "") -> str:
-    if not some:
-        return nothing
-    return (everything or what) if len(some) == len(leaves) else f"{len(some)} of {len(leaves)} {what}"

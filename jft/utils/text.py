@@ -176,3 +176,16 @@ def human_seconds(seconds: float) -> str:
 def named_step(step: int, phase: str) -> str:
     """'step 75', or 'step 75, in phase probe (1 of 2)'; `phase` as of `meta.phase_of`."""
     return f"step {step:,}{f', in phase {phase}' if phase else ''}"
+
+
+def share_of(some: Collection[str], every: Collection[str], what: str, *, nothing: str, everything: str = "") -> str:
+    """How many of all there are, in words.
+
+    >>> share_of("ab", "abcd", "pretrained", nothing="initialized")
+    '2 of 4 pretrained'
+    >>> share_of("abcd", "abcd", "pretrained", nothing="initialized")
+    'pretrained'
+    """
+    if not some:
+        return nothing
+    return (everything or what) if len(some) == len(every) else f"{len(some)} of {len(every)} {what}"

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import small_chain
 import small_digits
 import small_run
 from small_digits import write_config
@@ -17,6 +18,7 @@ from jft.cli.arms import train_arms
 from jft.evaluation.report import charts, write_report
 from jft.evaluation.report.parts import Parts
 from jft.evaluation.restore import Trained
+from jft.models import initialize
 from jft.utils import distributed
 from jft.utils.logger import read_metrics
 from jft.utils.text import terminal
@@ -156,6 +158,19 @@ def test_a_checkpoint_is_the_best_only_where_no_better_one_is_lost():
     assert told.startswith("step 10, in phase probe (1 of 2); the best by validation was step 20,")
     lines.append({**lines[1], "step": 30, "accuracy": 0.4})
     assert parts.early(lines) == ""  # a later step did better
+
+
+def test_a_stage_of_which_part_was_loaded_is_not_called_pretrained():
+    model = small_chain.Small(num_classes=3)
+    leaves = ["a/conv/kernel", "a/conv/bias", "a/bn/scale", "a/bn/bias", "b/conv/kernel"]
+    predictor = SimpleNamespace(
+        model=model,
+        variables=initialize(model, 8, 0),
+        spec=SimpleNamespace(size=8),
+        meta={"pretrained": [f"params/{leaf}" for leaf in leaves]},
+    )
+    sources = {stage["name"]: stage["source"] for stage in Parts(predictor, None, {}, "").stages()}
+    assert sources == {"a": "pretrained", "b": "1 of 4 pretrained", "c": "initialized", "head": "initialized"}
 
 
 def test_names_are_names_and_no_elements(tmp_path_factory):

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from absl import logging
 from markupsafe import Markup
@@ -23,8 +22,9 @@ from jft.evaluation.predictor import Predictor
 from jft.evaluation.report import charts
 from jft.metrics import calibration
 from jft.models.flops import stage_costs
+from jft.utils import tree
 from jft.utils.checkpoint_info import best_step, phase_of
-from jft.utils.text import named_step
+from jft.utils.text import named_step, share_of
 from jft.weights import provenance
 
 IMAGES = 10  # in the grid, among the largest losses, among labels that look wrong
@@ -99,15 +99,18 @@ class Parts:
         )
 
     def stages(self) -> list[dict[str, Any]]:
-        """Each stage: its output, its parameters, and whether they came from the weights."""
-        loaded = {name.split("/", 2)[1] for name in self.predictor.meta["pretrained"]}
-        params = self.predictor.variables["params"]
+        """Each stage: its output, its parameters, and how many of them came from the weights."""
+        loaded = {name.removeprefix("params/") for name in self.predictor.meta["pretrained"]}
+        leaves = tree.flatten(self.predictor.variables["params"])
+        own = collections.defaultdict(set)
+        for leaf in leaves:
+            own[leaf.split("/", 1)[0]].add(leaf)
         return [
             {
                 "name": name,
                 "output": " x ".join(map(str, cost.output)),
-                "parameters": sum(leaf.size for leaf in jax.tree.leaves(params.get(name, {}))),
-                "pretrained": name in loaded,
+                "parameters": sum(leaves[leaf].size for leaf in own[name]),
+                "source": share_of(own[name] & loaded, own[name], "pretrained", nothing="initialized"),
             }
             for name, cost in stage_costs(self.predictor.model, self.predictor.spec.size).items()
             if cost.after is None
