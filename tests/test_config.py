@@ -17,8 +17,10 @@ def test_unknown_field_is_refused_with_a_guess():
 
 def test_all_that_is_wrong_is_said_at_once():
     config = default_config()
-    config.update({"optimizer": "adamv", "batch_size": 0, "clip_norm": -1.0, "accumulate": 0})
-    with pytest.raises(ValueError, match=r"optimizer = 'adamv': choose adam, adamw, sgd.*batch_size = 0.*clip_norm"):
+    config.update({"batch_norm": "train", "batch_size": 0, "clip_norm": -1.0, "accumulate": 0})
+    with pytest.raises(
+        ValueError, match=r"batch_norm = 'train': choose trained, statistics, frozen.*batch_size = 0.*clip_norm"
+    ):
         validate(config)
 
 

@@ -52,7 +52,7 @@ def flags_line() -> str:
 def _stages(run: Run, state: TrainState, meta: Meta) -> str:
     """The table of stages, of the phase that is next."""
     params, phase = state.params, run.phase_after(int(state.step))
-    everything = optim.make_optimizer(phase.config, jax.tree.map(lambda _: False, params))
+    everything = optim.make_optimizer(phase.config, jax.tree.map(lambda _: False, params), given=phase.given)
     return transfer_table(
         run.model,
         state.variables,

@@ -1,4 +1,4 @@
-"""Optimizers and schedules from the config, with Optax. The mask keeps frozen leaves out of every one of them."""
+"""The optimizer and schedule of a run, with Optax. The mask keeps frozen leaves out of every optimizer."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,6 +7,7 @@ import jax
 import optax
 
 from jft.config import Config
+from jft.training import optimizers
 
 
 def make_schedule(config: Config, *, num_steps: int, steps_per_epoch: float) -> optax.Schedule:
@@ -42,26 +43,29 @@ def make_optimizer(
     *,
     groups: Mapping[str, str] | None = None,
     factors: Mapping[str, float] | None = None,
-) -> optax.GradientTransformation:
-    """The optimizer of the learning leaves, but for the learning rate: the step multiplies by it.
+    given: Any = None,
+) -> optax.GradientTransformationExtraArgs:
+    """The optimizer of the trainable leaves; its `update` takes the `learning_rate` of the step by that name.
 
     So the rate is a function of the step alone, and no counter of Optax's can disagree with it.
 
     Args:
-      config: `optimizer`, `momentum`, `weight_decay`, `clip_norm`.
+      config: `optimizer`, `learning_rate`, `momentum`, `weight_decay`, `clip_norm`.
       freeze_mask: tree of bools like the parameters, True where frozen.
       groups: name of a leaf -> its group. Each group has a state of its own, with its own counter, by which Adam
         corrects the bias of its averages: leaves that begin to learn later need one that begins later. None: one group.
       factors: stage -> factor on its leaves' updates; None: 1.
+      given: the optimizer, where it was given in Python; see `optimizers.resolve`.
 
     Returns:
-      A transformation from gradients to directions, to be multiplied by minus the rate. It holds no state for frozen
-      leaves, reads nothing of them (neither for the global norm nor for weight decay) and gives them a zero update.
+      A transformation from gradients to updates, to be added to the parameters. It holds no state for frozen leaves,
+      reads nothing of them (neither for the global norm nor for weight decay) and gives them a zero update.
     """
     # Always as many parts, so that what `carry_over` finds stands at the same place whatever is on or off.
     clip = optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity()
     # In a fixed order: that of a set changes from process to process, and with it the program that XLA has compiled.
-    rules = {group: optax.chain(*_rule(config)) for group in sorted(set((groups or {}).values())) or ["all"]}
+    known = sorted(set((groups or {}).values())) or ["all"]
+    rules = {group: optimizers.transformation(config, given) for group in known}
 
     def labels(params: Any) -> Any:
         # What the mask hides has no leaves, and so no label.
@@ -72,18 +76,6 @@ def make_optimizer(
     # selective_transform, not optax.masked, which would pass what it masks through; and clipping inside of it: outside,
     # the norm would take in whatever stands for frozen gradients.
     return optax.selective_transform(optax.chain(clip, optax.partition(rules, labels), scale), freeze_mask=freeze_mask)
-
-
-def _rule(config: Config) -> list[optax.GradientTransformation]:
-    def kernels(params: Any) -> Any:
-        return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
-
-    # At a decay of 0 it adds 0; its state is there all the same.
-    decay = optax.add_decayed_weights(config.weight_decay, mask=kernels)
-    if config.optimizer == "sgd":
-        return [decay, optax.trace(config.momentum, nesterov=True)]
-    # Decoupled decay comes after the averages (Loshchilov & Hutter, 2019), an L2 term before.
-    return [optax.scale_by_adam(), decay] if config.optimizer == "adamw" else [decay, optax.scale_by_adam()]
 
 
 def _scale_by_stage(factors: Mapping[str, float]) -> optax.GradientTransformation:

@@ -8,7 +8,7 @@ from jft.config import Config
 from jft.utils import distributed, registry, tree
 
 # Fields of the config that take an object in Python.
-FIELDS = ("loss",)
+FIELDS = ("loss", "optimizer")
 
 
 def recorded(config: Config, own: Mapping[str, Any]) -> tuple[Config, dict[str, Any]]:

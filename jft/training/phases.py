@@ -13,6 +13,7 @@ names a list. A run without either is one phase.
 """
 
 import dataclasses
+import types
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,7 +22,7 @@ import optax
 from jft import config as config_lib
 from jft.config import OF_A_PHASE, Config
 from jft.models import Chain
-from jft.training import optim
+from jft.training import optim, optimizers
 from jft.training.freeze import Plan, make_plan
 from jft.utils import tree
 from jft.utils.text import aligned
@@ -41,9 +42,10 @@ class Phase:
       last: steps done when it ends.
       config: the run's config as this phase changes it.
       plan: what learns.
-      schedule: step of the run -> learning rate.
-      tx: the optimizer, without its rate.
+      schedule: step of the run -> learning rate; None where the optimizer has its own.
+      tx: the optimizer, whose `update` takes the rate.
       groups: leaf -> group of the optimizer, the phase since which it learns without a break.
+      given: the optimizer, where it was given in Python.
     """
 
     name: str
@@ -51,9 +53,10 @@ class Phase:
     last: int
     config: Config
     plan: Plan
-    schedule: optax.Schedule
+    schedule: optax.Schedule | None
     tx: optax.GradientTransformation
     groups: Mapping[str, str]
+    given: Any = None
 
     @property
     def num_steps(self) -> int:
@@ -62,7 +65,13 @@ class Phase:
 
 
 def make_phases(
-    config: Config, model: Chain, variables: Mapping[str, Any], *, num_steps: int, steps_per_epoch: float
+    config: Config,
+    model: Chain,
+    variables: Mapping[str, Any],
+    *,
+    num_steps: int,
+    steps_per_epoch: float,
+    own: Mapping[str, Any] = types.MappingProxyType({}),
 ) -> tuple[Phase, ...]:
     """The phases of a run, in order, without a gap.
 
@@ -72,6 +81,7 @@ def make_phases(
       variables: `{'params', 'batch_stats'}`, shapes or arrays.
       num_steps: length of a run without phases, which presets divide.
       steps_per_epoch: to turn epochs into steps.
+      own: from `own.recorded`: 'optimizer', where it was given in Python.
 
     Raises:
       ValueError: a phase has no length or several, an unknown field, a wrong value, or nothing that learns; names it.
@@ -83,13 +93,16 @@ def make_phases(
             f"it out of a run with {len(settings)} phases."
         )
     phases: list[Phase] = []
-    for number, own in enumerate(settings, 1):
-        name = own.get("name", f"phase {number}")
+    for number, setting in enumerate(settings, 1):
+        name = setting.get("name", f"phase {number}")
         try:
-            length = _length(own, config.batch_size, steps_per_epoch)
-            phases.append(_make_phase(name, length, _changed(config, own), model, variables, phases, steps_per_epoch))
+            length = _length(setting, config.batch_size, steps_per_epoch)
+            changed = _changed(config, setting)
+            # A phase that names another optimizer does not mean the one that was given.
+            given = own.get("optimizer") if changed.optimizer == config.optimizer else None
+            phases.append(_make_phase(name, length, changed, model, variables, phases, steps_per_epoch, given))
         except ValueError as error:
-            called = f"phase {name!r}" if "name" in own else name
+            called = f"phase {name!r}" if "name" in setting else name
             raise ValueError(f"{called}: {error}" if len(settings) > 1 else str(error)) from error
     return tuple(phases)
 
@@ -102,18 +115,25 @@ def _make_phase(
     variables: Mapping[str, Any],
     before: Sequence[Phase],
     steps_per_epoch: float,
+    given: Any,
 ) -> Phase:
     plan = make_plan(model, variables, config.freeze, batch_norm=config.batch_norm)
     first = before[-1].last if before else 0
-    own = optim.make_schedule(config, num_steps=length, steps_per_epoch=steps_per_epoch)
+    if config.solver == "steps":
+        optimizers.check(config, given, plan.split(variables["params"])[0])
+    own = None
+    if not optimizers.has_own_rate(optimizers.resolve(config, given)):
+        own = optim.make_schedule(config, num_steps=length, steps_per_epoch=steps_per_epoch)
     # An optimizer of another kind cannot go on with the state of the last one: every leaf begins anew.
     known = before[-1].groups if before and before[-1].config.optimizer == config.optimizer else {}
     learning = [leaf for leaf in tree.flatten(variables["params"]) if leaf not in plan.frozen]
     groups = {leaf: known.get(leaf, f"since {first}") for leaf in learning}
     heads = {head: auxiliary.after for head, auxiliary in model.auxiliary_heads().items()}
     factors = optim.decay_factors(plan.stages, config.layer_decay, heads)
-    tx = optim.make_optimizer(config, plan.freeze_mask(variables["params"]), groups=groups, factors=factors)
-    return Phase(name, first, first + length, config, plan, lambda step: own(step - first), tx, groups)
+    mask = plan.freeze_mask(variables["params"])
+    tx = optim.make_optimizer(config, mask, groups=groups, factors=factors, given=given)
+    schedule = None if own is None else lambda step: own(step - first)
+    return Phase(name, first, first + length, config, plan, schedule, tx, groups, given)
 
 
 def _changed(config: Config, own: Mapping[str, Any]) -> Config:
@@ -241,7 +261,10 @@ def phase_table(phases: Sequence[Phase], variables: Mapping[str, Any]) -> str:
     rows = [("phase", "steps", "frozen up to", "learning", "BatchNorm", "optimizer", "learning rate", "layer decay")]
     for phase in phases:
         told = in_force(phase, variables)
-        rates = f"{float(phase.schedule(phase.first)):.3g} to {float(phase.schedule(phase.last - 1)):.3g}"
+        rates = "the optimizer's own"
+        if phase.schedule is not None:
+            first, last = (float(phase.schedule(step)) for step in (phase.first, phase.last - 1))
+            rates = f"{first:.3g} to {last:.3g} ({phase.config.schedule})"
         rows.append(
             (
                 phase.name,
@@ -250,7 +273,7 @@ def phase_table(phases: Sequence[Phase], variables: Mapping[str, Any]) -> str:
                 f"{told['learning']:,}",
                 told["batch_norm"],
                 phase.config.optimizer,
-                f"{rates} ({phase.config.schedule})",
+                rates,
                 f"{phase.config.layer_decay:g}",
             )
         )

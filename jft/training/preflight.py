@@ -191,7 +191,8 @@ class Preflight:
         run, name, batch = self._run, _step_of(self._run, phase), self._example(phase)
         self._steps[phase.first], told = step_cost(run, phase, batch, self._state)
         if not np.isfinite(told["objective"]):
-            remedy = f"lower the learning rate ({float(told['learning_rate']):.3g}) or set clip_norm."
+            rate = f" ({float(told['learning_rate']):.3g})" if "learning_rate" in told else ""
+            remedy = f"lower the learning rate{rate} or set clip_norm."
             return Finding(name, f"the loss of the first steps is not finite: {remedy}", wrong=True)
         return _told_of_program(name, self._steps[phase.first], run.config.batch_size, run)
 

@@ -42,7 +42,9 @@ class Window:
         self._in_force = in_force(phase, state.variables)
         sums = {name: np.float64(saved[name]) for name in _LOGGED if name in saved}
         self._total: masked_sums.Sums | None = sums or None
-        self._rate = saved.get("learning_rate", 0.0)  # of the last step in it; there is none of an empty one
+        self._rate = saved.get(
+            "learning_rate"
+        )  # of the last step in it; none of an empty one or a rate of the optimizer's own
         self._pending: list[tuple[int, Any]] = []
         self.restart()
 
@@ -71,7 +73,7 @@ class Window:
             if fault := _fault(step, sums, self._run.config.spike_norm):
                 raise NonFiniteLossError(step, fault, _remedy(self._phase, step))
             self._total = masked_sums.add(self._total, {name: sums[name] for name in _LOGGED})
-            self._rate = float(sums["learning_rate"])
+            self._rate = float(sums["learning_rate"]) if "learning_rate" in sums else None
         self._pending.clear()
 
     def save(self) -> dict[str, float]:
@@ -79,7 +81,10 @@ class Window:
         self.check()
         if not self._total:
             return {}
-        return {**{name: float(self._total[name]) for name in _LOGGED}, "learning_rate": self._rate}
+        return {**{name: float(self._total[name]) for name in _LOGGED}, **self._rate_told()}
+
+    def _rate_told(self) -> dict[str, float]:
+        return {} if self._rate is None else {"learning_rate": self._rate}
 
     def close(self, step: int, state: TrainState) -> dict[str, float | str] | None:
         """Means over the window, as logged, and the fingerprint of what has moved; then a new one begins.
@@ -98,7 +103,7 @@ class Window:
             "loss": float(total["objective"]) / count,
             "accuracy": float(total["correct"]) / count,
             "grad_norm": float(total["grad_norm"]) * self._run.config.batch_size / count,
-            "learning_rate": self._rate,
+            **self._rate_told(),
             "images_per_second": self._steps * self._run.config.batch_size / seconds,
             "waiting": self._waited / seconds,
             "seconds": seconds,
@@ -151,8 +156,8 @@ def _fault(step: int, sums: masked_sums.Sums, spike_norm: float) -> str:
 
 
 def _remedy(phase: Phase, step: int) -> str:
-    rate = float(phase.schedule(step - 1))
+    rate = "" if phase.schedule is None else f" ({float(phase.schedule(step - 1)):.3g})"
     return (
-        f"lower the learning rate ({rate:.3g}), set clip_norm, or go on without the images of such steps by on_nan = "
+        f"lower the learning rate{rate}, set clip_norm, or go on without the images of such steps by on_nan = "
         "'rollback'. Checkpoints before it are whole."
     )

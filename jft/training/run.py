@@ -175,6 +175,7 @@ def create_run(
         variables,
         num_steps=config.steps or max(1, round(config.epochs * steps_per_epoch)),
         steps_per_epoch=steps_per_epoch,
+        own=own,
     )
     return Run(
         config=config,

@@ -14,7 +14,7 @@ from jft.training import noted_images, optim
 from jft.training.phases import Phase
 from jft.training.run import Run
 from jft.training.step import TrainState
-from jft.utils import distributed, tree
+from jft.utils import distributed, registry, tree
 from jft.utils.checkpoint import CheckpointRefusedError, Checkpoints
 from jft.utils.checkpoint_info import Meta, micro_batches
 from jft.weights import hub, pretrained
@@ -34,6 +34,13 @@ def initial_state(run: Run) -> tuple[TrainState, Meta]:
         checkpoints = Checkpoints(run.workdir, checked=checkpoint_schema.checked)
         try:
             found = checkpoints.latest(lambda meta: abstract_items(run, meta))
+        except ValueError as error:
+            if "tree structures do not match" in str(error) and registry.is_own(run.config.optimizer):
+                raise ValueError(
+                    f"{error} The state of optimizer = {run.config.optimizer!r} is not what it was when the checkpoint "
+                    "was saved: make the optimizer as it was then, or give another --workdir."
+                ) from error
+            raise
         finally:
             checkpoints.close()
         if found is not None:

@@ -72,7 +72,7 @@ def make_train_step(
     plan: Plan,
     tx: optax.GradientTransformation,
     *,
-    schedule: optax.Schedule,
+    schedule: optax.Schedule | None,
     objective: Objective,
     inputs: Input,
     seed: int,
@@ -85,8 +85,8 @@ def make_train_step(
     Args:
       model: the chain.
       plan: what learns; the step differentiates by these leaves alone.
-      tx: from `make_optimizer`, which leaves the learning rate to the step.
-      schedule: step -> learning rate.
+      tx: from `make_optimizer`, or any other of Optax; where its `update` takes `learning_rate`, the step gives it.
+      schedule: step -> learning rate; None: the optimizer has its own, which is not known here.
       objective: what is minimized.
       inputs: what becomes of a batch first.
       seed: of augmentation and dropout, together with the step.
@@ -99,9 +99,10 @@ def make_train_step(
     Returns:
       A pure function of state and batch. Its metrics are `classification_sums` (or `label_sums`) plus `objective`, the
       loss that is minimized, with the auxiliary heads' shares, times `count`; `grad_norm`, the norm of the
-      learning leaves' gradient; `learning_rate`.
+      learning leaves' gradient; `learning_rate`, where there is a schedule.
     """
 
+    tx = optax.with_extra_args_support(tx)
     prepare, gradients = _make_prepare(objective, inputs), _make_gradients(model, plan, objective)
     if accumulate > 1:
         gradients = _accumulated(gradients, accumulate)
@@ -122,12 +123,12 @@ def make_train_step(
         sums["objective"] *= sums["count"] / divisor
 
         learning, frozen = plan.split(state.params)
+        rate = {} if schedule is None else {"learning_rate": jnp.float32(schedule(state.step))}
         # Frozen leaves stand in for their own gradients, which the mask keeps unread.
-        updates, opt_state = tx.update(plan.merge(grads, frozen), state.opt_state, state.params)
-        rate = jnp.float32(schedule(state.step))
-        learning = jax.tree.map(lambda leaf, update: leaf - rate * update, learning, plan.split(updates)[0])
+        updates, opt_state = tx.update(plan.merge(grads, frozen), state.opt_state, state.params, **rate)
+        learning = jax.tree.map(jnp.add, learning, plan.split(updates)[0])
         average = jax.tree.map(lambda old, new: ema * old + (1 - ema) * new, state.ema, learning) if ema else {}
-        told = {"grad_norm": optax.tree.norm(grads), "learning_rate": rate}
+        told = {"grad_norm": optax.tree.norm(grads), **rate}
         return TrainState(state.step + 1, plan.merge(learning, frozen), stats, opt_state, average), {**sums, **told}
 
     return train_step

@@ -1,11 +1,13 @@
 """What the user gives in place of a name: by "module:function" and as a function, with resume bit for bit."""
 
+import functools
 import signal
 import sys
 import types
 
 import jax
 import jax.numpy as jnp
+import optax
 import pytest
 import small_chain
 import small_digits
@@ -13,6 +15,7 @@ import small_digits
 from jft.config import default_config
 from jft.models import MODELS
 from jft.training.loop import train
+from jft.utils import registry
 from jft.utils.registry import GIVEN
 
 
@@ -22,11 +25,19 @@ def focal(logits, targets):
     return -jnp.sum(targets * (1 - p) ** 2 * jnp.log(p), axis=-1)
 
 
+def heavy_ball(learning_rate, momentum):
+    return optax.chain(optax.trace(momentum), optax.scale_by_learning_rate(learning_rate))
+
+
+def plain(learning_rate):
+    return optax.sgd(learning_rate)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def small():
     """The small network by name, one device, and the functions here in a module that a config can name."""
     module = types.ModuleType("own_parts")
-    module.focal = focal
+    module.focal, module.heavy_ball = focal, heavy_ball
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(MODELS._rows if hasattr(MODELS, "_rows") else MODELS, "small", small_chain.Small)
         patch.setitem(sys.modules, "own_parts", module)
@@ -46,8 +57,8 @@ def parameters(workdir):
     return [line["parameters"] for line in small_digits.records(workdir, "train")]
 
 
-def interrupted(monkeypatch, config, workdir, **own):
-    """Trains two of four steps, as if a signal had come, and then the others."""
+def interrupted(monkeypatch, config, workdir, then=lambda: None, **own):
+    """Trains two of four steps, as if a signal had come, and `then` the others."""
 
     def check(self):
         log = workdir / "metrics.jsonl"
@@ -59,6 +70,7 @@ def interrupted(monkeypatch, config, workdir, **own):
         patch.setattr("jft.utils.interrupt.Interrupt.check", check)
         stopped = train(config, workdir, small_chain.images(), **own)
         assert (stopped["finished"], stopped["step"]) == (False, 2)
+    then()
     assert train(config, workdir, small_chain.images(), **own)["finished"]
 
 
@@ -84,3 +96,39 @@ def test_a_function_that_no_module_names_must_be_given_again(tmp_path, capsys):
     with pytest.raises(ValueError, match=r"given in Python .* again as loss="):
         train(make(loss=GIVEN), tmp_path / "run", small_chain.images())
     assert train(make(), tmp_path / "run", small_chain.images(), loss=own)["finished"]
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        {"optimizer": "lion", "schedule": "cosine"},
+        {"optimizer": "own_parts:heavy_ball", "momentum": 0.8, "clip_norm": 1.0, "layer_decay": 0.5, "freeze": "a"},
+    ],
+)
+def test_an_optimizer_by_name_trains_and_resumes_bit_for_bit(tmp_path, monkeypatch, own):
+    train(make(**own), tmp_path / "whole", small_chain.images())
+    interrupted(monkeypatch, make(**own), tmp_path / "parts")
+    assert parameters(tmp_path / "whole") == parameters(tmp_path / "parts") and len(parameters(tmp_path / "parts")) == 2
+
+
+def test_an_optimizer_given_in_python_does_what_optax_does(tmp_path, monkeypatch):
+    """A made one, a function of the rate, and jft's own by name go the same way; frozen leaves stay."""
+    rate, frozen = {"learning_rate": 0.05}, {"freeze": "a", "cache_features": False}
+    usual = train(make(optimizer="adam", **rate, **frozen), tmp_path / "usual", small_chain.images())
+    train(make(**frozen), tmp_path / "made", small_chain.images(), optimizer=optax.adam(0.05))
+    interrupted(monkeypatch, make(**frozen), tmp_path / "parts", optimizer=optax.adam(0.05))
+    asked = lambda learning_rate: optax.adam(learning_rate)  # noqa: E731
+    train(make(**rate, **frozen), tmp_path / "asked", small_chain.images(), optimizer=asked)
+    lines = [small_digits.records(tmp_path / name, "train")[-1] for name in ("usual", "made", "parts", "asked")]
+    assert len({line["loss"] for line in lines}) == 1 and usual["finished"]
+    assert lines[1]["parameters"] == lines[2]["parameters"] and lines[0]["parameters"] == lines[3]["parameters"]
+    assert ["learning_rate" in line for line in lines] == [True, False, False, True]
+    with pytest.raises(ValueError, match=r"optimizer: '<given in Python>' -> 'adamw'"):
+        train(make(**frozen), tmp_path / "made", small_chain.images())
+
+
+def test_an_optimizer_whose_state_became_another_is_refused_on_resume(tmp_path, monkeypatch):
+    config = make(optimizer="own_parts:heavy_ball")
+    changed = functools.partial(monkeypatch.setitem, registry._imported, "own_parts:heavy_ball", plain)
+    with pytest.raises(ValueError, match=r"checkpoint 2.*The state of optimizer = .* is not what it was when"):
+        interrupted(monkeypatch, config, tmp_path / "run", then=changed)

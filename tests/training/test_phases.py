@@ -68,7 +68,7 @@ def test_lengths_are_steps_epochs_or_examples():
         ({"phases": ({"steps": 5, "batch_size": 8}, {"steps": 5})}, r"^phase 1: unknown field of a phase 'batch_size'"),
         ({"phases": ({"steps": 5, "freeze": "d"}, {"steps": 5})}, r"^phase 1: freeze: pattern 'd' matches none"),
         ({"phases": ({"steps": 5}, {"steps": 5, "freeze": "head"})}, r"^phase 2: .*nothing is trainable"),
-        ({"phases": ({"steps": 5}, {"steps": 5, "optimizer": "adamm"})}, r"^phase 2: .*choose adam, adamw, sgd"),
+        ({"phases": ({"steps": 5}, {"steps": 5, "optimizer": "adamm"})}, "^phase 2: .*unknown optimizer 'adamm'"),
         ({"phases": ({"steps": 5}, {"steps": 5, "learning_rate": "fast"})}, r"^phase 2: learning_rate = 'fast'"),
         ({"phases": ({"steps": 5}, {"steps": 5, "learning_rate": -1.0})}, r"^phase 2: .*learning_rate = -1.0"),
         ({"phases": ({"steps": 5}, {"steps": 5, "momentum": 0.5})}, r"^phase 2: .*momentum = 0.5 has no effect where"),
@@ -146,7 +146,7 @@ def test_layer_decay_scales_what_a_stage_moves():
         for name, leaf in tree.flatten(updates[stage]).items():
             # Decay of weights is part of the step, and shrinks with it; biases and BatchNorm have none.
             expected = factor * (1 + 0.1 * 2 if leaf.ndim > 1 else 1)
-            np.testing.assert_allclose(leaf, expected, rtol=1e-6, err_msg=f"{stage}/{name}")
+            np.testing.assert_allclose(leaf, -expected, rtol=1e-6, err_msg=f"{stage}/{name}")
 
 
 def test_the_table_and_the_log_tell_the_phase_in_force():
@@ -232,7 +232,7 @@ def test_a_leaf_that_goes_on_learning_keeps_its_averages_and_a_new_one_starts_an
             for stage in since:
                 if step >= since[stage]:
                     expected, known[stage] = alone.update(grads[stage], known[stage])
-                    jax.tree.map(np.testing.assert_array_equal, updates[stage], expected)
+                    jax.tree.map(lambda x, y: np.testing.assert_array_equal(-x, y), updates[stage], expected)
                 else:
                     assert not any(leaf.any() for leaf in jax.tree.leaves(updates[stage]))
 

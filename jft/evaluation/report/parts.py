@@ -133,7 +133,8 @@ class Parts:
             shown = [line for line in lines if line["kind"] == "validation"] + stepped
             found["Loss"] = charts.curves(shown, "loss", "loss in nats")
             found["Accuracy"] = charts.curves(shown, "accuracy", "accuracy")
-            found["Learning rate"] = charts.curves(stepped, "learning_rate", "learning rate")
+            if all("learning_rate" in line for line in stepped):  # an optimizer of the user's own may have its own
+                found["Learning rate"] = charts.curves(stepped, "learning_rate", "learning rate")
             found["What learns"] = charts.learning_parameters(stepped, self.result["parameters"])
         found["How sure it is"] = charts.reliability(*self._reliability())
         waiting = sum(line["waiting"] * line["seconds"] for line in stepped)

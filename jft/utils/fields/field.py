@@ -4,6 +4,8 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from jft.utils import registry
+
 Check = Callable[[Any], str]  # a value -> what is wrong with it, '' if nothing is
 
 
@@ -14,13 +16,17 @@ class Needs:
     Attributes:
       field: the other one.
       values: any of these; (): any that is not 0, False or empty.
+      own: something of the user's own, such as module:function, counts as well.
     """
 
     field: str
     values: tuple[Any, ...] = ()
+    own: bool = False
 
     def met(self, config: Mapping[str, Any]) -> bool:
         """Whether it is so in a config."""
+        if self.own and registry.is_own(config[self.field]):
+            return True
         return config[self.field] in self.values if self.values else bool(config[self.field])
 
     def __str__(self) -> str:

@@ -21,13 +21,18 @@ OPTIMIZATION = (
     Field(
         "optimizer",
         "adamw",
-        "adam, adamw or sgd (Nesterov momentum)",
-        choices=("adam", "adamw", "sgd"),
+        "adam, adamw, sgd (Nesterov momentum); any of Optax by name: lion, rmsprop, ...; module:function",
         needs=(_STEPS,),
         phase=True,
     ),
     Field("learning_rate", 1e-3, "peak learning rate", check=positive, needs=(_STEPS,), phase=True),
-    Field("momentum", 0.9, "momentum of sgd", needs=(_STEPS, Needs("optimizer", ("sgd",))), phase=True),
+    Field(
+        "momentum",
+        0.9,
+        "momentum of sgd, and of those of Optax that have it: rmsprop, lars, sm3, adafactor",
+        needs=(_STEPS, Needs("optimizer", ("sgd", "rmsprop", "lars", "sm3", "adafactor"), own=True)),
+        phase=True,
+    ),
     Field(
         "weight_decay",
         0.0,
