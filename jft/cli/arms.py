@@ -7,7 +7,7 @@ from absl import logging
 
 from jft.config import Config, arm_config
 from jft.evaluation.evaluate import evaluate
-from jft.evaluation.results import seen_before
+from jft.evaluation.results import seen_warning
 from jft.training.loop import checked_run, train
 from jft.training.state import check_weights
 from jft.utils import distributed
@@ -48,7 +48,7 @@ def train_arms(config: Config, workdir: str | Path, *, report: bool = False) -> 
     for name, tested in results.items():
         kept = f"  {named_step(tested['step'], tested['phase'])}" if tested["phase"] else ""
         distributed.say(f"{name:<24}{score(tested):>8.1%}{tested['loss']:>9.3f}{tested['count']:>10,}{kept}")
-        if told := seen_before(tested):
+        if told := seen_warning(tested):
             distributed.say(f"  {told}")
     distributed.say(f"\nEach is a run of its own: jft evaluate --checkpoint {runs[name]}")
     return 0
@@ -72,6 +72,6 @@ def _report(workdir: str | Path) -> dict[str, Any] | None:
     low, high = result["accuracy_interval"] or (0.0, 1.0)
     told = f"test accuracy {result['accuracy']:.2%} (95 % interval {low:.2%} to {high:.2%})"
     distributed.say(f"{told}, log loss {result['loss']:.4f}. Look at it: {path}")
-    if told := seen_before(result):
+    if told := seen_warning(result):
         distributed.say(told)
     return result

@@ -20,10 +20,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Writes it."""
     from jft.evaluation.report import write_report
-    from jft.evaluation.results import seen_before
+    from jft.evaluation.results import seen_warning
 
     path, result = write_report(args.run, split=args.split, out=args.out, stage=args.stage)
     print(f"wrote {path}, {path.stat().st_size / 1e6:.1f} MB")
-    if told := seen_before(result):
+    if told := seen_warning(result):
         print(told)
     return 0

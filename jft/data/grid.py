@@ -1,4 +1,4 @@
-"""A grid of images with what a model makes of them, as PNG, SVG or PDF."""
+"""Draws a grid of images with their predictions, as PNG, SVG or PDF."""
 
 import collections
 import io
@@ -21,15 +21,15 @@ COLUMNS = 5
 
 _CELL = (2.2, 2.75)  # inches: width, and height with room for three lines of text
 _TITLE = 0.4  # inches
-_WIDTH = 26  # characters above a cell
+_WIDTH = 26  # characters per line of a caption
 _DPI = 100
 _INK, _GRAY, _WRONG = "#1b2733", "#aab4be", "#c62828"
 
 
 def check_path(path: Path) -> None:
-    """Raises a ValueError unless the name ends in a format that can be drawn."""
+    """Raises a ValueError unless the suffix is one of `SUFFIXES`."""
     if path.suffix.lower() not in SUFFIXES:
-        raise ValueError(f"{path} ends in {path.suffix or 'nothing'}: a grid is drawn as {', '.join(SUFFIXES)}.")
+        raise ValueError(f"{path} has the suffix {path.suffix!r}: a grid is drawn as {', '.join(SUFFIXES)}.")
 
 
 def wrong(predicted: str, label: str | None) -> bool:
@@ -38,14 +38,14 @@ def wrong(predicted: str, label: str | None) -> bool:
 
 
 def caption(predicted: str, probability: float | None, label: str | None) -> str:
-    """What stands above an image: the prediction, with a cross if it is wrong, and the label where it is known."""
-    told = terminal(predicted, 40) + ("" if probability is None else f" {probability:.0%}")
-    lines = textwrap.wrap(f"✗ {told}" if wrong(predicted, label) else told, _WIDTH)
-    return "\n".join(lines if label is None else [*lines, terminal(f"label: {label}", _WIDTH)])
+    """Caption of an image: the prediction, with a cross if it is wrong, and the true class if it is known."""
+    prediction = terminal(predicted, 40) + ("" if probability is None else f" {probability:.0%}")
+    lines = textwrap.wrap(f"✗ {prediction}" if wrong(predicted, label) else prediction, _WIDTH)
+    return "\n".join(lines if label is None else [*lines, terminal(f"true: {label}", _WIDTH)])
 
 
 def spread(sizes: Sequence[int], count: int) -> list[int]:
-    """How many to take of groups of these sizes, at most `count` of all: of each as many as of any that has them."""
+    """How many to take from each of several groups of these sizes, at most `count` in all, as equally as possible."""
     turns = sorted((turn, group) for group, size in enumerate(sizes) for turn in range(size))
     taken = collections.Counter(group for _, group in turns[:count])
     return [taken[group] for group in range(len(sizes))]
@@ -64,16 +64,16 @@ def draw(
     """Draws images in rows; a wrong prediction has a red frame and a cross.
 
     Args:
-      path: the file, replaced if it exists; its ending says the format, one of `SUFFIXES`.
-      images: uint8 [h, w, 3], RGB, 0 .. 255, of any sizes; n of them, at least 1.
+      path: the file, replaced if it exists; its suffix, one of `SUFFIXES`, is the format.
+      images: n images, at least 1: uint8 [h, w, 3], RGB, 0 .. 255, of any size.
       predicted: n names of classes.
-      probabilities: of these, 0 .. 1; None: not told.
-      labels: the classes they are of; None: not known, and nothing is marked.
-      title: a line above all.
-      columns: images in a row.
+      probabilities: n probabilities of the predictions, 0 .. 1; None is not shown.
+      labels: n names of true classes; None if unknown, then nothing is marked as wrong.
+      title: a line above the grid.
+      columns: number of images in a row.
 
     Raises:
-      ValueError: another ending, no images, or as many of one as not of another.
+      ValueError: another suffix, no images, or sequences of different lengths.
     """
     path = Path(path)
     check_path(path)
@@ -110,8 +110,8 @@ def _figure(
     counts = [len(each) for each in (images, predicted, probabilities, labels)]
     if not counts[0] or len(set(counts)) > 1:
         raise ValueError(
-            f"{counts[0]} images with {counts[1]} predictions, {counts[2]} probabilities and {counts[3]} labels: a "
-            "grid needs one of each for every image, and an image."
+            f"{counts[0]} images with {counts[1]} predictions, {counts[2]} probabilities and {counts[3]} labels: give "
+            "one of each per image, and at least one image."
         )
     across = min(len(images), columns)
     down = -(-len(images) // across)
@@ -133,7 +133,7 @@ def _draw_cell(axes, image: np.ndarray, predicted: str, probability: float | Non
     axes.set_yticks([])
     for spine in axes.spines.values():
         spine.set(color=_WRONG if is_wrong else _GRAY, linewidth=4 if is_wrong else 0.8)
-    # Names are no mathematics, whatever signs they hold.
+    # parse_math=False: a '$' in a name is no formula.
     axes.set_title(
         caption(predicted, probability, label), fontsize=9, color=_WRONG if is_wrong else _INK, parse_math=False
     )

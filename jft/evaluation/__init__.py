@@ -1,4 +1,4 @@
-"""Trained models in use: restoring, predicting, evaluating, explaining, and the report.
+"""Use of trained models: restore, predict, evaluate, explain, and the HTML report.
 
-Every image of a split counts once, on any number of devices.
+An evaluation counts every image of a split exactly once, on any number of devices.
 """

@@ -1,4 +1,4 @@
-"""What a checkpoint's JSON must hold: it may be edited, damaged, or of an older jft, and is checked before use."""
+"""The schema of a checkpoint's JSON, checked before use: the file may be edited, damaged, or of an older jft."""
 
 from typing import Any, NotRequired, TypedDict, get_type_hints
 
@@ -20,7 +20,7 @@ class Model(TypedDict):
 
 
 class Evaluation(TypedDict):
-    """A line of the history."""
+    """An entry of the history."""
 
     step: int
     loss: float
@@ -30,14 +30,14 @@ class Evaluation(TypedDict):
 
 
 class Splits(TypedDict):
-    """What was trained and validated on."""
+    """The training and validation images."""
 
     train: DataRecord
     validation: DataRecord
 
 
 class Schema(TypedDict):
-    """What is relied on, of what `Run.meta`, `state.fresh_state` and `Checkpoints.save` write."""
+    """The fields that jft reads, of those that `Run.meta`, `state.fresh_state` and `Checkpoints.save` write."""
 
     jft: str
     config: dict[str, Any]
@@ -48,7 +48,7 @@ class Schema(TypedDict):
     fit: str
     trained_on: NotRequired[Splits]
     test_digest: NotRequired[str]
-    training_pictures: NotRequired[int]  # where there is no record, of jft before there was one
+    training_pictures: NotRequired[int]  # in checkpoints of older versions, which have no `trained_on`
     training_labels: NotRequired[int]
     training_names: NotRequired[int]
     phases: NotRequired[list[tuple[str, int]]]
@@ -69,17 +69,17 @@ class Schema(TypedDict):
 
 
 def checked(found: Any) -> Meta:
-    """A checkpoint's JSON, once it is known to be one.
+    """Checks the JSON of a checkpoint.
 
     Args:
-      found: as read.
+      found: the JSON as read.
 
     Returns:
-      The same, with the defaults of fields that its config is too old for, and with no more said of the weights it
-      began with than their hash shows.
+      The same, with defaults for config fields that are newer than the checkpoint, and with the weights named only as
+      far as their hash proves.
 
     Raises:
-      ValueError: it is not what jft writes; says where.
+      ValueError: a field is missing or has another type than jft writes; names it.
     """
     problem = json_file.mismatch(found, Schema)
     for name, shape in (("config", json_shape()), ("preprocess", get_type_hints(Preprocess))):
@@ -100,6 +100,6 @@ def checked(found: Any) -> Meta:
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error
     if not found["history"] and (found.get("learnt_validation") or found.get("temperature")):
-        raise ValueError("history is empty, and something was learnt from validation")
+        raise ValueError("history is empty, but temperature or learnt_validation come from validation images")
     config = as_json(default_config()) | upgraded(found["config"])
     return {**found, "config": config, "weights": provenance.settled(found["weights"])}

@@ -23,29 +23,30 @@ def make_eval_step(
     """Makes `(variables, batch) -> sums`, for `variables = {'params', 'batch_stats'}`.
 
     Args:
-      model: the chain.
-      objective: says what logits mean.
+      model: the chain of stages.
+      objective: converts logits to losses and predictions.
       transform: uint8 images [batch, h, w, 3] -> float32 [batch, size, size, 3], normalized.
-      boundary: the stage whose output a batch's `'feature'` is, where it has one.
-      views: how many, and (images, number) -> x, of each one, in place of `transform`: probabilities are averaged.
+      boundary: the stage that a batch's `'feature'` is the output of, if batches hold cached features.
+      views: test-time augmentation in place of `transform`: the number of views, and a function (images, number) -> x.
+        Probabilities are averaged over the views.
       axis_name: under `jax.pmap`, the axis to sum over.
 
     Returns:
-      A pure function, giving `classification_sums` or, where images have several labels, `label_sums`; and
-      `'logits'`, one for each class: float32 [batch, classes], on every device.
+      A pure function. It returns `classification_sums`, or `label_sums` if images have several labels, and `'logits'`,
+      one per class: float32 [batch, classes], replicated on every device.
     """
 
     def eval_step(variables: Any, batch: Mapping[str, jax.Array]) -> masked_sums.Sums:
-        # The first variant of an image is neither mirrored nor moved.
+        # Variant 0 of a cached image is neither mirrored nor shifted.
         cached = "feature" in batch
         if views and not cached:
             count, view = views
 
-            def seen(number: jax.Array) -> jax.Array:
+            def logits_of_view(number: jax.Array) -> jax.Array:
                 return model.apply(variables, view(batch["image"], number), train=False)
 
-            # One after the other: a program as long as for one view, and no more memory.
-            logits = objective.averaged(jax.lax.map(seen, jnp.arange(count)))
+            # Views run in sequence: program size and memory stay those of one view.
+            logits = objective.averaged(jax.lax.map(logits_of_view, jnp.arange(count)))
         else:
             x = batch["feature"][:, 0] if cached else transform(batch["image"])
             logits = model.apply(variables, x, train=False, start=boundary if cached else None)

@@ -1,4 +1,4 @@
-"""Evaluation of runs on labeled images, alone, together, and against each other."""
+"""Evaluation of runs on labeled images: one run, an ensemble, or one run against another."""
 
 import dataclasses
 import functools
@@ -28,15 +28,15 @@ VIEWS = {"flip": Augmentation(flip=True), "crops": Augmentation(flip=True, crop=
 
 @dataclasses.dataclass(frozen=True)
 class Images:
-    """Which images to evaluate on.
+    """The images to evaluate on.
 
     Attributes:
       split: 'train', 'validation', 'test', or 'all' images of other data.
-      dataset: name of other data with the same classes, or images in memory; None: what the run was trained on.
-      data_dir: where the data lie; None: where they lay in training.
-      batch_size: images at a time, over all devices; None: the run's.
-      skip_unreadable: leaves out those that cannot be read, with a warning, even if the run's config does not.
-      image_column, label_column: of a CSV file; '': the run's or, of other data, usual names.
+      dataset: name of other data with the same classes, or images in memory; None: the data of the run.
+      data_dir: folder or file of the data; None: the place of the training data.
+      batch_size: batch size over all devices; None: the run's.
+      skip_unreadable: skip images that cannot be read, with a warning, even if the run's config does not.
+      image_column, label_column: columns of a CSV file; '': the run's or, for other data, the usual names.
     """
 
     split: str = "test"
@@ -48,23 +48,23 @@ class Images:
     label_column: str = ""
 
     def changes(self) -> dict[str, Any]:
-        """In which they differ from the run's config, beside the place: arguments of `datasets.of_config`."""
+        """Fields that differ from the run's config, except the place, as arguments of `datasets.of_config`."""
         skipped = {"skip_unreadable": True} if self.skip_unreadable else {}
         return skipped | datasets.columns(self.image_column, self.label_column)
 
 
 @dataclasses.dataclass(frozen=True)
 class Predicted:
-    """A run, the images, and what it makes of them.
+    """A run, the images, and its outputs on them.
 
     Attributes:
       workdir: folder of the run.
-      trained: the run, restored.
+      trained: the restored run.
       source: the images.
-      split: of what they are; see `Images`.
-      own: whether they are of the data that the run was trained on, by content.
-      record: which they are.
-      found: what it makes of them.
+      split: their split, see `Images`.
+      own: whether they belong to the run's own data, compared by content.
+      record: identifies the images.
+      found: the outputs and their sums.
     """
 
     workdir: str | Path
@@ -77,7 +77,7 @@ class Predicted:
 
     @functools.cached_property
     def calibrated(self) -> np.ndarray | None:
-        """Probabilities at the temperature that the checkpoint holds, float64 [n, classes]; None if it holds none."""
+        """Probabilities after temperature scaling, float64 [n, classes]; None if the checkpoint has no temperature."""
         temperature = self.trained.meta.get("temperature")
         if temperature is None:
             return None
@@ -99,35 +99,35 @@ class Predicted:
 
     @functools.cached_property
     def recognized(self) -> tuple[np.ndarray, np.ndarray] | None:
-        """Which of the images it was trained on, which validated on: see `training_data.recognized`."""
+        """Which images the run was trained on, and which it was validated on: see `training_data.recognized`."""
         return training_data.recognized(training_data.load(self.workdir, self.trained.meta), self.source)
 
     def assess(self) -> dict[str, Any]:
-        """`results.assess`, with the temperature that the checkpoint holds."""
-        told = results.assess(self.found.probabilities, self.source, self.trained.class_names, self.calibrated)
-        return {"temperature": self.trained.meta.get("temperature"), **told}
+        """`results.assess`, and the checkpoint's temperature."""
+        metrics = results.assess(self.found.probabilities, self.source, self.trained.class_names, self.calibrated)
+        return {"temperature": self.trained.meta.get("temperature"), **metrics}
 
 
 def evaluate(workdir: str | Path, *, tta: str = "", **images: Any) -> dict[str, Any]:
-    """Evaluates a run and writes `<workdir>/eval.json`; of other images than its test split `eval-<which>.json`.
+    """Evaluates a run and writes `<workdir>/eval.json`, or `eval-<which>.json` for images other than its test split.
 
     Args:
       workdir: folder of the run.
-      tta: views that are averaged, to be reported apart: a key of `VIEWS`; empty: none.
+      tta: test-time augmentation whose metrics are reported as well: a key of `VIEWS`; '' for none.
       **images: fields of `Images`: split, dataset, data_dir, batch_size, skip_unreadable, ...
 
     Returns:
-      `Predicted.headline`, 'parameters', 'temperature' and what `results.assess` returns; loss in nats, rates as
-      shares of 1. 'learnt' is how many of these images it was trained on, wherever they lay, 'validated' on how many
-      others it was validated, both by their pixels; None where the run has no list of its images. 'data' is the
-      `DataRecord` of the images. Where images have several labels, `mean_average_precision` in place of `top5`. With
-      `tta`, `augmented`: {'name', 'views', 'loss', 'accuracy', ...}.
+      `Predicted.headline`, 'parameters', 'temperature' and the metrics of `results.assess`; loss in nats, rates from 0
+      to 1. 'learnt' is the number of these images that the run was trained on, 'validated' the number of others it was
+      validated on; both compare pixels, wherever the files lie, and are None if the run has no list of its images.
+      'data' is the `DataRecord` of the images. If images have several labels, `mean_average_precision` replaces `top5`.
+      With `tta`, `augmented`: {'name', 'views', 'loss', 'accuracy', ...}.
 
     Raises:
-      ValueError: no checkpoint, or the data's classes are not those of the model; names both lists.
+      ValueError: there is no checkpoint, or the classes of data and model differ; names both lists.
     """
     augmented = None
-    if tta:  # first, as not every model can be asked for every view
+    if tta:  # first, because it fails for models that do not support these views
         views = tree.choose(VIEWS, tta, what="test-time augmentation")
         averaged = predict_run(workdir, Images(**images), views)
         count = views.num_variants(averaged.trained.meta["fit"])
@@ -136,7 +136,7 @@ def evaluate(workdir: str | Path, *, tta: str = "", **images: Any) -> dict[str, 
 
 
 def record(predicted: Predicted, augmented: dict[str, Any] | None = None) -> dict[str, Any]:
-    """What `evaluate` returns of a run that has been evaluated, written to the file that it names."""
+    """The result of `evaluate` for a run that has been evaluated; also writes it to the file of these images."""
     result = {
         **predicted.headline(),
         "data": predicted.record.to_json(),
@@ -148,13 +148,13 @@ def record(predicted: Predicted, augmented: dict[str, Any] | None = None) -> dic
     try:
         if distributed.is_first():
             write_json(path, result)
-    except OSError as error:  # the figures are worth more than the file
+    except OSError as error:  # still return the metrics if the file cannot be written
         logging.warning("%s was not written: %s", path.name, error)
     return result
 
 
 def counted(recognized: tuple[np.ndarray, np.ndarray] | None) -> dict[str, int | None]:
-    """'learnt' and 'validated' of a headline."""
+    """The entries 'learnt' and 'validated' of a headline."""
     trained, validated = recognized or (None, None)
     return {
         "learnt": None if trained is None else int(trained.sum()),
@@ -162,21 +162,21 @@ def counted(recognized: tuple[np.ndarray, np.ndarray] | None) -> dict[str, int |
     }
 
 
-class _Figures(TypedDict):
-    """What is relied on of a file of figures."""
+class _Saved(TypedDict):
+    """The part of a saved evaluation that is read again."""
 
     data: DataRecord
 
 
 def _path(predicted: Predicted) -> Path:
-    """Where its figures are kept: never in place of those of other images that are called alike."""
+    """The file of the metrics; it never replaces that of other images with the same name."""
     folder, split = Path(predicted.workdir), predicted.split
     if predicted.own:
         return folder / ("eval.json" if split == "test" else f"eval-{split}.json")
     name = file_name(predicted.record.name)
     path = folder / f"eval-{name}-{split}.json"
     try:
-        same = json_file.read(path, _Figures, "evaluate again")["data"]["digest"] == predicted.record.digest
+        same = json_file.read(path, _Saved, "evaluate again")["data"]["digest"] == predicted.record.digest
     except FileNotFoundError:
         return path
     except (OSError, ValueError):
@@ -185,18 +185,18 @@ def _path(predicted: Predicted) -> Path:
 
 
 def evaluate_ensemble(workdirs: Sequence[str | Path], **images: Any) -> dict[str, Any]:
-    """Evaluates runs together: the average of their probabilities (Hansen & Salamon, 1990). Writes nothing.
+    """Evaluates an ensemble: the average of the runs' probabilities (Hansen & Salamon, 1990). Writes nothing.
 
     Args:
-      workdirs: folders of the runs, which may differ in model and preprocessing, not in classes.
+      workdirs: folders of the runs; they may differ in model and preprocessing, but not in classes.
       **images: fields of `Images`.
 
     Returns:
-      As `evaluate`, with `'members'`, the headline of each run, in place of `'step'`, `'phase'`, `'parameters'` and
+      As `evaluate`, with `'members'`, the headline of each run, instead of `'step'`, `'phase'`, `'parameters'` and
       `'temperature'`; `loss` is the mean log loss of the averaged probabilities, in nats.
 
     Raises:
-      ValueError: see `evaluate`; or the runs have other classes, or other images.
+      ValueError: see `evaluate`; or the runs have different classes or images.
     """
     members = _on_same_images(workdirs, Images(**images))
     average = np.mean([member.found.probabilities.astype(np.float64) for member in members], axis=0)
@@ -213,7 +213,7 @@ def evaluate_ensemble(workdirs: Sequence[str | Path], **images: Any) -> dict[str
 
 
 def _of_any(recognized: Sequence[tuple[np.ndarray, np.ndarray] | None]) -> tuple[np.ndarray, np.ndarray] | None:
-    """What any of several runs was trained on, and else validated on."""
+    """Images that any of the runs was trained on; and those that any was validated on and none trained on."""
     if any(each is None for each in recognized):
         return None
     trained, validated = (np.any(masks, axis=0) for masks in zip(*recognized, strict=True))
@@ -221,11 +221,11 @@ def _of_any(recognized: Sequence[tuple[np.ndarray, np.ndarray] | None]) -> tuple
 
 
 def evaluate_against(first: str | Path, second: str | Path, **images: Any) -> dict[str, Any]:
-    """Whether the second run is better than the first on the same images, or lucky. Writes nothing.
+    """Tests whether the second run is better than the first on the same images. Writes nothing.
 
     Args:
       first: folder of a run.
-      second: folder of another one of the same classes.
+      second: folder of another run with the same classes.
       **images: fields of `Images`.
 
     Returns:
@@ -248,16 +248,16 @@ def _on_same_images(workdirs: Sequence[str | Path], images: Images) -> list[Pred
         first = members[0] if members else member
         if member.record.digest != first.record.digest:  # of images, labels and classes, in order
             raise ValueError(
-                f"{workdir} has classes {list(member.trained.class_names)} and {len(member.source)} images, "
-                f"{workdirs[0]} has {list(first.trained.class_names)} and {len(first.source)}, and not the same in the "
-                "same order: evaluate an ensemble on the test images, or train its runs with one seed and validation."
+                f"the runs have different images: {workdir} has classes {list(member.trained.class_names)} and "
+                f"{len(member.source)} images, {workdirs[0]} has {list(first.trained.class_names)} and "
+                f"{len(first.source)}. Use --split test, or train the runs with the same seed and validation."
             )
         members.append(member)
     return members
 
 
 def predict_run(workdir: str | Path, images: Images, views: Augmentation | None = None) -> Predicted:
-    """Restores a run and evaluates it, as it prepared its images; with `views`, averaged over their variants.
+    """Restores a run and evaluates it with its own preprocessing; with `views`, averages over their variants.
 
     Raises:
       ValueError: see `evaluate`.
@@ -269,12 +269,12 @@ def predict_run(workdir: str | Path, images: Images, views: Augmentation | None 
     columns = datasets.columns(images.image_column, images.label_column)
     record = DataRecord.of(source, dataset, place, content=True)
     own = training_data.is_own(workdir, trained, split, dataset, place, **columns)
-    if own and split == "test" and not images.skip_unreadable:  # the same to train on, but others to test on
+    if own and split == "test" and not images.skip_unreadable:  # same training images, perhaps other test images
         own = trained.meta.get("test_digest", record.digest) == record.digest
     if split == "validation" and own and trained.meta.get("learnt_validation"):
         raise ValueError(
-            f"the head of {workdir} was solved for on its validation images too, once they had chosen its C: "
-            "evaluate it on test. What validation said before is in its metrics.jsonl."
+            f"{workdir}'s head was refit on train + validation after choosing C, so validation images were trained on: "
+            "use --split test. The validation metrics before the refit are in its metrics.jsonl."
         )
     if not own:
         source = dataclasses.replace(source, name=Path(images.data_dir or "").name or source.name)

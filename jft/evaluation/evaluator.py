@@ -1,4 +1,4 @@
-"""The evaluator: every image of a source exactly once, on any number of devices."""
+"""The evaluator: counts every image of a source exactly once, on any number of devices."""
 
 import dataclasses
 import functools
@@ -23,12 +23,12 @@ from jft.utils.mesh import Parallel
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """What an evaluator found.
+    """The result of an evaluator.
 
     Attributes:
-      sums: over all images, `masked_sums.classification_sums` or `masked_sums.label_sums`.
-      labels: of the images, in their order: int32 [n], or [n, classes].
-      logits: float32 [n, classes], one for each class.
+      sums: sums over all images, `masked_sums.classification_sums` or `masked_sums.label_sums`.
+      labels: labels of the images in order, int32 [n] or [n, classes].
+      logits: float32 [n, classes], one per class.
     """
 
     sums: masked_sums.Sums
@@ -37,16 +37,16 @@ class Evaluation:
 
     @functools.cached_property
     def probabilities(self) -> np.ndarray:
-        """Float64 [n, classes], as sure as the model is, no temperature applied."""
-        # In float32 a sigmoid is 1 from a logit of 17 on, and what is wrong then has no finite loss.
+        """Probabilities without temperature scaling, float64 [n, classes]."""
+        # In float32 a sigmoid is exactly 1 for logits above 17, and a wrong prediction would have an infinite loss.
         return calibration.apply_temperature(self.logits.astype(np.float64), 1.0, multilabel=self.labels.ndim == 2)
 
     def temperature(self) -> float | None:
-        """The one that fits these images, see `calibration.fit_temperature`; None where a logit is not finite."""
+        """The temperature fitted on these images, see `calibration.fit_temperature`; None if a logit is not finite."""
         return calibration.fit_temperature(self.logits, self.labels) if np.isfinite(self.logits).all() else None
 
     def summary(self) -> dict[str, float | int]:
-        """`masked_sums.summarize`; of images with several labels, `mean_average_precision` over the classes too."""
+        """`masked_sums.summarize`, and `mean_average_precision` over classes if images have several labels."""
         values = masked_sums.summarize(self.sums)
         if self.labels.ndim == 1:
             return values
@@ -55,7 +55,7 @@ class Evaluation:
 
 
 class Evaluator:
-    """`evaluator(variables, source) -> Evaluation`; compiles at its first call, once."""
+    """`evaluator(variables, source) -> Evaluation`; compiles once, at its first call."""
 
     def __init__(
         self,
@@ -71,22 +71,22 @@ class Evaluator:
         boundary: str | None = None,
         views: Augmentation | None = None,
     ) -> None:
-        """Keeps how to evaluate.
+        """Sets up the evaluation.
 
         Args:
-          model: the chain; its `axis_name` is the parallel's.
+          model: the chain of stages; its `axis_name` is that of `parallel`.
           spec: preprocessing of the weights.
           parallel: the devices.
-          objective: what logits and labels mean.
-          fit: 'whole' or 'crop', as trained.
-          batch_size: images at a time over all devices; the last batch is padded and its padding masked.
+          objective: converts logits to losses and predictions.
+          fit: 'whole' or 'crop', as in training.
+          batch_size: batch size over all devices; the last batch is padded and its padding masked.
           resize_on: 'device' or 'host'.
-          cache_bytes: decoded images kept in memory.
-          boundary: the stage of which cached features are given, where they are.
-          views: whose variants of an image are averaged; None: an image is seen as it is.
+          cache_bytes: memory for decoded images, in bytes.
+          boundary: the stage of the cached features, if features are evaluated.
+          views: test-time augmentation whose variants are averaged; None for a single, unchanged view.
 
         Raises:
-          ValueError: crops of images that are squashed whole.
+          ValueError: `views` are crops, and `fit` resizes images to a square instead of cropping.
         """
         self._step = make_eval_step(
             model,
@@ -101,15 +101,15 @@ class Evaluator:
         self._reading = {"batch_size": batch_size, "fit": fit, "resize_on": resize_on, "cache_bytes": cache_bytes}
 
     def __call__(self, variables: Any, source: datasets.Source, features: Features | None = None) -> Evaluation:
-        """Adds up over every image of a source that is not empty.
+        """Evaluates all images of a source that is not empty.
 
         Args:
           variables: `{'params', 'batch_stats'}` on the devices.
           source: the images.
-          features: what is cached of them at the boundary; read in their place.
+          features: their cached features at the boundary, read instead of the images.
 
         Raises:
-          RuntimeError: not every image was counted exactly once, which would be a mistake of jft's own.
+          RuntimeError: an image was not counted exactly once, which is a bug in jft.
         """
         total, pending, indices, logits = None, [], [], []
 
@@ -125,7 +125,7 @@ class Evaluator:
                     transforms.check_range(batch["image"], self._spec)
                 self._compiled = self._parallel.compile(self._step, variables, placed, donate=False)
             pending.append(self._compiled(variables, placed))
-            if len(pending) > 2:  # behind, so that the device is not kept waiting
+            if len(pending) > 2:  # fetch results two batches late, so that the device never waits for the host
                 total = collect(total, pending.pop(0))
             indices.append(batch["index"][batch["mask"]])
         for sums in pending:
@@ -134,8 +134,11 @@ class Evaluator:
         own = [len(seen), len(np.unique(seen)), int(seen.sum())]
         read, distinct, numbers = map(sum, zip(*distributed.gather(own), strict=True))
         if not read == distinct == len(source) == round(float(total["count"])) or numbers != source.indices.sum():
-            raise RuntimeError(f"{total['count']} of {len(source)} images counted, {distinct} distinct.")
-        # What fills up the last batch comes at its end.
+            raise RuntimeError(
+                f"{total['count']} of {len(source)} images were counted, {distinct} of them distinct; each must be "
+                "counted once. This is a bug in jft: please report it."
+            )
+        # The padding of the last batch is at its end.
         return Evaluation(total, source.labels, np.concatenate(logits)[: len(source)])
 
     def _batches(self, source: datasets.Source, features: Features | None) -> Iterator[dict[str, np.ndarray]]:

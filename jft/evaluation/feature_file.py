@@ -1,4 +1,4 @@
-"""Features as one file, by hand: those of any stage of any model, of any images, with labels and names."""
+"""`jft extract-features`: features of any stage of a model in one file, with labels and names of the images."""
 
 import dataclasses
 import json
@@ -29,13 +29,13 @@ _SUFFIXES = (".npz", ".safetensors")
 
 @dataclasses.dataclass(frozen=True)
 class Backbone:
-    """A model that gives features, and how its images are read.
+    """A model that computes features, and how its images are read.
 
     Attributes:
-      model: the chain.
-      variables: `{'params', 'batch_stats'}` on the devices, without the stages that nobody asked for.
+      model: the chain of stages.
+      variables: `{'params', 'batch_stats'}` on the devices, of the needed stages only.
       spec: preprocessing of the weights.
-      config: fields of `default_config`: a run's own, or their defaults.
+      config: fields of `default_config`, from the run or the defaults.
     """
 
     model: Chain
@@ -45,24 +45,24 @@ class Backbone:
 
 
 def of_run(workdir: str | Path, parallel: Parallel) -> Backbone:
-    """The best checkpoint of a run; ValueError where there is none."""
+    """The backbone of a run's best checkpoint; ValueError if there is none."""
     trained = restore(workdir, parallel)
     config = default_config().to_dict() | trained.fields() | {"data_dir": trained.place()}
     return Backbone(trained.model, trained.variables, trained.spec, config)
 
 
 def of_weights(model: str, tag: str, stage: str, parallel: Parallel, *, weights_path: str | None = None) -> Backbone:
-    """A weight set up to a stage; what the file lacks behind it is not missed.
+    """The backbone of a weight set up to a stage; the file need not hold later stages.
 
     Args:
       model: key of `jft.models.MODELS`.
-      tag: of the weight set, such as 'torchvision'.
-      stage: the last stage that is needed.
-      parallel: where to put it.
-      weights_path: file or folder to look at first, or None.
+      tag: tag of the weight set, such as 'torchvision'.
+      stage: the last stage needed.
+      parallel: the devices.
+      weights_path: file or folder to try first, or None.
 
     Raises:
-      ValueError: no such model, set or stage, or the weights are not to be had.
+      ValueError: there is no such model, set or stage, or the weights are unavailable.
     """
     row = catalog.find_row(model, tag)
     chain = create_model(row.model, **row.file_options)
@@ -85,23 +85,23 @@ def load_images(
     image_column: str = "",
     label_column: str = "",
 ) -> Source:
-    """The images of a split, parted as the config says.
+    """Loads the images of a split, divided as the config says.
 
     Args:
-      config: of a run, or the default one.
+      config: config of a run, or the default one.
       split: 'train', 'validation', 'test' or 'all'.
-      dataset: see `datasets.load_source`; None: the config's, and those classes of it.
-      data_dir: where the data lie; None: where the config says.
-      image_column, label_column: of a CSV file; '': as the config says.
+      dataset: see `datasets.load_source`; None: the config's dataset and classes.
+      data_dir: folder or file of the data; None: the config's.
+      image_column, label_column: columns of a CSV file; '': the config's.
     """
     columns = datasets.columns(image_column, label_column)
     return datasets.of_config(config, split, dataset=dataset, data_dir=data_dir, **columns)
 
 
 def check_out(out: Path, force: bool) -> None:
-    """Raises a ValueError unless the file can be written, before hours are spent on what goes into it."""
+    """Raises a ValueError unless the file can be written; called before features are computed, which can take hours."""
     if out.suffix not in _SUFFIXES:
-        raise ValueError(f"{out} ends in {out.suffix or 'nothing'}: features are written as {' or '.join(_SUFFIXES)}.")
+        raise ValueError(f"{out} has the suffix {out.suffix!r}: features are written as {' or '.join(_SUFFIXES)}.")
     check_new(out, force)
 
 
@@ -111,7 +111,7 @@ def make_file(backbone: Backbone, source: Source, out: Path, **how: Any) -> tupl
     Args:
       backbone: from `of_run` or `of_weights`.
       source: the images.
-      out: the file, .npz or .safetensors; appears when it is whole. See `write`.
+      out: the file, .npz or .safetensors; it appears once it is complete. See `write`.
       **how: further arguments of `compute`.
 
     Returns:
@@ -141,21 +141,21 @@ def compute(
     Args:
       backbone: from `of_run` or `of_weights`.
       source: the n images.
-      stage: whose output the features are.
-      pooled: average maps over height and width.
-      fit: 'crop' or 'whole'; None: as the backbone's config says.
-      image_size: in pixels; None: what the weights were trained on.
-      batch_size: images at a time; None: as the backbone's config says.
+      stage: the stage whose output is taken.
+      pooled: average feature maps over height and width.
+      fit: 'crop' or 'whole'; None: from the backbone's config.
+      image_size: side in pixels; None: the size that the weights were trained on.
+      batch_size: batch size over all devices; None: from the backbone's config.
 
     Returns:
-      Features float32 [n, ...], and what they depend on, from `recipe.recipe`.
+      Features float32 [n, ...], and everything that they depend on (`Features.recipe`).
 
     Raises:
       ValueError, OSError: see `extract.extract`.
-      Stopped: a signal came; what is computed is kept for the next time.
+      Stopped: a signal came; features computed so far stay in the cache.
     """
     spec = backbone.spec.at(image_size) if image_size else backbone.spec
-    spec = source.ranged(spec)  # part of what the features are kept by
+    spec = source.ranged(spec)  # before extraction, because it is part of the cache key
     config, parallel = backbone.config, make_parallel("jit")
     with Interrupt() as interrupt:
         found = extract(
@@ -175,14 +175,14 @@ def compute(
 
 
 def write(out: Path, features: np.ndarray, source: Source, recipe: Mapping[str, Any]) -> None:
-    """Writes features with all that tells what they are of.
+    """Writes features with labels, names and everything that they depend on.
 
     Args:
-      out: .npz holds the arrays features [n, ...], labels, indices, names (of the images), class_names and recipe
-        (JSON); .safetensors the first three, and the rest as JSON in its metadata.
+      out: the file. .npz holds the arrays features [n, ...], labels, indices, names (of the images), class_names and
+        recipe (JSON); .safetensors holds the first three, and the others as JSON in its metadata.
       features: float32 [n, ...].
       source: the n images.
-      recipe: from `recipe.recipe`.
+      recipe: from `compute`.
     """
     arrays = {"features": features, "labels": source.labels, "indices": source.indices}
     names = [source.image_name(row) for row in range(len(source))]

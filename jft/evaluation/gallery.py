@@ -1,4 +1,4 @@
-"""Looking into a run: images as it sees them, where it looks, and what it learnt from that is like them."""
+"""`jft explain`: draws images with Grad-CAM and their nearest training images, and lists suspicious labels."""
 
 import csv
 import dataclasses
@@ -20,8 +20,8 @@ from jft.utils import tree
 from jft.utils.files import written_whole
 from jft.utils.text import csv_cell, one_line
 
-_MOST_DRAWN = 50  # images, a row each
-_SHOWN_SIDE = 256  # pixels of the longer side of an image that is shown
+_MOST_DRAWN = 50  # images, one row each
+_SHOWN_SIDE = 256  # longer side of a drawn image, in pixels
 
 
 def shown(predictor: Predictor, pixels: np.ndarray) -> np.ndarray:
@@ -42,15 +42,15 @@ def heat_maps(
 
     Args:
       predictor: the model.
-      images: uint8 [h, w, 3] each, of any sizes.
-      classes: of which the evidence is shown, one for each image.
-      stage: whose map it is; None: `gradcam.default_stage`.
+      images: uint8 [h, w, 3] each, of any size.
+      classes: the class to explain for each image.
+      stage: the stage whose feature map is used; None: `gradcam.default_stage`.
 
     Returns:
-      float32 [n, a, b], 0 and above.
+      float32 [n, a, b], at least 0.
 
     Raises:
-      ValueError: no such stage, or one without a map.
+      ValueError: there is no such stage, or it has no feature map.
     """
     stage = stage or gradcam.default_stage(predictor.model, predictor.spec.size)
     cam = gradcam.make_grad_cam(predictor.model, stage=stage, objective=predictor.objective)
@@ -95,7 +95,7 @@ def grad_cam(
 
 
 def features(predictor: Predictor, source: Source) -> np.ndarray:
-    """What the stage before the head makes of a source's images, averaged, through the activation cache.
+    """Average-pooled features of a source's images at the stage before the head, through the activation cache.
 
     Returns:
       float32 [n, d].
@@ -106,7 +106,7 @@ def features(predictor: Predictor, source: Source) -> np.ndarray:
 
 
 def like(predictor: Predictor, images: Sequence[np.ndarray | Path], known: np.ndarray, k: int) -> np.ndarray:
-    """The rows of the k most similar of the images whose `features` are known: int64 [n, k], see `nearest`."""
+    """Rows of each image's k nearest neighbors among images with features `known`: int64 [n, k], see `nearest`."""
     own = predictor.features(list(images), predictor.stages[-2], pooled=True)
     return nearest(known, own.reshape(len(own), -1), k)[0]
 
@@ -114,25 +114,25 @@ def like(predictor: Predictor, images: Sequence[np.ndarray | Path], known: np.nd
 def draw(
     predictor: Predictor, paths: Sequence[Path], out: Path, *, train: Source | None, stage: str | None, neighbors: int
 ) -> list[str]:
-    """Draws images, each beside where the model looked and the training images that are most like it.
+    """Draws images, each with its Grad-CAM and its nearest training images.
 
     Args:
       predictor: the model.
-      paths: of the images.
+      paths: paths of the images.
       out: the file, see `grid.draw`.
-      train: among which neighbors are sought; None where none are.
-      stage: whose Grad-CAM is drawn; None: the last with a map.
-      neighbors: how many; 0: none.
+      train: the training images to search for neighbors; None if `neighbors` is 0.
+      stage: stage for Grad-CAM; None: the last one with a feature map.
+      neighbors: number of neighbors per image; 0 for none.
 
     Returns:
-      Why images are left out: a sentence for each that cannot be read.
+      One sentence for each image that cannot be read and was skipped.
 
     Raises:
-      ValueError: see `grid.draw` and `heat_maps`; more than 50 images; none that can be read; or more neighbors
-        than there are images to learn from.
+      ValueError: see `grid.draw` and `heat_maps`; there are more than 50 images; none can be read; or `neighbors`
+        exceeds the number of training images.
     """
     if len(paths) > _MOST_DRAWN:
-        raise ValueError(f"{len(paths):,} images were named, and a drawing shows {_MOST_DRAWN}: name fewer.")
+        raise ValueError(f"{len(paths):,} images are given, and a drawing shows at most {_MOST_DRAWN}: give fewer.")
     stage = stage or gradcam.default_stage(predictor.model, predictor.spec.size)
     images, errors = _read(predictor, paths)
     if not images:
@@ -144,24 +144,24 @@ def draw(
     if neighbors:
         near = like(predictor, images, features(predictor, train), neighbors)
     cells = []
-    for pixels, chosen, sure, cam, rows in zip(images, best, probabilities, heat, near, strict=True):
+    for pixels, predicted, row_probabilities, cam, rows in zip(images, best, probabilities, heat, near, strict=True):
         seen = shown(predictor, pixels)
-        cells.append((seen, predictor.class_names[chosen], float(sure[chosen])))
-        cells.append((gradcam.overlay(seen, cam), f"where: {stage}", None))
+        cells.append((seen, predictor.class_names[predicted], float(row_probabilities[predicted])))
+        cells.append((gradcam.overlay(seen, cam), f"Grad-CAM: {stage}", None))
         for row in rows:
             pixels = train.pixels(row, predictor.spec)
-            cells.append((shown(predictor, pixels), f"like: {train.label(row) or 'nothing'}", None))
-    drawn, told, sure = zip(*cells, strict=True)
-    grid.draw(out, drawn, told, sure, [None] * len(cells), columns=2 + neighbors)
+            cells.append((shown(predictor, pixels), f"neighbor: {train.label(row) or 'none'}", None))
+    drawn, captions, confidences = zip(*cells, strict=True)
+    grid.draw(out, drawn, captions, confidences, [None] * len(cells), columns=2 + neighbors)
     return errors
 
 
 def _read(predictor: Predictor, paths: Sequence[Path]) -> tuple[list[np.ndarray], list[str]]:
-    """Images in their own sizes, and why the others cannot be read, a sentence each."""
+    """The readable images in their own sizes, and one sentence for each of the others."""
     images, errors = [], []
     for path in paths:
         try:
-            predictor.read(path)  # refuses what is too elongated for it, too
+            predictor.read(path)  # also refuses images too elongated for the model
             images.append(predictor.pixels(path))
         except ValueError as error:
             errors.append(one_line(error))
@@ -169,24 +169,24 @@ def _read(predictor: Predictor, paths: Sequence[Path]) -> tuple[list[np.ndarray]
 
 
 def suspects(known: np.ndarray, train: Source) -> list[label_issues.Suspect]:
-    """`label_issues.suspicious` of training images by their features, in as many folds as the smallest class fills."""
+    """`label_issues.suspicious` of training images from features, in as many folds as the smallest class fills."""
     if train.multi_label:
-        raise ValueError("confident learning judges one label an image, and these images have several each.")
+        raise ValueError("confident learning needs one label per image, and these images have several each.")
     counts = train.counts()
-    rows = np.flatnonzero(counts[train.labels] > 1)  # the only one of its class has none to be judged by
+    rows = np.flatnonzero(counts[train.labels] > 1)  # a class of one image cannot be cross-validated
     folds = int(min([5, *counts[counts > 1]]))
     found = label_issues.suspicious(known[rows], train.labels[rows], classes=train.class_names, folds=folds)
     return [dataclasses.replace(one, row=int(rows[one.row])) for one in found]
 
 
 def write_suspects(predictor: Predictor, train: Source, out: Path) -> int:
-    """Writes the training images whose label looks wrong, see `label_issues.suspicious`, as CSV; returns how many."""
+    """Writes training images with a suspicious label as CSV, see `label_issues.suspicious`; returns their number."""
     found = suspects(features(predictor, train), train)
     with written_whole(out) as aside, aside.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         writer = csv.writer(file)
         writer.writerow(("image", "label", "probability", "suggested", "suggested_probability"))
         for one in found:
             label, suggested = train.class_names[one.label], train.class_names[one.suggested]
-            figures = (label, f"{one.probability:.4f}", suggested, f"{one.suggested_probability:.4f}")
-            writer.writerow(map(csv_cell, (train.image_name(one.row), *figures)))
+            cells = (label, f"{one.probability:.4f}", suggested, f"{one.suggested_probability:.4f}")
+            writer.writerow(map(csv_cell, (train.image_name(one.row), *cells)))
     return len(found)

@@ -1,4 +1,4 @@
-"""What features say of labels: those that are probably wrong."""
+"""Finds labels that are probably wrong, from features, by confident learning."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ import numpy as np
 from jft.features import linear
 from jft.features.examples import Examples
 
-# From strong to weak: what suits some 10 to 500 images of a class; weaker ones are slow, and too sure of themselves.
+# From strong to weak, for about 10 to 500 images per class; weaker regularization is slow and overconfident.
 _REGULARISATION = (1e-4, 1e-3, 1e-2, 1e-1)
 
 
@@ -17,11 +17,11 @@ class Suspect:
     """An image whose label is probably wrong.
 
     Attributes:
-      row: of the image.
-      label: the class that it is said to be of.
-      suggested: the class that the other images say it is of.
-      probability: of its label, out of fold: 0 .. 1.
-      suggested_probability: of the suggested class, likewise; above `probability`.
+      row: row of the image.
+      label: the class of its label.
+      suggested: the class that a classifier trained on other images predicts.
+      probability: out-of-fold probability of the label, 0 .. 1.
+      suggested_probability: out-of-fold probability of the suggested class; above `probability`.
     """
 
     row: int
@@ -34,28 +34,28 @@ class Suspect:
 def suspicious(
     features: np.ndarray, labels: np.ndarray, *, classes: Sequence[str], folds: int = 5, seed: int = 0
 ) -> list[Suspect]:
-    """Images whose label is probably wrong, by confident learning, the most suspicious first.
+    """Finds images whose label is probably wrong, by confident learning, the most suspicious first.
 
     Northcutt, Jiang and Chuang, Confident Learning: Estimating Uncertainty in Dataset Labels, 2021,
-    https://arxiv.org/abs/1911.00068. Each image's probabilities come from a logistic regression on the standardized
-    features of the other folds. The threshold of a class is the mean probability of it among the images labeled so;
-    an image belongs to the most probable of the classes whose threshold it reaches, and is a suspect where that is
-    another than its label, and more probable. Suspects are ranked by normalized margin: the probability of the label
-    less the largest of another class.
+    https://arxiv.org/abs/1911.00068. The probabilities of an image come from a logistic regression on the standardized
+    features of the other folds. The threshold of a class is its mean probability over the images labeled with it. Of
+    the classes whose threshold an image reaches, the most probable one is suggested. The image is a suspect if that is
+    not its label and is more probable than its label. Suspects are ranked by normalized margin: the probability of the
+    label minus the largest probability of another class.
 
     Args:
-      features: float [n, d], finite, such as a pretrained network's.
+      features: float [n, d], finite, such as those of a pretrained network.
       labels: int [n], 0 .. len(classes) - 1.
-      classes: their names, for errors.
-      folds: parts of the images, each with its share of every class; more are slower, and learn from more.
-      seed: decides which image is in which fold.
+      classes: names of the classes, for error messages.
+      folds: number of stratified folds; more are slower, and train on more images.
+      seed: seed of the assignment to folds.
 
     Returns:
-      The suspects; [] where there are none.
+      The suspects; [] if there are none.
 
     Raises:
-      ValueError: features or labels of another kind, several labels an image, fewer than 2 folds, or classes that have
-        images but fewer than folds.
+      ValueError: features or labels have another shape, dtype or range, images have several labels, there are fewer
+        than 2 folds, or a class has images, but fewer than folds.
     """
     examples = Examples(features, labels)
     _check(examples, classes, folds)
@@ -81,24 +81,24 @@ def _check(examples: Examples, classes: Sequence[str], folds: int) -> None:
     labels = examples.labels
     if labels.ndim == 2:
         raise ValueError(
-            f"labels are {list(labels.shape)}, several an image, and confident learning is for one: check a column at "
-            "a time, with labels[:, c] and classes ('without', 'with')."
+            f"labels are {list(labels.shape)}, several per image, and confident learning needs one: check one column "
+            "at a time, with labels[:, c] and classes ('without', 'with')."
         )
     if len(classes) < 2:
-        raise ValueError(f"classes = {list(classes)}: a label can be wrong where there are 2 classes or more.")
-    examples.targets(len(classes))  # says what is wrong with the numbers
+        raise ValueError(f"classes = {list(classes)}: give at least 2; with one class, no label can be wrong.")
+    examples.targets(len(classes))  # raises for labels out of range
     if folds < 2:
-        raise ValueError(f"folds = {folds}: each is judged by the others, so give 2 or more.")
+        raise ValueError(f"folds = {folds}: cross-validation needs 2 or more.")
     counts = np.bincount(labels, minlength=len(classes))
     if short := [f"'{name}' has {n}" for name, n in zip(classes, counts, strict=True) if 0 < n < folds]:
         raise ValueError(
-            f"{folds} folds need {folds} images of each class, but {', '.join(short)}: ask for fewer folds, at least "
-            "2, leave those classes out, or add images."
+            f"{folds} folds need {folds} images of each class, but {', '.join(short)}: use fewer folds (at least 2), "
+            "leave those classes out, or add images."
         )
 
 
 def _out_of_fold(features: np.ndarray, labels: np.ndarray, outputs: int, folds: int, seed: int) -> np.ndarray:
-    """Probabilities, float64 [n, outputs], at the C that gives the labels the smallest loss out of fold."""
+    """Out-of-fold probabilities, float64 [n, outputs], at the C with the smallest out-of-fold loss."""
     from scipy.special import log_softmax
     from sklearn.model_selection import StratifiedKFold
 

@@ -1,4 +1,4 @@
-"""What is said of an evaluation beside its mean: how sure the figure is, of which classes, and how honest the model."""
+"""Metrics of an evaluation beside its mean: confidence intervals, per-class metrics and calibration."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,21 +18,22 @@ _SHOWN = 5  # and of them, shown in a terminal
 def assess(
     probabilities: np.ndarray, source: Source, class_names: Sequence[str], calibrated: np.ndarray | None = None
 ) -> dict[str, Any]:
-    """Figures from the probabilities of a source's images.
+    """Metrics from the predicted probabilities of a source's images.
 
     Args:
       probabilities: float [n, classes].
       source: the images, n of them.
       class_names: in the order of the columns.
-      calibrated: the same with a temperature applied, where there is one.
+      calibrated: the probabilities after temperature scaling, float [n, classes], if there is a temperature.
 
     Returns:
-      `accuracy_interval` and `loss_interval`, 95 %, see `classification.interval`, None where unknown; `macro_f1`;
-      `calibration_error`, the expected one; `calibrated`: {'loss', 'calibration_error'}, where it is given;
-      `per_class`: {name: {'precision', 'recall', 'f1', 'count'}} and, where images have several labels,
-      `average_precision`; `top_losses`: [{'image', 'row', 'label', 'predicted', 'probability', 'loss'}], the worst
-      first, with their largest probability. Where images have one label, also `confusion_matrix`, rows are true, and
-      `confused`: [{'label', 'predicted', 'count', 'share'}]. All in types that JSON has.
+      A dict of JSON types. `accuracy_interval` and `loss_interval`: 95 % intervals, see `classification.interval`, None
+      if unknown. `macro_f1`. `calibration_error`: the expected calibration error. `calibrated`: {'loss',
+      'calibration_error'} after temperature scaling, if given. `per_class`: {name: {'precision', 'recall', 'f1',
+      'count'}}, with 'average_precision' if images have several labels. `top_losses`: [{'image', 'row', 'label',
+      'predicted', 'probability', 'loss'}], the largest loss first; the probability is the largest one. If images have
+      one label, also `confusion_matrix` (rows are true classes) and `confused`: [{'label', 'predicted', 'count',
+      'share'}].
     """
     labels = source.labels
     classes = classification.class_figures(probabilities, labels, class_names)
@@ -66,25 +67,29 @@ def assess(
 
 
 def contrast(first: np.ndarray, second: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
-    """Two models on the same images, by their probabilities [n, classes].
+    """Compares two models on the same images by their probabilities [n, classes].
 
     Returns:
-      `only_first` and `only_second`, images that one alone has right; `p_value` of McNemar's exact test; `difference`
-      of accuracies, second less first, with its 95 % `difference_interval`, bootstrapped over images; where the two
-      never differ, plus and minus the upper end of Wilson's interval of the share that does.
+      `only_first` and `only_second`: numbers of images that only one model classifies correctly. `p_value` of McNemar's
+      exact test. `difference`: accuracy of the second minus accuracy of the first. `difference_interval`: its 95 %
+      interval, bootstrapped over images; if the models agree on every image, plus and minus the upper end of Wilson's
+      interval of the share of images on which they differ.
 
     Raises:
-      ValueError: images have several labels, of which some can be right.
+      ValueError: images have several labels, so an image can be partly right.
     """
     if labels.ndim == 2:
-        raise ValueError("McNemar's test counts images that are right or wrong, and these have several labels each.")
+        raise ValueError(
+            "McNemar's test needs images that are either right or wrong, and these have several labels each: compare "
+            "their mean average precision."
+        )
     right, other = _right(first, labels), _right(second, labels)
     found = classification.mcnemar(right, other)
     gained = other.astype(float) - right
     interval = _interval(gained)
-    if not gained.any():  # either could be the better one by the share of images that might still differ
+    if not gained.any():  # no difference seen: its sign is unknown, so the interval is symmetric
         interval = [-interval[1], interval[1]]
-    if (gained == -1).all():  # as where all are gained, turned round
+    if (gained == -1).all():  # mirrors the case in which all are gained
         interval = [-bound for bound in reversed(_interval(-gained))]
     return {
         "only_first": found.only_first,
@@ -96,13 +101,13 @@ def contrast(first: np.ndarray, second: np.ndarray, labels: np.ndarray) -> dict[
 
 
 def _interval(values: np.ndarray) -> list[float] | None:
-    """As JSON has it: nothing where nothing is known."""
+    """The 95 % interval as a list for JSON; None if unknown, because JSON has no NaN."""
     low, high = classification.interval(values)
     return [low, high] if np.isfinite([low, high]).all() else None
 
 
 def _right(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Bool [n]; where images have several labels, float [n], the share of the classes decided rightly."""
+    """Whether each image is correct, bool [n]; for several labels the share of correct labels, float [n]."""
     if labels.ndim == 2:
         return ((probabilities >= 0.5) == (labels > 0)).mean(axis=1)
     return probabilities.argmax(axis=1) == labels
@@ -116,7 +121,7 @@ def _top_losses(
             "image": source.image_name(row),
             "row": row,
             "label": source.label(row),
-            "predicted": said(probabilities[row], class_names, several=source.multi_label),
+            "predicted": predicted_name(probabilities[row], class_names, several=source.multi_label),
             "probability": float(probabilities[row].max()),
             "loss": float(losses[row]),
         }
@@ -124,35 +129,38 @@ def _top_losses(
     ]
 
 
-def said(probabilities: np.ndarray, class_names: Sequence[str], *, several: bool) -> str:
-    """What probabilities [classes] come to: the likeliest class, or ' | ' between those of at least 1/2, if any."""
+def predicted_name(probabilities: np.ndarray, class_names: Sequence[str], *, several: bool) -> str:
+    """Name of the predicted class of probabilities [classes].
+
+    With `several` labels, the names of all classes of probability 1/2 and above, joined by ' | '; '' if there are none.
+    """
     best = np.flatnonzero(probabilities >= 0.5) if several else [probabilities.argmax()]
     return " | ".join(class_names[c] for c in best)
 
 
 def format_evaluation(result: Mapping[str, Any]) -> str:
-    """The result of `evaluate`, `evaluate_ensemble` or `evaluate_against` as lines for a terminal."""
+    """Formats the result of `evaluate`, `evaluate_ensemble` or `evaluate_against` for a terminal."""
     if "against" in result:
         first, second = (member["checkpoint"] for member in result["members"])
-        told = _contrast_line(result["against"], first, second)
-        return "\n".join([*map(_headline, result["members"]), told])
+        comparison = _contrast_line(result["against"], first, second)
+        return "\n".join([*map(_headline, result["members"]), comparison])
     lines = [_headline(result), *_calibration_lines(result)]
     for member in result.get("members", []):
         lines.append(f"  {member['checkpoint']} alone: {member['accuracy']:.2%}, cross entropy {member['loss']:.4f}")
     if "augmented" in result:
-        told = result["augmented"]
-        lines.append(f"  averaged over {told['views']} views ({told['name']}): {_rates(told)}")
+        augmented = result["augmented"]
+        lines.append(f"  averaged over {augmented['views']} views ({augmented['name']}): {_rates(augmented)}")
     lines += _class_lines(result["per_class"])
     if result.get("confused"):
         lines.append("most confused:")
         lines += [
-            f"  {_name(pair['label'])} taken for {_name(pair['predicted'])}: {pair['count']:,} ({pair['share']:.1%})"
+            f"  {_name(pair['label'])} predicted as {_name(pair['predicted'])}: {pair['count']:,} ({pair['share']:.1%})"
             for pair in result["confused"][:_SHOWN]
         ]
     lines.append("largest losses:")
     lines += [
-        f"  {one['loss']:.3f}  {terminal(one['image'])}: {_name(one['label'] or 'nothing')}, "
-        f"said {_name(one['predicted'] or 'nothing')} {one['probability']:.1%}"
+        f"  {one['loss']:.3f}  {terminal(one['image'])}: true {_name(one['label'] or 'none')}, "
+        f"predicted {_name(one['predicted'] or 'none')} ({one['probability']:.1%})"
         for one in result["top_losses"][:_SHOWN]
     ]
     return "\n".join(lines)
@@ -167,44 +175,52 @@ def _headline(result: Mapping[str, Any]) -> str:
     if result.get("accuracy_interval"):
         low, high = result["accuracy_interval"]
         lines.append(f"  95 % interval of the accuracy {low:.2%} to {high:.2%}, macro F1 {result['macro_f1']:.4f}")
-    if told := seen_before(result):
-        lines.append(f"  {told}")
+    if warning := seen_warning(result):
+        lines.append(f"  {warning}")
     return "\n".join(lines)
 
 
 def seen_before(result: Mapping[str, Any]) -> str:
-    """How many of the images of an evaluation were trained or validated on, as a sentence; empty where none were."""
+    """A sentence on how many images of an evaluation the run has trained or validated on; '' for none."""
     if result["learnt"] is None:
-        return "not known: whether it was trained on any of these images (the run's images.npz is missing)"
-    told = []
+        return "it is unknown whether any of these images were trained on (the run's images.npz is missing)"
+    parts = []
     if result["learnt"]:
-        told.append(f"{result['learnt']:,} of these images were trained on, and do not tell how it does on others")
+        parts.append(f"{result['learnt']:,} of these images were trained on, so the metrics overstate the accuracy")
     if result["validated"]:
-        told.append(f"{result['validated']:,} of these images were validated on, which chose its checkpoint")
-    return "; ".join(told)
+        parts.append(f"{result['validated']:,} of these images were validated on, which chose the checkpoint")
+    return "; ".join(parts)
+
+
+def seen_warning(result: Mapping[str, Any]) -> str:
+    """`seen_before` as a warning for a terminal, with the remedy; '' for none."""
+    sentence = seen_before(result)
+    remedy = "; use --split test" if result.get("split") in ("train", "validation") else ""
+    return f"WARNING: {sentence}{remedy}" if sentence else ""
 
 
 def _rates(result: Mapping[str, Any]) -> str:
     if "mean_average_precision" in result:
-        rates = f"mean average precision {result['mean_average_precision']:.2%}, labels right {result['accuracy']:.2%}"
+        precision = result["mean_average_precision"]
+        rates = f"mean average precision {precision:.2%}, label accuracy {result['accuracy']:.2%}"
     else:
         rates = f"top-1 {result['accuracy']:.2%}" + (f", top-5 {result['top5']:.2%}" if "top5" in result else "")
     return f"{rates}, cross entropy {result['loss']:.4f}"
 
 
 def _calibration_lines(result: Mapping[str, Any]) -> list[str]:
-    told = f"  expected calibration error {result['calibration_error']:.2%}"
+    line = f"  expected calibration error {result['calibration_error']:.2%}"
     if "calibrated" not in result:
-        return [told]
+        return [line]
     after = result["calibrated"]
     return [
-        f"{told}; at the temperature {result['temperature']:.3f} that validation chose, "
+        f"{line}; with temperature {result['temperature']:.3f} (fitted on validation) "
         f"{after['calibration_error']:.2%}, cross entropy {after['loss']:.4f}"
     ]
 
 
 def _class_lines(per_class: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """A line a class; the columns are level."""
+    """One line per class, with aligned columns."""
     columns = [c for c in ("precision", "recall", "f1", "average_precision") if c in next(iter(per_class.values()))]
     names = list(map(_name, per_class))
     widest = max(map(width, names))
@@ -218,7 +234,7 @@ def _class_lines(per_class: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 
 def _name(label: str) -> str:
-    """Of a class, or of several, as it stands in a line."""
+    """A name, escaped and shortened for a line of the terminal."""
     return terminal(label, _LONGEST)
 
 
@@ -226,8 +242,7 @@ def _contrast_line(found: Mapping[str, Any], first: str, second: str) -> str:
     low, high = found["difference_interval"] or (-1, 1)
     verdict = "significant" if found["p_value"] < 0.05 else "not significant"
     return (
-        f"{second} less {first}: {100 * found['difference']:+.2f} points (95 % interval {100 * low:+.2f} to "
-        f"{100 * high:+.2f}); {found['only_second']:,} images only {second} has right, "
-        f"{found['only_first']:,} only {first}: "
-        f"McNemar's exact p = {found['p_value']:.3g}, {verdict} at 5 %"
+        f"accuracy of {second} minus {first}: {100 * found['difference']:+.2f} points (95 % interval "
+        f"{100 * low:+.2f} to {100 * high:+.2f}); only {second} is right on {found['only_second']:,} images, only "
+        f"{first} on {found['only_first']:,}: McNemar's exact p = {found['p_value']:.3g}, {verdict} at 5 %"
     )

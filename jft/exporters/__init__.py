@@ -1,4 +1,4 @@
 """Exports of a run: StableHLO, ONNX, torchvision and Keras weights, and the model card.
 
-An export is kept once the exported file gives the same answers as the run.
+An exported file is kept only if it gives the same outputs as the run.
 """

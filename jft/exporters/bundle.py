@@ -1,4 +1,4 @@
-"""A run in forms that work without jft, with a model card; kept once a fresh process agrees on real images."""
+"""Exports a run to formats that work without jft, with a model card; a fresh process checks the files on images."""
 
 import dataclasses
 import importlib.util
@@ -22,7 +22,7 @@ from jft.exporters import model_card, onnx_file, stablehlo, state_dict
 from jft.utils.files import check_folder
 
 LIMIT = 1e-4  # largest difference of a probability between a file and the checkpoint
-_IMAGES = 100  # that both are asked about
+_IMAGES = 100  # number of images to compare on
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,10 +30,10 @@ class Shipped:
     """One file of an export.
 
     Attributes:
-      name: of the file.
-      size: bytes; 0 where it was left out.
-      error: largest difference of a probability from the checkpoint's, over the images; None where it was left out.
-      why: it was left out; '' where it was not.
+      name: name of the file.
+      size: bytes; 0 if it was skipped.
+      error: largest difference of a probability from the checkpoint's, over the images; None if it was skipped.
+      why: the reason for skipping it; '' if it was written.
     """
 
     name: str
@@ -43,33 +43,34 @@ class Shipped:
 
     def __str__(self) -> str:
         if self.why:
-            return f"{self.name}: left out, {self.why}"
+            return f"{self.name}: skipped, {self.why}"
         return f"{self.name}: {self.size / 1e6:.1f} MB, probabilities within {self.error:.1e} of the checkpoint's"
 
 
 def ship(workdir: str | Path, out: str | Path, *, data_dir: str | None = None) -> list[Shipped]:
     """Writes model.stablehlo, weights.safetensors, weights_torchvision.safetensors, model.onnx and README.md.
 
-    They compute in float32, whatever the run was trained in. What torchvision has no architecture for is left out, and
-    ONNX where its converter is not installed or does not know the model's operations.
+    All compute in float32, whatever dtype the run was trained in. The torchvision file is skipped if torchvision has no
+    such architecture, ONNX if its converter is not installed or does not support the model's operations.
 
     Args:
       workdir: folder of a run.
-      out: the folder to make; appears when all is proved.
-      data_dir: where the run's data lie now; None: where they lay in training.
+      out: folder to create; it appears once all files are checked.
+      data_dir: folder or file of the run's data now; None: the place of the training data.
 
     Returns:
-      A line for each file.
+      One entry per file.
 
     Raises:
-      ValueError: no run, `out` exists, or a file did not give the checkpoint's probabilities: nothing was kept.
-      OSError: it cannot be written.
+      ValueError: there is no run, `out` exists, or a file does not reproduce the checkpoint's probabilities; nothing is
+        kept.
+      OSError: the folder cannot be written.
     """
     out = Path(out)
     check_out(out)
     predicted = evaluate.predict_run(workdir, evaluate.Images(data_dir=data_dir))
     evaluation = evaluate.record(predicted)
-    # Bare weights know no other type, and bfloat16 would round otherwise in every program.
+    # Weight files do not record a compute dtype, and bfloat16 rounds differently in every program.
     trained = dataclasses.replace(predicted.trained, model=predicted.trained.model.clone(dtype=jnp.float32))
     predictor = from_trained(trained, str(workdir))
     weights = open_model.of_trained(trained, Path(workdir).resolve().name)
@@ -79,27 +80,27 @@ def ship(workdir: str | Path, out: str | Path, *, data_dir: str | None = None) -
     aside.mkdir()
     try:
         writers = _writers(predictor, weights)
-        left_out = {name: why for name, write in writers.items() if (why := write(aside / name))}
-        found = _proved(aside, predictor, squares)
+        skipped = {name: why for name, write in writers.items() if (why := write(aside / name))}
+        found = _checked(aside, predictor, squares)
         card = model_card.model_card(trained.meta, evaluation, [file.name for file in found])
         (aside / "README.md").write_text(card, encoding="utf-8")
         os.rename(aside, out)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-    return [*found, *(Shipped(name, 0, None, why) for name, why in left_out.items())]
+    return [*found, *(Shipped(name, 0, None, why) for name, why in skipped.items())]
 
 
 def check_out(out: Path) -> None:
-    """ValueError where the folder cannot be made, said before anything is computed."""
+    """Raises a ValueError if the folder cannot be created; called before anything is computed."""
     if out.exists():
-        raise ValueError(f"{out} exists already, and is not overwritten: give another folder, or remove it.")
+        raise ValueError(f"{out} exists already and is not overwritten: give another folder, or remove it.")
     if not out.parent.is_dir():
-        raise ValueError(f"there is no folder {out.parent} to make {out.name} in.")
+        raise ValueError(f"folder {out.parent} does not exist: create it, or give another folder than {out}.")
     check_folder(out.parent, "give another --to")
 
 
 def _writers(predictor: Predictor, weights: SourceWeights) -> dict[str, Callable[[Path], str]]:
-    """Name of a file -> what writes it, and returns why it did not, or ''."""
+    """Name of a file -> function that writes it and returns '', or the reason why it did not."""
     predict = stablehlo.make_predict(
         predictor.model,
         predictor.variables,
@@ -127,7 +128,7 @@ def _writers(predictor: Predictor, weights: SourceWeights) -> dict[str, Callable
 
     def onnx(path: Path) -> str:
         if missing := [name for name in ("jax2onnx", "onnxruntime") if importlib.util.find_spec(name) is None]:
-            return f"for want of {' and '.join(missing)}: pip install 'jft[onnx]'"
+            return f"{' and '.join(missing)} not installed: pip install 'jft[onnx]'"
         try:
             onnx_file.write(predict, path, predictor.side)
         except ValueError as error:
@@ -142,22 +143,22 @@ def _writers(predictor: Predictor, weights: SourceWeights) -> dict[str, Callable
     }
 
 
-def _proved(folder: Path, predictor: Predictor, squares: np.ndarray) -> list[Shipped]:
-    """Opens the files in a process of its own and compares what they say of the images with the checkpoint."""
+def _checked(folder: Path, predictor: Predictor, squares: np.ndarray) -> list[Shipped]:
+    """Loads the files in a fresh process and compares their probabilities with the checkpoint's."""
     images, answers = folder / ".images.npy", folder / ".answers.npz"
     np.save(images, squares)
     done = subprocess.run(
         [sys.executable, "-m", "jft.exporters.check", str(folder), str(images), str(answers)],
-        env={**os.environ, "JAX_PLATFORMS": "cpu"},  # an accelerator is this process' own
+        env={**os.environ, "JAX_PLATFORMS": "cpu"},  # this process holds the accelerator
         capture_output=True,
         text=True,
     )
     if done.returncode:
         lines = done.stderr.strip().splitlines() or [f"status {done.returncode}"]
-        raise ValueError(f"what was written could not be opened again, and was not kept: {lines[-1]}")
-    with jax.default_matmul_precision("highest"):  # accelerators would round as no CPU does
+        raise ValueError(f"an exported file could not be loaded again, so nothing was kept: {lines[-1]}")
+    with jax.default_matmul_precision("highest"):  # accelerators round more than CPUs by default
         logits = predictor.logits(squares)
-    # Bare weights have no temperature.
+    # Weight files have no temperature.
     wanted = {False: predictor.probabilities(logits), True: predictor.probabilities(logits, predictor.temperature)}
     found = []
     with np.load(answers) as held:
@@ -165,8 +166,8 @@ def _proved(folder: Path, predictor: Predictor, squares: np.ndarray) -> list[Shi
             error = float(np.abs(held[name] - wanted[name.startswith("model.")]).max())
             if not error <= LIMIT:
                 raise ValueError(
-                    f"{name} gives probabilities up to {error:.1e} away from the checkpoint's, more than {LIMIT}: "
-                    "nothing was kept."
+                    f"{name} gives probabilities that differ from the checkpoint's by up to {error:.1e}, more than "
+                    f"{LIMIT}: nothing was kept."
                 )
             found.append(Shipped(name, (folder / name).stat().st_size, error))
     images.unlink()

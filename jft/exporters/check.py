@@ -1,7 +1,7 @@
-"""Asks the files of an export about images: python -m jft.exporters.check FOLDER IMAGES.npy ANSWERS.npz
+"""Runs the files of an export on images: python -m jft.exporters.check FOLDER IMAGES.npy ANSWERS.npz
 
-A process of its own, so that nothing in the memory of the one that wrote them can help. ANSWERS holds, by the name of
-each file, float32 [n, classes].
+It is a separate process, so that the result depends on the files alone. ANSWERS maps the name of each file to its
+probabilities, float32 [n, classes].
 """
 
 import dataclasses
@@ -13,11 +13,11 @@ import numpy as np
 
 from jft.utils import runtime
 
-_BATCH = 20  # not what they were written with; it divides few numbers of images, so two sizes are asked for
+_BATCH = 20  # another batch size than in the export; the last batch is usually smaller, which checks a second size
 
 
 def answers(folder: Path, images: np.ndarray) -> Mapping[str, np.ndarray]:
-    """Probabilities by every file of a folder that has some, float32 [n, classes], of uint8 [n, side, side, 3]."""
+    """Probabilities of each exported file in a folder, float32 [n, classes], for images uint8 [n, side, side, 3]."""
     found = {}
     for name, read in _readers().items():
         if (path := folder / name).exists():
@@ -45,7 +45,7 @@ def _own(path: Path) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def _torchvision(path: Path) -> Callable[[np.ndarray], np.ndarray]:
-    """Through the reader of any file of torchvision's; how images are prepared, the file with jft's names says."""
+    """Reads it like any torchvision file; preprocessing and class names come from weights.safetensors beside it."""
     from jft.evaluation.load import from_weights
     from jft.evaluation.open_model import open_source
 
@@ -56,7 +56,7 @@ def _torchvision(path: Path) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def main() -> None:
-    """Writes the answers."""
+    """Writes the probabilities."""
     folder, images, out = map(Path, sys.argv[1:])
     np.savez(out, **answers(folder, np.load(images)))
 

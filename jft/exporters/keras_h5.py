@@ -1,7 +1,7 @@
-"""Writes Keras' legacy h5 layout, the one that `load_weights` of keras.applications reads, layer by layer in its order.
+"""Writes Keras' legacy h5 layout, which `load_weights` of keras.applications reads.
 
-Layout: keras/src/legacy/saving/legacy_h5_format.py. Its loader goes by the order of `layer_names`, which must be that
-of `model.layers`: by their distance from the output, the farthest first, and at the same distance as they were built
+Layout: keras/src/legacy/saving/legacy_h5_format.py. The loader reads layers in the order of `layer_names`, which must
+match `model.layers`: layers farthest from the output first, layers at the same distance in the order of building
 (keras/src/models/functional.py, map_graph).
 """
 
@@ -29,14 +29,14 @@ def write(path: str | os.PathLike, layers: Mapping[str, list[np.ndarray]], notes
     """Writes a file of weights.
 
     Args:
-      path: the file, overwritten if there is one.
+      path: the file; overwritten if it exists.
       layers: name -> its tensors in Keras' order: kernel, bias; gamma, beta, moving mean, moving variance.
-      notes: attributes of the file for those who look; Keras does not.
+      notes: further information, stored as data sets 'jft/<key>', which Keras ignores.
     """
     with h5py.File(path, "w") as file:
         file.attrs["layer_names"] = np.array([layer.encode() for layer in layers])
         file.attrs["backend"] = b"tensorflow"
-        file.attrs["keras_version"] = b"2.15.0"  # the last whose own layout this was
+        file.attrs["keras_version"] = b"2.15.0"  # the last version with this layout by default
         for layer, tensors in layers.items():
             group = file.create_group(layer)
             names = [f"{layer}/{variable}:0" for variable in _VARIABLES[len(tensors)]]
@@ -44,16 +44,16 @@ def write(path: str | os.PathLike, layers: Mapping[str, list[np.ndarray]], notes
             for name, tensor in zip(names, tensors, strict=True):
                 group.create_dataset(name, data=np.ascontiguousarray(tensor))
         for key, note in notes.items():
-            # An attribute holds 64 kB; as many class names as that are a dataset, which no loader looks at.
+            # Not an attribute: those are limited to 64 kB, and class names can take more.
             file.create_dataset(f"jft/{key}", data=note)
 
 
 def in_order(model: Chain, rules: list[Rule], tensors: Mapping[str, np.ndarray]) -> dict[str, list[np.ndarray]]:
-    """A model's layers as `write` wants them.
+    """The layers of a model in the order that `write` needs.
 
     Args:
-      model: the chain.
-      rules: of the dialect 'keras' for it.
+      model: the chain of stages.
+      rules: its rules in the dialect 'keras'.
       tensors: from `rules.sources_of`.
 
     Returns:
@@ -71,7 +71,7 @@ def _tensors(tensors: Mapping[str, np.ndarray], layer: str) -> list[np.ndarray]:
 
 
 def _with_projections(layers: list[str]) -> list[str]:
-    """A ResNet's layers, each shortcut's projection beside the layer as far from the sum, which was built later."""
+    """A ResNet's layers, each shortcut projection before the layer at the same distance, which is built later."""
     ordered = [layer for layer in layers if "_0_" not in layer]
     for layer in layers:
         if "_0_" in layer:
@@ -80,13 +80,13 @@ def _with_projections(layers: list[str]) -> list[str]:
 
 
 def _inception(model: InceptionV3, rules: list[Rule]) -> Iterator[tuple[str, str]]:
-    """(name in Keras, layer in the rules), in the order of `model.layers`."""
+    """Yields (name in Keras, layer in the rules), in the order of `model.layers`."""
     layer_of = {rule.target: rule.sources[0].rpartition("/")[0] for rule in rules}
     built = 0
     for stage, build in model.stages().items():
         if stage == "head":
             continue
-        found = []  # (minus the distance, when it was built, the name, the layer)
+        found = []  # (minus the distance, position in the order of building, name, layer)
         for unit, distance in _distances(build().steps, 0):
             target, number = f"params/{stage}/{unit}", f"_{built}" if built else ""
             found.append((-distance - 1, 2 * built, f"conv2d{number}", layer_of[f"{target}/conv/kernel"]))
@@ -97,7 +97,7 @@ def _inception(model: InceptionV3, rules: list[Rule]) -> Iterator[tuple[str, str
 
 
 def _distances(steps: Steps, after: int) -> list[tuple[str, int]]:
-    """(unit, layers between its BatchNorm and the end of the stage) in the order of building; `after` the steps."""
+    """(unit, layers from its BatchNorm to the end of the stage), in the order of building; `after` layers follow."""
     found: list[tuple[str, int]] = []
     for step in reversed(steps):
         if isinstance(step, Unit):

@@ -1,4 +1,4 @@
-"""How torchvision and Keras lay out a file of weights: what it may be called, how it is written and how loaded."""
+"""Weight files of torchvision and Keras: allowed file names, how to write them, and how to load them."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -26,13 +26,13 @@ _KERAS_NAMES = {
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """How a format is written.
+    """A file format.
 
     Attributes:
-      check_name: raises a ValueError for a path under whose name the framework would not load the file.
+      check_name: raises a ValueError for a file name that the framework would not load.
       write: (path, model, rules, tensors from `rules.sources_of`, notes) -> names of the tensors written.
       how_to_load: (model's key, model, side in pixels, path) -> a line of Python.
-      exact: every leaf must come back bit for bit.
+      exact: whether every leaf must be bit-identical when read again.
     """
 
     check_name: Callable[[Path], None]
@@ -43,7 +43,7 @@ class Layout:
 
 def _check_torch_name(path: Path) -> None:
     if path.suffix != ".safetensors":
-        raise ValueError(f"{path} must end in .safetensors, as which a state dict is written.")
+        raise ValueError(f"{path} must end in .safetensors, the format of a torchvision state dict here: rename it.")
 
 
 def _write_torch(path: Path, model: Chain, rules: list[Rule], tensors: Tensors, notes: Mapping[str, str]) -> list[str]:
@@ -65,7 +65,7 @@ def _how_to_load_torch(name: str, model: Chain, size: int, path: Path) -> str:
 def _check_keras_name(path: Path) -> None:
     if path.suffix not in (".h5", ".hdf5") or path.name.endswith(".weights.h5"):
         raise ValueError(
-            f"{path} must end in .h5 and not in .weights.h5: by its name Keras tells this layout from a newer one."
+            f"{path} must end in .h5 and not in .weights.h5, which Keras reads in its newer layout: rename it."
         )
 
 

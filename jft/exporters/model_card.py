@@ -1,4 +1,4 @@
-"""The model card of an exported run: what it is, what it was measured on, how each file is used, and where it ends."""
+"""The model card of an exported run: model, data, metrics, classes, preprocessing, use of each file, and limits."""
 
 import re
 from collections.abc import Callable, Collection, Mapping
@@ -18,11 +18,11 @@ from jft.utils.checkpoint_info import Meta, phase_of
 from jft.utils.text import markdown, named_step
 from jft.weights import provenance
 
-_SMALL = 1000  # test images below which an accuracy is known to 3 points at best, and the card says so
-_FEW = 30  # images of a class below which its own accuracy says little
+_SMALL = 1000  # below this number of test images, the accuracy is uncertain by 3 points and more
+_FEW = 30  # below this number of images, the accuracy of a class says little
 
-# Keys of an evaluation that the card shows, where they are there: key -> (name, how it is written).
-_FIGURES = {
+# Metrics of an evaluation that the card shows if present: key -> (name, format).
+_METRICS = {
     "accuracy": ("Accuracy", "{:.2%}"),
     "top5": ("Top-5 accuracy", "{:.2%}"),
     "macro_f1": ("Macro F1", "{:.4f}"),
@@ -36,9 +36,9 @@ def model_card(meta: Meta, evaluation: Mapping[str, Any], files: Collection[str]
     """Writes the card.
 
     Args:
-      meta: of the checkpoint.
-      evaluation: what `jft.evaluation.evaluate.evaluate` returned. The figures shown are those of what is exported:
-        with the temperature, where there is one.
+      meta: meta of the checkpoint.
+      evaluation: result of `jft.evaluation.evaluate.evaluate`. The card shows the metrics of the exported model: with
+        temperature scaling, if there is a temperature.
       files: names of the files beside the card, of those in `FILES`.
 
     Returns:
@@ -49,13 +49,13 @@ def model_card(meta: Meta, evaluation: Mapping[str, Any], files: Collection[str]
     lines = [
         f"# {_text(name)}: {len(classes)} classes of {_text(_dataset(meta))}",
         "",
-        f"An image classifier, trained with jft {_text(meta['jft'])}. It reads RGB images of "
-        f"{transforms.stored_size(_spec(meta), meta['fit'])} pixels and gives {_outcome(meta)}.",
+        f"An image classifier, trained with jft {_text(meta['jft'])}. Input: RGB images of "
+        f"{transforms.stored_size(_spec(meta), meta['fit'])} pixels. Output: {_outcome(meta)}.",
         *("", "## Model", "", *_model(meta, figures)),
         *("", "## Data", "", *_data(meta, figures)),
-        *("", "## Figures", "", *_figures(figures)),
-        *("", "## Classes", "", "Outputs are in this order.", "", *_classes(classes, figures)),
-        *("", "## Images", "", *_images(meta)),
+        *("", "## Metrics", "", *_metrics(figures)),
+        *("", "## Classes", "", "The outputs are in this order.", "", *_classes(classes, figures)),
+        *("", "## Preprocessing", "", *_images(meta)),
         *("", "## Use", "", *_use(meta, figures, files)),
         *("", "## Limits", "", *_limits(meta, figures)),
     ]
@@ -63,11 +63,11 @@ def model_card(meta: Meta, evaluation: Mapping[str, Any], files: Collection[str]
 
 
 class _Link(str):
-    """An address that readers link to by themselves, of signs that mean nothing in Markdown."""
+    """An address without Markdown's special characters, which is shown unescaped so that viewers make it a link."""
 
 
-def _link(told: str) -> str:
-    return _Link(told) if re.fullmatch(r"https://[\w./%~+-]+", told, re.ASCII) else told
+def _link(value: str) -> str:
+    return _Link(value) if re.fullmatch(r"https://[\w./%~+-]+", value, re.ASCII) else value
 
 
 def _text(value: Any) -> str:
@@ -93,8 +93,8 @@ def _dataset(meta: Meta) -> str:
 
 def _outcome(meta: Meta) -> str:
     if meta["objective"] == "multilabel":
-        return "for each class the probability that it is there"
-    return "the probability of each class; they add up to 1"
+        return "for each class, the probability that it is present"
+    return "the probability of each class; the probabilities add up to 1"
 
 
 def _model(meta: Meta, figures: Mapping[str, Any]) -> list[str]:
@@ -105,16 +105,16 @@ def _model(meta: Meta, figures: Mapping[str, Any]) -> list[str]:
         ("Parameters", f"{figures['parameters']:,}"),
     ]
     facts = base.facts("base weights") if base else {"Base weights": "none, trained from scratch"}
-    return _table(("", ""), [*rows, *((name, _link(told)) for name, told in facts.items())])
+    return _table(("", ""), [*rows, *((name, _link(value)) for name, value in facts.items())])
 
 
 def _data(meta: Meta, figures: Mapping[str, Any]) -> list[str]:
     rows = [
         ("Dataset", _dataset(meta)),
         ("Classes", len(meta["class_names"])),
-        ("Images trained on", _trained_on(meta)),
-        ("Images tested on", f"{figures['count']:,}, {figures['dataset']} {figures['split']}"),
-        ("Of these, trained on", "not known" if figures["learnt"] is None else f"{figures['learnt']:,}"),
+        ("Training images", _trained_on(meta)),
+        ("Test images", f"{figures['count']:,}, {figures['dataset']} {figures['split']}"),
+        ("Test images trained on", "unknown" if figures["learnt"] is None else f"{figures['learnt']:,}"),
     ]
     if digest := trained_on(meta).digest:
         rows.insert(3, ("Digest of the training images", digest))
@@ -122,18 +122,18 @@ def _data(meta: Meta, figures: Mapping[str, Any]) -> list[str]:
 
 
 def _trained_on(meta: Meta) -> str:
-    """How many: the steps to a checkpoint may have drawn fewer than there are."""
+    """Number of training images; early checkpoints may have drawn only a part of them."""
     count, drawn = learnt_from(meta), meta["step"] * meta["config"]["batch_size"]
     if meta["config"]["solver"] != "steps" or drawn >= count:
         return f"{count:,}"
     return f"at most {drawn:,} of {count:,}, in {meta['step']:,} steps"
 
 
-def _figures(figures: Mapping[str, Any]) -> list[str]:
-    shown = {key: form.format(figures[key]) for key, (_, form) in _FIGURES.items() if figures.get(key) is not None}
+def _metrics(figures: Mapping[str, Any]) -> list[str]:
+    shown = {key: form.format(figures[key]) for key, (_, form) in _METRICS.items() if figures.get(key) is not None}
     if figures["accuracy_interval"] is not None:
         shown["accuracy"] += " (95 % interval {:.2%} to {:.2%})".format(*figures["accuracy_interval"])
-    rows = [(_FIGURES[key][0], value) for key, value in shown.items()]
+    rows = [(_METRICS[key][0], value) for key, value in shown.items()]
     return _table((f"{figures['dataset']} {figures['split']}, {figures['count']:,} images", ""), rows)
 
 
@@ -144,11 +144,11 @@ def _classes(classes: list[str], figures: Mapping[str, Any]) -> list[str]:
         (number, name, f"{of['count']:,}", *("-" if of[rate] is None else f"{of[rate]:.2%}" for rate in rates))
         for number, (name, of) in enumerate((name, per_class[name]) for name in classes)
     ]
-    return _table(("output", "class", "images tested on", *(rate.replace("_", " ") for rate in rates)), rows)
+    return _table(("output", "class", "test images", *(rate.replace("_", " ") for rate in rates)), rows)
 
 
 def _images(meta: Meta) -> list[str]:
-    """How the host prepares them for every file, as code that does it, and what the model does then."""
+    """Preprocessing on the host, as code, and what the exported model does after it."""
     spec = _spec(meta)
     side, crop = transforms.stored_size(spec, meta["fit"]), meta["fit"] == "crop"
     method = f"Image.Resampling.{spec.interpolation.upper()}"
@@ -162,9 +162,11 @@ def _images(meta: Meta) -> list[str]:
         ]
     else:
         squared = [f"    return np.asarray(image.resize(({side}, {side}), {method}))"]
-    what = f"the shorter side made {side} pixels, the central square kept" if crop else f"squashed to {side}x{side}"
-    then = f"cut out the central {spec.size} pixels, then " if crop else ""
-    plain = [] if spec.antialias else ["", "It learnt from images shrunk without antialiasing, which PIL cannot do."]
+    what = f"shorter side resized to {side} pixels, center crop" if crop else f"resized to {side}x{side}"
+    then = f"crop the central {spec.size} pixels, then " if crop else ""
+    plain = []
+    if not spec.antialias:
+        plain = ["", "Trained without antialiasing; PIL always antialiases, so results differ slightly."]
     forms = ", ".join(f'"{form}"' for form in image_file.FORMATS)
     read = [f"    image = ImageOps.exif_transpose(Image.open(path, formats=({forms})))"]
     if spec.max_value:
@@ -188,8 +190,9 @@ def _images(meta: Meta) -> list[str]:
             *("", "", 'images = np.stack([read("image.jpg")])'),
         ),
         "",
-        f"The files do the rest themselves, but for bare weights: {then}channels in the order {spec.channels}, "
-        f"(gray levels x {spec.scale:.6g} - {list(spec.mean)}) / {list(spec.std)}.",
+        "model.stablehlo and model.onnx do the rest themselves. With the weight files, your code must do it: "
+        f"{then}channel order {spec.channels}, (gray levels x {spec.scale:.6g} - {list(spec.mean)}) / "
+        f"{list(spec.std)}.",
         *plain,
     ]
 
@@ -201,8 +204,8 @@ def _use(meta: Meta, figures: Mapping[str, Any], files: Collection[str]) -> list
 
 def _use_stablehlo(meta: Meta, figures: Mapping[str, Any]) -> list[str]:
     return [
-        "For CPU, CUDA and TPU, batches of any size, without jft: `pip install jax flatbuffers pillow`. Written with "
-        f"JAX {jax.__version__}; JAX promises that versions up to 6 months newer run it.",
+        "Runs on CPU, CUDA and TPU with any batch size, without jft: `pip install jax flatbuffers pillow`. Written "
+        f"with JAX {jax.__version__}; JAX guarantees that versions up to 6 months newer can run it.",
         "",
         *_code(
             *("from pathlib import Path", "", "import jax", "from jax import export", ""),
@@ -253,28 +256,31 @@ def _use_torchvision(meta: Meta, figures: Mapping[str, Any]) -> list[str]:
 
 def _limits(meta: Meta, figures: Mapping[str, Any]) -> list[str]:
     count, per_class = figures["count"], figures["per_class"]
-    lines = [f"It was tested on {count:,} images of {_text(figures['dataset'])} and on nothing else."]
-    if told := seen_before(figures):
-        lines += [f"{told[0].upper()}{told[1:]}."]
+    lines = [f"The model was tested on {count:,} images of {_text(figures['dataset'])} only."]
+    if warning := seen_before(figures):
+        lines += [f"{warning[0].upper()}{warning[1:]}."]
     if count < _SMALL:
         spread = 0.98 / count**0.5  # half of the 95 % interval where it is widest, at one half
-        lines += [f"That is a small test set: chance alone moves an accuracy by up to {100 * spread:.1f} points."]
+        lines += [f"The test set is small: its accuracy is uncertain by up to {100 * spread:.1f} points."]
     if few := [name for name, of in per_class.items() if of["count"] < _FEW]:
-        lines += [f"{len(few)} of {len(per_class)} classes have fewer than {_FEW} of these images."]
+        lines += [f"{len(few)} of {len(per_class)} classes have fewer than {_FEW} test images."]
     if meta["objective"] == "multilabel":
-        lines += ["It knows no other labels than these, and images unlike those it saw get some all the same."]
+        lines += ["The model knows only these labels, and may assign them to images of anything else."]
     else:
-        lines += ["An image of anything else gets one of these classes all the same, often with a high probability."]
+        lines += [
+            "The model assigns one of these classes to every image, often with a high probability, even if the "
+            "image shows something else."
+        ]
     if temperature := figures["temperature"]:
         fitted = f"the temperature {temperature:.4g}, fitted on {meta['history'][-1]['count']:,} images"
-        lines += [f"Logits are divided by {fitted}; others may need another."]
+        lines += [f"Logits are divided by {fitted}; other data may need another temperature."]
     else:
-        lines += ["Its probabilities are not calibrated."]
-    lines += ["GPUs and TPUs may round products to fewer bits than CPUs do, and move probabilities a little."]
+        lines += ["The probabilities are not calibrated."]
+    lines += ["GPUs and TPUs may compute with lower precision than CPUs, which changes probabilities slightly."]
     return [f"- {line}" for line in lines]
 
 
-# What `jft.exporters.bundle` may write beside the card: file -> how it is used.
+# Files that `jft.exporters.bundle` may write beside the card: name -> how to use it.
 FILES: dict[str, Callable[[Meta, Mapping[str, Any]], list[str]]] = {
     "model.stablehlo": _use_stablehlo,
     "model.onnx": _use_onnx,

@@ -1,4 +1,4 @@
-"""A trained model as ONNX, by jax2onnx, which the extra `onnx` brings."""
+"""ONNX export of a trained model with jax2onnx, which `pip install 'jft[onnx]'` installs."""
 
 import contextlib
 import importlib
@@ -19,18 +19,18 @@ _INPUT, _OUTPUT = "images", "probabilities"
 
 
 def write(predict: Predict, path: str | Path, side: int) -> None:
-    """Converts a function from images to probabilities, its parameters and preprocessing inside, for any batch size.
+    """Writes a function from images to probabilities, with its parameters and preprocessing, for any batch size.
 
     Args:
       predict: from `stablehlo.make_predict`.
-      path: the file to write or replace.
-      side: of the images, in pixels.
+      path: the file; replaced if it exists.
+      side: side of the square images, in pixels.
 
     Raises:
-      ValueError: the converter is not installed, or does not know an operation of the model's.
+      ValueError: the converter is not installed, or does not support an operation of the model.
     """
     jax2onnx, onnx = _optional("jax2onnx"), _optional("onnx")
-    # It tells at length of layers that it looks at, and of libraries that it cannot convert from.
+    # jax2onnx logs every layer, and every library that it could not import.
     logging.getLogger("jax2onnx").setLevel(logging.CRITICAL)
     images = jax.ShapeDtypeStruct(("batch", side, side, 3), np.uint8)
     try:
@@ -38,16 +38,16 @@ def write(predict: Predict, path: str | Path, side: int) -> None:
             model = jax2onnx.to_onnx(
                 predict, [images], model_name="jft", opset=_OPSET, input_names=[_INPUT], output_names=[_OUTPUT]
             )
-    except Exception as error:  # the converter has no type of its own for what it cannot do
-        why = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"  # JAX explains over many lines
-        raise ValueError(f"jax2onnx does not convert this model ({why}).") from error
+    except Exception as error:  # jax2onnx has no error type of its own
+        why = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"  # JAX's messages have many lines
+        raise ValueError(f"jax2onnx cannot convert this model ({why}).") from error
     _pool_pixels(model.graph, onnx.helper)
     with written_whole(path) as aside:
         onnx.save_model(model, aside)
 
 
 def read(path: str | Path) -> Predict:
-    """Opens such a file with ONNX Runtime, on the CPU.
+    """Opens a file of `write` with ONNX Runtime, on the CPU.
 
     Args:
       path: the file.
@@ -56,26 +56,26 @@ def read(path: str | Path) -> Predict:
       uint8 [batch, side, side, 3] -> float32 [batch, classes].
 
     Raises:
-      ValueError: ONNX Runtime is not installed, or does not read the file.
+      ValueError: ONNX Runtime is not installed, or cannot read the file.
     """
     onnxruntime = _optional("onnxruntime")
     try:
         session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     except Exception as error:
-        raise ValueError(f"ONNX Runtime {onnxruntime.__version__} does not read {path} ({error}).") from error
+        raise ValueError(f"ONNX Runtime {onnxruntime.__version__} cannot read {path} ({error}).") from error
     return lambda images: session.run([_OUTPUT], {_INPUT: np.asarray(images)})[0]
 
 
 def _pool_pixels(graph: Any, helper: Any) -> None:
-    """Makes max pools 2-D: jax2onnx has them over [1, 1, batch, h, w, c], four axes, and ONNX Runtime knows three."""
+    """Makes max pools 2-D: jax2onnx writes them with four spatial axes, and ONNX Runtime supports at most three."""
     made = {name: node for node in graph.node for name in node.output}
     readers = {name: node for node in graph.node for name in node.input}
     pools = [node for node in graph.node if node.op_type == "MaxPool"]
     for pool in [node for node in pools if len(helper.get_node_attr_value(node, "kernel_shape")) == 4]:
         second, squeeze = made[pool.input[0]], readers[pool.output[0]]
         first = made[second.input[0]]
-        for attribute in pool.attribute:  # a number for each axis; pads: before, then after
-            # What a pad below 0 crops, no window reaches.
+        for attribute in pool.attribute:  # one number per axis; for pads: before, then after
+            # A negative pad only crops pixels that no window reaches, so 0 is equivalent.
             attribute.ints[:] = [max(n, 0) for i, n in enumerate(attribute.ints) if i % 4 in (1, 2)]
         second.CopyFrom(helper.make_node("Transpose", [first.input[0]], second.output, perm=(0, 3, 1, 2)))
         squeeze.CopyFrom(helper.make_node("Transpose", [pool.output[0]], squeeze.output, perm=(0, 2, 3, 1)))
@@ -83,8 +83,8 @@ def _pool_pixels(graph: Any, helper: Any) -> None:
     used = {name for node in graph.node for name in node.input}
     for constant in [constant for constant in graph.initializer if constant.name not in used]:
         graph.initializer.remove(constant)
-    # Shapes in between, which whoever reads the file infers. jax2onnx notes those of residual sums in another layout
-    # than they have, and ONNX Runtime refuses the file.
+    # Removes intermediate shapes, which a reader infers. jax2onnx records those of residual sums in the wrong layout,
+    # and ONNX Runtime would refuse the file.
     del graph.value_info[:]
 
 

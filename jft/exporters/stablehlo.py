@@ -1,4 +1,4 @@
-"""A trained model as StableHLO: one file that JAX alone runs, on CPU, GPU and TPU, for batches of any size."""
+"""StableHLO export of a trained model: one file that needs only JAX, on CPU, GPU and TPU, for any batch size."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -21,27 +21,27 @@ PLATFORMS = ("cpu", "cuda", "tpu")
 def make_predict(
     model: Chain, variables: Any, spec: Preprocess, objective: Objective, fit: str, temperature: float = 1.0
 ) -> Predict:
-    """The whole way from images to probabilities as one pure function, which holds its parameters.
+    """Makes one pure function from images to probabilities that contains preprocessing and parameters.
 
     Args:
-      model: the chain.
+      model: the chain of stages.
       variables: `{'params', 'batch_stats'}`; copied to the host.
       spec: preprocessing.
-      objective: says what the logits mean.
+      objective: converts logits to probabilities.
       fit: see `transforms.to_model_input`.
-      temperature: what logits are divided by (Guo et al., 2017), above 0; 1 leaves them.
+      temperature: divisor of the logits (Guo et al., 2017), above 0; 1 changes nothing.
 
     Returns:
-      uint8 [batch, side, side, 3], RGB -> float32 [batch, classes]. `transforms.stored_size(spec, fit)` is the side
-      that images have once the host decoded, resized and squared them.
+      uint8 [batch, side, side, 3], RGB -> float32 [batch, classes]. The side is `transforms.stored_size(spec, fit)`, to
+      which the host resizes images.
 
     Raises:
-      ValueError: no such fit, or a temperature that is none.
+      ValueError: `fit` is unknown, or the temperature is not finite and above 0.
     """
     transforms.check_fit(fit)
     if not (np.isfinite(temperature) and temperature > 0):
-        raise ValueError(f"the temperature is {temperature}; it must be finite and above 0.")
-    # Whatever mesh it was trained on: what is exported runs on one device.
+        raise ValueError(f"temperature = {temperature}: it must be finite and above 0.")
+    # Host arrays, because the exported function runs on one device, whatever mesh the run used.
     held = jax.tree.map(np.asarray, variables)
 
     def predict(images: jax.Array) -> jax.Array:
@@ -54,18 +54,18 @@ def make_predict(
 def serialize(predict: Predict, side: int) -> bytes:
     """Lowers a function for every platform and any batch size, its parameters as constants.
 
-    JAX promises that a later JAX, up to 6 months newer than the one that wrote it, runs the file, and one up to 3 weeks
-    older; what counts is when their jaxlib was built (https://docs.jax.dev/en/latest/export/export.html).
+    JAX guarantees that versions up to 6 months newer and 3 weeks older than the one that wrote the file can run it, by
+    the build dates of their jaxlib (https://docs.jax.dev/en/latest/export/export.html).
 
     Args:
       predict: from `make_predict`.
-      side: of the images, in pixels. It is fixed: the weights that resize an image are made when it is lowered.
+      side: side of the square images, in pixels. It is fixed, because lowering computes the resize weights.
 
     Returns:
-      What `jax.export.deserialize` reads; its `call` takes uint8 [batch, side, side, 3], batch of 1 or more.
+      Bytes for `jax.export.deserialize`; its `call` takes uint8 [batch, side, side, 3] with any batch from 1.
 
     Raises:
-      ValueError: the model does not take images of this side.
+      ValueError: the model does not accept images of this side.
     """
     shape = export.symbolic_shape(f"batch, {side}, {side}, 3")
     exported = export.export(jax.jit(predict), platforms=PLATFORMS)(jax.ShapeDtypeStruct(shape, np.uint8))
@@ -73,22 +73,24 @@ def serialize(predict: Predict, side: int) -> bytes:
 
 
 def read(path: str | Path) -> Predict:
-    """Opens what `serialize` gave.
+    """Opens a file with the bytes of `serialize`.
 
     Args:
       path: the file.
 
     Returns:
-      The function, compiled once for each batch size: uint8 [batch, side, side, 3] -> float32 [batch, classes]. It
-      raises a ValueError for images of another type or side.
+      The function, compiled once per batch size: uint8 [batch, side, side, 3] -> float32 [batch, classes]. It raises a
+      ValueError for images of another dtype or side.
 
     Raises:
       OSError: there is no such file.
-      ValueError: it is damaged or something else, or this JAX is too old or too new for it.
+      ValueError: the file is damaged or of another format, or this JAX is too old or too new for it.
     """
     held = Path(path).read_bytes()
     try:
         exported = export.deserialize(bytearray(held))
-    except Exception as error:  # whatever the reader of flat buffers trips over
-        raise ValueError(f"{path} is no function that JAX {jax.__version__} reads ({error}): export anew.") from error
+    except Exception as error:  # the flatbuffers reader raises errors of many types
+        raise ValueError(
+            f"{path} is not a StableHLO export that JAX {jax.__version__} can read ({error}): export the run again."
+        ) from error
     return jax.jit(exported.call)

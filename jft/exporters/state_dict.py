@@ -1,4 +1,4 @@
-"""The way out of JAX: a file that torchvision or Keras loads, kept only once it gives the model back."""
+"""Exports weights to files that torchvision or Keras load; a file is kept only if reading it restores the model."""
 
 import dataclasses
 import json
@@ -20,24 +20,24 @@ from jft.weights import convert, readers, rules, seeded
 from jft.weights.catalog import CATALOG, WeightSet
 from jft.weights.target import leaf_shapes
 
-# Largest error of the logits of what was written, relative to the largest logit. What is only laid out anew has none;
-# a scale that is folded into a kernel is rounded, in each of Inception's 94 layers.
+# Largest error of the logits of the written file, relative to the largest logit. A mere change of layout has no error;
+# folding a scale into a kernel rounds, in each of Inception's 94 layers.
 LIMIT = 1e-5
 
 
 @dataclasses.dataclass(frozen=True)
 class Exported:
-    """What was written and how it was proved.
+    """A written file and how it compares with its source.
 
     Attributes:
-      source: the weights that were to be written.
-      model: as the format's framework has it.
+      source: the exported weights.
+      model: the model as the target framework defines it.
       format: 'torchvision' or 'keras'.
       tensors: number of tensors in the file.
-      counters: how many of them count the batches that a BatchNorm has seen. jft does not keep them; they are 0.
-      left_out: auxiliary heads that the format's framework does not have.
+      counters: number of them that count the batches seen by a BatchNorm. jft does not track these; they are 0.
+      left_out: auxiliary heads that the target framework does not have.
       leaves: number of leaves that were read back and compared.
-      rounded: how many of them are not the same bit for bit, since something was folded.
+      rounded: number of them that are not bit-identical, because a scale was folded in.
       error: largest difference of the logits, relative to the largest logit.
       path: the file.
     """
@@ -67,11 +67,11 @@ def export(
 
     Args:
       source: folder of a run, name of a weight set, or path of a weight file.
-      out: see `write`, as `format`.
+      out: the output file, see `write`.
       format: 'torchvision' or 'keras'.
-      model: key of `jft.models.MODELS`, for a file.
-      tag: of the weight set that a file is like; None: guessed.
-      image_size: side in pixels that the model shall read; None: as it was trained.
+      model: key of `jft.models.MODELS`, needed for a file that does not name its model.
+      tag: tag of the weight set whose layout a file has; None: guessed.
+      image_size: side of the input images in pixels; None: as trained.
 
     Raises:
       ValueError: there is no such source; or see `write`.
@@ -84,17 +84,17 @@ def export(
 def write(weights: SourceWeights, out: str | Path, format: str = "torchvision") -> Exported:
     """Writes weights in the layout of another framework, reads them again, and compares.
 
-    Every leaf that is written comes back. What a file of torch's holds beside leaves does not: its counters
-    `num_batches_tracked`, which change no output, are written as 0, whatever they were.
+    Every leaf survives the round trip. torch's counters `num_batches_tracked`, which do not affect the outputs, are
+    always written as 0.
 
     Args:
-      weights: what to write.
-      out: the file to write or replace, '.safetensors' for torchvision and '.h5' for Keras.
+      weights: the weights to write.
+      out: the file, '.safetensors' for torchvision and '.h5' for Keras; replaced if it exists.
       format: 'torchvision', a state dict in safetensors; or 'keras', the legacy h5 layout.
 
     Raises:
-      ValueError: the framework has no such architecture, and why; or the file did not give the model back, and was
-        not kept.
+      ValueError: the framework has no such architecture (the message says why), or the file does not restore the model
+        and was not kept.
     """
     layout, out = tree.choose(FORMATS, format, what="format"), Path(out)
     layout.check_name(out)
@@ -113,8 +113,8 @@ def write(weights: SourceWeights, out: str | Path, format: str = "torchvision") 
         rounded, error = _prove(aside, weights, leaves, row, published, target)
         if not error <= LIMIT or (rounded and layout.exact):
             raise ValueError(
-                f"the {format} file does not give {weights.model} back: {rounded} of {len(target)} leaves differ, the "
-                f"logits by {error:.1e} of the largest. Nothing was kept; this is a mistake of jft's."
+                f"the {format} file does not restore {weights.model}: {rounded} of {len(target)} leaves differ, the "
+                f"logits by {error:.1e} of the largest. Nothing was kept. This is a bug in jft: please report it."
             )
     counters = sum(map(rules.is_ignored, names))
     return Exported(weights, published, format, len(names), counters, left_out, len(target), rounded, error, out)
@@ -125,17 +125,17 @@ def compare(model: Chain, leaves: Leaves, other: Chain, others: Leaves, spec: Pr
 
     Args:
       model: the reference.
-      leaves: its weights; what the model has no use for is left aside.
-      other: the model to be compared.
+      leaves: its weights; leaves that the model does not use are ignored.
+      other: the model to compare.
       others: its weights.
       spec: preprocessing of both.
 
     Returns:
-      The largest difference of their logits, relative to the largest logit; NaN or infinity where they are none.
+      The largest difference of their logits, relative to the largest logit; NaN or infinity if a logit is not finite.
     """
     images = seeded.generator("export").integers(0, 256, (2, spec.size, spec.size, 3), np.uint8)
     batch = transforms.normalize(images, spec)
-    # Not under jit: both run the same operations, compiled once.
+    # Without jit, both models share the compiled operations.
     wanted, found = (
         np.asarray(chain.apply(tree.unflatten(own), batch, train=False))
         for chain, own in ((model, leaves), (other, others))
@@ -145,21 +145,21 @@ def compare(model: Chain, leaves: Leaves, other: Chain, others: Leaves, spec: Pr
 
 
 def find_published(weights: SourceWeights, format: str) -> tuple[WeightSet, Chain, tuple[str, ...]]:
-    """The same architecture in a format's framework.
+    """Finds the same architecture in the framework of a format.
 
     Returns:
-      A published set of it; the model as the framework has it, with the classes and auxiliary heads of the weights;
-      and auxiliary heads of the weights that the framework does not have.
+      A published weight set of it; the model as the framework defines it, with the classes and auxiliary heads of the
+      weights; and the auxiliary heads of the weights that the framework does not have.
 
     Raises:
-      ValueError: it has none; names the fields that differ.
+      ValueError: the framework has no such architecture; names the fields that differ.
     """
     model = weights.build()
     near, differences = _nearest(model, weights.model, format)
     if near is None:
-        raise ValueError(f"{format} has nothing like {weights.model}.")
+        raise ValueError(f"{format} has no model like {weights.model}.")
     if differences:
-        named = ", ".join(f"{name}={there!r} and not {here!r}" for name, (here, there) in differences.items())
+        named = ", ".join(f"{name}={there!r} instead of {here!r}" for name, (here, there) in differences.items())
         raise ValueError(f"{format} has no such {weights.model}: its {near.model} has {named}.")
     published = create_model(near.model, **{**near.options, "num_classes": model.num_classes})
     known = {rule.target.split("/")[1] for rule in rules.rules_for(near, published)}
@@ -169,16 +169,16 @@ def find_published(weights: SourceWeights, format: str) -> tuple[WeightSet, Chai
 
 def _remedy(weights: SourceWeights) -> str:
     fitting = [format for format in FORMATS if _nearest(weights.build(), weights.model, format)[1] == {}]
-    own = "No format fits; `jft weights convert SOURCE --out FILE.safetensors` writes jft's own."
-    return f"--format {fitting[0]} fits." if fitting else own
+    own = "Write jft's own format with `jft weights convert SOURCE --out FILE.safetensors`."
+    return f"Use --format {fitting[0]}." if fitting else own
 
 
 def _headless(source: str) -> str:
-    return f"{source} has no classifying layers: train it first, and export the run."
+    return f"{source} has no classifier layers: fine-tune it first, and export the run."
 
 
 def _nearest(model: Chain, name: str, dialect: str) -> tuple[WeightSet | None, dict[str, tuple[Any, Any]] | None]:
-    """The published row that differs in fewest fields, and these: {field: (the model's, the row's)}."""
+    """The published row that differs in the fewest fields, and these fields: {field: (the model's, the row's)}."""
     best, fewest = None, None
     for row in CATALOG.values():
         if row.dialect != dialect or not row.top:
@@ -202,7 +202,7 @@ def _target(model: Chain, size: int, name: str) -> dict[str, Any]:
 
 
 def _notes(weights: SourceWeights) -> dict[str, str]:
-    """What the file says of itself, as JSON texts."""
+    """The metadata of the file, as JSON texts."""
     own = weights.to_json()
     facts = {"source": weights.facts, "license": weights.facts.get("license"), "written_by": f"jft {__version__}"}
     kept = {key: own[key] for key in ("model", "class_names", "objective", "preprocess", "fit")}
@@ -212,32 +212,34 @@ def _notes(weights: SourceWeights) -> dict[str, str]:
 def _prove(
     path: Path, weights: SourceWeights, leaves: Leaves, row: WeightSet, published: Chain, target: Mapping[str, Any]
 ) -> tuple[int, float]:
-    """Reads what was written as any weight file; (number of leaves that differ, relative error of the logits)."""
+    """Reads the written file like any weight file; (number of leaves that differ, relative error of the logits)."""
     conversion = convert.convert(readers.read_tensors(path), row, target)
     try:
         conversion.check("the file")
     except ValueError as error:
-        raise ValueError(f"what was written is no {row.model} and was not kept, a mistake of jft's: {error}") from error
+        raise ValueError(
+            f"the written file is no {row.model} and was not kept; this is a bug in jft, please report it: {error}"
+        ) from error
     again = conversion.leaves
     rounded = sum(again[name].tobytes() != leaves[name].tobytes() for name in target)
     return rounded, compare(weights.build(), leaves, published, again, weights.spec)
 
 
 def describe(done: Exported) -> str:
-    """What was written, how far it can be trusted, and how to load it, in lines."""
+    """Describes the written file, the comparison with its source, and how to load it, in lines."""
     name, classes, spec = done.source.model, done.model.num_classes, done.source.spec
     side = f"; without {', '.join(done.left_out)}, which {done.format} does not have" if done.left_out else ""
-    bits = f"{done.rounded} of them rounded where something was folded" if done.rounded else "bit for bit the same"
-    lost = f"; {done.counters} counters num_batches_tracked are 0: jft does not keep them" if done.counters else ""
-    cut = f"the shorter side {spec.resize}, then the central {spec.size} pixels"
-    fit = f"{cut if done.source.fit == 'crop' else f'squashed to {spec.size} pixels'}, {spec.interpolation}"
+    bits = f"{done.rounded} of them rounded by folding a scale" if done.rounded else "bit-identical"
+    lost = f"; {done.counters} counters num_batches_tracked are 0: jft does not track them" if done.counters else ""
+    cut = f"shorter side resized to {spec.resize} pixels, center crop of {spec.size}"
+    fit = f"{cut if done.source.fit == 'crop' else f'resized to {spec.size} pixels'}, {spec.interpolation}"
     return "\n".join(
         [
-            f"{name}, {classes:,} classes, as {done.format} has it: {done.tensors} tensors{side}",
+            f"{name}, {classes:,} classes, in the layout of {done.format}: {done.tensors} tensors{side}",
             f"read again: {done.leaves} leaves, {bits}{lost}",
             f"logits of 2 seeded images of {spec.size} pixels: relative error {done.error:.1e}",
             f"wrote {done.path} ({done.path.stat().st_size / 2**20:.1f} MiB)",
-            f"load it: {FORMATS[done.format].how_to_load(name, done.model, spec.size, done.path)}",
-            f"it reads {spec.channels}, (gray levels x {spec.scale:.6g} - {list(spec.mean)}) / {list(spec.std)}, {fit}",
+            f"load: {FORMATS[done.format].how_to_load(name, done.model, spec.size, done.path)}",
+            f"input: {spec.channels}, (gray levels x {spec.scale:.6g} - {list(spec.mean)}) / {list(spec.std)}, {fit}",
         ]
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from jft.config import Config, arms_of
 from jft.evaluation.evaluate import evaluate
-from jft.evaluation.results import seen_before
+from jft.evaluation.results import seen_warning
 from jft.training.loop import checked_run, train
 from jft.training.state import check_weights
 from jft.utils import text
@@ -137,7 +137,7 @@ def _seeded(config: Config, number: int) -> Config:
 def _row(name: str, places: Sequence[Path]) -> Row:
     tested = [evaluate(place) for place in places]
     for place, values in zip(places, tested, strict=True):
-        if warning := seen_before(values):
+        if warning := seen_warning(values):
             print(f"{place}: {warning}", flush=True)
     lines = [read_metrics(place) for place in places]
     speeds = [[line["images_per_second"] for line in run if "images_per_second" in line] for run in lines]

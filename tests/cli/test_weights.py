@@ -210,7 +210,7 @@ def test_export(script, source, tmp_path):
     arguments = ("export", source, "--model", "squeezenet1_1", "--image_size", "64", "--out", out)
     status, printed, error = script(*arguments)
     assert status == 0, error
-    assert "relative error 0.0e+00" in printed and "52 leaves, bit for bit the same" in printed
+    assert "relative error 0.0e+00" in printed and "52 leaves, bit-identical" in printed
     assert "torchvision.models.squeezenet1_1(num_classes=1000)" in printed
     found = safetensors.numpy.load_file(out)
     for name, tensor in safetensors.numpy.load_file(source).items():
@@ -220,7 +220,7 @@ def test_export(script, source, tmp_path):
     status, _, error = script(
         "export", source, "--model", "squeezenet1_1", "--format", "keras", "--out", tmp_path / "o.h5"
     )
-    assert (status, error) == (1, "error: keras has nothing like squeezenet1_1. --format torchvision fits.\n")
+    assert (status, error) == (1, "error: keras has no model like squeezenet1_1. Use --format torchvision.\n")
     status, _, error = script("export", "vgg_tiny.digits04", "--out", tmp_path / "other.safetensors")
     assert status == 1 and error.startswith("error: torchvision has no such vgg_tiny: ")
     assert sorted(tmp_path.iterdir()) == [out, source]
@@ -271,7 +271,7 @@ def test_convert_takes_a_run_with_another_head(script, tmp_path, changes, option
         status, _, error = script("export", run, "--out", out)
         assert status == 1 and not out.exists()
         for source, target in ((run, out), (out, again)):  # as the error says
-            told = re.search("No format fits; `jft weights (.*)` writes", error)[1]
+            told = re.search("own format with `jft weights (.*)`", error)[1]
             given = told.replace("SOURCE", str(source)).replace("FILE", str(target.with_suffix("")))
             status, _, problem = script(*given.split())
             assert status == 0, problem

@@ -8,8 +8,8 @@ from jft.data import grid
 
 
 def test_a_wrong_prediction_is_marked_in_the_text():
-    assert grid.caption("rose", 0.934, "daisy") == "✗ rose 93%\nlabel: daisy"
-    assert grid.caption("rose", 0.934, "rose") == "rose 93%\nlabel: rose"
+    assert grid.caption("rose", 0.934, "daisy") == "✗ rose 93%\ntrue: daisy"
+    assert grid.caption("rose", 0.934, "rose") == "rose 93%\ntrue: rose"
     assert grid.caption("rose", 0.934, None) == "rose 93%"
     assert grid.caption("rose", None, None) == "rose"
     long = grid.caption("a name of a class " * 9, 0.5, "b" * 99).splitlines()
@@ -50,7 +50,7 @@ def test_wrong_ones_have_a_frame(tmp_path):
 @pytest.mark.parametrize(
     ("name", "changes", "message"),
     [
-        ("grid.txt", {}, r"grid.txt ends in .txt: a grid is drawn as .png, .svg, .pdf"),
+        ("grid.txt", {}, r"grid.txt has the suffix '.txt': a grid is drawn as .png, .svg, .pdf"),
         ("grid.png", {"labels": []}, "1 images with 1 predictions, 1 probabilities and 0 labels"),
         ("grid.png", dict.fromkeys(("images", "predicted", "probabilities", "labels"), ()), "0 images"),
         ("grid.png", {"images": [np.zeros((2, 2, 2, 2), np.uint8)]}, "Invalid shape"),

@@ -64,7 +64,7 @@ def test_out_is_checked_first(tmp_path):
     feature_file.check_out(taken, True)
     for out, message in [
         (taken, "exists: choose another name, or replace it with --force"),
-        (tmp_path / "f.csv", "ends in .csv: features are written as .npz or .safetensors"),
+        (tmp_path / "f.csv", "has the suffix '.csv': features are written as .npz or .safetensors"),
         (tmp_path / "no" / "f.npz", "is no folder: make it"),
     ]:
         with pytest.raises(ValueError, match=message.replace(".", r"\.")):

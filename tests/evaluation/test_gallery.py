@@ -71,9 +71,9 @@ def test_the_image_shows_the_predicted_class(tmp_path_factory, predictor, train,
     assert more["columns"] == 5 and len(images) == 15 and true == [None] * 15
     assert told[::5] == tuple(predictor.class_names[c] for c in best)
     np.testing.assert_allclose(sure[::5], probabilities.max(1), rtol=1e-4)
-    assert told[1::5] == ("where: block3",) * 3
+    assert told[1::5] == ("Grad-CAM: block3",) * 3
     # The nearest training image of a training image is itself.
-    assert told[2] == f"like: {train.class_names[train.labels[0]]}"
+    assert told[2] == f"neighbor: {train.class_names[train.labels[0]]}"
     np.testing.assert_array_equal(images[2], images[0])
     np.testing.assert_array_equal(images[0], decode.pixels(paths[0], predictor.spec))
     assert images[10].shape == (15, 256, 3)  # whole, in its own proportions, and not larger than need be
@@ -162,14 +162,14 @@ def test_what_is_refused(tmp_path_factory, train, tmp_path, monkeypatch, command
     (tmp_path / "nor.png").write_text("not an image")
     error = refused(tmp_path / "no.png", tmp_path / "nor.png", "--out", out, "--neighbors", "0")
     assert "/no.png" in error and "/nor.png" in error and not out.exists()
-    assert "stage 'fc6' has no map" in refused(image, "--out", out, "--stage", "fc6", "--neighbors", "0")
-    with pytest.raises(ValueError, match="51 images were named, and a drawing shows 50"):
+    assert "stage 'fc6' has no feature map" in refused(image, "--out", out, "--stage", "fc6", "--neighbors", "0")
+    with pytest.raises(ValueError, match="51 images are given, and a drawing shows at most 50"):
         gallery.draw(None, [image] * 51, out, train=None, stage=None, neighbors=0)
     monkeypatch.setattr("jft.evaluation.restore.restore", None)
     assert "the list is written as .csv" in refused("--labels", "--out", out)
     assert "give either images to explain, or --labels" in refused("--out", out)
     assert "either images to explain, or --labels" in refused(image, "--labels", "--out", out)
-    assert "looked.gif ends in .gif" in refused(image, "--out", tmp_path / "looked.gif")
+    assert "looked.gif has the suffix '.gif'" in refused(image, "--out", tmp_path / "looked.gif")
     assert "nothing.png" in refused(tmp_path / "nothing.png", "--out", out)
     assert "nowhere is no folder: make it" in refused(image, "--out", tmp_path / "nowhere" / "looked.png")
     assert refused(image, "--out", tmp_path)

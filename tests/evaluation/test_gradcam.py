@@ -84,7 +84,9 @@ def test_stages():
         default_stage(VGG(convs=(1,), widths=(4,), hidden=8, default_size=32), 2)
     objective = Objective("softmax", 1000)
     for stage in ("fc6", "head"):
-        with pytest.raises(ValueError, match=f"stage '{stage}' has no map .* 'block3', of block1, block2, block3"):
+        with pytest.raises(
+            ValueError, match=f"stage '{stage}' has no feature map .* 'block3', of block1, block2, block3"
+        ):
             make_grad_cam(tiny, stage=stage, objective=objective)
     with pytest.raises(ValueError, match="unknown stage 'blok3', did you mean 'block3'"):
         make_grad_cam(tiny, stage="blok3", objective=objective)

@@ -66,11 +66,14 @@ def test_what_is_suspected_of_given_probabilities(monkeypatch):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"labels": np.r_[np.zeros(16, int), [1] * 3, [2]]}, "5 folds need 5 .* 'rose' has 3, 'tulip' has 1: ask for"),
-        ({"labels": np.eye(4, dtype=int)[np.arange(20) % 4]}, r"labels are \[20, 4\], several an image"),
+        (
+            {"labels": np.r_[np.zeros(16, int), [1] * 3, [2]]},
+            "5 folds need 5 .* 'rose' has 3, 'tulip' has 1: use fewer",
+        ),
+        ({"labels": np.eye(4, dtype=int)[np.arange(20) % 4]}, r"labels are \[20, 4\], several per image"),
         ({"labels": np.arange(20) % 6}, r"labels lie in 0\.\.5, but 5 outputs"),
         ({"folds": 1}, "folds = 1"),
-        ({"classes": ("daisy",)}, "2 classes or more"),
+        ({"classes": ("daisy",)}, "give at least 2; with one class"),
     ],
 )
 def test_what_cannot_be_judged_is_refused(change, message):

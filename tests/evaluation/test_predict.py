@@ -234,7 +234,7 @@ def test_grid(command, run, images, tmp_path, monkeypatch):
     [
         (("--out", "{tmp}/kept"), "kept exists: choose another name, or replace it with --force"),
         (("--grid", "{tmp}/kept.png"), "kept.png exists"),
-        (("--grid", "{tmp}/grid.txt"), "grid.txt ends in .txt"),
+        (("--grid", "{tmp}/grid.txt"), "grid.txt has the suffix '.txt'"),
         (("--out", "{tmp}", "--force"), "is a folder"),
         (("--out", "{tmp}/none/a.csv"), "none is no folder"),
         (("--out", "{images}/5/4.png", "--force"), "4.png is one of the images"),

@@ -115,8 +115,8 @@ def test_its_numbers_are_those_of_the_evaluation(written):
     assert f"{100 * result['calibration_error']:.1f} % expected calibration error" in words
     assert f"{result['macro_f1']:.3f} macro F1" in words
     if result["temperature"] is not None:
-        assert f"temperature {result['temperature']:.3f}" in words
-        assert f"log loss is {result['calibrated']['loss']:.3f} instead of {result['loss']:.3f}" in words
+        assert f"divides the logits by {result['temperature']:.3f}" in words
+        assert f"the log loss from {result['loss']:.3f} to {result['calibrated']['loss']:.3f}" in words
     else:
         assert "temperature" not in words
     names = list(map(terminal, result["per_class"]))
@@ -139,7 +139,7 @@ def test_a_checkpoint_of_an_early_phase_is_said():
     meta = {"step": 12, "phases": [["probe", 12], ["fine-tune", 30]]}
     parts = Parts(SimpleNamespace(meta=meta), None, {}, "")
     validated = [{"step": step, "kind": "validation", "accuracy": 0.5, "loss": step} for step in (12, 30)]
-    assert "are those of step 12, in phase probe (1 of 2): none of the later" in parts.early(validated)
+    assert "Metrics are of step 12, in phase probe (1 of 2): validation was best here" in parts.early(validated)
     assert parts.early([validated[0], {"step": 13, "kind": "train"}]) == parts.early([]) == ""  # none was looked at
     meta["step"] = 13
     assert parts.early(validated) == ""
@@ -152,10 +152,10 @@ def test_a_checkpoint_is_the_best_only_where_no_better_one_is_lost():
     phases = [["probe", 10], ["fine-tune", 30]]
     meta = {"step": 20, "phases": phases, "history": history, "config": {"solver": "steps"}}
     parts = Parts(SimpleNamespace(meta=meta), None, {}, "")
-    assert parts._checkpoint(lines) == "step 20, in phase fine-tune (2 of 2), the best by validation"
+    assert parts._checkpoint(lines) == "step 20, in phase fine-tune (2 of 2), best on validation"
     meta |= {"step": 10, "history": history[:1]}
     told = parts._checkpoint(lines)
-    assert told.startswith("step 10, in phase probe (1 of 2); the best by validation was step 20,")
+    assert told.startswith("step 10, in phase probe (1 of 2); the best on validation, step 20,")
     lines.append({**lines[1], "step": 30, "accuracy": 0.4})
     assert parts.early(lines) == ""  # a later step did better
 
@@ -189,14 +189,14 @@ def test_what_it_shows_of_images(tmp_path_factory):
     page = Page(small_run.page(tmp_path_factory, "steps").read_text())
     alts = [image["alt"] for image in page.all("img")]
     result = json.loads((small_run.run(tmp_path_factory, "steps") / "eval.json").read_text())
-    overlays = [alt for alt in alts if alt.startswith("the same, bright where the model saw ")]
+    overlays = [alt for alt in alts if alt.startswith("the same with Grad-CAM of class ")]
     # The heat maps are of what was predicted, in the order of the losses.
-    assert [alt.removeprefix("the same, bright where the model saw ") for alt in overlays] == [
+    assert [alt.removeprefix("the same with Grad-CAM of class ") for alt in overlays] == [
         terminal(one["predicted"]) for one in result["top_losses"]
     ]
     assert sum(", predicted " in alt for alt in alts) == 10
     assert sum(alt.startswith("a training image of ") for alt in alts) == 3 * len(overlays)
-    assert "of 90." in page.words  # training images that neighbors were sought among
+    assert "among 90 training images" in page.words  # training images that neighbors were sought among
 
 
 def test_the_curves_hold_what_the_log_does(tmp_path_factory):
@@ -221,7 +221,7 @@ def test_somebody_else_s_file_stays(tmp_path_factory, tmp_path, monkeypatch):
     monkeypatch.setattr("jft.evaluation.evaluate.predict_run", None)  # it is said before anything is computed
     own = tmp_path / "report.html"
     own.write_text("<html>mine")
-    with pytest.raises(ValueError, match=r"report\.html exists and is no report of jft's: give another --out"):
+    with pytest.raises(ValueError, match=r"report\.html exists and is not a report written by jft: give another --out"):
         write_report(run, out=own)
     assert own.read_text() == "<html>mine" and list(tmp_path.iterdir()) == [own]
     for place in (tmp_path, tmp_path / "nowhere" / "report.html"):
@@ -232,7 +232,7 @@ def test_somebody_else_s_file_stays(tmp_path_factory, tmp_path, monkeypatch):
 def test_several_processes_are_refused(tmp_path_factory, monkeypatch):
     monkeypatch.setattr(distributed, "several", lambda: True)
     monkeypatch.setattr("jft.evaluation.evaluate.predict_run", None)
-    with pytest.raises(ValueError, match="a report is written by one process: run `jft report RUN` once training is"):
+    with pytest.raises(ValueError, match="a report is written by one process, and there are several: run"):
         write_report(small_run.run(tmp_path_factory, "several"))
 
 
@@ -251,13 +251,13 @@ def test_by_validation_and_without_training_pictures(tmp_path_factory, tmp_path,
     monkeypatch.setattr(Trained, "images", gone)
     status, printed, _ = command("report", run, "--split", "validation", "--stage", "block2")
     assert status == 0 and printed.startswith(f"wrote {run / 'report.html'}, ")
-    assert "the report does without training images: there is no folder of training" in caplog.text
+    assert "the report has no training images: there is no folder of training" in caplog.text
     text, other = (run / "report.html").read_text(), before.read_text()
     assert "training image of" in other and "training image of" not in text
     words = Page(text).words
-    assert "Largest losses" in words and "most like it" not in words and "Grad-CAM at block2" in words
-    assert "of the validation split" in words and "validated on, which chose its checkpoint" in words
-    assert "chose its checkpoint" not in Page(other).words
+    assert "Largest losses" in words and "nearest neighbors" not in words and "at stage block2" in words
+    assert "of the validation split" in words and "validated on, which chose the checkpoint" in words
+    assert "chose the checkpoint" not in Page(other).words
 
 
 def test_training_writes_it_unless_it_is_told_not_to(tmp_path_factory, tmp_path, command):

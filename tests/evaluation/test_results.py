@@ -95,7 +95,7 @@ def test_the_lines_for_a_terminal(told):
         row = next(line for line in lines.splitlines() if line.startswith(f"  {terminal(name)} "))
         assert row.endswith(f"{one['count']:>10,}") and f"{one['recall']:.2%}" in row
     assert ("most confused:" in lines) == ("confused" in result)
-    assert ("at the temperature" in lines) == (result["temperature"] is not None) == ("calibrated" in result)
+    assert ("with temperature" in lines) == (result["temperature"] is not None) == ("calibrated" in result)
 
 
 def test_images_that_were_learnt_from_are_said(told):
@@ -216,7 +216,7 @@ def test_two_runs_compared(tmp_path_factory):
     assert low < against["difference"] < high
     assert [member["accuracy"] for member in found["members"]] == [right.mean(), also.mean()]
     lines = format_evaluation(found)
-    assert f"{second} images only {other} has right, {first} only {run}" in lines
+    assert f"only {other} is right on {second} images, only {run} on {first}" in lines
 
 
 def test_a_run_against_itself(tmp_path_factory):
@@ -232,7 +232,9 @@ def test_what_cannot_be_compared(tmp_path_factory):
     with pytest.raises(ValueError, match=r"has classes \['5', '8'\] and 71 images, .* has \['6 \| .*', '7', "):
         evaluate_against(steps, binary)
     probabilities = np.full((2, 2), 0.5)
-    with pytest.raises(ValueError, match="McNemar's test counts images that are right or wrong, and these have sev"):
+    with pytest.raises(
+        ValueError, match="McNemar's test needs images that are either right or wrong, and these have sev"
+    ):
         results.contrast(probabilities, probabilities, np.eye(2, dtype=np.uint8))
 
 

@@ -133,7 +133,7 @@ def test_other_images_of_a_name_take_no_file_of_those_before(run, given, tmp_pat
 def test_the_page_and_the_card_say_it(run, given):
     found = evaluate(run, dataset="digits")
     card = model_card(restore(run).meta, found, [])
-    assert "| Dataset | my digits |" in card and "| Of these, trained on | 287 |" in card
+    assert "| Dataset | my digits |" in card and "| Test images trained on | 287 |" in card
     assert "- 287 of these images were trained on" in card
     assert trained_on(restore(run).meta).digest in card
 
@@ -149,8 +149,8 @@ def test_a_run_without_its_list_says_that_it_is_not_known(run, given, tmp_path):
     (copied / "images.npz").write_bytes((copied / "images.npz").read_bytes()[:-30])
     found = evaluate(copied, dataset="digits")
     assert found["learnt"] is None and found["validated"] is None
-    assert "not known: whether it was trained on any of these images" in format_evaluation(found)
-    assert "| Of these, trained on | not known |" in model_card(restore(copied).meta, found, [])
+    assert "it is unknown whether any of these images were trained on" in format_evaluation(found)
+    assert "| Test images trained on | unknown |" in model_card(restore(copied).meta, found, [])
 
 
 def test_a_fifo_in_place_of_the_list_is_not_waited_for(run, tmp_path):

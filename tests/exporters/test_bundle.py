@@ -96,7 +96,7 @@ def test_other_objectives(tmp_path_factory, tmp_path, in_this_process, name):
         assert file.error <= 1e-5 and file.size == (tmp_path / "out" / file.name).stat().st_size
     left_out = {file.name: str(file) for file in files if file.why}
     why = left_out["weights_torchvision.safetensors"]
-    assert why.startswith("weights_torchvision.safetensors: left out, torchvision has no such vgg_tiny: its vgg11 has ")
+    assert why.startswith("weights_torchvision.safetensors: skipped, torchvision has no such vgg_tiny: its vgg11 has ")
     assert "--format" not in why  # which this verb does not have
     predicted, held = predict_run(run, Images()), jft.load(run)
     images = np.stack([held.read(predicted.source.pixels(row, held.spec)) for row in range(11)])
@@ -174,7 +174,9 @@ def test_what_says_something_else_is_not_kept(tmp_path_factory, tmp_path, monkey
         return {**found, name: wrong}
 
     monkeypatch.setattr(bundle, "_writers", tampered)
-    with pytest.raises(ValueError, match=rf"{name} gives probabilities up to \d.* away from .*: nothing was kept"):
+    with pytest.raises(
+        ValueError, match=rf"{name} gives probabilities that differ from .* by up to \d.*: nothing was kept"
+    ):
         bundle.ship(small_run.run(tmp_path_factory, "steps"), tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
@@ -182,9 +184,7 @@ def test_what_says_something_else_is_not_kept(tmp_path_factory, tmp_path, monkey
 def test_what_cannot_be_opened_is_not_kept(tmp_path_factory, tmp_path, monkeypatch):
     failed = subprocess.CompletedProcess([], 1, "", "Traceback ...\nValueError: model.stablehlo is no function\n")
     monkeypatch.setattr(bundle.subprocess, "run", lambda *command, **options: failed)
-    with pytest.raises(
-        ValueError, match=r"could not be opened again, and was not kept: ValueError: model.stablehlo is"
-    ):
+    with pytest.raises(ValueError, match=r"could not be loaded again, so nothing was kept: ValueError: "):
         bundle.ship(small_run.run(tmp_path_factory, "steps"), tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
@@ -198,18 +198,18 @@ def test_a_folder_that_is_there_stays(tmp_path_factory, tmp_path, monkeypatch, c
     assert (status, printed) == (1, "")
     assert (
         error
-        == f"error: {tmp_path / 'out'} exists already, and is not overwritten: give another folder, or remove it.\n"
+        == f"error: {tmp_path / 'out'} exists already and is not overwritten: give another folder, or remove it.\n"
     )
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine"]
     status, _, error = command("export", run, "--to", tmp_path / "nowhere" / "out")
-    assert status == 1 and f"there is no folder {tmp_path / 'nowhere'} to make out in" in error
+    assert status == 1 and f"folder {tmp_path / 'nowhere'} does not exist: create it" in error
 
 
 def test_data_that_lie_elsewhere_now(tmp_path_factory, tmp_path, monkeypatch, in_this_process, command):
     """And ONNX has no word for the model: the other files are written all the same."""
 
     def refuse(predict, path, side):
-        raise ValueError("jax2onnx does not convert this model (KeyError: erf).")
+        raise ValueError("jax2onnx cannot convert this model (KeyError: erf).")
 
     monkeypatch.setattr(bundle.onnx_file, "write", refuse)
     there = types.SimpleNamespace(util=types.SimpleNamespace(find_spec=lambda name: name))
@@ -220,6 +220,6 @@ def test_data_that_lie_elsewhere_now(tmp_path_factory, tmp_path, monkeypatch, in
     assert status == 0 and printed.splitlines()[-1] == f"wrote {tmp_path / 'out'}, with a model card in README.md"
     lines = printed.splitlines()
     assert any(line.startswith("model.stablehlo: ") and "of the checkpoint's" in line for line in lines)
-    assert any(line.startswith("weights_torchvision.safetensors: left out, ") for line in lines)
-    assert "model.onnx: left out, jax2onnx does not convert this model (KeyError: erf)." in lines
+    assert any(line.startswith("weights_torchvision.safetensors: skipped, ") for line in lines)
+    assert "model.onnx: skipped, jax2onnx cannot convert this model (KeyError: erf)." in lines
     assert {path.name for path in (tmp_path / "out").iterdir()} == FILES - {"model.onnx"}

@@ -71,7 +71,7 @@ def test_the_card_states_what_is_known():
     facts = ["vgg_tiny", "step 1,234", "67,890", "vgg_tiny.digits04", "mine.safetensors", DIGITS.sha256]
     facts += [f"License of the base weights | {DIGITS.license} |"]
     facts += ["digit_photos", "4,321", "400", "87.65%", "84.12% to 90.51%", "0.4321", "2.34%", "0.8642"]
-    facts += ["temperature 1.372, fitted on 555 images", "small test set", "4.9 points", "order BGR"]
+    facts += ["temperature 1.372, fitted on 555 images", "test set is small", "4.9 points", "order BGR"]
     assert [fact for fact in facts if fact not in card] == []
     assert "0.7654" not in card and "9.87%" not in card  # without the temperature
     assert "Top-5" not in card  # of five classes
@@ -86,12 +86,12 @@ def test_the_card_states_what_is_known():
 @pytest.mark.parametrize(("learnt", "images"), [(True, "4,876"), (False, "4,321")])
 def test_a_head_that_was_solved_for_may_have_learnt_from_validation_too(learnt, images):
     card = model_card(meta_of(learnt_validation=learnt), evaluation_of(), [])
-    assert f"| Images trained on | {images} |" in card
+    assert f"| Training images | {images} |" in card
 
 
 def test_fewer_steps_than_an_epoch_has_did_not_see_all_images():
     card = model_card(meta_of(step=3), evaluation_of(), [])
-    assert "| Images trained on | at most 96 of 4,321, in 3 steps |" in card
+    assert "| Training images | at most 96 of 4,321, in 3 steps |" in card
 
 
 def test_a_set_is_claimed_only_where_the_hash_is_its_own():
@@ -116,7 +116,7 @@ def test_the_card_states_what_is_not_known():
     }
     card = model_card(meta_of(objective="multilabel"), several, [])
     assert "Mean average precision | 61.00%" in card and "| 2 | 2 | 0 | 90.00% | - | - | - |" in card
-    assert "small test set" not in card and "5 of 5 classes have fewer than 30" in card
+    assert "test set is small" not in card and "5 of 5 classes have fewer than 30" in card
     assert "Macro F1" not in card and "interval" not in card
 
 
@@ -151,7 +151,9 @@ def test_its_code_prepares_images_as_jft_does(tmp_path, monkeypatch, fit, size, 
     Image.fromarray(rng.integers(0, 4096, size, np.uint16)).save("deep.png", exif=exif)
     spec = dataclasses.replace(SPEC, max_value=4095.0, background="#102030")
     names = {}
-    exec(blocks_of(model_card(meta_of(fit=fit, preprocess=spec.to_dict()), evaluation_of(), []))["Images"], names)
+    exec(
+        blocks_of(model_card(meta_of(fit=fit, preprocess=spec.to_dict()), evaluation_of(), []))["Preprocessing"], names
+    )
     for name in ("image.jpg", "clear.png", "deep.png"):
         np.testing.assert_array_equal(names["read"](name), decode.decode(name, spec, fit=fit))
 

@@ -44,7 +44,7 @@ def test_what_the_converter_does_not_know_is_named(tmp_path):
     def predict(images):
         return jax.pure_callback(np.float32, jax.ShapeDtypeStruct((), np.float32), images[0, 0, 0, 0])
 
-    with pytest.raises(ValueError, match=r"^jax2onnx does not convert this model \(\w+: .*pure_callback.*\)\.$"):
+    with pytest.raises(ValueError, match=r"^jax2onnx cannot convert this model \(\w+: .*pure_callback.*\)\.$"):
         onnx_file.write(predict, tmp_path / "model.onnx", 8)
     assert list(tmp_path.iterdir()) == []
 
@@ -53,7 +53,7 @@ def test_what_the_converter_does_not_know_is_named(tmp_path):
 def test_a_file_that_is_none_is_refused(tmp_path):
     path = tmp_path / "model.onnx"
     path.write_bytes(b"no model")
-    with pytest.raises(ValueError, match=r"ONNX Runtime .* does not read .*model\.onnx"):
+    with pytest.raises(ValueError, match=r"ONNX Runtime .* cannot read .*model\.onnx"):
         onnx_file.read(path)
 
 

@@ -83,7 +83,9 @@ def test_what_is_read_takes_images_as_they_were_exported(weights, variables, tmp
 def test_a_file_that_is_none_is_refused(tmp_path, held):
     path = tmp_path / "model.stablehlo"
     path.write_bytes(held)
-    with pytest.raises(ValueError, match=r"model\.stablehlo is no function that JAX .* export anew"):
+    with pytest.raises(
+        ValueError, match=r"model\.stablehlo is not a StableHLO export that JAX .* export the run again"
+    ):
         stablehlo.read(path)
 
 

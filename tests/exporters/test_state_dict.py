@@ -65,9 +65,9 @@ def test_torchvision_in_and_out_is_the_same_file_but_for_counters(tiny, tmp_path
     assert about["source"]["like"] == f"{model}.torchvision" and "weights" not in about["source"]
     assert Preprocess.from_dict(about["preprocess"]) == catalog.find_row(model, "torchvision").preprocess.at(size)
     text = state_dict.describe(done)
-    assert f"load it: model = torchvision.models.{model}(num_classes=10" in text
-    lost = f"; {len(counters)} counters num_batches_tracked are 0: jft does not keep them" if counters else ""
-    assert f"read again: {done.leaves} leaves, bit for bit the same{lost}\n" in text
+    assert f"load: model = torchvision.models.{model}(num_classes=10" in text
+    lost = f"; {len(counters)} counters num_batches_tracked are 0: jft does not track them" if counters else ""
+    assert f"read again: {done.leaves} leaves, bit-identical{lost}\n" in text
 
 
 def keras_model(name, size):
@@ -199,7 +199,7 @@ def test_a_run_knows_its_classes(tiny, tmp_path, one_device):
     with safetensors.safe_open(out, "np") as file:
         about = {key: json.loads(value) for key, value in file.metadata().items() if key != "format"}
     assert about["class_names"] == ["rose", "tulip", "Löwenzahn"]
-    assert about["fit"] == "whole" and "squashed to 12 pixels" in state_dict.describe(done)
+    assert about["fit"] == "whole" and "resized to 12 pixels" in state_dict.describe(done)
     assert about["source"]["source"] == "flowers, step 7" and about["license"] == "BSD-3-Clause"
     with pytest.raises(ValueError, match="holds a vgg13_bn, not the vgg11 of --model"):
         state_dict.export(str(tmp_path / "flowers"), out, model="vgg11")
@@ -217,17 +217,22 @@ def weights(model, size=224, **options):
 @pytest.mark.parametrize(
     ("format", "model", "options", "message"),
     [
-        ("torchvision", "alexnet_caffe", {}, r"its alexnet has widths=.*, original=False and not True. No format fits"),
-        ("torchvision", "googlenet_caffe", {}, r"its googlenet has original=False and not True"),
-        ("torchvision", "vgg_tiny", {}, r"no such vgg_tiny: .* grid=7 and not 4"),
-        ("torchvision", "cnn", {}, r"nothing like cnn. No format fits"),
-        ("torchvision", "resnet50", {"stride_in_1x1": True}, r"stride_in_1x1=False and not True. --format keras fits"),
-        ("torchvision", "inception_v3", {"count_include_pad": False}, r"count_include_pad=True .* --format keras fits"),
-        ("keras", "resnet50", {}, r"stride_in_1x1=True and not False. --format torchvision fits"),
-        ("keras", "resnet18", {}, r"its resnet50 has .* --format torchvision fits"),
-        ("keras", "inception_v3", {}, r"count_include_pad=False .* --format torchvision fits"),
-        ("keras", "vgg11", {}, r"its vgg16 has convs=\(2, 2, 3, 3, 3\) and not \(1, 1, 2, 2, 2\)"),
-        ("keras", "squeezenet1_1", {}, r"keras has nothing like squeezenet1_1. --format torchvision fits"),
+        ("torchvision", "alexnet_caffe", {}, r"its alexnet has widths=.*, original=False instead of True. Write jft"),
+        ("torchvision", "googlenet_caffe", {}, r"its googlenet has original=False instead of True"),
+        ("torchvision", "vgg_tiny", {}, r"no such vgg_tiny: .* grid=7 instead of 4"),
+        ("torchvision", "cnn", {}, r"no model like cnn. Write jft"),
+        (
+            "torchvision",
+            "resnet50",
+            {"stride_in_1x1": True},
+            r"stride_in_1x1=False instead of True. Use --format keras",
+        ),
+        ("torchvision", "inception_v3", {"count_include_pad": False}, r"count_include_pad=True .* Use --format keras"),
+        ("keras", "resnet50", {}, r"stride_in_1x1=True instead of False. Use --format torchvision"),
+        ("keras", "resnet18", {}, r"its resnet50 has .* Use --format torchvision"),
+        ("keras", "inception_v3", {}, r"count_include_pad=False .* Use --format torchvision"),
+        ("keras", "vgg11", {}, r"its vgg16 has convs=\(2, 2, 3, 3, 3\) instead of \(1, 1, 2, 2, 2\)"),
+        ("keras", "squeezenet1_1", {}, r"keras has no model like squeezenet1_1. Use --format torchvision"),
     ],
 )
 def test_an_architecture_that_the_framework_lacks(tmp_path, format, model, options, message):
@@ -265,7 +270,7 @@ def test_names_under_which_nothing_would_load(tmp_path, name, format, message):
 
 def test_sources_that_cannot_be_exported(tmp_path):
     out = tmp_path / "out.safetensors"
-    with pytest.raises(ValueError, match="keras_notop has no classifying layers"):
+    with pytest.raises(ValueError, match="keras_notop has no classifier layers"):
         state_dict.export("vgg16.keras_notop", out)
     with pytest.raises(ValueError, match=r"did you mean 'vgg16\."):
         state_dict.export("vgg16.torchvison", out)
@@ -294,10 +299,10 @@ def test_a_file_that_does_not_prove_right_is_not_kept(tiny, tmp_path, monkeypatc
         monkeypatch.setattr(rules, "sources_of", changed)
 
     wrong(lambda kernel: np.nextafter(kernel, np.float32(1)))  # logits hardly move
-    with pytest.raises(ValueError, match="does not give vgg11 back: 1 of "):
+    with pytest.raises(ValueError, match="does not restore vgg11: 1 of "):
         attempt()
     wrong(lambda kernel: kernel.transpose(1, 0, 2, 3))
-    with pytest.raises(ValueError, match="what was written is no vgg11 and was not kept"):
+    with pytest.raises(ValueError, match="the written file is no vgg11 and was not kept"):
         attempt()
     monkeypatch.setattr(rules, "sources_of", sources_of)
     monkeypatch.setattr(state_dict, "compare", lambda *_: float("nan"))

@@ -1,4 +1,4 @@
-"""One self-contained page about a run: `write_report`."""
+"""The HTML report of a run, one self-contained page: `write_report`."""
 
 from jft.evaluation.report.page import write_report
 

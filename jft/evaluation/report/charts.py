@@ -1,4 +1,4 @@
-"""Charts as SVG for a page: text and axes take the page's color, so that they are read in light and dark."""
+"""SVG charts for the report; text and axes take the page's color, for light and dark mode."""
 
 import io
 import re
@@ -7,8 +7,8 @@ from typing import Any
 
 from jft.metrics.calibration import Reliability
 
-_INK = "#010203"  # stands for the page's text color until the SVG is written
-_BLUE, _ORANGE = "#3b82c4", "#d97b29"  # told apart by lightness too, on white and on black
+_INK = "#010203"  # placeholder for the page's text color
+_BLUE, _ORANGE = "#3b82c4", "#d97b29"  # differ in lightness too, on white and on black
 _STYLE = {
     **{key: _INK for key in ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")},
     "font.size": 10,
@@ -20,12 +20,12 @@ _STYLE = {
 
 
 def curves(lines: Sequence[Mapping[str, Any]], name: str, title: str) -> str:
-    """A metric by step, of training and, where there are any, validation.
+    """Plots a metric by step, for training and, if there are any, validation lines.
 
     Args:
       lines: of `metrics.jsonl`.
-      name: of the metric in them, such as 'loss'.
-      title: of the axis and for those who cannot see it.
+      name: key of the metric in the lines, such as 'loss'.
+      title: label of the axis and of the accessible name.
     """
 
     def draw(axes: Any) -> None:
@@ -43,8 +43,8 @@ def curves(lines: Sequence[Mapping[str, Any]], name: str, title: str) -> str:
     return _svg(draw, f"{title} by step")
 
 
-def learning_parameters(lines: Sequence[Mapping[str, Any]], total: int) -> str:
-    """What learnt at each step, as a share of all parameters: the frozen set is what is above the line."""
+def trainable_parameters(lines: Sequence[Mapping[str, Any]], total: int) -> str:
+    """Plots the trainable share of the parameters by step; the area above the line is frozen."""
 
     def draw(axes: Any) -> None:
         own = [(line["step"], line["learning"] / total) for line in lines if line["kind"] == "train"]
@@ -53,18 +53,18 @@ def learning_parameters(lines: Sequence[Mapping[str, Any]], total: int) -> str:
         axes.set_yscale("log" if 0 < min(shares) < 0.1 else "linear")
         axes.set_ylim(min(min(shares) / 2, 0.5) if 0 < min(shares) < 0.1 else 0, 1)
         axes.set_xlabel("step")
-        axes.set_ylabel("share of parameters that learns")
+        axes.set_ylabel("trainable share of parameters")
 
-    return _svg(draw, "share of the parameters that learns, by step")
+    return _svg(draw, "trainable share of the parameters, by step")
 
 
 def reliability(before: Reliability, after: Reliability | None) -> str:
-    """How often predictions of a confidence are right, as the model is and with its temperature."""
+    """Plots accuracy by confidence, without and with temperature scaling."""
 
     def draw(axes: Any) -> None:
         axes.plot([0, 1], [0, 1], ":", color=_INK, linewidth=1)
         for found, color, marker, label in (
-            (before, _BLUE, "o", "as it is"),
+            (before, _BLUE, "o", "uncalibrated"),
             (after, _ORANGE, "s", "with temperature"),
         ):
             if found is not None:
@@ -74,14 +74,14 @@ def reliability(before: Reliability, after: Reliability | None) -> str:
                 axes.scatter(
                     found.confidence[some], found.accuracy[some], sizes, color=color, marker=marker, label=label
                 )
-        axes.set(xlim=(0, 1.02), ylim=(0, 1.04), xlabel="confidence", ylabel="share that is right")
+        axes.set(xlim=(0, 1.02), ylim=(0, 1.04), xlabel="confidence", ylabel="accuracy")
         axes.legend(loc="lower right")
 
-    return _svg(draw, "reliability: share of predictions that are right, by confidence; area is their number")
+    return _svg(draw, "reliability diagram: accuracy by confidence; marker area is the number of predictions")
 
 
 def times(seconds: Mapping[str, float]) -> str:
-    """Where the time went: a bar for each part."""
+    """Plots the seconds spent on each part of a run, one bar per part."""
 
     def draw(axes: Any) -> None:
         bars = axes.barh(list(seconds), list(seconds.values()), color=_BLUE)
@@ -97,13 +97,13 @@ def times(seconds: Mapping[str, float]) -> str:
     )
 
 
-def _svg(draw: Any, told: str, *, height: float = 2.9) -> str:
-    """An <svg> element with an accessible name."""
+def _svg(draw: Any, name: str, *, height: float = 2.9) -> str:
+    """An <svg> element with the accessible name `name`."""
     import matplotlib
     from markupsafe import escape
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": told}):
+    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": name}):
         figure = Figure(figsize=(4.4, height), layout="constrained", facecolor="none")
         axes = figure.subplots()
         axes.set_facecolor("none")
@@ -114,7 +114,7 @@ def _svg(draw: Any, told: str, *, height: float = 2.9) -> str:
     text = text[text.index("<svg") :].replace(_INK, "currentColor")
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.S)
     text = re.sub(r"'DejaVu Sans'[^;\"]*", "system-ui, sans-serif", text)
-    # The groups of all charts have the same ids, and a page may have each once; markers, which are used, have others.
+    # Drops the ids of groups, which are the same in every chart: a page may hold an id once. Marker ids are referenced.
     text = re.sub(r'(<g) id="[^"]*"| xmlns(?::xlink)?="[^"]*"', r"\1", text)
     size = re.search(r'width="([\d.]+)pt" height="([\d.]+)pt"', text)
-    return text.replace(size.group(0), f'role="img" aria-label="{escape(told)}"', 1)
+    return text.replace(size.group(0), f'role="img" aria-label="{escape(name)}"', 1)

@@ -1,4 +1,4 @@
-"""Gathers what there is to say of a run and writes it as one HTML file that needs nothing else."""
+"""Writes the report of a run as one self-contained HTML file."""
 
 import shlex
 import time
@@ -23,22 +23,22 @@ from jft.utils.version import __version__
 def write_report(
     workdir: str | Path, *, split: str = "test", out: str | Path | None = None, stage: str | None = None
 ) -> tuple[Path, dict[str, Any]]:
-    """Evaluates a run and writes the page, whole or not at all.
+    """Evaluates a run and writes the report, atomically.
 
     Args:
       workdir: folder of the run.
-      split: images to judge it by, 'test' or 'validation'.
+      split: images to evaluate on, 'test' or 'validation'.
       out: the file; None: `<workdir>/report.html`.
-      stage: whose Grad-CAM is drawn; None: the last with a map.
+      stage: stage for Grad-CAM; None: the last one with a feature map.
 
     Returns:
-      The file, and what `evaluate.evaluate` returns, which is written to `eval.json` too.
+      The file, and the result of `evaluate.evaluate`, which is written to `eval.json` too.
 
     Raises:
       ValueError: see `evaluate.evaluate` and `check_out`; or several processes.
     """
     if distributed.several():
-        raise ValueError("a report is written by one process: run `jft report RUN` once training is over.")
+        raise ValueError("a report is written by one process, and there are several: run `jft report RUN` on one host.")
     path = Path(out) if out else Path(workdir) / "report.html"
     check_out(path)
     start = time.perf_counter()
@@ -69,38 +69,38 @@ def write_report(
             matrix=parts.matrix(),
             losses=parts.losses(train, known),
             suspects=parts.suspects(train, known),
-            looked_at=len(train),
+            num_known=len(train),
             commands=_commands(predictor.meta, workdir),
         )
     )
     with written_whole(path) as aside:
-        aside.write_text(page, encoding="utf-8", errors="replace")  # names of files are bytes
+        aside.write_text(page, encoding="utf-8", errors="replace")  # file names may not be valid UTF-8
     return path, result
 
 
 def check_out(path: Path) -> None:
-    """ValueError where the page cannot be written, or would replace something that is none of jft's."""
+    """Raises a ValueError if the page cannot be written, or would replace a file that is no report of jft."""
     if path.is_dir() or not path.parent.is_dir():
         raise ValueError(f"{path} cannot be written: give a file in a folder that exists.")
     if path.exists() and b'name="generator" content="jft' not in path.read_bytes()[:2000]:
-        raise ValueError(f"{path} exists and is no report of jft's: give another --out.")
+        raise ValueError(f"{path} exists and is not a report written by jft: give another --out.")
     check_folder(path.parent, "give another --out")
 
 
 def _name(workdir: Path) -> str:
-    """Of a run: its folder's, with that of the experiment whose arm it is."""
+    """Name of a run: its folder, after the folder of its experiment."""
     return "/".join(part for part in workdir.parts[-2:] if part != "runs")
 
 
 def _commands(meta: Mapping[str, Any], workdir: str | Path) -> dict[str, str]:
-    """What reproduces the run, and the fields of its config that are not the defaults."""
+    """The commands that reproduce the run, and the fields of its config that differ from the defaults."""
     defaults = as_json(default_config())
     changed = {key: value for key, value in meta["config"].items() if value != defaults.get(key)}
     commands = {
         "train": shlex.join(["jft", "train", "--config", f"{workdir}/config.json", "--workdir", "NEW_FOLDER"]),
         "evaluate": shlex.join(["jft", "evaluate", "--checkpoint", str(workdir)]),
     }
-    if not trained_on(meta).dataset:  # no command has them
+    if not trained_on(meta).dataset:  # images in memory: only Python code can pass them
         commands = {
             "train": f"train(config, 'NEW_FOLDER', data=...)  # in Python, {trained_on(meta).count:,} images in memory",
             "evaluate": f"evaluate({str(workdir)!r}, dataset=...)",

@@ -1,4 +1,4 @@
-"""The parts of a report: facts, curves, images with what the model says of them."""
+"""The parts of a report: facts, curves, and images with their predictions."""
 
 import base64
 import collections
@@ -29,7 +29,7 @@ from jft.weights import provenance
 
 IMAGES = 10  # in the grid, among the largest losses, among labels that look wrong
 _NEIGHBOURS = 3
-_SECONDS = 60  # spent at most on features of training images, by the speed of the evaluation
+_SECONDS = 60  # limit for extracting features of training images, estimated from the speed of the evaluation
 _LARGEST_MATRIX = 20  # classes; a larger confusion matrix is wider than a screen
 
 
@@ -38,10 +38,10 @@ class Parts:
     """The parts of a page.
 
     Attributes:
-      predictor: the run.
-      predicted: what it makes of the images that it is judged by.
-      result: the figures of that.
-      stage: whose Grad-CAM is drawn.
+      predictor: the model of the run.
+      predicted: the run's outputs on the images that it is evaluated on.
+      result: the metrics of that evaluation.
+      stage: stage for Grad-CAM.
     """
 
     predictor: Predictor
@@ -50,56 +50,56 @@ class Parts:
     stage: str
 
     def facts(self, lines: list[dict[str, Any]]) -> dict[str, str]:
-        """What was trained on what with which weights, for people; `lines` of the log."""
+        """Model, weights, data and settings of the run, as texts; `lines` of the log."""
         meta, spec = self.predictor.meta, self.predictor.spec
         config, weights = meta["config"], provenance.of_manifest(meta["weights"])
-        held_out = f", {meta['history'][-1]['count']:,} to validate" if meta["history"] else ""
-        held_out += ", which then joined them" if meta.get("learnt_validation") else ""
-        frames = "squashed whole" if self.predictor.fit == "whole" else "cropped at the center"
+        held_out = f", {meta['history'][-1]['count']:,} for validation" if meta["history"] else ""
+        held_out += " (then also used to refit the head)" if meta.get("learnt_validation") else ""
+        frames = "squashed to a square" if self.predictor.fit == "whole" else "center crop"
         facts = {
             "Model": f"{meta['model']['name']}, {self.result['parameters']:,} parameters",
             **(weights.facts() if weights else {"Weights": "none: trained from scratch"}),
-            "Data": _told_of(trained_on(meta), config["data_dir"]),
-            "Images": f"{trained_on(meta).count:,} to train{held_out}, {self.result['count']:,} of the "
-            f"{self.result['split']} split to judge by",
+            "Data": _data_text(trained_on(meta), config["data_dir"]),
+            "Images": f"{trained_on(meta).count:,} for training{held_out}, {self.result['count']:,} of the "
+            f"{self.result['split']} split evaluated here",
             "Classes": ", ".join(self.predictor.class_names[:20])
             + (", ..." if len(self.predictor.class_names) > 20 else ""),
             "Input": f"{spec.size} x {spec.size} pixels, {frames}, {spec.channels}, mean {_numbers(spec.mean)}, "
             f"standard deviation {_numbers(spec.std)} after x {spec.scale:.4g}",
             "Checkpoint": self._checkpoint(lines),
-            "Steps left out": ", ".join(map(str, meta.get("skipped", []))),
+            "Skipped steps": ", ".join(map(str, meta.get("skipped", []))),
             "Seed": str(config["seed"]),
             "Trained with": f"jft {meta['jft']}, JAX {meta['jax']}, {math.prod(meta['devices'].values())} x "
             f"{meta['device_kind']}",
         }
-        return {name: told for name, told in facts.items() if told}
+        return {name: text for name, text in facts.items() if text}
 
     def _checkpoint(self, lines: list[dict[str, Any]]) -> str:
         meta = self.predictor.meta
         if meta["config"]["solver"] != "steps":
-            return f"its head was solved for by {meta['config']['solver']}"
+            return f"head fitted by {meta['config']['solver']}"
         step, best = named_step(meta["step"], phase_of(meta)), self._best(lines)
         if best in (None, meta["step"]):
-            return step + (", the best by validation" if meta["history"] else "")
-        return f"{step}; the best by validation was {named_step(best, phase_of(meta, best))}, which cannot be read"
+            return step + (", best on validation" if meta["history"] else "")
+        return f"{step}; the best on validation, {named_step(best, phase_of(meta, best))}, cannot be read"
 
     def _best(self, lines: list[dict[str, Any]]) -> int | None:
-        """The step that validation chose: the log knows it where its checkpoint is damaged or gone."""
+        """The step that is best on validation, from the log: its checkpoint may be damaged or deleted."""
         return best_step({"history": [line for line in lines if line["kind"] == "validation"]})
 
     def early(self, lines: list[dict[str, Any]]) -> str:
-        """What is to be said where validation kept a checkpoint of a phase that others followed, else empty."""
+        """A note if the best checkpoint is from a phase before the last, else ''."""
         meta = self.predictor.meta
         kept, validated = phase_of(meta), [line["step"] for line in lines if line["kind"] == "validation"]
         if not kept or not validated or phase_of(meta, validated[-1]) == kept or self._best(lines) != meta["step"]:
             return ""
         return (
-            f"These figures are those of {named_step(meta['step'], kept)}: none of the later steps did better on "
-            "validation, and what only they train is as it was before."
+            f"Metrics are of {named_step(meta['step'], kept)}: validation was best here, so layers unfrozen later are "
+            "still at their pretrained values."
         )
 
     def stages(self) -> list[dict[str, Any]]:
-        """Each stage: its output, its parameters, and how many of them came from the weights."""
+        """Each stage: the shape of its output, its number of parameters, and how many of its leaves are pretrained."""
         loaded = {name.removeprefix("params/") for name in self.predictor.meta["pretrained"]}
         leaves = tree.flatten(self.predictor.variables["params"])
         own = collections.defaultdict(set)
@@ -117,13 +117,13 @@ class Parts:
         ]
 
     def phases(self, lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """What was frozen and what learnt, and until which step, by the log."""
-        told: dict[tuple, dict[str, Any]] = {}
+        """What was frozen and trainable, and until which step, according to the log."""
+        rows: dict[tuple, dict[str, Any]] = {}
         for line in lines:
             if line["kind"] == "train":
-                known = {key: line[key] for key in ("phase", "boundary", "learning", "batch_norm")}
-                told[tuple(known.values())] = {**known, "last": line["step"]}
-        return list(told.values())
+                settings = {key: line[key] for key in ("phase", "boundary", "learning", "batch_norm")}
+                rows[tuple(settings.values())] = {**settings, "last": line["step"]}
+        return list(rows.values())
 
     def charts(self, lines: list[dict[str, Any]], evaluated: float) -> dict[str, Markup]:
         """Title -> SVG."""
@@ -133,10 +133,10 @@ class Parts:
             shown = [line for line in lines if line["kind"] == "validation"] + stepped
             found["Loss"] = charts.curves(shown, "loss", "loss in nats")
             found["Accuracy"] = charts.curves(shown, "accuracy", "accuracy")
-            if all("learning_rate" in line for line in stepped):  # an optimizer of the user's own may have its own
+            if all("learning_rate" in line for line in stepped):  # a custom optimizer may set its own
                 found["Learning rate"] = charts.curves(stepped, "learning_rate", "learning rate")
-            found["What learns"] = charts.learning_parameters(stepped, self.result["parameters"])
-        found["How sure it is"] = charts.reliability(*self._reliability())
+            found["Trainable parameters"] = charts.trainable_parameters(stepped, self.result["parameters"])
+        found["Reliability"] = charts.reliability(*self._reliability())
         waiting = sum(line["waiting"] * line["seconds"] for line in stepped)
         took = collections.Counter()
         for line in lines:
@@ -151,7 +151,7 @@ class Parts:
             "saving": took["checkpoint"],
             f"{self.result['split']} images": evaluated,
         }
-        found["Where the time went"] = charts.times({name: value for name, value in spent.items() if value > 0.05})
+        found["Time spent"] = charts.times({name: value for name, value in spent.items() if value > 0.05})
         return {title: Markup(svg) for title, svg in found.items()}
 
     def _reliability(self) -> tuple[calibration.Reliability, calibration.Reliability | None]:
@@ -160,12 +160,12 @@ class Parts:
         return before, None if calibrated is None else calibration.reliability(calibrated, true)
 
     def grid(self) -> list[dict[str, Any]]:
-        """Ten images, spread evenly over those that the run is judged by."""
+        """Ten images, spread evenly over the evaluated split, with their predictions."""
         rows = np.linspace(0, len(self.predicted.source) - 1, min(IMAGES, len(self.predicted.source))).round()
-        return [self._card(self.predicted.source, row) | self._said(row) for row in rows.astype(int).tolist()]
+        return [self._card(self.predicted.source, row) | self._prediction(row) for row in rows.astype(int).tolist()]
 
     def matrix(self) -> list[dict[str, Any]]:
-        """Rows of the confusion matrix with the shade of each cell; [] where it does not fit a screen."""
+        """Rows of the confusion matrix with the shade of each cell; [] if it is too large for a screen."""
         names = self.predictor.class_names
         if "confusion_matrix" not in self.result or len(names) > _LARGEST_MATRIX:
             return []
@@ -177,7 +177,7 @@ class Parts:
         ]
 
     def losses(self, train: Source, known: np.ndarray) -> list[dict[str, Any]]:
-        """The largest losses, with where the model looked and what it learnt from that is like them."""
+        """The images with the largest losses, their Grad-CAM, and the most similar training images."""
         source, worst = self.predicted.source, self.result["top_losses"]
         rows = [one["row"] for one in worst]
         images = [source.pixels(row, self.predictor.spec) for row in rows]
@@ -186,21 +186,21 @@ class Parts:
         near = np.zeros((len(rows), 0), np.int64)
         if len(train):
             near = gallery.like(self.predictor, images, known, min(_NEIGHBOURS, len(train)))
-        told = []
+        cards = []
         for one, pixels, chosen, cam, neighbors in zip(worst, images, classes, heat, near, strict=True):
             seen = gallery.shown(self.predictor, pixels)
-            told.append(
+            cards.append(
                 one
                 | self._card(source, one["row"])
                 | {
-                    "label": one["label"] or "nothing",
-                    "predicted": one["predicted"] or "nothing",
-                    "sought": self.predictor.class_names[chosen],
+                    "label": one["label"] or "none",
+                    "predicted": one["predicted"] or "none",
+                    "explained": self.predictor.class_names[chosen],
                     "overlay": _data_uri(gradcam.overlay(seen, cam)),
                     "neighbors": [self._card(train, row) for row in neighbors.tolist()],
                 }
             )
-        return told
+        return cards
 
     def suspects(self, train: Source, known: np.ndarray) -> list[dict[str, Any]]:
         """Training images whose label looks wrong."""
@@ -208,8 +208,8 @@ class Parts:
             return []
         try:
             found = gallery.suspects(known, train)
-        except ValueError as error:  # a class of one image, which no other can judge
-            logging.warning("the report does without suspicious labels: %s", error)
+        except ValueError as error:  # such as a class of one image
+            logging.warning("the report has no suspicious labels: %s", error)
             return []
         names = self.predictor.class_names
         return [
@@ -223,39 +223,39 @@ class Parts:
         ]
 
     def known(self, speed: float) -> tuple[Source, np.ndarray]:
-        """Training images, as many as are read in a minute, and their features; none where they are gone."""
+        """A sample of the training images, as many as fit in a minute, and their features; none if they are gone."""
         try:
             train = datasets.sample(self.predicted.trained.images("train"), max(200, round(speed * _SECONDS)))
             return train, gallery.features(self.predictor, train)
         except (ValueError, OSError) as error:
-            logging.warning("the report does without training images: %s", error)
+            logging.warning("the report has no training images: %s", error)
             return self.predicted.source.take(np.zeros(0, np.int64)), np.zeros((0, 1), np.float32)
 
-    def _said(self, row: int) -> dict[str, Any]:
+    def _prediction(self, row: int) -> dict[str, Any]:
         probabilities, source = self.predicted.found.probabilities[row], self.predicted.source
-        told = results.said(probabilities, self.predictor.class_names, several=source.multi_label)
+        name = results.predicted_name(probabilities, self.predictor.class_names, several=source.multi_label)
         return {
-            "predicted": told or "nothing",
+            "predicted": name or "none",
             "probability": float(probabilities.max()),
-            "right": told == source.label(row),
+            "right": name == source.label(row),
         }
 
     def _card(self, source: Source, row: int) -> dict[str, Any]:
         return {
             "image": _data_uri(gallery.shown(self.predictor, source.pixels(row, self.predictor.spec))),
             "name": Path(source.image_name(row)).name,
-            "label": source.label(row) or "nothing",
+            "label": source.label(row) or "none",
         }
 
 
-def _told_of(record: DataRecord, data_dir: str) -> str:
-    """What was trained on, with its place and, where that is known, its content."""
-    told = f"{record.dataset}{f' in {data_dir}' if data_dir else ''}" if record.dataset else f"{record.name}, in memory"
-    return f"{told}; digest of the training images {record.digest}" if record.digest else told
+def _data_text(record: DataRecord, data_dir: str) -> str:
+    """The training data: name, place and, if known, digest."""
+    name = f"{record.dataset}{f' in {data_dir}' if data_dir else ''}" if record.dataset else f"{record.name}, in memory"
+    return f"{name}; digest of the training images {record.digest}" if record.digest else name
 
 
 def _data_uri(pixels: np.ndarray) -> str:
-    """An image in the page itself: small ones as they are, photographs as JPEG."""
+    """An image as a data URI: PNG for small ones, JPEG for photographs."""
     small = max(pixels.shape[:2]) <= 64
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, **({"format": "PNG"} if small else {"format": "JPEG", "quality": 82}))
