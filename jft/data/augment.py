@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from jft.data import auto_augment as automatic
 from jft.data import transforms
+from jft.data.image_ops import AugmentFunction
 from jft.data.transforms import Preprocess
 from jft.utils import tree
 
@@ -35,6 +36,8 @@ class Augmentation:
         `auto_augment.rand_augment`; empty: nothing.
       rand_operations: of 'rand': operations on an image.
       rand_magnitude: of 'rand': 0 .. 30.
+      augment: what images go through in turn once they are cut, mirrored, resized to `spec.size` and rounded to uint8,
+        before they are normalized; see `image_ops.AugmentFunction`.
 
     Raises:
       ValueError: a crop or automatic augmentation that there is not.
@@ -46,20 +49,24 @@ class Augmentation:
     auto_augment: str = ""
     rand_operations: int = 2
     rand_magnitude: int = 9
+    augment: tuple[AugmentFunction, ...] = ()
 
     def __post_init__(self) -> None:
         tree.choose(dict.fromkeys(CROPS), self.crop, what="crop")
         tree.choose(dict.fromkeys(AUTO_AUGMENTS), self.auto_augment, what="auto_augment")
 
     @classmethod
-    def from_config(cls, config: Any) -> "Augmentation":
-        """What a config's fields of the same names say."""
-        return cls(**{field.name: config[field.name] for field in dataclasses.fields(cls)})
+    def from_config(cls, config: Any, augment: tuple[AugmentFunction, ...] = ()) -> "Augmentation":
+        """What a config's fields of the same names say, but for `augment`, whose names are resolved already."""
+        own = {field.name: config[field.name] for field in dataclasses.fields(cls) if field.name != "augment"}
+        return cls(**own, augment=augment)
 
     def uncountable(self, spec: Preprocess, fit: str) -> str | None:
         """Why an image has more variants than can be counted, for the log; None where `num_variants` counts them."""
         if self.auto_augment:
             return f"auto_augment = {self.auto_augment!r} changes every image anew"
+        if self.augment:
+            return "augment changes every image anew"
         if self.crop_padding:
             return f"crop_padding = {self.crop_padding:g} cuts every image at a random place"
         if self.cuts_anywhere(fit):
@@ -123,7 +130,13 @@ def augment(
 
 
 def variant(
-    images: jax.Array, number: jax.Array, spec: Preprocess, *, fit: str, augmentation: Augmentation
+    images: jax.Array,
+    number: jax.Array,
+    spec: Preprocess,
+    *,
+    fit: str,
+    augmentation: Augmentation,
+    key: jax.Array | None = None,
 ) -> jax.Array:
     """One variant of each image, of those that can be counted.
 
@@ -135,7 +148,9 @@ def variant(
       number: int32 [batch], 0 .. num_variants - 1.
       spec: of the weights.
       fit: 'crop' or 'whole', see `transforms.to_model_input`.
-      augmentation: says which variants there are; of it only `flip` and a fixed `crop` count here.
+      augmentation: says which variants there are; of it only `flip` and a fixed `crop` count here, and with a key
+        `augment`.
+      key: of `augment`; None leaves it out.
 
     Returns:
       float32 [batch, spec.size, spec.size, 3], normalized.
@@ -149,7 +164,17 @@ def variant(
             images = transforms.center_crop(images, spec.size)
     if mirrored is not None:
         images = _mirror(images, mirrored)
-    return transforms.normalize(transforms.resize(images, spec.size, spec.size, spec), spec)
+    return _finished(images, spec, augmentation, key)
+
+
+def _finished(images: jax.Array, spec: Preprocess, augmentation: Augmentation, key: jax.Array | None) -> jax.Array:
+    """Images, cut and mirrored, as the model reads them: float32 [batch, spec.size, spec.size, 3]."""
+    images = transforms.resize(images, spec.size, spec.size, spec)
+    if key is not None and augmentation.augment:
+        images = jnp.clip(jnp.round(images), 0, 255).astype(jnp.uint8)
+        for number, function in enumerate(augmentation.augment):
+            images = function(images, jax.random.fold_in(key, number))
+    return transforms.normalize(images, spec)
 
 
 def make_train_transform(
@@ -179,14 +204,17 @@ def make_train_transform(
         if augmentation.auto_augment:
             auto_rng, rng = jax.random.split(rng)
             images = _automatic(images, auto_rng, augmentation)
+        own_rng = None
+        if augmentation.augment:
+            own_rng, rng = jax.random.split(rng)
         if not cuts_anywhere:
             number = augmentation.draw(rng, len(images), fit=fit)
-            return variant(images, number, spec, fit=fit, augmentation=augmentation)
+            return variant(images, number, spec, fit=fit, augmentation=augmentation, key=own_rng)
         if fit == "crop":
             images = transforms.resize_shorter(images, spec)
         size = spec.size if fit == "crop" else None
         images = augment(images, rng, flip=augmentation.flip, crop_padding=augmentation.crop_padding, size=size)
-        return transforms.normalize(transforms.resize(images, spec.size, spec.size, spec), spec)
+        return _finished(images, spec, augmentation, own_rng)
 
     return transform
 

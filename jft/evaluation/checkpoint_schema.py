@@ -63,6 +63,7 @@ class Schema(TypedDict):
     learnt_validation: NotRequired[bool]
     accumulate: NotRequired[int | None]
     skipped: NotRequired[list[int]]
+    stopped: NotRequired[str]  # why a callback ended the run
     window: dict[str, float]
     step: int
     digests: dict[str, int]

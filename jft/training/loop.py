@@ -18,6 +18,7 @@ from jft.evaluation.evaluator import Evaluator
 from jft.training import feature_cache, linear_probe, noted_images, programs, rollback
 from jft.training import own as own_objects
 from jft.training.batches import make_evaluator, on_device, train_batches
+from jft.training.callbacks import Callbacks, EpochEnd, EvaluationEnd, StepEnd
 from jft.training.feature_cache import Cached, Decision
 from jft.training.messages import describe, farewell, percent
 from jft.training.phases import Phase
@@ -45,8 +46,10 @@ def train(
       workdir: folder of the run.
       data: images in memory, from `sources.from_arrays`, in place of `config.dataset`.
       brief: leave out the table of stages, which a run like it has shown.
-      **own: objects in place of names of the config, of the fields `own.FIELDS`: `loss=` a `losses.Loss`. What no
-        "module:function" names must be given again to resume the run.
+      **own: objects in place of names of the config, of the fields `own.FIELDS`: `loss=` a `losses.Loss`,
+        `optimizer=` an `optimizers.Optimizer` or `optax.GradientTransformation`, `augment=` one or several
+        `image_ops.AugmentFunction`, `callbacks=` one or several functions of a `callbacks.Event`. What no
+        "module:function" names must be given again to resume the run, but for callbacks.
 
     Returns:
       `{'step', 'finished', 'signal', 'history', 'skipped'}`: steps done, whether the run is at its end, the signal
@@ -68,7 +71,7 @@ def train(
             own_objects.tell(config, own)
             state, meta = _run(run, interrupt, brief)
     step, history = int(state.step), meta["history"]
-    finished = is_finished(run, step, history)
+    finished = is_finished(run, step, meta)
     result = {
         "step": step,
         "finished": finished,
@@ -76,6 +79,8 @@ def train(
         "history": history,
         "skipped": [skipped.step for skipped in rollback.read(run.workdir)],
     }
+    if "stopped" in meta:
+        distributed.say(f"Stopped by {meta['stopped']}.")
     distributed.say(farewell(run, result))
     return result
 
@@ -85,7 +90,7 @@ def _run(run: Run, interrupt: Interrupt, brief: bool) -> tuple[TrainState, Meta]
     decisions = feature_cache.decide(run, state, meta["cached"])
     meta = {**meta, "cached": meta["cached"] | {str(first): decision.use for first, decision in decisions.items()}}
     distributed.say(describe(run, state, meta, decisions, brief))
-    if is_finished(run, int(state.step), meta["history"]):
+    if is_finished(run, int(state.step), meta):
         return state, meta
     meta = noted_images.note(run, meta, begins=not int(state.step))
     begin = _start if run.config.solver == "steps" else _solve
@@ -175,6 +180,7 @@ class Loop:
         self.meta = meta
         self._run, self._checkpoints, self._logs, self._interrupt = run, checkpoints, logs, interrupt
         self._skipped = {skipped.step: skipped.fault for skipped in rollback.read(run.workdir)}
+        self._callbacks = Callbacks(run.callbacks)
         self._evaluator = make_evaluator(run)  # of images; compiled once, whatever the number of phases
 
     def __call__(
@@ -223,16 +229,19 @@ class Loop:
             if step in self._skipped:
                 state = state.replace(step=run.parallel.place_state(np.int32(step)))
                 self._logs.write(step, "skipped", {"fault": self._skipped[step]})
+                sums = {}
             else:
                 state, sums = train_step(state, run.parallel.place_batch(on_device(batch)))
                 watched = {"finite": all_finite(phase, state)} if config.on_nan == "rollback" else {}
                 window.add(step, {**sums, **watched})
             bar.update()
-            if run.is_due(step, config.log_every) or step == phase.last:
+            self._tell_step(step, phase, sums)
+            last = step == phase.last or bool(self._callbacks.stopped)
+            if run.is_due(step, config.log_every) or last:
                 self._log(step, window.close(step, state), bar)
-            if run.is_due(step, config.evaluate_every * run.steps_per_epoch) or step == phase.last:
+            if run.is_due(step, config.evaluate_every * run.steps_per_epoch) or last:
                 window.check()
-                self._evaluate(step, evaluator, state, cached, bar)
+                self._evaluate(step, phase, evaluator, state, cached, bar)
                 self._save(step, phase, state, window)
                 window.restart()
             elif config.checkpoint_every and step % config.checkpoint_every == 0:
@@ -249,9 +258,25 @@ class Loop:
         bar.set_postfix_str(_postfix(values), refresh=False)
 
     def _ended(self) -> bool:
-        return self._interrupt.check() or _stops_early(self._run.config, self.meta["history"])
+        stopped = bool(self._callbacks.stopped) or _stops_early(self._run.config, self.meta["history"])
+        return self._interrupt.check() or stopped
 
-    def _evaluate(self, step: int, evaluator: Evaluator, state: TrainState, cached: Cached | None, bar: tqdm) -> None:
+    def _about(self, step: int, phase: Phase) -> dict[str, Any]:
+        """What every event tells."""
+        epoch = round(step / self._run.steps_per_epoch, 4)
+        return {"step": step, "num_steps": self._run.num_steps, "epoch": epoch, "phase": phase.name}
+
+    def _tell_step(self, step: int, phase: Phase, sums: Mapping[str, Any]) -> None:
+        if not self._callbacks:
+            return
+        self._callbacks.tell(StepEnd(**self._about(step, phase), sums=sums))
+        per_epoch = self._run.steps_per_epoch
+        if step // per_epoch > (step - 1) // per_epoch:
+            self._callbacks.tell(EpochEnd(**self._about(step, phase)))
+
+    def _evaluate(
+        self, step: int, phase: Phase, evaluator: Evaluator, state: TrainState, cached: Cached | None, bar: tqdm
+    ) -> None:
         source = self._run.validation_source
         if not len(source):
             return
@@ -266,6 +291,8 @@ class Loop:
         self._logs.write(step, "validation", {**values, "seconds": time.perf_counter() - start})
         if distributed.is_first():
             bar.write(f"step {step}: validation {percent(values)}")
+        history = tuple(self.meta["history"])
+        self._callbacks.tell(EvaluationEnd(**self._about(step, phase), metrics=values, history=history))
 
     def _save(self, step: int, phase: Phase, state: TrainState, window: Window) -> None:
         skipped = sorted(number for number in self._skipped if number <= step)
@@ -274,6 +301,7 @@ class Loop:
             "data": data_position(self._run, step),
             "window": window.save(),
             "skipped": skipped,
+            **({"stopped": self._callbacks.stopped} if self._callbacks.stopped else {}),
         }
         check_finite(phase, step, state)
         start = time.perf_counter()
@@ -281,9 +309,9 @@ class Loop:
             self._logs.write(step, "checkpoint", {"seconds": time.perf_counter() - start})
 
 
-def is_finished(run: Run, step: int, history: list[dict]) -> bool:
-    """Whether a run that stands at `step`, with these evaluations, is at its end."""
-    return step >= run.num_steps or _stops_early(run.config, history)
+def is_finished(run: Run, step: int, meta: Meta) -> bool:
+    """Whether a run that stands at `step`, of whose checkpoint this is the meta, is at its end."""
+    return step >= run.num_steps or "stopped" in meta or _stops_early(run.config, meta["history"])
 
 
 def data_position(run: Run, step: int) -> dict[str, int]:

@@ -8,7 +8,8 @@ from jft.config import Config
 from jft.utils import distributed, registry, tree
 
 # Fields of the config that take an object in Python.
-FIELDS = ("loss", "optimizer")
+FIELDS = ("loss", "optimizer", "augment", "callbacks")
+_SEVERAL = ("augment", "callbacks")  # of these: several, in order
 
 
 def recorded(config: Config, own: Mapping[str, Any]) -> tuple[Config, dict[str, Any]]:
@@ -19,7 +20,8 @@ def recorded(config: Config, own: Mapping[str, Any]) -> tuple[Config, dict[str, 
 
     Args:
       config: from a config file.
-      own: field -> a name, which just sets the field, or an object. None is left out.
+      own: field -> a name, which just sets the field, or an object; of `augment` and `callbacks` one, or a sequence of
+        them. None is left out.
 
     Raises:
       ValueError: a field that takes none.
@@ -28,6 +30,12 @@ def recorded(config: Config, own: Mapping[str, Any]) -> tuple[Config, dict[str, 
     for field, value in own.items():
         tree.choose(dict.fromkeys(FIELDS), field, what="argument of train")
         if value is None:
+            continue
+        if field in _SEVERAL:
+            value = tuple(value) if isinstance(value, list | tuple) else (value,)
+            config[field] = tuple(map(registry.name_of, value))
+            if not all(isinstance(one, str) for one in value):
+                objects[field] = value
             continue
         config[field] = registry.name_of(value)
         if not isinstance(value, str):
@@ -38,7 +46,9 @@ def recorded(config: Config, own: Mapping[str, Any]) -> tuple[Config, dict[str, 
 def tell(config: Config, objects: Mapping[str, Any]) -> None:
     """Says which of them a resumed run must be given again."""
     for field in objects:
-        if config[field] == registry.GIVEN:
+        if field == "callbacks":  # a run may be resumed with others, or none
+            continue
+        if registry.GIVEN in (config[field] if field in _SEVERAL else (config[field],)):
             distributed.say(
                 f"{field} was given in Python and no module names it: this run cannot be resumed without it. To resume "
                 f"from the config alone, put it into a module and name it '{field}=\"module:function\"'."

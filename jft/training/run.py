@@ -13,12 +13,13 @@ import numpy as np
 
 from jft import config as config_lib
 from jft.config import Config
-from jft.data import datasets
+from jft.data import datasets, image_ops
 from jft.data.augment import Augmentation
 from jft.data.record import DataRecord
 from jft.data.transforms import Preprocess
 from jft.metrics.losses import LOSSES, Objective, make_objective
 from jft.models import MODELS, Chain, abstract_variables, create_model
+from jft.training import callbacks
 from jft.training.phases import Phase, make_phases
 from jft.utils import distributed, json_file, tree
 from jft.utils.checkpoint import Checkpoints
@@ -49,6 +50,7 @@ class Run:
       parallel: the devices.
       accumulate: micro-batches in a step; None until `programs.fitted` chooses them, for 'auto'.
       data: images given in memory, from which both sources were taken; None: they are the config's.
+      callbacks: what is told how the run goes, see `callbacks.Callbacks`.
     """
 
     config: Config
@@ -65,6 +67,7 @@ class Run:
     parallel: Parallel
     accumulate: int | None
     data: datasets.Source | None = None
+    callbacks: tuple[Any, ...] = ()
 
     @property
     def num_steps(self) -> int:
@@ -187,7 +190,8 @@ def create_run(
         model_options=options,
         model=model,
         objective=objective,
-        augmentation=Augmentation.from_config(config),
+        augmentation=Augmentation.from_config(config, image_ops.resolve(config.augment, own.get("augment"), spec.size)),
+        callbacks=callbacks.resolve(config.callbacks, own.get("callbacks")),
         phases=phases,
         parallel=parallel,
         accumulate=accumulate,

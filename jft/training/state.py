@@ -121,7 +121,7 @@ def resumed_state(run: Run, variables: Any, optimizer: Any, saved: Meta) -> tupl
         split: {**record, "digest": record["digest"] or saved.get("trained_on", {}).get(split, {}).get("digest")}
         for split, record in run.records().items()
     }
-    kept |= {key: saved[key] for key in ("test_digest",) if key in saved}  # where there were test images
+    kept |= {key: saved[key] for key in ("test_digest", "stopped") if key in saved}  # test images; a callback's reason
     kept["temperature"] = saved.get("temperature")  # checkpoints before 0.1.0 had none
     average = {}
     if "learning" in optimizer:

@@ -13,7 +13,7 @@ import inspect
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 from jft.utils import tree
@@ -97,6 +97,10 @@ class Registry(Mapping[str, Row], Generic[Row]):
         self.check(value)
         return _import(value, self.field)
 
+    def resolve_all(self, values: Sequence[Any], given: Sequence[Any] | None = None) -> tuple[Any, ...]:
+        """`resolve` of each of several; `given` stands for all of them, where they were given in Python."""
+        return tuple(self.resolve(value) for value in (values if given is None else given))
+
 
 _REGISTRIES: dict[str, Registry] = {}
 
@@ -112,7 +116,9 @@ def problems(config: Mapping[str, Any]) -> list[str]:
     for field, known in _REGISTRIES.items():
         try:
             if field in config:
-                known.check(config[field])
+                value = config[field]
+                for one in value if isinstance(value, tuple | list) else (value,):
+                    known.check(one)
         except ValueError as error:
             wrong.append(str(error).removesuffix("."))
     return wrong

@@ -37,7 +37,7 @@ def plain(learning_rate):
 def small():
     """The small network by name, one device, and the functions here in a module that a config can name."""
     module = types.ModuleType("own_parts")
-    module.focal, module.heavy_ball = focal, heavy_ball
+    module.focal, module.heavy_ball, module.darker = focal, heavy_ball, darker
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(MODELS._rows if hasattr(MODELS, "_rows") else MODELS, "small", small_chain.Small)
         patch.setitem(sys.modules, "own_parts", module)
@@ -132,3 +132,19 @@ def test_an_optimizer_whose_state_became_another_is_refused_on_resume(tmp_path, 
     changed = functools.partial(monkeypatch.setitem, registry._imported, "own_parts:heavy_ball", plain)
     with pytest.raises(ValueError, match=r"checkpoint 2.*The state of optimizer = .* is not what it was when"):
         interrupted(monkeypatch, config, tmp_path / "run", then=changed)
+
+
+def darker(images, key):
+    return images // jax.random.randint(key, (len(images), 1, 1, 1), 1, 3).astype(images.dtype)
+
+
+def test_augmentations_train_and_resume_bit_for_bit(tmp_path, monkeypatch):
+    config = make(augment=("random_erasing", "own_parts:darker"))
+    train(config, tmp_path / "whole", small_chain.images())
+    interrupted(monkeypatch, config, tmp_path / "parts")
+    train(make(), tmp_path / "given", small_chain.images(), augment=["random_erasing", darker])
+    assert parameters(tmp_path / "whole") == parameters(tmp_path / "parts") == parameters(tmp_path / "given")
+    train(make(), tmp_path / "usual", small_chain.images())
+    assert parameters(tmp_path / "usual") != parameters(tmp_path / "whole")
+    with pytest.raises(ValueError, match=r"augment: .*random_erasing.* -> \[\]"):
+        train(make(), tmp_path / "given", small_chain.images())

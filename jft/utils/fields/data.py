@@ -93,6 +93,12 @@ AUGMENTATION = (
     Field("rand_operations", 2, "RandAugment: operations on an image", check=positive, needs=(_RAND,)),
     Field("rand_magnitude", 9, "RandAugment: strength, 0 .. 30", check=up_to_30, needs=(_RAND,)),
     Field(
+        "augment",
+        (),
+        "further ones, in order, before normalizing: vertical_flip, color_jitter, random_erasing, module:function",
+        element=str,
+    ),
+    Field(
         "mixup",
         0.0,
         "alpha of the Beta distribution by which pairs of images and labels are mixed; 0: off",

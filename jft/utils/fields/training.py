@@ -169,6 +169,14 @@ MACHINE = (
 )
 
 CADENCE = (
+    Field(
+        "callbacks",
+        (),
+        "told step, epoch and evaluation ends; may stop the run: stop_when_perfect, module:function",
+        element=str,
+        needs=(_STEPS,),
+        resume=True,
+    ),
     Field("log_every", 20, "steps between lines of the log", check=positive, resume=True),
     Field(
         "evaluate_every",
