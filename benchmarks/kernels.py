@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jft.models import layers
+from jft.models import kernels, layers
 
 # Name: (shape of the input beside the batch, the forms). A form is `(x, parameters) -> y`.
 SHAPES = {
@@ -73,11 +73,6 @@ def conv_1x1(x: jax.Array, kernel: jax.Array) -> jax.Array:
     )
 
 
-def dot_1x1(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """The same as a matrix product over [batch * height * width, channels]."""
-    return (x.reshape(-1, x.shape[-1]) @ kernel.astype(x.dtype)).reshape(*x.shape[:-1], -1)
-
-
 def flax_norm(x: jax.Array, scale: jax.Array) -> jax.Array:
     """flax's BatchNorm in training."""
     module = nn.BatchNorm(use_running_average=False, dtype=x.dtype)
@@ -85,41 +80,9 @@ def flax_norm(x: jax.Array, scale: jax.Array) -> jax.Array:
     return module.apply(variables, x, mutable=["batch_stats"])[0]
 
 
-def _sums(x: jax.Array) -> jax.Array:
-    """Over all axes but the last, in float32."""
-    return jnp.sum(x, (0, 1, 2), dtype=jnp.float32)
-
-
-def _product_sums(x: jax.Array) -> jax.Array:
-    flat = x.reshape(-1, x.shape[-1])
-    return jnp.dot(jnp.ones(flat.shape[0], x.dtype), flat, preferred_element_type=jnp.float32)
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def own_norm(x: jax.Array, scale: jax.Array, sums: Callable) -> jax.Array:
-    """BatchNorm in training with its gradient in closed form, and sums as they are given."""
-    return _norm_forward(x, scale, sums)[0]
-
-
-def _norm_forward(x: jax.Array, scale: jax.Array, sums: Callable) -> tuple:
-    count = x.size // x.shape[-1]
-    mean = sums(x) / count
-    variance = sums(jnp.square(x.astype(jnp.float32)).astype(x.dtype)) / count - mean**2
-    inverse = lax.rsqrt(variance + 1e-5)
-    y = (x.astype(jnp.float32) - mean) * (inverse * scale) + scale
-    return y.astype(x.dtype), (x, scale, mean, inverse)
-
-
-def _norm_backward(sums: Callable, saved: tuple, dy: jax.Array) -> tuple:
-    x, scale, mean, inverse = saved
-    count = x.size // x.shape[-1]
-    normal = (x.astype(jnp.float32) - mean) * inverse
-    dbias, dscale = sums(dy), sums((dy * normal).astype(x.dtype))
-    dx = (dy - dbias / count - normal * (dscale / count)) * (inverse * scale)
-    return dx.astype(x.dtype), dscale + dbias
-
-
-own_norm.defvjp(_norm_forward, _norm_backward)
+def jft_norm(x: jax.Array, scale: jax.Array) -> jax.Array:
+    """jft's BatchNorm in training."""
+    return kernels.batch_norm(x, scale, scale, 1e-5, None)[0]
 
 
 def _pools(window: int, stride: int, padding: int) -> dict[str, Callable]:
@@ -134,85 +97,12 @@ FORMS: dict[str, dict[str, Callable]] = {
     "max_pool_3x3_2": _pools(3, 2, 1),
     "max_pool_2x2_2": _pools(2, 2, 0),
     "max_pool_3x3_1": _pools(3, 1, 1),
-    "conv_1x1": {"xla": conv_1x1, "dot": dot_1x1},
+    "conv_1x1": {"xla": conv_1x1, "jft": lambda x, kernel: kernels.conv_1x1(x, kernel.astype(x.dtype))},
     "batch_norm": {
         "xla": flax_norm,
-        "closed": lambda x, s: own_norm(x, s, _sums),
-        "product": lambda x, s: own_norm(x, s, _product_sums),
+        "jft": jft_norm,
     },
 }
-
-
-class ClosedNorm(layers.BatchNorm):
-    """The zoo's BatchNorm, in training with the gradient in closed form and float32 sums in one pass; one device."""
-
-    @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """As `layers.BatchNorm`."""
-        if not train:
-            return super().__call__(x, train=False)
-        channels = x.shape[-1]
-        scale = self.param("scale", self.scale_init, (channels,), self.param_dtype)
-        bias = self.param("bias", self.bias_init, (channels,), self.param_dtype)
-        running = self.variable("batch_stats", "mean", jnp.zeros, (channels,))
-        spread = self.variable("batch_stats", "var", jnp.ones, (channels,))
-        y, mean, variance = closed_norm(x, scale, bias, self.epsilon)
-        if not self.is_initializing():
-            running.value = self.momentum * running.value + (1 - self.momentum) * mean
-            spread.value = self.momentum * spread.value + (1 - self.momentum) * variance
-        return y
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
-def closed_norm(x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float) -> tuple[jax.Array, ...]:
-    """BatchNorm by the batch: y, mean, variance; the latter two carry no gradient."""
-    return _closed_forward(x, scale, bias, epsilon)[0]
-
-
-def _closed_forward(x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float) -> tuple:
-    wide, count = x.astype(jnp.float32), x.size // x.shape[-1]
-    mean = _sums(wide) / count
-    variance = jnp.maximum(_sums(wide * wide) / count - mean**2, 0)
-    inverse = lax.rsqrt(variance + epsilon)
-    y = (wide - mean) * (inverse * scale) + bias
-    return (y.astype(x.dtype), mean, variance), (x, scale, mean, inverse)
-
-
-def _closed_backward(epsilon: float, saved: tuple, cotangents: tuple) -> tuple:
-    del epsilon
-    x, scale, mean, inverse = saved
-    dy, count = cotangents[0].astype(jnp.float32), x.size // x.shape[-1]
-    normal = (x.astype(jnp.float32) - mean) * inverse
-    dbias, dscale = _sums(dy), _sums(dy * normal)
-    dx = (dy - dbias / count - normal * (dscale / count)) * (inverse * scale)
-    return dx.astype(x.dtype), dscale, dbias
-
-
-closed_norm.defvjp(_closed_forward, _closed_backward)
-
-
-class DotConv(nn.Conv):
-    """A convolution; of a 1x1 kernel as one matrix product, after the stride."""
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """As `nn.Conv`."""
-        if tuple(self.kernel_size) != (1, 1) or self.use_bias:
-            return super().__call__(x)
-        kernel = self.param("kernel", self.kernel_init, (1, 1, x.shape[-1], self.features), self.param_dtype)
-        step = self.strides if isinstance(self.strides, int) else (self.strides or (1,))[0]
-        return dot_1x1((x[:, ::step, ::step] if step > 1 else x).astype(self.dtype), kernel[0, 0])
-
-
-def use(forms: str) -> None:
-    """Puts forms of layers, joined by commas, in the place of the zoo's: 'closed' BatchNorm, 'dot' convolutions."""
-    chosen = set(filter(None, forms.split(",")))
-    assert chosen <= {"closed", "dot"}, forms
-    layers.BatchNorm = ClosedNorm if "closed" in chosen else _BATCH_NORM
-    layers.Conv = functools.partial(DotConv, kernel_init=layers.conv_init) if "dot" in chosen else _CONV
-
-
-_BATCH_NORM, _CONV = layers.BatchNorm, layers.Conv
 
 
 def make(name: str, form: str, batch: int, dtype: str) -> tuple[Callable, tuple[Any, ...]]:

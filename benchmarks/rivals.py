@@ -90,14 +90,12 @@ class Jft:
         data = datasets.from_arrays(pixels, np.arange(40) % CLASSES, [str(i) for i in range(CLASSES)])
         return create_run(config, tempfile.mkdtemp() + "/run", data)
 
-    def _train(self, model: str, batch: int, dtype: str, freeze: str = "", forms: str = "") -> Steps:
+    def _train(self, model: str, batch: int, dtype: str, freeze: str = "") -> Steps:
         import jax
-        import kernels
 
         from jft.training.programs import compile_train_step
         from jft.training.state import initial_state
 
-        kernels.use(forms)
         run = self._run(model, batch, dtype, freeze)
         state, _ = initial_state(run)
         pixels, labels = images(batch)

@@ -83,15 +83,12 @@ def items(device: str, batch: int = 0) -> list[dict[str, Any]]:
 
     forms = {
         **{f"max_pool_{size}": ("xla", "jft", "split") for size in ("3x3_2", "2x2_2", "3x3_1")},
-        "batch_norm": ("xla", "closed", "product"),
-        "conv_1x1": ("xla", "dot"),
+        "batch_norm": ("xla", "jft"),
+        "conv_1x1": ("xla", "jft"),
     }
-    # On a GPU XLA's compiler of jax 0.11.2 ends its process with 1x1 convolutions as products.
-    layer_forms = ("closed", "dot", "closed,dot") if device == "cpu" else ("closed",)
     listed = [
         {"rivals": eager, "build": {"what": "matmul", "side": side, "dtype": dtype}, "per_step": 1},
         item([*eager, "torch-compile"], "train"),
-        *(item(["jft"], "train", forms=form) for form in layer_forms),
         item([*eager, "torch-compile"], "infer"),
         item(eager, "train", model="vgg16"),
         item(eager, "infer", model="vgg16"),

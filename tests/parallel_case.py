@@ -42,14 +42,15 @@ def run(mode, mesh, devices=None, *, steps=20, accumulate=1):
     model = Small(num_classes=3, axis_name=parallel.axis_name)
     variables = initialize(model, 8, seed=0)
     plan = make_plan(model, variables, "a")
-    tx = optax.selective_transform(optax.trace(0.9, nesterov=True), freeze_mask=plan.freeze_mask(variables["params"]))
+    frozen = plan.freeze_mask(variables["params"])
+    tx = optax.selective_transform(optax.sgd(3e-3, 0.9, nesterov=True), freeze_mask=frozen)
     state = TrainState(step=np.int32(0), opt_state=tx.init(variables["params"]), **variables)
     state = parallel.place_state(state)
     step = make_train_step(
         model,
         plan,
         tx,
-        schedule=optax.constant_schedule(3e-3),
+        schedule=None,
         objective=OBJECTIVE,
         inputs=Input(lambda batch, rng: batch / 255.0 - 0.5),
         seed=0,

@@ -6,14 +6,36 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.linen.dtypes import promote_dtype
 from jax import lax
+
+from jft.models import kernels
 
 # Kaiming normal over the fan-out, as torchvision initializes convolutions trained from scratch.
 conv_init = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 head_init = nn.initializers.normal(0.01)
 
-Conv = functools.partial(nn.Conv, kernel_init=conv_init)
 Dense = functools.partial(nn.Dense, kernel_init=head_init)
+
+
+class Conv(nn.Conv):
+    """`flax.linen.Conv`, whose plain 1x1 convolutions are `kernels.conv_1x1` after the stride."""
+
+    kernel_init: nn.initializers.Initializer = conv_init
+
+    @nn.compact
+    def __call__(self, inputs: jax.Array) -> jax.Array:
+        """[batch, h, w, c] -> [batch, h', w', features]."""
+        strides = (self.strides,) * 2 if isinstance(self.strides, int) else tuple(self.strides or (1, 1))
+        padded = self.padding not in (0, "SAME", "VALID", ((0, 0), (0, 0)))
+        if tuple(self.kernel_size) != (1, 1) or padded or self.feature_group_count != 1:
+            return super().__call__(inputs)
+        shape = (1, 1, inputs.shape[-1], self.features)
+        kernel = self.param("kernel", self.kernel_init, shape, self.param_dtype)
+        bias = self.param("bias", self.bias_init, (self.features,), self.param_dtype) if self.use_bias else None
+        x, kernel, bias = promote_dtype(inputs, kernel, bias, dtype=self.dtype)
+        y = kernels.conv_1x1(x[:, :: strides[0], :: strides[1]], kernel[0, 0])
+        return y if bias is None else y + bias
 
 
 class BatchNorm(nn.BatchNorm):
@@ -22,9 +44,21 @@ class BatchNorm(nn.BatchNorm):
     momentum: float = 0.9
     epsilon: float = 1e-5
 
+    @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """Normalizes the last axis by the batch (train) or by the running averages; the shape stays."""
-        return super().__call__(x, use_running_average=not train)
+        if not train:
+            return super().__call__(x, use_running_average=True)
+        channels = (x.shape[-1],)
+        scale = self.param("scale", self.scale_init, channels, self.param_dtype)
+        bias = self.param("bias", self.bias_init, channels, self.param_dtype)
+        mean = self.variable("batch_stats", "mean", jnp.zeros, channels, jnp.float32)
+        variance = self.variable("batch_stats", "var", jnp.ones, channels, jnp.float32)
+        y, *of_batch = kernels.batch_norm(x.astype(self.dtype or x.dtype), scale, bias, self.epsilon, self.axis_name)
+        if not self.is_initializing():
+            for running, value in zip((mean, variance), of_batch, strict=True):
+                running.value = self.momentum * running.value + (1 - self.momentum) * value
+        return y
 
 
 class Hidden(nn.Module):
@@ -166,9 +200,9 @@ def max_pool(x: jax.Array, window: int, stride: int, *, padding: int = 0, ceil: 
     pads = tuple((padding, _pad_end(n, window, stride, padding, ceil)) for n in x.shape[1:3])
     if stride == 1:
         # Windows overlap so much that columns, then rows, take half of the time.
-        columns = _max_pool(x, (1, window), 1, ((0, 0), pads[1]))
-        return _max_pool(columns, (window, 1), 1, (pads[0], (0, 0)))
-    return _max_pool(x, (window, window), stride, pads)
+        columns = kernels.max_pool(x, (1, window), 1, ((0, 0), pads[1]))
+        return kernels.max_pool(columns, (window, 1), 1, (pads[0], (0, 0)))
+    return kernels.max_pool(x, (window, window), stride, pads)
 
 
 def _pad_end(size: int, window: int, stride: int, padding: int, ceil: bool) -> int:
@@ -178,60 +212,6 @@ def _pad_end(size: int, window: int, stride: int, padding: int, ceil: bool) -> i
     if ceil and (out - 1) * stride >= size + padding:
         out -= 1  # torch: the last window must begin inside the image
     return max((out - 1) * stride + window - size - padding, -size) if out > 0 else 0
-
-
-# XLA differentiates a max pool into select-and-scatter, which is slow on CPU (3 to 10 times a forward pass). Here the
-# forward pass notes each window's winner as an integer, and the backward pass reads it. The backward pass must not look
-# for the value itself: XLA may compute `x` again there with other rounding, and then no element equals the maximum.
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
-def _max_pool(x: jax.Array, window: tuple[int, int], stride: int, pads: tuple) -> jax.Array:
-    """Max pooling, y[p, q] = max over i, j of x[stride * p + i, stride * q + j] of x padded by -inf.
-
-    Its gradient is dx[stride * p + i, stride * q + j] += dy[p, q] for the (i, j) of the maximum; of equal ones the
-    first in reading order, as in XLA and torch. NaN wins.
-
-    Args:
-      x: [batch, height, width, channels].
-      window: rows and columns.
-      stride: in both directions.
-      pads: (before, after) of rows and of columns, after which the windows tile exactly; negative ones crop.
-
-    Returns:
-      [batch, out_height, out_width, channels].
-    """
-    return lax.reduce_window(x, -jnp.inf, lax.max, (1, *window, 1), (1, stride, stride, 1), ((0, 0), *pads, (0, 0)))
-
-
-def _max_pool_forward(x: jax.Array, window: tuple[int, int], stride: int, pads: tuple) -> tuple[jax.Array, tuple]:
-    padded = lax.pad(x, jnp.array(-jnp.inf, x.dtype), ((0, 0, 0), *((*pad, 0) for pad in pads), (0, 0, 0)))
-    out = [(n - w) // stride + 1 for n, w in zip(padded.shape[1:3], window, strict=True)]
-    best = winner = None
-    for number, (i, j) in enumerate(np.ndindex(*window)):
-        end = (x.shape[0], i + (out[0] - 1) * stride + 1, j + (out[1] - 1) * stride + 1, x.shape[3])
-        candidate = lax.slice(padded, (0, i, j, 0), end, (1, stride, stride, 1))
-        if best is None:
-            best, winner = candidate, jnp.zeros(candidate.shape, jnp.uint8)
-        else:
-            better = (candidate > best) | jnp.isnan(candidate)
-            best, winner = jnp.where(better, candidate, best), jnp.where(better, jnp.uint8(number), winner)
-    return best, (winner, padded.shape[1:3])
-
-
-def _max_pool_backward(
-    window: tuple[int, int], stride: int, pads: tuple, saved: tuple, dy: jax.Array
-) -> tuple[jax.Array]:
-    winner, (height, width) = saved
-    batch, rows, columns, channels = dy.shape
-    zero = jnp.zeros((), dy.dtype)
-    dx = jnp.zeros((batch, height, width, channels), dy.dtype)
-    for number, (i, j) in enumerate(np.ndindex(*window)):
-        below, right = height - i - (rows - 1) * stride - 1, width - j - (columns - 1) * stride - 1
-        edges = (0, 0, 0), (i, below, stride - 1), (j, right, stride - 1), (0, 0, 0)
-        dx += lax.pad(jnp.where(winner == number, dy, zero), zero, edges)
-    return (lax.pad(dx, zero, ((0, 0, 0), *((-before, -after, 0) for before, after in pads), (0, 0, 0))),)
-
-
-_max_pool.defvjp(_max_pool_forward, _max_pool_backward)
 
 
 def adaptive_avg_pool(x: jax.Array, grid: int) -> jax.Array:

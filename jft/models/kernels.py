@@ -1,0 +1,184 @@
+"""Layers whose gradient is written by hand, as XLA's own is slow on CPU: BatchNorm, 1x1 convolution, max pool.
+
+Each gives XLA's values and gradients up to rounding. What pays on CPU alone is lowered for CPUs alone; on a GPU XLA's
+own BatchNorm is as fast, and its compiler of jax 0.11.2 fails with the 1x1 convolutions of a ResNet-50 as products.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+
+def _sums(x: jax.Array) -> jax.Array:
+    """Sums over all axes but the last: [..., channels] -> float32 (float64 of float64) [channels].
+
+    XLA:CPU reduces the leading axes of a map one number at a time; a product with ones is 3 to 10 times as fast.
+    """
+    kind = jnp.promote_types(x.dtype, jnp.float32)
+
+    def product(x: jax.Array) -> jax.Array:
+        flat = x.reshape(-1, x.shape[-1])
+        return jnp.dot(jnp.ones(flat.shape[0], x.dtype), flat, precision="highest", preferred_element_type=kind)
+
+    def plain(x: jax.Array) -> jax.Array:
+        return jnp.sum(x, tuple(range(x.ndim - 1)), dtype=kind)
+
+    return lax.platform_dependent(x, cpu=product, default=plain)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+def batch_norm(
+    x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float, axis_name: str | None
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Normalizes by the batch (Ioffe and Szegedy, 2015, algorithm 1): y = scale * (x - mean) / sqrt(var + eps) + bias.
+
+    The gradient, with z = (x - mean) / sqrt(var + epsilon) and averages over all n values of a channel, is
+    dx = scale / sqrt(var + epsilon) * (dy - mean(dy) - z * mean(dy * z)), dscale = sum(dy * z), dbias = sum(dy).
+
+    Args:
+      x: [..., channels].
+      scale: float32 [channels].
+      bias: float32 [channels].
+      epsilon: added to the variance.
+      axis_name: the `jax.pmap` axis whose devices hold parts of the batch, or None.
+
+    Returns:
+      y, of the shape and dtype of `x`; the batch's mean and its biased variance, float32 [channels], which have no
+      gradient.
+    """
+    return _batch_norm_forward(x, scale, bias, epsilon, axis_name)[0]
+
+
+def _batch_norm_forward(
+    x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float, axis_name: str | None
+) -> tuple[tuple, tuple]:
+    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    mean, square = _average((wide, wide * wide), axis_name)
+    variance = jnp.maximum(square - mean * mean, 0)
+    inverse = lax.rsqrt(variance + epsilon)
+    y = (wide - mean) * (inverse * scale) + bias
+    return (y.astype(x.dtype), mean, variance), (x, scale, mean, inverse)
+
+
+def _batch_norm_backward(
+    epsilon: float, axis_name: str | None, saved: tuple, cotangents: tuple
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    del epsilon
+    x, scale, mean, inverse = saved
+    dy = cotangents[0].astype(mean.dtype)
+    normal = (x.astype(mean.dtype) - mean) * inverse
+    dbias, dscale = _sums(dy), _sums(dy * normal)
+    count = x.size // x.shape[-1]
+    of_dy, of_product = (
+        total / count if axis_name is None else lax.pmean(total / count, axis_name) for total in (dbias, dscale)
+    )
+    dx = (dy - of_dy - normal * of_product) * (inverse * scale)
+    return dx.astype(x.dtype), dscale.astype(scale.dtype), dbias.astype(scale.dtype)
+
+
+batch_norm.defvjp(_batch_norm_forward, _batch_norm_backward)
+
+
+def _average(maps: tuple[jax.Array, ...], axis_name: str | None) -> list[jax.Array]:
+    """Averages over all axes but the last, and over the devices of a `jax.pmap` axis."""
+    averages = jnp.stack([_sums(x) / (x.size // x.shape[-1]) for x in maps])
+    return list(averages if axis_name is None else lax.pmean(averages, axis_name))
+
+
+@jax.custom_vjp
+def conv_1x1(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """A 1x1 convolution without stride: y[..., o] = sum over i of x[..., i] * kernel[i, o].
+
+    On CPU it and both its gradients are single matrix products over [batch * height * width, channels].
+
+    Args:
+      x: [batch, height, width, inputs].
+      kernel: [inputs, outputs], of the dtype of `x`.
+
+    Returns:
+      [batch, height, width, outputs].
+    """
+    return lax.platform_dependent(x, kernel, cpu=_product, default=_convolution)
+
+
+def _product(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    return (x.reshape(-1, x.shape[-1]) @ kernel).reshape(*x.shape[:-1], kernel.shape[-1])
+
+
+def _convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    return lax.conv_general_dilated(x, kernel[None, None], (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+
+def _conv_1x1_forward(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, tuple]:
+    return conv_1x1(x, kernel), (x, kernel)
+
+
+def _conv_1x1_backward(saved: tuple, dy: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def products(x: jax.Array, kernel: jax.Array, dy: jax.Array) -> tuple[jax.Array, jax.Array]:
+        flat, of_outputs = x.reshape(-1, x.shape[-1]), dy.reshape(-1, dy.shape[-1])
+        return (of_outputs @ kernel.T).reshape(x.shape), flat.T @ of_outputs
+
+    def convolutions(x: jax.Array, kernel: jax.Array, dy: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return jax.vjp(_convolution, x, kernel)[1](dy)
+
+    return lax.platform_dependent(*saved, dy, cpu=products, default=convolutions)
+
+
+conv_1x1.defvjp(_conv_1x1_forward, _conv_1x1_backward)
+
+
+# XLA differentiates a max pool into select-and-scatter, which is slow on CPU (3 to 10 times a forward pass). Here the
+# forward pass notes each window's winner as an integer, and the backward pass reads it. The backward pass must not look
+# for the value itself: XLA may compute `x` again there with other rounding, and then no element equals the maximum.
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
+def max_pool(x: jax.Array, window: tuple[int, int], stride: int, pads: tuple) -> jax.Array:
+    """Max pooling, y[p, q] = max over i, j of x[stride * p + i, stride * q + j] of x padded by -inf.
+
+    Its gradient is dx[stride * p + i, stride * q + j] += dy[p, q] for the (i, j) of the maximum; of equal ones the
+    first in reading order, as in XLA and torch. NaN wins.
+
+    Args:
+      x: [batch, height, width, channels].
+      window: rows and columns.
+      stride: in both directions.
+      pads: (before, after) of rows and of columns, after which the windows tile exactly; negative ones crop.
+
+    Returns:
+      [batch, out_height, out_width, channels].
+    """
+    return lax.reduce_window(x, -jnp.inf, lax.max, (1, *window, 1), (1, stride, stride, 1), ((0, 0), *pads, (0, 0)))
+
+
+def _max_pool_forward(x: jax.Array, window: tuple[int, int], stride: int, pads: tuple) -> tuple[jax.Array, tuple]:
+    padded = lax.pad(x, jnp.array(-jnp.inf, x.dtype), ((0, 0, 0), *((*pad, 0) for pad in pads), (0, 0, 0)))
+    out = [(n - w) // stride + 1 for n, w in zip(padded.shape[1:3], window, strict=True)]
+    best = winner = None
+    for number, (i, j) in enumerate(np.ndindex(*window)):
+        end = (x.shape[0], i + (out[0] - 1) * stride + 1, j + (out[1] - 1) * stride + 1, x.shape[3])
+        candidate = lax.slice(padded, (0, i, j, 0), end, (1, stride, stride, 1))
+        if best is None:
+            best, winner = candidate, jnp.zeros(candidate.shape, jnp.uint8)
+        else:
+            better = (candidate > best) | jnp.isnan(candidate)
+            best, winner = jnp.where(better, candidate, best), jnp.where(better, jnp.uint8(number), winner)
+    return best, (winner, padded.shape[1:3])
+
+
+def _max_pool_backward(
+    window: tuple[int, int], stride: int, pads: tuple, saved: tuple, dy: jax.Array
+) -> tuple[jax.Array]:
+    winner, (height, width) = saved
+    batch, rows, columns, channels = dy.shape
+    zero = jnp.zeros((), dy.dtype)
+    dx = jnp.zeros((batch, height, width, channels), dy.dtype)
+    for number, (i, j) in enumerate(np.ndindex(*window)):
+        below, right = height - i - (rows - 1) * stride - 1, width - j - (columns - 1) * stride - 1
+        edges = (0, 0, 0), (i, below, stride - 1), (j, right, stride - 1), (0, 0, 0)
+        dx += lax.pad(jnp.where(winner == number, dy, zero), zero, edges)
+    return (lax.pad(dx, zero, ((0, 0, 0), *((-before, -after, 0) for before, after in pads), (0, 0, 0))),)
+
+
+max_pool.defvjp(_max_pool_forward, _max_pool_backward)

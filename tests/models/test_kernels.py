@@ -1,0 +1,148 @@
+"""Kernels against plain JAX in float64, by finite differences, and on several devices."""
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+from jax.sharding import NamedSharding, PartitionSpec
+from jax.test_util import check_grads
+
+from jft.models import kernels, layers
+
+EPSILON = 1e-3
+SHAPES = [(2, 5, 3, 4), (8, 1, 1, 3), (3, 7, 7, 1), (6, 5)]
+
+
+def values(*shape, seed=0, kind=np.float64):
+    return np.random.default_rng(seed).normal(1, 2, shape).astype(kind)
+
+
+def plain_norm(x, scale, bias):
+    axes = tuple(range(x.ndim - 1))
+    mean, variance = jnp.mean(x, axes), jnp.var(x, axes)
+    return (x - mean) / jnp.sqrt(variance + EPSILON) * scale + bias, mean, variance
+
+
+def norm(x, scale, bias, axis_name=None):
+    return kernels.batch_norm(x, scale, bias, EPSILON, axis_name)
+
+
+def plain_conv(x, kernel):
+    return jnp.einsum("bhwi,io->bhwo", x, kernel)
+
+
+def close(found, wanted, tolerance):
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * max(1, np.max(np.abs(b))))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_batch_norm_and_its_gradient(shape):
+    with jax.enable_x64(True):
+        arguments = values(*shape), values(shape[-1], seed=1), values(shape[-1], seed=2)
+        ours, back = jax.vjp(jax.jit(lambda *a: norm(*a)[0]), *arguments)
+        wanted, plain_back = jax.vjp(lambda *a: plain_norm(*a)[0], *arguments)
+        cotangent = values(*shape, seed=3)
+        close(ours, wanted, 1e-10)
+        close(back(cotangent), plain_back(cotangent), 1e-10)
+        close(norm(*arguments)[1:], plain_norm(*arguments)[1:], 1e-10)
+        check_grads(lambda *a: norm(*a)[0], arguments, order=1, modes=["rev"])
+
+
+@pytest.mark.parametrize("shape", [(2, 5, 3, 4), (1, 1, 1, 2)])
+def test_conv_1x1_and_its_gradient(shape):
+    with jax.enable_x64(True):
+        arguments = values(*shape), values(shape[-1], 6, seed=1)
+        ours, back = jax.vjp(jax.jit(kernels.conv_1x1), *arguments)
+        wanted, plain_back = jax.vjp(plain_conv, *arguments)
+        cotangent = values(*wanted.shape, seed=3)
+        close(ours, wanted, 1e-12)
+        close(back(cotangent), plain_back(cotangent), 1e-12)
+        check_grads(kernels.conv_1x1, arguments, order=1, modes=["rev"])
+
+
+def as_elsewhere(monkeypatch):
+    """What is lowered for platforms other than CPUs, on this one."""
+    monkeypatch.setattr(lax, "platform_dependent", lambda *a, default, **_: default(*a))
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+@pytest.mark.parametrize("dtype", [np.float32, jnp.bfloat16])
+def test_on_every_platform_in_every_type(monkeypatch, elsewhere, dtype):
+    if elsewhere:
+        as_elsewhere(monkeypatch)
+    x, kernel = values(4, 6, 6, 8, kind=np.float32), values(8, 5, seed=1, kind=np.float32)
+    scale, bias = values(8, seed=2, kind=np.float32), values(8, seed=3, kind=np.float32)
+    tolerance = 1e-5 if dtype == np.float32 else 2e-2
+
+    def ours(x, kernel, scale, bias):
+        return kernels.conv_1x1(norm(x.astype(dtype), scale, bias)[0], kernel.astype(dtype))
+
+    def plain(x, kernel, scale, bias):
+        return plain_conv(plain_norm(x, scale, bias)[0], kernel)
+
+    y, back = jax.vjp(ours, x, kernel, scale, bias)
+    assert y.dtype == dtype and norm(jnp.asarray(x, dtype), scale, bias)[1].dtype == jnp.float32
+    wanted, plain_back = jax.vjp(plain, x, kernel, scale, bias)
+    close(y.astype(np.float32), wanted, tolerance)
+    cotangent = values(*wanted.shape, seed=4, kind=np.float32)
+    close(back(jnp.asarray(cotangent, dtype)), plain_back(cotangent), tolerance)
+
+
+@pytest.mark.parametrize("how", ["mesh", "pmap"])
+def test_devices_normalize_by_the_whole_batch(how):
+    devices = jax.devices()[:4]
+    x, scale, bias = values(8, 3, 3, 2, kind=np.float32), np.float32([1, 2]), np.float32([0, 1])
+    cotangent = values(*x.shape, seed=3, kind=np.float32)
+
+    def both(x, cotangent, axis_name=None):
+        y, back = jax.vjp(lambda *a: norm(*a, axis_name), x, scale, bias)
+        return *y, *back((cotangent, *map(jnp.zeros_like, y[1:])))
+
+    wanted = both(x, cotangent)
+    if how == "mesh":
+        mesh = jax.make_mesh((4,), ("data",), devices=devices)
+        sharding = NamedSharding(mesh, PartitionSpec("data"))
+        found = jax.jit(both)(*(jax.device_put(a, sharding) for a in (x, cotangent)))
+    else:
+        parts = (a.reshape(4, 2, *a.shape[1:]) for a in (x, cotangent))
+        spread = jax.pmap(functools.partial(both, axis_name="i"), axis_name="i", devices=devices)(*parts)
+        y, mean, variance, dx, dscale, dbias = spread
+        # Gradients of parameters are those of each device's images, to be added up by who wants them.
+        found = y.reshape(x.shape), mean[0], variance[3], dx.reshape(x.shape), dscale.sum(0), dbias.sum(0)
+    close(found, wanted, 1e-5)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"strides": 2, "padding": 0, "use_bias": False},
+        {"strides": (2, 1)},
+        {"padding": 1, "use_bias": False},
+        {"feature_group_count": 2, "padding": 0},
+    ],
+)
+def test_a_layer_is_flax_s(options):
+    x = values(2, 7, 6, 4, kind=np.float32)
+    plain = nn.Conv(6, (1, 1), **options)
+    ours = layers.Conv(6, (1, 1), **options)
+    variables = jax.tree.map(lambda leaf: values(*leaf.shape, kind=np.float32), plain.init(jax.random.key(0), x))
+    assert jax.tree.map(jnp.shape, ours.init(jax.random.key(0), x)) == jax.tree.map(jnp.shape, variables)
+    wanted, back = jax.vjp(plain.apply, variables, x)
+    found, our_back = jax.vjp(ours.apply, variables, x)
+    close(found, wanted, 1e-5)
+    cotangent = values(*wanted.shape, seed=3, kind=np.float32)
+    close(our_back(cotangent), back(cotangent), 1e-5)
+
+
+def test_statistics_move_as_flax_s():
+    x = values(4, 3, 3, 5, kind=np.float32)
+    plain = nn.BatchNorm(momentum=0.9, epsilon=1e-5, use_running_average=False)
+    variables = plain.init(jax.random.key(0), x)
+    wanted = plain.apply(variables, x, mutable=["batch_stats"])
+    found = layers.BatchNorm().apply(variables, x, train=True, mutable=["batch_stats"])
+    close(found, wanted, 1e-5)
