@@ -15,7 +15,7 @@ RESULTS = (ROOT / "docs/results.md").read_text()
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").rglob("*.md"))]
 TEXTS = {str(path.relative_to(ROOT)): path.read_text() for path in PAGES}
 
-LATER = ("api.md", "extending.md", "quickstart.ipynb", "flowers.ipynb")  # pages that others are writing
+LATER = ("api.md", "quickstart.ipynb", "flowers.ipynb")  # pages that others are writing
 
 
 def blocks(language):

@@ -8,6 +8,7 @@ import argparse
 
 from jft.cli import main
 from jft.utils import cluster, distributed
+from jft.utils.registry import code_allowed
 from jft.utils.text import RUN
 
 
@@ -27,6 +28,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--skip_unreadable", action="store_true", help="leave out images that cannot be read")
     parser.add_argument("--tta", choices=("flip", "crops"), help="also average over mirrored images; or five crops")
     parser.add_argument("--against", metavar="RUN", help="the run to compare with")
+    parser.add_argument("--allow-code", action="store_true", help="import the run's own metrics (module:function)")
     cluster.add_arguments(parser)
 
 
@@ -49,11 +51,12 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError("--tta and --against are for one run, and --checkpoint names several: an ensemble.")
     if args.tta and args.against:
         raise ValueError("--tta and --against do not go together: runs are compared without augmentation.")
-    if args.against:
-        result = evaluate_against(args.against, args.checkpoint[0], **images)
-    elif len(args.checkpoint) == 1:
-        result = evaluate(args.checkpoint[0], tta=args.tta or "", **images)
-    else:
-        result = evaluate_ensemble(args.checkpoint, **images)
+    with code_allowed(args.allow_code):
+        if args.against:
+            result = evaluate_against(args.against, args.checkpoint[0], **images)
+        elif len(args.checkpoint) == 1:
+            result = evaluate(args.checkpoint[0], tta=args.tta or "", **images)
+        else:
+            result = evaluate_ensemble(args.checkpoint, **images)
     distributed.say(format_evaluation(result))
     return 0

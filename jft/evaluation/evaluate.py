@@ -16,7 +16,7 @@ from jft.data.record import DataRecord
 from jft.evaluation import results, training_data
 from jft.evaluation.evaluator import Evaluation, Evaluator
 from jft.evaluation.restore import Trained, restore
-from jft.metrics import calibration, masked_sums
+from jft.metrics import calibration, image_metrics, masked_sums
 from jft.utils import distributed, json_file, tree
 from jft.utils.checkpoint_info import phase_of
 from jft.utils.logger import write_json
@@ -95,6 +95,7 @@ class Predicted:
             "split": self.split,
             **counted(self.recognized),
             **self.found.summary(),
+            **({"metrics": [*self.found.metrics]} if self.found.metrics else {}),
         }
 
     @functools.cached_property
@@ -290,6 +291,7 @@ def predict_run(workdir: str | Path, images: Images, views: Augmentation | None 
         resize_on=config["resize_on"],
         cache_bytes=config["cache_bytes"],
         views=views,
+        metrics=image_metrics.restored(config["metrics"]),
     )
     found = evaluator(trained.variables, source)
     return Predicted(workdir, trained, source, split, own, record, found)

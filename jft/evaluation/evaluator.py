@@ -2,7 +2,8 @@
 
 import dataclasses
 import functools
-from collections.abc import Iterator
+import types
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -14,7 +15,8 @@ from jft.data.transforms import Preprocess
 from jft.evaluation.eval_step import make_eval_step
 from jft.features.extract import feature_batches
 from jft.features.store import Features
-from jft.metrics import calibration, masked_sums
+from jft.metrics import calibration, image_metrics, masked_sums
+from jft.metrics.image_metrics import Metric
 from jft.metrics.losses import Objective
 from jft.models import Chain
 from jft.utils import distributed
@@ -29,11 +31,13 @@ class Evaluation:
       sums: sums over all images, `masked_sums.classification_sums` or `masked_sums.label_sums`.
       labels: labels of the images in order, int32 [n] or [n, classes].
       logits: float32 [n, classes], one per class.
+      metrics: means of the evaluator's further metrics, by name.
     """
 
     sums: masked_sums.Sums
     labels: np.ndarray
     logits: np.ndarray
+    metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
     @functools.cached_property
     def probabilities(self) -> np.ndarray:
@@ -47,7 +51,7 @@ class Evaluation:
 
     def summary(self) -> dict[str, float | int]:
         """`masked_sums.summarize`, and `mean_average_precision` over classes if images have several labels."""
-        values = masked_sums.summarize(self.sums)
+        values = {**masked_sums.summarize(self.sums), **self.metrics}
         if self.labels.ndim == 1:
             return values
         precision = masked_sums.average_precision(self.probabilities, self.labels)
@@ -70,6 +74,7 @@ class Evaluator:
         cache_bytes: int,
         boundary: str | None = None,
         views: Augmentation | None = None,
+        metrics: Mapping[str, Metric] = types.MappingProxyType({}),
     ) -> None:
         """Sets up the evaluation.
 
@@ -84,6 +89,7 @@ class Evaluator:
           cache_bytes: memory for decoded images, in bytes.
           boundary: the stage of the cached features, if features are evaluated.
           views: test-time augmentation whose variants are averaged; None for a single, unchanged view.
+          metrics: further ones by name, from `image_metrics.resolve`.
 
         Raises:
           ValueError: `views` are crops, and `fit` resizes images to a square instead of cropping.
@@ -97,7 +103,7 @@ class Evaluator:
             axis_name=parallel.axis_name,
         )
         self._compiled: jax.stages.Compiled | None = None
-        self._spec, self._parallel = spec, parallel
+        self._spec, self._parallel, self._metrics = spec, parallel, metrics
         self._reading = {"batch_size": batch_size, "fit": fit, "resize_on": resize_on, "cache_bytes": cache_bytes}
 
     def __call__(self, variables: Any, source: datasets.Source, features: Features | None = None) -> Evaluation:
@@ -139,7 +145,8 @@ class Evaluator:
                 "counted once. This is a bug in jft: please report it."
             )
         # The padding of the last batch is at its end.
-        return Evaluation(total, source.labels, np.concatenate(logits)[: len(source)])
+        logits = np.concatenate(logits)[: len(source)]
+        return Evaluation(total, source.labels, logits, image_metrics.measure(self._metrics, logits, source.labels))
 
     def _batches(self, source: datasets.Source, features: Features | None) -> Iterator[dict[str, np.ndarray]]:
         shard = self._parallel.shard

@@ -205,7 +205,8 @@ def _rates(result: Mapping[str, Any]) -> str:
         rates = f"mean average precision {precision:.2%}, label accuracy {result['accuracy']:.2%}"
     else:
         rates = f"top-1 {result['accuracy']:.2%}" + (f", top-5 {result['top5']:.2%}" if "top5" in result else "")
-    return f"{rates}, cross entropy {result['loss']:.4f}"
+    further = "".join(f", {name} {result[name]:.4f}" for name in result.get("metrics", ()))
+    return f"{rates}, cross entropy {result['loss']:.4f}{further}"
 
 
 def _calibration_lines(result: Mapping[str, Any]) -> list[str]:

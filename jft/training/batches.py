@@ -24,6 +24,7 @@ def make_evaluator(run: Run, phase: Phase | None = None) -> Evaluator:
         resize_on=run.config.resize_on,
         cache_bytes=run.config.cache_bytes,
         boundary=phase.plan.boundary if phase else None,
+        metrics=run.metrics,
     )
 
 

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from jft.config import Config
 from jft.data.datasets import Source
 from jft.evaluation.evaluator import Evaluator
+from jft.metrics import image_metrics
 from jft.training import feature_cache, linear_probe, noted_images, programs, rollback
 from jft.training import own as own_objects
 from jft.training.batches import make_evaluator, on_device, train_batches
@@ -46,10 +47,11 @@ def train(
       workdir: folder of the run.
       data: images in memory, from `sources.from_arrays`, in place of `config.dataset`.
       brief: leave out the table of stages, which a run like it has shown.
-      **own: objects in place of names of the config, of the fields `own.FIELDS`: `loss=` a `losses.Loss`,
-        `optimizer=` an `optimizers.Optimizer` or `optax.GradientTransformation`, `augment=` one or several
-        `image_ops.AugmentFunction`, `callbacks=` one or several functions of a `callbacks.Event`. What no
-        "module:function" names must be given again to resume the run, but for callbacks.
+      **own: objects in place of names of the config, of the fields `own.FIELDS`:
+        `loss`: a `losses.Loss`; `optimizer`: an `optimizers.Optimizer` or an `optax.GradientTransformation`;
+        `schedule`: a function (peak, steps) -> `optax.Schedule`; and one or several of `augment`:
+        `image_ops.AugmentFunction`; `metrics`: `image_metrics.Metric`; `callbacks`: functions of a `callbacks.Event`.
+        What no "module:function" names must be given again to resume the run, but for callbacks.
 
     Returns:
       `{'step', 'finished', 'signal', 'history', 'skipped'}`: steps done, whether the run is at its end, the signal
@@ -283,6 +285,7 @@ class Loop:
         start = time.perf_counter()
         found = evaluator(state.variables, source, cached.validation if cached else None)
         values = found.summary()
+        values |= image_metrics.score(self._run.config.select_by, values)
         self.meta = {
             **self.meta,
             "history": [*self.meta["history"], {"step": step, **values}],

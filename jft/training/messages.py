@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 
+from jft.metrics import image_metrics
 from jft.training import optim
 from jft.training.feature_cache import Decision
 from jft.training.phases import phase_table
@@ -100,7 +101,8 @@ def percent(values: dict[str, float]) -> str:
         rate = f"mean average precision {values['mean_average_precision']:.2%}"
     else:
         rate = f"accuracy {values['accuracy']:.2%}"
-    return f"{rate}, loss {values['loss']:.4f} (n = {values['count']:,})"
+    further = "".join(f", {name} {value:.4f}" for name, value in values.items() if name not in image_metrics.TAKEN)
+    return f"{rate}, loss {values['loss']:.4f}{further} (n = {values['count']:,})"
 
 
 def _nbytes(tree: Any) -> int:

@@ -7,31 +7,25 @@ import jax
 import optax
 
 from jft.config import Config
-from jft.training import optimizers
+from jft.training import optimizers, schedules
 
 
-def make_schedule(config: Config, *, num_steps: int, steps_per_epoch: float) -> optax.Schedule:
+def make_schedule(config: Config, *, num_steps: int, steps_per_epoch: float, given: Any = None) -> optax.Schedule:
     """Learning rate as a function of the step alone, so that a resumed run goes on as an uninterrupted one would.
 
     Args:
       config: `schedule`, `learning_rate`, `warmup_epochs`, `step_epochs`, `step_factor`, `rate_decay`.
       num_steps: length of the run or phase, where 'cosine' reaches 0.
       steps_per_epoch: to turn epochs into steps.
+      given: the schedule, where it was given in Python; see `schedules.make`.
 
     Returns:
       step -> learning rate.
     """
     warmup = round(config.warmup_epochs * steps_per_epoch)
     peak = config.learning_rate
-    if config.schedule == "cosine":
-        main = optax.cosine_decay_schedule(peak, max(num_steps - warmup, 1))
-    elif config.schedule == "step":
-        boundaries = {round(epoch * steps_per_epoch) - warmup: config.step_factor for epoch in config.step_epochs}
-        main = optax.piecewise_constant_schedule(peak, boundaries)
-    elif config.schedule == "inverse_time":
-        main = lambda step: peak / (1 + config.rate_decay * step)  # noqa: E731
-    else:
-        main = optax.constant_schedule(peak)
+    rest = max(num_steps - warmup, 1)
+    main = schedules.make(config, given, steps=rest, steps_per_epoch=steps_per_epoch, warmup=warmup)
     if not warmup:
         return main
     return optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), main], [warmup])

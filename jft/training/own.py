@@ -8,8 +8,8 @@ from jft.config import Config
 from jft.utils import distributed, registry, tree
 
 # Fields of the config that take an object in Python.
-FIELDS = ("loss", "optimizer", "augment", "callbacks")
-_SEVERAL = ("augment", "callbacks")  # of these: several, in order
+FIELDS = ("loss", "optimizer", "schedule", "augment", "metrics", "callbacks")
+_SEVERAL = ("augment", "metrics", "callbacks")  # of these: several, in order
 
 
 def recorded(config: Config, own: Mapping[str, Any]) -> tuple[Config, dict[str, Any]]:
@@ -20,8 +20,8 @@ def recorded(config: Config, own: Mapping[str, Any]) -> tuple[Config, dict[str, 
 
     Args:
       config: from a config file.
-      own: field -> a name, which just sets the field, or an object; of `augment` and `callbacks` one, or a sequence of
-        them. None is left out.
+      own: field -> a name, which just sets the field, or an object; of `augment`, `metrics` and `callbacks` one, or a
+        sequence of them. None is left out.
 
     Raises:
       ValueError: a field that takes none.

@@ -81,7 +81,7 @@ def make_phases(
       variables: `{'params', 'batch_stats'}`, shapes or arrays.
       num_steps: length of a run without phases, which presets divide.
       steps_per_epoch: to turn epochs into steps.
-      own: from `own.recorded`: 'optimizer', where it was given in Python.
+      own: from `own.recorded`: 'optimizer' and 'schedule', where they were given in Python.
 
     Raises:
       ValueError: a phase has no length or several, an unknown field, a wrong value, or nothing that learns; names it.
@@ -98,8 +98,8 @@ def make_phases(
         try:
             length = _length(setting, config.batch_size, steps_per_epoch)
             changed = _changed(config, setting)
-            # A phase that names another optimizer does not mean the one that was given.
-            given = own.get("optimizer") if changed.optimizer == config.optimizer else None
+            # A phase that names another does not mean the one that was given.
+            given = {name: own.get(name) for name in ("optimizer", "schedule") if changed[name] == config[name]}
             phases.append(_make_phase(name, length, changed, model, variables, phases, steps_per_epoch, given))
         except ValueError as error:
             called = f"phase {name!r}" if "name" in setting else name
@@ -115,15 +115,17 @@ def _make_phase(
     variables: Mapping[str, Any],
     before: Sequence[Phase],
     steps_per_epoch: float,
-    given: Any,
+    given: Mapping[str, Any],
 ) -> Phase:
     plan = make_plan(model, variables, config.freeze, batch_norm=config.batch_norm)
     first = before[-1].last if before else 0
     if config.solver == "steps":
-        optimizers.check(config, given, plan.split(variables["params"])[0])
+        optimizers.check(config, given.get("optimizer"), plan.split(variables["params"])[0])
     own = None
-    if not optimizers.has_own_rate(optimizers.resolve(config, given)):
-        own = optim.make_schedule(config, num_steps=length, steps_per_epoch=steps_per_epoch)
+    if not optimizers.has_own_rate(optimizers.resolve(config, given.get("optimizer"))):
+        own = optim.make_schedule(
+            config, num_steps=length, steps_per_epoch=steps_per_epoch, given=given.get("schedule")
+        )
     # An optimizer of another kind cannot go on with the state of the last one: every leaf begins anew.
     known = before[-1].groups if before and before[-1].config.optimizer == config.optimizer else {}
     learning = [leaf for leaf in tree.flatten(variables["params"]) if leaf not in plan.frozen]
@@ -131,9 +133,9 @@ def _make_phase(
     heads = {head: auxiliary.after for head, auxiliary in model.auxiliary_heads().items()}
     factors = optim.decay_factors(plan.stages, config.layer_decay, heads)
     mask = plan.freeze_mask(variables["params"])
-    tx = optim.make_optimizer(config, mask, groups=groups, factors=factors, given=given)
+    tx = optim.make_optimizer(config, mask, groups=groups, factors=factors, given=given.get("optimizer"))
     schedule = None if own is None else lambda step: own(step - first)
-    return Phase(name, first, first + length, config, plan, schedule, tx, groups, given)
+    return Phase(name, first, first + length, config, plan, schedule, tx, groups, given.get("optimizer"))
 
 
 def _changed(config: Config, own: Mapping[str, Any]) -> Config:

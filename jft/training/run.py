@@ -17,6 +17,8 @@ from jft.data import datasets, image_ops
 from jft.data.augment import Augmentation
 from jft.data.record import DataRecord
 from jft.data.transforms import Preprocess
+from jft.metrics import image_metrics
+from jft.metrics.image_metrics import Metric
 from jft.metrics.losses import LOSSES, Objective, make_objective
 from jft.models import MODELS, Chain, abstract_variables, create_model
 from jft.training import callbacks
@@ -51,6 +53,7 @@ class Run:
       accumulate: micro-batches in a step; None until `programs.fitted` chooses them, for 'auto'.
       data: images given in memory, from which both sources were taken; None: they are the config's.
       callbacks: what is told how the run goes, see `callbacks.Callbacks`.
+      metrics: further ones of evaluations, by name.
     """
 
     config: Config
@@ -68,6 +71,7 @@ class Run:
     accumulate: int | None
     data: datasets.Source | None = None
     callbacks: tuple[Any, ...] = ()
+    metrics: Mapping[str, Metric] = dataclasses.field(default_factory=dict)
 
     @property
     def num_steps(self) -> int:
@@ -169,6 +173,9 @@ def create_run(
         balance=config.balance,
         class_weights=tuple(config.class_weights),
     )
+    metrics = image_metrics.resolve(config.metrics, own.get("metrics"))
+    image_metrics.check(metrics, len(train_source.class_names))
+    image_metrics.check_select_by(config.select_by, metrics, len(train_source.class_names), train_source.multi_label)
     model, options, spec = _choose_model(config, row, objective.num_outputs, parallel.axis_name, train_source)
     variables = abstract_variables(model, spec.size)
     steps_per_epoch = len(train_source) / config.batch_size
@@ -191,6 +198,7 @@ def create_run(
         model=model,
         objective=objective,
         augmentation=Augmentation.from_config(config, image_ops.resolve(config.augment, own.get("augment"), spec.size)),
+        metrics=metrics,
         callbacks=callbacks.resolve(config.callbacks, own.get("callbacks")),
         phases=phases,
         parallel=parallel,

@@ -31,5 +31,7 @@ def micro_batches(meta: Meta) -> int:
 
 
 def score(values: dict[str, float]) -> float:
-    """What evaluations are ranked by: mean average precision where there is one, else accuracy."""
+    """What evaluations are ranked by: what `select_by` says, or mean average precision, or else accuracy."""
+    if "score" in values:
+        return values["score"]
     return values.get("mean_average_precision", values["accuracy"])

@@ -13,6 +13,8 @@ import small_chain
 import small_digits
 
 from jft.config import default_config
+from jft.evaluation.evaluate import evaluate
+from jft.evaluation.results import format_evaluation
 from jft.models import MODELS
 from jft.training.loop import train
 from jft.utils import registry
@@ -38,6 +40,7 @@ def small():
     """The small network by name, one device, and the functions here in a module that a config can name."""
     module = types.ModuleType("own_parts")
     module.focal, module.heavy_ball, module.darker = focal, heavy_ball, darker
+    module.margin, module.ramp = margin, ramp
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(MODELS._rows if hasattr(MODELS, "_rows") else MODELS, "small", small_chain.Small)
         patch.setitem(sys.modules, "own_parts", module)
@@ -148,3 +151,43 @@ def test_augmentations_train_and_resume_bit_for_bit(tmp_path, monkeypatch):
     assert parameters(tmp_path / "usual") != parameters(tmp_path / "whole")
     with pytest.raises(ValueError, match=r"augment: .*random_erasing.* -> \[\]"):
         train(make(), tmp_path / "given", small_chain.images())
+
+
+def margin(logits, targets):
+    return jnp.sum(targets * logits, axis=-1) - jnp.max(logits, axis=-1)
+
+
+def ramp(peak, steps):
+    return optax.linear_schedule(peak, 0.0, steps)
+
+
+def test_metrics_are_in_the_log_the_evaluation_and_choose_the_best(tmp_path, monkeypatch, caplog):
+    config = make(metrics=("brier_score", "own_parts:margin"), select_by="brier_score", evaluate_every=0.5)
+    result = train(config, tmp_path / "run", small_chain.images())
+    lines = small_digits.records(tmp_path / "run", "validation")
+    assert len(lines) == 3 and all(line["margin"] <= 0 <= line["brier_score"] for line in lines)
+    assert [line["score"] for line in lines] == [line["brier_score"] for line in lines]
+    best = max(result["history"], key=lambda values: values["brier_score"])  # not the one of the best accuracy
+    found = evaluate(tmp_path / "run", dataset=small_chain.images())
+    assert found["step"] == best["step"] and found["metrics"] == ["brier_score", "margin"] and found["margin"] <= 0
+    assert f"brier_score {found['brier_score']:.4f}, margin" in format_evaluation(found)
+    monkeypatch.setattr(registry, "_imported", {})  # as in another process: its code is not run unasked
+    assert evaluate(tmp_path / "run", dataset=small_chain.images())["metrics"] == ["brier_score"]
+    assert "metric own_parts:margin is code of the run's owner" in caplog.text
+
+
+def test_a_schedule_of_the_users_own(tmp_path, monkeypatch):
+    config = make(schedule="own_parts:ramp", learning_rate=0.1, log_every=1, steps=4)
+    train(config, tmp_path / "run", small_chain.images())
+    rates = [line["learning_rate"] for line in small_digits.records(tmp_path / "run", "train")]
+    assert rates == pytest.approx([0.1, 0.075, 0.05, 0.025])
+    own = lambda peak, steps: optax.linear_schedule(peak, 0.0, steps)  # noqa: E731
+    train(make(learning_rate=0.1), tmp_path / "given", small_chain.images(), schedule=own)
+    assert small_digits.records(tmp_path / "given", "train")[-1]["learning_rate"] == pytest.approx(0.025)
+    for wrong, message in (
+        (lambda count: 0.1, r"schedule = .* needs count, which jft does not give.*peak, steps"),
+        (lambda peak: lambda count: float(count), r"schedule = .* fails \(Concretization"),
+        (lambda peak: lambda count: jnp.ones(2), r"gives \[2\] for a step: give one rate"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            train(make(), tmp_path / "wrong", small_chain.images(), schedule=wrong)

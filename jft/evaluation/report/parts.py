@@ -133,6 +133,8 @@ class Parts:
             shown = [line for line in lines if line["kind"] == "validation"] + stepped
             found["Loss"] = charts.curves(shown, "loss", "loss in nats")
             found["Accuracy"] = charts.curves(shown, "accuracy", "accuracy")
+            for name in self.result.get("metrics", ()):
+                found[name] = charts.curves(shown, name, name)
             if all("learning_rate" in line for line in stepped):  # a custom optimizer may set its own
                 found["Learning rate"] = charts.curves(stepped, "learning_rate", "learning rate")
             found["Trainable parameters"] = charts.trainable_parameters(stepped, self.result["parameters"])

@@ -44,8 +44,7 @@ OPTIMIZATION = (
     Field(
         "schedule",
         "constant",
-        "constant; cosine, to 0; step; inverse_time: rate / (1 + rate_decay * step)",
-        choices=("constant", "cosine", "step", "inverse_time"),
+        "constant; cosine, to 0; step; inverse_time: rate / (1 + rate_decay * step); module:function",
         needs=(_STEPS,),
         phase=True,
     ),
@@ -169,6 +168,18 @@ MACHINE = (
 )
 
 CADENCE = (
+    Field(
+        "metrics",
+        (),
+        "further ones of evaluations: top3_accuracy, top5_accuracy, brier_score, label_f1, module:function",
+        element=str,
+    ),
+    Field(
+        "select_by",
+        "",
+        "metric that chooses the best checkpoint, as -loss where less is better; empty: accuracy",
+        needs=(_STEPS, Needs("validation")),
+    ),
     Field(
         "callbacks",
         (),
