@@ -1,8 +1,8 @@
 """Automatic augmentation of training images on the device: TrivialAugment and RandAugment.
 
-Both choose among the same 14 operations for every image. Their ranges and their 31 magnitudes are torchvision's, and
-each operation does to an image what PIL does, to which torchvision leaves them. Nothing here branches: moving a
-image is one gather for all five ways of moving it, changing its tones another for all seven.
+Both choose among the same 14 operations for every image. Ranges and the 31 magnitudes are those of torchvision, and
+each operation gives the same pixels as PIL, which torchvision calls. There are no branches: one gather does all five
+geometric operations (`MOVES`), another all seven operations on gray levels (`TONES`).
 """
 
 import dataclasses
@@ -24,15 +24,15 @@ _FIXED_BITS = 16  # PIL moves images in fixed-point numbers with 16 bits after t
 
 @dataclasses.dataclass(frozen=True)
 class Ranges:
-    """What the operations do at magnitude 30; at smaller ones in proportion.
+    """Strength of the operations at magnitude 30; smaller magnitudes scale it linearly.
 
     Attributes:
-      shear: pixels by which each row (column) is shifted against its neighbor.
-      translate: pixels, or where `relative` a share of the side.
-      relative: see `translate`.
-      rotate: degrees.
+      shear: shift of each row (column) against its neighbor, in pixels.
+      translate: shift in pixels, or if `relative` as a share of the side.
+      relative: whether `translate` is a share of the side.
+      rotate: angle in degrees.
       enhance: distance from 1 of the factor on brightness, color, contrast and sharpness.
-      posterize: bits of 8 that are cleared.
+      posterize: number of the 8 bits that are cleared.
     """
 
     shear: float
@@ -48,7 +48,7 @@ RAND = Ranges(shear=0.3, translate=150 / 331, relative=True, rotate=30, enhance=
 
 
 def trivial_augment(images: jax.Array, rng: jax.Array) -> jax.Array:
-    """TrivialAugment (Müller & Hutter 2021), the wide one: one operation on each image, at any magnitude.
+    """TrivialAugment Wide (Müller & Hutter 2021): one operation on each image, at a random magnitude.
 
     Args:
       images: uint8 [batch, h, w, 3], RGB.
@@ -58,7 +58,7 @@ def trivial_augment(images: jax.Array, rng: jax.Array) -> jax.Array:
       uint8 [batch, h, w, 3]; black where an image was moved away.
     """
     operation_rng, magnitude_rng = jax.random.split(rng)
-    # Both signs of 0 .. 30, as they are drawn there: 0 comes twice as often as 7 or -7.
+    # A magnitude of 0 .. 30 and a sign, as in torchvision: 0 comes twice as often as 7 or -7.
     magnitude = jax.random.randint(magnitude_rng, (len(images),), 0, 2 * (MAX_MAGNITUDE + 1))
     magnitude = jnp.where(magnitude > MAX_MAGNITUDE, MAX_MAGNITUDE + 1 - magnitude, magnitude)
     return operate(images, _draw_operations(operation_rng, len(images)), magnitude, TRIVIAL)
@@ -70,8 +70,8 @@ def rand_augment(images: jax.Array, rng: jax.Array, operations: int, magnitude: 
     Args:
       images: uint8 [batch, h, w, 3], RGB.
       rng: one key for the whole batch; every image draws its own operations and signs.
-      operations: on each image; one may come more than once.
-      magnitude: 0 .. 30.
+      operations: number of operations on each image; the same one may be drawn several times.
+      magnitude: magnitude of all operations, 0 .. 30.
 
     Returns:
       uint8 [batch, h, w, 3]; black where an image was moved away.
@@ -95,13 +95,13 @@ def rand_augment(images: jax.Array, rng: jax.Array, operations: int, magnitude: 
 
 
 def operate(images: jax.Array, operation: jax.Array, magnitude: jax.Array, ranges: Ranges) -> jax.Array:
-    """Does one operation to each image.
+    """Applies one operation to each image.
 
     Args:
       images: uint8 [batch, h, w, 3], RGB, sides below 8,192 pixels.
       operation: int32 [batch], indices into `OPERATIONS`.
-      magnitude: int32 [batch], -30 .. 30; the sign is ignored by operations that have none.
-      ranges: what magnitude 30 means.
+      magnitude: int32 [batch], -30 .. 30; operations without a sign ignore it.
+      ranges: strength of the operations at magnitude 30.
 
     Returns:
       uint8 [batch, h, w, 3].
@@ -110,7 +110,7 @@ def operate(images: jax.Array, operation: jax.Array, magnitude: jax.Array, range
       ValueError: images of another type.
     """
     if images.dtype != jnp.uint8:
-        raise ValueError(f"automatic augmentation works on uint8 images, these are {images.dtype}: do not scale them.")
+        raise ValueError(f"automatic augmentation needs uint8 images, these are {images.dtype}: do not scale them.")
     matrices = jnp.asarray(_matrices(ranges, *images.shape[1:3]))
     matrix = matrices[operation, magnitude + MAX_MAGNITUDE]
     return jax.vmap(functools.partial(_operate, ranges=ranges))(jnp.asarray(images), operation, magnitude, matrix)
@@ -123,7 +123,7 @@ def _draw_operations(rng: jax.Array, batch: int) -> jax.Array:
 def _operate(
     image: jax.Array, operation: jax.Array, magnitude: jax.Array, matrix: jax.Array, *, ranges: Ranges
 ) -> jax.Array:
-    """`operate` for one image, uint8 [h, w, 3]; the matrix is the identity where it is not moved."""
+    """`operate` for one image, uint8 [h, w, 3]; the matrix is the identity for operations that do not move pixels."""
     factor = 1 + magnitude * np.float32(ranges.enhance / MAX_MAGNITUDE)
     gray = _gray(image)
     tables = _tones(image, gray, factor, jnp.abs(magnitude), ranges.posterize)
@@ -131,15 +131,15 @@ def _operate(
     toned = jnp.stack([table[i][image[..., i]] for i in range(3)], axis=-1)
     other = jnp.where(operation == OPERATIONS.index("color"), gray[..., None].astype(jnp.uint8), _smooth(image))
     blended = operation >= len(TONES) + len(MOVES)
-    # Moved last, for the gather would be repeated by whatever reads its result.
+    # Moving comes last, because XLA would repeat the gather in every operation that reads its result.
     return _move(jnp.where(blended, _blend(other, image, factor), toned), matrix)
 
 
 def _matrices(ranges: Ranges, height: int, width: int) -> np.ndarray:
-    """Where each pixel comes from, int32 [operations, 61 magnitudes, 2, 3], in fixed-point numbers.
+    """The affine matrices of all operations and magnitudes, int32 [operations, 61, 2, 3], in fixed-point numbers.
 
-    Pixel (x, y) of the result comes from the one at `floor(matrix @ (x, y, 1))`. In double precision, as in PIL, so
-    that the same pixels are hit; the magnitudes being few, all that there are is put into a table.
+    Pixel (x, y) of the result is the source pixel at `floor(matrix @ (x, y, 1))`. Computed in double precision like
+    PIL, to select the same pixels. There are few magnitudes, so the table holds them all.
     """
     table = np.tile(np.eye(3)[:2], (len(OPERATIONS), 2 * MAX_MAGNITUDE + 1, 1, 1))
     across, down = (ranges.translate * (side if ranges.relative else 1) for side in (width, height))
@@ -158,7 +158,7 @@ def _matrices(ranges: Ranges, height: int, width: int) -> np.ndarray:
 
 
 def _move(image: jax.Array, matrix: jax.Array) -> jax.Array:
-    """Takes every pixel from where the matrix says: int32 [2, 3], see `_matrices`; black from outside."""
+    """Moves the pixels of an image by a matrix, int32 [2, 3], see `_matrices`; pixels from outside are black."""
     height, width = image.shape[:2]
     row, column = jnp.arange(height)[:, None], jnp.arange(width)
     x, y = ((m[0] * column + m[1] * row + m[2]) >> _FIXED_BITS for m in matrix)
@@ -167,13 +167,13 @@ def _move(image: jax.Array, matrix: jax.Array) -> jax.Array:
 
 
 def _gray(image: jax.Array) -> jax.Array:
-    """int32 [h, w]: ITU-R 601-2 luma in PIL's integers."""
+    """int32 [h, w]: ITU-R 601-2 luma in PIL's integer arithmetic."""
     weights = np.array([19595, 38470, 7471], np.int32)
     return (jnp.sum(image.astype(jnp.int32) * weights, axis=-1) + 2**15) >> 16
 
 
 def _tones(image: jax.Array, gray: jax.Array, factor: jax.Array, strength: jax.Array, max_bits: int) -> jax.Array:
-    """What becomes of each gray level: uint8 [tones, 3 channels, 256]."""
+    """The lookup table of each tone operation: uint8 [tones, 3 channels, 256]."""
     levels = jnp.arange(256)
     pixels = gray.size
     total = jnp.sum(gray)
@@ -194,13 +194,13 @@ def _tones(image: jax.Array, gray: jax.Array, factor: jax.Array, strength: jax.A
 
 
 def _histogram(image: jax.Array) -> jax.Array:
-    """int32 [3, 256]: how many pixels of each channel have each gray level."""
+    """int32 [3, 256]: number of pixels with each gray level, for each channel."""
     where = image + 256 * np.arange(3)
     return jnp.zeros(3 * 256, jnp.int32).at[where.reshape(-1)].add(1, mode="promise_in_bounds").reshape(3, 256)
 
 
 def _stretched(counts: jax.Array) -> jax.Array:
-    """int32 [3, 256]: the levels that stretch each channel over 0 .. 255."""
+    """int32 [3, 256]: the lookup table that stretches each channel to 0 .. 255."""
     levels = jnp.arange(256)
     lowest = jnp.min(jnp.where(counts > 0, levels, 255), axis=1, keepdims=True)
     span = _brightest(counts) - lowest
@@ -208,7 +208,7 @@ def _stretched(counts: jax.Array) -> jax.Array:
 
 
 def _equalized(counts: jax.Array) -> jax.Array:
-    """int32 [3, 256]: the levels that spread each channel's histogram evenly."""
+    """int32 [3, 256]: the lookup table that equalizes the histogram of each channel."""
     step = (counts.sum(axis=1, keepdims=True) - jnp.take_along_axis(counts, _brightest(counts), axis=1)) // 255
     below = jnp.cumsum(counts, axis=1) - counts
     spread = jnp.minimum((step // 2 + below) // jnp.maximum(step, 1), 255)
@@ -221,7 +221,7 @@ def _brightest(counts: jax.Array) -> jax.Array:
 
 
 def _smooth(image: jax.Array) -> jax.Array:
-    """uint8 [h, w, 3]: PIL's SMOOTH, which weighs a pixel 5 and its eight neighbors 1, and leaves the border."""
+    """uint8 [h, w, 3]: PIL's SMOOTH filter, weight 5 for a pixel and 1 for its eight neighbors; the border is kept."""
     wide = image.astype(jnp.uint16)
     columns = wide[:-2] + wide[1:-1] + wide[2:]
     total = columns[:, :-2] + columns[:, 1:-1] + columns[:, 2:] + 4 * wide[1:-1, 1:-1]
@@ -230,6 +230,6 @@ def _smooth(image: jax.Array) -> jax.Array:
 
 
 def _blend(first: jax.Array, second: jax.Array, share: jax.Array) -> jax.Array:
-    """uint8: the way from the first to the second, or beyond, by `share`; rounded down, as in PIL."""
+    """uint8: `first + share * (second - first)`, clipped and rounded down as in PIL; `share` may exceed 0 .. 1."""
     first, second = (jnp.asarray(values, jnp.float32) for values in (first, second))
     return jnp.clip(first + share * (second - first), 0, 255).astype(jnp.uint8)

@@ -1,4 +1,4 @@
-"""CIFAR-10 (Krizhevsky 2009) as its author publishes it: Python pickles, in a folder or still in their archive."""
+"""Dataset 'cifar10' (Krizhevsky 2009) from the author's own Python pickles, in a folder or in the archive."""
 
 import functools
 import hashlib
@@ -30,18 +30,19 @@ Reader = Callable[[], tuple[np.ndarray, np.ndarray]]
 
 
 def find(data_dir: str | None) -> tuple[tuple[str, ...], dict[str, Reader]] | None:
-    """The classes and splits of the official pickles; None where TFDS has CIFAR-10 prepared, or nobody has it.
+    """Finds the classes and splits of the official pickles.
 
     Args:
-      data_dir: the folder `cifar-10-batches-py`, the archive, or a folder that holds either; None or empty is the
-        folder of TFDS.
+      data_dir: the folder `cifar-10-batches-py`, the archive, or a folder that holds either; None or empty: the
+        default folder of TFDS.
 
     Returns:
-      The class names, and for 'train' and 'test' a function giving images, uint8 [n, 32, 32, 3], and labels. Each batch
-      gives as many examples as it has images, also where it was cut short and lists more labels.
+      The class names, and {'train': function, 'test': function}. Each function returns images, uint8 [n, 32, 32, 3],
+      and labels, int64 [n]. A truncated batch that lists more labels than images yields one example for each image.
+      None where TFDS has CIFAR-10 prepared, or neither form is there.
 
     Raises:
-      ValueError: a file is missing, broken, or would run code.
+      ValueError: a file is missing or broken, or would run code.
     """
     root = tfds.root(data_dir)
     if tfds.prepared("cifar10", root):
@@ -70,7 +71,7 @@ def _from_folder(place: pathlib.Path, names: tuple[str, ...]) -> Iterator[tuple[
 
 
 def _from_archive(place: pathlib.Path, names: tuple[str, ...]) -> Iterator[tuple[str, bytes]]:
-    """As `_from_folder`, read out of the archive: nothing is unpacked to the disk, nothing else is looked at."""
+    """Path and content of the files of these names, read from the archive without unpacking it to disk."""
     found = {}
     try:
         for member, read in tar.files(place, _MAX_BYTES):
@@ -92,8 +93,8 @@ def _from_archive(place: pathlib.Path, names: tuple[str, ...]) -> Iterator[tuple
 def _warn_of_other_md5(archive: pathlib.Path) -> None:
     with open(archive, "rb") as file:
         found = hashlib.file_digest(file, "md5").hexdigest()
-    if found != _MD5:  # no error: cut or repacked copies are legitimate
-        logging.warning("%s is not the official archive: MD5 %s, not %s.", archive, found, _MD5)
+    if found != _MD5:  # no error: truncated or repacked copies are legitimate
+        logging.warning("%s is not the official archive: its MD5 is %s, the official one %s.", archive, found, _MD5)
 
 
 def _load(where: str, pickled: bytes) -> dict[str, Any]:
@@ -118,7 +119,7 @@ def _class_names(open_files: Callable[..., Iterator[tuple[str, bytes]]]) -> tupl
 def _read(
     open_files: Callable[..., Iterator[tuple[str, bytes]]], names: tuple[str, ...]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Images and labels of the batches of these names, one after the other."""
+    """Images and labels of the batches of these names, concatenated."""
     images, labels = [], []
     for where, pickled in open_files(names):
         batch = _load(where, pickled)
@@ -128,15 +129,15 @@ def _read(
             raise ValueError(f"{where} holds {found} data; a batch of CIFAR-10 holds uint8 [n, 3072]. {REMEDY}")
         if len(numbers) < len(data):
             raise ValueError(f"{where} holds {len(data)} images and {len(numbers)} labels of 0 to 9. {REMEDY}")
-        images.append(data.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))  # a red, a green and a blue plane
-        labels.append(numbers[: len(data)])  # a set cut short lists the labels of all 10,000
+        images.append(data.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))  # stored as a red, a green and a blue plane
+        labels.append(numbers[: len(data)])  # a truncated batch may still list all 10,000 labels
     return np.ascontiguousarray(np.concatenate(images)), np.concatenate(labels)
 
 
 def _numbers(labels: Any) -> np.ndarray:
-    """Labels, int64 [n]; none where they are anything else.
+    """Labels as int64 [n]; empty if they are anything but integers 0 .. 9.
 
-    Looked at before NumPy makes an array of them: a list that is twice in a list, and so on, has no end for it.
+    Checked before `np.array` sees the list: a list that contains itself twice, nested, would take it for ever.
     """
     if isinstance(labels, list) and all(type(n) is int and 0 <= n <= 9 for n in labels):
         labels = np.array(labels, np.int64)

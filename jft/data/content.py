@@ -1,7 +1,7 @@
-"""Images known by what is in them: a digest of the pixels, which is the same whatever the file, its name and its place.
+"""Identifies images by their content: a digest of the pixels, independent of file name, location and format.
 
-Copies, moved folders, lists, arrays and other lossless formats of the same pixels are recognized. An image that was
-resized, cropped, or saved anew as JPEG has other pixels and is another image.
+Copies, moved folders, and the same pixels in a list, an array or another lossless format have the same digest. An image
+that was resized, cropped, or saved again as JPEG has other pixels, so it has another digest.
 """
 
 import dataclasses
@@ -20,24 +20,24 @@ from jft.data.image_file import open_image
 from jft.data.source import Source
 from jft.utils.files import open_regular
 
-_SHOWN = 3  # images named of those that are alike
+_SHOWN = 3  # repeated images named in a message
 
-# Decoding all images takes about a millisecond each, and a process asks for the same ones several times: its arms train
-# on one data set, which each of them loads anew. {source: digests}, and for files {fingerprint of the source: digests}.
+# Decoding takes about a millisecond an image, and a process needs the same digests several times: each arm of a config
+# loads the same data set again. {source: digests}, and for files {fingerprint of the source: digests}.
 _of_source: weakref.WeakKeyDictionary[Source, np.ndarray] = weakref.WeakKeyDictionary()
 _of_files: dict[str, np.ndarray] = {}
 
 
 def image_digests(source: Source) -> np.ndarray:
-    """What each image of a source is: a digest of its pixels, of which regions and labels are no part.
+    """Digests of the pixels of each image; regions and labels do not count.
 
     Args:
-      source: n images; files are decoded, several at a time.
+      source: n images; files are decoded in threads.
 
     Returns:
-      uint64 [n], BLAKE2b of height, width and the RGB pixels as stored, with alpha where not all is opaque: icons can
-      differ in nothing else. EXIF's orientation does not count; more than 8 bits do, as they are. Of a file that cannot
-      be read, of its bytes.
+      uint64 [n]. Each is the BLAKE2b of height, width and the stored RGB pixels, including alpha if any pixel is
+      transparent (icons may differ in alpha only). EXIF orientation is ignored; images of more than 8 bits are hashed
+      at full depth. For an unreadable file it is the digest of its bytes.
     """
     if source not in _of_source:
         key = None if source.decoded else source.fingerprint()
@@ -55,7 +55,7 @@ def _digests(source: Source) -> np.ndarray:
         return np.array([_digest(image) for image in source.images], np.uint64)
     with futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         work = pool.map(lambda image: _digest_of_file(image, source.max_image_pixels), source.images)
-        bar = tqdm.tqdm(work, f"looking at {source.name}", len(source), unit=" images", leave=False, disable=None)
+        bar = tqdm.tqdm(work, f"hashing {source.name}", len(source), unit=" images", leave=False, disable=None)
         try:
             return np.array(list(bar), np.uint64)
         except BaseException:  # Ctrl-C does not wait for the rest
@@ -82,7 +82,7 @@ def _digest_of_bytes(image: pathlib.Path | bytes) -> int:
         with open_regular(image) as file:
             digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=8))
             return int.from_bytes(digest.digest())
-    except (OSError, ValueError):  # gone, or no file: like no other
+    except (OSError, ValueError):  # missing, or not a regular file: the path makes it unique
         return _hashed(os.fsencode(image))
 
 
@@ -99,7 +99,7 @@ def _hashed(*parts: bytes | np.ndarray) -> int:
 
 
 def content_digest(source: Source) -> str:
-    """32 hexadecimal digits that stand for images, labels and classes in their order, wherever the images lie."""
+    """Digest of the images, labels and classes in order, independent of location: 32 hexadecimal digits."""
     digest = hashlib.blake2b(repr(source.class_names).encode(), digest_size=16)
     digest.update(image_digests(source).astype("<u8"))
     digest.update(np.ascontiguousarray(source.labels))
@@ -108,14 +108,14 @@ def content_digest(source: Source) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Repeats:
-    """Images that occur more than once in a data set, by their pixels.
+    """Images whose pixels occur more than once in a data set.
 
     Attributes:
-      count: images that were compared.
-      several_labels: how many occur under another label too.
-      shared: (one split, another) -> how many images of the first are in the second too.
-      within: how many occur in their split before.
-      examples: key of one of the above -> names of some of these images, with their labels.
+      count: number of images compared.
+      several_labels: number of images that also occur with another label.
+      shared: {(split, other split): number of images of the first that are also in the second}.
+      within: number of images that repeat an earlier one of the same split.
+      examples: {'labels', 'within' or a pair of splits: names of a few of these images, with their labels}.
     """
 
     count: int
@@ -125,22 +125,22 @@ class Repeats:
     examples: dict[str | tuple[str, str], str]
 
     def __str__(self) -> str:
-        """One line; empty where no image occurs twice."""
-        told = []
+        """A one-line summary; empty where no image occurs twice."""
+        parts = []
         if self.several_labels:
-            told.append(f"{self.several_labels:,} images occur under several labels ({self.examples['labels']})")
+            parts.append(f"{self.several_labels:,} images occur under several labels ({self.examples['labels']})")
         for (one, other), count in self.shared.items():
-            told.append(f"{count:,} {one} images are in {other} too ({self.examples[one, other]})")
+            parts.append(f"{count:,} {one} images are also in {other} ({self.examples[one, other]})")
         if self.within:
-            told.append(f"{self.within:,} images occur again within their split ({self.examples['within']})")
-        return "; ".join(told)
+            parts.append(f"{self.within:,} images repeat others of their split ({self.examples['within']})")
+        return "; ".join(parts)
 
 
 def repeats(**splits: Source) -> Repeats:
-    """Looks for images that occur more than once.
+    """Finds images that occur more than once in a data set.
 
     Args:
-      **splits: train, validation and test of one data set, as far as there are such.
+      **splits: those of train, validation and test that the data set has.
     """
     digests = {split: image_digests(source) for split, source in splits.items()}
     _, image = np.unique(np.concatenate(list(digests.values())), return_inverse=True)
@@ -163,17 +163,18 @@ def repeats(**splits: Source) -> Repeats:
 
 
 def _seen_before(digests: np.ndarray) -> np.ndarray:
+    """bool [n], True for every image that repeats an earlier one."""
     seen = np.ones(len(digests), bool)
     seen[np.unique(digests, return_index=True)[1]] = False
     return seen
 
 
 def _named(sources: Sequence[Source], chosen: np.ndarray) -> str:
-    """The first of the images chosen, bool over those of all sources one after the other, with their labels."""
+    """Names and labels of the first few images where `chosen`, bool over the images of all sources in order."""
     starts = np.cumsum([0, *map(len, sources)])
-    told = []
+    names = []
     for place in np.flatnonzero(chosen)[: _SHOWN + 1]:
         number = int(np.searchsorted(starts, place, side="right")) - 1
         source, row = sources[number], int(place - starts[number])
-        told.append(f"{source.image_name(row)}: {source.label(row) or 'nothing'}")
-    return ", ".join([*told[:_SHOWN], *(["..."] if len(told) > _SHOWN else [])])
+        names.append(f"{source.image_name(row)}: {source.label(row) or 'no label'}")
+    return ", ".join([*names[:_SHOWN], *(["..."] if len(names) > _SHOWN else [])])

@@ -1,4 +1,4 @@
-"""From an encoded image to pixels on the host: one function for training, evaluation and prediction."""
+"""Decodes images on the host, the same way for training, evaluation and prediction."""
 
 import os
 import pathlib
@@ -15,11 +15,11 @@ from jft.data.transforms import Preprocess, stored_size
 from jft.data.transparency import without_alpha
 
 _FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
-_MAX_ASPECT = 1024  # of an image to be cropped: resized before that, a line of 100,000 would become 256 x 25,600,000
+_MAX_ASPECT = 1024  # of an image to crop: it is resized first, and 100,000 x 1 pixels would become 25,600,000 x 256
 
-Region = Sequence[int] | np.ndarray  # x1, y1, x2, y2 in pixels; x2 and y2 are the first ones beyond it
+Region = Sequence[int] | np.ndarray  # x1, y1, x2, y2 in pixels; x2 and y2 are exclusive
 
-# How to show an image upright, by the value of its EXIF tag Orientation.
+# The transposition that makes an image upright, by the value of its EXIF tag Orientation.
 _ORIENTATION = 0x0112
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -41,29 +41,30 @@ def decode(
     region: Region | None = None,
     max_pixels: int = MAX_IMAGE_PIXELS,
 ) -> np.ndarray:
-    """Reads an image of a format in `image_file.FORMATS`, in any mode, upright, and makes it a square.
+    """Reads an image, makes it upright and fits it to a square.
 
-    'crop' makes the shorter side `spec.resize` and cuts the central square out, placed so that `center_crop` on the
-    device then cuts exactly what torchvision's Resize(resize), CenterCrop(size) would. 'whole' squashes to `spec.size`.
+    'crop' resizes the shorter side to `spec.resize` and crops the central square, placed so that `center_crop` on the
+    device then gives exactly the pixels of torchvision's Resize(resize), CenterCrop(size). 'whole' resizes the whole
+    image to `spec.size`, ignoring its aspect ratio.
 
     Args:
-      encoded: path of the file, or its bytes.
-      spec: of the weights.
+      encoded: path of the file, or its bytes, in a format of `image_file.FORMATS` and any mode.
+      spec: preprocessing of the weights.
       fit: 'crop' or 'whole'.
-      name: what to call the image in an error; empty: its path.
-      region: what to cut out of it first; None: all of it.
-      max_pixels: the most that it may have.
+      name: name of the image in errors; empty: its path.
+      region: region to crop first; None: the whole image.
+      max_pixels: limit on width times height.
 
     Returns:
       uint8 [side, side, 3], RGB, 0 .. 255, where `side = stored_size(spec, fit)`.
 
     Raises:
-      ValueError: it cannot be read as an image, or the region is not within it; names it and says why.
+      ValueError: the image is unreadable, or the region is not within it; the message has its name and the reason.
     """
     try:
-        with open_image(encoded, max_pixels) as image:  # others wait for the memory until it is small
+        with open_image(encoded, max_pixels) as image:  # holds its share of memory until it is resized
             return _square(_rgb(image, spec, region), spec, fit)
-    except Exception as e:  # PIL's plugins let every kind of error through on broken files
+    except Exception as e:  # PIL's plugins raise all kinds of errors on broken files
         raise cannot_read(name or _name(encoded), e) from e
 
 
@@ -75,7 +76,21 @@ def pixels(
     region: Region | None = None,
     max_pixels: int = MAX_IMAGE_PIXELS,
 ) -> np.ndarray:
-    """An image in its own size, upright: uint8 [h, w, 3], RGB; arguments and errors as of `decode`."""
+    """Reads an image at full size and makes it upright.
+
+    Args:
+      encoded: path of the file, or its bytes.
+      spec: preprocessing of the weights; only `background` and `max_value` are used.
+      name: name of the image in errors; empty: its path.
+      region: region to crop; None: the whole image.
+      max_pixels: limit on width times height.
+
+    Returns:
+      uint8 [h, w, 3], RGB, 0 .. 255.
+
+    Raises:
+      ValueError: the image is unreadable, or the region is not within it.
+    """
     try:
         with open_image(encoded, max_pixels) as image:
             return np.asarray(_rgb(image, spec, region))
@@ -84,20 +99,28 @@ def pixels(
 
 
 def from_array(image: np.ndarray, spec: Preprocess, *, fit: str) -> np.ndarray:
-    """What `decode` would make of a file with these pixels: uint8 [h, w, 3] -> uint8 [side, side, 3].
+    """Fits an array to a square, as `decode` does for a file with these pixels.
+
+    Args:
+      image: uint8 [h, w, 3], RGB, 0 .. 255.
+      spec: preprocessing of the weights.
+      fit: 'crop' or 'whole'.
+
+    Returns:
+      uint8 [side, side, 3], where `side = stored_size(spec, fit)`.
 
     Raises:
-      ValueError: another type or shape, or too elongated to be cropped.
+      ValueError: another type or shape, or an image too elongated to crop.
     """
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3 or 0 in image.shape:
         raise ValueError(
-            f"an image is {image.dtype} {list(image.shape)}; jft wants uint8 [height, width, 3], RGB, 0..255."
+            f"an image is {image.dtype} {list(image.shape)}; jft needs uint8 [height, width, 3], RGB, 0..255."
         )
     return _square(Image.fromarray(image), spec, fit)
 
 
 def from_image(image: Image.Image, spec: Preprocess, *, fit: str) -> np.ndarray:
-    """What `decode` would make of the file of an image that PIL has opened: uint8 [side, side, 3]; errors as there."""
+    """Fits an opened PIL image to a square, as `decode` does for its file: uint8 [side, side, 3]; same errors."""
     try:
         return _square(_rgb(image, spec, None), spec, fit)
     except Exception as e:  # as in decode
@@ -112,13 +135,13 @@ def unreadable(
     """Tries to read every image, in threads.
 
     Args:
-      images: paths or encoded bytes, n of them.
-      regions: what is to be cut out of each, [n, 4]; None: nothing.
-      max_pixels: the most that one may have.
+      images: n paths, or n encoded images as bytes.
+      regions: region of each image, [n, 4]; None: whole images.
+      max_pixels: limit on width times height of an image.
 
     Returns:
-      {row: why} of those that `decode` would refuse with either fit, in order; but for those whose gray levels do not
-      fit the rest of the data set.
+      {row: reason} of the images that `decode` would refuse, in order. Images refused only for gray levels beyond
+      those of the rest of the data set are not included.
     """
 
     def reason(row: int) -> str:
@@ -137,16 +160,16 @@ def unreadable(
 
 
 def deep_values(encoded: pathlib.Path | bytes, max_pixels: int) -> np.ndarray | None:
-    """Values [h, w] of an image of more than 8 bits, as they are; None of others, and of those that cannot be read."""
+    """Raw values [h, w] of an image of more than 8 bits; None for other images and unreadable ones."""
     try:
         with open_image(encoded, max_pixels) as image:
             return np.asarray(image) if gray_levels.is_deep(image) else None
-    except Exception:  # what cannot be read is told when it is to be decoded
+    except Exception:  # decoding reports unreadable images later
         return None
 
 
 def cannot_read(name: str, error: Exception) -> ValueError:
-    """The error to raise of an image that cannot be read."""
+    """The error to raise for an unreadable image."""
     return ValueError(f"cannot read {name} as an image ({_reason(error)}).")
 
 
@@ -159,7 +182,7 @@ def _reason(error: Exception) -> str:
 
 
 def _rgb(image: Image.Image, spec: Preprocess, region: Region | None) -> Image.Image:
-    """An opened image or its region, upright, RGB, with the background behind what is transparent."""
+    """An opened image or its region, upright, as RGB, with the background behind transparent pixels."""
     image = gray_levels.to_eight_bits(_loaded(image), spec.max_value)
     return without_alpha(image if region is None else _cut(image, region), spec.background)
 
@@ -169,7 +192,7 @@ def _loaded(image: Image.Image) -> Image.Image:
     raw_modes = " ".join(str(tile[3]) for tile in getattr(image, "tile", ()))
     image.load()
     gray_levels.check_color_depth(raw_modes, image)
-    upright = _UPRIGHT.get(_orientation(image))  # of the file: an image made of its pixels has none
+    upright = _UPRIGHT.get(_orientation(image))  # read now: images derived from this one lose the EXIF tag
     return image if upright is None else image.transpose(upright)
 
 
@@ -185,7 +208,7 @@ def _cut(image: Image.Image, region: Region) -> Image.Image:
 def _orientation(image: Image.Image) -> int:
     try:
         return image.getexif().get(_ORIENTATION, 1)
-    except Exception:  # broken notes about an image do not make the image unreadable
+    except Exception:  # broken metadata does not make an image unreadable
         return 1
 
 

@@ -1,7 +1,7 @@
-"""Images of more than 8 bits a pixel: which value is white, decided once for a data set.
+"""Gray levels of more than 8 bits: finds the value of white, once for a data set, and scales to 8 bits.
 
-A 16-bit file may hold 0 .. 65535, a camera's or scanner's 0 .. 4095, or 0 .. 255; a float one 0 .. 1 or 0 .. 255; and
-the file does not say. Read by the wrong one, images are black, or nearly.
+A 16-bit file may use 0 .. 65535, 0 .. 4095 (cameras, scanners) or 0 .. 255; a float file 0 .. 1 or 0 .. 255. The file
+does not say which. With the wrong range, images are black or nearly so.
 """
 
 from collections.abc import Iterable
@@ -11,27 +11,27 @@ from PIL import Image
 
 _WHITES = (1, 2**8 - 1, 2**10 - 1, 2**12 - 1, 2**14 - 1, 2**16 - 1)
 _FULL = _WHITES[-1]
-_LEAST = 1 / 8  # of a white that the brightest pixel of a data set reaches: else it is another's
-_GUESSED = 2**12 - 1  # a lone 16-bit image whose values go no higher may be one of 12 bits
+_LEAST = 1 / 8  # the brightest pixel of a data set must reach this share of white; otherwise white is unknown
+_GUESSED = 2**12 - 1  # a single 16-bit image with no higher values may hold 12 bits
 
 
 def is_deep(image: Image.Image) -> bool:
-    """Whether an image holds gray levels of more than 8 bits, and does not say which value is white, as a PGM does."""
+    """Whether an image has gray levels of more than 8 bits and, unlike PGM, does not declare the value of white."""
     return image.mode.startswith(("I", "F")) and not _says_white(image)
 
 
 def find_white(images: Iterable[np.ndarray]) -> float:
-    """Which value is white in images of one data set.
+    """Finds the value of white in the images of a data set.
 
     Args:
-      images: values of those for which `is_deep`, [h, w] each.
+      images: values [h, w] of each image for which `is_deep` is true.
 
     Returns:
-      1, 255, 1023, 4095, 16383 or 65535, the first that is not below any value; 0 where there are no such images, or
-      nothing but 0 in them.
+      The smallest of 1, 255, 1023, 4095, 16383 and 65535 that no value exceeds; 0 if there are no such images, or all
+      values are 0.
 
     Raises:
-      ValueError: values that are negative, not finite, above 65535, or so far below each of these that it is none.
+      ValueError: values are negative, not finite, above 65535, or below 1/8 of the value that would be white.
     """
     peak = max(map(_peak, images), default=0.0)
     if not peak:
@@ -39,21 +39,21 @@ def find_white(images: Iterable[np.ndarray]) -> float:
     white = next((white for white in _WHITES if peak <= white), None)
     if white is None or peak < _LEAST * white:
         raise ValueError(
-            f"images of more than 8 bits hold values up to {peak:g}, which is none of the usual ranges (up to "
-            f"{', '.join(map(str, _WHITES))}): say which value is white by max_value in the config."
+            f"images of more than 8 bits hold values up to {peak:g}, which fits none of the usual ranges (up to "
+            f"{', '.join(map(str, _WHITES))}): set max_value in the config to the value of white."
         )
     return float(white)
 
 
 def to_eight_bits(image: Image.Image, max_value: float) -> Image.Image:
-    """Gray levels 0 .. max_value as 0 .. 255; images of 8 bits as they are.
+    """Scales gray levels 0 .. max_value to 0 .. 255; returns 8-bit images unchanged.
 
     Args:
-      image: loaded.
-      max_value: which value is white, see `find_white`; 0: not known. Then 16 bits are taken to be used in full.
+      image: a loaded image.
+      max_value: the value of white, see `find_white`; 0: unknown. Then a 16-bit image is assumed to use its full range.
 
     Raises:
-      ValueError: values outside 0 .. max_value; or it is not known, and cannot be told from this image.
+      ValueError: values outside 0 .. max_value; or white is unknown and this image does not reveal it.
     """
     if not image.mode.startswith(("I", "F")):
         return image
@@ -63,8 +63,8 @@ def to_eight_bits(image: Image.Image, max_value: float) -> Image.Image:
     if not white:
         if image.mode == "F" or not _GUESSED < peak <= _FULL:
             raise ValueError(
-                f"its {values.dtype} values reach {peak:g}, and nothing says which value is white: set max_value in "
-                "the config of a run, or convert it to 8 bits"
+                f"its {values.dtype} values reach {peak:g}, and the value of white is unknown: set max_value in the "
+                "config of a run, or convert it to 8 bits"
             )
         white = _FULL
     if peak > white:
@@ -75,11 +75,11 @@ def to_eight_bits(image: Image.Image, max_value: float) -> Image.Image:
 
 
 def check_color_depth(raw_mode: str, image: Image.Image) -> None:
-    """Refuses a color image of 16 bits a channel, of which Pillow keeps the upper 8, if they hold next to nothing.
+    """Refuses a color image with 16 bits a channel that is nearly black in the upper 8 bits, all that Pillow keeps.
 
     Args:
-      raw_mode: how the pixels lie in the file, such as 'RGB;16B'.
-      image: loaded.
+      raw_mode: Pillow's name for the pixel layout in the file, such as 'RGB;16B'.
+      image: the loaded image.
 
     Raises:
       ValueError: no channel reaches 4096 of 65535.
@@ -93,14 +93,14 @@ def check_color_depth(raw_mode: str, image: Image.Image) -> None:
 
 
 def _says_white(image: Image.Image) -> bool:
-    """Whether Pillow has scaled it to 0 .. 65535 already, by the white that a PGM's header gives."""
+    """Whether Pillow has already scaled the image to 0 .. 65535, by the value of white in a PGM's header."""
     return image.format == "PPM" and image.mode.startswith("I")
 
 
 def _peak(values: np.ndarray) -> float:
     """The largest value; ValueError where some are negative or not finite."""
     low, high = float(np.min(values)), float(np.max(values))
-    if not (np.isfinite(low) and np.isfinite(high)):  # NaN is neither's smaller one, and comes out of both
+    if not (np.isfinite(low) and np.isfinite(high)):  # min and max both return NaN if there is one
         raise ValueError("it holds values that are not finite")
     if low < 0:
         raise ValueError(f"its values reach down to {low:g}: shift them so that black is 0")

@@ -1,7 +1,7 @@
-"""The German Traffic Sign Recognition Benchmark (GTSRB) in its official tree.
+"""Dataset 'gtsrb': the German Traffic Sign Recognition Benchmark (GTSRB) in its official folders.
 
 J. Stallkamp, M. Schlipsing, J. Salmen, C. Igel, Man vs. computer, Neural Networks 32 (2012);
-https://benchmark.ini.rub.de. Training images are frames of tracks: one sign, filmed while driving towards it.
+https://benchmark.ini.rub.de. The training images are frames of tracks: each track films one sign from a moving car.
 """
 
 import functools
@@ -35,29 +35,30 @@ CLASS_NAMES = tuple(
 _CORNERS = ("roi.x1", "roi.y1", "roi.x2", "roi.y2")
 _COLUMNS = ("filename", "width", "height", *_CORNERS, "classid")
 _FRAME = re.compile(r"([0-9]+)_[0-9]+\.ppm")  # 00007_00023.ppm: frame 23 of track 7 of its class
-_TRACKS = 10**6  # above the number of tracks of a class
+_TRACKS = 10**6  # larger than the number of tracks of any class
 
-# Paths, labels int32 [n], groups int64 [n], regions int32 [n, 4]: see `sources.Source`.
+# Paths, labels int32 [n], groups int64 [n], regions int32 [n, 4]: see `source.Source`.
 Content = tuple[tuple[pathlib.Path, ...], np.ndarray, np.ndarray, np.ndarray]
 
 
 def find(data_dir: str | None) -> tuple[tuple[str, ...], dict[str, Callable[[], Content]]]:
-    """The classes and splits of GTSRB.
+    """Finds the classes and splits of GTSRB.
 
-    Regions are annotated in pixels of the original images. Where the images have been resized since, as Width and
-    Height in their lists tell, the regions are scaled with them, and a warning says so.
+    Regions are annotated in pixels of the original images. If an image does not have the Width and Height that its
+    CSV file lists, its region is scaled accordingly, with a warning.
 
     Args:
-      data_dir: the folder GTSRB, or its parent. It holds Final_Training/Images/000cc/GT-000cc.csv beside the images
-        of class cc, and perhaps Final_Test/Images/GT-final_test.csv beside those of the test split.
+      data_dir: the folder GTSRB, or its parent. It holds the images of class cc in Final_Training/Images/000cc/ with
+        GT-000cc.csv, and optionally the test images in Final_Test/Images/ with GT-final_test.csv.
 
     Returns:
-      The names of the 43 signs, each behind its number, and for 'train' and 'test', as far as they are there, a
-      function giving paths, labels, groups (the tracks; each test image is its own), and regions of interest.
+      The names of the 43 signs, each with its number in front; and {split: function} for those of 'train' and 'test'
+      that are there. Each function returns paths, labels, groups (the tracks; each test image is a group of its own),
+      and regions of interest.
 
     Raises:
-      FileNotFoundError: neither is there; or, when read, a CSV file is not.
-      ValueError: when read, a CSV file and its folder do not agree, or a cell makes no sense; names the row.
+      FileNotFoundError: neither split is there; or, when a function is called, a CSV file is missing.
+      ValueError: when a function is called, a CSV file does not match its folder, or a cell is invalid; names the row.
     """
     root = pathlib.Path(data_dir or "").expanduser()
     if (root / "GTSRB").is_dir():
@@ -69,7 +70,7 @@ def find(data_dir: str | None) -> tuple[tuple[str, ...], dict[str, Callable[[], 
         raise FileNotFoundError(
             f"dataset 'gtsrb': there is no folder {training}. Unpack GTSRB_Final_Training_Images.zip, "
             "GTSRB_Final_Test_Images.zip and, among the test images, GTSRB_Final_Test_GT.zip, all from "
-            "https://benchmark.ini.rub.de/gtsrb_dataset.html, and give the folder GTSRB, or its parent, as data_dir."
+            "https://benchmark.ini.rub.de/gtsrb_dataset.html, and set data_dir to the folder GTSRB or its parent."
         )
     return CLASS_NAMES, {split: reader for split, reader in readers.items() if there[split]}
 
@@ -95,23 +96,26 @@ def _read_test(root: pathlib.Path) -> Content:
 def _with_regions_scaled(
     root: pathlib.Path, images: tuple[pathlib.Path, ...], labels: np.ndarray, groups: np.ndarray, boxes: np.ndarray
 ) -> Content:
-    """The content, from boxes int [n, 6]: width and height as listed, and the region in such an image."""
+    """The content with regions scaled to the actual image sizes.
+
+    `boxes` is int [n, 6]: width and height as listed, and the region in an image of that size.
+    """
     listed, regions = boxes[:, :2], boxes[:, 2:]
-    there = np.array([_size(path) or tuple(size) for path, size in zip(images, listed, strict=True)])
-    other = np.flatnonzero((there != listed).any(axis=1))
+    actual = np.array([_size(path) or tuple(size) for path, size in zip(images, listed, strict=True)])
+    other = np.flatnonzero((actual != listed).any(axis=1))
     if len(other):
-        (width, height), (was_wide, was_tall) = there[other[0]], listed[other[0]]
+        (width, height), (was_wide, was_tall) = actual[other[0]], listed[other[0]]
         report(
-            f"{root}: {len(other)} of {len(images)} images do not have the size that their list says, e.g. "
-            f"{images[other[0]].name} is {width}x{height}, not {was_wide}x{was_tall}: regions are scaled to them."
+            f"{root}: {len(other)} of {len(images)} images do not have the size in their CSV file, e.g. "
+            f"{images[other[0]].name} is {width}x{height}, not {was_wide}x{was_tall}: regions are scaled accordingly."
         )
-    scaled = np.rint(regions * np.tile(there / listed, 2)).astype(np.int32)
+    scaled = np.rint(regions * np.tile(actual / listed, 2)).astype(np.int32)
     scaled[:, :2] = np.minimum(scaled[:, :2], scaled[:, 2:] - 1)
     return images, labels, groups, np.maximum(scaled, (0, 0, 1, 1)).astype(np.int32)
 
 
 def _size(path: pathlib.Path) -> tuple[int, int] | None:
-    """Width and height; None if it is no image, which will be said when it is to be decoded."""
+    """Width and height; None if it is no image, which decoding reports later."""
     try:
         with open_image(path) as image:
             return image.size
@@ -122,19 +126,26 @@ def _size(path: pathlib.Path) -> tuple[int, int] | None:
 def _read(
     folder: pathlib.Path, table: pathlib.Path, label: int | None
 ) -> tuple[tuple[pathlib.Path, ...], np.ndarray, np.ndarray, np.ndarray]:
-    """The images of a folder by its CSV file, all of the class `label` and in tracks; None: of any, and in none.
+    """The images of a folder, as listed in its CSV file.
+
+    Args:
+      folder: holds the images.
+      table: the CSV file.
+      label: the class of all training images in the folder, which are frames of tracks; None: a test folder, with any
+        class and without tracks.
 
     Returns:
-      Paths, labels and groups of the content, and int [n, 6]: width, height, region.
+      Paths, labels, groups, and int [n, 6]: width, height, region.
     """
     if not table.is_file():
         archive = "GTSRB_Final_Test_GT.zip" if label is None else "GTSRB_Final_Training_Images.zip"
-        raise FileNotFoundError(f"there is no {table}, which says what the images beside it are; it is in {archive}.")
+        raise FileNotFoundError(f"there is no {table}, the labels of the images in its folder; unpack {archive} there.")
     content = csv_table.read(table, ";")
     columns, rows = content.columns, content.rows
     if missing := [column for column in _COLUMNS if column not in columns]:
         raise ValueError(
-            f"{table} has the columns {', '.join(columns)}, separated by ';', and lacks {', '.join(missing)}."
+            f"{table} has the columns {', '.join(columns)}, separated by ';', and lacks {', '.join(missing)}: use the "
+            "official file."
         )
     there = {p.name for p in folder.iterdir() if p.suffix.lower() == ".ppm" and not ignored(p.name)}
     parsed, wrong, first = [], [], {}
@@ -142,7 +153,7 @@ def _read(
         try:
             parsed.append(_parse(cells, there, label))
             if first.setdefault(cells["filename"], number) < number:
-                raise ValueError(f"lists {cells['filename']} as row {first[cells['filename']]} does")
+                raise ValueError(f"lists {cells['filename']} again after row {first[cells['filename']]}")
         except ValueError as error:
             wrong.append((number, str(error)))
     refuse(table, wrong)
@@ -154,10 +165,10 @@ def _read(
 
 
 def _parse(cells: dict[str, str], there: set[str], label: int | None) -> tuple[str, int, int, list[int]]:
-    """Name, class, group, and size and region of a row; ValueError says what is wrong with it."""
+    """File name, class, group, and [width, height, region] of a row; ValueError if a cell is invalid."""
     for column in _COLUMNS[1:]:
         if not re.fullmatch("[0-9]{1,6}", cells[column]):
-            raise ValueError(f"has {column} {cells[column]!r}, which is no whole number")
+            raise ValueError(f"has {column} {cells[column]!r}, which is not a whole number")
     name, number = cells["filename"], int(cells["classid"])
     width, height, *region = (int(cells[column]) for column in _COLUMNS[1:7])
     left, top, right, bottom = region

@@ -1,7 +1,7 @@
-"""Image files, which may be anybody's: the one place that opens them, and what it refuses before memory is taken.
+"""Opens untrusted image files. Everything in jft opens images here; dangerous ones are refused before decoding.
 
-A file is opened if it is a regular one, its content (not its name) is of a format in `FORMATS`, and its header asks for
-no more pixels than are allowed. Pillow would otherwise choose among all its readers by content, one of which starts
+A file is opened only if it is a regular file, its content (not its name) is in a format of `FORMATS`, and its header
+declares no more pixels than allowed. Without these checks Pillow would try all its readers, one of which starts
 Ghostscript, and would wait for ever on a FIFO.
 """
 
@@ -19,14 +19,14 @@ from jft.utils.files import open_regular
 
 FORMATS = ("JPEG", "PNG", "PPM", "BMP", "GIF", "WEBP", "TIFF")  # as Pillow names them; MPO is read as JPEG, PGM as PPM
 
-MAX_IMAGE_PIXELS = 89_478_485  # as Pillow: a quarter of 1 GiB, of 3 bytes a pixel
+MAX_IMAGE_PIXELS = 89_478_485  # Pillow's limit: a quarter of 1 GiB at 3 bytes a pixel
 
-# Images decoded at the same time may together have so many pixels for each CPU, or as many as the largest one allowed:
-# cameras' photographs are decoded by all threads, giants one after the other.
+# Limit on the pixels decoded at the same time, for each CPU (but at least one image of the allowed size): photographs
+# are decoded by all threads in parallel, huge images one after the other.
 _PIXELS_PER_CPU = 2**24
 
 _TILE_WIDTH, _TILE_LENGTH = 322, 323  # tags of TIFF
-# Encoders write a JPEG in up to about 14 scans. So many over as many pixels as are allowed take some seconds.
+# Encoders write a JPEG in up to about 14 scans. 20 scans of an image with the most pixels allowed take some seconds.
 _START_OF_SCAN, _MOST_SCANS = b"\xff\xda", 20
 _MOST_IN_RUNS = 2**24
 _BLOCK = 1 << 20
@@ -34,14 +34,16 @@ _BLOCK = 1 << 20
 
 @contextlib.contextmanager
 def open_image(image: pathlib.Path | str | bytes, max_pixels: int = MAX_IMAGE_PIXELS) -> Iterator[Image.Image]:
-    """Opens an image without decoding it. Waits while other threads hold too many pixels, so decode it inside.
+    """Opens an image without decoding it. Decode it inside the `with` block.
+
+    Waits while other threads decode too many pixels, to limit memory.
 
     Args:
       image: path of the file, or its bytes.
-      max_pixels: the most that width times height may be.
+      max_pixels: limit on width times height.
 
     Yields:
-      The image, or of several in a file the first.
+      The image; the first one if the file holds several.
 
     Raises:
       ValueError: not a regular file, another format, damaged, or too many pixels; says which.
@@ -50,7 +52,7 @@ def open_image(image: pathlib.Path | str | bytes, max_pixels: int = MAX_IMAGE_PI
     with io.BytesIO(image) if isinstance(image, bytes) else open_regular(image) as file:
         _check_size(_webp_size(file.read(30)), max_pixels)
         if Image.MAX_IMAGE_PIXELS is not None and max_pixels > Image.MAX_IMAGE_PIXELS:
-            Image.MAX_IMAGE_PIXELS = max_pixels  # Pillow has a limit of its own, for the whole process
+            Image.MAX_IMAGE_PIXELS = max_pixels  # Pillow has its own limit, for the whole process
         try:
             opened = Image.open(file, formats=FORMATS)
         except UnidentifiedImageError:
@@ -71,7 +73,7 @@ def _check_size(size: tuple[int, int], max_pixels: int) -> None:
 
 
 def _check_parts(opened: Image.Image, file: BinaryIO, max_pixels: int) -> None:
-    """Refuses what makes a small file long work: tiles of a TIFF; scans of a JPEG; a BMP's runs, decoded in Python."""
+    """Refuses small files that take long to decode: TIFF with huge tiles, JPEG with many scans, run-length BMP."""
     if opened.format == "TIFF":
         _check_size((opened.tag_v2.get(_TILE_WIDTH, 0), opened.tag_v2.get(_TILE_LENGTH, 0)), max_pixels)
     if opened.format in ("JPEG", "MPO"):
@@ -83,7 +85,7 @@ def _check_parts(opened: Image.Image, file: BinaryIO, max_pixels: int) -> None:
 
 
 def _count(file: BinaryIO, marker: bytes) -> int:
-    """How often two bytes stand in a file, which is left where it was."""
+    """How often a marker of two bytes occurs in a file. The file's position does not change."""
     place, count, last = file.tell(), 0, b""
     file.seek(0)
     while block := file.read(_BLOCK):
@@ -98,8 +100,9 @@ def _remedy(max_pixels: int) -> str:
 
 
 def _webp_size(head: bytes) -> tuple[int, int]:
-    """Width and height of a WebP by its first 30 bytes: Pillow's reader allocates them as it opens; (0, 0) of others.
+    """Width and height of a WebP from its first 30 bytes; (0, 0) for other formats.
 
+    Needed because Pillow allocates a WebP's pixels when it opens the file. See
     https://www.rfc-editor.org/rfc/rfc9649, sections 2.5 to 2.7.
     """
     if head[:4] != b"RIFF" or head[8:12] != b"WEBP" or len(head) < 30:
@@ -113,13 +116,13 @@ def _webp_size(head: bytes) -> tuple[int, int]:
 
 
 def _why_not(file: BinaryIO) -> str:
-    """Why Pillow's readers of `FORMATS` did not take a file; the others are asked for its name alone."""
+    """Why no Pillow reader of `FORMATS` accepted the file. Other readers only identify its format."""
     file.seek(0)
     if not (head := file.read(16)):
         return "it is empty"
     Image.init()
     for name, (_, accepts) in list(Image.OPEN.items()):
-        with contextlib.suppress(Exception):  # some look further than a short file goes
+        with contextlib.suppress(Exception):  # some read beyond the end of a short file
             if accepts and accepts(head):
                 if name in FORMATS:
                     return f"it begins as {name} and is damaged"
@@ -128,7 +131,7 @@ def _why_not(file: BinaryIO) -> str:
 
 
 class _InFlight:
-    """How many pixels all threads together are decoding."""
+    """Limits the number of pixels that all threads together decode at a time."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -136,7 +139,7 @@ class _InFlight:
 
     @contextlib.contextmanager
     def holding(self, pixels: int, max_pixels: int) -> Iterator[None]:
-        """Waits until there is room for so many more, of which one image alone always has."""
+        """Waits until `pixels` more fit under the limit, or no other image is being decoded."""
         most = max(max_pixels, _PIXELS_PER_CPU * (os.cpu_count() or 1))
         with self._changed:
             self._changed.wait_for(lambda: not self._pixels or self._pixels + pixels <= most)

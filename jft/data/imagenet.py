@@ -1,7 +1,7 @@
-"""Images of ImageNet, labeled by the WordNet ids in their names or by the official order of the validation set.
+"""ImageNet images, labeled by the WordNet ids in their names or by the official order of the validation set.
 
-The 1000 ids, sorted, are the classes of every published weight set. jft reads them from Keras' class index beside the
-images, or from TensorFlow Datasets' list, as a file: nothing is imported for it and nothing downloaded.
+The 1000 ids, sorted, are the classes of every published weight set. jft reads them from Keras' class index in the
+image folder, or from the list file of TensorFlow Datasets, without importing or downloading anything.
 """
 
 import functools
@@ -25,33 +25,33 @@ _VALIDATION = re.compile(r"ILSVRC2012_val_(\d{8})")
 
 
 def load(folder: str | os.PathLike) -> Source:
-    """The images of a folder, at any depth, in natural order.
+    """Loads the images of a folder, at any depth, in natural order.
 
     Args:
-      folder: images named '<id>_<anything>.jpg', such as 'n01440764_tench.jpg'; or in folders named by their id; or
-        the validation set as it was published, 'ILSVRC2012_val_00000001.JPEG'. It may hold imagenet_class_index.json.
+      folder: holds images named '<id>_<anything>.jpg', such as 'n01440764_tench.jpg'; or in folders named by their id;
+        or the official validation set, 'ILSVRC2012_val_00000001.JPEG'. It may hold imagenet_class_index.json.
 
     Returns:
       A source whose class names are the 1000 ids.
 
     Raises:
       FileNotFoundError: there is no such folder.
-      ValueError: it holds no images, some without a label, or the ids are not known.
+      ValueError: the folder holds no images or images without a label, or no list of the ids is found.
     """
     root = pathlib.Path(folder).expanduser()
     if not root.is_dir():
         raise FileNotFoundError(f"there is no folder {root} of ImageNet images.")
     images = listing.images_in(root, listing.LeftOut())
     if not images:
-        raise ValueError(f"{root} holds no images (.JPEG, .jpg, .png or another format that is read).")
+        raise ValueError(f"{root} holds no images (.JPEG, .jpg, .png or another format that jft reads).")
     ids = class_ids(root)
     numbers = {wnid: number for number, wnid in enumerate(ids)}
     labels = [numbers.get(_wnid(path, root)) for path in images]
-    if strangers := [path for path, label in zip(images, labels, strict=True) if label is None]:
+    if unlabeled := [path for path, label in zip(images, labels, strict=True) if label is None]:
         raise ValueError(
-            f"{len(strangers)} of {len(images)} images in {root} carry none of ImageNet's ids, first "
-            f"{strangers[0].relative_to(root)}. Name them '<id>_<anything>.jpg', as n01440764_tench.jpg, or put them "
-            "into folders named by their id."
+            f"{len(unlabeled)} of {len(images)} images in {root} have no ImageNet id in their name or folder, first "
+            f"{unlabeled[0].relative_to(root)}. Name them '<id>_<anything>.jpg', such as n01440764_tench.jpg, or put "
+            "them into folders named by their id."
         )
     rows = np.arange(len(images), dtype=np.int64)
     return Source("imagenet", ids, np.array(labels, np.int32), tuple(images), rows)
@@ -61,10 +61,10 @@ def class_ids(folder: pathlib.Path | None = None) -> tuple[str, ...]:
     """The 1000 WordNet ids in the order of the published weights' outputs.
 
     Args:
-      folder: looked at first, for imagenet_class_index.json: `{"0": ["n01440764", "tench"], ...}`.
+      folder: may hold imagenet_class_index.json, `{"0": ["n01440764", "tench"], ...}`, which is read first.
 
     Raises:
-      ValueError: neither the folder nor TensorFlow Datasets has a sound list.
+      ValueError: neither the folder nor TensorFlow Datasets has a valid list.
     """
     index = folder / CLASS_INDEX if folder else None
     if index is not None and index.is_file():
@@ -72,7 +72,7 @@ def class_ids(folder: pathlib.Path | None = None) -> tuple[str, ...]:
     path = _official("labels.txt")
     if path is None:
         raise ValueError(
-            f"ImageNet's classes are not known: put {CLASS_INDEX} into the folder of the images "
+            f"no list of ImageNet's classes was found: put {CLASS_INDEX} into the folder of the images "
             "(https://storage.googleapis.com/download.tensorflow.org/data/imagenet_class_index.json), or install "
             "tensorflow-datasets."
         )
@@ -80,12 +80,12 @@ def class_ids(folder: pathlib.Path | None = None) -> tuple[str, ...]:
 
 
 def class_names() -> tuple[str, ...]:
-    """The 1000 classes in English words, in the order of the published weights' outputs."""
+    """The English names of the 1000 classes, in the order of the published weights' outputs."""
     return tuple((pathlib.Path(__file__).parent / "imagenet_names.txt").read_text().splitlines())
 
 
 def _sound(path: pathlib.Path, read: Callable[[pathlib.Path], list[str]]) -> tuple[str, ...]:
-    """The ids in a file, if they are ImageNet's: as many, each once, sorted, as all published weights have them."""
+    """The ids in a file; ValueError unless they are 1000 different ids in ascending order."""
     try:
         ids = read(path)
     except (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
@@ -111,7 +111,7 @@ def _official(name: str) -> pathlib.Path | None:
 
 
 def _wnid(path: pathlib.Path, root: pathlib.Path) -> str | None:
-    """The id of an image: its folder's name, the beginning of its own, or what its number stands for."""
+    """The id of an image: from its folder's name, from its number in the validation set, or from its own name."""
     for folder in reversed(path.relative_to(root).parts[:-1]):
         if _WNID.fullmatch(folder):
             return folder
@@ -131,7 +131,7 @@ def _validation_ids() -> tuple[str, ...]:
     path = _official("validation_labels.txt")
     if path is None:
         raise ValueError(
-            "images named ILSVRC2012_val_… say nothing of their class, and TensorFlow Datasets, which lists them, is "
-            "not installed: put them into folders named by their WordNet id, as n01440764."
+            "images named ILSVRC2012_val_… do not name their class, and TensorFlow Datasets, which lists the classes, "
+            "is not installed: put them into folders named by their WordNet id, such as n01440764."
         )
     return tuple(path.read_text().split())

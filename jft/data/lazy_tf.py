@@ -1,4 +1,4 @@
-"""TensorFlow, imported when it is needed and kept off the accelerators."""
+"""Imports TensorFlow on first use and keeps it off the accelerators."""
 
 import contextlib
 import os
@@ -8,9 +8,9 @@ from typing import Any
 
 
 def import_tensorflow() -> Any:
-    """The module `tensorflow`, which sees no GPU and no TPU: their memory belongs to JAX.
+    """The module `tensorflow`, with GPUs and TPUs hidden from it: their memory belongs to JAX.
 
-    The first call takes seconds. Its banner is kept quiet unless TF_CPP_MIN_LOG_LEVEL is 0.
+    The first call takes seconds. TensorFlow's banner is suppressed unless TF_CPP_MIN_LOG_LEVEL is 0.
     """
     with _without_banner():
         import tensorflow as tf
@@ -23,11 +23,11 @@ def import_tensorflow() -> Any:
 
 @contextlib.contextmanager
 def _without_banner() -> Iterator[None]:
-    """Silences the process's stderr: TensorFlow greets there from C++ while it is imported, whatever one has set.
+    """Silences the process's stderr: during import TensorFlow prints there from C++, whatever the log level.
 
-    What goes wrong in the import is an exception all the same.
+    Errors of the import still raise exceptions.
     """
-    # Only 0 is surely the user's own wish: JAX sets 1.
+    # Only 0 is certainly set by the user: JAX sets 1.
     if "tensorflow" in sys.modules or os.environ.get("TF_CPP_MIN_LOG_LEVEL") == "0":
         yield
         return

@@ -1,4 +1,4 @@
-"""Which files below a folder are images: by their extensions, and by content where they have none."""
+"""Finds the image files below a folder, by extension, or by content where a file has no extension."""
 
 import dataclasses
 import os
@@ -9,19 +9,19 @@ import stat
 from jft.data.names import ignored, natural
 
 EXTENSIONS = {
-    *(".jpg", ".jpeg", ".jpe", ".jfif", ".pjpeg", ".pjp"),  # the later ones are what browsers make of a JPEG
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".pjpeg", ".pjp"),  # browsers save JPEGs under the last ones
     *(".png", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".pbm", ".pnm", ".tif", ".tiff"),
 }
-# 'photo.jpg_large', 'scan.001' and 'im.jpg?size=9' have no extension that says what they are.
+# 'photo.jpg_large', 'scan.001' and 'im.jpg?size=9' count as files without an extension.
 _EXTENSION = re.compile("[.][a-z][a-z0-9]{0,4}")
-# How files of the formats above begin.
+# The first bytes of files of the formats above.
 _BEGINNING = re.compile(
     rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|GIF8[79]a|BM.{4}\0{4}|RIFF.{4}WEBP|II\*\0|MM\0\*|P[1-6]\s+[#0-9]", re.DOTALL
 )
 
-# Why something is left out; a file of another extension is so by that.
+# Reasons for leaving out a file or folder; for a file with another extension, the extension is the reason.
 SYSTEM = "hidden or of the system"
-NO_IMAGE = "no extension, no image by content"
+NO_IMAGE = "no extension, not an image by content"
 SPECIAL = "pipes, sockets or devices"
 LINK = "links to folders, not followed"
 OUTSIDE = "images outside of the class folders"
@@ -30,33 +30,33 @@ NO_IMAGES_IN = "folders without images"
 
 @dataclasses.dataclass
 class LeftOut:
-    """What a listing leaves out: how many files and folders for which reason, with an example."""
+    """The files and folders that a listing leaves out: their number for each reason, with an example."""
 
     counts: dict[str, int] = dataclasses.field(default_factory=dict)
     examples: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def add(self, reason: str, name: str) -> None:
-        """Counts one more."""
+        """Counts one more file or folder."""
         self.counts[reason] = self.counts.get(reason, 0) + 1
         self.examples[reason] = min(name, self.examples.get(reason, name), key=natural)
 
     def join(self, other: "LeftOut") -> None:
-        """Counts what another one has."""
+        """Adds the counts of another listing."""
         for reason, count in other.counts.items():
             self.add(reason, other.examples[reason])
             self.counts[reason] += count - 1
 
     def __str__(self) -> str:
-        """'.txt: 3 (notes.txt); hidden or of the system: 1 (@eaDir)', the most first; '' if it is nothing."""
+        """'.txt: 3 (notes.txt); hidden or of the system: 1 (@eaDir)', largest count first; '' if empty."""
         reasons = sorted(self.counts, key=lambda reason: (-self.counts[reason], reason))
         return "; ".join(f"{reason}: {self.counts[reason]:,} ({self.examples[reason]})" for reason in reasons)
 
 
 def images_in(folder: pathlib.Path, left_out: LeftOut) -> list[pathlib.Path]:
-    """The images under a folder, at any depth, in natural order; what else there is, is added to `left_out`.
+    """The images under a folder, at any depth, in natural order. Everything else is added to `left_out`.
 
-    No file is opened but those without an extension, no link to a folder followed. A link that leads nowhere is taken
-    at its extension: it will be named as an image that cannot be read.
+    Only files without an extension are opened. Links to folders are not followed. A broken link with the extension of
+    an image counts as an image, so that it is reported as unreadable later.
     """
     found = []
     pending = [(os.fspath(folder), [])]
@@ -76,12 +76,12 @@ def images_in(folder: pathlib.Path, left_out: LeftOut) -> list[pathlib.Path]:
 
 
 def is_folder(entry: os.DirEntry) -> bool:
-    """Whether it is a folder or leads to one; a link to itself does not."""
+    """Whether the entry is a folder or a link to one; a link to itself is not."""
     return os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()
 
 
 def not_an_image(entry: os.DirEntry) -> str:
-    """Why a file, or whatever is no folder, is not taken for an image; '' if it is."""
+    """Why an entry that is not a folder does not count as an image; '' if it does."""
     extension = os.path.splitext(entry.name)[1].lower()
     known = extension in EXTENSIONS
     if not known and _EXTENSION.fullmatch(extension):

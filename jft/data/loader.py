@@ -1,8 +1,8 @@
-"""tf.data: from a source to batches of uint8 images, in an order that is a pure function of seed and step.
+"""Batches of uint8 images from a source by tf.data, in an order that is a pure function of seed and step.
 
-There is no iterator to save. Training reads the positions 0, 1, 2, ... of an endless stream in which epoch after epoch
-is shuffled by (seed, epoch); step s takes the positions from s * batch_size on. So every example is read once an
-epoch, batches may straddle epochs, all have one size, and a run goes on from any step.
+There is no iterator state to save. Training reads an endless stream of positions 0, 1, 2, ... in which each epoch is
+shuffled by (seed, epoch); step s reads `batch_size` positions from s * batch_size on. So every example is read once an
+epoch, a batch may span two epochs, all batches have the same size, and a run can resume at any step.
 """
 
 import dataclasses
@@ -25,7 +25,7 @@ from jft.utils import tree
 Batch = dict[str, np.ndarray]
 Rows = Callable[[int], tuple[np.ndarray, np.ndarray]]  # step -> int64 [b] rows of the source, bool [b] mask
 
-# What was decoded once, for as long as the source that it was decoded from lives: {source: {(spec, fit): decoded}}.
+# Decoded images, kept for as long as their source lives: {source: {(spec, fit): decoded source}}.
 _decoded: weakref.WeakKeyDictionary[Source, dict[Any, Source]] = weakref.WeakKeyDictionary()
 
 
@@ -43,28 +43,30 @@ def train_batches(
     shard: tuple[int, int] = (0, 1),
     balanced: bool = False,
 ) -> Iterator[Batch]:
-    """Batches of the steps start_step, start_step + 1, ...: the same whichever step one starts from.
+    """Training batches of the steps start_step, start_step + 1, ...
+
+    The batch of a step does not depend on `start_step`.
 
     Args:
       source: the training examples.
-      spec: of the weights.
+      spec: preprocessing of the weights.
       batch_size: examples in a step, over all hosts.
-      seed: of the order.
+      seed: seed of the order.
       start_step: the first step.
-      num_steps: how many batches to yield.
+      num_steps: number of batches to yield.
       fit: 'crop' or 'whole', see `transforms.to_model_input`.
-      resize_on: 'device' lets arrays travel as they are, 'host' resizes them first; files are always resized here.
-      cache_bytes: files whose decoded images fit into so many bytes, together with those of other sources kept
-        already, are decoded once and kept in memory for as long as the source lives.
+      resize_on: 'device' yields arrays at their own size, 'host' resizes them here; files are always resized here.
+      cache_bytes: memory for decoded images of all sources together. If the images of `source` fit, they are decoded
+        once and kept for as long as the source lives.
       shard: (i, n) yields the i-th of n equal contiguous parts of each batch, for host i of n.
-      balanced: draws classes equally often, see `splits.balanced_order`.
+      balanced: draw all classes equally often, see `splits.balanced_order`.
 
     Yields:
-      {'image': uint8 [b, h, w, 3] RGB, 'label': int32 [b] or uint8 [b, classes], 'index': int64 [b] as in the source,
-      'mask': bool [b], True} with b = batch_size / n; read-only.
+      {'image': uint8 [b, h, w, 3] RGB, 'label': int32 [b] or uint8 [b, classes], 'index': int64 [b] from
+      `source.indices`, 'mask': bool [b], all True}, where b = batch_size / n. The arrays are read-only.
 
     Raises:
-      ValueError: an empty source, a batch that n does not divide; when yielding, an image that cannot be read.
+      ValueError: the source is empty, or n does not divide the batch; while iterating, an image is unreadable.
     """
     rows = train_rows(source, batch_size=batch_size, seed=seed, shard=shard, balanced=balanced)
     return _batches(source, spec, rows, range(start_step, start_step + num_steps), fit, resize_on, cache_bytes)
@@ -80,9 +82,9 @@ def eval_batches(
     cache_bytes: int,
     shard: tuple[int, int] = (0, 1),
 ) -> Iterator[Batch]:
-    """Every example once, in order; the last batch is filled up with repeats, whose mask is False.
+    """Evaluation batches: every example once, in order. The last batch is padded with repeats, whose mask is False.
 
-    Arguments, batches and errors are those of `train_batches`; all shards yield equally many batches.
+    Arguments, batches and errors are those of `train_batches`. All shards yield the same number of batches.
     """
     rows = eval_rows(source, batch_size=batch_size, shard=shard)
     return _batches(source, spec, rows, range(-(-len(source) // batch_size)), fit, resize_on, cache_bytes)
@@ -91,14 +93,14 @@ def eval_batches(
 def train_rows(
     source: Source, *, batch_size: int, seed: int, shard: tuple[int, int] = (0, 1), balanced: bool = False
 ) -> Rows:
-    """Which examples a training step reads; arguments and errors are those of `train_batches`."""
+    """A function from a training step to its rows, int64 [b], and mask, bool [b]; arguments as in `train_batches`."""
     part = _part(source, batch_size, shard)
     stream = make_stream(source.labels, seed, balanced=balanced)
     return lambda step: (stream(step * batch_size + part), np.ones(len(part), bool))
 
 
 def eval_rows(source: Source, *, batch_size: int, shard: tuple[int, int] = (0, 1)) -> Rows:
-    """Which examples a batch of `eval_batches` reads, and which of them count."""
+    """A function from a batch number of `eval_batches` to its rows, int64 [b], and mask, bool [b]."""
     part = _part(source, batch_size, shard)
 
     def rows(step: int) -> tuple[np.ndarray, np.ndarray]:
@@ -109,7 +111,7 @@ def eval_rows(source: Source, *, batch_size: int, shard: tuple[int, int] = (0, 1
 
 
 def _part(source: Source, batch_size: int, shard: tuple[int, int]) -> np.ndarray:
-    """The places within a batch that this shard reads; int64."""
+    """The positions within a batch that this shard reads, int64 [batch_size / n]."""
     index, count = shard
     if not len(source):
         raise ValueError(f"{source.name!r} has no examples to read.")
@@ -151,7 +153,7 @@ def _labeled(dataset: Any, source: Source, errors: dict[int, ValueError]) -> Ite
 
 
 def _array_dataset(images: np.ndarray, rows: Rows, steps: Any, spec: Preprocess, fit: str | None) -> Any:
-    """Batches of arrays, resized to what `decode` would return where `fit` is given."""
+    """Batches of arrays, resized as `decode` does unless `fit` is None."""
     tf = import_tensorflow()
     height, width = images.shape[1:3]
 
@@ -170,7 +172,7 @@ def _array_dataset(images: np.ndarray, rows: Rows, steps: Any, spec: Preprocess,
 def _file_dataset(
     source: Source, rows: Rows, steps: Any, spec: Preprocess, fit: str, errors: dict[int, ValueError]
 ) -> Any:
-    """Batches of images decoded one by one, in parallel; what cannot be read is put into `errors` by its row."""
+    """Batches of images decoded one by one, in parallel; errors of unreadable images are added to `errors` by row."""
     tf = import_tensorflow()
     side = stored_size(spec, fit)
 
@@ -194,7 +196,7 @@ def _file_dataset(
 
 
 def _resize(images: Any, spec: Preprocess, fit: str) -> Any:
-    """uint8 [b, h, w, 3] to what `decode` would have made of these images: uint8 [b, side, side, 3]."""
+    """Resizes uint8 [b, h, w, 3] as `decode` does: uint8 [b, side, side, 3]."""
     tf = import_tensorflow()
     height, width, side = *images.shape[1:3], stored_size(spec, fit)
     if (height, width) == (side, side):
@@ -226,7 +228,7 @@ def _decode_row(source: Source, spec: Preprocess, fit: str, row: int) -> np.ndar
 
 
 def _cached(source: Source, spec: Preprocess, fit: str, cache_bytes: int) -> Source:
-    """The source with its images decoded, if they are or fit into `cache_bytes`; else the source itself."""
+    """The source with its images decoded, if they fit into `cache_bytes`; otherwise the source itself."""
     side = stored_size(spec, fit)
     if source.decoded:
         return source
@@ -251,7 +253,7 @@ def _decode_all(source: Source, spec: Preprocess, fit: str) -> Source:
         try:
             for _ in tqdm.tqdm(work, f"decoding {source.name}", len(source), unit=" images", leave=False, disable=None):
                 pass
-        except BaseException:  # the first broken image is the answer; Ctrl-C does not wait for the rest
+        except BaseException:  # stop at the first unreadable image or Ctrl-C without decoding the rest
             pool.shutdown(cancel_futures=True)
             raise
     return dataclasses.replace(source, images=images, regions=None)

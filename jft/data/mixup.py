@@ -1,4 +1,4 @@
-"""Pairs of training images mixed, and their labels with them, on the device: mixup and CutMix."""
+"""Mixup and CutMix on the device: mixes pairs of training images and their labels."""
 
 import functools
 
@@ -9,29 +9,30 @@ import jax.numpy as jnp
 def mix(
     images: jax.Array, targets: jax.Array, rng: jax.Array, *, mixup: float, cutmix: float
 ) -> tuple[jax.Array, jax.Array]:
-    """Mixes every image of a batch with its partner, the one that stands as far from the batch's other end.
+    """Mixes image i of a batch of n with image n - 1 - i.
 
-    mixup (Zhang et al. 2018) adds the two, weighted by a share that is drawn from Beta(alpha, alpha) for the whole
-    batch. CutMix (Yun et al. 2019) pastes a box of the partner in, at one place in the whole batch, whose area is the
-    other share where the box does not stick out of the image. Targets are mixed by what is seen of each.
+    mixup (Zhang et al. 2018) averages the two images with weights lambda and 1 - lambda, lambda ~ Beta(alpha, alpha).
+    CutMix (Yun et al. 2019) pastes a box of area 1 - lambda from the second image into the first; the part of the box
+    outside the image is cut off. Lambda and the box are the same for the whole batch. Targets are mixed by the share
+    of pixels from each image.
 
     Args:
       images: float [batch, h, w, 3], normalized or not.
       targets: float32 [batch, classes]: one-hot, smoothed or multi-hot.
       rng: one key for the whole batch.
       mixup: alpha of mixup; 0: no mixup.
-      cutmix: alpha of CutMix; 0: no CutMix. With both above 0 a fair coin chooses one for the batch.
+      cutmix: alpha of CutMix; 0: no CutMix. If both are above 0, each batch uses one of the two with probability 1/2.
 
     Returns:
-      Images and targets, in the shapes and types of the arguments; as they were where both alphas are 0.
+      Images and targets, in the shapes and types of the arguments; unchanged if both alphas are 0.
 
     Raises:
       ValueError: a negative alpha, or images that are not float.
     """
     if min(mixup, cutmix) < 0:
-        raise ValueError(f"mixup = {mixup} and cutmix = {cutmix} must not be below 0, which is none.")
+        raise ValueError(f"mixup = {mixup} and cutmix = {cutmix} must be 0 (off) or above.")
     if not jnp.issubdtype(images.dtype, jnp.floating):
-        raise ValueError(f"images to be mixed must be float, these are {images.dtype}: mix after normalizing.")
+        raise ValueError(f"mixup needs float images, these are {images.dtype}: mix after normalizing.")
     if not mixup and not cutmix:
         return images, targets
     mix_rng, coin_rng = jax.random.split(rng)
@@ -56,7 +57,7 @@ def _cutmix(images: jax.Array, targets: jax.Array, rng: jax.Array, *, alpha: flo
 
 
 def _interval(rng: jax.Array, length: int, share: jax.Array) -> jax.Array:
-    """bool [length], true for the pixels within `share * length / 2` of a random one."""
+    """bool [length], True for the pixels within `share * length / 2` of a random center."""
     half = (share * length).astype(jnp.int32) // 2
     center = jax.random.randint(rng, (), 0, length)
     pixels = jnp.arange(length)
@@ -64,6 +65,6 @@ def _interval(rng: jax.Array, length: int, share: jax.Array) -> jax.Array:
 
 
 def _blend(values: jax.Array, share: jax.Array) -> jax.Array:
-    """`share` of [batch, ...] and the rest of its partners, in the type of `values`."""
+    """`share * values + (1 - share) * partners`, [batch, ...], in the type of `values`."""
     share = share.astype(values.dtype)
     return share * values + (1 - share) * values[::-1]

@@ -1,4 +1,4 @@
-"""What is said of data beside their figures, such as what was left out: once each, on the log, or to who listens."""
+"""Notes about data, such as files that were left out: each is logged once, or collected by `heard`."""
 
 import contextlib
 import functools
@@ -12,7 +12,7 @@ _listeners: list[dict[str, None]] = []
 
 
 def report(message: str) -> None:
-    """Warns, once in a process: a run loads its data several times. Within `heard` the listener has it instead."""
+    """Logs a warning, once per process because a run loads its data several times. Inside `heard` it is collected."""
     if _listeners:
         _listeners[-1].setdefault(message)
     else:
@@ -26,7 +26,11 @@ def _warn(message: str) -> None:
 
 @contextlib.contextmanager
 def heard() -> Iterator[dict[str, None]]:
-    """What is reported within, in order and each once, as the keys of a dict, instead of on the log."""
+    """Collects the notes reported inside the block instead of logging them.
+
+    Yields:
+      A dict whose keys are the notes in order, each once.
+    """
     _listeners.append({})
     try:
         yield _listeners[-1]

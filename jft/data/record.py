@@ -1,4 +1,4 @@
-"""What a data set is, as a run notes it: by name, by place, by a list that is compared at once, and by content."""
+"""The identity of a data set as a run records it: name, location, checksums that are fast to compare, and content."""
 
 import dataclasses
 import zlib
@@ -10,27 +10,27 @@ from jft.data.content import content_digest
 from jft.data.source import Source
 from jft.utils.checkpoint_info import Meta
 
-# Fields that mean nothing to people -> what it means if they differ.
+# Checksum fields, and how to describe a difference in them.
 _SUMS = {
-    "labels": "labels are others",
-    "names": "names of files are others",
-    "digest": "images or labels are others by content",
+    "labels": "the labels differ",
+    "names": "the file names differ",
+    "digest": "the content of images or labels differs",
 }
 
 
 @dataclasses.dataclass(frozen=True)
 class DataRecord:
-    """One split of a data set. What older checkpoints did not note is None.
+    """The identity of one split of a data set. None stands for what an older checkpoint did not record.
 
     Attributes:
-      name: for people: of the dataset, its folder or its list, or what `from_arrays` was told.
-      dataset: what `load_source` knows it by; empty: images given in memory, which only their program has.
-      where: the absolute path of the data; empty: there is none, or it was not noted.
-      count: images.
-      labels: CRC-32 of their labels; None: not noted.
-      names: CRC-32 of their files' names; 0 of images in memory; None: not noted.
-      nbytes: of their files, or of all pixels; None: not noted.
-      digest: of content, labels and order, see `content_digest`; None: not known.
+      name: for messages: name of the dataset, of its folder or list, or the `name` given to `from_arrays`.
+      dataset: the `dataset` argument of `load_source`; empty: images in memory, which only the caller has.
+      where: absolute path of the data; empty: no path, or not recorded.
+      count: number of images.
+      labels: CRC-32 of the labels.
+      names: CRC-32 of the file names; 0 for images in memory.
+      nbytes: total size of the files, or of all pixels in memory.
+      digest: digest of content, labels and order, see `content_digest`; None: not computed.
     """
 
     name: str
@@ -44,13 +44,13 @@ class DataRecord:
 
     @classmethod
     def of(cls, source: Source, dataset: str | Source, data_dir: str, *, content: bool = False) -> "DataRecord":
-        """Notes a source.
+        """Makes the record of a source.
 
         Args:
           source: the images.
-          dataset: as `load_source` was given it.
-          data_dir: likewise.
-          content: decode files too, to know them by content; pixels in memory always are.
+          dataset: the `dataset` argument of `load_source`.
+          data_dir: the `data_dir` argument of `load_source`.
+          content: also decode files to compute `digest`; for images in memory it is always computed.
         """
         if isinstance(dataset, Source):
             dataset = data_dir = ""
@@ -67,23 +67,24 @@ class DataRecord:
 
     @classmethod
     def from_json(cls, held: Mapping[str, Any]) -> "DataRecord":
-        """Of what `to_json` gave; further keys are passed over."""
+        """Inverse of `to_json`; unknown keys are ignored."""
         return cls(**{field.name: held[field.name] for field in dataclasses.fields(cls) if field.name in held})
 
     def to_json(self) -> dict[str, Any]:
-        """In types that JSON has."""
+        """The fields as a dict of JSON types."""
         return dataclasses.asdict(self)
 
     def differences(self, other: "DataRecord") -> list[str]:
-        """'count was 3 and is 4' for what both know and is not the same; neither name nor place matters."""
+        """Differences such as 'count was 3 and is 4' in the fields that both record; name and location do not count."""
         both = {field: (getattr(self, field), getattr(other, field)) for field in ("count", "nbytes", *_SUMS)}
         changed = {field: pair for field, pair in both.items() if None not in pair and pair[0] != pair[1]}
         return [_SUMS.get(field, f"{field} was {was} and is {now}") for field, (was, now) in changed.items()]
 
     def place(self, data_dir: str) -> str:
-        """Where to look for the data of a config's `data_dir` now.
+        """The folder to read the data of a config's `data_dir` from now.
 
-        A relative one is one from the folder in which the run was started; it is absolute here where that is another.
+        A relative `data_dir` refers to the folder in which the run was started. If that is not the current folder, the
+        recorded absolute path is returned, as long as it exists.
         """
         if not data_dir or not self.where or str(Path(data_dir).expanduser().absolute()) == self.where:
             return data_dir
@@ -91,13 +92,13 @@ class DataRecord:
 
 
 def name_of(dataset: str, data_dir: str) -> str:
-    """What people call a dataset: one of own files by its folder or list, any other by its name."""
+    """A dataset's name for messages: the name of the folder or list for the user's own files, else the dataset's."""
     own = Path(data_dir).name if dataset in ("folder", "csv") and data_dir else ""
     return own or dataset
 
 
 def trained_on(meta: Meta) -> DataRecord:
-    """The images that a run was trained on, as far as its checkpoint tells."""
+    """The record of the images that a run was trained on; older checkpoints lack some fields."""
     if "trained_on" in meta:
         return DataRecord.from_json(meta["trained_on"]["train"])
     config = meta["config"]  # of checkpoints before there was a record
@@ -112,11 +113,11 @@ def trained_on(meta: Meta) -> DataRecord:
 
 
 def validated_on(meta: Meta) -> DataRecord | None:
-    """The images that a run was validated on; None in checkpoints before there was a record."""
+    """The record of the images that a run was validated on; None for checkpoints without a record."""
     return DataRecord.from_json(meta["trained_on"]["validation"]) if "trained_on" in meta else None
 
 
-def learnt_from(meta: Meta) -> int:
-    """How many images a checkpoint was trained on, those for validation among them where they joined in."""
+def num_trained_on(meta: Meta) -> int:
+    """Number of images a checkpoint was trained on, including validation images if it was refit on them."""
     joined = meta["history"][-1]["count"] if meta.get("learnt_validation") else 0
     return trained_on(meta).count + joined

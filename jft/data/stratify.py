@@ -1,4 +1,4 @@
-"""Holding out whole groups, and examples of several classes, with each class's share as near as can be."""
+"""Stratified hold-out of whole groups and of multi-label examples. A unit is a group, or an example without one."""
 
 from collections.abc import Callable
 
@@ -8,14 +8,14 @@ import numpy as np
 def hold_out(
     labels: np.ndarray, groups: np.ndarray, count: int, order: Callable[[int], np.ndarray], names: tuple[str, ...]
 ) -> np.ndarray:
-    """Chooses groups of about `count` examples, so that every class gives the same share; see `splits.stratified`.
+    """Chooses groups with about `count` examples, the same share of every class; see `splits.stratified`.
 
     Args:
       labels: int [n], or multi-hot [n, classes].
-      groups: int [n].
-      count: examples to hold out, at least 1.
-      order: from a length to a random permutation.
-      names: of the classes, for errors.
+      groups: int [n], number of the group of each example.
+      count: number of examples to hold out, at least 1.
+      order: function from a length to a random permutation.
+      names: class names, for errors.
 
     Returns:
       bool [n], True where held out.
@@ -36,27 +36,27 @@ def hold_out(
         chosen = iterative(table, sizes, count, shuffled)[unit]
     if not chosen.any():
         raise ValueError(
-            f"holding out {count} of {len(labels)} examples holds out none: whole groups of {sizes.min()} and more are "
-            "held out together. Hold out more."
+            f"cannot hold out {count} of {len(labels)} examples: groups are held out whole, and the smallest has "
+            f"{sizes.min()}. Hold out more."
         )
-    kept, there = counts(labels[~chosen], len(names)), counts(labels, len(names))
-    if lost := [names[c] for c in np.flatnonzero((kept == 0) & (there > 0))]:
+    kept, available = counts(labels[~chosen], len(names)), counts(labels, len(names))
+    if lost := [names[c] for c in np.flatnonzero((kept == 0) & (available > 0))]:
         raise ValueError(_impossible(count, len(labels), lost))
     return chosen
 
 
 def counts(labels: np.ndarray, classes: int) -> np.ndarray:
-    """Examples of each class, int [classes], of labels int [n] or multi-hot [n, classes]."""
+    """Number of examples of each class, int [classes], from labels int [n] or multi-hot [n, classes]."""
     return labels.sum(axis=0, dtype=int) if labels.ndim == 2 else np.bincount(labels, minlength=classes)
 
 
 def quotas(available: np.ndarray, count: int, most: np.ndarray) -> np.ndarray:
-    """How many of each class to hold out: proportional, adding up to `count`.
+    """How many examples of each class to hold out: proportional to `available`, with the sum `count`.
 
     Args:
-      available: int [classes], examples of each class.
-      count: at most `most.sum()`.
-      most: int [classes], what each class can give.
+      available: int [classes], number of examples of each class.
+      count: number to hold out, at most `most.sum()`.
+      most: int [classes], upper limit for each class.
 
     Returns:
       int [classes], at most `most`.
@@ -73,20 +73,21 @@ def quotas(available: np.ndarray, count: int, most: np.ndarray) -> np.ndarray:
 def iterative(table: np.ndarray, sizes: np.ndarray, count: int, order: np.ndarray) -> np.ndarray:
     """Iterative stratification, after Sechidis et al., On the Stratification of Multi-Label Data, 2011.
 
-    The class with the fewest examples left is dealt out first, unit by unit, each to the part that lacks more. There
-    the rarest class decides alone, and the last of 80 classes may be as uneven as by chance (off by 12 where 25
-    were due); here all classes of a unit do, by what is lacking as a share of what is due (within 3).
+    Repeatedly takes the class with the fewest remaining examples and assigns its units one by one to the part, kept or
+    held out, that needs them more. In the paper the rarest class of a unit alone decides, and with 80 classes the last
+    ones may be as uneven as a random split (off by 12 where 25 were due). Here all classes of a unit decide, by the
+    share of their quota that is still missing (off by at most 3).
 
     Args:
-      table: int [units, classes], how many examples of each class a unit has.
-      sizes: int [units], how many examples a unit has.
-      count: examples to hold out, 1 .. sizes.sum()-1; met exactly where every unit is one example.
+      table: int [units, classes], number of examples of each class in a unit.
+      sizes: int [units], number of examples in a unit.
+      count: number of examples to hold out, 1 .. sizes.sum()-1; met exactly if every unit is one example.
       order: a permutation of the units.
 
     Returns:
       bool [units], True where held out.
     """
-    parts = np.array([sizes.sum() - count, count])  # what is kept, what is held out
+    parts = np.array([sizes.sum() - count, count])  # kept, held out
     left = table.sum(axis=0)
     due = np.outer(parts / parts.sum(), left)
     weights = table / np.maximum(left, 1)
@@ -108,7 +109,7 @@ def iterative(table: np.ndarray, sizes: np.ndarray, count: int, order: np.ndarra
             of = np.flatnonzero(table[unit])
             lacking = wanted[:, of] / due[:, of]
             place(unit, lacking[0].max() < 1 and weights[unit, of] @ (lacking[1] - lacking[0]) > 0)
-    for unit in order[part[order] < 0]:  # of no class
+    for unit in order[part[order] < 0]:  # units without any class
         place(unit, room[1] > room[0])
     return part == 1
 
@@ -116,7 +117,7 @@ def iterative(table: np.ndarray, sizes: np.ndarray, count: int, order: np.ndarra
 def _by_class(
     labels: np.ndarray, sizes: np.ndarray, count: int, order: np.ndarray, names: tuple[str, ...]
 ) -> np.ndarray:
-    """Which units to hold out where each is of one class, `labels` [units]; bool [units]."""
+    """Which units to hold out if each has a single class, `labels` [units]; bool [units]."""
     classes = len(names)
     available = np.bincount(labels, sizes, classes).astype(int)
     smallest = np.full(classes, np.iinfo(int).max)
@@ -134,11 +135,11 @@ def _by_class(
 
 
 def _nearest(sizes: np.ndarray, quota: int) -> np.ndarray:
-    """Units, but not all, whose sizes add up to as near to `quota` as can be, early ones preferred; bool [units]."""
-    limit = min(2 * quota, sizes.sum() - 1)  # beyond it even none would be nearer
+    """A proper subset of units with a total size as near as possible to `quota`, early units first; bool [units]."""
+    limit = min(2 * quota, sizes.sum() - 1)  # a larger total is farther from the quota than 0
     reached = np.zeros(limit + 1, bool)
     reached[0] = True
-    last = np.zeros(limit + 1, int)  # of each sum that is reached, the unit by which it was first
+    last = np.zeros(limit + 1, int)  # for each total that is reached, the unit that first reached it
     for unit, size in enumerate(sizes):
         if reached[min(quota, limit)]:
             break
@@ -148,7 +149,7 @@ def _nearest(sizes: np.ndarray, quota: int) -> np.ndarray:
     sums = np.flatnonzero(reached)
     chosen = np.zeros(len(sizes), bool)
     rest = sums[np.abs(sums - quota).argmin()]
-    while rest:  # without its last unit, a sum was reached by earlier ones
+    while rest:  # without its last unit, a total was reached by earlier units
         chosen[last[rest]] = True
         rest -= sizes[last[rest]]
     return chosen

@@ -1,8 +1,8 @@
-"""Tar archives of strangers, read from front to back: nothing is unpacked to the disk, and little is believed.
+"""Reads untrusted tar archives from front to back, without unpacking to disk.
 
-A tar says itself how long its headers are, may hold links, devices and files with gigabytes of holes, and packed with
-gzip it grows a thousandfold. `tarfile` takes the memory that a pax header claims. Here each header is looked at before
-what it announces is read.
+A malicious archive can declare headers of any length, hold links, devices and files with gigabytes of holes, and
+expand a thousandfold from gzip. `tarfile` allocates as much memory as a pax header declares. Here every header is
+checked before what it declares is read.
 """
 
 import gzip
@@ -11,8 +11,8 @@ import tarfile
 from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
-_MAX_TOTAL = 2**28  # bytes of an archive, unpacked; CIFAR-10 has 186 million
-_MAX_EXTENDED = 2**16  # bytes of a header that says more of the next member; times and long names, in some dozens
+_MAX_TOTAL = 2**28  # bytes of an unpacked archive; CIFAR-10 has 186 million
+_MAX_EXTENDED = 2**16  # bytes of an extended header; times and long names need some dozens
 _CHUNK = 2**20
 _FILES = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE)
 _EXTENDED = (
@@ -33,18 +33,19 @@ _REFUSED = {
 
 
 def files(path: pathlib.Path, largest: int) -> Iterator[tuple[str, Callable[[], bytes]]]:
-    """The files of an archive, plain or packed with gzip, in their order.
+    """Iterates over the files of an archive, plain or gzipped, in order.
 
     Args:
       path: the archive.
-      largest: bytes of any file in it.
+      largest: limit on the size of a file in it, in bytes.
 
     Yields:
-      A file's name, and a function that gives its content, to be called before the next is asked for.
+      (name, function). The function returns the file's content; call it before the next iteration.
 
     Raises:
-      ValueError: it is damaged or too large, or holds a link, a device, a file with holes, a name that leads out of it,
-        or a file larger than `largest`. Also OSError, EOFError, tarfile.TarError and zlib.error: it is damaged.
+      ValueError: the archive is damaged or too large, or holds a link, a device, a file with holes, a name that leads
+        outside of it, or a file larger than `largest`.
+      OSError, EOFError, tarfile.TarError, zlib.error: the archive is damaged.
     """
     with path.open("rb") as raw:
         packed = raw.read(2) == b"\x1f\x8b"
@@ -61,7 +62,7 @@ def files(path: pathlib.Path, largest: int) -> Iterator[tuple[str, Callable[[], 
 
 def _check(header: tarfile.TarInfo, largest: int) -> None:
     name = header.name[:80]
-    if header.type in _EXTENDED:  # what it says, such as a time to the millisecond, is not needed
+    if header.type in _EXTENDED:  # its content, such as a time to the millisecond, is not needed
         if not 0 <= header.size <= _MAX_EXTENDED:
             raise ValueError(f"a header that claims {header.size} bytes, where some dozens are usual")
     elif header.type not in (*_FILES, tarfile.DIRTYPE):
@@ -73,7 +74,7 @@ def _check(header: tarfile.TarInfo, largest: int) -> None:
 
 
 class _Stream:
-    """Reads forward, up to a limit."""
+    """Reads forward, up to `_MAX_TOTAL` bytes."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file, self.at = file, 0

@@ -1,4 +1,4 @@
-"""Image classification datasets by the name under which TensorFlow Datasets (TFDS) knows them."""
+"""Image classification datasets from TensorFlow Datasets (TFDS), by name."""
 
 import functools
 import os
@@ -14,40 +14,40 @@ from jft.data.lazy_tf import import_tensorflow
 from jft.data.names import splits_of
 from jft.utils import tree
 
-_OTHERS = ("cifar10", "digits", "folder", "csv", "gtsrb")  # names that jft answers itself
+_OTHERS = ("cifar10", "digits", "folder", "csv", "gtsrb")  # datasets that jft reads without TFDS
 
 Reader = Callable[[], tuple[np.ndarray | tuple[bytes, ...], np.ndarray]]
 
 
 def root(data_dir: str | None) -> pathlib.Path:
-    """The folder of the data; TFDS's own where none is given."""
+    """`data_dir` as a path; if empty, the default folder of TFDS."""
     return pathlib.Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
 
 
 def prepared(name: str, folder: pathlib.Path) -> bool:
-    """Whether TFDS has prepared a dataset in this folder; found out without importing it."""
+    """Whether TFDS has prepared a dataset in this folder, checked without importing TFDS."""
     return next(folder.glob(f"{name}/**/dataset_info.json"), None) is not None
 
 
 def find(
     name: str, data_dir: str | None, *, url: str = "", remedy: str = ""
 ) -> tuple[tuple[str, ...], dict[str, Reader]]:
-    """The classes and splits of a TFDS dataset, prepared first if need be, which may download it.
+    """Finds the classes and splits of a TFDS dataset. Prepares it first if needed, which may download it.
 
     Args:
-      name: as `tfds.load` takes it, such as 'oxford_flowers102' or 'cats_vs_dogs:4.0.1'.
-      data_dir: TFDS's folder; None or empty is its default.
-      url: asked first, because TFDS spends minutes on finding out that there is no network.
-      remedy: what else to do, for the error where it cannot be prepared.
+      name: as in `tfds.load`, such as 'oxford_flowers102' or 'cats_vs_dogs:4.0.1'.
+      data_dir: folder of TFDS; None or empty: its default.
+      url: checked before downloading, because TFDS takes minutes to notice that there is no network.
+      remedy: last sentence of the error if the dataset cannot be prepared.
 
     Returns:
-      The class names, and for 'train', 'validation' and 'test', as far as there are such splits, a function giving
-      images, uint8 [n, h, w, 3] where all have one size and encoded bytes where not, and labels. The only one of
-      'validation' and 'test' is 'test'.
+      The class names, and {split: function} for those of 'train', 'validation' and 'test' that exist. Each function
+      returns images, uint8 [n, h, w, 3] if all have the same size, otherwise encoded bytes; and labels. A dataset with
+      'validation' but without 'test' has its validation split named 'test'.
 
     Raises:
-      ValueError: TFDS does not know the name, or it is not image classification.
-      FileNotFoundError: it cannot be prepared; says why.
+      ValueError: TFDS does not know the name, or the dataset is not image classification.
+      FileNotFoundError: the dataset cannot be prepared; says why.
     """
     import_tensorflow()
     import tensorflow_datasets as tfds
@@ -58,7 +58,8 @@ def find(
     except tfds.core.registered.DatasetNotFoundError:
         guess = tree.did_you_mean(name, [*_OTHERS, *tfds.list_builders(with_community_datasets=False)])
         raise ValueError(
-            f"unknown dataset {name!r}{guess} There are {', '.join(_OTHERS)}, and what TFDS knows or has in {folder}."
+            f"unknown dataset {name!r}{guess} Known are {', '.join(_OTHERS)}, the datasets of TFDS, and those prepared "
+            f"in {folder}."
         ) from None
     _, label = _features(name, builder)
     if not builder.is_prepared():
@@ -71,7 +72,7 @@ def find(
 
 
 def _features(name: str, builder: Any) -> tuple[str, str]:
-    """What the dataset calls the image and its class: 'image' and 'label', or the only ones of their kind."""
+    """Names of the image and label features: 'image' and 'label', or the only ones of their type."""
     import tensorflow_datasets as tfds
 
     features = dict(getattr(builder.info.features, "items", tuple)())
@@ -88,7 +89,7 @@ def _features(name: str, builder: Any) -> tuple[str, str]:
 
 
 def _prepare(builder: Any, name: str, folder: pathlib.Path, url: str, remedy: str) -> None:
-    """Downloads and prepares; where that fails, removes the folders that it made."""
+    """Downloads and prepares a dataset; removes the folders that it created if that fails."""
     made = [
         path for path in (folder / name.split("/")[0].split(":")[0], folder / "downloads", folder) if not path.exists()
     ]
@@ -96,22 +97,22 @@ def _prepare(builder: Any, name: str, folder: pathlib.Path, url: str, remedy: st
         if url:
             urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=20).close()
         builder.download_and_prepare()
-    except Exception as e:  # TFDS, its dataset scripts and the network have no error in common
+    except Exception as e:  # TFDS, its dataset scripts and the network raise all kinds of errors
         for path in made:
             shutil.rmtree(path, ignore_errors=True)
         raise FileNotFoundError(
             f"{name} is not in {folder} and TFDS could not prepare it there ({type(e).__name__}: {e}). "
-            f"{remedy or f'On a machine with a network, `tfds build {name} --data_dir DIR` makes what to copy there.'}"
+            f"{remedy or f'On a machine with a network run `tfds build {name} --data_dir DIR`, then copy DIR there.'}"
         ) from e
 
 
 def _read(name: str, split: str, folder: pathlib.Path) -> tuple[np.ndarray | tuple[bytes, ...], np.ndarray]:
-    """All images and labels of a split, in the order of its files."""
+    """All images and labels of a split, in the order of its record files."""
     import tensorflow_datasets as tfds
 
     builder = tfds.builder(name, data_dir=str(folder))
     image, label = _features(name, builder)
-    # Pixels where all have one size and are plain grays or colors; PIL sees to every other kind.
+    # Decode here only if all images have the same size and are 8-bit gray or RGB; otherwise keep bytes for PIL.
     shape, dtype = builder.info.features[image].shape, builder.info.features[image].np_dtype
     plain = None not in shape and shape[-1] in (1, 3) and dtype == np.uint8
     data = tfds.load(

@@ -1,4 +1,4 @@
-"""Preprocessing as data: what a weight set asks of an image, and the functions that give it, on host and on device."""
+"""Preprocessing: `Preprocess` describes what a weight set expects; functions apply it on the host and the device."""
 
 import dataclasses
 from typing import Any
@@ -10,38 +10,38 @@ import numpy as np
 from jft.utils import tree
 from jft.utils.color import check_background
 
-# What fields meant before there were such: specs that are older lack them, and mean this.
+# Values of fields that older specs lack.
 _BEFORE = {"background": "", "max_value": 0.0}
 
-FITS = ("crop", "whole")  # how an image becomes a square, see `to_model_input`
+FITS = ("crop", "whole")  # ways to fit an image to a square, see `to_model_input`
 
-# A resized pixel is a weighted sum of a few pixels (2 when enlarging bilinearly, 4 bicubically). Up to this many,
-# adding up gathered rows and columns beats a matrix product by 1.2 to 5 times on a CPU, and needs no temporary copies.
+# A resized pixel is a weighted sum of a few pixels (2 for bilinear enlarging, 4 for bicubic). Up to this number,
+# summing gathered rows and columns is 1.2 to 5 times as fast as a matrix product on a CPU, without temporary copies.
 _FEW_TAPS = 8
 
 
 @dataclasses.dataclass(frozen=True)
 class Preprocess:
-    """What a weight set was trained to read. The catalog row holds one; nothing else in jft knows a mean.
+    """The preprocessing that a weight set was trained with. It is part of the weight set's row in the catalog.
 
-    An image is resized so that its shorter side is `resize`, cropped centrally to `size`, multiplied by `scale`,
-    put in the order of `channels`, and normalized as `(x - mean) / std`.
+    An image is resized so that its shorter side is `resize`, center-cropped to `size`, multiplied by `scale`, put in
+    the order of `channels`, and normalized as `(x - mean) / std`.
 
     Attributes:
       size: side of the square that the network reads, in pixels.
       resize: shorter side before the central crop, in pixels.
       interpolation: 'bilinear' or 'bicubic'.
-      antialias: whether shrinking averages over the pixels it skips, as PIL and torchvision do.
-      channels: order in which the network reads them, 'RGB' or 'BGR'.
+      antialias: whether downsampling averages over all covered pixels, as PIL and torchvision do.
+      channels: channel order of the network, 'RGB' or 'BGR'.
       scale: factor from gray levels 0 .. 255 to the range of `mean` and `std`.
-      mean: per channel, in the order of `channels`, after `scale`.
-      std: per channel, likewise.
-      background: color behind transparent pixels, as `PIL.ImageColor` names it; empty: alpha is dropped and hidden
-        colors are read.
-      max_value: which value is white in images of more than 8 bits a pixel, see `gray_levels`; 0: not known.
+      mean: mean of each channel, in the order of `channels`, after `scale`.
+      std: standard deviation of each channel, in the order of `channels`, after `scale`.
+      background: color behind transparent pixels, by its name in `PIL.ImageColor`; empty: drop alpha and read the
+        hidden colors.
+      max_value: the value of white in images of more than 8 bits a pixel, see `gray_levels`; 0: unknown.
 
     Raises:
-      ValueError: a value that no image can be prepared with.
+      ValueError: a field has an invalid value.
     """
 
     size: int = 224
@@ -68,16 +68,16 @@ class Preprocess:
         check_background(self.background)
 
     def at(self, size: int) -> "Preprocess":
-        """The same for images of another size in pixels, with the margin around the crop in proportion."""
+        """The same preprocessing for another input size in pixels, with `resize` in proportion."""
         return dataclasses.replace(self, size=size, resize=round(self.resize * size / self.size))
 
     def to_dict(self) -> dict[str, Any]:
-        """Every field, in types that JSON has."""
+        """The fields as a dict of JSON types."""
         return {key: list(v) if isinstance(v, tuple) else v for key, v in dataclasses.asdict(self).items()}
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> "Preprocess":
-        """Inverse of `to_dict`; ValueError for a field that is unknown or missing: neither may become a default."""
+        """Inverse of `to_dict`. ValueError for an unknown or missing field, so that none silently gets a default."""
         fields = _BEFORE | fields
         known = {field.name: None for field in dataclasses.fields(cls)}
         for name in fields:
@@ -88,35 +88,35 @@ class Preprocess:
 
 
 def scaled_size(height: int, width: int, short: int) -> tuple[int, int]:
-    """Height and width after the shorter side became `short`, rounded as torchvision's Resize does (down)."""
+    """Height and width after resizing the shorter side to `short`, rounded down like torchvision's Resize."""
     if height <= width:
         return short, int(short * width / height)
     return int(short * height / width), short
 
 
 def crop_offset(length: int, size: int) -> int:
-    """Pixels before a central crop, rounded as torchvision's CenterCrop does: halves to even."""
+    """Pixels before a central crop, rounded half to even like torchvision's CenterCrop."""
     return round((length - size) / 2)
 
 
 def stored_size(spec: Preprocess, fit: str) -> int:
-    """Side in pixels of the squares that the host makes: with 'crop' they leave the device room to crop from."""
+    """Side in pixels of the squares made on the host: `spec.resize` for 'crop', which the device then crops."""
     return spec.resize if check_fit(fit) == "crop" else spec.size
 
 
 def stored_offset(length: int, spec: Preprocess) -> int:
-    """Pixels before the central square of side `spec.resize` from which the device will cut `spec.size`.
+    """Pixels before the central square of side `spec.resize`, from which the device crops `spec.size`.
 
-    Both cuts round; this one is placed so that together they land where torchvision's single CenterCrop(size) does.
+    Both crops round. This one is placed so that together they match torchvision's single CenterCrop(size).
     """
     return crop_offset(length, spec.size) - crop_offset(spec.resize, spec.size)
 
 
 def resize_weights(source: int, target: int, spec: Preprocess) -> np.ndarray:
-    """The matrix [target, source] that resizes one axis; rows add up to 1.
+    """The matrix [target, source] that resizes one axis; its rows sum to 1.
 
-    Pixels are squares whose centers lie at halves, as in PIL, torchvision, `jax.image` and `tf.image`; bicubic is Keys'
-    kernel with a = -0.5, as in all of these where they antialias.
+    Pixel centers are at half-integers, as in PIL, torchvision, `jax.image` and `tf.image`. Bicubic uses Keys' kernel
+    with a = -0.5, like these libraries with antialiasing.
     """
     step = source / target
     width = max(step, 1.0) if spec.antialias else 1.0
@@ -132,13 +132,13 @@ def resize_weights(source: int, target: int, spec: Preprocess) -> np.ndarray:
 
 
 def resize(images: jax.Array, height: int, width: int, spec: Preprocess) -> jax.Array:
-    """Resizes on the device, with the weights that the host uses.
+    """Resizes on the device, with the same weights as on the host.
 
     Args:
       images: [batch, h, w, 3], uint8 or float, 0 .. 255.
-      height: of the result, in pixels.
-      width: of the result, in pixels.
-      spec: says how to interpolate.
+      height: height of the result in pixels.
+      width: width of the result in pixels.
+      spec: its `interpolation` and `antialias` are used.
 
     Returns:
       float32 [batch, height, width, 3], 0 .. 255.
@@ -146,7 +146,7 @@ def resize(images: jax.Array, height: int, width: int, spec: Preprocess) -> jax.
     for axis, target in ((2, width), (1, height)):
         if images.shape[axis] != target:
             images = _resize_axis(images, axis, resize_weights(images.shape[axis], target, spec))
-            if spec.interpolation == "bicubic":  # overshoots at edges; PIL clips after each axis, in this order
+            if spec.interpolation == "bicubic":  # overshoots at edges; PIL also clips after each axis, in this order
                 images = jnp.clip(images, 0, 255)
     return jnp.asarray(images, jnp.float32)
 
@@ -167,7 +167,7 @@ def _resize_axis(images: jax.Array, axis: int, weights: np.ndarray) -> jax.Array
 
 
 def center_crop(images: jax.Array, size: int) -> jax.Array:
-    """Cuts the central [batch, size, size, 3] out of [batch, h, w, 3], at torchvision's offsets."""
+    """Crops the central [batch, size, size, 3] from [batch, h, w, 3], at torchvision's offsets."""
     height, width = images.shape[1:3]
     if min(height, width) < size:
         raise ValueError(f"a {height}x{width} image has no central {size}x{size} crop; raise Preprocess.resize.")
@@ -176,7 +176,7 @@ def center_crop(images: jax.Array, size: int) -> jax.Array:
 
 
 def normalize(images: jax.Array, spec: Preprocess) -> jax.Array:
-    """Gray levels [batch, h, w, 3], RGB, 0 .. 255, to what the network reads: float32, in its channel order."""
+    """Normalizes gray levels [batch, h, w, 3], RGB, 0 .. 255, to float32 in the network's channel order."""
     images = jnp.asarray(images, jnp.float32)
     if spec.channels == "BGR":
         images = images[..., ::-1]
@@ -185,20 +185,20 @@ def normalize(images: jax.Array, spec: Preprocess) -> jax.Array:
 
 
 def resize_shorter(images: jax.Array, spec: Preprocess) -> jax.Array:
-    """Makes the shorter side of [batch, h, w, 3] `spec.resize`; images that have it pass untouched, uint8 too."""
+    """Resizes the shorter side of [batch, h, w, 3] to `spec.resize`; images of that size are returned unchanged."""
     if min(images.shape[1:3]) == spec.resize:
         return images
     return resize(images, *scaled_size(*images.shape[1:3], spec.resize), spec)
 
 
 def to_model_input(images: jax.Array, spec: Preprocess, *, fit: str) -> jax.Array:
-    """What the network reads in evaluation and prediction: pure, to be called inside the jitted step.
+    """Preprocesses images for evaluation and prediction. Pure; call it inside the jitted step.
 
     Args:
-      images: uint8 or float [batch, h, w, 3], RGB, 0 .. 255, of any size: raw arrays, or what `decode` returns.
-      spec: of the weights.
-      fit: 'crop' makes the shorter side `spec.resize` and cuts out the central `spec.size`, as ImageNet models are
-        evaluated; 'whole' squashes the whole image to `spec.size`, for small images whose edges matter.
+      images: uint8 or float [batch, h, w, 3], RGB, 0 .. 255, of any size: raw arrays, or the output of `decode`.
+      spec: preprocessing of the weights.
+      fit: 'crop' resizes the shorter side to `spec.resize` and crops the central `spec.size`, as ImageNet models are
+        evaluated; 'whole' resizes the whole image to `spec.size`, for small images whose edges matter.
 
     Returns:
       float32 [batch, spec.size, spec.size, 3], normalized.
@@ -209,23 +209,23 @@ def to_model_input(images: jax.Array, spec: Preprocess, *, fit: str) -> jax.Arra
 
 
 def check_fit(fit: str) -> str:
-    """`fit` itself, or a ValueError."""
+    """Returns `fit`; ValueError unless it is one of `FITS`."""
     tree.choose(dict.fromkeys(FITS), fit, what="fit")
     return fit
 
 
 def check_range(images: Any, spec: Preprocess) -> None:
-    """Refuses a batch that is not what the pipeline promises. To be called once, on the host, on a real batch.
+    """Checks the type, shape and range of a batch. Call it once, on the host, with a real batch.
 
     Args:
-      images: the batch as it travels: uint8 [batch, h, w, 3], gray levels 0 .. 255.
-      spec: of the weights, for the error.
+      images: the batch before preprocessing: uint8 [batch, h, w, 3], gray levels 0 .. 255.
+      spec: preprocessing of the weights, for the error.
 
     Raises:
-      ValueError: another type or shape, or gray levels that all lie below 2: images scaled to 0 .. 1 already.
+      ValueError: another type or shape, or all gray levels are below 2: the images were already scaled to 0 .. 1.
     """
     images = np.asarray(images)
-    wanted = "jft wants uint8 [batch, height, width, 3] with gray levels 0..255 and applies scale, mean and std itself"
+    wanted = "jft needs uint8 [batch, height, width, 3] with gray levels 0..255 and applies scale, mean and std itself"
     if images.ndim != 4 or images.shape[-1] != 3 or images.dtype != np.uint8 or images.size == 0:
         span = f" in {images.min():.4g}..{images.max():.4g}" if images.size else ""
         raise ValueError(f"images are {images.dtype} {list(images.shape)}{span}; {wanted}.")

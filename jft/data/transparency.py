@@ -1,10 +1,10 @@
-"""What is seen where an image is transparent: a background, not the colors that its file hides there."""
+"""Puts a background behind transparent pixels, whose hidden colors in the file are arbitrary."""
 
 from PIL import Image
 
 
 def without_alpha(image: Image.Image, background: str) -> Image.Image:
-    """A loaded image in RGB, over a background; an empty one drops alpha, as torchvision's loader does."""
+    """A loaded image as RGB over a background color; an empty `background` drops alpha like torchvision's loader."""
     if image.has_transparency_data:
         image = image.convert("RGBA")  # convert("RGB") would warn about every palette
         if background:

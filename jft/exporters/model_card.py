@@ -8,7 +8,7 @@ from typing import Any
 import jax
 
 from jft.data import image_file, transforms
-from jft.data.record import learnt_from, trained_on
+from jft.data.record import num_trained_on, trained_on
 from jft.data.transforms import Preprocess
 from jft.evaluation.results import seen_before
 from jft.exporters.layouts import FORMATS
@@ -123,7 +123,7 @@ def _data(meta: Meta, figures: Mapping[str, Any]) -> list[str]:
 
 def _trained_on(meta: Meta) -> str:
     """Number of training images; early checkpoints may have drawn only a part of them."""
-    count, drawn = learnt_from(meta), meta["step"] * meta["config"]["batch_size"]
+    count, drawn = num_trained_on(meta), meta["step"] * meta["config"]["batch_size"]
     if meta["config"]["solver"] != "steps" or drawn >= count:
         return f"{count:,}"
     return f"at most {drawn:,} of {count:,}, in {meta['step']:,} steps"

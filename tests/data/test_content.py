@@ -107,8 +107,8 @@ def test_images_that_occur_more_than_once(arrays):
     assert (found.count, found.several_labels, found.shared, found.within) == (8, 2, {("train", "test"): 1}, 1)
     assert str(found) == (
         "2 images occur under several labels (image 0 of arrays: a, image 0 of arrays: b); "
-        "1 train images are in test too (image 0 of arrays: a); "
-        "1 images occur again within their split (image 3 of arrays: b)"
+        "1 train images are also in test (image 0 of arrays: a); "
+        "1 images repeat others of their split (image 3 of arrays: b)"
     )
 
 

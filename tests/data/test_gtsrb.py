@@ -99,7 +99,7 @@ def test_regions_follow_images_that_were_resized(tree, caplog):
     source = load(tree, "test")
     assert source.regions[0].tolist() == [12, 2, 62, 15] and source.regions[1].tolist() == [6, 5, 30, 29]
     load(tree, "test")  # as a run does, which is no reason to say it again
-    (warning,) = [text for record in caplog.records if "their list says" in (text := record.getMessage())]
+    (warning,) = [text for record in caplog.records if "in their CSV file" in (text := record.getMessage())]
     assert "1 of 6 images" in warning and "00005.ppm is 70x16, not 35x33: regions are scaled" in warning
 
 
@@ -130,13 +130,13 @@ GOOD = "00001_00004.ppm;34;32;6;5;30;29;14"  # row 11 of the stop signs
     "row,message",
     [
         ("00001_00004.ppm;34;32;6;5;30", "row 11 has 6 cells, but there are 8 columns"),
-        ("00001_00004.ppm;34;32;6;x;30;29;14", "row 11 has roi.y1 'x', which is no whole number"),
-        ("00001_00004.ppm;34;32;6;5;30;29;", "row 11 has classid '', which is no whole number"),
+        ("00001_00004.ppm;34;32;6;x;30;29;14", "row 11 has roi.y1 'x', which is not a whole number"),
+        ("00001_00004.ppm;34;32;6;5;30;29;", "row 11 has classid '', which is not a whole number"),
         ("00001_00004.ppm;34;32;6;5;35;29;14", r"row 11 has the region x 6..35, y 5..29, which is not within 34x32"),
         ("00001_00004.ppm;34;32;30;5;30;29;14", "row 11 has the region x 30..30"),
         ("00001_00004.ppm;34;32;6;5;30;29;15", "row 11 has ClassId 15, not 14, as its folder"),
         ("00001_00099.ppm;34;32;6;5;30;29;14", "row 11 lists '00001_00099.ppm', which is not in its folder"),
-        ("00001_00003.ppm;33;31;6;5;29;28;14", "row 11 lists 00001_00003.ppm as row 10 does"),
+        ("00001_00003.ppm;33;31;6;5;29;28;14", "row 11 lists 00001_00003.ppm again after row 10"),
         (None, "has no row for 1 images of its folder, e.g. 00001_00004.ppm"),
     ],
 )
@@ -168,7 +168,7 @@ def test_missing_files_are_named(tree, tmp_path):
     (tree / STOP_CSV).unlink()
     with pytest.raises(FileNotFoundError, match=r"no .*00014/GT-00014.csv"):
         load(tree, "train")
-    with pytest.raises(FileNotFoundError, match=r"there is no folder .*Final_Training.*give the folder GTSRB"):
+    with pytest.raises(FileNotFoundError, match=r"there is no folder .*Final_Training.*data_dir to the folder GTSRB"):
         load(tmp_path / "nowhere", "train")
     (tree / "Final_Training/Images/00043").mkdir()
     with pytest.raises(ValueError, match="class folders 00043, but GTSRB has 00000 to 00042"):

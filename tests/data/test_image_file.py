@@ -265,7 +265,7 @@ def test_white_is_found_in_the_data_set_and_not_in_each_image(dtype, form, white
         assert source.white == white
     means = [source.square(row, SPEC, "whole").mean() for row in range(3)]
     np.testing.assert_allclose(means, [127.5, 31.9, 95.6], atol=2)
-    assert f"scans: images of more than 8 bits are read as 0 .. {white}, by the values of 3 of 3" in " ".join(said)
+    assert f"scans: images of more than 8 bits are read as 0 .. {white}, judging by 3 of 3 images" in " ".join(said)
     np.testing.assert_array_equal(source.pixels(1, SPEC), source.pixels(1, source.ranged(SPEC)))
 
 
@@ -286,7 +286,7 @@ def test_a_range_that_nobody_can_tell_is_refused():
 
 def test_a_lone_image_of_twelve_bits_is_no_black_one():
     for dark in (np.full((9, 9), 3000, np.uint16), np.full((9, 9), 0.5, np.float32)):
-        with pytest.raises(ValueError, match="nothing says which value is white: set max_value"):
+        with pytest.raises(ValueError, match="the value of white is unknown: set max_value"):
             decode.decode(gray(dark, "TIFF"), SPEC, fit="whole")
     assert not decode.decode(gray(np.zeros((9, 9), np.uint16)), SPEC, fit="whole").any()
     pgm = b"P5 9 9 4095\n" + np.full((9, 9), 2048, ">u2").tobytes()  # says itself what is white

@@ -57,7 +57,7 @@ def test_without_tensorflow_datasets(tmp_path, monkeypatch):
         imagenet.load(tmp_path)
     index = tmp_path / "imagenet_class_index.json"
     index.write_text(json.dumps({str(i): [wnid, "a name"] for i, wnid in enumerate(IDS)}))
-    with pytest.raises(ValueError, match=r"ILSVRC2012_val_… say nothing of their class.*put them into folders"):
+    with pytest.raises(ValueError, match=r"ILSVRC2012_val_… do not name their class.*put them into folders"):
         imagenet.load(tmp_path)
     (tmp_path / "ILSVRC2012_val_00000001.JPEG").rename(tmp_path / "n01751748_1.JPEG")
     assert imagenet.load(tmp_path).labels.tolist() == [65]

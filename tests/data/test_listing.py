@@ -34,7 +34,7 @@ def test_files_without_extension_are_read_by_content(tmp_path, kind):
     (tmp_path / "nothing").write_bytes(b"")
     names, counts = listed(tmp_path)
     assert sorted(names) == sorted(["image", "photo.jpg_large", "im.jpg?size=9", "scan.001", "2.5 kg"])
-    assert counts == {"no extension, no image by content": 2}
+    assert counts == {"no extension, not an image by content": 2}
     assert {decode.pixels(tmp_path / name, Preprocess()).shape for name in names} == {
         (2, 3, 3)
     }  # what is taken can be read
@@ -75,7 +75,7 @@ def test_links_pipes_and_loops_are_never_followed_or_opened(tmp_path):
     names, counts = listed(root)
     assert names == ["broken.png", "itself.jpg", "linked.png"]
     assert counts == {
-        "no extension, no image by content": 1,
+        "no extension, not an image by content": 1,
         "links to folders, not followed": 2,
         "pipes, sockets or devices": 3,
     }

@@ -163,7 +163,7 @@ def test_other_images_in_memory_do_not_resume_a_run(run, given):
     config = small_digits.make(
         run.parent / "features", solver="ridge", classes=(), validation=0.25, regularization=(1.0,)
     )
-    with pytest.raises(ValueError, match="was trained on other data: images or labels are others by content"):
+    with pytest.raises(ValueError, match="was trained on other data: the content of images or labels differs"):
         train(config, run, data=other)
     assert train(config, run, data=given)["finished"]
 
@@ -175,7 +175,7 @@ def test_what_occurs_twice_is_said_at_the_start(given, tmp_path, capsys):
     config.validation = 0
     run = create_run(config, tmp_path / "run")
     meta = noted_images.note(run, {"trained_on": run.records()}, begins=True)
-    assert "By their pixels, 10 train images are in test too (" in capsys.readouterr().out
+    assert "By their pixels, 10 train images are also in test (" in capsys.readouterr().out
     assert trained_on(meta).digest and not list(tmp_path.glob("run/*"))
     (tmp_path / "run").mkdir()
     noted_images.save(run, begins=True)
@@ -217,7 +217,7 @@ def test_other_files_of_the_same_names_and_sizes_do_not_resume_a_run(given, tmp_
     open_folder(run).close()
     meta = {**run.meta(), "trained_on": run.records(content=True)}
     noted_images.save(run, begins=True)
-    told = ["images or labels are others by content"]
+    told = ["the content of images or labels differs"]
     assert noted_images.differences(run_of("there"), meta) == told
     assert noted_images.differences(run_of("copies"), meta) == noted_images.differences(run, meta) == []
     saved(inverted(given).take(np.arange(60)), tmp_path / "here", ".bmp")

@@ -13,7 +13,7 @@ import small_digits
 from jft.cli import config_file
 from jft.config import as_json, default_config
 from jft.data import imagenet
-from jft.data.record import learnt_from
+from jft.data.record import num_trained_on
 from jft.data.transforms import Preprocess
 from jft.evaluation import checkpoint_schema
 from jft.evaluation.restore import _model, parallel_of
@@ -123,7 +123,7 @@ def test_a_checkpoints_meta(meta):
             assert "\n" not in str(error), where
             refused += 1
             continue
-        for use in (best_step, phase_of, learnt_from, parallel_of, _model):
+        for use in (best_step, phase_of, num_trained_on, parallel_of, _model):
             use(found)
     assert refused > 400
 
