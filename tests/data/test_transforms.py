@@ -127,7 +127,7 @@ def test_check_range():
     transforms.check_range(images, CAFFE)
     transforms.check_range(images // 128 * 2, CAFFE)  # dark, but not 0..1
     for wrong, found in [
-        (images / np.float32(255), r"float32 \[2, 4, 4, 3\] in 0.*wants uint8"),
+        (images / np.float32(255), r"float32 \[2, 4, 4, 3\] in 0.*needs uint8"),
         (images[0], r"uint8 \[4, 4, 3\]"),
         (images[:0], r"uint8 \[0, 4, 4, 3\]; jft wants"),
         (images // 128, "no gray level in this batch is above 1.*Multiply them by 255"),
