@@ -84,5 +84,5 @@ def test_none_changes_nothing_and_a_key_decides_all(batch):
 def test_what_cannot_be_mixed(batch):
     with pytest.raises(ValueError, match=r"cutmix = -1\.0 must be 0 \(off\) or above"):
         mix(*batch, jax.random.key(0), mixup=0.0, cutmix=-1.0)
-    with pytest.raises(ValueError, match="must be float, these are uint8"):
+    with pytest.raises(ValueError, match="needs float images, these are uint8"):
         mix(batch[0].astype(np.uint8), batch[1], jax.random.key(0), mixup=0.2, cutmix=0.0)
