@@ -1,4 +1,4 @@
-"""The catalog: one row of facts for every published weight set that jft reads. Adding one is adding a row."""
+"""The catalog: one row for every published weight set that jft reads. To add a weight set, add a row."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -8,30 +8,30 @@ from jft.data.transforms import Preprocess
 from jft.utils import tree
 from jft.weights import published
 
-TOP = ("fc6", "fc7", "head")  # stages that a set without top does not hold
+TOP = ("fc6", "fc7", "head")  # stages that a 'notop' weight set lacks
 
 
 @dataclasses.dataclass(frozen=True)
 class WeightSet:
-    """Where a weight set comes from, how its tensors are named, and what it was trained to read.
+    """A published weight set: its source, tensor names, license, accuracy and preprocessing.
 
     Attributes:
       model: key of `jft.models.MODELS`.
-      tag: name of the set among those of its model.
-      dialect: 'torchvision', 'timm', 'keras', 'caffe', or 'jft' for jft's own leaf names.
-      filename: of the local copy.
-      url: official address, or None where there is none.
-      sha256: of the file, or the first digits that its publisher vouches for; None where only `md5` is published.
-      md5: of the file, or None.
-      size: MiB, rounded; checked after a download where no hash is known.
-      license: of the weights, as their publisher states it.
-      num_params: parameters of the model that the file fills, of `file_options`; statistics are not counted.
-      top1: published ImageNet accuracy in percent, or None.
-      top5: likewise.
-      preprocess: what the weights read.
-      options: fields of the model that no conversion can absorb.
+      tag: name of the weight set, unique for its model.
+      dialect: naming scheme of the tensors: 'torchvision', 'timm', 'keras', 'caffe', or 'jft' for jft's leaf names.
+      filename: name of the local copy.
+      url: official address, or None.
+      sha256: SHA-256 of the file, or its published first digits; None where only `md5` is published.
+      md5: MD5 of the file, or None.
+      size: size in MiB, rounded; checked after a download if no hash is published.
+      license: license of the weights, as stated by their publisher.
+      num_params: number of parameters in the file, as fields `file_options` of the model; statistics do not count.
+      top1: published ImageNet top-1 accuracy in percent, or None.
+      top5: published ImageNet top-5 accuracy in percent, or None.
+      preprocess: preprocessing that the weights were trained with.
+      options: model fields for differences that conversion cannot absorb.
       top: whether the file holds the fully connected layers, with a head of 1000 classes.
-      aux: whether it holds the model's auxiliary heads.
+      aux: whether the file holds the model's auxiliary heads.
     """
 
     model: str
@@ -58,7 +58,7 @@ class WeightSet:
 
     @property
     def file_options(self) -> dict[str, Any]:
-        """Fields of the model that has a leaf for every tensor of the file: `options`, and auxiliary heads."""
+        """Fields of the model that has a leaf for every tensor of the file: `options`, plus auxiliary heads."""
         return {**self.options, **({"aux_heads": True} if self.aux else {})}
 
 
@@ -73,7 +73,7 @@ def find_row(model: str, tag: str) -> WeightSet:
       The row.
 
     Raises:
-      ValueError: no such model or set; lists those there are.
+      ValueError: unknown model or tag; lists the known ones.
     """
     tree.choose({row.model: row for row in CATALOG.values()}, model, what="model with published weights")
     return tree.choose({row.tag: row for row in CATALOG.values() if row.model == model}, tag, what=f"{model} weights")
@@ -160,7 +160,7 @@ def _family(model: str) -> str:
     return model.split("_")[0].rstrip("0123456789")
 
 
-# What jft itself trained, with configs/digits04.py, and carries in the package: the quickstart's weights.
+# Trained by jft with configs/digits04.py and included in the package: the weights of the quickstart.
 _DIGITS = WeightSet(
     model="vgg_tiny",
     tag="digits04",
@@ -172,7 +172,7 @@ _DIGITS = WeightSet(
     size=0.4,
     license="Apache-2.0",
     num_params=93_669,
-    top1=None,  # these are accuracies on ImageNet
+    top1=None,  # ImageNet accuracy does not apply
     top5=None,
     preprocess=Preprocess(size=32, resize=37),
     options={"num_classes": 5},
@@ -200,7 +200,7 @@ CATALOG: dict[str, WeightSet] = {
 
 
 def choose_set(name: str) -> WeightSet:
-    """The set of a name such as 'vgg19.torchvision', or a ValueError that guesses what was meant."""
+    """The weight set of a name such as 'vgg19.torchvision'; ValueError with the nearest names if there is none."""
     if name in CATALOG:
         return CATALOG[name]
     own = [other for other, row in CATALOG.items() if row.model == name]

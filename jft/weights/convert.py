@@ -1,4 +1,4 @@
-"""Conversion of `{name: array}` in any dialect to jft's leaves: pure, strict both ways, all trouble in one error."""
+"""Converts `{name: array}` in any dialect to jft's leaves: pure, strict both ways, one error for all problems."""
 
 import dataclasses
 from collections.abc import Collection, Iterable, Mapping
@@ -11,7 +11,7 @@ from jft.models import create_model
 from jft.weights.catalog import CATALOG, TOP, WeightSet
 from jft.weights.rules import Rule, canonical, is_ignored, rules_for, same
 
-# Goes into the cache's manifest: raise it whenever the same file would give other leaves.
+# Part of the cache's manifest: increase it whenever the same file would convert to different leaves.
 CONVERTER_VERSION = 1
 
 _SHOWN = 20  # lines of each list in an error
@@ -19,16 +19,16 @@ _SHOWN = 20  # lines of each list in an error
 
 @dataclasses.dataclass(frozen=True)
 class Conversion:
-    """What became of a file. Complete only after `check`.
+    """The result of a conversion. It may be incomplete: call `check`.
 
     Attributes:
-      leaves: {'params/…' or 'batch_stats/…': float32 array}, C-contiguous, of the target's shape, finite or not.
-      missing: leaf -> names of the tensors it lacks.
+      leaves: {'params/…' or 'batch_stats/…': float32 array}, C-contiguous, in the target's shape, finite or not.
+      missing: {leaf: names of the tensors that the file lacks}.
       unexpected: names of tensors that no rule reads.
-      misshaped: leaf -> the shapes there are and should be, or another reason why it cannot be made.
-      nonfinite: leaf -> names of its tensors that hold a NaN or an infinity.
-      row: name of the weight set that the file was read as.
-      hint: a guess at what the file is, where its names are more like another set's; otherwise empty.
+      misshaped: {leaf: description of the found and the expected shape}.
+      nonfinite: {leaf: names of its tensors that hold NaN or infinity}.
+      row: name of the weight set as which the file was read.
+      hint: which weight set the file seems to be, if its names fit another set better; otherwise empty.
     """
 
     leaves: dict[str, np.ndarray]
@@ -40,15 +40,15 @@ class Conversion:
     hint: str = ""
 
     def check(self, source: object, fresh: Collection[str] = (), *, allow_nonfinite: bool = False) -> None:
-        """Refuses an incomplete conversion.
+        """Raises an error if the conversion is incomplete.
 
         Args:
           source: the file, for the error.
-          fresh: names of leaves that need not come from the file, since they start from initialization.
-          allow_nonfinite: take NaN and infinity as they are; `nonfinite` still says where they stand.
+          fresh: names of leaves that start from initialization and need not be in the file.
+          allow_nonfinite: accept NaN and infinity; `nonfinite` still lists them.
 
         Raises:
-          ValueError: lists everything missing, unexpected, misshaped and not finite, except what concerns `fresh`.
+          ValueError: lists all missing, unexpected, misshaped and non-finite tensors, except those of `fresh`.
         """
         fresh = set(fresh)
         lists = {
@@ -58,7 +58,7 @@ class Conversion:
             "holding NaN or infinity": [] if allow_nonfinite else _by_leaf(self.nonfinite, fresh),
         }
         if any(lists.values()):
-            # Weights of something else fit nowhere: a few lines show it.
+            # If the file is another weight set, nothing fits: show only a few lines.
             shown = _SHOWN // 4 if self.hint else _SHOWN
             lines = [line for what, entries in lists.items() for line in _listed(what, entries, shown)]
             stages = dict.fromkeys(_stage(leaf) for leaf in self.missing if leaf not in fresh)
@@ -73,15 +73,15 @@ def convert(
     """Renames and transforms tensors to the leaves of the row's model.
 
     Args:
-      tensors: name -> array, as `readers.read_tensors` gives them; each one that is used is read for every leaf that
-        it makes. Names that begin with 'params/' mean that jft wrote them, whatever the row says.
-      row: names model and dialect.
-      target: 'params/block1/conv1_1/kernel' -> shape, of the model that the weights are for: `jax.eval_shape` of its
-        init. A head of another size than the file's is misshaped; `Conversion.check` forgives what starts afresh.
-        Auxiliary heads that the target goes without are neither read nor unexpected.
+      tensors: {name: array}, for example from `readers.read_tensors`. A tensor is read again for every leaf that uses
+        it. Names that start with 'params/' are jft's own, regardless of the row.
+      row: its model and dialect are used.
+      target: {'params/block1/conv1_1/kernel': shape}, the leaves to fill, from `jax.eval_shape` of the model's init.
+        A head of another size than the file's is misshaped; `Conversion.check` ignores it if it is in `fresh`.
+        Auxiliary heads that are not in the target are neither read nor unexpected.
 
     Returns:
-      The leaves and all that did not fit. Nothing is raised here; call `check`.
+      The leaves and everything that did not fit. Does not raise; call `Conversion.check`.
     """
     names = _canonical(tensors, row)
     rules = {rule.target: rule for rule in _rules(names, row, target)}
@@ -107,11 +107,11 @@ def convert(
 
 
 def guess_row(names: Iterable[str], rows: Iterable[WeightSet]) -> WeightSet | None:
-    """The row whose tensor names are most like these, the first of several; None where none is much alike.
+    """The row whose tensor names resemble these most; the first one on a tie; None below 75 % overlap.
 
     Args:
-      names: of a file's tensors, in its order.
-      rows: to choose from.
+      names: tensor names of a file, in its order.
+      rows: the rows to choose from.
     """
     names = [name for name in names if not is_ignored(name)]
     best, likeness = None, 0.75
@@ -130,7 +130,7 @@ def is_jft(names: Iterable[str]) -> bool:
 
 
 def _canonical(names: Iterable[str], row: WeightSet) -> dict[str, str]:
-    """{name that the rules use: name in the file}."""
+    """{name in the rules: name in the file}."""
     if row.dialect == "jft" or is_jft(names):
         return {name: name for name in names}
     return canonical(row, names)
@@ -145,7 +145,7 @@ def _rules(names: Iterable[str], row: WeightSet, target: Iterable[str]) -> list[
 
 
 def _published_rules(row: WeightSet) -> list[Rule]:
-    """The rules for what the row's file holds."""
+    """The rules for the tensors in the row's published file."""
     if row.dialect == "jft":
         return []
     model = create_model(row.model, **row.options)
@@ -158,11 +158,11 @@ def _stage(leaf: str) -> str:
 
 
 def _transformed(rule: Rule, arrays: list[np.ndarray], shape: tuple[int, ...]) -> np.ndarray | None:
-    """The leaf, or None where the arrays are not of its shape or not of floating point."""
+    """The leaf, or None if the arrays have the wrong shape or are not floating point."""
     if not all(jnp.issubdtype(array.dtype, jnp.floating) for array in arrays):
         return None
     try:
-        with np.errstate(over="ignore", invalid="ignore"):  # what is or becomes infinite is reported by name
+        with np.errstate(over="ignore", invalid="ignore"):  # `nonfinite` reports infinities by name
             value = rule.transform.forward(*(array.astype(np.float32, copy=False) for array in arrays))
     except ValueError:
         return None

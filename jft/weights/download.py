@@ -1,4 +1,4 @@
-"""Downloads that resume, and that never give a file its name before it is whole."""
+"""Resumable downloads. A file gets its final name only when it is complete."""
 
 import contextlib
 import fcntl
@@ -19,9 +19,9 @@ _BLOCK = 1 << 20
 
 @contextlib.contextmanager
 def alone(place: Path) -> Iterator[None]:
-    """Only one process at a time, on any host, downloads to `place`: two would mix their bytes in one '.part'.
+    """Locks `place` so that only one process on any host downloads to it; two would mix their bytes in '.part'.
 
-    The folder is made. Who had to wait must look whether the file is there by now.
+    Creates the folder. Inside the block, check first whether another process has already downloaded the file.
     """
     place.parent.mkdir(parents=True, exist_ok=True)
     path = place.with_name(f".{place.name}.lock")
@@ -29,28 +29,28 @@ def alone(place: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            logging.info("another process downloads %s: waiting for it", place.name)
+            logging.info("another process is downloading %s: waiting for it", place.name)
             fcntl.flock(lock, fcntl.LOCK_EX)
         except OSError as error:
-            logging.info("%s has no locks (%s): do not download to it twice at once", place.parent, error)
+            logging.info("%s does not support locks (%s): run one download at a time", place.parent, error)
         yield
-        path.unlink(missing_ok=True)  # after a success only: then nobody who still waits will download
+        path.unlink(missing_ok=True)  # only after success: then no waiting process will download
 
 
 def download(url: str, place: Path) -> Path:
-    """Downloads a file, or the rest of it.
+    """Downloads a file, or the rest of it after an interrupted download.
 
     Args:
-      url: its address.
-      place: where it will belong, in a folder that exists. Call this inside `alone(place)`.
+      url: address of the file.
+      place: final path of the file, in an existing folder. Call this inside `alone(place)`.
 
     Returns:
-      '<place>.part', as long as the server said. To be checked and renamed by the caller.
+      '<place>.part', with the length that the server announced. The caller verifies and renames it.
 
     Raises:
-      OSError, http.client.HTTPException: no network, an HTTP error, no space. What has come so far stays, and the next
-        call resumes it.
-      ValueError: fewer bytes came than the server had announced, or others than were asked for.
+      OSError, http.client.HTTPException: no network, an HTTP error, no space. The received bytes are kept, and the
+        next call resumes.
+      ValueError: the server sent fewer bytes than it announced, or another range than requested.
     """
     part = place.with_name(f"{place.name}.part")
     have = part.stat().st_size if part.exists() else 0
@@ -62,9 +62,9 @@ def download(url: str, place: Path) -> Path:
     except urllib.error.HTTPError as error:
         if error.code != 416:
             raise
-        if error.headers.get("Content-Range") == f"bytes */{have}":  # nothing is left to ask for
+        if error.headers.get("Content-Range") == f"bytes */{have}":  # already complete
             return part
-        part.unlink()  # of another file
+        part.unlink()  # left over from another file
         return download(url, place)
     with response:
         resumed = response.status == 206

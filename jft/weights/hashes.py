@@ -1,4 +1,4 @@
-"""What a file is, by its hash: the published one, another, or nobody can say."""
+"""Compares the hash of a weight file with the published one."""
 
 import functools
 import hashlib
@@ -12,7 +12,7 @@ _KINDS = {"sha256": "SHA-256", "md5": "MD5"}
 
 
 class Hashes:
-    """Hashes of a file, each made when it is first asked for: a large file takes a second."""
+    """Hashes of a file, each computed on first use: a large file takes a second."""
 
     def __init__(self, path: str | os.PathLike) -> None:
         self._path = Path(path)
@@ -28,13 +28,13 @@ class Hashes:
         return self._digest("md5")
 
     def judge(self, row: WeightSet) -> tuple[bool | None, str]:
-        """Compares with what the publisher of a weight set says of its file.
+        """Compares the file with the published hash of a weight set.
 
         Args:
-          row: the weight set; of a hash it may know the first digits only.
+          row: the weight set; its hash may be only the first digits.
 
         Returns:
-          Whether they agree, None where nothing is published; and the hashes on both sides, for people.
+          Whether the hashes match, None if none is published; and a message with both hashes.
         """
         published = {kind: known for kind in _KINDS if (known := getattr(row, kind))}
         if not published:

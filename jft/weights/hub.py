@@ -1,7 +1,7 @@
-"""The store: finds a weight file, fetches and verifies it, converts it once.
+"""Finds, downloads, verifies and converts weight files, with a local cache.
 
-`<cache>/downloads` holds files as their publishers made them, `<cache>/converted` what they became. Whatever has its
-final name there is whole: it was written aside, checked, and renamed.
+`<cache>/downloads` holds the published files, `<cache>/converted` the converted leaves. A file with its final name is
+always complete: it is written under a temporary name, checked, and renamed.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ _PACKAGED = Path(__file__).parent / "packaged"
 
 
 def cache_dir() -> Path:
-    """`$JFT_CACHE`, or ~/.cache/jft; ValueError where others may write there: what is in it is trusted."""
+    """`$JFT_CACHE`, or ~/.cache/jft; ValueError if other users can write there, because jft trusts its content."""
     path = Path(os.environ.get("JFT_CACHE") or Path.home() / ".cache" / "jft")
     if problem := other_writers(path):
         raise ValueError(
@@ -40,7 +40,7 @@ def cache_dir() -> Path:
 
 
 def make_cache_dir() -> Path:
-    """`cache_dir`, made if it is not there: whatever the umask, so that only its owner writes in it."""
+    """Returns `cache_dir`; creates it if needed, writable only by its owner regardless of the umask."""
     path = cache_dir()
     path.parent.mkdir(parents=True, exist_ok=True)
     path.mkdir(mode=0o755, exist_ok=True)
@@ -48,17 +48,17 @@ def make_cache_dir() -> Path:
 
 
 def locate(row: WeightSet, weights_path: str | os.PathLike | None = None) -> Path | None:
-    """Where a weight set's file lies on this machine.
+    """Finds a weight set's file on this machine.
 
     Args:
       row: the weight set.
-      weights_path: the file, whatever its name, or a folder that holds it under its published name.
+      weights_path: the file, under any name, or a folder that holds it under its published name.
 
     Returns:
-      The path, or None if it must be fetched.
+      The path, or None if the file must be downloaded.
 
     Raises:
-      ValueError: there is a weights_path and the file is not there.
+      ValueError: `weights_path` is given but the file is not there.
     """
     if weights_path:
         path = Path(weights_path).expanduser()
@@ -82,17 +82,17 @@ def locate(row: WeightSet, weights_path: str | os.PathLike | None = None) -> Pat
 
 
 def fetch(row: WeightSet, weights_path: str | os.PathLike | None = None) -> tuple[Path, str]:
-    """The path of a weight set's file and its SHA-256; downloads it where it is not on this machine, and verifies it.
+    """Returns the path and SHA-256 of a weight set's file. Downloads it if needed, and verifies it.
 
     Raises:
-      ValueError: it cannot be had, or is not what was published; names file, address, hash, and where to put it.
+      ValueError: the file is unavailable or not the published one; names file, address, hash, and where to put it.
     """
     path, hashes = _fetched(row, weights_path)
     return path, hashes.sha256
 
 
 def _fetched(row: WeightSet, weights_path: str | os.PathLike | None) -> tuple[Path, Hashes]:
-    """As `fetch`, with all hashes of the file."""
+    """Returns the path and all hashes of a weight set's file; see `fetch`."""
     path = locate(row, weights_path)
     if path is not None:
         return path, verify(path, row)
@@ -113,7 +113,7 @@ def _fetched(row: WeightSet, weights_path: str | os.PathLike | None) -> tuple[Pa
 
 
 def check_obtainable(row: WeightSet, weights_path: str | os.PathLike | None = None) -> None:
-    """Raises a ValueError, as `load` would, where a set is neither here nor has an address; reads no file."""
+    """Raises the ValueError of `load` if a set is not on this machine and has no address. Reads no file."""
     if not (locate(row, weights_path) or row.url or converted(row)):
         raise ValueError(_nowhere(row))
 
@@ -123,24 +123,24 @@ def _nowhere(row: WeightSet) -> str:
 
 
 def by_hand(row: WeightSet, place: Path) -> str:
-    """What to do without a network: the file, its address, its hash, and where to put it."""
+    """Instructions to download the file by hand: its address, its hash, and where to put it."""
     hashes = [f"SHA-256 {row.sha256}{'...' if len(row.sha256) < 64 else ''}"] if row.sha256 else []
     hashes += [f"MD5 {row.md5}"] if row.md5 else []
     return (
         f"Get {row.filename} ({row.size:.0f} MiB, {' and '.join(hashes) or 'no published hash'})"
         f"{f' from {row.url}' if row.url else ''} and put it at {place}; "
-        "a run also takes it as weights_path."
+        "or set weights_path to its path."
     )
 
 
 def verify(path: Path, row: WeightSet) -> Hashes:
-    """Checks a file that has the published name against the published hash.
+    """Checks a file against the published hash, if it has the published name.
 
     Returns:
-      Its hashes.
+      The file's hashes.
 
     Raises:
-      ValueError: another hash; names both.
+      ValueError: the hashes differ; names both.
     """
     if path.name != row.filename:
         return Hashes(path)
@@ -148,12 +148,12 @@ def verify(path: Path, row: WeightSet) -> Hashes:
         return _checked(path, row)
     except ValueError as error:
         cached = row.url and path.parent == cache_dir() / "downloads"
-        remedy = "Delete it, and it is fetched again." if cached else by_hand(row, path)
+        remedy = "Delete it to download it again." if cached else by_hand(row, path)
         raise ValueError(f"{path} is not {row.filename} as published: {error}. {remedy}") from error
 
 
 def _checked(path: Path, row: WeightSet, downloaded: bool = False) -> Hashes:
-    """The file's hashes; what is not the published file is deleted if it was downloaded, and refused."""
+    """The file's hashes; ValueError if it is not the published file, which is deleted if it was downloaded."""
     hashes = Hashes(path)
     agree, trouble = hashes.judge(row)
     size = path.stat().st_size / 2**20
@@ -176,18 +176,18 @@ def load(
     weights_path: str | os.PathLike | None = None,
     fresh: Collection[str] = frozenset(),
 ) -> tuple[Mapping[str, np.ndarray], dict[str, str]]:
-    """The leaves of a weight set, converted at most once; where its file is gone since, what it was converted to.
+    """Loads the leaves of a weight set. Converts its file at most once; the cached leaves do not need the file.
 
     Args:
       row: the weight set.
-      target: leaf name -> shape, of the architecture that the weights are for, with their own head: of
-        `create_model(row.model, **row.file_options)`, so that what is cached depends on the file alone.
+      target: {leaf: shape} of `create_model(row.model, **row.file_options)`, with the weights' own head, so that the
+        cache depends only on the file.
       weights_path: see `locate`.
-      fresh: leaves that start from initialization and so may be missing.
+      fresh: leaves that start from initialization and may be missing.
 
     Returns:
-      Leaf name -> float32 array, possibly without some of `fresh`; and the manifest: that of `provenance.Provenance`,
-      converter_version, jft.
+      {leaf: float32 array}, possibly without some of `fresh`; and the manifest: that of `provenance.Provenance`, plus
+      converter_version and jft.
 
     Raises:
       ValueError: see `fetch`, `readers.read_tensors` and `convert.Conversion.check`.
@@ -210,18 +210,18 @@ def load(
 
 
 def is_here(row: WeightSet) -> bool:
-    """Whether a set is on this machine: its file, or what that was converted to; neither is read whole here."""
+    """Whether a set is on this machine, as a file or converted. Does not read or verify the whole file."""
     return locate(row) is not None or bool(converted(row))
 
 
 def conversions(row: WeightSet, sha256: str = "") -> list[Path]:
-    """Cached conversions of a set by this version of the converter; only of the file with this hash if one is given."""
+    """Cached conversions of a set by this version of the converter; with `sha256`, only those of that file."""
     pattern = _converted_path(row, sha256 or "*").name
     return sorted((cache_dir() / "converted").glob(pattern))
 
 
 def converted(row: WeightSet) -> list[Provenance]:
-    """The files that are converted and are the published one; none where nobody has published its hash."""
+    """Provenance of the cached conversions of the published file; empty if no hash is published."""
     found = []
     for path in conversions(row):
         with contextlib.suppress(Exception):  # safetensors has its own error type; it will be made again
@@ -230,7 +230,7 @@ def converted(row: WeightSet) -> list[Provenance]:
             known = provenance.of_hashes(
                 written["source"], written["source_sha256"], written.get("source_md5", ""), row
             )
-            # Conversions of before note no MD5: it was compared where the file had that name.
+            # Older conversions record no MD5; it was compared if the file had the published name.
             compared = not row.sha256 and row.md5 and "source_md5" not in written and known.source == row.filename
             found += [known] if known.row or compared else []
     return found
@@ -247,29 +247,29 @@ def _manifest(known: Provenance) -> dict[str, str]:
 def _read_converted(
     path: Path, target: Mapping[str, jax.ShapeDtypeStruct], known: Provenance
 ) -> dict[str, np.ndarray] | None:
-    """The cached leaves, or None where there are none that can be trusted."""
+    """The cached leaves, or None if there are none or they are damaged."""
     if not path.exists():
         return None
     try:
         with safetensors.safe_open(path, "np") as file:
             written = file.metadata() or {}
             leaves = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-    except Exception as error:  # safetensors has its own error type; whatever is wrong, it can be made again
-        logging.warning("%s cannot be read (%s) and is made anew.", path, error)
+    except Exception as error:  # safetensors has its own error type; in any case the file can be converted again
+        logging.warning("%s cannot be read (%s); converting again.", path, error)
         return None
     same_source = written.get("source_sha256") == known.sha256
     shapes = {name: tuple(leaf.shape) for name, leaf in target.items()}
     if not same_source or {name: leaf.shape for name, leaf in leaves.items()} != shapes:
-        logging.warning("%s does not hold what its name says and is made anew.", path)
+        logging.warning("%s does not match its name; converting again.", path)
         return None
     if written.get("digest") != _digest(leaves):
-        logging.warning("%s is damaged and is made anew.", path)
+        logging.warning("%s is damaged; converting again.", path)
         return None
     return leaves
 
 
 def _write_converted(path: Path, leaves: Mapping[str, np.ndarray], manifest: Mapping[str, str]) -> None:
-    """Caches the leaves; a cache that cannot be written costs the next run some seconds, and nothing else."""
+    """Caches the leaves. Warns if the cache cannot be written: the next run then converts again."""
     try:
         make_cache_dir()
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""What a file of jft's own says of itself, in JSON texts beside its tensors. Anyone may have written them."""
+"""Reads and checks the metadata in jft's own weight files: JSON texts next to the tensors. They are untrusted."""
 
 import contextlib
 import dataclasses
@@ -23,18 +23,18 @@ _LARGEST = 2**16  # of any size; building a model's shapes takes time and memory
 
 
 def read(path: str | os.PathLike) -> dict[str, Any]:
-    """What a safetensors file says of itself, as far as it does.
+    """Reads the metadata of a safetensors file.
 
     Args:
-      path: the file; one of another format says nothing.
+      path: the file; in other formats there is no metadata, and the result is empty.
 
     Returns:
-      Some of: model, a key of `jft.models.MODELS`; options, fields of it that are numbers or switches; class_names, a
-      tuple of str, or None; objective, a kind of `Objective`; preprocess, a `Preprocess`; fit, 'crop' or 'whole';
-      temperature, above 0; and tag, of the weight set that the file is, or is like.
+      Those that the file has of: model, a key of `jft.models.MODELS`; options, numeric and bool fields of the model;
+      class_names, a tuple of str, or None; objective, a kind of `Objective`; preprocess, a `Preprocess`; fit, 'crop'
+      or 'whole'; temperature, above 0; and tag, the tag of the weight set that the file is or resembles.
 
     Raises:
-      ValueError: what it says makes no sense.
+      ValueError: a value is invalid.
     """
     try:
         with safetensors.safe_open(path, "np") as file:
@@ -47,7 +47,7 @@ def read(path: str | os.PathLike) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def doubted(path: str | os.PathLike) -> Iterator[None]:
-    """Makes one clear ValueError of whatever goes wrong with what the file says."""
+    """Turns any error inside the block into one ValueError about the file's metadata."""
     try:
         yield
     except Exception as error:  # JSON, JAX and Flax have no common base error, and JSON may nest too deeply
@@ -56,7 +56,7 @@ def doubted(path: str | os.PathLike) -> Iterator[None]:
 
 
 def check_classes(class_names: tuple[str, ...] | None, num_classes: int) -> None:
-    """Refuses names of other classes than a model has; ValueError with both numbers. One logit tells two apart."""
+    """ValueError if the number of class names does not fit the model. One logit stands for two classes."""
     if class_names is not None and len(class_names) != (num_classes if num_classes > 1 else 2):
         raise ValueError(f"class_names are {len(class_names)}, and the head has {num_classes} classes")
 
@@ -128,7 +128,7 @@ def _preprocess(fields: Any) -> Preprocess:
 
 
 def _check_like(what: str, value: Any, usual: Any) -> None:
-    """Refuses a value of another type than is usual, and a number that nothing can be made with."""
+    """ValueError if a value has another type than the usual one, or a number out of range."""
     if isinstance(usual, list):
         good = isinstance(value, list) and len(value) == len(usual)
         for i in range(len(usual) if good else 0):

@@ -1,10 +1,10 @@
-"""Proofs that jft computes what the reference frameworks compute, and the tools to replay them.
+"""Proofs that jft computes the same outputs as the reference frameworks, and functions to replay them.
 
-A proof belongs to a model and a dialect: jft/weights/proven/<model>.<dialect>.npz. It holds digests of what the
-framework's own model gives, stage by stage and at several image sizes, for weights and images that are functions of a
-name (`jft.weights.seeded`); so a replay needs neither the framework nor the published file, and tests the architecture
-and the dialect's rules at once. Where the published file was at hand, the proof also holds checksums of the leaves that
-it must become, and digests with its numbers. scripts/golden makes the proofs.
+A proof is for one model and dialect: jft/weights/proven/<model>.<dialect>.npz. It holds digests of the outputs of the
+framework's own model, for every stage and several image sizes, with weights and images that are functions of a name
+(`jft.weights.seeded`). So a replay needs neither the framework nor the published file, and it tests the architecture
+and the dialect's rules together. If the published file was available, the proof also holds checksums of its converted
+leaves, and digests of outputs with the published weights. scripts/golden makes the proofs.
 """
 
 import dataclasses
@@ -22,8 +22,8 @@ from jft.weights import convert, rules, seeded
 from jft.weights.catalog import WeightSet
 from jft.weights.target import leaf_shapes
 
-# Largest error of a digest, relative to its largest value. Frameworks that add up float32 in other orders differ by
-# 1e-6 to 1e-5 in the deepest stages; the slightest mistake in padding or order by 1e-2 and more.
+# Limit on the error of a digest, relative to its largest value. Frameworks that sum float32 in another order differ by
+# 1e-6 to 1e-5 in the deepest stages; a mistake in padding or order causes 1e-2 or more.
 LIMIT = 1e-4
 
 FOLDER = Path(__file__).parent / "proven"
@@ -31,10 +31,10 @@ FOLDER = Path(__file__).parent / "proven"
 
 @dataclasses.dataclass(frozen=True)
 class Digests:
-    """What a network computes.
+    """Digests of a network's outputs.
 
     Attributes:
-      stages: '{size}/{stage or auxiliary head}' -> float32 [up to 258], see `seeded.digest`.
+      stages: {'{size}/{stage or auxiliary head}': float32 [up to 258]}, see `seeded.digest`.
       spread: standard deviation of the images.
     """
 
@@ -52,14 +52,14 @@ class Digests:
 
 @dataclasses.dataclass(frozen=True)
 class Proof:
-    """What is known of a model and a dialect.
+    """Reference results for a model and a dialect.
 
     Attributes:
-      source: the reference and its version.
-      seeded: of seeded weights.
-      weights: name of the weight set whose published file `crc32` and `real` come from, or None.
-      crc32: leaf -> CRC-32 of its float32 bytes; {} without a published file.
-      real: of the published weights; None without.
+      source: the reference framework and its version.
+      seeded: digests with seeded weights.
+      weights: name of the weight set of which `crc32` and `real` were made, or None.
+      crc32: {leaf: CRC-32 of its float32 bytes}; {} without a published file.
+      real: digests with the published weights, or None.
     """
 
     source: str
@@ -104,9 +104,9 @@ def _shapes(model: Chain) -> dict[str, jax.ShapeDtypeStruct]:
 
 
 def seeded_sources(row: WeightSet) -> dict[str, np.ndarray]:
-    """Seeded tensors of everything that the dialect names in a model: float32, by the names of the rules.
+    """Seeded float32 tensors for every tensor of the dialect's rules, by name.
 
-    That can be more than the published file holds: the top, or auxiliary heads.
+    They may include tensors that the published file lacks, such as the top or auxiliary heads.
     """
     model = whole_model(row)
     shapes = _shapes(model)
@@ -131,10 +131,10 @@ def replay(row: WeightSet) -> dict[str, float]:
     """Runs the model of a weight set with seeded weights on the images of its proof.
 
     Args:
-      row: the weight set; those that share model and dialect share the proof.
+      row: the weight set; sets with the same model and dialect share a proof.
 
     Returns:
-      '{size}/{stage or auxiliary head}' -> error, see `errors`. All are below `LIMIT` where jft is right.
+      {'{size}/{stage or auxiliary head}': error}, see `errors`. All are below `LIMIT` if jft agrees with the reference.
 
     Raises:
       ValueError: there is no proof, or the rules do not fit the model.
@@ -150,10 +150,10 @@ def check_leaves(row: WeightSet, leaves: Mapping[str, np.ndarray]) -> list[str] 
 
     Args:
       row: the weight set.
-      leaves: 'params/…' or 'batch_stats/…' -> array.
+      leaves: {'params/…' or 'batch_stats/…': array}.
 
     Returns:
-      Names of leaves that differ, are missing, or are not the file's; None where no checksums are known.
+      Names of leaves that differ, are missing, or are not in the file; None if there are no checksums.
     """
     proof = load(row)
     if proof is None or proof.weights != row.name:
@@ -163,14 +163,14 @@ def check_leaves(row: WeightSet, leaves: Mapping[str, np.ndarray]) -> list[str] 
 
 
 def check_activations(row: WeightSet, leaves: Mapping[str, np.ndarray]) -> dict[str, float] | None:
-    """Runs the model with converted weights and compares it with an independent run of the published file.
+    """Compares the model's outputs with converted weights to the reference outputs with the published file.
 
     Args:
       row: the weight set.
-      leaves: 'params/…' or 'batch_stats/…' -> array, all of the model's.
+      leaves: {'params/…' or 'batch_stats/…': array}, all leaves of the model.
 
     Returns:
-      '{size}/{stage}' -> error, see `errors`; None where no such run is known.
+      {'{size}/{stage}': error}, see `errors`; None if there are no reference outputs.
     """
     proof = load(row)
     if proof is None or proof.real is None or proof.weights != row.name:
@@ -184,11 +184,11 @@ def errors(model: Chain, leaves: Mapping[str, np.ndarray], digests: Digests) -> 
     Args:
       model: the architecture.
       leaves: its weights.
-      digests: what it should compute.
+      digests: the reference digests.
 
     Returns:
-      '{size}/{stage or auxiliary head}' -> largest difference, relative to the largest value of the digest; infinity
-      where the model lacks the stage, gives another number of values, or not numbers.
+      {'{size}/{stage or auxiliary head}': largest difference, relative to the largest value of the digest}; infinity
+      if the model lacks the stage, or its output has another size or non-finite values.
     """
     found = dict.fromkeys(digests.stages, float("inf"))
     variables = tree.unflatten(leaves)
@@ -203,9 +203,9 @@ def errors(model: Chain, leaves: Mapping[str, np.ndarray], digests: Digests) -> 
 def activations(
     model: Chain, variables: Mapping[str, Any], images: np.ndarray, wanted: Collection[str]
 ) -> Iterator[tuple[str, jax.Array]]:
-    """Outputs of stages and auxiliary heads in inference mode; what comes after the last one wanted is not run.
+    """Outputs of stages and auxiliary heads in inference mode. Stages after the last wanted one are not run.
 
-    Not under jit: models share their operations, which so are compiled once for all of them.
+    Runs without jit, so that operations shared by several models are compiled only once.
 
     Args:
       model: the architecture.
@@ -233,7 +233,7 @@ def activations(
 
 
 def difference(found: np.ndarray, wanted: np.ndarray) -> float:
-    """Largest difference of two digests, relative to the largest value of the second; infinity if not comparable."""
+    """Largest difference of two digests, relative to the largest value of `wanted`; infinity if not comparable."""
     if found.shape != wanted.shape or not np.isfinite(found).all():
         return float("inf")
     return float(np.max(np.abs(found - wanted)) / np.max(np.abs(wanted)))

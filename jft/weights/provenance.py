@@ -1,7 +1,7 @@
-"""What is known of where weights come from: a published set is claimed only where the file's hash is the set's.
+"""Provenance of weights. A file counts as a published set only if its hash matches the published one.
 
-A file may be laid out as a set's and hold anything: another training, or random numbers. It is read as that set is, and
-of its source no more is recorded than its own name and hash.
+A file with the layout of a published set may hold anything, such as weights of another training or random numbers. It
+is read like that set, but only its own name and hash are recorded as its source.
 """
 
 import dataclasses
@@ -15,15 +15,15 @@ UNKNOWN = "unknown (file not recognized)"
 
 @dataclasses.dataclass(frozen=True)
 class Provenance:
-    """What is known of the weights that a model began with.
+    """The origin of a model's initial weights.
 
     Attributes:
-      source: name of their file.
-      sha256: of the file.
-      md5: of the file where the publisher of the set vouches for no SHA-256; else ''.
-      read_as: name of the weight set as which it was read: its layout, and its preprocessing; '' where it has none.
-      dialect: of the file.
-      row: that set, where the file is it: a hash of the file is one that its publisher vouches for; else None.
+      source: name of the weight file.
+      sha256: SHA-256 of the file.
+      md5: MD5 of the file if the set has no published SHA-256; otherwise ''.
+      read_as: name of the weight set whose layout and preprocessing were used to read the file; '' if none.
+      dialect: dialect of the file.
+      row: the published weight set, if the file's hash matches it; otherwise None.
     """
 
     source: str
@@ -35,11 +35,11 @@ class Provenance:
 
     @property
     def license(self) -> str:
-        """Of the weights."""
+        """License of the weights."""
         return self.row.license if self.row else UNKNOWN
 
     def manifest(self) -> dict[str, str]:
-        """As JSON, for a checkpoint or a file of weights; the inverse is `of_manifest`."""
+        """A dict of strings for a checkpoint or a weight file; the inverse is `of_manifest`."""
         claimed = {"url": self.row.url or "", "weights": self.row.name} if self.row else {}
         like = {"like": self.read_as} if self.read_as and not self.row else {}
         md5 = {"source_md5": self.md5} if self.md5 else {}
@@ -47,7 +47,7 @@ class Provenance:
         return {**hashes, **claimed, **like, "dialect": self.dialect, "license": self.license}
 
     def facts(self, what: str = "weights") -> dict[str, str]:
-        """For people, fact -> text, in order; `what` to call the weights."""
+        """{fact: text} in order, for reports; `what` is the name for the weights in them."""
         if self.row:
             known = {what.capitalize(): self.row.name, f"Source of the {what}": self.row.url or self.source}
         else:
@@ -58,7 +58,7 @@ class Provenance:
         return known
 
     def __str__(self) -> str:
-        """In a phrase."""
+        """A one-line summary."""
         if self.row:
             return f"{self.row.name} ({self.source}), license {self.license}"
         assumed = f"; layout and preprocessing assumed to be those of {self.read_as}" if self.read_as else ""
@@ -66,30 +66,30 @@ class Provenance:
 
 
 def of_file(source: str, hashes: Hashes, row: WeightSet) -> Provenance:
-    """What a file that is read as a set is known to be.
+    """The provenance of a file.
 
     Args:
-      source: the file's name.
-      hashes: of the file.
-      row: the set, or a row that is none of the catalog's.
+      source: name of the file.
+      hashes: hashes of the file.
+      row: the weight set as which the file is read, in the catalog or not.
     """
     return of_hashes(source, hashes.sha256, hashes.md5 if row.md5 and not row.sha256 else "", row)
 
 
 def of_hashes(source: str, sha256: str, md5: str, row: WeightSet) -> Provenance:
-    """As `of_file`, of a file that need not be here; its MD5 is looked at where the set has no SHA-256."""
+    """The provenance of a file with these hashes, not necessarily here; `md5` is used if the set has no SHA-256."""
     known = row if agree(row, sha256, md5) else None
     return Provenance(source, sha256, md5, row.name if known or row.name in CATALOG else "", row.dialect, known)
 
 
 def of_manifest(manifest: Mapping[str, str]) -> Provenance | None:
-    """What a manifest shows, whatever it claims: older ones named the set as which any file was read.
+    """The provenance according to a manifest's hashes. Older manifests may claim a set that the file is not.
 
     Args:
-      manifest: of a checkpoint; {} where it began from scratch.
+      manifest: of a checkpoint; {} if the model was trained from scratch.
 
     Returns:
-      None for {}.
+      The provenance; None for {}.
     """
     if not manifest:
         return None
@@ -101,7 +101,7 @@ def of_manifest(manifest: Mapping[str, str]) -> Provenance | None:
 
 
 def settled(manifest: Mapping[str, str]) -> dict[str, str]:
-    """A manifest that claims what its hashes show, and no more; {} for {}."""
+    """A manifest whose claims are corrected to what its hashes prove; {} for {}."""
     found = of_manifest(manifest)
     if found is None:
         return {}
@@ -110,7 +110,7 @@ def settled(manifest: Mapping[str, str]) -> dict[str, str]:
 
 
 def agree(row: WeightSet, sha256: str, md5: str) -> bool:
-    """Whether hashes of a file, '' where not known, are those that the publisher of a set vouches for."""
+    """Whether the hashes of a file, '' where unknown, match the published ones of a weight set."""
     if row.sha256:
         return sha256.startswith(row.sha256)
     return row.md5 is not None and md5 == row.md5

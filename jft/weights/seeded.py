@@ -1,6 +1,6 @@
-"""Weights, images and digests that are functions of a name, so that proofs hold outputs only. Needs NumPy alone.
+"""Weights, images and digests that are functions of a name, so that proofs need to store outputs only.
 
-The reference frameworks, which share no environment with JAX, draw the same numbers here.
+Uses only NumPy: the reference frameworks, installed without JAX, draw the same numbers from this file.
 """
 
 import math
@@ -10,8 +10,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-# Larger kernels are one block of numbers again and again, each output at its own scale: drawing a hundred million
-# normal numbers takes seconds. The length is prime, so no two outputs of a layer read the block from the same place.
+# Larger kernels repeat one block of numbers, scaled differently for each output, because drawing a hundred million
+# normal numbers takes seconds. The block's length is prime, so no two outputs of a layer start at the same position.
 _LARGE = 2**20
 _BLOCK = 65_521
 
@@ -25,10 +25,10 @@ def seeded_tensor(name: str, shape: tuple[int, ...], kind: str) -> np.ndarray:
     """A float32 tensor.
 
     Args:
-      name: of the tensor; the seed.
-      shape: of the tensor.
+      name: name of the tensor, which is the seed.
+      shape: shape of the tensor.
       kind: 'oihw' or 'hwio': a kernel or matrix, He-normal, outputs first or last; 'scale' and 'var': 0.5 .. 1.5;
-        'last_scale': 0.1 .. 0.3, of a residual branch, or 50 blocks would add up to 1e15; 'bias' and 'mean': small.
+        'last_scale': 0.1 .. 0.3 for residual branches, or 50 blocks would sum to 1e15; 'bias' and 'mean': small.
     """
     rng = generator(name)
     if kind in ("oihw", "hwio"):
@@ -99,9 +99,9 @@ def seeded_images(size: int, batch: int = 2, spread: float = 1.0) -> np.ndarray:
 
 
 def digest(name: str, activation: np.ndarray) -> np.ndarray:
-    """Mean, standard deviation and 256 values of an activation [batch, …, channels], drawn by the name; float32.
+    """Mean, standard deviation and 256 values of an activation [batch, …, channels], as float32.
 
-    An activation of fewer values gives them all.
+    The name is the seed of the sample. An activation with fewer values gives them all.
     """
     values = np.asarray(activation, np.float32).ravel()
     sample = generator(name).choice(values.size, min(256, values.size), replace=False)

@@ -1,4 +1,4 @@
-"""What a weight file has to fill: the leaves of its model."""
+"""The leaves of a model that a weight file must fill."""
 
 from collections.abc import Iterable
 
@@ -10,11 +10,11 @@ from jft.weights.catalog import TOP, WeightSet
 
 
 def leaf_shapes(model: Chain, size: int) -> dict[str, jax.ShapeDtypeStruct]:
-    """The leaves of a model: 'params/…' or 'batch_stats/…' -> shape and type, none of them allocated.
+    """The leaves of a model: {'params/…' or 'batch_stats/…': shape and dtype}, without allocating them.
 
     Args:
-      model: the chain.
-      size: side of the square images, in pixels; fc6 of some models depends on it.
+      model: the model.
+      size: side of the square images in pixels; the shape of fc6 depends on it in some models.
 
     Raises:
       ValueError: the model does not take images of this size.
@@ -23,5 +23,5 @@ def leaf_shapes(model: Chain, size: int) -> dict[str, jax.ShapeDtypeStruct]:
 
 
 def absent(row: WeightSet, leaves: Iterable[str]) -> list[str]:
-    """Those of a model's leaves that the file of a weight set does not hold, since it has no top."""
+    """The leaves of a model that a 'notop' weight set lacks; empty for a set with top."""
     return [] if row.top else [leaf for leaf in leaves if leaf.split("/")[1] in TOP]

@@ -129,7 +129,7 @@ def test_check_range():
     for wrong, found in [
         (images / np.float32(255), r"float32 \[2, 4, 4, 3\] in 0.*needs uint8"),
         (images[0], r"uint8 \[4, 4, 3\]"),
-        (images[:0], r"uint8 \[0, 4, 4, 3\]; jft wants"),
+        (images[:0], r"uint8 \[0, 4, 4, 3\]; jft needs"),
         (images // 128, "no gray level in this batch is above 1.*Multiply them by 255"),
     ]:
         with pytest.raises(ValueError, match=found):

@@ -1,4 +1,4 @@
-"""Names of a Keras model's layers, out of its config, which is read as data: nothing in it is made or run."""
+"""Reads layer names from the config of a Keras model. The config is parsed as data; nothing in it is executed."""
 
 import collections
 import re
@@ -6,13 +6,13 @@ from typing import Any
 
 
 def layer_names(config: Any) -> dict[str, str]:
-    """What the layers are called whose weights a file lists by class and number, as Keras did up to 3.5.
+    """Names of the layers that a file lists by class and number, as Keras wrote them up to 3.5.
 
     Args:
-      config: of a Sequential or Functional model, from `h5_contents.check_config`.
+      config: of a Sequential or Functional model, from `keras_h5.check_config`.
 
     Returns:
-      {'layers/conv2d_1': 'block1_conv2', …}, also of models within the model; empty where it says no such thing.
+      {'layers/conv2d_1': 'block1_conv2', …}, including nested models; empty if the config has no layers.
     """
     found: dict[str, str] = {}
     left = [("", config)]

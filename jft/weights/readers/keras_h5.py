@@ -1,13 +1,12 @@
-"""Where in a Keras h5 file each weight lies, told by a process of its own.
+"""Finds the position of each weight in a Keras h5 file, using a child process.
 
-The HDF5 library loops for ever, or crashes, on some damaged files (a changed byte in the heap of strings is enough),
-and nothing in Python can interrupt it. So it parses in a child process, which may die, whose memory and time are
-limited, and which prints where the numbers are; they are then read without the library. Run as a script, this file is
-that child: it imports h5py only.
+The HDF5 library loops for ever, or crashes, on some damaged files (one changed byte in the heap of strings is enough),
+and Python cannot interrupt it. So it runs in a child process with limited memory and time, which prints the positions
+of the arrays; these are then read without the library. Run as a script, this file is that child: it imports only h5py.
 
-Two layouts: the legacy one, whose attributes `layer_names` and `weight_names` list what there is, and that of
-`.weights.h5` and `.keras` (keras/src/saving/saving_lib.py), where `layers/<class>_<n>/vars/<i>` is variable i of the
-n-th layer of a class, and the attribute `name` of `vars`, since Keras 3.6 or so, is the layer's own name.
+There are two layouts. The legacy one lists its content in the attributes `layer_names` and `weight_names`. In
+`.weights.h5` and `.keras` (keras/src/saving/saving_lib.py), `layers/<class>_<n>/vars/<i>` is variable i of the n-th
+layer of a class, and since about Keras 3.6 the attribute `name` of `vars` is the layer's name.
 """
 
 import collections
@@ -26,9 +25,9 @@ from typing import Any, NamedTuple
 
 import h5py
 
-LIMIT = 60  # seconds on the clock, which a slow disk may take
-CPU_LIMIT = 2  # seconds of computing; a sound file of a thousand weights takes a quarter of one
-MEMORY_LIMIT = 2**30  # bytes beyond what Python and the library take to start; a sound file takes some millions
+LIMIT = 60  # seconds of wall time, for slow disks
+CPU_LIMIT = 2  # seconds of CPU time; a valid file of a thousand weights takes a quarter of a second
+MEMORY_LIMIT = 2**30  # bytes in addition to those for starting Python and the library; a valid file takes a few million
 
 _UNSUITABLE = 3  # the child's exit status
 _NEW_ROOTS = ("layers", "_layer_checkpoint_dependencies")  # the second up to Keras 2.12
@@ -36,19 +35,19 @@ _NO_WEIGHTS = "seed_generator"  # the state of a layer that draws, such as Dropo
 
 
 class UnsuitableError(ValueError):
-    """The file may be sound, and is not one that can be read; says what to do."""
+    """The file may be valid, but jft cannot read this kind; the message says what to do."""
 
 
 class Weight(NamedTuple):
     """A weight of the file.
 
     Attributes:
-      layer: name of the layer; empty where the file has none for it.
-      group: path in the file of what belongs to the layer.
-      position: among the layer's weights.
-      dtype: NumPy's, as text.
-      shape: of the array.
-      offset: byte of the HDF5 file at which it starts.
+      layer: name of the layer; empty if the file does not name it.
+      group: path of the layer's group in the file.
+      position: index among the layer's weights.
+      dtype: NumPy dtype as text.
+      shape: shape of the array.
+      offset: position of the first byte in the HDF5 file.
     """
 
     layer: str
@@ -63,17 +62,17 @@ def contents(path: str, start: int = 0, size: int | None = None) -> list[Weight]
     """Lists a Keras h5 file.
 
     Args:
-      path: the file, or one that holds it in one piece.
-      start: byte at which it begins.
-      size: its length; None: all of the file.
+      path: the h5 file, or an archive that holds it uncompressed.
+      start: position of its first byte.
+      size: its length in bytes; None: the whole file.
 
     Returns:
-      Its weights, in the order of its layers; in the new layout in that of each class of layers.
+      The weights in the order of the layers; in the new layout, in the order of the layers of each class.
 
     Raises:
-      UnsuitableError: it holds a Lambda layer, or variables outside of its layers.
-      ValueError: the file is damaged, of another layout, its weights do not lie plainly in it, or the library takes
-        more memory or time for it than a sound file needs.
+      UnsuitableError: the file holds a Lambda layer, or variables outside of its layers.
+      ValueError: the file is damaged or has another layout, its weights are compressed or in pieces, or the library
+        exceeds the limits on memory or time.
     """
     arguments = [path, str(start), str(size or ""), str(MEMORY_LIMIT), str(CPU_LIMIT)]
     try:
@@ -91,11 +90,11 @@ def contents(path: str, start: int = 0, size: int | None = None) -> list[Weight]
 
 
 def check_config(text: str | bytes) -> Any:
-    """Parses the config of a model, as data; nothing in it is made or run.
+    """Parses the config of a model as data; nothing in it is executed.
 
     Raises:
-      UnsuitableError: it has a Lambda layer: Python code.
-      ValueError: it is no JSON.
+      UnsuitableError: the config has a Lambda layer, which is Python code.
+      ValueError: the text is not valid JSON.
     """
 
     def look(pairs: dict[str, Any]) -> dict[str, Any]:
@@ -132,7 +131,7 @@ def _legacy_rows(root: h5py.Group, layers: list[str]) -> Iterator[Weight]:
 
 
 def _new_rows(file: h5py.File, root: str) -> Iterator[Weight]:
-    """All `vars` below the root, layers of one class in their order; links of all kinds lead to a group once."""
+    """All `vars` below the root, with the layers of each class in order; ValueError if two paths lead to one group."""
     if "vars" in file and len(_group(file, "vars")):
         raise UnsuitableError("its model has variables of its own, outside of its layers: jft has no such model")
     seen, left = set(), [(root, _group(file, root))]
@@ -172,7 +171,7 @@ def _names(group: h5py.Group, attribute: str) -> list[str]:
 
 
 def _attribute(group: h5py.Group, name: str) -> Any:
-    """Its value, if that is no larger than the file: h5py takes the memory that a damaged attribute claims."""
+    """An attribute's value. ValueError if it claims to be larger than the file: h5py would allocate that memory."""
     attribute = group.attrs.get_id(name)
     if math.prod(attribute.shape or ()) * attribute.dtype.itemsize > group.file.id.get_filesize():
         raise ValueError(f"attribute {name!r} claims to be larger than the file")
@@ -180,7 +179,7 @@ def _attribute(group: h5py.Group, name: str) -> Any:
 
 
 def _walk(group: h5py.Group, path: str) -> Any:
-    """What lies under `path`, through hard links only: others may lead anywhere, an external one to another file."""
+    """The object at `path`, following only hard links: external links may lead to other files."""
     for part in filter(None, path.split("/")):
         if not isinstance(group, h5py.Group) or not isinstance(group.get(part, getlink=True), h5py.HardLink):
             raise ValueError(f"{path!r} is missing, or a link that leads elsewhere")
@@ -196,7 +195,7 @@ def _group(parent: h5py.Group, path: str) -> h5py.Group:
 
 
 def _weight(layer: str, group: str, position: int, dataset: Any) -> Weight:
-    """Where a dataset lies, if it lies in the file in one piece, uncompressed."""
+    """The position of a dataset; ValueError unless it is uncompressed and contiguous in the file."""
     if not isinstance(dataset, h5py.Dataset):
         raise ValueError(f"{dataset.name!r} is no tensor")
     offset = dataset.id.get_offset()
@@ -213,7 +212,7 @@ def _text(value: str | bytes) -> str:
 
 
 class _Part(io.RawIOBase):
-    """A part of a file, as a file: the h5 within an archive."""
+    """A part of a file as a file object: the h5 file inside an archive."""
 
     def __init__(self, path: str, start: int, size: int) -> None:
         self._file = open(path, "rb")  # noqa: SIM115 - until the process ends
@@ -235,7 +234,7 @@ class _Part(io.RawIOBase):
 
 
 def _limit(memory: int, seconds: int) -> None:
-    """Lowers what this process may take; where the system knows no such limit, the parent's clock is left."""
+    """Limits this process's memory and CPU time, where the system supports it; the parent's timeout always applies."""
     spent = resource.getrusage(resource.RUSAGE_SELF)
     seconds += math.ceil(spent.ru_utime + spent.ru_stime)
     limits = {resource.RLIMIT_CPU: (seconds, seconds + 1), resource.RLIMIT_CORE: (0, 0)}  # the second one is SIGKILL

@@ -1,7 +1,7 @@
-"""What torch.save writes, zip (since 1.6) and legacy, read without torch and without running it.
+"""Reads files of torch.save, in zip (since torch 1.6) and legacy format, without torch and without executing them.
 
-Both hold a pickle of the state dict in which storages are persistent ids, and the storages' bytes beside it; tensors
-are windows onto storages (torch/serialization.py, torch/_utils.py, torch/_tensor.py).
+Both formats hold a pickle of the state dict, in which storages are persistent ids, followed by the bytes of the
+storages. Tensors are views of storages (torch/serialization.py, torch/_utils.py, torch/_tensor.py).
 """
 
 import functools
@@ -20,8 +20,8 @@ from jft.weights.readers import zip_file
 
 Reads = dict[str, Callable[[], np.ndarray]]
 
-_MAX_DIMENSIONS = 64  # as of NumPy's arrays
-_SHARED = 16  # bytes of tensors for each byte of their file: a few share their numbers, as tied weights do
+_MAX_DIMENSIONS = 64  # NumPy's limit
+_SHARED = 16  # limit on bytes of tensors for each byte of the file: tied weights share their bytes
 
 _STORAGES = {
     "Float": np.dtype("<f4"),
@@ -48,7 +48,7 @@ class _Storage(NamedTuple):
 
 
 class _Tensor:
-    """Stands for a torch tensor or parameter: a window onto a storage."""
+    """Stands for a torch tensor or parameter: a view of a storage."""
 
     __slots__ = ("offset", "shape", "storage", "strides")
 
@@ -56,19 +56,19 @@ class _Tensor:
         self.storage, self.offset, self.shape, self.strides = storage, offset, shape, strides
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        """Follows torch.Tensor.__setstate__: four entries are the window, of five the first is the data."""
+        """Follows torch.Tensor.__setstate__: four entries describe the view; of five, the first is the data."""
         if len(state) == 5:
             self.adopt(state[0])
         elif len(state) == 4:
             self.storage, self.offset, self.shape, self.strides = state
 
     def adopt(self, other: "_Tensor") -> "_Tensor":
-        """Becomes the same window."""
+        """Becomes the same view as another tensor."""
         self.__setstate__((other.storage, other.offset, other.shape, other.strides))
         return self
 
     def check(self) -> None:
-        """The window lies in the storage and is no larger: a stride of 0 could make terabytes of four bytes."""
+        """ValueError unless the view is within its storage and no larger: stride 0 could make terabytes of 4 bytes."""
         ok = isinstance(self.storage, _Storage) and len(self.shape) == len(self.strides) <= _MAX_DIMENSIONS
         ok = ok and all(type(n) is int and 0 <= n < 2**63 for n in (self.offset, *self.shape, *self.strides))
         if ok and 0 not in self.shape:
@@ -78,18 +78,18 @@ class _Tensor:
 
     @property
     def nbytes(self) -> int:
-        """What the array takes."""
+        """Size of the array in bytes."""
         return math.prod(self.shape) * self.storage.dtype.itemsize
 
     def _reach(self) -> int:
-        """Elements from the window's first to its last, both counted."""
+        """Number of elements from the view's first to its last, inclusive."""
         return 1 + sum((n - 1) * stride for n, stride in zip(self.shape, self.strides, strict=True))
 
     def read(self, part: Callable[[_Storage, int, int], bytes]) -> np.ndarray:
-        """The array, which keeps no more bytes alive than its own: tensors by the hundred may share one storage.
+        """The array. It keeps only its own bytes in memory, because hundreds of tensors may share one storage.
 
         Args:
-          part: gives the bytes of a storage from one position up to another.
+          part: function from a storage, a start and a stop to its bytes in between.
         """
         dtype = self.storage.dtype
         if 0 in self.shape:
@@ -101,7 +101,7 @@ class _Tensor:
 
 
 class _Dict(dict):
-    """Stands for OrderedDict; a state dict's _metadata, which torch sets as its attribute, is dropped."""
+    """Stands for OrderedDict; drops the attribute _metadata that torch sets on a state dict."""
 
     __slots__ = ()
 
@@ -132,17 +132,17 @@ _TORCH = {
 
 
 def read_zip(path: Path, members: Mapping[str, zip_file.Member]) -> Reads:
-    """Opens a zip file of torch's.
+    """Opens a torch file in zip format.
 
     Args:
       path: the file.
       members: from `zip_file.members`.
 
     Returns:
-      Per tensor, by its name in the state dict, the function that reads it.
+      {name in the state dict: function that reads the tensor}.
 
     Raises:
-      Exception: of many kinds, `ValueError` or not; nothing was run.
+      Exception: various types; nothing was executed.
     """
     pickles = [name for name in members if name.endswith("/data.pkl")]
     if len(pickles) != 1:
@@ -173,7 +173,7 @@ def read_zip(path: Path, members: Mapping[str, zip_file.Member]) -> Reads:
 
 
 def read_legacy(path: Path) -> Reads:
-    """Opens a legacy file of torch's, which starts with its magic number; otherwise as `read_zip`."""
+    """Opens a torch file in legacy format, which starts with a magic number; see `read_zip` for result and errors."""
     size = path.stat().st_size
     storages: dict[str, _Storage] = {}
     offsets: dict[str, int] = {}
@@ -200,7 +200,7 @@ def read_legacy(path: Path) -> Reads:
 
 
 def _texts(keys: Any) -> list[str]:
-    """A list of texts, which can be looked up in no more time than their length."""
+    """Returns `keys`; ValueError unless it is a list of str."""
     if type(keys) is not list or not all(type(key) is str for key in keys):
         raise ValueError("its storages have no list of names")
     return keys
@@ -225,7 +225,7 @@ def _load_torch(file: BinaryIO, storages: dict[str, _Storage]) -> Any:
 
 
 def _state_dict(tree: Any, path: Path) -> dict[str, _Tensor]:
-    """The state dict of a checkpoint, out of its wrapping."""
+    """The state dict of a checkpoint, which may be wrapped under 'state_dict' or 'model'."""
     for wrapper in ("state_dict", "model"):
         if isinstance(tree, dict) and isinstance(tree.get(wrapper), dict):
             tree = tree[wrapper]

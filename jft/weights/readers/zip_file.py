@@ -1,7 +1,7 @@
-"""Zip archives of strangers that hold their members plainly, as torch's and Keras' do: read in place, never unpacked.
+"""Reads untrusted zip archives with uncompressed members, like those of torch and Keras, without unpacking them.
 
-A zip's directory can claim that a thousand members are the same bytes, or that a few are terabytes. Here members lie
-apart and within the file, so that all together are no larger than it.
+A malicious zip can declare a thousand members on the same bytes, or terabytes of content. Here members must not
+overlap and must lie within the file, so together they are never larger than the file.
 """
 
 import struct
@@ -15,7 +15,7 @@ _CHUNK = 2**20
 
 
 class Member(NamedTuple):
-    """Where a member's bytes lie in the file, and what CRC-32 they should have."""
+    """Position of a member's bytes in the file, and their expected CRC-32."""
 
     name: str
     start: int
@@ -24,14 +24,14 @@ class Member(NamedTuple):
 
 
 def members(path: Path) -> dict[str, Member]:
-    """The members of an archive by name, those that are folders left out.
+    """The members of an archive by name, without folders.
 
     Args:
       path: a zip file.
 
     Raises:
-      Exception: of many kinds: no zip, or a member is named twice, leads out of the archive, is compressed or
-        encrypted, reaches beyond the file, or overlaps another.
+      Exception: various types: not a zip file, or a member has a duplicate name, a path outside of the archive, is
+        compressed or encrypted, extends beyond the file, or overlaps another.
     """
     found: dict[str, Member] = {}
     with path.open("rb") as file, zipfile.ZipFile(file) as archive:
@@ -51,7 +51,7 @@ def members(path: Path) -> dict[str, Member]:
 
 
 def _check(entry: zipfile.ZipInfo, found: dict[str, Member]) -> None:
-    """Nothing is unpacked, but a name that would leave the folder marks a hostile file."""
+    """ValueError for an unsafe member. Nothing is unpacked, but a path outside of the folder marks a malicious file."""
     name = entry.filename
     if name.startswith("/") or "\\" in name or ":" in name or ".." in name.split("/"):
         raise ValueError(f"its member {name[:80]!r} names a place outside of the archive")
@@ -80,7 +80,7 @@ def read(path: Path, member: Member, start: int = 0, stop: int | None = None) ->
 
 
 def check(path: Path, member: Member) -> None:
-    """Raises a ValueError if a member is not what was written, by its CRC-32."""
+    """ValueError if a member's bytes do not match its CRC-32."""
     crc, left = 0, member.size
     with path.open("rb") as file:
         file.seek(member.start)
