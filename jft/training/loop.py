@@ -333,6 +333,6 @@ def _stops_early(config: Config, history: list[dict]) -> bool:
 
 def _postfix(values: dict[str, float]) -> str:
     return (
-        f"loss {values['loss']:.3f}, accuracy {values['accuracy']:.1%}, {values['images_per_second']:.1f} images/s, "
-        f"waiting for input {values['waiting']:.1%}"
+        f"loss {values['loss']:.3f}, accuracy {values['accuracy']:.1%}, {values['images_per_second']:.4g} img/s, "
+        f"waiting for input {values['waiting']:.0%}"
     )

@@ -17,8 +17,6 @@ import traceback
 from collections.abc import Iterator
 from typing import Any
 
-import jax
-
 # Exit status of a process that failed because another one did, or for a reason nobody foresaw; of sysexits.h.
 TRY_AGAIN = 75
 
@@ -64,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         kind = {"action": "store_true"}
         if default is not False:
             kind = {"type": type(default), "default": default, "metavar": "HOST:PORT" if default == "" else "N"}
-        group.add_argument(f"--{name}", **kind, help=told)
+        group.add_argument(f"--{name.replace('_', '-')}", **kind, help=told)
 
 
 def join_as(args: Any, **others: Any) -> None:
@@ -81,7 +79,7 @@ def join_as(args: Any, **others: Any) -> None:
     given = {name: getattr(args, name) for name in FLAGS}
     if not (given["distributed"] or given["coordinator"]):
         if lost := [name for name, (default, _) in FLAGS.items() if given[name] != default]:
-            raise ValueError(f"--{lost[0]} says nothing without --distributed or --coordinator.")
+            raise ValueError(f"--{lost[0].replace('_', '-')} has no effect without --distributed or --coordinator.")
         return
     join(Cluster(**{name: value for name, value in given.items() if name != "distributed"}, **others))
 
@@ -94,14 +92,16 @@ def join(cluster: Cluster) -> None:
         the processes are on several machines; or some have more devices than others.
       OSError: the others did not come in time.
     """
+    import jax  # here and below: help needs the flags alone
+
     given = (bool(cluster.coordinator), cluster.num_processes > 0, cluster.process_id >= 0)
     if any(given) and not all(given):
         raise ValueError(
-            "--coordinator, --num_processes and --process_id go together: give all three, or none where the cluster's "
+            "--coordinator, --num-processes and --process-id go together: give all three, or none where the cluster's "
             "environment (SLURM, GKE, Cloud TPU, Open MPI) says them."
         )
     if all(given) and not 0 <= cluster.process_id < cluster.num_processes:
-        raise ValueError(f"--process_id {cluster.process_id} is none of 0 .. {cluster.num_processes - 1}.")
+        raise ValueError(f"--process-id {cluster.process_id} is none of 0 .. {cluster.num_processes - 1}.")
     if problem := address_problem(cluster):
         raise ValueError(problem)
     waiting = {
@@ -120,7 +120,7 @@ def join(cluster: Cluster) -> None:
     except ValueError as error:  # nothing was detected
         raise ValueError(
             f"the environment names no cluster ({error}): start under SLURM, GKE, Cloud TPU or Open MPI, or give "
-            "--coordinator HOST:PORT --num_processes N --process_id I."
+            "--coordinator HOST:PORT --num-processes N --process-id I."
         ) from error
     except jax.errors.JaxRuntimeError as error:
         where = cluster.coordinator or "the coordinator that the environment names"
@@ -134,6 +134,8 @@ def join(cluster: Cluster) -> None:
 
 def device_problem() -> str | None:
     """What is wrong with the devices of the processes; None if all have equally many."""
+    import jax
+
     counts = [0] * jax.process_count()
     for device in jax.devices():
         counts[device.process_index] += 1
@@ -164,7 +166,7 @@ def address_problem(cluster: Cluster) -> str | None:
     ):
         return (
             f"the coordinator's address {cluster.coordinator} is a loopback ({', '.join(found)}), which processes on "
-            "other hosts cannot reach: give an address of process 0's host, or --one_machine if all are on this one."
+            "other hosts cannot reach: give an address of process 0's host, or --one-machine if all are on this one."
         )
     return None
 
@@ -212,6 +214,8 @@ def failing_at_once() -> Iterator[None]:
         if not _joined() or stopped or isinstance(error, KeyboardInterrupt):  # the latter ends at once by itself
             raise
         if not isinstance(error, SystemExit):
+            import jax
+
             traceback.print_exc()
             print(
                 f"error: process {jax.process_index()} of {jax.process_count()} failed, as above. If another one ended "
@@ -231,6 +235,10 @@ def lost_a_peer(error: BaseException) -> bool:
 
 
 def _joined() -> bool:
+    if "jax" not in sys.modules:
+        return False
+    import jax
+
     return jax.distributed.is_initialized() and jax.process_count() > 1
 
 

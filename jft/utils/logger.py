@@ -7,10 +7,9 @@ import os
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
-from tqdm import tqdm
-
 from jft.utils import checksum, distributed, json_file
 from jft.utils.files import open_regular, written_whole
+from jft.utils.progress_bar import ProgressBar
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -130,13 +129,13 @@ def _line(text: bytes, name: str) -> dict[str, Any]:
     return json_file.parse(text, SteppedLine if stepped else _SHAPES.get(line["kind"], Line), name, _REMEDY)
 
 
-def progress_bar(*, total: int, initial: int, unit: str, description: str) -> tqdm:
-    """A tqdm bar on standard error; where that is no terminal, a line now and then instead of a redrawn one.
+def progress_bar(*, total: int, initial: int, unit: str, description: str) -> ProgressBar:
+    """A bar on standard error; where that is no terminal, a line now and then instead of a redrawn one.
 
     Of several processes the first one draws.
     """
     interval = 0.5 if os.isatty(2) else 30.0
-    return tqdm(
+    return ProgressBar(
         total=total,
         initial=initial,
         unit=unit,

@@ -6,6 +6,7 @@ needs none.
 """
 
 import re
+import time
 import unicodedata
 from collections.abc import Collection
 from typing import Any, TextIO
@@ -55,15 +56,21 @@ def _visible(text: str, i: int) -> str:
 
 
 class TerminalStream:
-    """A text stream whose reader is a terminal or a log: `terminal_lines` of all that is written; else as it was."""
+    """A text stream whose reader is a terminal or a log: `terminal_lines` of all that is written; else as it was.
+
+    Attributes:
+      stream: what it writes to, for what no terminal reads.
+      written: when something was written last, as `time.monotonic` tells it; 0: nothing yet.
+    """
 
     def __init__(self, stream: TextIO) -> None:
-        """Writes to `stream`, and keeps it as an attribute for what no terminal reads."""
-        self.stream = stream
+        """Writes to `stream`."""
+        self.stream, self.written = stream, 0.0
 
     def write(self, text: str) -> int:
         """Writes; the length of the text."""
         self.stream.write(terminal_lines(text))
+        self.written = time.monotonic()
         return len(text)
 
     def writelines(self, lines: Collection[str]) -> None:

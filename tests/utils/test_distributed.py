@@ -124,8 +124,8 @@ def test_the_doctor_of_two_processes(pairs):
         (Cluster("[::1]:8476", 2, 1), "is a loopback"),
         (Cluster("nowhere.invalid:8476", 2, 0), "cannot be resolved .* give its IP address"),
         (Cluster("10.0.0.2", 2, 0), "is not HOST:PORT"),
-        (Cluster("10.0.0.2:8476", 2), "--coordinator, --num_processes and --process_id go together"),
-        (Cluster("10.0.0.2:8476", 2, 2), r"--process_id 2 is none of 0 .. 1"),
+        (Cluster("10.0.0.2:8476", 2), "--coordinator, --num-processes and --process-id go together"),
+        (Cluster("10.0.0.2:8476", 2, 2), r"--process-id 2 is none of 0 .. 1"),
     ],
     ids=str,
 )
@@ -168,7 +168,7 @@ def test_flags_that_say_nothing():
     class Args:
         distributed, coordinator, num_processes, process_id, one_machine = False, "", 2, -1, False
 
-    with pytest.raises(ValueError, match="--num_processes says nothing without --distributed or --coordinator"):
+    with pytest.raises(ValueError, match="--num-processes has no effect without --distributed or --coordinator"):
         cluster.join_as(Args())
 
 

@@ -1,0 +1,42 @@
+"""A word on standard error where a command would be silent for long: what it is doing."""
+
+import contextlib
+import sys
+import threading
+import time
+from collections.abc import Iterator
+
+# Seconds of silence after which it speaks. Nobody should wait longer than two.
+PATIENCE = 1.5
+
+_doing, _since = "", 0.0
+
+
+def doing(what: str) -> None:
+    """Says what begins now, such as 'compiling the training step': told if it takes long and prints nothing."""
+    global _doing, _since
+    _doing, _since = what, time.monotonic()
+
+
+@contextlib.contextmanager
+def told_while_silent() -> Iterator[None]:
+    """Within it, whoever waits is told what of `doing` goes on, once for each, on standard error."""
+    ended = threading.Event()
+    thread = threading.Thread(target=_watch, args=(ended,), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join(timeout=1)  # what it writes comes before what the command says at its end
+
+
+def _watch(ended: threading.Event) -> None:
+    told = None
+    while not ended.wait(0.1):
+        begun = _doing, _since
+        heard = max(getattr(stream, "written", 0.0) for stream in (sys.stdout, sys.stderr))
+        if begun != told and time.monotonic() - max(_since, heard) > PATIENCE:
+            told = begun
+            with contextlib.suppress(OSError, ValueError):  # nobody reads
+                print(f"{_doing} ...", file=sys.stderr, flush=True)
