@@ -2,7 +2,7 @@
 
     python scripts/train.py --config configs/inception_v3_cifar10.py --config.data_dir DIR
     python scripts/evaluate.py --split validation \\
-        --checkpoint runs/inception_v3_cifar10 runs/vgg16_cifar10_finetune
+        runs/inception_v3_cifar10 runs/vgg16_cifar10_finetune
 
 The second command averages the probabilities of both runs: an ensemble, by accuracy and log loss. No figure was
 published. Not run with the official weights, which could not be fetched.

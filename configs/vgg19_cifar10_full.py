@@ -1,7 +1,7 @@
 """VGG19 on CIFAR-10 resized to 224, every layer fine-tuned, gently: Adam 1e-5, batch 32, 5,000 images to validate.
 
     python scripts/train.py --config configs/vgg19_cifar10_full.py --config.data_dir DIR
-    python scripts/evaluate.py --checkpoint runs/vgg19_cifar10_full
+    python scripts/evaluate.py runs/vgg19_cifar10_full
 
 Not run with the official weights, which could not be fetched.
 """

@@ -1,4 +1,4 @@
-"""python scripts/extract_features.py ...: features of any stage in one file. The same as `jft extract_features`."""
+"""python scripts/extract_features.py ...: features of any stage in one file. The same as `jft extract-features`."""
 
 from jft.cli.main import run
 

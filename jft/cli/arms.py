@@ -1,5 +1,6 @@
 """Arms: one experiment trained in several ways and tested on the same images, side by side."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,15 +44,30 @@ def train_arms(config: Config, workdir: str | Path, *, report: bool = False) -> 
         if not result["finished"]:
             return 128 + result["signal"]
     results = {name: (report and _report(run)) or evaluate(run) for name, run in runs.items()}
+    distributed.say(f"\n{table(results)}")
+    distributed.say(f"\nEach is a run of its own: jft evaluate {runs[name]}")
+    return 0
+
+
+def arms_in(folder: str | Path) -> dict[str, Path]:
+    """Name -> folder of the runs in a folder that is none itself; {} if it is a run, or holds none."""
+    folder = Path(folder)
+    if not folder.is_dir() or (folder / "config.json").exists() or (folder / "checkpoints").exists():
+        return {}
+    runs = [path for path in folder.iterdir() if (path / "config.json").is_file() and (path / "checkpoints").is_dir()]
+    return {path.name: path for path in sorted(runs, key=lambda path: (path.stat().st_ctime_ns, path.name))}
+
+
+def table(results: Mapping[str, dict[str, Any]], split: str = "test") -> str:
+    """The figures of several runs, a line each, in a column of their own each."""
     rate = "mean AP" if any("mean_average_precision" in tested for tested in results.values()) else "top-1"
-    distributed.say(f"\n{'on the test images':<24}{rate:>8}{'loss':>9}{'images':>10}")
+    lines = [f"{f'on the {split} images':<24}{rate:>8}{'loss':>9}{'images':>10}"]
     for name, tested in results.items():
         kept = f"  {named_step(tested['step'], tested['phase'])}" if tested["phase"] else ""
-        distributed.say(f"{name:<24}{score(tested):>8.1%}{tested['loss']:>9.3f}{tested['count']:>10,}{kept}")
+        lines.append(f"{name:<24}{score(tested):>8.1%}{tested['loss']:>9.3f}{tested['count']:>10,}{kept}")
         if told := seen_warning(tested):
-            distributed.say(f"  {told}")
-    distributed.say(f"\nEach is a run of its own: jft evaluate --checkpoint {runs[name]}")
-    return 0
+            lines.append(f"  {told}")
+    return "\n".join(lines)
 
 
 def _report(workdir: str | Path) -> dict[str, Any] | None:

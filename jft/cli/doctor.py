@@ -8,7 +8,7 @@ import argparse
 import time
 from pathlib import Path
 
-from jft.utils import cluster, distributed
+from jft.utils import cluster
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,6 +20,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prints a line a check; 1 if something is wrong."""
+    from jft.utils import distributed
     from jft.utils.doctor import examine
     from jft.utils.findings import Finding
 

@@ -1,20 +1,20 @@
-"""Figures of a run on its test images, also into RUN/eval.json.
+"""Tests a run on its test images, and writes the figures to RUN/eval.json.
 
-With several runs, --checkpoint RUN1 RUN2 ..., their probabilities are averaged: an ensemble. With --against, RUN is
-compared with another on the same images, by McNemar's test.
+A folder of arms gives a table of its runs. With several runs, RUN1 RUN2 ..., their probabilities are averaged: an
+ensemble. With --against, RUN is compared with another on the same images, by McNemar's test.
 """
 
 import argparse
 
 from jft.cli import main
-from jft.utils import cluster, distributed
-from jft.utils.registry import code_allowed
+from jft.utils import cluster, waiting
 from jft.utils.text import RUN
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the verb's arguments."""
-    parser.add_argument("--checkpoint", required=True, nargs="+", metavar="RUN", help=f"{RUN}; or several runs")
+    parser.add_argument("runs", nargs="*", metavar="RUN", help=f"{RUN}; or several runs, or a folder of arms")
+    parser.add_argument("--checkpoint", nargs="+", action=main.Renamed, now="RUN without --checkpoint")
     parser.add_argument(
         "--split",
         default="test",
@@ -24,8 +24,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dataset", help="other data of the same classes: folder, cifar10, digits, a TFDS name")
     parser.add_argument("--data", metavar="DIR", help="where the data lie; default: where they lay in training")
     main.add_column_arguments(parser)
-    parser.add_argument("--batch_size", type=int, help="images at a time; default: the run's eval_batch_size")
-    parser.add_argument("--skip_unreadable", action="store_true", help="leave out images that cannot be read")
+    parser.add_argument("--batch-size", type=int, help="images at a time; default: the run's eval_batch_size")
+    parser.add_argument("--skip-unreadable", action="store_true", help="leave out images that cannot be read")
     parser.add_argument("--tta", choices=("flip", "crops"), help="also average over mirrored images; or five crops")
     parser.add_argument("--against", metavar="RUN", help="the run to compare with")
     parser.add_argument("--allow-code", action="store_true", help="import the run's own metrics (module:function)")
@@ -34,8 +34,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prints the figures."""
+    from jft.cli.arms import arms_in, table
     from jft.evaluation.evaluate import evaluate, evaluate_against, evaluate_ensemble
     from jft.evaluation.results import format_evaluation
+    from jft.utils import distributed
+    from jft.utils.registry import code_allowed
 
     images = {
         "split": args.split,
@@ -46,17 +49,29 @@ def run(args: argparse.Namespace) -> int:
         "image_column": args.image_column,
         "label_column": args.label_column,
     }
+    runs = [*args.runs, *getattr(args, "checkpoint", [])]
+    if not runs:
+        raise ValueError("no run is given: jft evaluate RUN, the folder that train wrote.")
     cluster.join_as(args, preemptible=False)
-    if (args.tta or args.against) and len(args.checkpoint) > 1:
-        raise ValueError("--tta and --against are for one run, and --checkpoint names several: an ensemble.")
+    if (args.tta or args.against) and len(runs) > 1:
+        raise ValueError(f"--tta and --against are for one run, and {len(runs)} are given: an ensemble.")
     if args.tta and args.against:
         raise ValueError("--tta and --against do not go together: runs are compared without augmentation.")
+    waiting.doing("restoring the run and reading the images")
+    arms = arms_in(runs[0]) if len(runs) == 1 else {}
+    if arms and args.against:
+        raise ValueError(f"--against is for one run, and {runs[0]} holds several: give one of {', '.join(arms)} in it.")
     with code_allowed(args.allow_code):
+        if arms:
+            results = {name: evaluate(run, tta=args.tta or "", **images) for name, run in arms.items()}
+            distributed.say(table(results, args.split))
+            distributed.say(f"\nEach is a run of its own: jft evaluate {next(iter(arms.values()))}")
+            return 0
         if args.against:
-            result = evaluate_against(args.against, args.checkpoint[0], **images)
-        elif len(args.checkpoint) == 1:
-            result = evaluate(args.checkpoint[0], tta=args.tta or "", **images)
+            result = evaluate_against(args.against, runs[0], **images)
+        elif len(runs) == 1:
+            result = evaluate(runs[0], tta=args.tta or "", **images)
         else:
-            result = evaluate_ensemble(args.checkpoint, **images)
+            result = evaluate_ensemble(runs, **images)
     distributed.say(format_evaluation(result))
     return 0

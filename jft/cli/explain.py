@@ -1,10 +1,10 @@
-"""Where a run looks, and what it learnt from that is like it; or which of its training labels look wrong.
+"""Grad-CAM and the nearest training images of images; or training labels that look wrong.
 
     jft explain runs/flowers photo.jpg other.jpg --out looked.png --stage fire5
     jft explain runs/flowers --labels --out suspects.csv
 
 The first draws each image with its prediction, Grad-CAM of that, and the nearest training images in feature space.
-An image that cannot be read is told on standard error and the others are drawn. The second lists training images
+An image that cannot be read is reported on stderr and skipped. The second lists training images
 that a classifier which did not learn from them takes for another class (confident learning): a list to look at, not
 one to delete. Exit status: 0 all were read, 1 some were not or wrong input.
 """
@@ -12,13 +12,14 @@ one to delete. Exit status: 0 all were read, 1 some were not or wrong input.
 import argparse
 from pathlib import Path
 
+from jft.utils import waiting
 from jft.utils.text import RUN
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the verb's arguments."""
     parser.add_argument("run", metavar="RUN", help=RUN)
-    parser.add_argument("paths", nargs="*", metavar="PATH", help="images, folders of images, patterns, or -")
+    parser.add_argument("paths", nargs="*", metavar="IMAGES", help="images, folders of images, patterns, or -")
     parser.add_argument("--labels", action="store_true", help="list labels that look wrong, as CSV")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="a .png, .svg or .pdf; or a .csv")
     parser.add_argument("--stage", help="whose map is drawn; default: the last one with a map")
@@ -36,6 +37,7 @@ def run(args: argparse.Namespace) -> int:
     from jft.evaluation.restore import restore
     from jft.utils import files
 
+    waiting.doing("restoring the run and reading the images")
     if bool(args.paths) == args.labels:
         raise ValueError("give either images to explain, or --labels for the training images.")
     files.check_new(args.out, args.force)

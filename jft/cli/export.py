@@ -11,13 +11,16 @@ Each file is opened again in a process of its own and compared with the checkpoi
 
 import argparse
 
+from jft.cli import main
+from jft.utils import waiting
 from jft.utils.text import RUN
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the verb's arguments."""
     parser.add_argument("run", metavar="RUN", help=RUN)
-    parser.add_argument("--to", required=True, metavar="DIR", help="the folder to make; must not exist")
+    parser.add_argument("--out", metavar="DIR", help="the folder to make; must not exist; required")
+    parser.add_argument("--to", dest="out", action=main.Renamed, now="--out")
     parser.add_argument("--data", metavar="DIR", help="where the data lie; default: where they lay in training")
 
 
@@ -25,7 +28,10 @@ def run(args: argparse.Namespace) -> int:
     """Writes the folder."""
     from jft.exporters.bundle import ship
 
-    for file in ship(args.run, args.to, data_dir=args.data):
+    if not args.out:
+        raise ValueError("--out DIR is missing: the folder to write.")
+    waiting.doing("restoring the run")
+    for file in ship(args.run, args.out, data_dir=args.data):
         print(file)
-    print(f"wrote {args.to}, with a model card in README.md")
+    print(f"wrote {args.out}, with a model card in README.md")
     return 0

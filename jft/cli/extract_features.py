@@ -1,43 +1,43 @@
 """Features of images in one file, from any stage of any model, for whatever reads .npz or .safetensors.
 
-    jft extract_features --model squeezenet1_1 --weights torchvision --stage fire9 \\
-        --dataset cifar10 --data_dir DIR --split train --out fire9.npz
-    jft extract_features --checkpoint runs/vgg19_cifar10 --stage fc7 --split test --out fc7.safetensors
+    jft extract-features --model alexnet --weights torchvision --stage fc6 --dataset folder --data DIR --out fc6.npz
+    jft extract-features runs/vgg19_cifar10 --stage fc7 --split test --out fc7.safetensors
 
-The file holds features [n, ...] float32, labels, indices, names of images and classes, and what the features depend
-on. What is computed stays in the activation cache, for training and for an interrupted extraction.
+The file holds features [n, ...] float32, labels, indices, names of images and classes, and what they depend on.
+Features stay in the activation cache, for training and for an interrupted extraction.
 """
 
 import argparse
 from pathlib import Path
 
 from jft.cli import main
-from jft.utils import cluster, distributed
+from jft.utils import cluster, waiting
 from jft.utils.text import RUN
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the verb's arguments."""
-    whose = parser.add_mutually_exclusive_group(required=True)
-    whose.add_argument("--checkpoint", metavar="RUN", help=RUN)
-    whose.add_argument("--model", metavar="NAME", help="key of jft.models.MODELS, such as vgg19; needs --weights")
+    parser.add_argument("run", nargs="?", metavar="RUN", help=RUN)
+    parser.add_argument("--checkpoint", dest="run", action=main.Renamed, now="RUN without --checkpoint")
+    parser.add_argument("--model", metavar="NAME", help="in place of RUN: such as vgg19; needs --weights")
     parser.add_argument("--weights", metavar="TAG", help="weight set of the model, such as torchvision")
-    parser.add_argument("--weights_path", metavar="PATH", help="its file or folder, looked at before cache and network")
+    parser.add_argument("--weights-path", metavar="PATH", help="its file or folder, looked at before cache and network")
     parser.add_argument("--stage", required=True, metavar="NAME", help="whose output the features are")
     parser.add_argument(
         "--dataset", metavar="NAME", help="folder, csv, cifar10, digits, a TFDS name; default: cifar10, or the run's"
     )
-    parser.add_argument("--data_dir", metavar="DIR", help="where the data lie")
+    parser.add_argument("--data", metavar="DIR", help="folder of the data; default: the run's")
+    parser.add_argument("--data-dir", dest="data", action=main.Renamed, now="--data")
     main.add_column_arguments(parser)
     parser.add_argument("--split", default="all", choices=("train", "validation", "test", "all"))
     parser.add_argument(
         "--pool", action=argparse.BooleanOptionalAction, default=True, help="average maps over height and width"
     )
-    parser.add_argument("--image_size", type=int, metavar="PIXELS", help="default: what the weights were trained on")
+    parser.add_argument("--image-size", type=int, metavar="PIXELS", help="default: what the weights were trained on")
     parser.add_argument(
         "--fit", choices=("whole", "crop"), help="squash the image, or crop it; default: the run's; whole"
     )
-    parser.add_argument("--batch_size", type=int, metavar="N", help="images at a time, over all devices")
+    parser.add_argument("--batch-size", type=int, metavar="N", help="images at a time, over all devices")
     parser.add_argument("--out", required=True, type=Path, metavar="FILE", help=".npz or .safetensors")
     parser.add_argument("--force", action="store_true", help="replace the file if it exists")
     cluster.add_arguments(parser)
@@ -46,15 +46,19 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Writes the file."""
     from jft.evaluation import feature_file
+    from jft.utils import distributed
     from jft.utils.mesh import make_parallel
 
+    if bool(args.run) == bool(args.model):
+        raise ValueError("give either a run or --model NAME, whose features are to be written.")
     if bool(args.model) != bool(args.weights):
         raise ValueError("--model and --weights go together: --model vgg19 --weights torchvision")
     cluster.join_as(args)
     feature_file.check_out(args.out, args.force)
+    waiting.doing("loading the model")
     parallel = make_parallel("jit")
-    if args.checkpoint:
-        backbone = feature_file.of_run(args.checkpoint, parallel)
+    if args.run:
+        backbone = feature_file.of_run(args.run, parallel)
     else:
         backbone = feature_file.of_weights(
             args.model, args.weights, args.stage, parallel, weights_path=args.weights_path
@@ -63,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
         backbone.config,
         args.split,
         dataset=args.dataset,
-        data_dir=args.data_dir,
+        data_dir=args.data,
         image_column=args.image_column,
         label_column=args.label_column,
     )

@@ -1,4 +1,4 @@
-"""One command, `jft VERB ...`; the scripts are the same verbs, one a file.
+"""One command, `jft COMMAND ...`; the scripts are the same commands, one a file.
 
 Exit status of all of them: 0 done; 1 wrong input, or something found wrong, which a line says; 75 another process of
 the run failed, start all again; 128 + n stopped by signal n: 130 by Ctrl-C, 143 by SIGTERM, start again to go on.
@@ -12,34 +12,38 @@ import signal
 import sys
 import textwrap
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from jft.utils import runtime
+from jft.cli import field_flags
+from jft.utils import runtime, waiting
 from jft.utils.text import one_record, terminal_stream
 from jft.utils.version import __version__
 
 # verb -> what it does; each is a module of jft.cli with `arguments(parser)` and `run(args) -> exit status`.
 VERBS = {
-    "train": "train what a config says, or go on with it",
-    "evaluate": "figures of a run, alone, in an ensemble or against another",
+    "train": "train a model on images, or resume a run",
+    "evaluate": "test a run: accuracy, intervals, calibration; or an ensemble, or two runs",
     "predict": "classes and probabilities of images",
-    "explain": "where a run looks, what it learnt from that is like it, which labels look wrong",
-    "report": "one self-contained page about a run",
-    "export": "a run in forms that work without jft",
-    "suggest": "which model suits these images and this machine",
-    "check": "whether a config will train: memory, time, data, weights",
-    "compare": "configs side by side, over several seeds",
-    "probe": "what frozen features are worth by themselves",
-    "extract_features": "features of any stage in one file",
+    "explain": "Grad-CAM, nearest training images, suspicious labels",
+    "report": "write a self-contained HTML page about a run",
+    "export": "export a run: StableHLO, ONNX, safetensors",
+    "suggest": "compare pretrained models on your images, and choose one",
+    "check": "check that a config will train: memory, time, data, weights",
+    "compare": "train several configs with several seeds, and compare them",
+    "probe": "linear-probe and k-NN accuracy of frozen features",
+    "extract-features": "write features of any stage to one file",
     "weights": "list, fetch, convert, verify and export weights",
-    "summary": "the table of a model, and a drawing",
-    "doctor": "whether these machines can train together",
-    "replay": "run a stretch of a run again and compare",
+    "summary": "print the stages and layers of a model, and draw it",
+    "doctor": "check that these machines can train together",
+    "replay": "run some steps of a run again, and compare",
 }
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter):
     """Fills paragraphs to the terminal's width; what is indented or stands in columns stays as it is."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=28)
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         paragraphs = text.split("\n\n")
@@ -56,19 +60,50 @@ class Parser(argparse.ArgumentParser):
         options = {"formatter_class": _Formatter, "allow_abbrev": False, **options}
         super().__init__(**options)
 
+    def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:
+        """As argparse, with flags spelled with dashes or underscores."""
+        return super().parse_known_args([*map(self._spelled, sys.argv[1:] if args is None else args)], namespace)
+
+    def flags(self) -> list[str]:
+        """All that it knows."""
+        return [*self._option_string_actions]
+
+    def _spelled(self, argument: str) -> str:
+        name, equals, value = argument.partition("=")
+        dashed = name.replace("_", "-")
+        known = name.startswith("--") and name not in self._option_string_actions
+        return f"{dashed}{equals}{value}" if known and dashed in self._option_string_actions else argument
+
     def error(self, message: str) -> NoReturn:
         """Ends the process."""
         self.exit(1, f"error: {message} ({self.prog} --help)\n")
 
 
+class Renamed(argparse.Action):
+    """A flag of before, which goes on working for a release: it says what to write now, and does the same."""
+
+    def __init__(self, *arguments: Any, now: str, **options: Any) -> None:
+        self._now = now
+        super().__init__(*arguments, **{"help": argparse.SUPPRESS, "default": argparse.SUPPRESS, **options})
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, *flags: Any
+    ) -> None:
+        """Says what to write now, and sets the value."""
+        hint(str(flags[0]), self._now)
+        setattr(namespace, self.dest, values)
+
+
+def hint(before: str, now: str) -> None:
+    """Says on standard error that a spelling will go."""
+    print(f"hint: {before} will be removed in the next release, write {now}", file=sys.stderr)
+
+
 def add_column_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds --image-column and --label-column, for verbs that read a CSV file which no config describes."""
-    told = "of a CSV file, with its images; likewise --label-column, with their labels"  # a screen is short
-    for what, help_ in (("image", told), ("label", argparse.SUPPRESS)):
-        parser.add_argument(f"--{what}-column", default="", metavar="NAME", help=help_)
-        parser.add_argument(
-            f"--{what}_column", default=argparse.SUPPRESS, help=argparse.SUPPRESS
-        )  # as a config's field
+    told = "column of the images in a CSV file; also --label-column, of their labels"  # a screen is short
+    parser.add_argument("--image-column", default="", metavar="NAME", help=told)
+    parser.add_argument("--label-column", default="", metavar="NAME", help=argparse.SUPPRESS)
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
@@ -80,26 +115,28 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     if verb == "--version":
         print(f"jft {__version__}")
         sys.exit(0)
+    if verb == "extract_features":
+        hint("`jft extract_features`", "`jft extract-features`")
+        verb = "extract-features"
     if verb not in VERBS:
         from jft.utils.tree import did_you_mean
 
-        sys.exit(f"error: unknown verb {verb!r}{did_you_mean(verb, VERBS) or '.'} (jft --help)")
+        sys.exit(f"error: unknown command {verb!r}{did_you_mean(verb, VERBS) or '.'} (jft --help)")
     run(verb, rest, prog=f"jft {verb}")
 
 
 def usage() -> str:
     """All verbs on one screen."""
     verbs = "\n".join(f"  {verb:<17} {told}" for verb, told in VERBS.items())
-    return (
-        f"usage: jft VERB ...\n\n{verbs}\n\n`jft VERB --help` says more.\n\n{__doc__.partition(chr(10) * 2)[2].strip()}"
-    )
+    more = __doc__.partition("\n\n")[2].strip()
+    return f"usage: jft COMMAND ...\n\n{verbs}\n\n`jft COMMAND --help` describes one.\n\n{more}"
 
 
 def run(verb: str, argv: Sequence[str] | None = None, *, prog: str | None = None) -> NoReturn:
     """Runs one verb and ends the process with its status.
 
     Args:
-      verb: a key of `VERBS`.
+      verb: a key of `VERBS`; underscores stand for dashes.
       argv: its arguments; None: the command line's.
       prog: what help calls it; None: the name of the script.
     """
@@ -108,11 +145,17 @@ def run(verb: str, argv: Sequence[str] | None = None, *, prog: str | None = None
     sys.stdout, sys.stderr = map(terminal_stream, (sys.stdout, sys.stderr))
     try:
         runtime.configure()
-        command = importlib.import_module(f"jft.cli.{verb}")  # may set what JAX reads when it is imported
+        command = importlib.import_module(f"jft.cli.{verb.replace('-', '_')}")  # may set what JAX reads at its import
+        parser = Parser(prog=prog, description=command.__doc__)
+        command.arguments(parser)
+        args = _parsed(parser, command, argv)
         from jft.utils import cluster
 
+        waiting.doing("loading JAX")
         with cluster.failing_at_once():
-            sys.exit(_status(command, argv, prog))
+            with waiting.told_while_silent():
+                status = _status(command, args)
+            sys.exit(status)
     except KeyboardInterrupt:
         try:
             print("Stopped.", file=sys.stderr)
@@ -122,22 +165,33 @@ def run(verb: str, argv: Sequence[str] | None = None, *, prog: str | None = None
             os._exit(128 + signal.SIGINT)
 
 
-def _status(command: object, argv: Sequence[str] | None, prog: str | None) -> int:
-    parser = Parser(prog=prog, description=command.__doc__)
-    command.arguments(parser)
+def _parsed(parser: Parser, command: Any, argv: Sequence[str] | None) -> argparse.Namespace:
+    """The arguments; of a command that takes fields of a config also `fields`, as `--config.field=value`."""
+    argv, dotted = sys.argv[1:] if argv is None else argv, []
+    if takes := hasattr(command, "TAKES_FIELDS"):
+        argv, dotted = field_flags.separate(argv)
     args, others = parser.parse_known_args(argv)
-    if others and not hasattr(command, "TAKES_FIELDS"):
-        parser.error(f"unexpected arguments {others}")
+    if others:
+        guess = ""
+        if others[0].startswith("--"):
+            from jft.utils.tree import did_you_mean
+
+            guess = did_you_mean(others[0].partition("=")[0].replace("_", "-"), parser.flags()) if takes else ""
+        parser.error(f"unexpected arguments {others}{guess}")
+    return argparse.Namespace(**vars(args), fields=dotted)
+
+
+def _status(command: Any, args: argparse.Namespace) -> int:
     from jft.utils import cluster
     from jft.utils.interrupt import Stopped
 
     try:
-        return command.run(argparse.Namespace(**vars(args), fields=others))
+        return command.run(args)
     except (ValueError, OSError) as error:
         if cluster.lost_a_peer(error):  # nothing is wrong with the input
             raise
         print(one_record(f"error: {error}"), file=sys.stderr)
         return 1
     except Stopped as stopped:
-        print("Stopped; the same command goes on.", file=sys.stderr)
+        print("Interrupted. Run the same command to resume.", file=sys.stderr)
         return 128 + stopped.signal

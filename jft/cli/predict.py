@@ -1,10 +1,10 @@
 """Classes and probabilities of images: files, folders, 'patterns/*.jpg', or - for a list on standard input.
 
-    jft predict --checkpoint runs/flowers photos/ --top 3 --grid photos.png
+    jft predict runs/flowers photos/ --top 3 --grid photos.png
     jft predict --model squeezenet1_1 cat.jpg dog.jpg
-    find . -name '*.jpg' | jft predict --checkpoint runs/flowers - --format jsonl > flowers.jsonl
+    find . -name '*.jpg' | jft predict runs/flowers - --format jsonl > flowers.jsonl
 
-An image that cannot be read is told on standard error and the others go on. Exit status: 0 all were read, 1 some
+An image that cannot be read is reported on stderr and skipped. Exit status: 0 all were read, 1 some
 were not or wrong input.
 """
 
@@ -17,6 +17,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from jft.cli import main
+from jft.utils import waiting
 from jft.utils.text import RUN
 
 if TYPE_CHECKING:
@@ -28,12 +30,11 @@ _DRAWN = 25  # images of a grid, at most
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the verb's arguments."""
-    parser.add_argument("paths", nargs="+", metavar="PATH", help="images, folders of images, patterns, or -")
-    whose = parser.add_mutually_exclusive_group(required=True)
-    whose.add_argument("--checkpoint", metavar="RUN", help=RUN)
-    whose.add_argument("--model", metavar="NAME", help="pretrained on ImageNet, such as squeezenet1_1")
+    parser.add_argument("paths", nargs="*", metavar="RUN IMAGES", help=f"{RUN}; then images, folders, patterns, or -")
+    parser.add_argument("--checkpoint", action=main.Renamed, now="RUN before the images", default=None)
+    parser.add_argument("--model", metavar="NAME", help="in place of RUN: of ImageNet, such as squeezenet1_1")
     parser.add_argument("--weights", metavar="TAG", help="weight set of the model; default: one that is here")
-    parser.add_argument("--weights_path", metavar="PATH", help="its file or folder, looked at before cache and network")
+    parser.add_argument("--weights-path", metavar="PATH", help="its file or folder, looked at before cache and network")
     parser.add_argument(
         "--top", type=int, metavar="K", help="classes an image; default: 1, or of several labels those from 1/2 on"
     )
@@ -47,7 +48,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--force", action="store_true", help="replace the files if they exist")
     parser.add_argument("--uncalibrated", action="store_true", help="probabilities without the fitted temperature")
-    parser.add_argument("--batch_size", type=int, default=32, metavar="N", help="images at a time; default: 32")
+    parser.add_argument("--batch-size", type=int, default=32, metavar="N", help="images at a time; default: 32")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -58,10 +59,12 @@ def run(args: argparse.Namespace) -> int:
 
     if args.top is not None and args.top < 1:
         raise ValueError(f"--top {args.top}: give 1 or more classes an image.")
-    paths = predict.find(args.paths, sys.stdin)
+    checkpoint, images = _run_and_images(args)
+    waiting.doing("loading the model")
+    paths = predict.find(images, sys.stdin)
     _check_files(args, paths)
     model = load(
-        args.model or Path(args.checkpoint).absolute(),  # a folder may be called as a model is
+        args.model or Path(checkpoint).absolute(),  # a folder may be called as a model is
         weights=args.weights,
         weights_path=args.weights_path,
         batch_size=min(args.batch_size, len(paths)),
@@ -82,6 +85,16 @@ def run(args: argparse.Namespace) -> int:
     if told.unreadable:
         print(f"{told.unreadable:,} of {len(paths):,} images could not be read", file=sys.stderr)
     return 1 if told.unreadable else 0
+
+
+def _run_and_images(args: argparse.Namespace) -> tuple[str, list[str]]:
+    """The folder of the run, '' where a model is named, and the images."""
+    if args.model and args.checkpoint:
+        raise ValueError("a run and --model are given: leave one of them out.")
+    run, *images = (args.paths or [""]) if not (args.model or args.checkpoint) else [args.checkpoint or "", *args.paths]
+    if not images:
+        raise ValueError("give a run and images: jft predict RUN IMAGES; or jft predict --model NAME IMAGES.")
+    return run, images
 
 
 class _Told:

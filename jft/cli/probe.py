@@ -1,4 +1,4 @@
-"""What frozen features are worth by themselves.
+"""Linear-probe and k-NN accuracy of frozen features.
 
 Ridge, logistic regression (L-BFGS) and nearest neighbors on the features of a config's last stage before the head
 (config.cut puts that earlier), each chosen on validation and measured on test. The features are cached. Fields of the
@@ -6,23 +6,28 @@ config are set as for train, --config.field=value.
 """
 
 import argparse
-from pathlib import Path
 
-from jft.cli.config_file import read_config
+from jft.cli import field_flags, main
+from jft.utils import waiting
 
 TAKES_FIELDS = True  # of the config, --config.field=value
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the verb's arguments."""
-    parser.add_argument("--config", required=True, metavar="FILE", help="config file, as of train")
+    parser.add_argument("what", nargs="?", metavar="IMAGES|CONFIG", help=field_flags.WHAT)
+    parser.add_argument("--config", action=main.Renamed, now="CONFIG without --config", default=None)
+    field_flags.add(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Prints a line a method."""
+    from jft.cli.choose_config import choose_config
     from jft.config import arms_of
     from jft.training.baselines import format_baselines, measure
 
-    for name, config in arms_of(Path(args.config).stem, read_config(args.config, args.fields)):
+    chosen = choose_config(args.what, args.config, args.settings, args.fields, command="probe")
+    waiting.doing("reading the images and the weights")
+    for name, config in arms_of(*chosen):
         print(f"{name}\n{format_baselines(measure(config))}")
     return 0

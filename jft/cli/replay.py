@@ -6,7 +6,7 @@ the run logged. Nothing in RUN changes. Exit status: 0 the same, 1 something dif
 
 import argparse
 
-from jft.utils import cluster, distributed
+from jft.utils import cluster
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,6 +19,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Prints the comparison; 1 if it differs."""
     from jft.training.replay import format_replay, replay
+    from jft.utils import distributed
 
     cluster.join_as(args)
     found = replay(args.run, args.step)

@@ -6,6 +6,7 @@ the training images nearest to them, training labels that look wrong, where the 
 
 import argparse
 
+from jft.utils import waiting
 from jft.utils.text import RUN
 
 
@@ -22,6 +23,7 @@ def run(args: argparse.Namespace) -> int:
     from jft.evaluation.report import write_report
     from jft.evaluation.results import seen_warning
 
+    waiting.doing("restoring the run and reading the images")
     path, result = write_report(args.run, split=args.split, out=args.out, stage=args.stage)
     print(f"wrote {path}, {path.stat().st_size / 1e6:.1f} MB")
     if told := seen_warning(result):

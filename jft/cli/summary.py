@@ -4,17 +4,20 @@ import argparse
 import os
 from pathlib import Path
 
+from jft.cli import main
+
 os.environ["JAX_PLATFORMS"] = "cpu"  # shapes alone: no accelerator's memory is claimed for them
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the verb's arguments."""
-    parser.add_argument("--model", required=True, help="such as vgg16")
-    parser.add_argument("--num_classes", type=int, help="default: the weight set's, or 1000")
+    parser.add_argument("model", nargs="?", metavar="MODEL", help="such as vgg16")
+    parser.add_argument("--model", action=main.Renamed, now="MODEL without --model")
+    parser.add_argument("--num-classes", type=int, help="default: the weight set's, or 1000")
     parser.add_argument("--freeze", default="", help="as in a config: a stage, or patterns over parameter names")
-    parser.add_argument("--image_size", type=int, metavar="PIXELS", help="default: the weight set's or the model's own")
+    parser.add_argument("--image-size", type=int, metavar="PIXELS", help="default: the weight set's or the model's own")
     parser.add_argument("--weights", metavar="TAG", help="the model in the form that these weights need, such as keras")
-    parser.add_argument("--aux_heads", action="store_true", help="with the auxiliary heads, which only training runs")
+    parser.add_argument("--aux-heads", action="store_true", help="with the auxiliary heads, which only training runs")
     parser.add_argument("--graph", type=Path, metavar="FILE", help="also draw the chain: a .svg or a .png")
 
 
@@ -24,6 +27,8 @@ def run(args: argparse.Namespace) -> int:
     from jft.models.summary import format_summary
     from jft.training import summary
 
+    if not args.model:
+        raise ValueError("give a model, such as `jft summary vgg16`.")
     if args.graph:
         plot.check_path(args.graph)
     model, size = summary.choose_model(

@@ -1,32 +1,40 @@
-"""Trains what a config says, or goes on with what an interrupted run began: the same command resumes it.
+"""Trains a model on images, or resumes what an interrupted run began: the same command goes on where it stopped.
 
-Fields of the config, which jft/config.py lists, are set as --config.field=value, such as --config.learning_rate=0.01 or
---config.data_dir=DIR. Of several processes (--distributed), each is started with the same command.
+    jft train flower_photos                         the best weights on this machine; ends with report.html
+    jft train flower_photos --model resnet50 --epochs 5
+    jft train quickstart                            a config that comes with jft
+    jft train my_config.py --learning-rate 0.01     a config file with a field changed
+
+With images, the head is trained first and then the whole network (--preset lp_ft). Each field below can be set, also
+as --config.field=value. Of several processes (--distributed), each is started with the same command.
 """
 
 import argparse
 from pathlib import Path
 
-from jft.cli.config_file import read_config
-from jft.utils import cluster
+from jft.cli import field_flags
+from jft.utils import cluster, waiting
 
-TAKES_FIELDS = True  # of the config, --config.field=value
+TAKES_FIELDS = True  # of the config
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the verb's arguments."""
-    parser.add_argument("--config", required=True, metavar="FILE", help="the config file")
-    parser.add_argument("--workdir", metavar="DIR", help="folder of the run; default: runs/<name of the config file>")
-    parser.add_argument("--no_report", dest="report", action="store_false", help="do not write report.html at the end")
+    parser.add_argument("what", nargs="?", metavar="IMAGES|CONFIG", help=field_flags.WHAT)
+    parser.add_argument("--config", metavar="FILE", help="a config file, in place of IMAGES|CONFIG")
+    parser.add_argument("--workdir", metavar="DIR", help="folder of the run; default: runs/NAME of images or config")
+    parser.add_argument("--no-report", dest="report", action="store_false", help="do not write report.html at the end")
     cluster.add_arguments(parser)
+    field_flags.add(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Trains."""
     from jft.cli.arms import train_arms
+    from jft.cli.choose_config import choose_config
 
-    config = read_config(args.config, args.fields)
+    name, config = choose_config(args.what, args.config, args.settings, args.fields)
     timeouts = {name: config[name] for name in ("initialization_timeout", "heartbeat_timeout")}
     cluster.join_as(args, **timeouts)
-    workdir = args.workdir or str(Path("runs") / Path(args.config.split(":")[0]).stem)
-    return train_arms(config, workdir, report=args.report)
+    waiting.doing("reading the images, the weights and the run's folder")
+    return train_arms(config, args.workdir or str(Path("runs") / name), report=args.report)

@@ -10,8 +10,6 @@ export SOURCE --out F              a run, a set or a file to torchvision's or Ke
 import argparse
 from pathlib import Path
 
-from safetensors import SafetensorError
-
 _MARKS = {True: "ok", False: "FAILED", None: "no verdict"}
 
 
@@ -96,7 +94,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="images of ImageNet, named or sorted by WordNet id; only its validation images tell an accuracy",
     )
-    verified.add_argument("--weights_path", metavar="PATH", help="the file, or a folder that holds it")
+    verified.add_argument("--weights-path", metavar="PATH", help="the file, or a folder that holds it")
 
     converted, exported = verb(convert, "convert"), verb(export, "export")
     converted.add_argument("source", help=".pth, .safetensors, Keras .h5, Caffe .npy, a file of jft's own, or a run")
@@ -106,13 +104,15 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         added.add_argument("--weights", metavar="TAG", help="set that a file is like; default: guessed from it")
         added.add_argument("--out", type=Path, required=True, metavar="FILE", help="the file to write")
         added.add_argument("--force", action="store_true", help="replace FILE if it exists")
-    converted.add_argument("--allow_nonfinite", action="store_true", help="convert NaN and infinity too")
+    converted.add_argument("--allow-nonfinite", action="store_true", help="convert NaN and infinity too")
     exported.add_argument("--format", choices=("torchvision", "keras"), default="torchvision", help="whose layout")
-    exported.add_argument("--image_size", type=int, metavar="N", help="side in pixels; default: as it was trained")
+    exported.add_argument("--image-size", type=int, metavar="N", help="side in pixels; default: as it was trained")
 
 
 def run(args: argparse.Namespace) -> int:
     """Does what was asked."""
+    from safetensors import SafetensorError
+
     try:
         args.what(args)
     except SafetensorError as error:

@@ -96,7 +96,7 @@ def check_out(out: Path) -> None:
         raise ValueError(f"{out} exists already and is not overwritten: give another folder, or remove it.")
     if not out.parent.is_dir():
         raise ValueError(f"folder {out.parent} does not exist: create it, or give another folder than {out}.")
-    check_folder(out.parent, "give another --to")
+    check_folder(out.parent, "give another --out")
 
 
 def _writers(predictor: Predictor, weights: SourceWeights) -> dict[str, Callable[[Path], str]]:

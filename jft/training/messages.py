@@ -86,7 +86,7 @@ def _ending(run: Run, result: dict[str, Any]) -> str:
     if not result["history"]:
         return f"Done: {result['step']:,} steps in {run.workdir}."
     best = next(values for values in result["history"] if values["step"] == best_step(result))
-    test = f"jft evaluate --checkpoint {run.workdir}"
+    test = f"jft evaluate {run.workdir}"
     if run.data is not None:
         test = (
             f"evaluate({str(run.workdir)!r}, dataset=...), from jft.evaluation.evaluate, with the same images in memory"

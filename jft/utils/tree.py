@@ -5,16 +5,18 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from flax import traverse_util
-
 
 def flatten(tree: Mapping[str, Any]) -> dict[str, Any]:
     """Flattens nested dicts to `{'a/b/c': leaf}`, in the tree's order."""
+    from flax import traverse_util  # here, as it loads JAX, which names alone do not need
+
     return traverse_util.flatten_dict(tree, sep="/")
 
 
 def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
     """Inverse of `flatten`."""
+    from flax import traverse_util
+
     return traverse_util.unflatten_dict(dict(flat), sep="/")
 
 

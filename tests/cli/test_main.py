@@ -8,6 +8,7 @@ import pkgutil
 import re
 import runpy
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -42,7 +43,7 @@ def fits(text, columns=120):
     return 3 < len(lines) <= 4800 / columns and max(map(len, filled)) <= columns and max(map(len, lines)) <= 120
 
 
-@pytest.mark.parametrize("verb", ["predict", "evaluate", "explain", "export", "report", "extract_features"])
+@pytest.mark.parametrize("verb", ["predict", "evaluate", "explain", "export", "report", "extract-features"])
 def test_help_says_which_checkpoint_is_used(capsys, verb):
     status, printed, _ = ended(capsys, verb, "--help")
     assert status == 0 and "best checkpoint on validation, else the newest" in " ".join(printed.split())
@@ -52,7 +53,8 @@ def test_help_says_which_checkpoint_is_used(capsys, verb):
 @pytest.mark.parametrize("verb", main.VERBS)
 def test_help_fits_a_screen(verb, columns, monkeypatch):
     monkeypatch.setenv("COLUMNS", str(columns))
-    command = importlib.import_module(f"jft.cli.{verb}")
+    command = importlib.import_module(f"jft.cli.{verb.replace('-', '_')}")
+    monkeypatch.setattr("jft.cli.field_flags.add", lambda *_, **__: None)  # the fields follow, a screen a group
     parser = main.Parser(prog=f"jft {verb}", description=command.__doc__)
     command.arguments(parser)
     assert fits(parser.format_help(), columns)
@@ -74,12 +76,49 @@ def test_all_verbs_on_one_screen(capsys, arguments):
 def test_verbs_modules_and_scripts_are_the_same():
     modules = {module.name for module in pkgutil.iter_modules(jft.cli.__path__)}
     twins = {path.stem for path in SCRIPTS.glob("*.py") if "from jft.cli.main import run" in path.read_text()}
-    modules -= {"main", "arms", "config_file", "weights_table"}  # what subcommands share
-    assert set(main.VERBS) == modules == twins
+    modules -= {"main", "arms", "config_file", "choose_config", "field_flags", "weights_table"}  # what commands share
+    assert {verb.replace("-", "_") for verb in main.VERBS} == modules == twins
     for verb in twins:
         text = (SCRIPTS / f"{verb}.py").read_text()
         assert text.startswith(f'"""python scripts/{verb}.py ') and text.endswith(f'    run("{verb}")\n')
-        assert f"The same as `jft {verb}`" in text
+        assert f"The same as `jft {verb.replace('_', '-')}`" in text
+
+
+@pytest.mark.parametrize("verb", main.VERBS)
+def test_help_loads_nothing_heavy(verb):
+    """So that it appears at once."""
+    code = (
+        "import sys; from jft.cli import main\n"
+        f"try: main.main([{verb!r}, '--help'])\n"
+        "except SystemExit: pass\n"
+        "heavy = {'jax', 'numpy', 'flax', 'tensorflow', 'ml_collections', 'scipy'}\n"
+        "print(sorted(heavy & {*sys.modules}), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and done.stderr == "[]\n" and f"usage: jft {verb}" in done.stdout
+
+
+def test_python_m_jft():
+    done = subprocess.run([sys.executable, "-m", "jft", "--version"], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, f"jft {__version__}\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (("evaluate", "--checkpoint", "nothing"), "--checkpoint will be removed in the next release, write RUN"),
+        (("export", "nothing", "--to", "x"), "--to will be removed in the next release, write --out"),
+        (("extract-features", "nothing", "--stage", "x", "--out", "x.npz", "--data_dir", "x"), "--data-dir will be"),
+        (("extract_features", "nothing", "--stage", "x", "--out", "x.npz"), "`jft extract_features` will be removed"),
+        (("summary", "--model", "vgg20"), "--model will be removed in the next release, write MODEL"),
+        (("predict", "--checkpoint", "nothing", str(SCRIPTS / "x.jpg")), "--checkpoint will be removed"),
+    ],
+)
+def test_old_spellings_work_and_say_what_to_write_now(capsys, monkeypatch, tmp_path, arguments, hint):
+    monkeypatch.chdir(tmp_path)
+    status, _, error = ended(capsys, *arguments)
+    assert status == 1 and error.startswith(f"hint: {hint}") and "\nerror: " in error
+    assert "unexpected" not in error and "required" not in error
 
 
 def test_version(capsys):
@@ -90,17 +129,17 @@ def test_version(capsys):
     ("verb", "guess"), [("trian", ", did you mean 'train'?"), ("reprot", ", did you mean 'report'?"), ("xyzzy", ".")]
 )
 def test_an_unknown_verb(capsys, verb, guess):
-    assert ended(capsys, verb, "--help") == (1, "", f"error: unknown verb {verb!r}{guess} (jft --help)\n")
+    assert ended(capsys, verb, "--help") == (1, "", f"error: unknown command {verb!r}{guess} (jft --help)\n")
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("export", "RUN"), "the following arguments are required: --to"),
+        (("explain", "RUN"), "the following arguments are required: --out"),
         (("report", "RUN", "--stgae", "x"), "unexpected arguments ['--stgae', 'x']"),
         (("report", "RUN", "--spl", "test"), "unexpected arguments ['--spl', 'test']"),  # no guessing at what is meant
-        (("evaluate", "--checkpoint", "RUN", "--tta", "flop"), "argument --tta: invalid choice: 'flop'"),
-        (("evaluate", "--checkpoint", "RUN", "--batch_size", "x"), "argument --batch_size: invalid int value: 'x'"),
+        (("evaluate", "RUN", "--tta", "flop"), "argument --tta: invalid choice: 'flop'"),
+        (("evaluate", "RUN", "--batch_size", "x"), "argument --batch-size: invalid int value: 'x'"),
     ],
 )
 def test_a_wrong_command_line_is_one_line(capsys, arguments, message):
@@ -117,7 +156,7 @@ def test_a_wrong_command_line_is_one_line(capsys, arguments, message):
         (ValueError("this and that"), 1, "error: this and that\n"),
         (FileNotFoundError("nothing there"), 1, "error: nothing there\n"),
         (KeyboardInterrupt(), 128 + signal.SIGINT, "Stopped.\n"),
-        (Stopped(signal.SIGTERM), 128 + signal.SIGTERM, "Stopped; the same command goes on.\n"),
+        (Stopped(signal.SIGTERM), 128 + signal.SIGTERM, "Interrupted. Run the same command to resume.\n"),
     ],
 )
 def test_what_a_verb_ends_with(capsys, monkeypatch, outcome, status, error):
@@ -170,8 +209,8 @@ def test_a_mistake_of_jft_s_own_is_not_told_as_the_user_s(capsys, monkeypatch):
     [
         ("weights", ("list", "squeezenet")),
         ("report", ("nothing",)),
-        ("evaluate", ("--checkpoint", "nothing")),
-        ("summary", ("--model", "vgg20")),
+        ("evaluate", ("nothing",)),
+        ("summary", ("vgg20",)),
     ],
 )
 def test_a_script_is_its_verb(capsys, monkeypatch, tmp_path, verb, arguments):

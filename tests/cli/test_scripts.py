@@ -28,9 +28,11 @@ def test_quickstart_then_evaluate(tmp_path, one_device, command):
     scratch, frozen, tuned = (float(accuracy) for _, accuracy, _ in rows)
     # What the README promises, with room for another CPU's rounding: transfer beats training from scratch.
     assert frozen > scratch and tuned > scratch and min(frozen, tuned) > 80
-    status, _, error = command("evaluate", "--checkpoint", tmp_path)
-    assert status == 1 and f"give one of {tmp_path}/fine-tuned, {tmp_path}/from_scratch" in error
-    status, printed, error = command("evaluate", "--checkpoint", tmp_path / "frozen")
+    status, printed, error = command("evaluate", tmp_path)
+    assert status == 0, error
+    arms = re.findall(r"^(from_scratch|frozen|fine-tuned) +([\d.]+)% +[\d.]+ +(\d+)$", printed, re.M)
+    assert arms == [(name.replace(" ", "_"), accuracy, count) for name, accuracy, count in rows]
+    status, printed, error = command("evaluate", tmp_path / "frozen")
     assert status == 0, error
     result = json.loads((tmp_path / "frozen" / "eval.json").read_text())
     assert f"top-1 {result['accuracy']:.2%}" in printed and f"{result['accuracy']:.1%}" == f"{frozen}%"
@@ -54,7 +56,7 @@ def get_config():
         # The first arm trains from scratch and would do so without these weights.
         (("train", "--config", "configs/quickstart.py", "--config.weights=digits05"), "did you mean 'digits04'?"),
         (("train", "--config", "configs/quickstart.py", "--config.freeze=fc9"), "did you mean 'fc"),
-        (("evaluate", "--checkpoint", "NOTHING"), "holds no checkpoints: give the folder that train wrote."),
+        (("evaluate", "NOTHING"), "holds no checkpoints: give the folder that train wrote."),
     ],
 )
 def test_wrong_input_is_one_line(tmp_path, command, arguments, message):

@@ -298,5 +298,5 @@ def test_commands_take_the_columns(flag, command, tmp_path, monkeypatch):
     assert (seen["image_column"], seen["label_column"]) == ("where", "kind")
     monkeypatch.setattr("jft.evaluation.evaluate.evaluate", lambda run, **images: seen.update(images) or {})
     monkeypatch.setattr("jft.evaluation.results.format_evaluation", lambda result: "done")
-    assert command("evaluate", "--checkpoint", "run", flag, "there")[:2] == (0, "done\n")
+    assert command("evaluate", "run", flag, "there")[:2] == (0, "done\n")
     assert (seen["image_column"], seen["label_column"]) == ("there", "")

@@ -74,10 +74,10 @@ def test_out_is_checked_first(tmp_path):
 def test_the_script(tmp_path, command):
     weights = ("--model", "vgg_tiny", "--weights", "digits04")
     arguments = (*weights, "--dataset", "digits", "--split", "test", "--out", tmp_path / "f.npz")
-    status, printed, error = command("extract_features", *arguments, "--stage", "fc6")
+    status, printed, error = command("extract-features", *arguments, "--stage", "fc6")
     assert status == 0, error
     with np.load(tmp_path / "f.npz") as held:
         assert f"features {list(held['features'].shape)} of digits, test, at fc6" in printed
         assert held["features"].shape == (len(held["labels"]), 64)
-    status, _, error = command("extract_features", *arguments, "--stage", "fc6")
+    status, _, error = command("extract-features", *arguments, "--stage", "fc6")
     assert status == 1 and error.startswith("error: ") and "--force" in error

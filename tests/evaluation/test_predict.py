@@ -154,7 +154,7 @@ def test_the_class_folder_is_the_label(images, monkeypatch):
 
 
 def test_table(command, run, images):
-    status, printed, told = command("predict", "--checkpoint", run, images / "5", images / "6", "--top", 2)
+    status, printed, told = command("predict", run, images / "5", images / "6", "--top", 2)
     broken = images / "6" / "6.png"
     assert status == 1
     rows = printed.splitlines()
@@ -167,7 +167,7 @@ def test_table(command, run, images):
 
 
 def test_csv_and_json_lines_agree(command, run, images, tmp_path):
-    given = ("predict", "--checkpoint", run, images, "--top", 2, "--batch_size", 5)
+    given = ("predict", run, images, "--top", 2, "--batch_size", 5)
     status, printed, _ = command(*given, "--format", "csv")
     assert status == 1
     rows = list(csv.DictReader(io.StringIO(printed)))
@@ -212,7 +212,7 @@ def test_grid(command, run, images, tmp_path, monkeypatch):
     draw = grid.draw
     monkeypatch.setattr(grid, "draw", lambda *args, **kw: drawn.append((args, kw)) or draw(*args, **kw))
     file = tmp_path / "grid.png"
-    status, _, told = command("predict", "--checkpoint", run, images / "7", "--grid", file)
+    status, _, told = command("predict", run, images / "7", "--grid", file)
     assert status == 0 and f"{file}: 10 of 10 images read, spread over 2 folders\n" in told
     (_, shown, predicted, probabilities, labels), _ = drawn[0]
     assert labels == ["7"] * 9 + [None]  # in natural order, the file in deep/ last
@@ -221,7 +221,7 @@ def test_grid(command, run, images, tmp_path, monkeypatch):
     assert all(1 / 3 < p <= 1 for p in probabilities) and {image.shape for image in shown} == {(32, 32, 3)}
     with Image.open(file) as image:
         assert image.format == "PNG"
-    status, _, told = command("predict", "--checkpoint", run, images, "--grid", file, "--force")
+    status, _, told = command("predict", run, images, "--grid", file, "--force")
     assert status == 1 and f"{file}: 25 of 27 images read, spread over " in told
     assert "1 of 28 images could not be read\n" in told
     assert drawn[1][1]["title"].startswith("25 of 27 images read, spread over ")
@@ -249,7 +249,7 @@ def test_wrong_input_is_one_line_and_nothing_is_overwritten(command, run, images
         (tmp_path / name).write_text("mine")
     before = {path: path.read_bytes() for root in (tmp_path, images) for path in root.rglob("*") if path.is_file()}
     given = [argument.format(tmp=tmp_path, images=images) for argument in arguments]
-    status, printed, told = command("predict", "--checkpoint", run, images / "5", *given)
+    status, printed, told = command("predict", run, images / "5", *given)
     assert (status, printed, told.count("\n")) == (1, "", 1) and told.startswith("error: ") and message in told
     after = {path: path.read_bytes() for root in (tmp_path, images) for path in root.rglob("*") if path.is_file()}
     assert after == before
@@ -257,14 +257,14 @@ def test_wrong_input_is_one_line_and_nothing_is_overwritten(command, run, images
 
 def test_force_replaces(command, run, images, tmp_path):
     (tmp_path / "old.csv").write_text("mine")
-    status, _, _ = command("predict", "--checkpoint", run, images / "5", "--out", tmp_path / "old.csv", "--force")
+    status, _, _ = command("predict", run, images / "5", "--out", tmp_path / "old.csv", "--force")
     assert status == 0 and (tmp_path / "old.csv").read_text().startswith("path,class,probability\n")
 
 
 def test_a_run_may_be_called_as_a_model_is(command, run, images, tmp_path, monkeypatch):
     (tmp_path / "vgg_tiny").symlink_to(run)
     monkeypatch.chdir(tmp_path)
-    status, printed, _ = command("predict", "--checkpoint", "vgg_tiny", images / "7" / "4.png")
+    status, printed, _ = command("predict", "vgg_tiny", images / "7" / "4.png")
     assert status == 0 and printed.splitlines()[1].split()[1] == "7"  # which the pretrained model does not know
 
 

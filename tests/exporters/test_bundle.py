@@ -194,14 +194,14 @@ def test_a_folder_that_is_there_stays(tmp_path_factory, tmp_path, monkeypatch, c
     monkeypatch.setattr("jft.evaluation.evaluate.predict_run", None)  # it is said before anything is computed
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine").write_text("mine")
-    status, printed, error = command("export", run, "--to", tmp_path / "out")
+    status, printed, error = command("export", run, "--out", tmp_path / "out")
     assert (status, printed) == (1, "")
     assert (
         error
         == f"error: {tmp_path / 'out'} exists already and is not overwritten: give another folder, or remove it.\n"
     )
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine"]
-    status, _, error = command("export", run, "--to", tmp_path / "nowhere" / "out")
+    status, _, error = command("export", run, "--out", tmp_path / "nowhere" / "out")
     assert status == 1 and f"folder {tmp_path / 'nowhere'} does not exist: create it" in error
 
 
@@ -216,7 +216,7 @@ def test_data_that_lie_elsewhere_now(tmp_path_factory, tmp_path, monkeypatch, in
     monkeypatch.setattr(bundle, "importlib", there)
     run = small_run.run(tmp_path_factory, "steps")
     moved = shutil.copytree(small_run.images(tmp_path_factory), tmp_path / "moved")
-    status, printed, _ = command("export", run, "--to", tmp_path / "out", "--data", moved)
+    status, printed, _ = command("export", run, "--out", tmp_path / "out", "--data", moved)
     assert status == 0 and printed.splitlines()[-1] == f"wrote {tmp_path / 'out'}, with a model card in README.md"
     lines = printed.splitlines()
     assert any(line.startswith("model.stablehlo: ") and "of the checkpoint's" in line for line in lines)

@@ -5,18 +5,18 @@ from unwritable import refuse_to_write
 
 from jft.utils.files import check_folder
 
-FEATURES = ("extract_features", "--model", "nosuch", "--weights", "nosuch", "--stage", "nosuch")
+FEATURES = ("extract-features", "--model", "nosuch", "--weights", "nosuch", "--stage", "nosuch")
 
 
 # What is not there, nosuch, would be missed as soon as the work began.
 @pytest.mark.parametrize(
     ("command_line", "name", "remedy"),
     [
-        (("export", "nosuch", "--to"), "new", "give another --to"),
+        (("export", "nosuch", "--out"), "new", "give another --out"),
         (("report", "nosuch", "--out"), "o.html", "give another --out"),
         (("suggest", "nosuch", "--out"), "new/deeper", "give another --out"),
-        (("predict", "IMAGE", "--checkpoint", "nosuch", "--out"), "o.csv", "choose another folder"),
-        (("predict", "IMAGE", "--checkpoint", "nosuch", "--grid"), "o.png", "choose another folder"),
+        (("predict", "nosuch", "IMAGE", "--out"), "o.csv", "choose another folder"),
+        (("predict", "nosuch", "IMAGE", "--grid"), "o.png", "choose another folder"),
         (("explain", "nosuch", "IMAGE", "--out"), "o.png", "choose another folder"),
         (("explain", "nosuch", "--labels", "--out"), "o.csv", "choose another folder"),
         ((*FEATURES, "--out"), "o.npz", "choose another folder"),

@@ -98,7 +98,7 @@ def _commands(meta: Mapping[str, Any], workdir: str | Path) -> dict[str, str]:
     changed = {key: value for key, value in meta["config"].items() if value != defaults.get(key)}
     commands = {
         "train": shlex.join(["jft", "train", "--config", f"{workdir}/config.json", "--workdir", "NEW_FOLDER"]),
-        "evaluate": shlex.join(["jft", "evaluate", "--checkpoint", str(workdir)]),
+        "evaluate": shlex.join(["jft", "evaluate", str(workdir)]),
     }
     if not trained_on(meta).dataset:  # images in memory: only Python code can pass them
         commands = {

@@ -1,0 +1,111 @@
+"""The config that a command line asks for: images, a config file, or a config of the package by its name."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+import jft
+from jft.cli import field_flags
+from jft.cli.config_file import read_config
+from jft.config import default_config
+from jft.utils import tree
+
+# The head first, then the whole network gently: robust where images are few. Any of these fields says it otherwise.
+_PRESET = "lp_ft"
+_RECIPES = ("preset", "phases", "solver", "freeze", "arms")
+
+
+def choose_config(
+    what: str | None, file: str | None, settings: Mapping[str, Any], fields: Sequence[str], *, command: str = "train"
+) -> tuple[str, ConfigDict]:
+    """A name for the run, and its config.
+
+    Args:
+      what: images or a config, by place; see `field_flags.WHAT`.
+      file: a config, of --config.
+      settings: {field: value}, of flags.
+      fields: as `--config.field=value`.
+      command: of `jft`, for errors.
+
+    Raises:
+      ValueError: neither or both are given, it does not exist, or a field is wrong.
+    """
+    if (what is None) == (file is None):
+        given = f"both {what} and --config {file}" if what else "neither images nor a config"
+        raise ValueError(
+            f"{given}: give one of them, such as `jft {command} flower_photos`, or `jft {command} quickstart`."
+        )
+    named = file if file is not None else what
+    path = find_config(named)
+    if path is None and file is None:
+        name, config = of_images(named, settings, command=f"jft {command} {named}")
+        if fields:
+            raise ValueError(f"{fields[0]}: with images, write {_flag_of(fields[0])}.")
+        return name, config
+    config = read_config(path or named, fields)
+    _apply(config, settings)
+    return Path(str(path or named).split(":")[0]).stem, config
+
+
+def find_config(name: str) -> str | None:
+    """The path of a config file, or of the package's config of this name; None if it is neither."""
+    path, colon, argument = name.partition(":")
+    if Path(path).suffix in (".py", ".json"):
+        return name if Path(path).is_file() else _packaged(Path(path).stem, colon + argument)
+    return None if Path(path).exists() else _packaged(path, colon + argument)
+
+
+def _packaged(name: str, argument: str) -> str | None:
+    files = packaged_configs()
+    return f"{files[name]}{argument}" if name in files else None
+
+
+def packaged_configs() -> dict[str, Path]:
+    """Name -> file of the configs that come with jft: in the wheel beside the code, in a checkout above it."""
+    package = Path(jft.__file__).parent
+    for folder in (package / "configs", package.parent / "configs"):
+        if (folder / "quickstart.py").is_file():
+            return {path.stem: path for path in sorted(folder.glob("*.py"))}
+    return {}
+
+
+def of_images(where: str, settings: Mapping[str, Any], *, command: str = "") -> tuple[str, ConfigDict]:
+    """A name and the config of images: the best weights that are here, and the default recipe.
+
+    Args:
+      where: see `jft.data.detect`.
+      settings: {field: value}, which decide before the defaults do.
+      command: what the user ran, for errors.
+    """
+    from jft.data.detect import detect
+    from jft.weights.best import best_here
+
+    try:
+        data = detect(where) if settings.get("dataset") is None else {"data_dir": str(Path(where).absolute())}
+    except ValueError as error:
+        guess = tree.did_you_mean(where, packaged_configs())
+        raise ValueError(f"{error}{f' D{guess[3:]}' if guess else ''}") from error
+    config = default_config()
+    config.update(data)
+    if settings.get("weights") != "" and settings.get("preset") != "from_scratch":
+        asked = (settings.get(field, "") for field in ("model", "weights"))
+        row = best_here(*asked, weights_path=settings.get("weights_path", ""), command=command)
+        config.update({"model": row.model, "weights": row.tag})
+        if not any(settings.get(field) for field in _RECIPES):
+            config.preset = _PRESET
+    _apply(config, settings)
+    return Path(data["data_dir"]).stem or config.dataset.replace(":", "_").replace("/", "_"), config
+
+
+def _apply(config: ConfigDict, settings: Mapping[str, Any]) -> None:
+    try:
+        field_flags.apply(config, settings)
+    except TypeError as error:
+        raise ValueError(str(error)) from error
+
+
+def _flag_of(field: str) -> str:
+    name, _, value = field.removeprefix("--config.").partition("=")
+    return f"{field_flags.flag(name)} {value}".rstrip()

@@ -1,0 +1,60 @@
+"""The best pretrained weights that are on this machine."""
+
+from pathlib import Path
+
+from jft.utils import tree
+from jft.weights import hub
+from jft.weights.catalog import CATALOG, WeightSet
+
+# Small, medium and large, for who has none yet.
+_ADVISED = ("squeezenet1_1.torchvision", "resnet18.torchvision", "resnet50.torchvision_v2")
+
+
+def best_here(model: str = "", tag: str = "", *, weights_path: str = "", command: str = "") -> WeightSet:
+    """The set of the highest published ImageNet accuracy among those that are on this machine.
+
+    Args:
+      model: only sets of this model; '': of any.
+      tag: only sets of this name, such as 'torchvision'; '': of any.
+      weights_path: a folder of weight files as published, which are here too; '': none.
+      command: what the user ran, for the error; '' where that is not known.
+
+    Returns:
+      Its row. Where a model is named that has no set here, its best one, which can be downloaded.
+
+    Raises:
+      ValueError: no such model or tag; or none are here and no model is named: lists what to fetch, and how.
+    """
+    if model:
+        tree.choose({row.model: row for row in CATALOG.values()}, model, what="model with published weights")
+    rows = [row for row in CATALOG.values() if model in ("", row.model) and (row.top1 is not None or model)]
+    if tag:
+        tree.choose({row.tag: row for row in rows}, tag, what="weights")
+        rows = [row for row in rows if row.tag == tag]
+    folder = Path(weights_path).expanduser() if weights_path else None
+    if here := [row for row in rows if (folder and (folder / row.filename).is_file()) or hub.is_here(row)]:
+        return max(here, key=_accuracy)
+    if model:
+        return max(rows, key=lambda row: (row.url is not None, _accuracy(row)))
+    raise ValueError(_what_to_fetch([row for row in rows if row.url], command))
+
+
+def _accuracy(row: WeightSet) -> float:
+    return row.top1 or 0.0
+
+
+def _what_to_fetch(rows: list[WeightSet], command: str) -> str:
+    advised = [row for row in rows if row.name in _ADVISED] or sorted(rows, key=_accuracy)[-3:]
+    advised = sorted(advised, key=lambda row: row.size)
+    lines = [
+        f"  jft weights fetch {row.name:<26} {row.size:5.0f} MiB, {row.top1:.1f} % on ImageNet, {row.license}"
+        for row in advised
+    ]
+    again = f"\nthen run `{command}` again" if command else "\nthen run the same again"
+    return (
+        f"no pretrained weights are on this machine ({hub.cache_dir()}). Fetch a set:\n"
+        + "\n".join(lines)
+        + again
+        + ". Or add --model NAME, which downloads its weights; or --weights-path FOLDER, where files lie already. "
+        "`jft weights list` shows all sets."
+    )
