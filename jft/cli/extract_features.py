@@ -3,8 +3,7 @@
     jft extract-features --model alexnet --weights torchvision --stage fc6 --dataset folder --data DIR --out fc6.npz
     jft extract-features runs/vgg19_cifar10 --stage fc7 --split test --out fc7.safetensors
 
-The file holds features [n, ...] float32, labels, indices, names of images and classes, and what they depend on.
-Features stay in the activation cache, for training and for an interrupted extraction.
+The file holds features [n, ...] float32, labels, indices, names of images and classes. They stay in the cache, too.
 """
 
 import argparse
@@ -17,7 +16,7 @@ from jft.utils.text import RUN
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the verb's arguments."""
-    parser.add_argument("run", nargs="?", metavar="RUN", help=RUN)
+    parser.add_argument("run", nargs="?", default=argparse.SUPPRESS, metavar="RUN", help=RUN)
     parser.add_argument("--checkpoint", dest="run", action=main.Renamed, now="RUN without --checkpoint")
     parser.add_argument("--model", metavar="NAME", help="in place of RUN: such as vgg19; needs --weights")
     parser.add_argument("--weights", metavar="TAG", help="weight set of the model, such as torchvision")
@@ -49,7 +48,8 @@ def run(args: argparse.Namespace) -> int:
     from jft.utils import distributed
     from jft.utils.mesh import make_parallel
 
-    if bool(args.run) == bool(args.model):
+    checkpoint = getattr(args, "run", None)
+    if bool(checkpoint) == bool(args.model):
         raise ValueError("give either a run or --model NAME, whose features are to be written.")
     if bool(args.model) != bool(args.weights):
         raise ValueError("--model and --weights go together: --model vgg19 --weights torchvision")
@@ -57,8 +57,8 @@ def run(args: argparse.Namespace) -> int:
     feature_file.check_out(args.out, args.force)
     waiting.doing("loading the model")
     parallel = make_parallel("jit")
-    if args.run:
-        backbone = feature_file.of_run(args.run, parallel)
+    if checkpoint:
+        backbone = feature_file.of_run(checkpoint, parallel)
     else:
         backbone = feature_file.of_weights(
             args.model, args.weights, args.stage, parallel, weights_path=args.weights_path

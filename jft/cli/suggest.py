@@ -39,10 +39,12 @@ def run(args: argparse.Namespace) -> int:
     from jft.config import default_config
     from jft.data.detect import detect
     from jft.training import suggest_report
+    from jft.utils.files import check_folder
 
     for name in ("images", "batch_size"):
         if getattr(args, name) < 1:
             raise ValueError(f"--{name.replace('_', '-')} {getattr(args, name)}: at least 1.")
+    check_folder(args.out, "give another --out")
     settings = dict(args.settings)
     config = default_config()
     if args.data and "dataset" in settings:

@@ -11,7 +11,7 @@ os.environ["JAX_PLATFORMS"] = "cpu"  # shapes alone: no accelerator's memory is 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the verb's arguments."""
-    parser.add_argument("model", nargs="?", metavar="MODEL", help="such as vgg16")
+    parser.add_argument("model", nargs="?", default=argparse.SUPPRESS, metavar="MODEL", help="such as vgg16")
     parser.add_argument("--model", action=main.Renamed, now="MODEL without --model")
     parser.add_argument("--num-classes", type=int, help="default: the weight set's, or 1000")
     parser.add_argument("--freeze", default="", help="as in a config: a stage, or patterns over parameter names")
@@ -27,7 +27,7 @@ def run(args: argparse.Namespace) -> int:
     from jft.models.summary import format_summary
     from jft.training import summary
 
-    if not args.model:
+    if "model" not in args:
         raise ValueError("give a model, such as `jft summary vgg16`.")
     if args.graph:
         plot.check_path(args.graph)

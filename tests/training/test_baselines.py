@@ -105,7 +105,7 @@ def test_script(few, tmp_path, command):
     write_config(path, few[0])
 
     def run(*arguments):
-        return command("probe", "--config", path, *arguments)
+        return command("probe", path, *arguments)
 
     status, printed, _ = run()
     assert status == 0

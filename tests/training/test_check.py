@@ -286,7 +286,7 @@ def test_the_command_checks_every_arm(command, tmp_path):
     (tmp_path / "small.py").write_text(FILE)
     arguments = ("--workdir", tmp_path / "run", "--config.keep_last=1")
     status, out, _ = command("check", tmp_path / "small.py", *arguments)
-    assert status == 0 and out.endswith("All is ok.\n")
+    assert status == 0 and out.endswith("All checks passed.\n")
     assert re.findall("^== (.*)$", out, re.M) == [f"{tmp_path}/run/one", f"{tmp_path}/run/other_one"]
     assert [found for found in re.findall(r"^ok   (\w+): ", out, re.M)] == [
         *(*NAMES, "step", "duration", "overfit", "gradients"),

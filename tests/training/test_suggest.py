@@ -162,7 +162,7 @@ def test_the_command_and_what_it_writes(command, tmp_path, monkeypatch, weights)
     with monkeypatch.context() as patch:
         patch.setattr(feature_cache, "features_of", features_of)
         status, _, error = command("suggest", *arguments)
-    assert status == 128 + signal.SIGTERM and error.endswith("Stopped; the same command goes on.\n")
+    assert status == 128 + signal.SIGTERM and error.endswith("Interrupted. Run the same command to resume.\n")
     assert not (tmp_path / "out").exists()
 
     status, out, error = command("suggest", *arguments)

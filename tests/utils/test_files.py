@@ -22,7 +22,7 @@ FEATURES = ("extract-features", "--model", "nosuch", "--weights", "nosuch", "--s
         ((*FEATURES, "--out"), "o.npz", "choose another folder"),
         (("weights", "convert", "nosuch", "--out"), "o.safetensors", "choose another folder"),
         (("weights", "export", "nosuch", "--out"), "o.safetensors", "choose another folder"),
-        (("summary", "--model", "nosuch", "--graph"), "o.svg", "choose another folder"),
+        (("summary", "nosuch", "--graph"), "o.svg", "choose another folder"),
     ],
 )
 def test_a_folder_that_refuses_is_told_first(command, tmp_path, monkeypatch, command_line, name, remedy):
