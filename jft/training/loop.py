@@ -40,36 +40,36 @@ from jft.utils.registry import code_allowed
 def train(
     config: Config, workdir: str | Path, data: Source | None = None, *, brief: bool = False, **own: Any
 ) -> dict[str, Any]:
-    """Trains, from the beginning or from where an interrupted run stopped.
+    """Trains a run from the beginning, or resumes an interrupted one.
 
     Args:
       config: from a config file.
       workdir: folder of the run.
-      data: images in memory, from `sources.from_arrays`, in place of `config.dataset`.
-      brief: leave out the table of stages, which a run like it has shown.
-      **own: objects in place of names of the config, of the fields `own.FIELDS`:
-        `loss`: a `losses.Loss`; `optimizer`: an `optimizers.Optimizer` or an `optax.GradientTransformation`;
-        `schedule`: a function (peak, steps) -> `optax.Schedule`; and one or several of `augment`:
-        `image_ops.AugmentFunction`; `metrics`: `image_metrics.Metric`; `callbacks`: functions of a `callbacks.Event`.
-        What no "module:function" names must be given again to resume the run, but for callbacks.
+      data: images in memory, from `datasets.from_arrays`, in place of `config.dataset`.
+      brief: leave out the stage table, such as for further seeds of the same config.
+      **own: objects in place of names in the config, for the fields `own.FIELDS`. `loss`: a `losses.Loss`.
+        `optimizer`: an `optimizers.Optimizer` or an `optax.GradientTransformation`. `schedule`: a function
+        (peak, steps) -> `optax.Schedule`. One or several of each: `augment`: `image_ops.AugmentFunction`;
+        `metrics`: `image_metrics.Metric`; `callbacks`: functions of a `callbacks.Event`. Except for callbacks, an
+        object that is not a "module:function" must be passed again to resume the run.
 
     Returns:
-      `{'step', 'finished', 'signal', 'history', 'skipped'}`: steps done, whether the run is at its end, the signal
-      that stopped it or None, the evaluations `{'step', 'loss', 'accuracy', 'top5', 'count'}`, and the steps that
-      `config.on_nan = 'rollback'` left out.
+      `{'step', 'finished', 'signal', 'history', 'skipped'}`: the number of steps done; whether the run is finished; the
+      signal that stopped it, or None; the evaluations `{'step', 'loss', 'accuracy', 'top5', 'count'}`; and the steps
+      that `config.on_nan = 'rollback'` skipped.
 
     Raises:
-      ValueError: see `create_run` and `initial_state`; an image that cannot be read, named; or another process
-        trains in the folder.
-      window.NonFiniteLossError: names the step; `config.on_nan` says whether the run goes on without it.
-      CheckpointWriteError: the disk is full or read-only; earlier checkpoints are whole.
+      ValueError: see `create_run` and `initial_state`; an image cannot be read (names it); or another process trains in
+        the folder.
+      progress.NonFiniteLossError: names the step; with `config.on_nan = 'rollback'` only after `max_rollbacks`.
+      CheckpointWriteError: the disk is full or read-only; earlier checkpoints are intact.
     """
     config, own = own_objects.recorded(config, own)
     with Interrupt() as interrupt, code_allowed():
         run = checked_run(config, workdir, data, own)
         distributed.agree(run.identity(), remedy="start every process with the same config, on the same data.")
         with claimed(run.workdir):
-            check_workdir(config, run.workdir)  # now that nobody else can begin there
+            check_workdir(config, run.workdir)  # again, now that the lock keeps other processes out
             own_objects.tell(config, own)
             state, meta = _run(run, interrupt, brief)
     step, history = int(state.step), meta["history"]
@@ -105,7 +105,7 @@ def checked_run(
     data: Source | None = None,
     own: Mapping[str, Any] = types.MappingProxyType({}),
 ) -> Run:
-    """`create_run`, and whether what it asks for can be solved or cached; reads no weights, touches no file."""
+    """`create_run`, with checks of solver and feature cache; reads no weights and writes no file."""
     run = create_run(config, workdir, data, own)
     if config.solver != "steps":
         linear_probe.check_head(run)
@@ -130,15 +130,15 @@ def _solve(
 def _start(
     run: Run, state: TrainState, meta: Meta, decisions: Mapping[int, Decision], interrupt: Interrupt
 ) -> tuple[TrainState, Meta]:
-    """Everything that a wrong config, image or shape can stop, then the folder, then the loop."""
+    """Does everything that can fail (reading, compiling) first, then creates the folder and runs the loop."""
     step, start = int(state.step), time.perf_counter()
     examples = programs.examples_ahead(run, step, decisions)
     read = time.perf_counter()
     run = dataclasses.replace(run, accumulate=meta["accumulate"])
     if run.accumulate is None:
-        run, compiled, told = programs.fitted(run, examples)
-        distributed.say(told)
-    else:  # the devices may be others than when it was chosen
+        run, compiled, message = programs.fitted(run, examples)
+        distributed.say(message)
+    else:  # a resumed run may have other devices
         run.parallel.check_batch_size(run.config.batch_size, what="batch_size", parts=run.accumulate)
         compiled = programs.compile_ahead(run, examples)
     meta = {**meta, "accumulate": run.accumulate}
@@ -162,23 +162,26 @@ def _start(
             except NonFiniteLossError as error:
                 rollback.record(run, error)
         took = {}
-        # From here on as if the run were started again: what a resumed run does, this one does.
+        # Continue exactly like a resumed run.
         state, again = initial_state(run)
         kept = {key: meta[key] for key in ("cached", "trained_on", "test_digest") if key in meta}
         meta = {**again, **kept, "accumulate": run.accumulate}
         if run.phase_after(int(state.step)).first not in compiled:  # the newest checkpoint is damaged meanwhile
-            raise ValueError(f"{run.workdir} fell back to step {int(state.step)}: run the same command again.")
+            raise ValueError(
+                f"{run.workdir} fell back to step {int(state.step)}, because its newest checkpoint is damaged: run the "
+                "same command again."
+            )
 
 
 class Loop:
-    """Phase after phase: step, log, evaluate, save.
+    """The training loop over all phases: step, log, evaluate, save.
 
     Attributes:
-      meta: of the next checkpoint; its history grows with the evaluations.
+      meta: meta of the next checkpoint; its history grows with the evaluations.
     """
 
     def __init__(self, run: Run, meta: Meta, checkpoints: Checkpoints, logs: Logs, interrupt: Interrupt) -> None:
-        """Takes what the loop writes to; nothing is written yet."""
+        """Stores where to write; writes nothing yet."""
         self.meta = meta
         self._run, self._checkpoints, self._logs, self._interrupt = run, checkpoints, logs, interrupt
         self._skipped = {skipped.step: skipped.fault for skipped in rollback.read(run.workdir)}
@@ -188,11 +191,11 @@ class Loop:
     def __call__(
         self, state: TrainState, compiled: Mapping[int, jax.stages.Compiled], decisions: Mapping[int, Decision]
     ) -> TrainState:
-        """Trains to the end of the run, to an early stop, or until a signal comes.
+        """Trains until the end of the run, an early stop, or a signal.
 
         Args:
-          state: to start from; its memory is taken.
-          compiled: first step of a phase -> its training step, compiled.
+          state: the initial state; its memory is donated.
+          compiled: first step of a phase -> its compiled training step.
           decisions: first step of a phase -> whether it reads cached features.
 
         Returns:
@@ -254,7 +257,7 @@ class Loop:
         return state
 
     def _log(self, step: int, values: dict[str, Any] | None, bar: tqdm) -> None:
-        if values is None:  # every step of the window was left out
+        if values is None:  # every step of the window was skipped
             return
         self._logs.write(step, "train", values)
         bar.set_postfix_str(_postfix(values), refresh=False)
@@ -313,18 +316,18 @@ class Loop:
 
 
 def is_finished(run: Run, step: int, meta: Meta) -> bool:
-    """Whether a run that stands at `step`, of whose checkpoint this is the meta, is at its end."""
+    """Whether a run with this checkpoint meta is finished after `step` steps."""
     return step >= run.num_steps or "stopped" in meta or _stops_early(run.config, meta["history"])
 
 
 def data_position(run: Run, step: int) -> dict[str, int]:
-    """Where in the order of images a step ends; all there is to save of the input, as order is a function of it."""
+    """Position in the data after `step` steps; with the seed, it determines the order of all further images."""
     epoch, position = divmod(step * run.config.batch_size, len(run.train_source))
     return {"seed": run.config.seed, "epoch": epoch, "position": position}
 
 
 def _stops_early(config: Config, history: list[dict]) -> bool:
-    """Whether the best validation score is `early_stopping` evaluations old; a function of the history alone."""
+    """Whether the best validation score is `early_stopping` evaluations old; depends on the history only."""
     if not config.early_stopping or not history:
         return False
     best = max(range(len(history)), key=lambda i: score(history[i]))

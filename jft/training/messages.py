@@ -1,4 +1,4 @@
-"""What a run says to the terminal: what it is about to do, and how it ended."""
+"""The messages of a run on the terminal: its description at the start and its result at the end."""
 
 import signal
 from collections.abc import Mapping
@@ -20,17 +20,18 @@ from jft.weights import provenance
 
 
 def describe(run: Run, state: TrainState, meta: Meta, decisions: Mapping[int, Decision], brief: bool = False) -> str:
-    """What is about to be trained, on what, from what: lines at the start of a run; `brief`: no table of stages."""
+    """Describes model, weights, data, stages and phases at the start of a run; `brief` leaves out the stage table."""
     weights = str(provenance.of_manifest(meta["weights"]) or "none, from scratch")
     if run.config.weights_path and not run.row:
-        weights += f" ({run.config.weights_path} stays unread)"
+        weights += f" ({run.config.weights_path} is not read)"
     names = run.train_source.class_names
     return "\n".join(
         [
             f"{run.config.model} at {run.spec.size} pixels on {run.parallel.mesh.size} x "
             f"{run.parallel.mesh.devices.flat[0].device_kind}; weights: {weights}",
-            f"{terminal(run.train_source.name)}: {len(run.train_source):,} images to train, "
-            f"{len(run.validation_source):,} to validate, {len(names)} classes: {', '.join(map(terminal, names))}",
+            f"{terminal(run.train_source.name)}: {len(run.train_source):,} training images, "
+            f"{len(run.validation_source):,} validation images, {len(names)} classes: "
+            f"{', '.join(map(terminal, names))}",
             *([] if brief else [_stages(run, state, meta)]),
             *([phase_table(run.phases, state.variables)] if len(run.phases) > 1 else []),
             *(
@@ -45,13 +46,13 @@ def describe(run: Run, state: TrainState, meta: Meta, decisions: Mapping[int, De
 
 
 def flags_line() -> str:
-    """What makes this process slower than it could be, or ''."""
+    """A line on missing XLA flags that would make this process faster, or ''."""
     found = xla_flags.apply()
     return f"XLA's flags for CPU are {found.told}." if found.slow and jax.default_backend() == "cpu" else ""
 
 
 def _stages(run: Run, state: TrainState, meta: Meta) -> str:
-    """The table of stages, of the phase that is next."""
+    """The stage table of the current phase."""
     params, phase = state.params, run.phase_after(int(state.step))
     everything = optim.make_optimizer(phase.config, jax.tree.map(lambda _: False, params), given=phase.given)
     return transfer_table(
@@ -66,15 +67,15 @@ def _stages(run: Run, state: TrainState, meta: Meta) -> str:
 
 def _work(run: Run, step: int) -> str:
     if run.config.solver != "steps":
-        return f"The head is solved for by {run.config.solver}"
+        return f"Fitting the head by {run.config.solver}"
     return f"{run.num_steps:,} steps of {run.config.batch_size} images, from step {step:,}"
 
 
 def farewell(run: Run, result: dict[str, Any]) -> str:
-    """How the run ended and what to do next."""
+    """The result of the run and the next command."""
     skipped = ", ".join(map(str, result["skipped"]))
-    left_out = f"Left out for what was not finite in them: step {skipped}.\n" if skipped else ""
-    return left_out + _ending(run, result)
+    warning = f"WARNING: steps skipped because of NaN, infinity or a spike: {skipped}.\n" if skipped else ""
+    return warning + _ending(run, result)
 
 
 def _ending(run: Run, result: dict[str, Any]) -> str:
@@ -82,7 +83,7 @@ def _ending(run: Run, result: dict[str, Any]) -> str:
         name = signal.Signals(result["signal"]).name
         if not result["step"]:
             return f"{name}: stopped before the first step. Run the same command again."
-        return f"{name}: saved at step {result['step']:,} of {run.num_steps:,}. Run the same command again to go on."
+        return f"{name}: saved at step {result['step']:,} of {run.num_steps:,}. Run the same command again to resume."
     if not result["history"]:
         return f"Done: {result['step']:,} steps in {run.workdir}."
     best = next(values for values in result["history"] if values["step"] == best_step(result))
@@ -91,12 +92,12 @@ def _ending(run: Run, result: dict[str, Any]) -> str:
         test = (
             f"evaluate({str(run.workdir)!r}, dataset=...), from jft.evaluation.evaluate, with the same images in memory"
         )
-    told = f"Done: best validation {percent(best)} at {named_step(best['step'], phase_of(run.meta(), best['step']))}."
-    return f"{told} Test it: {test}"
+    step = named_step(best["step"], phase_of(run.meta(), best["step"]))
+    return f"Done: best validation {percent(best)} at {step}. Test it: {test}"
 
 
 def percent(values: dict[str, float]) -> str:
-    """An evaluation in one phrase."""
+    """The metrics of an evaluation in one phrase."""
     if "mean_average_precision" in values:
         rate = f"mean average precision {values['mean_average_precision']:.2%}"
     else:

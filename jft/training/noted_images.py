@@ -1,4 +1,4 @@
-"""The images of a run, noted by content when it begins and compared when it goes on."""
+"""The images of a run: recorded by content when it begins, compared when it resumes."""
 
 import contextlib
 import dataclasses
@@ -16,9 +16,9 @@ from jft.utils.files import written_whole
 
 
 def note(run: Run, meta: Meta, *, begins: bool) -> Meta:
-    """The meta of a run that begins, with its images known by content; says which of them occur more than once.
+    """Adds the content digests of a run's images to its meta, and reports images that occur more than once.
 
-    A run that goes on was told when it began: nothing is decoded for it again.
+    A run that resumes has done so when it began; its images are not decoded again.
     """
     if (
         not begins
@@ -27,28 +27,28 @@ def note(run: Run, meta: Meta, *, begins: bool) -> Meta:
     ):
         return meta
     splits = _splits(run)
-    if told := str(content.repeats(**splits)):
-        distributed.say(f"By their pixels, {told}.")
+    if repeated := str(content.repeats(**splits)):
+        distributed.say(f"WARNING: comparing pixels, {repeated}.")
     test = {"test_digest": content.content_digest(splits["test"])} if "test" in splits else {}
     return {**meta, "trained_on": run.records(content=True), **test}
 
 
 def repeats(run: Run) -> content.Repeats:
-    """Images that occur more than once in the training, validation and test images of a run."""
+    """Images that occur more than once among the training, validation and test images of a run."""
     return content.repeats(**_splits(run))
 
 
 def _splits(run: Run) -> dict[str, Source]:
     splits = {"train": run.train_source, "validation": run.validation_source}
-    with contextlib.suppress(ValueError, OSError):  # said where it is evaluated, not where it is but looked into
+    with contextlib.suppress(ValueError, OSError):  # an evaluation reports missing test images; here they are optional
         splits["test"] = datasets.of_config(run.fields, "test")
     return splits
 
 
 def save(run: Run, *, begins: bool) -> None:
-    """Writes the digests into the run's folder, unless it goes on and they are there.
+    """Writes the digests into the run's folder, unless the run resumes and they are there.
 
-    Those of a run that ended before its first checkpoint may be of other images: nothing compared them since.
+    They are rewritten if the run has no checkpoint yet: its images may have changed since, and nothing compared them.
     """
     path = run.workdir / FILE
     if distributed.is_first() and (begins or not path.exists()):
@@ -58,9 +58,9 @@ def save(run: Run, *, begins: bool) -> None:
 
 
 def differences(run: Run, meta: Meta) -> list[str]:
-    """In what the training images of a run are not those of a checkpoint of it, see `DataRecord.differences`.
+    """Differences between a run's training images and those of its checkpoint, see `DataRecord.differences`.
 
-    Files are decoded, to know them by content, where they may be others of the same names and sizes.
+    Files are decoded and compared by content if they may have changed under the same names and sizes.
     """
     known, now = trained_on(meta), DataRecord.from_json(run.records()["train"])
     if known.digest and not now.digest and (known.where != now.where or touched(run.workdir, run.train_source)):

@@ -11,13 +11,13 @@ from jft.training import optimizers, schedules
 
 
 def make_schedule(config: Config, *, num_steps: int, steps_per_epoch: float, given: Any = None) -> optax.Schedule:
-    """Learning rate as a function of the step alone, so that a resumed run goes on as an uninterrupted one would.
+    """Learning rate as a function of the step only, so that a resumed run continues like an uninterrupted one.
 
     Args:
       config: `schedule`, `learning_rate`, `warmup_epochs`, `step_epochs`, `step_factor`, `rate_decay`.
-      num_steps: length of the run or phase, where 'cosine' reaches 0.
-      steps_per_epoch: to turn epochs into steps.
-      given: the schedule, where it was given in Python; see `schedules.make`.
+      num_steps: length of the run or phase, at the end of which 'cosine' reaches 0.
+      steps_per_epoch: converts epochs to steps.
+      given: the schedule, if it was passed in Python; see `schedules.make`.
 
     Returns:
       step -> learning rate.
@@ -41,28 +41,28 @@ def make_optimizer(
 ) -> optax.GradientTransformationExtraArgs:
     """The optimizer of the trainable leaves; its `update` takes the `learning_rate` of the step by that name.
 
-    So the rate is a function of the step alone, and no counter of Optax's can disagree with it.
+    So the rate depends on the step only, and cannot disagree with a counter in Optax's state.
 
     Args:
       config: `optimizer`, `learning_rate`, `momentum`, `weight_decay`, `clip_norm`.
       freeze_mask: tree of bools like the parameters, True where frozen.
-      groups: name of a leaf -> its group. Each group has a state of its own, with its own counter, by which Adam
-        corrects the bias of its averages: leaves that begin to learn later need one that begins later. None: one group.
-      factors: stage -> factor on its leaves' updates; None: 1.
-      given: the optimizer, where it was given in Python; see `optimizers.resolve`.
+      groups: name of a leaf -> its group; None: one group. Each group has its own state and step counter, because Adam
+        corrects the bias of its averages by the counter: leaves that become trainable later need one that starts later.
+      factors: stage -> factor on the updates of its leaves; None: 1.
+      given: the optimizer, if it was passed in Python; see `optimizers.resolve`.
 
     Returns:
-      A transformation from gradients to updates, to be added to the parameters. It holds no state for frozen leaves,
-      reads nothing of them (neither for the global norm nor for weight decay) and gives them a zero update.
+      A transformation from gradients to updates, which are added to the parameters. It has no state for frozen leaves,
+      ignores them in the global norm and in weight decay, and gives them zero updates.
     """
-    # Always as many parts, so that what `carry_over` finds stands at the same place whatever is on or off.
+    # Always the same chain of parts, so that `carry_over` finds state at the same path whatever is enabled.
     clip = optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity()
-    # In a fixed order: that of a set changes from process to process, and with it the program that XLA has compiled.
+    # Sorted: the order of a set differs between processes, and with it the compiled program.
     known = sorted(set((groups or {}).values())) or ["all"]
     rules = {group: optimizers.transformation(config, given) for group in known}
 
     def labels(params: Any) -> Any:
-        # What the mask hides has no leaves, and so no label.
+        # Masked leaves are not in this tree and need no label.
         names = {name: groups[name] if groups else "all" for name in _names(params)}
         return jax.tree.unflatten(jax.tree.structure(params), list(names.values()))
 
@@ -90,14 +90,14 @@ def _names(params: Any) -> list[str]:
 
 
 def carry_over(old: Any, new: Any) -> Any:
-    """Puts into a fresh state what an older one knows of the same leaves in the same groups.
+    """Copies from an old optimizer state into a fresh one the arrays of the same leaves in the same groups.
 
     Args:
       old: state of an optimizer of `make_optimizer`.
-      new: fresh state of another.
+      new: fresh state of another one.
 
     Returns:
-      `new`, with those arrays of `old` that stand at the same place of it and have the same shape.
+      `new`, with the arrays of `old` that have the same path and shape.
     """
     known = {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_flatten_with_path(old)[0]}
 
@@ -112,9 +112,9 @@ def decay_factors(stages: tuple[str, ...], factor: float, heads: Mapping[str, st
     """Layer-wise learning rates (Howard & Ruder, 2018): the head's factor is 1, each stage before it `factor` less.
 
     Args:
-      stages: of the model, in order, the head last.
-      factor: between neighbors, such as 0.7; 1 leaves all alike.
-      heads: auxiliary head -> the stage that it reads, whose factor it shares.
+      stages: stages of the model, in order, the head last.
+      factor: factor between neighboring stages, such as 0.7; 1 treats all stages alike.
+      heads: auxiliary head -> the stage that it reads, whose factor it gets.
     """
     depths = {stage: factor ** (len(stages) - 1 - i) for i, stage in enumerate(stages)}
     return {**depths, **{name: depths[after] for name, after in heads.items() if after in depths}}

@@ -1,4 +1,4 @@
-"""Whether a plan can learn one batch by heart: the quickest sign that labels, weights and gradients fit together."""
+"""Overfits one batch: the quickest check that labels, weights and gradients fit together."""
 
 import dataclasses
 
@@ -18,29 +18,29 @@ from jft.training.run import Run
 from jft.training.step import Input, TrainState, make_train_step
 from jft.utils import tree
 
-# Of Adam, tried in this order until one will do: heads need more than pretrained backbones bear.
+# Learning rates of Adam, tried in this order until one succeeds: heads need larger rates than pretrained backbones.
 RATES = (1e-3, 1e-2, 1e-4)
 _MOST_IMAGES = 32
-# Numbers of steps at which the rates begin lie so far apart: one program serves them all.
+# Distance between the first step numbers of the rates, so that one compiled program serves all rates.
 _APART = 2**24
-# Where a kernel starts at zeros, what is before it gets a gradient from the second step on.
+# If a kernel starts at zeros, the layers before it get a gradient only from the second step on.
 _FEWEST = 2
 
 
 @dataclasses.dataclass(frozen=True)
 class Overfit:
-    """How far the batch was learnt, at the rate that got furthest.
+    """The result of overfitting a batch, at the best learning rate.
 
     Attributes:
-      images: in the batch.
-      steps: that it took, or that were taken.
-      rate: of Adam.
-      guessing: loss of whoever knows how frequent each label is in the batch, and no more: nats.
+      images: number of images in the batch.
+      steps: number of steps taken.
+      rate: learning rate of Adam.
+      guessing: loss in nats of always predicting the label frequencies of the batch.
       first: loss before the first step, in nats.
-      loss: after the last, likewise.
-      accuracy: after the last, a share of 1.
-      still: names of the learning leaves that no step has moved: their gradient was exactly 0 in each, before which
-        Adam without weight decay stands still. Bit for bit, so that no threshold decides.
+      loss: loss after the last step, in nats.
+      accuracy: accuracy after the last step, 0 to 1.
+      unchanged: names of the trainable leaves that no step has changed, compared bit for bit: their gradient was
+        exactly 0 in every step, because Adam without weight decay changes all others.
     """
 
     images: int
@@ -50,11 +50,11 @@ class Overfit:
     first: float
     loss: float
     accuracy: float
-    still: tuple[str, ...] = ()
+    unchanged: tuple[str, ...] = ()
 
     @property
-    def learnt(self) -> bool:
-        """The loss is below half of what it was and of what guessing gives, or every image is right."""
+    def succeeded(self) -> bool:
+        """Whether the loss fell below half of `first` and of `guessing`, or every image is classified correctly."""
         return self.loss < min(self.first, self.guessing) / 2 or self.accuracy == 1
 
 
@@ -63,13 +63,13 @@ def overfit(run: Run, phase: Phase, state: TrainState, batch: dict[str, np.ndarr
 
     Args:
       run: the run.
-      phase: what learns.
-      state: where it begins, on the host; it stays as it is.
+      phase: says which leaves are trainable.
+      state: the initial state, on the host; it is not changed.
       batch: a training batch of images.
-      steps: at each rate, at most; it ends where the batch is learnt.
+      steps: most steps per rate; stops early on success.
 
     Returns:
-      The first success, or else the attempt with the smallest loss.
+      The first success, or the attempt with the smallest loss.
     """
     size = run.parallel.mesh.size
     batch = {key: value[: max(size, _MOST_IMAGES // size * size)] for key, value in on_device(batch).items()}
@@ -92,24 +92,24 @@ def overfit(run: Run, phase: Phase, state: TrainState, batch: dict[str, np.ndarr
     guessing, attempts = _guessing(batch["label"], run.objective), []
     for number, rate in enumerate(RATES):
         losses, accuracy = [], 0.0
-        # Copied: the step takes the memory of what it is given.
-        moving = run.parallel.place_state(jax.tree.map(np.array, begin.replace(step=np.int32(number * _APART))))
-        for _ in range(steps + 1):  # a step tells of the state before it
-            moving, sums = compiled(moving, placed)
+        # A copy, because the step donates its input.
+        current = run.parallel.place_state(jax.tree.map(np.array, begin.replace(step=np.int32(number * _APART))))
+        for _ in range(steps + 1):  # a step returns the loss of the state before it
+            current, sums = compiled(current, placed)
             losses.append(float(sums["loss"]) / len(batch["label"]))
             accuracy = float(sums["correct"]) / len(batch["label"])
             found = Overfit(len(batch["label"]), len(losses) - 1, rate, guessing, losses[0], losses[-1], accuracy)
-            if (found.learnt and len(losses) >= _FEWEST) or not np.isfinite(losses[-1]):
+            if (found.succeeded and len(losses) >= _FEWEST) or not np.isfinite(losses[-1]):
                 break
-        found = dataclasses.replace(found, still=_still(phase.plan, state.params, moving.params))
-        if found.learnt:
+        found = dataclasses.replace(found, unchanged=_unchanged(phase.plan, state.params, current.params))
+        if found.succeeded:
             return found
         attempts.append(found)
     return min(attempts, key=lambda one: one.loss if np.isfinite(one.loss) else np.inf)
 
 
-def _still(plan: Plan, before: Params, after: Params) -> tuple[str, ...]:
-    """Names of the learning leaves that are bit for bit what they were."""
+def _unchanged(plan: Plan, before: Params, after: Params) -> tuple[str, ...]:
+    """Names of the trainable leaves that are bit-identical before and after."""
     old, new = (tree.flatten(plan.split(params)[0]) for params in (before, after))
     return tuple(name for name in old if np.array_equal(old[name], np.asarray(new[name])))
 
@@ -120,7 +120,7 @@ def _without_dropout(model: Chain) -> Chain:
 
 
 def _guessing(labels: np.ndarray, objective: Objective) -> float:
-    """Loss of the labels' frequencies, as the objective counts it."""
+    """Loss of predicting the label frequencies, in the objective's loss."""
     from scipy.special import entr
 
     if labels.ndim == 2:

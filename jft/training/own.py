@@ -1,4 +1,4 @@
-"""What is given to `train` in Python in place of a name of the config: recorded by name, kept as it is."""
+"""Objects passed to `train` in Python instead of names in the config, such as an own loss; recorded by name."""
 
 import copy
 from collections.abc import Mapping
@@ -13,18 +13,18 @@ _SEVERAL = ("augment", "metrics", "callbacks")  # of these: several, in order
 
 
 def recorded(config: Config, own: Mapping[str, Any]) -> tuple[Config, dict[str, Any]]:
-    """The config with the names of what was given, and what was given by field.
+    """Returns the config with the names of the given objects, and the objects by field.
 
-    A function that a module holds is recorded as "module:function", so that the run can be resumed from its config; any
-    other as `registry.GIVEN`, and the run can only be resumed by giving it again.
+    A function of a module is recorded as "module:function", so that the run can be resumed from its config. Any other
+    object is recorded as `registry.GIVEN`; to resume the run, it must be passed again.
 
     Args:
       config: from a config file.
-      own: field -> a name, which just sets the field, or an object; of `augment`, `metrics` and `callbacks` one, or a
-        sequence of them. None is left out.
+      own: field -> a name, which sets the field, or an object; for `augment`, `metrics` and `callbacks` also a
+        sequence of them. None is ignored.
 
     Raises:
-      ValueError: a field that takes none.
+      ValueError: a field that does not accept objects.
     """
     config, objects = copy.deepcopy(config), {}
     for field, value in own.items():
@@ -44,12 +44,12 @@ def recorded(config: Config, own: Mapping[str, Any]) -> tuple[Config, dict[str, 
 
 
 def tell(config: Config, objects: Mapping[str, Any]) -> None:
-    """Says which of them a resumed run must be given again."""
+    """Prints which objects must be passed again to resume the run."""
     for field in objects:
-        if field == "callbacks":  # a run may be resumed with others, or none
+        if field == "callbacks":  # a run may be resumed with other callbacks, or none
             continue
         if registry.GIVEN in (config[field] if field in _SEVERAL else (config[field],)):
             distributed.say(
-                f"{field} was given in Python and no module names it: this run cannot be resumed without it. To resume "
-                f"from the config alone, put it into a module and name it '{field}=\"module:function\"'."
+                f"{field} was passed in Python and is not a function of a module: pass it again to resume this run. To "
+                f"resume from the config alone, put it into a module and set {field} = 'module:function'."
             )

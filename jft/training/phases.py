@@ -1,4 +1,4 @@
-"""Phases: a run in which what learns, and how, changes at given steps; each phase is a pure function of the step.
+"""Phases of a run: which layers are trainable, and with which optimizer, in which steps.
 
 `config.phases` lists them, each a dict of what it changes:
 
@@ -8,8 +8,8 @@
         {"name": "all", "steps": 500, "freeze": "", "learning_rate": 1e-5, "layer_decay": 0.7, "batch_norm": "frozen"},
     )
 
-A length is one of `steps`, `epochs` and `examples`; what a phase does not name is the config's own. `config.preset`
-names a list. A run without either is one phase.
+The length of a phase is one of `steps`, `epochs` and `examples`; fields that it does not name are those of the config.
+`config.preset` names a ready-made list. A run without either is one phase.
 """
 
 import dataclasses
@@ -28,7 +28,7 @@ from jft.utils import tree
 from jft.utils.text import aligned
 
 _LENGTHS = ("steps", "epochs", "examples")
-# Fine-tuning after a probe: a tenth of the rate that trains a head would tear at pretrained weights less.
+# Fine-tuning after a linear probe uses a tenth of the head's rate, which preserves pretrained weights better.
 _GENTLER = 0.1
 
 
@@ -37,11 +37,11 @@ class Phase:
     """A part of a run.
 
     Attributes:
-      name: for people.
-      first: steps done when it begins.
-      last: steps done when it ends.
+      name: its name, for people.
+      first: number of steps done when it begins.
+      last: number of steps done when it ends.
       config: the run's config as this phase changes it.
-      plan: what learns.
+      plan: says which leaves are frozen.
       schedule: step of the run -> learning rate; None where the optimizer has its own.
       tx: the optimizer, whose `update` takes the rate.
       groups: leaf -> group of the optimizer, the phase since which it learns without a break.
@@ -60,7 +60,7 @@ class Phase:
 
     @property
     def num_steps(self) -> int:
-        """Its length."""
+        """Number of steps of the phase."""
         return self.last - self.first
 
 
@@ -73,7 +73,7 @@ def make_phases(
     steps_per_epoch: float,
     own: Mapping[str, Any] = types.MappingProxyType({}),
 ) -> tuple[Phase, ...]:
-    """The phases of a run, in order, without a gap.
+    """Makes the phases of a run, in order and without gaps.
 
     Args:
       config: `phases`, `preset`, and what the phases do not change.
@@ -84,12 +84,12 @@ def make_phases(
       own: from `own.recorded`: 'optimizer' and 'schedule', where they were given in Python.
 
     Raises:
-      ValueError: a phase has no length or several, an unknown field, a wrong value, or nothing that learns; names it.
+      ValueError: a phase has no length or several, an unknown field, a wrong value, or nothing trainable; names it.
     """
     settings = _settings(config, model, num_steps)
     if len(settings) > 1 and config.early_stopping:
         raise ValueError(
-            f"early_stopping = {config.early_stopping} would end the run in its first phase that gains nothing: leave "
+            f"early_stopping = {config.early_stopping} would end the run in the first phase without improvement: leave "
             f"it out of a run with {len(settings)} phases."
         )
     phases: list[Phase] = []
@@ -126,10 +126,10 @@ def _make_phase(
         own = optim.make_schedule(
             config, num_steps=length, steps_per_epoch=steps_per_epoch, given=given.get("schedule")
         )
-    # An optimizer of another kind cannot go on with the state of the last one: every leaf begins anew.
+    # Another kind of optimizer cannot use the state of the last one: every leaf gets a fresh state.
     known = before[-1].groups if before and before[-1].config.optimizer == config.optimizer else {}
-    learning = [leaf for leaf in tree.flatten(variables["params"]) if leaf not in plan.frozen]
-    groups = {leaf: known.get(leaf, f"since {first}") for leaf in learning}
+    trainable = [leaf for leaf in tree.flatten(variables["params"]) if leaf not in plan.frozen]
+    groups = {leaf: known.get(leaf, f"since {first}") for leaf in trainable}
     heads = {head: auxiliary.after for head, auxiliary in model.auxiliary_heads().items()}
     factors = optim.decay_factors(plan.stages, config.layer_decay, heads)
     mask = plan.freeze_mask(variables["params"])
@@ -150,7 +150,7 @@ def _changed(config: Config, own: Mapping[str, Any]) -> Config:
         except TypeError as error:
             raise ValueError(str(error)) from error
     idle = config_lib.without_effect({**changed.to_dict(), "phases": ()})
-    # What it does not name itself may be of another phase.
+    # Only fields that the phase names itself; the others may belong to another phase.
     config_lib.refuse([*config_lib.wrong_values(changed), *(idle[f] for f in OF_A_PHASE if f in own and f in idle)])
     return changed
 
@@ -160,22 +160,22 @@ def _length(own: Mapping[str, Any], batch_size: int, steps_per_epoch: float) -> 
     given = [field for field in _LENGTHS if field in own]
     if len(given) != 1 or not isinstance(own[given[0]], int | float) or not own[given[0]] > 0:
         raise ValueError(
-            f"a phase has one length above 0, of {', '.join(_LENGTHS)}; here: {', '.join(given) or 'none'}."
+            f"a phase needs exactly one length above 0, of {', '.join(_LENGTHS)}; here: {', '.join(given) or 'none'}."
         )
     steps = {"steps": 1, "epochs": steps_per_epoch, "examples": 1 / batch_size}[given[0]] * own[given[0]]
     return max(1, round(steps))
 
 
 def _settings(config: Config, model: Chain, num_steps: int) -> list[dict[str, Any]]:
-    """What `phases` or `preset` says, or one phase that changes nothing."""
+    """The fields of each phase, from `phases` or `preset`; without either, one phase that changes nothing."""
     if config.phases and config.preset:
-        raise ValueError(f"phases and preset = {config.preset!r} both say how the run is divided: choose one.")
+        raise ValueError(f"phases and preset = {config.preset!r} both define the phases of the run: leave one out.")
     if config.solver != "steps":
         last = tuple(model.stages())[-2]
         if config.freeze not in ("", last):
             raise ValueError(
-                f"solver = {config.solver!r} solves for the head on all that is before it, and freeze = "
-                f"{config.freeze!r}: leave freeze out; cut = STAGE puts the head earlier."
+                f"solver = {config.solver!r} freezes everything before the head, and freeze = {config.freeze!r}: leave "
+                "freeze out; set cut = STAGE to attach the head to an earlier stage."
             )
         return _linear_probe(config, model, 1)
     if config.phases and config.steps:
@@ -191,13 +191,13 @@ def _single(config: Config, model: Chain, num_steps: int) -> list[dict[str, Any]
 
 
 def _linear_probe(config: Config, model: Chain, num_steps: int) -> list[dict[str, Any]]:
-    """Only the head learns."""
+    """Trains the head only."""
     _check_freeze(config, "linear_probe", "", tuple(model.stages())[-2])
     return [{"name": "linear probe", "steps": num_steps, "freeze": tuple(model.stages())[-2]}]
 
 
 def _lp_ft(config: Config, model: Chain, num_steps: int) -> list[dict[str, Any]]:
-    """Half of the steps the head alone, then all (or what `freeze` leaves), gently (Kumar et al., 2022, LP-FT)."""
+    """Half of the steps the head only, then all stages after `freeze` at a tenth of the rate (Kumar et al., 2022)."""
     probe = max(1, num_steps // 2)
     tuning = {"name": "fine-tuning", "steps": max(1, num_steps - probe)}
     head = {"name": "linear probe", "steps": probe, "freeze": tuple(model.stages())[-2]}
@@ -205,18 +205,20 @@ def _lp_ft(config: Config, model: Chain, num_steps: int) -> list[dict[str, Any]]
 
 
 def _gradual_unfreezing(config: Config, model: Chain, num_steps: int) -> list[dict[str, Any]]:
-    """The head alone, then one stage more at a time, down to `freeze` (Howard & Ruder, 2018); phases of one length."""
+    """The head only, then one more stage per phase, down to `freeze` (Howard & Ruder, 2018); phases of equal length."""
     stages = tuple(model.stages())
     if config.freeze and config.freeze not in stages:
-        raise ValueError(f"gradual_unfreezing goes down to a stage, and freeze = {config.freeze!r} is patterns.")
+        raise ValueError(
+            f"gradual_unfreezing unfreezes down to a stage, and freeze = {config.freeze!r} is a pattern: give a stage."
+        )
     if config.freeze == "head":
-        raise ValueError("gradual_unfreezing goes down to a stage before the head, and freeze = 'head'.")
-    # The boundary of each phase, from the last stage before the head down; "" is none.
+        raise ValueError("gradual_unfreezing needs a stage before the head, and freeze = 'head': give another.")
+    # The boundary of each phase, from the last stage before the head down; "" freezes nothing.
     lowest = stages.index(config.freeze) + 1 if config.freeze else 0
     boundaries = [stages[i - 1] if i else "" for i in range(len(stages) - 1, lowest - 1, -1)]
     if num_steps < len(boundaries):
         raise ValueError(
-            f"gradual_unfreezing has {len(boundaries)} phases, and the run {num_steps} steps: train longer."
+            f"gradual_unfreezing has {len(boundaries)} phases, and the run only {num_steps} steps: train longer."
         )
     ends = [round(num_steps * i / len(boundaries)) for i in range(len(boundaries) + 1)]
     return [
@@ -232,12 +234,12 @@ def _gradual_unfreezing(config: Config, model: Chain, num_steps: int) -> list[di
 def _check_freeze(config: Config, preset: str, *possible: str) -> None:
     if config.freeze not in possible:
         raise ValueError(
-            f"preset {preset!r} says what is frozen, and freeze = {config.freeze!r}: leave one of them out."
+            f"preset {preset!r} defines what is frozen, and freeze = {config.freeze!r}: leave one of them out."
         )
 
 
 def _full(config: Config, model: Chain, num_steps: int) -> list[dict[str, Any]]:
-    """Everything learns; `from_scratch` beside it loads no weights."""
+    """Trains everything; used for 'full' and for 'from_scratch', which loads no weights."""
     _check_freeze(config, config.preset, "")
     del model
     return [{"name": "training", "steps": num_steps, "freeze": ""}]
@@ -254,15 +256,15 @@ _PRESETS = {
 
 
 def phase_table(phases: Sequence[Phase], variables: Mapping[str, Any]) -> str:
-    """A line for each phase: its steps, what is frozen and learns, how BatchNorm runs, optimizer and rates.
+    """Formats one line per phase: steps, frozen stages, trainable parameters, BatchNorm mode, optimizer and rates.
 
     Args:
       phases: from `make_phases`.
-      variables: `{'params', ...}`, arrays or shapes, to count what learns.
+      variables: `{'params', ...}`, arrays or shapes, to count trainable parameters.
     """
-    rows = [("phase", "steps", "frozen up to", "learning", "BatchNorm", "optimizer", "learning rate", "layer decay")]
+    rows = [("phase", "steps", "frozen up to", "trainable", "BatchNorm", "optimizer", "learning rate", "layer decay")]
     for phase in phases:
-        told = in_force(phase, variables)
+        settings = in_force(phase, variables)
         rates = "the optimizer's own"
         if phase.schedule is not None:
             first, last = (float(phase.schedule(step)) for step in (phase.first, phase.last - 1))
@@ -271,9 +273,9 @@ def phase_table(phases: Sequence[Phase], variables: Mapping[str, Any]) -> str:
             (
                 phase.name,
                 f"{phase.first:,} to {phase.last:,}",
-                told["boundary"] or "-",
-                f"{told['learning']:,}",
-                told["batch_norm"],
+                settings["boundary"] or "-",
+                f"{settings['learning']:,}",
+                settings["batch_norm"],
                 phase.config.optimizer,
                 rates,
                 f"{phase.config.layer_decay:g}",
@@ -283,11 +285,11 @@ def phase_table(phases: Sequence[Phase], variables: Mapping[str, Any]) -> str:
 
 
 def in_force(phase: Phase, variables: Mapping[str, Any]) -> dict[str, Any]:
-    """What a phase holds still, as the plan that its step was compiled from has it; logged beside the metrics.
+    """What is frozen and trainable in a phase, according to the plan of its compiled step; logged with the metrics.
 
     Returns:
-      `{'phase', 'boundary', 'learning', 'batch_norm'}`: its name; the last frozen stage or ''; number of learning
-      parameters; 'none' where the network has no BatchNorm that could move, else the mode of those that do.
+      `{'phase', 'boundary', 'learning', 'batch_norm'}`: its name; the last frozen stage or ''; the number of trainable
+      parameters; the mode of its BatchNorms ('none' if the network has none): see `make_plan`.
     """
     flat = tree.flatten(variables["params"])
     norms = {name.rsplit("/", 1)[0] for name in tree.flatten(variables["batch_stats"])}

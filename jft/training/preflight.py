@@ -1,4 +1,4 @@
-"""What a run will take: its data, weights, input, memory, disk and time, and whether it learns one batch by heart."""
+"""Checks before a run: data, weights, input, memory, disk and time, and whether the run can overfit one batch."""
 
 import dataclasses
 import shutil
@@ -28,21 +28,21 @@ from jft.utils.files import nearest
 from jft.utils.findings import Finding, tried
 from jft.utils.text import human_bytes, human_seconds
 
-# ImageNet's images, in gray levels: what the networks expect.
+# Mean and standard deviation of ImageNet in gray levels, which the networks expect.
 _MEAN, _DEVIATION = np.array((123.7, 116.3, 103.5)), np.array((58.4, 57.1, 57.4))
-_READ = 3  # batches whose reading is timed
-_CONTRAST = 16  # gray levels of 255 between the darkest and the brightest: 12 bits read as 16 reach 15
+_READ = 3  # batches to time the reading of
+_CONTRAST = 16  # smallest range of gray levels; 12-bit images read as 16-bit reach 15 of 255
 
 
 class Preflight:
-    """The checks of one run, and what the later ones need of the earlier; leaves nothing in the run's folder."""
+    """The checks of one run, with the results that later checks need; writes nothing into the run's folder."""
 
     def __init__(self, run: Run, workdir: Path | None, *, overfit_steps: int) -> None:
-        """Takes what is to be checked.
+        """Stores what to check.
 
         Args:
-          run: its own folder is not looked at.
-          workdir: where it is to be written; None where that cannot be: its disk is not looked at.
+          run: the run; its own folder is not read.
+          workdir: the folder that the run will write; None if it cannot be written, then the disk is not checked.
           overfit_steps: see `overfit`.
         """
         self._run, self._workdir, self._overfit_steps = run, workdir, overfit_steps
@@ -56,14 +56,14 @@ class Preflight:
         self._overfitted: tuple[Overfit, Phase] | None = None
 
     def findings(self) -> Iterator[Finding]:
-        """All of them, in order; what depends on something wrong is left out."""
+        """Yields the result of each check, in order; skips checks that depend on a failed one."""
         yield tried("data", self._data)
         yield tried("repeats", self._repeats)
         loaded, read = tried("weights", self._weights), tried("input", self._input)
         yield from (loaded, read)
         if loaded.wrong or read.wrong:
             return
-        yield tried("learning", self._learning)
+        yield tried("trainable", self._trainable)
         caches = tried("features", self._features)
         yield caches
         disk = tried("disk", self._disk) if self._workdir else None
@@ -94,22 +94,23 @@ class Preflight:
         counts = dict(zip(train.class_names, train.counts().tolist(), strict=True))
         least, most = (choose(counts, key=counts.__getitem__) for choose in (min, max))
         spread = f"from {counts[least]:,} ({least}) to {counts[most]:,} ({most})"
-        told = (
-            f"{train.name}: {len(train):,} images to train, {len(validation):,} to validate; {len(counts)} classes, "
-            f"{spread if counts[least] < counts[most] else f'{counts[least]:,} of each'}"
+        text = (
+            f"{train.name}: {len(train):,} training and {len(validation):,} validation images; {len(counts)} classes, "
+            f"{spread if counts[least] < counts[most] else f'{counts[least]:,} images each'}"
         )
         if absent := [name for name, n in counts.items() if not n]:
-            return Finding("data", f"{told}; none of {', '.join(absent)}: add some, or leave them out (classes).", True)
+            problem = f"no images of {', '.join(absent)}: add some, or leave these classes out (classes)"
+            return Finding("data", f"{text}; {problem}.", True)
         if not len(validation):
-            told += "; with none to validate, the last checkpoint counts as the best"
-        return Finding("data", told)
+            text += "; without validation images, the last checkpoint counts as the best"
+        return Finding("data", text)
 
     def _repeats(self) -> Finding:
         start = time.perf_counter()
         found = noted_images.repeats(self._run)
-        told = str(found) or "no image occurs twice"
+        text = str(found) or "no image occurs twice"
         seconds = time.perf_counter() - start
-        return Finding("repeats", f"{told}; {found.count:,} images were compared by their pixels in {seconds:.2g} s")
+        return Finding("repeats", f"{text}; compared the pixels of {found.count:,} images in {seconds:.2g} s")
 
     def _weights(self) -> Finding:
         state, meta = fresh_state(self._run)
@@ -117,23 +118,23 @@ class Preflight:
         names = {f"{kind}/{name}" for kind, leaves in state.variables.items() for name in tree.flatten(leaves)}
         fresh = sorted(names - {*meta["pretrained"]})
         if self._run.row is None:
-            return Finding("weights", f"none: all {len(fresh)} leaves begin anew")
+            return Finding("weights", f"none: all {len(fresh)} leaves are newly initialized")
         stages = dict.fromkeys(name.split("/")[1] for name in fresh)
-        told = f"{meta['weights']['source']}: {len(meta['pretrained'])} leaves pretrained, {len(fresh)} fresh"
-        return Finding("weights", f"{told} (in {', '.join(stages)})")
+        text = f"{meta['weights']['source']}: {len(meta['pretrained'])} leaves pretrained, {len(fresh)} initialized"
+        return Finding("weights", f"{text} (in {', '.join(stages)})")
 
-    def _learning(self) -> Finding:
+    def _trainable(self) -> Finding:
         total = sum(leaf.size for leaf in jax.tree.leaves(self._state.params))
         parts = []
         for phase in self._run.phases:
-            learns = in_force(phase, self._state.variables)["learning"]
+            trainable = in_force(phase, self._state.variables)["learning"]
             upto = f" (up to {phase.plan.boundary})" if phase.plan.boundary else ""
-            parts.append(f"{_called(self._run, phase)}{learns:,} learn, {total - learns:,} are frozen{upto}")
-        return Finding("learning", f"of {total:,} parameters, {'; '.join(parts)}")
+            parts.append(f"{_called(self._run, phase)}{trainable:,} trainable, {total - trainable:,} frozen{upto}")
+        return Finding("trainable", f"{total:,} parameters: {'; '.join(parts)}")
 
     def _input(self) -> Finding:
         run, config = self._run, Config(self._run.config)
-        config.cache_bytes = 0  # a check decodes what it looks at, not all that a run would keep in memory
+        config.cache_bytes = 0  # decode only the batches that are checked, not all images that a run would cache
         batches = image_batches(dataclasses.replace(run, config=config), 0, _READ + 1)
         self._batch = next(batches)
         flat = _without_contrast(self._batch)
@@ -143,46 +144,46 @@ class Preflight:
         self._reading = (time.perf_counter() - start) / _READ / run.config.batch_size
         transforms.check_range(self._batch["image"], run.spec)
         images = np.asarray(transforms.to_model_input(self._batch["image"], run.spec, fit=run.config.fit))
-        told = _told_of_input(self._batch["image"], images, run.spec)
-        told += f"; {1 / self._reading:,.0f} images/s are read"
+        text = _input_text(self._batch["image"], images, run.spec)
+        text += f"; reads {1 / self._reading:,.0f} images/s"
         if flat:
             source = run.train_source
             first = source.image_name(int(np.flatnonzero(source.indices == flat[0])[0]))
             count = (_READ + 1) * len(self._batch["image"])
-            told += f"; {len(flat)} of {count} images have next to no contrast, first {first}: look at them"
-        return Finding("input", told)
+            text += f"; {len(flat)} of {count} images have almost no contrast, the first is {first}: look at them"
+        return Finding("input", text)
 
     def _features(self) -> Finding:
         self._decisions = feature_cache.decide(self._run, self._state, {})
-        told = [f"{_called(self._run, phase)}{self._decisions[phase.first].why}" for phase in self._run.phases]
-        return Finding("features", "; ".join(told))
+        parts = [f"{_called(self._run, phase)}{self._decisions[phase.first].why}" for phase in self._run.phases]
+        return Finding("features", "; ".join(parts))
 
     def _disk(self) -> Finding:
         run, place, features = self._run, nearest(self._workdir), nearest(feature_cache.features_dir(self._run))
         size, count = checkpoint_bytes(run)
         free, needed = shutil.disk_usage(place).free, size * count
-        told = f"{count} checkpoints of {human_bytes(size)} at most"
+        text = f"at most {count} checkpoints of {human_bytes(size)}"
         stored = feature_bytes(run, self._decisions, self._state.variables)
         if stored and place.stat().st_dev == features.stat().st_dev:
             needed += stored
-            told += f" and {human_bytes(stored)} of features"
-        told += f", {human_bytes(free)} free at {place}"
+            text += f" and {human_bytes(stored)} of features"
+        text += f", {human_bytes(free)} free at {place}"
         if needed > free:
-            return Finding("disk", f"{told}: make room, lower keep_last, or give another --workdir.", wrong=True)
+            return Finding("disk", f"{text}: free space, lower keep_last, or give another --workdir.", wrong=True)
         self._saving = save_seconds(self._state, place)
-        return Finding("disk", f"{told}; one takes {self._saving:.2g} s")
+        return Finding("disk", f"{text}; saving one takes {self._saving:.2g} s")
 
     def _evaluation(self) -> Finding:
         run, size = self._run, self._run.config.eval_batch_size
         images = np.resize(self._batch["image"], (size // run.parallel.shard[1], *self._batch["image"].shape[1:]))
         self._forward = forward_cost(run, run.parallel.place_state(self._state.variables), images)
-        return _told_of_program("evaluation", self._forward, size, run)
+        return _cost_finding("evaluation", self._forward, size, run)
 
     def _micro_batches(self) -> Finding:
-        self._run, _, told = programs.fitted(
+        self._run, _, text = programs.fitted(
             self._run, {phase.first: self._example(phase) for phase in self._run.phases}
         )
-        return Finding("micro-batches", told)
+        return Finding("micro-batches", text)
 
     def _example(self, phase: Phase) -> dict[str, np.ndarray]:
         return feature_cache.example(self._run, phase) if self._decisions[phase.first].use else self._batch
@@ -194,7 +195,7 @@ class Preflight:
             rate = f" ({float(told['learning_rate']):.3g})" if "learning_rate" in told else ""
             remedy = f"lower the learning rate{rate} or set clip_norm."
             return Finding(name, f"the loss of the first steps is not finite: {remedy}", wrong=True)
-        return _told_of_program(name, self._steps[phase.first], run.config.batch_size, run)
+        return _cost_finding(name, self._steps[phase.first], run.config.batch_size, run)
 
     def _duration(self) -> Finding:
         run, costs = self._run, (self._forward, *self._steps.values())
@@ -205,85 +206,84 @@ class Preflight:
             **run_seconds(run, self._decisions, steps, forward=forward, reading=self._reading, saving=self._saving),
         }
         most = "at most " if run.config.early_stopping else ""
-        told = f"{most}about {human_seconds(sum(parts.values()))} on this machine: "
-        told += ", ".join(f"{name} {human_seconds(seconds)}" for name, seconds in parts.items() if seconds >= 0.5)
+        text = f"{most}about {human_seconds(sum(parts.values()))} on this machine: "
+        text += ", ".join(f"{name} {human_seconds(seconds)}" for name, seconds in parts.items() if seconds >= 0.5)
         if any(decision.use for decision in self._decisions.values()):
-            told += "; features that are cached already take none"
+            text += "; less if features are cached already"
         if run.config.solver != "steps":
-            told += "; no steps, and solving for the head comes on top"
-        told += "; then the test and the page"
-        return Finding("duration", told)
+            text += "; plus the time to fit the head"
+        text += "; plus the test and the report"
+        return Finding("duration", text)
 
     def _overfit(self) -> Finding:
         phase = max(reversed(self._run.phases), key=lambda one: in_force(one, self._state.variables)["learning"])
         found = overfit(self._run, phase, self._state, self._batch, steps=self._overfit_steps)
         self._overfitted = found, phase
-        told = (
-            f"{found.images} images, {phase.name}: loss {found.first:.3f} to {found.loss:.3f} (guessing "
+        text = (
+            f"{found.images} images, {phase.name}: loss {found.first:.3f} to {found.loss:.3f} (guessing gives "
             f"{found.guessing:.3f}), accuracy {found.accuracy:.0%}, in {found.steps} steps of Adam at {found.rate:g}"
         )
-        if found.learnt:
-            return Finding("overfit", told)
+        if found.succeeded:
+            return Finding("overfit", text)
         return Finding(
             "overfit",
-            f"{told}, the best of {', '.join(f'{rate:g}' for rate in RATES)}: one batch cannot be learnt by heart. "
-            "Look for images that are alike under other labels, and whether too little learns (freeze); or give more "
-            "--overfit_steps.",
+            f"{text}, the best of the rates {', '.join(f'{rate:g}' for rate in RATES)}: the run cannot overfit one "
+            "batch. Look for similar images with different labels, freeze less, or give more --overfit_steps.",
             wrong=True,
         )
 
 
 def _without_contrast(batch: dict[str, np.ndarray]) -> list[int]:
-    """Indices of a batch's images whose gray levels all lie close together."""
+    """Indices of a batch's images with a very small range of gray levels."""
     images = batch["image"].reshape(len(batch["image"]), -1)
     return batch["index"][np.ptp(images, axis=1) < _CONTRAST].tolist()
 
 
 def gradients(found: Overfit, phase: Phase) -> Finding:
-    """Whether the loss reached every leaf that learns in a phase, as overfitting a batch found it."""
+    """Whether every trainable leaf of a phase got a gradient while overfitting one batch."""
     plan, total = phase.plan, len(phase.groups)
-    dead = [name for name in found.still if not plan.normalized_away(name)]
+    dead = [name for name in found.unchanged if not plan.normalized_away(name)]
     if not dead or not found.first:  # a loss of 0 is flat
-        return Finding("gradients", f"of {total} leaves that learn, {total - len(found.still)} got one")
+        return Finding("gradients", f"{total - len(found.unchanged)} of {total} trainable leaves got a gradient")
     named = f"{', '.join(dead[:5])}{', ...' if len(dead) > 5 else ''}"
-    moved = {name.split("/")[0] for name in phase.groups if name not in found.still}
+    moved = {name.split("/")[0] for name in phase.groups if name not in found.unchanged}
     silent = [stage for stage in plan.stages if stage in {name.split("/")[0] for name in dead} - moved]
-    why = f"nothing comes back through {silent[-1]}" if silent else "their inputs are all 0"
+    why = f"no gradient passes {silent[-1]}" if silent else "their inputs are all 0"
     return Finding(
         "gradients",
-        f"{len(dead)} of {total} leaves that learn get a gradient of exactly 0, in every step: {named}. Probably "
-        f"{why}: zeros in a kernel, or a ReLU whose inputs are all below 0. Give other weights, another seed or "
-        "head_init, or freeze them.",
+        f"{len(dead)} of {total} trainable leaves get a gradient of exactly 0 in every step: {named}. Probably "
+        f"{why}: a kernel of zeros, or a ReLU whose inputs are all below 0. Use other weights, another seed or "
+        "head_init, or freeze these leaves.",
         wrong=True,
     )
 
 
-def _told_of_input(images: np.ndarray, rate: np.ndarray, spec: Preprocess) -> str:
-    """Gray levels of a batch, and where its normalized values lie as against ImageNet's."""
+def _input_text(images: np.ndarray, rate: np.ndarray, spec: Preprocess) -> str:
+    """Describes the gray levels of a batch, and its normalized values relative to ImageNet's."""
     mean, deviation = (levels[::-1] if spec.channels == "BGR" else levels for levels in (_MEAN, _DEVIATION))
     usual, spread = (mean * spec.scale - spec.mean) / spec.std, deviation * spec.scale / spec.std
     rate = (rate - usual) / spread
-    told = (
-        f"uint8 {list(images.shape)}, gray levels {images.min()} to {images.max()}; normalized, in ImageNet's "
-        f"deviations from its mean: {rate.mean():+.2f}, deviation {rate.std():.2f}"
+    text = (
+        f"uint8 {list(images.shape)}, gray levels {images.min()} to {images.max()}; relative to ImageNet, mean "
+        f"{rate.mean():+.2f}, standard deviation {rate.std():.2f}"
     )
     if abs(rate.mean()) > 2 or not 0.25 < rate.std() < 4:
-        told += " (far from 0 and 1: look at the images)"
-    return told
+        text += " (far from 0 and 1: look at the images)"
+    return text
 
 
-def _told_of_program(name: str, cost: Cost, images: int, run: Run) -> Finding:
-    """Memory by device, FLOPs and time of a compiled program."""
+def _cost_finding(name: str, cost: Cost, images: int, run: Run) -> Finding:
+    """Memory per device, FLOPs and time of a compiled program."""
     count, device = run.parallel.mesh.size, run.parallel.mesh.devices.flat[0]
     limit = memory.device_limit(run.parallel) if device.platform != "cpu" else None
-    told = (
+    text = (
         f"{human_bytes(cost.nbytes)} on {'the device' if count == 1 else f'each of {count} devices'}"
-        f"{f', which has {human_bytes(limit)}' if limit else ''}; {human_flops(int(cost.flops))} there; "
+        f"{f', which has {human_bytes(limit)}' if limit else ''}; {human_flops(int(cost.flops))} per device; "
         f"{cost.seconds:.3g} s for {images} images ({images / cost.seconds:,.1f} images/s)"
     )
     if limit and cost.nbytes > limit:
-        return Finding(name, f"{told}: lower batch_size, or raise accumulate.", wrong=True)
-    return Finding(name, told)
+        return Finding(name, f"{text}: lower batch_size, or raise accumulate.", wrong=True)
+    return Finding(name, text)
 
 
 def _step_of(run: Run, phase: Phase) -> str:

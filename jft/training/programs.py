@@ -1,4 +1,4 @@
-"""The training steps of a run, compiled before the first one is taken, and how many micro-batches they need to fit."""
+"""Compiles the training steps of a run before the first step, and chooses the number of micro-batches to fit memory."""
 
 import bisect
 import dataclasses
@@ -24,12 +24,12 @@ from jft.utils.text import human_bytes
 
 
 def examples_ahead(run: Run, step: int, decisions: Mapping[int, Decision]) -> dict[int, dict[str, np.ndarray]]:
-    """A batch like those of each phase that is not over at `step`, by the phases' first steps.
+    """An example batch for each phase that is not over at `step`, by the phase's first step.
 
-    The first to be read of images decodes all of them, where they are kept in memory.
+    If images are cached in memory, reading the first batch decodes all of them.
 
     Raises:
-      ValueError: images that cannot be read, or of another range than the weights'.
+      ValueError: an image cannot be read, or the range of gray levels does not fit the weights.
     """
     ahead = [phase for phase in run.phases if phase.last > step]
     images = None  # read only where a phase needs them
@@ -40,15 +40,15 @@ def examples_ahead(run: Run, step: int, decisions: Mapping[int, Decision]) -> di
 
 
 def compile_ahead(run: Run, examples: Mapping[int, dict[str, np.ndarray]]) -> dict[int, jax.stages.Compiled]:
-    """The training steps of the phases of which there are `examples_ahead`, by the phases' first steps."""
+    """Compiles the training steps of the phases in `examples`, by the phase's first step."""
     phases = {phase.first: phase for phase in run.phases}
     return {first: compile_train_step(run, phases[first], batch) for first, batch in examples.items()}
 
 
 def compile_train_step(run: Run, phase: Phase, batch: dict[str, np.ndarray]) -> jax.stages.Compiled:
-    """A phase's training step, compiled for batches like `batch`; it takes the state's memory.
+    """Compiles a phase's training step for batches like `batch`; the step donates its input state.
 
-    The run knows its micro-batches: see `fitted` where they are yet to be chosen.
+    `run.accumulate` must be known; see `fitted` to choose it.
     """
     config = run.config
     mixes = config.mixup or config.cutmix
@@ -73,20 +73,21 @@ def compile_train_step(run: Run, phase: Phase, batch: dict[str, np.ndarray]) -> 
 
 
 def fitted(run: Run, examples: Mapping[int, dict[str, np.ndarray]]) -> tuple[Run, dict[int, jax.stages.Compiled], str]:
-    """Chooses the micro-batches of `accumulate = 'auto'`: the fewest with which every phase's step fits the devices.
+    """Chooses the micro-batches of `accumulate = 'auto'`: the fewest with which the steps of all phases fit in memory.
 
-    What a step takes is what XLA says of the compiled program. The figures are those of the whole batch (see
-    `make_train_step`); where they would not be, for a BatchNorm that moves, more than one is refused.
+    The memory of a step is what XLA reports for the compiled program. Results do not depend on the number of
+    micro-batches (see `make_train_step`), except for BatchNorms with batch statistics; for these, more than one is
+    refused.
 
     Args:
-      run: whose `accumulate` is None.
+      run: a run whose `accumulate` is None.
       examples: from `examples_ahead`, of all phases.
 
     Returns:
-      The run that knows its `accumulate`, the steps by their phases' first steps, and what to say.
+      The run with its `accumulate`, the compiled steps by their phases' first steps, and a message for the log.
 
     Raises:
-      ValueError: not even one image on each device fits, or a BatchNorm would normalize by micro-batches.
+      ValueError: not even one image per device fits, or a BatchNorm would normalize by micro-batches.
     """
     limit, size, devices = memory.usable(run.parallel), run.config.batch_size, run.parallel.mesh.size
     possible = [parts for parts in range(1, size // devices + 1) if size % (parts * devices) == 0]
@@ -97,34 +98,34 @@ def fitted(run: Run, examples: Mapping[int, dict[str, np.ndarray]]) -> tuple[Run
         chosen = dataclasses.replace(run, accumulate=parts)
         try:
             compiled[parts] = compile_ahead(chosen, examples)
-        except jax.errors.JaxRuntimeError as error:  # some compilers know the limit themselves
+        except jax.errors.JaxRuntimeError as error:  # some backends refuse to compile programs that do not fit
             if "RESOURCE_EXHAUSTED" not in str(error):
                 raise
             return False
         needed[parts] = max(map(memory.program_bytes, compiled[parts].values()))
         return limit is None or needed[parts] <= limit
 
-    # A program of more and smaller micro-batches never takes more, so that few of them need be compiled.
+    # More, smaller micro-batches never take more memory, so a binary search compiles few programs.
     at = 0 if fits(1) else bisect.bisect_left(possible, True, 1, key=fits)
     if at == len(possible):
         least = human_bytes(needed[possible[-1]]) if possible[-1] in needed else "more"
         raise ValueError(
-            f"a step of batch_size = {size} does not fit: with one image at a time on each device it takes {least}, "
-            f"and {human_bytes(limit)} are to be had. Freeze more stages, or lower image_size."
+            f"a step of batch_size = {size} does not fit in memory: with one image at a time per device it takes "
+            f"{least}, and {human_bytes(limit)} are available. Freeze more stages, or lower image_size."
         )
     parts = possible[at]
-    told = f"{size // parts} images at a time, {human_bytes(needed[parts])} on each device"
-    told += f" of {human_bytes(limit)} to be had" if limit is not None else ", which does not say what it has"
+    text = f"{size // parts} images at a time, {human_bytes(needed[parts])} per device"
+    text += f" of {human_bytes(limit)} available" if limit is not None else ", which does not report its memory"
     if moving := [phase.name for phase in run.phases if parts > 1 and _norms_move(run, phase)]:
         raise ValueError(
-            f"accumulate = 'auto' would take {parts} micro-batches ({told}), and the BatchNorms that move in "
-            f"{', '.join(moving)} would normalize by {size // parts} images, not {size}: other figures. Set "
-            f"accumulate = {parts} if they may, or batch_norm = 'frozen', or a smaller batch_size."
+            f"accumulate = 'auto' needs {parts} micro-batches ({text}), and the trainable BatchNorms in "
+            f"{', '.join(moving)} would normalize by {size // parts} images instead of {size}, which changes the "
+            f"results. Set accumulate = {parts} to accept that, or batch_norm = 'frozen', or a smaller batch_size."
         )
     chosen = dataclasses.replace(run, accumulate=parts)
-    return chosen, compiled[parts], f"accumulate = 'auto' takes {parts}: {told}"
+    return chosen, compiled[parts], f"accumulate = 'auto' uses {parts}: {text}"
 
 
 def _norms_move(run: Run, phase: Phase) -> bool:
-    """Whether a BatchNorm reads the batch's own statistics in a phase."""
+    """Whether a BatchNorm normalizes by the batch's own statistics in a phase."""
     return in_force(phase, abstract_variables(run.model, run.spec.size))["batch_norm"] in ("trained", "statistics")

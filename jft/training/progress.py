@@ -1,4 +1,4 @@
-"""Metrics and times between two lines of the log, and the check that all numbers are finite."""
+"""Metrics and times between two log lines, and the NaN/inf check."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -17,10 +17,10 @@ from jft.utils.fingerprint import combined, fingerprints
 
 
 class NonFiniteLossError(ValueError):
-    """The loss, the gradient or what moves became infinite or not a number, or the gradient spiked.
+    """The loss, the gradient, a parameter or a statistic became NaN or infinite, or the gradient norm spiked.
 
     Attributes:
-      step: the first step of which that is known.
+      step: the first step at fault.
       fault: what is wrong, for people; names the step.
       remedy: what to do about it.
     """
@@ -37,7 +37,7 @@ class Window:
     """Metrics and times of the steps since the last line of the log."""
 
     def __init__(self, run: Run, phase: Phase, state: TrainState, saved: Mapping[str, Any]) -> None:
-        """Goes on with what an interrupted run's window had summed up, from `save`; {} for none."""
+        """Continues from the sums that an interrupted run saved with `save`; {} for none."""
         self._run, self._phase = run, phase
         self._in_force = in_force(phase, state.variables)
         sums = {name: np.float64(saved[name]) for name in _LOGGED if name in saved}
@@ -49,26 +49,26 @@ class Window:
         self.restart()
 
     def restart(self) -> None:
-        """Starts the clock anew, as after an evaluation."""
+        """Restarts the clock, such as after an evaluation."""
         self._start, self._waited, self._steps = time.perf_counter(), 0.0, 0
 
     def wait_for(self, batches: Iterator) -> Any:
-        """The next batch, counting the time it takes to come."""
+        """The next batch; counts the time spent waiting for it."""
         start = time.perf_counter()
         batch = next(batches)
         self._waited += time.perf_counter() - start
         return batch
 
     def add(self, step: int, sums: masked_sums.Sums) -> None:
-        """Notes a step's sums, which the device may still be computing; `'finite'` among them, where it is watched."""
+        """Adds a step's sums, which the device may still be computing; with `'finite'` if every step checks it."""
         self._pending.append((step, sums))
         self._steps += 1
-        # At most two steps in the queue: more would hide where the time goes and hold their batches in memory.
+        # At most two steps in the queue: more would blur the timing and keep their batches in memory.
         if len(self._pending) > 2:
             jax.block_until_ready(self._pending[-3][1])
 
     def check(self) -> None:
-        """Fetches what is pending; raises a NonFiniteLossError naming the first step that is at fault."""
+        """Fetches pending sums; raises a NonFiniteLossError naming the first step at fault."""
         for step, sums in self._pending:
             if fault := _fault(step, sums, self._run.config.spike_norm):
                 raise NonFiniteLossError(step, fault, _remedy(self._phase, step))
@@ -77,7 +77,7 @@ class Window:
         self._pending.clear()
 
     def save(self) -> dict[str, float]:
-        """What a checkpoint holds of a window that is not at its end, so that its line is whole after a resume."""
+        """The sums of an unfinished window for a checkpoint, so that its log line is complete after a resume."""
         self.check()
         if not self._total:
             return {}
@@ -87,9 +87,9 @@ class Window:
         return {} if self._rate is None else {"learning_rate": self._rate}
 
     def close(self, step: int, state: TrainState) -> dict[str, float | str] | None:
-        """Means over the window, as logged, and the fingerprint of what has moved; then a new one begins.
+        """Ends the window: returns the means to log and the fingerprint of trainable parameters and statistics.
 
-        None where all of its steps are left out.
+        None if all of its steps were skipped.
         """
         self.check()
         if self._total is None:
@@ -116,7 +116,7 @@ class Window:
 
 
 def check_finite(phase: Phase, step: int, state: TrainState) -> None:
-    """Raises a NonFiniteLossError unless all that moves is finite; an update may break what its loss did not."""
+    """Raises a NonFiniteLossError unless all trainable values are finite: an update can overflow with a finite loss."""
     finite = {name: _is_finite(leaf) for name, leaf in _moving(phase, state).items()}
     for name, is_finite in finite.items():
         if not is_finite:
@@ -124,12 +124,12 @@ def check_finite(phase: Phase, step: int, state: TrainState) -> None:
 
 
 def all_finite(phase: Phase, state: TrainState) -> jax.Array:
-    """bool scalar, which the device may still be computing: whether all that moves in a phase is finite."""
+    """Whether all trainable parameters and statistics are finite: bool scalar, possibly still being computed."""
     return _are_finite(_moving(phase, state))
 
 
 def _moving(phase: Phase, state: TrainState) -> dict[str, jax.Array]:
-    """Learning parameters and statistics by name; a name such as 'conv/kernel' is in one of them alone."""
+    """Trainable parameters and statistics by name; the names of the two do not overlap."""
     return {**tree.flatten(phase.plan.split(state.params)[0]), **tree.flatten(state.batch_stats)}
 
 
@@ -144,7 +144,7 @@ def _are_finite(leaves: dict[str, jax.Array]) -> jax.Array:
 
 
 def _fault(step: int, sums: masked_sums.Sums, spike_norm: float) -> str:
-    """What is wrong with a step, or ''."""
+    """The fault of a step, or ''."""
     for name, called in (("objective", "loss"), ("grad_norm", "gradient norm")):
         if not np.isfinite(sums[name]):
             return f"the {called} of step {step} is {float(sums[name])}"
@@ -158,6 +158,6 @@ def _fault(step: int, sums: masked_sums.Sums, spike_norm: float) -> str:
 def _remedy(phase: Phase, step: int) -> str:
     rate = "" if phase.schedule is None else f" ({float(phase.schedule(step - 1)):.3g})"
     return (
-        f"lower the learning rate{rate}, set clip_norm, or go on without the images of such steps by on_nan = "
-        "'rollback'. Checkpoints before it are whole."
+        f"lower the learning rate{rate}, set clip_norm, or skip such steps with on_nan = 'rollback'. "
+        "Earlier checkpoints are intact."
     )

@@ -1,4 +1,4 @@
-"""Runs a stretch of a run again, from the checkpoint before it, and compares with what the run logged."""
+"""`jft replay`: repeats steps of a run from the checkpoint before them, and compares with the log."""
 
 import contextlib
 import dataclasses
@@ -23,19 +23,19 @@ from jft.utils.checkpoint_info import micro_batches
 from jft.utils.interrupt import Interrupt, Stopped
 from jft.utils.logger import read_metrics
 
-# What a line tells of the clock and the machine's mood.
+# Timing fields of a log line, which differ every time.
 _MEASURED = ("time", "images_per_second", "waiting", "seconds")
-_TOLERANCE = 1e-5  # relative, between numbers of devices, where sums are taken in another order
+_TOLERANCE = 1e-5  # relative, between different numbers of devices, which sum in another order
 
 
 @dataclasses.dataclass(frozen=True)
 class Line:
-    """A line of the log, and what it is now.
+    """The comparison of one log line.
 
     Attributes:
       step: its step.
       kind: 'train' or 'validation'.
-      differences: name -> (logged, found), of what is not the same; empty where all is.
+      differences: name -> (logged value, replayed value), of values that differ.
     """
 
     step: int
@@ -45,12 +45,12 @@ class Line:
 
 @dataclasses.dataclass(frozen=True)
 class Replay:
-    """What a replay found.
+    """The result of a replay.
 
     Attributes:
       start: step of the checkpoint it began at; 0 for the beginning.
-      lines: those that the run had logged from there on.
-      exact: compared bit for bit, on as many devices as the run; else to 1e-5, and parameters are not compared.
+      lines: comparisons of the lines that the run logged from there on.
+      exact: True: same number of devices, compared bit for bit. False: compared to 1e-5, without parameters.
     """
 
     start: int
@@ -59,44 +59,48 @@ class Replay:
 
     @property
     def same(self) -> bool:
-        """Whether all lines are."""
+        """Whether no line differs."""
         return not any(line.differences for line in self.lines)
 
 
 def replay(workdir: str | Path, step: int, data: Source | None = None) -> Replay:
-    """Restores the checkpoint before a step, trains on to it, and compares; writes nothing into the run's folder.
+    """Restores the checkpoint before a step, trains to the step, and compares; writes nothing into the run's folder.
 
     Args:
       workdir: folder of the run.
-      step: to train to.
-      data: the images, of a run that was trained on images given in memory.
+      step: the last step to replay.
+      data: the images, for a run that was trained on images in memory.
 
     Raises:
-      ValueError: no run, other images, a solver's, a step that it did not reach, or nothing that was logged in between.
+      ValueError: there is no run, its images have changed, a solver fitted its head, it did not reach the step, or it
+        logged nothing in between.
       Stopped: a signal came.
     """
     workdir = Path(workdir)
     if not (workdir / "config.json").exists():
         raise ValueError(f"{workdir} holds no run (no config.json): give the folder that train wrote.")
-    # As it was when the step was logged: a run may go on with another cadence, on other devices.
+    # The config at the time of the step: a resumed run may save at other intervals, and use other devices.
     with contextlib.closing(Checkpoints(workdir, read_only=True, checked=checkpoint_schema.checked)) as checkpoints:
         then = checkpoints.newest_meta(first_from=step)
     if then is None:
-        raise ValueError(f"{workdir} holds no finished checkpoint: nothing says how it was begun.")
+        raise ValueError(f"{workdir} holds no finished checkpoint, so its config is unknown: train it further first.")
     record = trained_on(then)
     if data is None and not record.dataset:
         raise ValueError(
-            f"{workdir} was trained on images given in memory: give them to "
-            "jft.training.replay.replay(run, step, data=...)."
+            f"{workdir} was trained on images in memory, which no command can read: call "
+            "jft.training.replay.replay(run, step, data=...) with them."
         )
     config = default_config()
     if unknown := [name for name in then["config"] if name not in config]:
-        raise ValueError(f"{workdir} is of jft {then['jft']} and its config has {unknown}: replay it with that jft.")
+        raise ValueError(
+            f"{workdir} was written by jft {then['jft']}, and this jft does not know {unknown} of its config: replay "
+            "it with that version."
+        )
     data_dir = record.place(then["config"]["data_dir"])
     config.update({**then["config"], "data_dir": data_dir, "mesh": dict(parallel_of(then).mesh.shape)})
     config.update(effective(config.to_dict()))
     if config.solver != "steps":
-        raise ValueError(f"the head of {workdir} was solved for by {config.solver}: there are no steps to replay.")
+        raise ValueError(f"{workdir}'s head was fitted by {config.solver}, so there are no steps to replay.")
     run = dataclasses.replace(_cut(checked_run(config, workdir, data), step), accumulate=micro_batches(then))
     state, meta = _state_before(run, step)
     start = int(state.step)
@@ -113,9 +117,9 @@ def replay(workdir: str | Path, step: int, data: Source | None = None) -> Replay
 
 
 def _cut(run: Run, step: int) -> Run:
-    """The run, ending at a step; schedules stay those of the whole."""
+    """The run up to a step; schedules remain those of the full run."""
     if not 0 < step <= run.num_steps:
-        raise ValueError(f"--step {step} is none of the run's 1 .. {run.num_steps}.")
+        raise ValueError(f"--step {step} is not a step of the run: give one of 1 .. {run.num_steps}.")
     phases = [dataclasses.replace(phase, last=min(phase.last, step)) for phase in run.phases if phase.first < step]
     return dataclasses.replace(run, phases=tuple(phases))
 
@@ -131,8 +135,8 @@ def _logged(workdir: Path, start: int, step: int) -> list[dict[str, Any]]:
     between = [line for line in lines if start < line["step"] <= step]
     if not between or between[-1]["step"] != step:
         steps = sorted({line["step"] for line in lines if line["step"] > step})
-        near = f"the next line is of step {steps[0]}" if steps else "it logged none later"
-        raise ValueError(f"{workdir} logged nothing at step {step}, its checkpoint before is {start}: {near}.")
+        near = f"give --step {steps[0]}, the next logged step" if steps else "it has no later log line"
+        raise ValueError(f"{workdir} logged nothing at step {step}, and its checkpoint before is {start}: {near}.")
     return between
 
 
@@ -152,19 +156,19 @@ def _same(logged: Any, found: Mapping[str, Any], name: str, exact: bool) -> bool
 
 
 def format_replay(found: Replay, workdir: str | Path) -> str:
-    """As lines for a terminal."""
+    """Formats the result as lines for a terminal."""
     how = "bit for bit" if found.exact else f"to {_TOLERANCE:g}, on another number of devices"
     lines = [f"{workdir} from {f'checkpoint {found.start}' if found.start else 'its beginning'}, compared {how}:"]
     for line in found.lines:
-        told = ", ".join(f"{name} was {was} and is {now}" for name, (was, now) in line.differences.items())
+        changes = ", ".join(f"{name} was {was} and is {now}" for name, (was, now) in line.differences.items())
         exact = found.exact and line.kind == "train"
-        same = f"the same{', and so is the fingerprint of the parameters' if exact else ''}"
-        lines.append(f"  step {line.step} {line.kind}: {told or same}")
+        same = f"the same{', including the fingerprint of the parameters' if exact else ''}"
+        lines.append(f"  step {line.step} {line.kind}: {changes or same}")
     return "\n".join(lines)
 
 
 class _Memory:
-    """Takes what `Logs` would write."""
+    """Stands in for `Logs`: keeps the lines in memory."""
 
     def __init__(self) -> None:
         self.lines: list[dict[str, Any]] = []
@@ -174,7 +178,7 @@ class _Memory:
 
 
 class _Nowhere:
-    """Takes what `Checkpoints` would save."""
+    """Stands in for `Checkpoints`: saves nothing."""
 
     def save(self, step: int, variables: Any, optimizer: Any, meta: Any) -> None:
         pass

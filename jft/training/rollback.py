@@ -1,8 +1,8 @@
-"""Steps that are left out because their loss, gradient or update was not finite or spiked: the record of them.
+"""The record of skipped steps, whose loss, gradient or update was NaN or infinite, or whose gradient spiked.
 
-The order of images, the schedule and all randomness are functions of the step. So a step that is left out keeps its
-number: its images are read and contribute nothing, and nothing moves but the count of steps. Going back to a checkpoint
-and leaving out the images of the spike is how PaLM was trained (Chowdhery et al., 2022, section 5.1).
+The order of images, the schedule and all randomness are functions of the step. So a skipped step keeps its number: its
+images are read and not used, and only the step counter changes. PaLM was trained in this way, by going back to a
+checkpoint and skipping the batches of a spike (Chowdhery et al., 2022, section 5.1).
 """
 
 import dataclasses
@@ -16,17 +16,17 @@ from jft.utils import checksum, distributed, json_file
 from jft.utils.logger import write_json
 
 FILE = "skipped_steps.json"
-_REMEDY = "restore it, or delete it, and steps after the newest checkpoint that are not finite are found again"
+_REMEDY = "restore it, or delete it; then the run finds faulty steps after the newest checkpoint again"
 
 
 @dataclasses.dataclass(frozen=True)
 class Skipped:
-    """A step that is left out.
+    """A skipped step.
 
     Attributes:
       step: its number, from 1.
       fault: what was wrong with it, for people.
-      images: names of its images, which may be what is wrong.
+      images: names of its images, which may be the cause.
     """
 
     step: int
@@ -39,7 +39,7 @@ class _Record(TypedDict):
 
 
 def read(workdir: Path) -> tuple[Skipped, ...]:
-    """The steps that a run leaves out, as recorded in its folder; process 0 reads them for all.
+    """The skipped steps of a run, from the record in its folder; process 0 reads it for all.
 
     Raises:
       ValueError: the record is damaged.
@@ -57,14 +57,14 @@ def read(workdir: Path) -> tuple[Skipped, ...]:
 
 
 def record(run: Run, error: NonFiniteLossError) -> Skipped:
-    """Notes in the run's folder that the step at fault is left out from now on.
+    """Records in the run's folder that the step at fault is skipped from now on.
 
     Args:
-      run: its config says whether that is wanted, and how often.
-      error: of the step.
+      run: its config says whether to roll back, and how often.
+      error: the error of the step.
 
     Raises:
-      NonFiniteLossError: it is not wanted, or `max_rollbacks` steps are left out already.
+      NonFiniteLossError: `on_nan` is not 'rollback', or `max_rollbacks` steps are skipped already.
     """
     if run.config.on_nan != "rollback":
         raise error
@@ -73,8 +73,8 @@ def record(run: Run, error: NonFiniteLossError) -> Skipped:
         steps = ", ".join(str(skipped.step) for skipped in known)
         raise NonFiniteLossError(
             error.step,
-            f"{error.fault}, and {len(known)} steps are left out already ({steps}; see {run.workdir / FILE}), as many "
-            f"as max_rollbacks = {run.config.max_rollbacks} allows",
+            f"{error.fault}, and {len(known)} steps are skipped already ({steps}; see {run.workdir / FILE}), the most "
+            f"that max_rollbacks = {run.config.max_rollbacks} allows",
             error.remedy,
         ) from error
     rows, _ = loader.train_rows(
@@ -89,7 +89,7 @@ def record(run: Run, error: NonFiniteLossError) -> Skipped:
         write_json(run.workdir / FILE, checksum.added({"steps": steps}))
     distributed.wait_for_all("the skipped step is recorded")
     distributed.say(
-        f"{error.fault}: back to the newest checkpoint, and step {error.step} is left out "
+        f"WARNING: {error.fault}. Going back to the newest checkpoint and skipping step {error.step} "
         f"({len(known) + 1} of at most {run.config.max_rollbacks}; its images are listed in {run.workdir / FILE})."
     )
     return found

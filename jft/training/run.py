@@ -1,4 +1,4 @@
-"""A run: everything that is decided once, from the config, before the first step."""
+"""A run: everything that follows from the config and is fixed before the first step."""
 
 import dataclasses
 import math
@@ -35,25 +35,25 @@ from jft.weights.catalog import WeightSet
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """Everything that stays the same while a run trains.
+    """Everything that does not change while a run trains.
 
     Attributes:
       config: the locked config.
       workdir: folder of the run.
       train_source: training images.
-      validation_source: images held out of them; may be empty.
+      validation_source: validation images, held out from them; may be empty.
       row: the weight set, or None when training from scratch.
       spec: preprocessing of the weights.
-      model_options: fields of the model beside its number of classes, for the checkpoint.
-      model: the chain.
-      objective: what is minimized.
-      augmentation: how training images vary.
-      phases: what learns, and how, from which step on.
+      model_options: fields of the model other than its number of classes, for the checkpoint.
+      model: the chain of stages.
+      objective: the loss.
+      augmentation: the augmentation of training images.
+      phases: what is trainable, and with which optimizer, from which step on.
       parallel: the devices.
-      accumulate: micro-batches in a step; None until `programs.fitted` chooses them, for 'auto'.
-      data: images given in memory, from which both sources were taken; None: they are the config's.
-      callbacks: what is told how the run goes, see `callbacks.Callbacks`.
-      metrics: further ones of evaluations, by name.
+      accumulate: number of micro-batches per step; for 'auto', None until `programs.fitted` chooses it.
+      data: images in memory that both sources come from; None: they come from the config's dataset.
+      callbacks: functions called as the run goes on, see `callbacks.Callbacks`.
+      metrics: additional evaluation metrics, by name.
     """
 
     config: Config
@@ -75,16 +75,16 @@ class Run:
 
     @property
     def num_steps(self) -> int:
-        """Length of the run."""
+        """Number of steps of the run."""
         return self.phases[-1].last
 
     def phase_after(self, step: int) -> Phase:
-        """The phase whose optimizer a state holds after `step` steps: one ends before the next begins."""
+        """The phase whose optimizer state is current after `step` steps; at a boundary, the phase that ends there."""
         return next(phase for phase in self.phases if step <= phase.last)
 
     @property
     def steps_per_epoch(self) -> float:
-        """Steps in which as many images are drawn as there are; not a whole number."""
+        """Number of steps in which each image is drawn once on average; not an integer."""
         return len(self.train_source) / self.config.batch_size
 
     def is_due(self, step: int, every: float) -> bool:
@@ -93,7 +93,7 @@ class Run:
         return step == self.num_steps or math.floor(step / every) > math.floor((step - 1) / every)
 
     def meta(self) -> Meta:
-        """What every checkpoint holds beside arrays, so that it can be used without this config or these data."""
+        """The JSON of every checkpoint, with which it can be used without this config or the data."""
         return {
             "jft": __version__,
             "config": config_lib.as_json(self.config),
@@ -111,7 +111,7 @@ class Run:
         }
 
     def identity(self) -> dict[str, Any]:
-        """What all processes of a run have alike: fields of the config, and the images."""
+        """Fields of the config and the images, which must be the same in all processes of a run."""
         fields = {f"config.{name}": value for name, value in config_lib.as_json(self.config).items()}
         kept = {name: value for name, value in fields.items() if name.removeprefix("config.") not in config_lib.PLACES}
         return {
@@ -122,11 +122,11 @@ class Run:
 
     @property
     def fields(self) -> dict[str, Any]:
-        """Fields of the config, with the images given in memory in place of its dataset: for `datasets.of_config`."""
+        """Fields of the config for `datasets.of_config`; images in memory replace its dataset."""
         return {**self.config, **({} if self.data is None else {"dataset": self.data})}
 
     def records(self, *, content: bool = False) -> dict[str, Any]:
-        """`DataRecord.to_json` of 'train' and 'validation'; with `content`, files are decoded to know them by it."""
+        """`DataRecord.to_json` of 'train' and 'validation'; with `content`, files are decoded for their digests."""
         return {
             split: DataRecord.of(source, self.fields["dataset"], self.config.data_dir, content=content).to_json()
             for split, source in (("train", self.train_source), ("validation", self.validation_source))
@@ -139,11 +139,11 @@ def create_run(
     data: datasets.Source | None = None,
     own: Mapping[str, Any] = types.MappingProxyType({}),
 ) -> Run:
-    """Decides everything, and touches no file of the run.
+    """Makes a run from its config, and writes no file.
 
     Args:
       config: from a config file.
-      workdir: folder of the run; may not exist yet.
+      workdir: folder of the run; need not exist yet.
       data: images in memory, from `datasets.from_arrays`, in place of `config.dataset`.
       own: from `own.recorded`, objects that the config has names of.
 
@@ -152,7 +152,7 @@ def create_run(
 
     Raises:
       CodeRefusedError: the config names a "module:function", outside of `registry.code_allowed`.
-      ValueError: the config makes no sense, the folder holds another run, or data, model, weights or plan do not fit.
+      ValueError: the config is invalid, the folder holds another run, or data, model, weights or plan do not match.
     """
     config_lib.validate(config)
     workdir = Path(workdir)
@@ -210,7 +210,7 @@ def create_run(
 def _choose_model(
     config: Config, row: WeightSet | None, num_outputs: int, axis_name: str | None, train_source: datasets.Source
 ) -> tuple[Chain, dict[str, Any], Preprocess]:
-    """The chain, those of its fields that a checkpoint must name, and what its images are prepared by."""
+    """The model, its fields that a checkpoint must record, and its preprocessing."""
     options = {k: v for k, v in (row.options if row else {}).items() if k != "num_classes"}
     options |= {"aux_heads": True} if config.aux_heads else {}
     options |= {"cut": config.cut} if config.cut else {}
@@ -231,35 +231,35 @@ def _choose_model(
 
 
 def _load_splits(config: Config, data: datasets.Source | None) -> tuple[datasets.Source, datasets.Source]:
-    """Images to train and to validate, of the config's data or of `data` in their place."""
+    """Training and validation images, of the config's dataset or of `data`."""
     fields = {**config, **({} if data is None else {"dataset": data})}
     train = datasets.of_config(fields, "train")
     if len(train.class_names) < 2:
         raise ValueError(
-            f"{train.name} has the one class {train.class_names[0]!r}: nothing to tell apart. "
-            "A class folder's parent is the data_dir."
+            f"{train.name} has only one class, {train.class_names[0]!r}, and training needs at least two. "
+            "If this is a class folder, give its parent as data_dir."
         )
     nothing = np.zeros(0, np.int64)
     return train, datasets.of_config(fields, "validation") if config.validation else train.take(nothing)
 
 
 def check_workdir(config: Config, workdir: Path) -> None:
-    """Raises a ValueError if the folder holds a run of another config, or files that are no run of jft's."""
+    """Raises a ValueError if the folder holds a run with another config, or files that are not a run."""
     path = workdir / "config.json"
     if path.exists():
         there = json_file.read(path, config_lib.json_shape(), "restore it, or give another --workdir")
         lines = config_lib.difference(config_lib.upgraded(there), config_lib.as_json(config))
         if lines:
             raise ValueError(
-                f"{workdir} holds a run of another config (there -> here): {'; '.join(lines)}. "
-                "Set the fields as they were, give another --workdir, or delete this one to start anew."
+                f"{workdir} holds a run with another config (there -> here): {'; '.join(lines)}. "
+                "Set these fields as they were, give another --workdir, or delete the folder to start again."
             )
     elif workdir.exists() and not (workdir.is_dir() and all(p.name.startswith(".") for p in workdir.iterdir())):
-        raise ValueError(f"{workdir} exists and is no run of jft's (it has no config.json): give another --workdir.")
+        raise ValueError(f"{workdir} exists and is not a run (it has no config.json): give another --workdir.")
 
 
 def open_folder(run: Run) -> Checkpoints:
-    """Begins to write, to be called once all that can go wrong before the first step has not."""
+    """Creates the run folder; call after all checks have passed."""
     if distributed.is_first() and not (run.workdir / "config.json").exists():
         write_json(run.workdir / "config.json", config_lib.as_json(run.config))
         write_json(run.workdir / "class_names.json", list(run.train_source.class_names))

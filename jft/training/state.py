@@ -1,4 +1,4 @@
-"""The state of a run: where it begins, how a phase takes it over, what of it a checkpoint holds."""
+"""The training state of a run: how to initialize it, pass it to the next phase, save and restore it."""
 
 import json
 from typing import Any
@@ -21,14 +21,14 @@ from jft.weights import hub, pretrained
 
 
 def initial_state(run: Run) -> tuple[TrainState, Meta]:
-    """The state to start from: the newest checkpoint, which wins, or pretrained weights over initial values.
+    """The state to start from: the newest checkpoint or, without one, pretrained weights over initial values.
 
     Returns:
       The state on the devices, and the meta of all further checkpoints; `meta['history']` lists the evaluations so
-      far, `meta['pretrained']` the leaves that came from the weights.
+      far, `meta['pretrained']` the leaves that came from pretrained weights.
 
     Raises:
-      ValueError: no weights, see `pretrained.overlay`; or the checkpoint was trained on other data.
+      ValueError: the weights are unavailable, see `pretrained.overlay`; or the checkpoint was trained on other data.
     """
     if distributed.from_first((run.workdir / "config.json").exists()):
         checkpoints = Checkpoints(run.workdir, checked=checkpoint_schema.checked)
@@ -49,13 +49,13 @@ def initial_state(run: Run) -> tuple[TrainState, Meta]:
 
 
 def check_weights(run: Run) -> None:
-    """Raises a ValueError where the weights that a run begins with are neither here nor to be fetched; reads none."""
+    """Raises a ValueError if the weights of a run are neither on this machine nor can be downloaded; reads none."""
     if run.row and not (run.workdir / "config.json").exists():
         hub.check_obtainable(run.row, run.config.weights_path or None)
 
 
 def fresh_state(run: Run) -> tuple[TrainState, Meta]:
-    """As `initial_state`, of a run that has not begun."""
+    """As `initial_state`, for a run without checkpoints."""
     variables = initialize(run.model, run.spec.size, run.config.seed, head_init=run.config.head_init)
     loaded, manifest = frozenset(), {}
     if run.row:
@@ -74,7 +74,7 @@ def fresh_state(run: Run) -> tuple[TrainState, Meta]:
     )
     return state, {
         **run.meta(),
-        "weights": manifest if loaded else {},  # where all of it is fresh, nothing of them is in the model
+        "weights": manifest if loaded else {},  # {} if all leaves are fresh, so that none comes from the weights
         "pretrained": sorted(loaded),
         "cached": {},
         "history": [],
@@ -84,15 +84,15 @@ def fresh_state(run: Run) -> tuple[TrainState, Meta]:
 
 
 def enter_phase(run: Run, phase: Phase, state: TrainState) -> TrainState:
-    """The state with which a phase begins, from that with which the one before ended.
+    """The initial state of a phase, from the final state of the phase before.
 
-    Leaves that go on learning keep what the optimizer knows of them, and their average; the others begin anew.
+    Leaves that stay trainable keep their optimizer state and moving average; newly trainable leaves get fresh ones.
     """
     opt_state = optim.carry_over(state.opt_state, _fresh_opt_state(run, phase, state.params))
     ema = {}
     if run.config.ema:
-        known, learning = tree.flatten(state.ema), tree.flatten(phase.plan.split(state.params)[0])
-        ema = tree.unflatten({name: known[name] if name in known else jnp.copy(x) for name, x in learning.items()})
+        known, trainable = tree.flatten(state.ema), tree.flatten(phase.plan.split(state.params)[0])
+        ema = tree.unflatten({name: known[name] if name in known else jnp.copy(x) for name, x in trainable.items()})
     return run.parallel.place_state(state.replace(opt_state=opt_state, ema=ema))
 
 
@@ -102,9 +102,9 @@ def _fresh_opt_state(run: Run, phase: Phase, params: Any) -> Any:
 
 
 def optimizer_items(state: TrainState) -> dict[str, Any]:
-    """What a checkpoint holds beside the variables to go on: `{'step', 'opt_state'}`.
+    """The part of a checkpoint that only resuming needs: `{'step', 'opt_state'}`.
 
-    Where there is an average, it is among the variables, and `'learning'` holds the parameters that it averages.
+    With a moving average, the checkpoint's variables hold the average, and `'learning'` the parameters themselves.
     """
     items = {"step": state.step, "opt_state": state.opt_state}
     if not state.ema:
@@ -114,7 +114,7 @@ def optimizer_items(state: TrainState) -> dict[str, Any]:
 
 
 def resumed_state(run: Run, variables: Any, optimizer: Any, saved: Meta) -> tuple[TrainState, Meta]:
-    """As `initial_state`, from what a checkpoint holds."""
+    """As `initial_state`, from the contents of a checkpoint."""
     kept = {key: saved[key] for key in ("weights", "pretrained", "cached", "history", "window")}
     kept["accumulate"] = micro_batches(saved)
     kept["trained_on"] = {
@@ -125,9 +125,9 @@ def resumed_state(run: Run, variables: Any, optimizer: Any, saved: Meta) -> tupl
     kept["temperature"] = saved.get("temperature")  # checkpoints before 0.1.0 had none
     average = {}
     if "learning" in optimizer:
-        learning, params = tree.flatten(optimizer.pop("learning")), tree.flatten(variables["params"])
-        average = tree.unflatten({name: params[name] for name in learning})
-        variables = {**variables, "params": tree.unflatten({**params, **learning})}
+        trained, params = tree.flatten(optimizer.pop("learning")), tree.flatten(variables["params"])
+        average = tree.unflatten({name: params[name] for name in trained})
+        variables = {**variables, "params": tree.unflatten({**params, **trained})}
     return TrainState(**variables, **optimizer, ema=average), {**run.meta(), **kept}
 
 
@@ -149,8 +149,8 @@ def abstract_items(run: Run, saved: Meta) -> tuple[Any, Any]:
     was, now = (json.loads(json.dumps(of["model"]["options"])) for of in (saved, run.meta()))
     if was != now:
         raise CheckpointRefusedError(
-            f"{run.workdir} was begun with another network by jft {saved['jft']}: its options were {was}, here {now}. "
-            "It can be evaluated and used as it is; to train, give another --workdir."
+            f"{run.workdir} was begun with another network by jft {saved['jft']}: its options were {was}, here "
+            f"{now}. The run can be evaluated and used for prediction; to train, give another --workdir."
         )
     state = abstract_state(run, run.phase_after(saved["step"]))
     return state.variables, optimizer_items(state)

@@ -1,9 +1,8 @@
-"""The pure steps: `(state, batch) -> (state, metrics)` and `(variables, batch) -> sums`.
+"""The training step, a pure function `(state, batch) -> (state, metrics)`.
 
-They are jitted (or pmapped) once, at the edge, by `jft.utils.mesh`. A batch is `{'image': uint8 [batch, h, w, 3],
-'label': int32 [batch], 'mask': bool [batch]}`; labels are [batch, classes] where images have several. Where
-the frozen stages' output is cached, `'feature'` takes the place of `'image'`: [batch, variants, ...], what they make of
-each variant of an image.
+`jft.utils.mesh` compiles it with jit or pmap. A batch is `{'image': uint8 [batch, h, w, 3], 'label': int32 [batch],
+'mask': bool [batch]}`; labels are [batch, classes] if images have several. If the output of frozen stages is cached,
+`'feature'` replaces `'image'`: [batch, variants, ...], the features of each variant of an image.
 """
 
 import contextlib
@@ -28,14 +27,14 @@ Batch = dict[str, jax.Array]
 
 @flax.struct.dataclass
 class TrainState:
-    """All that a step changes.
+    """Everything that a step changes.
 
     Attributes:
-      step: int32 scalar, steps done; with the seed it gives the data order and all randomness.
+      step: int32 scalar, number of steps done; with the seed, it determines the data order and all randomness.
       params: parameters by stage, float32.
       batch_stats: BatchNorm's running statistics by stage, float32; {} without BatchNorm.
-      opt_state: Optax's state, holding nothing for frozen leaves.
-      ema: exponential moving average of the learning parameters; {} without.
+      opt_state: state of the Optax optimizer, without frozen leaves.
+      ema: exponential moving average of the trainable parameters; {} if there is none.
     """
 
     step: jax.Array
@@ -46,20 +45,20 @@ class TrainState:
 
     @property
     def variables(self) -> dict[str, Any]:
-        """`{'params', 'batch_stats'}` as they are evaluated and shipped: averaged where there is an average."""
+        """`{'params', 'batch_stats'}` for evaluation and export; parameters are the moving average if there is one."""
         averaged = {**tree.flatten(self.params), **tree.flatten(self.ema)}
         return {"params": tree.unflatten(averaged) if self.ema else self.params, "batch_stats": self.batch_stats}
 
 
 @dataclasses.dataclass(frozen=True)
 class Input:
-    """What becomes of a training batch before the model sees it; all pure and random by a key.
+    """Preprocessing and augmentation of a training batch; pure functions, random by a key.
 
     Attributes:
       transform: (uint8 images [batch, h, w, 3], key) -> float32 [batch, size, size, 3], augmented and normalized.
-      draw: (key, batch size) -> int32 [batch], the variant of each image that `transform` would take with that key;
-        chooses among cached features.
-      mix: (images, targets, key) -> the same, mixed with one another; None leaves them alone.
+      draw: (key, batch size) -> int32 [batch], the variant of each image that `transform` would choose with this key;
+        selects among cached features.
+      mix: (images, targets, key) -> mixed images and targets (mixup, CutMix); None for no mixing.
     """
 
     transform: Callable[[jax.Array, jax.Array], jax.Array]
@@ -83,23 +82,23 @@ def make_train_step(
     """Makes the training step.
 
     Args:
-      model: the chain.
-      plan: what learns; the step differentiates by these leaves alone.
+      model: the chain of stages.
+      plan: says what is frozen; the step differentiates with respect to trainable leaves only.
       tx: from `make_optimizer`, or any other of Optax; where its `update` takes `learning_rate`, the step gives it.
       schedule: step -> learning rate; None: the optimizer has its own, which is not known here.
-      objective: what is minimized.
-      inputs: what becomes of a batch first.
-      seed: of augmentation and dropout, together with the step.
-      ema: decay of the average of the learning parameters, as `state.ema` holds it; 0 for none.
-      accumulate: micro-batches, run one after another, whose gradients are summed. They are varied, mixed and dropped
-        out as one batch is, so that the figures are those of the whole batch; but a BatchNorm that moves sees each by
-        itself.
+      objective: the loss.
+      inputs: preprocessing and augmentation of a batch.
+      seed: seed of augmentation and dropout, together with the step.
+      ema: decay of the moving average `state.ema` of the trainable parameters; 0 for none.
+      accumulate: number of micro-batches, run one after another, whose gradients are summed. Augmentation, mixing and
+        dropout are drawn for the whole batch, so results do not depend on it, except that a BatchNorm with batch
+        statistics normalizes each micro-batch separately.
       axis_name: under `jax.pmap`, the axis to sum over.
 
     Returns:
       A pure function of state and batch. Its metrics are `classification_sums` (or `label_sums`) plus `objective`, the
-      loss that is minimized, with the auxiliary heads' shares, times `count`; `grad_norm`, the norm of the
-      learning leaves' gradient; `learning_rate`, where there is a schedule.
+      minimized loss including auxiliary heads, times `count`; `grad_norm`, the norm of the trainable leaves' gradient;
+      and `learning_rate`, if there is a schedule.
     """
 
     tx = optax.with_extra_args_support(tx)
@@ -117,25 +116,25 @@ def make_train_step(
         if axis_name is not None:
             grads, sums = jax.lax.psum((grads, sums), axis_name)
             stats = jax.lax.pmean(stats, axis_name)
-        # Images whose classes all weigh nothing teach nothing.
+        # If all images of a batch have class weight 0, the gradient is 0 instead of 0 / 0.
         divisor = jnp.where(sums["divisor"] > 0, sums.pop("divisor"), 1.0)
         grads = jax.tree.map(lambda g: g / divisor, grads)
         sums["objective"] *= sums["count"] / divisor
 
-        learning, frozen = plan.split(state.params)
+        trainable, frozen = plan.split(state.params)
         rate = {} if schedule is None else {"learning_rate": jnp.float32(schedule(state.step))}
-        # Frozen leaves stand in for their own gradients, which the mask keeps unread.
+        # Frozen leaves fill the places of their gradients, which the mask never reads.
         updates, opt_state = tx.update(plan.merge(grads, frozen), state.opt_state, state.params, **rate)
-        learning = jax.tree.map(jnp.add, learning, plan.split(updates)[0])
-        average = jax.tree.map(lambda old, new: ema * old + (1 - ema) * new, state.ema, learning) if ema else {}
-        told = {"grad_norm": optax.tree.norm(grads), **rate}
-        return TrainState(state.step + 1, plan.merge(learning, frozen), stats, opt_state, average), {**sums, **told}
+        trainable = jax.tree.map(jnp.add, trainable, plan.split(updates)[0])
+        average = jax.tree.map(lambda old, new: ema * old + (1 - ema) * new, state.ema, trainable) if ema else {}
+        scalars = {"grad_norm": optax.tree.norm(grads), **rate}
+        return TrainState(state.step + 1, plan.merge(trainable, frozen), stats, opt_state, average), {**sums, **scalars}
 
     return train_step
 
 
 def _make_prepare(objective: Objective, inputs: Input) -> Callable[[Batch, jax.Array, jax.Array], Batch]:
-    """Makes `(batch, key to vary, key to mix) -> batch`: its `'target'`, and `'input'` or `'feature'` as it is read."""
+    """Makes `(batch, key to augment, key to mix) -> batch` with `'target'` and `'input'` or `'feature'`."""
 
     def prepare(batch: Batch, for_augment: jax.Array, for_mix: jax.Array) -> Batch:
         prepared = {"label": batch["label"], "mask": batch["mask"], "target": objective.targets(batch["label"])}
@@ -155,15 +154,15 @@ def _make_gradients(model: Chain, plan: Plan, objective: Objective) -> Callable:
     """Makes `(params, batch_stats, prepared batch, rng) -> (gradients of the summed loss, batch_stats, sums)`."""
 
     def gradients(params: Any, batch_stats: Any, batch: Batch, rng: jax.Array) -> tuple[Any, Any, masked_sums.Sums]:
-        learning, frozen = plan.split(params)
+        trainable, frozen = plan.split(params)
         if "feature" in batch:
             features = batch["feature"]
         else:
             features = apply_frozen(model, plan, frozen, batch_stats, batch["input"])
 
-        def total(learning: Any) -> tuple[jax.Array, tuple[Any, masked_sums.Sums]]:
+        def total(trainable: Any) -> tuple[jax.Array, tuple[Any, masked_sums.Sums]]:
             logits, aux_logits, stats = apply_trainable(
-                model, plan, learning, frozen, batch_stats, features, {"dropout": rng}
+                model, plan, trainable, frozen, batch_stats, features, {"dropout": rng}
             )
             targets = batch["target"]
             loss = jnp.sum(batch["mask"] * objective.losses(logits, targets))
@@ -173,14 +172,14 @@ def _make_gradients(model: Chain, plan: Plan, objective: Objective) -> Callable:
             sums = masked_sums.batch_sums(objective, logits, batch)
             return loss, (stats, {**sums, "objective": loss, "divisor": divisor})
 
-        grads, (stats, sums) = jax.grad(total, has_aux=True)(learning)
+        grads, (stats, sums) = jax.grad(total, has_aux=True)(trainable)
         return grads, stats, sums
 
     return gradients
 
 
 def _accumulated(gradients: Callable, parts: int) -> Callable:
-    """`gradients` summed over `parts` micro-batches, run one after another; BatchNorm sees each by itself."""
+    """`gradients` summed over `parts` micro-batches, run one after another; BatchNorm normalizes each separately."""
 
     # Every parts-th image goes into the same micro-batch, so that each stays spread over the devices.
     def fold(x: jax.Array) -> jax.Array:
@@ -191,7 +190,7 @@ def _accumulated(gradients: Callable, parts: int) -> Callable:
             with _dropout_of_part(part[1], parts):
                 return gradients(params, stats, part[0], rng)
 
-        # The first micro-batch gives the sums that the others are added to: one gradient is held, not one of each.
+        # The sums start with the first micro-batch, so that only one set of gradients is in memory.
         def body(carry: tuple, part: tuple[Batch, jax.Array]) -> tuple[tuple, None]:
             stats, *total = carry
             grads, stats, sums = of_part(stats, part)
@@ -207,7 +206,7 @@ def _accumulated(gradients: Callable, parts: int) -> Callable:
 
 
 def _dropout_of_part(part: jax.Array, parts: int) -> contextlib.AbstractContextManager:
-    """Context in which dropout draws for the whole batch and takes what is of a micro-batch, as `fold` makes it."""
+    """Context in which dropout draws for the whole batch and takes a micro-batch's rows, as `fold` divides them."""
 
     def intercept(call: Any, args: tuple, kwargs: dict, context: nn.module.InterceptorContext) -> Any:
         drop = context.module

@@ -75,17 +75,17 @@ def step_cost(
     compilation = time.perf_counter() - start
     placed = run.parallel.place_batch(on_device(batch))
     # Copied: the step takes the memory of what it is given.
-    moving = enter_phase(run, phase, run.parallel.place_state(jax.tree.map(np.array, state)))
-    moving = moving.replace(step=run.parallel.place_state(np.int32(phase.first)))
-    told: dict[str, jax.Array] = {}
+    current = enter_phase(run, phase, run.parallel.place_state(jax.tree.map(np.array, state)))
+    current = current.replace(step=run.parallel.place_state(np.int32(phase.first)))
+    metrics: dict[str, jax.Array] = {}
 
     def call() -> dict[str, jax.Array]:
-        nonlocal moving, told
-        moving, told = compiled(moving, placed)
-        return told
+        nonlocal current, metrics
+        current, metrics = compiled(current, placed)
+        return metrics
 
     cost = _cost(compiled, compilation, call)
-    return cost, told
+    return cost, metrics
 
 
 def save_seconds(state: TrainState, place: Path) -> float:

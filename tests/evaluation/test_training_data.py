@@ -175,7 +175,7 @@ def test_what_occurs_twice_is_said_at_the_start(given, tmp_path, capsys):
     config.validation = 0
     run = create_run(config, tmp_path / "run")
     meta = noted_images.note(run, {"trained_on": run.records()}, begins=True)
-    assert "By their pixels, 10 train images are also in test (" in capsys.readouterr().out
+    assert "WARNING: comparing pixels, 10 train images are also in test (" in capsys.readouterr().out
     assert trained_on(meta).digest and not list(tmp_path.glob("run/*"))
     (tmp_path / "run").mkdir()
     noted_images.save(run, begins=True)

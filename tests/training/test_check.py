@@ -28,7 +28,7 @@ from jft.training.state import fresh_state, optimizer_items
 # One worker trains for all of them.
 pytestmark = [pytest.mark.xdist_group("check"), pytest.mark.usefixtures("quick")]
 
-NAMES = ["folder", "config", "data", "repeats", "weights", "input", "learning", "features", "disk", "evaluation"]
+NAMES = ["folder", "config", "data", "repeats", "weights", "input", "trainable", "features", "disk", "evaluation"]
 
 
 def told(config, workdir, data=None, **options):
@@ -44,18 +44,20 @@ def test_digits_pass_and_nothing_is_written(tmp_path):
     assert list(tmp_path.iterdir()) == []
     for name, figures in {
         "config": "20 steps of 32 images",
-        "data": "326 images to train, 108 to validate; 3 classes, from 107 (7) to 110 (5)",
+        "data": "326 training and 108 validation images; 3 classes, from 107 (7) to 110 (5)",
         "weights": "vgg_tiny-digits04.safetensors: 10 leaves pretrained, 2 fresh (in head)",
-        "learning": "of 93,539 parameters, 195 learn, 93,344 are frozen (up to fc7)",
+        "trainable": "93,539 parameters: 195 trainable, 93,344 frozen (up to fc7)",
         "features": "cache_features = False",
-        "gradients": "of 2 leaves that learn, 2 got one",
+        "gradients": "2 of 2 trainable leaves got a gradient",
     }.items():
         assert figures in found[name][1]
     for name, images in (("step", 32), ("evaluation", 128)):
-        figures = re.fullmatch(r"([\d.]+) MB on the device; .*FLOPs there; .* s for (\d+) images .*", found[name][1])
+        figures = re.fullmatch(
+            r"([\d.]+) MB on the device; .*FLOPs per device; .* s for (\d+) images .*", found[name][1]
+        )
         assert float(figures[1]) > 4 * 93_539 / 1e6 and int(figures[2]) == images
     first, last, guessing = map(
-        float, re.search(r"loss (\S+) to (\S+) \(guessing (\S+)\)", found["overfit"][1]).groups()
+        float, re.search(r"loss (\S+) to (\S+) \(guessing gives (\S+)\)", found["overfit"][1]).groups()
     )
     assert guessing == pytest.approx(np.log(3), abs=0.05) and last < guessing / 2 < first
 
@@ -69,13 +71,13 @@ def test_a_solver_has_no_steps(tmp_path):
     found = told(solver(tmp_path / "features"), tmp_path / "run")
     assert list(found) == [*NAMES, "duration", "overfit", "gradients"] and not any(wrong for wrong, _ in found.values())
     assert "no steps: ridge fits the head" in found["config"][1]
-    assert "cached after fc7" in found["features"][1] and "no steps" in found["duration"][1]
+    assert "cached after fc7" in found["features"][1] and "time to fit the head" in found["duration"][1]
 
 
 @pytest.mark.parametrize(
     ("changes", "name", "message"),
     [
-        ({"classes": ("5",)}, "config", "has the one class '5'"),
+        ({"classes": ("5",)}, "config", "has only one class, '5'"),
         ({"freeze": "fc9"}, "config", "did you mean 'fc"),
         ({"epochs": 0.0}, "config", "epochs and steps are both 0"),
         ({"weights_path": "nowhere.safetensors"}, "weights", "weights_path nowhere.safetensors does not exist"),
@@ -116,7 +118,7 @@ def test_images_that_are_alike_under_other_labels_cannot_be_learnt(tmp_path):
     alike = datasets.from_arrays(np.full((90, 8, 8, 3), 99, np.uint8), labels)
     found = told(solver(tmp_path / "features", classes=()), tmp_path / "run", alike, overfit_steps=8)
     assert [key for key, (wrong, _) in found.items() if wrong] == ["overfit"]
-    assert "in 8 steps of Adam" in found["overfit"][1] and "alike under other labels" in found["overfit"][1]
+    assert "in 8 steps of Adam" in found["overfit"][1] and "similar images with different labels" in found["overfit"][1]
 
 
 def test_images_without_contrast_are_counted_and_the_first_named(tmp_path):
@@ -130,7 +132,7 @@ def test_images_without_contrast_are_counted_and_the_first_named(tmp_path):
     found = Preflight(run, None, overfit_steps=1)._input()
     assert not found.wrong
     assert re.search(
-        r"; [4-8]\d of 128 images have next to no contrast, first \S+/[ab]/\d*[13579].png: look", found.told
+        r"; [4-8]\d of 128 images have almost no contrast, the first is \S+/[ab]/\d*[13579].png: look", found.told
     )
 
 
@@ -168,18 +170,23 @@ class Net(Chain):
 @pytest.mark.parametrize(
     ("model", "head_init", "dead", "told_of"),
     [
-        (Net, 0.0, (), "of 6 leaves that learn, 6 got one"),  # what is before the head learns from the second step on
+        (
+            Net,
+            0.0,
+            (),
+            "6 of 6 trainable leaves got a gradient",
+        ),  # what is before the head learns from the second step on
         (
             functools.partial(Net, dead=True),
             1.0,
             ("a/conv/bias", "a/conv/kernel", "b/conv/bias", "b/conv/kernel", "head/head/kernel"),
-            "5 of 6 .* exactly 0, in every step: a/conv/bias, .*nothing comes back through b: zeros in a kernel",
+            "5 of 6 .* exactly 0 in every step: a/conv/bias, .*no gradient passes b: a kernel of zeros",
         ),
         (
             functools.partial(Net, head=Clipped),
             0.0,
             ("a/conv/bias", "a/conv/kernel", "b/conv/bias", "b/conv/kernel", "head/head/bias", "head/head/kernel"),
-            "6 of 6 .*nothing comes back through head: .* Give other weights, another seed or head_init",
+            "6 of 6 .*no gradient passes head: .* Use other weights, another seed or head_init",
         ),
     ],
 )
@@ -193,7 +200,7 @@ def test_dead_gradients_are_found(tmp_path, monkeypatch, model, head_init, dead,
     images = np.stack([run.train_source.pixels(row, run.spec) for row in range(16)])
     batch = {"image": images, "label": run.train_source.labels[:16], "mask": np.ones(16, bool)}
     found = overfit(run, run.phases[0], state, batch, steps=2)
-    assert tuple(sorted(found.still)) == dead
+    assert tuple(sorted(found.unchanged)) == dead
     finding = preflight.gradients(found, run.phases[0])
     assert finding.wrong == bool(dead) and re.search(told_of, finding.told)
 
@@ -233,7 +240,7 @@ def test_a_disk_that_is_too_small(tmp_path, monkeypatch):
     found = told(solver(tmp_path / "features"), tmp_path / "run")
     assert [key for key, (wrong, _) in found.items() if wrong] == ["disk"]
     assert re.match(
-        "4 checkpoints of 0.4 MB at most and 0.1 MB of features, 1.0 MB free .*: make room", found["disk"][1]
+        "at most 4 checkpoints of 0.4 MB and 0.1 MB of features, 1.0 MB free .*: free space", found["disk"][1]
     )
 
 

@@ -175,4 +175,4 @@ def test_script(compared, tmp_path, command):
     status, _, error = run("--config.solvr=ridge")
     assert status == 1 and error.startswith("error: unknown config field 'solvr', did you mean 'solver'?")
     status, _, error = run("--config.solver=lbfgs")  # another config than the runs that are there
-    assert status == 1 and "holds a run of another config (there -> here): solver: 'ridge' -> 'lbfgs'" in error
+    assert status == 1 and "holds a run with another config (there -> here): solver: 'ridge' -> 'lbfgs'" in error

@@ -112,7 +112,7 @@ def test_the_log_says_what_the_table_said(runs):
         for step in range(first + 1, last + 1):
             said = [lines[step][key] for key in ("phase", "boundary", "learning", "batch_norm")]
             assert said == [name, boundary.replace("-", ""), learning, norm]
-    assert "Features of shift: computed at each step: 192 images are read" in told
+    assert "Features of shift: computed at each step: not worth it: 192 images to read" in told
     assert "Features of top: cached after block2" in told
     assert "Features of all: computed at each step: no stage is frozen" in told
 

@@ -75,7 +75,7 @@ def test_train_then_evaluate(tmp_path, capsys):
     assert [(line["step"], line["count"]) for line in validation] == [(41, 144), (81, 144), (90, 144)]
     assert validation[-1]["accuracy"] > 0.7
     out = capsys.readouterr().out
-    assert "1,294 images to train, 144 to validate, 10 classes" in out
+    assert "1,294 training images, 144 validation images, 10 classes" in out
     assert "93,994 trainable" in out
     tested = evaluate(tmp_path / "run")
     assert tested == json.loads((tmp_path / "run" / "eval.json").read_text())
@@ -161,7 +161,7 @@ def test_a_signal_saves_and_says_how_to_go_on(tmp_path):
     out, _ = process.communicate(timeout=180)
     assert process.returncode == 128 + number, out
     assert f"{number.name}: saved at step" in out
-    assert "Run the same command again to go on" in out
+    assert "Run the same command again to resume" in out
     saved = Checkpoints(tmp_path / "run", read_only=True)
     step = int(out.split("saved at step ")[1].split(" of")[0].replace(",", ""))
     assert (tmp_path / "run" / "checkpoints" / str(step)).is_dir()
@@ -182,7 +182,7 @@ def test_another_config_is_refused_with_the_difference(whole, tmp_path):
     create_run(digits(**WHOLE, log_every=1), whole)  # how often one looks may change
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letter.txt").write_text("dear")
-    with pytest.raises(ValueError, match="is no run of jft's"):
+    with pytest.raises(ValueError, match="is not a run"):
         create_run(digits(), tmp_path / "mine")
 
 
@@ -349,5 +349,5 @@ def test_a_signal_before_the_first_step_writes_nothing(tmp_path, monkeypatch, ca
 def test_one_class_is_refused(tmp_path):
     write_folder(tmp_path / "data", ["flower_photos"])
     config = digits(dataset="folder", data_dir=str(tmp_path / "data"), validation=0.25)
-    with pytest.raises(ValueError, match="has the one class 'flower_photos': nothing to tell apart"):
+    with pytest.raises(ValueError, match="has only one class, 'flower_photos', and training needs"):
         train(config, tmp_path / "run")

@@ -97,17 +97,19 @@ def test_the_fewest_that_fit(config, tmp_path, monkeypatch, measured, limit, par
     config.batch_size = 288
     chosen, compiled, told = programs.fitted(create_run(config, tmp_path / "run", images()), {0: {}})
     assert (chosen.accumulate, compiled) == (parts, {0: 288 // parts + 100})
-    assert f"accumulate = 'auto' takes {parts}: {288 // parts} images at a time" in told
+    assert f"accumulate = 'auto' uses {parts}: {288 // parts} images at a time" in told
     assert len(measured) <= 7
 
 
 def test_what_cannot_fit_or_would_change_the_figures_is_refused(config, tmp_path, monkeypatch, measured):
     monkeypatch.setattr(memory, "usable", lambda parallel: 100)
-    with pytest.raises(ValueError, match=r"a step of batch_size = 16 does not fit: with one image at a time"):
+    with pytest.raises(ValueError, match=r"a step of batch_size = 16 does not fit in memory: with one image at a time"):
         programs.fitted(create_run(config, tmp_path / "run", images()), {0: {}})
     config.batch_norm = "statistics"
     monkeypatch.setattr(memory, "usable", lambda parallel: 104)
-    with pytest.raises(ValueError, match=r"would take 4 micro-batches .* normalize by 4 images, not 16: other figures"):
+    with pytest.raises(
+        ValueError, match=r"needs 4 micro-batches .* normalize by 4 images instead of 16, which changes"
+    ):
         programs.fitted(create_run(config, tmp_path / "run", images()), {0: {}})
     monkeypatch.setattr(memory, "usable", lambda parallel: 116)
     assert programs.fitted(create_run(config, tmp_path / "run", images()), {0: {}})[0].accumulate == 1
@@ -134,7 +136,7 @@ def test_a_run_keeps_what_it_chose_and_its_figures_are_the_whole_batchs(config, 
         patch.setattr(Window, "add", killing(Window.add, 2))
         with pytest.raises(KeyboardInterrupt):
             train(config, tmp_path / "run", images())
-    assert "accumulate = 'auto' takes 4: 1 images at a time" in capsys.readouterr().out
+    assert "accumulate = 'auto' uses 4: 1 images at a time" in capsys.readouterr().out
     monkeypatch.setattr(memory, "usable", lambda parallel: 10**9)  # for the whole batch, and a resumed run keeps to 4
     assert train(config, tmp_path / "run", images())["finished"]
     assert saved_meta(tmp_path / "run")["accumulate"] == 4

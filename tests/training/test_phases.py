@@ -61,9 +61,12 @@ def test_lengths_are_steps_epochs_or_examples():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"phases": ({"steps": 5}, {"name": "top"})}, r"^phase 'top': a phase has one length above 0, .* here: none"),
+        (
+            {"phases": ({"steps": 5}, {"name": "top"})},
+            r"^phase 'top': a phase needs exactly one length above 0, .* here: none",
+        ),
         ({"phases": ({"steps": 5}, {"steps": 5, "epochs": 1})}, r"^phase 2: .* here: steps, epochs"),
-        ({"phases": ({"steps": 5}, {"steps": 0})}, r"^phase 2: a phase has one length above 0"),
+        ({"phases": ({"steps": 5}, {"steps": 0})}, r"^phase 2: a phase needs exactly one length above 0"),
         ({"phases": ({"steps": 5, "freez": "a"}, {"steps": 5})}, r"^phase 1: .*'freez', did you mean 'freeze'"),
         ({"phases": ({"steps": 5, "batch_size": 8}, {"steps": 5})}, r"^phase 1: unknown field of a phase 'batch_size'"),
         ({"phases": ({"steps": 5, "freeze": "d"}, {"steps": 5})}, r"^phase 1: freeze: pattern 'd' matches none"),
@@ -76,16 +79,16 @@ def test_lengths_are_steps_epochs_or_examples():
         ({"phases": ({"steps": 5},), "steps": 9}, "phases have their own lengths, and steps = 9: leave steps out"),
         ({"phases": ({"steps": 5}, {"steps": 5}), "early_stopping": 2}, "early_stopping = 2 .* a run with 2 phases"),
         ({"preset": "lp_ft", "early_stopping": 2}, "early_stopping = 2 .* a run with 2 phases"),
-        ({"preset": "linear_probe", "freeze": "b"}, "'linear_probe' says what is frozen, and freeze = 'b'"),
-        ({"preset": "full", "freeze": "b"}, "'full' says what is frozen, and freeze = 'b': leave one of them out"),
-        ({"preset": "from_scratch", "freeze": "b"}, "'from_scratch' says what is frozen, and freeze = 'b'"),
+        ({"preset": "linear_probe", "freeze": "b"}, "'linear_probe' defines what is frozen, and freeze = 'b'"),
+        ({"preset": "full", "freeze": "b"}, "'full' defines what is frozen, and freeze = 'b': leave one of them out"),
+        ({"preset": "from_scratch", "freeze": "b"}, "'from_scratch' defines what is frozen, and freeze = 'b'"),
         ({"preset": "gradual_unfreezing", "freeze": "head"}, "a stage before the head, and freeze = 'head'"),
         (
             {"solver": "ridge", "freeze": "b", "validation": 0.2},
-            "'ridge' solves for the head on all that is before it, and freeze = 'b'",
+            "'ridge' freezes everything before the head, and freeze = 'b'",
         ),
         ({"preset": "gradual_unfreezing", "num_steps": 3}, "has 4 phases, and the run 3 steps: train longer"),
-        ({"preset": "gradual_unfreezing", "freeze": "a/.* b/.*"}, r"goes down to a stage, and freeze = 'a/\.\*"),
+        ({"preset": "gradual_unfreezing", "freeze": "a/.* b/.*"}, r"unfreezes down to a stage, and freeze = 'a/\.\*"),
     ],
 )
 def test_what_is_wrong_names_its_phase(changes, message):

@@ -83,8 +83,8 @@ def test_what_differs_is_said(done):
 @pytest.mark.parametrize(
     ("step", "message"),
     [
-        (21, r"--step 21 is none of the run's 1 \.\. 20"),
-        (5, "at step 5, its checkpoint before is 4: the next line is of step 6"),
+        (21, r"--step 21 is not a step of the run: give one of 1 \.\. 20"),
+        (5, "at step 5, and its checkpoint before is 4: give --step 6"),
     ],
 )
 def test_steps_that_cannot_be_replayed(done, step, message):

@@ -107,8 +107,11 @@ def test_a_run_goes_back_and_equals_one_that_never_took_these_steps(config, neve
         (20, "the gradient norm of step 20 is nan"),
     ]
     told = capsys.readouterr().out
-    assert "Left out for what was not finite in them: step 3, 9, 20." in told
-    assert "the loss of step 3 is nan: back to the newest checkpoint, and step 3 is left out (1 of at most 3" in told
+    assert "WARNING: steps skipped because of NaN, infinity or a spike: 3, 9, 20." in told
+    assert (
+        "WARNING: the loss of step 3 is nan. Going back to the newest checkpoint and skipping step 3 (1 of at most 3"
+        in told
+    )
     assert digests(workdir) == digests(never_at_fault)
     assert records(workdir) == records(never_at_fault)
     assert saved_meta(workdir)["skipped"] == [3, 9, 20]
@@ -143,7 +146,7 @@ def test_so_many_times_and_no_more(config, never_at_fault, tmp_path):
     with pytest.raises(NonFiniteLossError, match=r"the loss of step 3 is nan: .* by on_nan = 'rollback'"):
         train(config, workdir)
     config.update({"on_nan": "rollback", "max_rollbacks": 1})
-    with pytest.raises(NonFiniteLossError, match=r"after step 9, and 1 steps are left out already \(3; see "):
+    with pytest.raises(NonFiniteLossError, match=r"after step 9, and 1 steps are skipped already \(3; see "):
         train(config, workdir)
     config.max_rollbacks = 3
     assert train(config, workdir)["finished"]
