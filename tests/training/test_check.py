@@ -45,7 +45,7 @@ def test_digits_pass_and_nothing_is_written(tmp_path):
     for name, figures in {
         "config": "20 steps of 32 images",
         "data": "326 training and 108 validation images; 3 classes, from 107 (7) to 110 (5)",
-        "weights": "vgg_tiny-digits04.safetensors: 10 leaves pretrained, 2 fresh (in head)",
+        "weights": "vgg_tiny-digits04.safetensors: 10 leaves pretrained, 2 initialized (in head)",
         "trainable": "93,539 parameters: 195 trainable, 93,344 frozen (up to fc7)",
         "features": "cache_features = False",
         "gradients": "2 of 2 trainable leaves got a gradient",

@@ -75,7 +75,7 @@ def test_lengths_are_steps_epochs_or_examples():
         ({"phases": ({"steps": 5}, {"steps": 5, "learning_rate": "fast"})}, r"^phase 2: learning_rate = 'fast'"),
         ({"phases": ({"steps": 5}, {"steps": 5, "learning_rate": -1.0})}, r"^phase 2: .*learning_rate = -1.0"),
         ({"phases": ({"steps": 5}, {"steps": 5, "momentum": 0.5})}, r"^phase 2: .*momentum = 0.5 has no effect where"),
-        ({"phases": ({"steps": 5},), "preset": "full"}, "phases and preset = 'full' both say"),
+        ({"phases": ({"steps": 5},), "preset": "full"}, "phases and preset = 'full' both define"),
         ({"phases": ({"steps": 5},), "steps": 9}, "phases have their own lengths, and steps = 9: leave steps out"),
         ({"phases": ({"steps": 5}, {"steps": 5}), "early_stopping": 2}, "early_stopping = 2 .* a run with 2 phases"),
         ({"preset": "lp_ft", "early_stopping": 2}, "early_stopping = 2 .* a run with 2 phases"),
@@ -87,7 +87,7 @@ def test_lengths_are_steps_epochs_or_examples():
             {"solver": "ridge", "freeze": "b", "validation": 0.2},
             "'ridge' freezes everything before the head, and freeze = 'b'",
         ),
-        ({"preset": "gradual_unfreezing", "num_steps": 3}, "has 4 phases, and the run 3 steps: train longer"),
+        ({"preset": "gradual_unfreezing", "num_steps": 3}, "has 4 phases, and the run only 3 steps: train longer"),
         ({"preset": "gradual_unfreezing", "freeze": "a/.* b/.*"}, r"unfreezes down to a stage, and freeze = 'a/\.\*"),
     ],
 )
