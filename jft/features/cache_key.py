@@ -1,7 +1,7 @@
-"""What frozen stages compute, by name: everything that it depends on, and what each image is.
+"""The key of cached features: everything that the output of the frozen stages depends on, and a digest of each image.
 
-Two sets of features are the same if their recipes are and their images are. Neither a file's path nor its time, no
-split, seed or order comes into it: what was computed for an image once serves wherever that image turns up.
+Features are the same if their recipe and their image are the same. File paths, modification times, splits, seeds and
+order do not count, so the features of an image are reused wherever the image occurs.
 """
 
 import dataclasses
@@ -27,12 +27,12 @@ from jft.models import Chain, between
 from jft.utils import distributed, tree
 from jft.utils.files import open_regular
 
-# Of the files of a shard. What computes the features is known by itself, see `program_digest`.
+# Version of a shard's files. `program_digest` identifies the computation.
 FORMAT = 2
 
 DIGEST_BYTES = 16
 
-# Fields of a model that change nothing in inference mode; and those that change nothing before the head.
+# Fields of a model without effect in inference mode, and those without effect before the head.
 _OF_TRAINING = frozenset(
     (
         "parent",
@@ -50,24 +50,24 @@ _OF_THE_HEAD = frozenset(("num_classes", "cut", "new_head", "head_hidden"))
 
 
 def recipe(model: Chain, variables: Mapping[str, Any], spec: Preprocess, wanted: Wanted) -> dict[str, Any]:
-    """Everything that the features of an image depend on, beside the image.
+    """Everything that the features of an image depend on, except the image itself.
 
     Args:
-      model: the chain; its `dtype` is that of the computation.
-      variables: `{'params', 'batch_stats'}`; what lies behind the boundary is not looked at.
+      model: the model; its `dtype` is that of the computation.
+      variables: `{'params', 'batch_stats'}`; stages after the boundary are ignored.
       spec: preprocessing of the weights.
       wanted: which features.
 
     Returns:
-      A dict of types that JSON has; 'output' is the shape of one variant of an image.
+      A dict of JSON types; 'output' is the shape of the features of one variant of an image.
 
     Raises:
-      ValueError: a stage that there is not, variants that cannot be counted, or images of a size for which the
-        variables are not.
+      ValueError: an unknown stage, an augmentation with uncountable variants, or an image size that does not fit the
+        variables.
     """
     augmentation = wanted.augmentation or Augmentation()
     if why := augmentation.uncountable(spec, wanted.fit):
-        raise ValueError(f"features can be kept of variants that can be counted, but {why}.")
+        raise ValueError(f"features can be cached only for a countable number of variants, but {why}.")
     stages = between(tuple(model.stages()), None, wanted.boundary)
     five = wanted.variants >= 5
     known = program_digest.examine(model, variables, spec, wanted)
@@ -88,15 +88,15 @@ def recipe(model: Chain, variables: Mapping[str, Any], spec: Preprocess, wanted:
 
 
 def key(recipe: Mapping[str, Any]) -> str:
-    """16 hexadecimal digits that stand for a recipe, whatever the order of its fields."""
+    """Digest of a recipe, independent of the order of its fields: 16 hexadecimal digits."""
     return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def image_digests(source: Source) -> np.ndarray:
-    """What each image of a source is: a digest of its pixels, or of its file's bytes, and of the region cut out.
+    """Digests of the images of a source: of the pixels in memory, or of the file's bytes, and of the region.
 
     Args:
-      source: n images; files are read, several at a time.
+      source: n images; files are read in threads.
 
     Returns:
       uint8 [n, 16], BLAKE2b.
@@ -107,7 +107,7 @@ def image_digests(source: Source) -> np.ndarray:
 
     def digest(row: int) -> bytes:
         image = source.images[row]
-        # An image in memory has a size, which its bytes alone do not tell.
+        # The shape of an image in memory is not part of its bytes.
         about = getattr(image, "shape", "file"), None if regions is None else regions[row].tolist()
         hashed = hashlib.blake2b(repr(about).encode(), digest_size=DIGEST_BYTES)
         if isinstance(image, Path):
@@ -121,7 +121,7 @@ def image_digests(source: Source) -> np.ndarray:
         return hashed.digest()
 
     regions = source.regions
-    if source.decoded:  # quicker to hash than to hand to a thread
+    if source.decoded:  # hashing is faster than passing it to a thread
         digests = [digest(row) for row in range(len(source))]
     else:
         with futures.ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -137,14 +137,14 @@ def _described(model: Chain, without_effect: frozenset[str]) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """A field's value in types that JSON has."""
+    """A field's value in JSON types."""
     if isinstance(value, tuple | list):
         return [_plain(item) for item in value]
     return value if isinstance(value, str | int | float | bool | None) else str(value)
 
 
 def _digest_of_weights(variables: Mapping[str, Any], stages: tuple[str, ...]) -> str:
-    """SHA-256 over names, types, shapes and bytes of the leaves of these stages, running statistics among them."""
+    """SHA-256 of names, dtypes, shapes and bytes of the leaves of these stages, including running statistics."""
     digest = hashlib.sha256()
     leaves = tree.flatten({kind: variables.get(kind, {}) for kind in ("params", "batch_stats")})
     for name in sorted(leaves):

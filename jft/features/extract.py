@@ -1,4 +1,4 @@
-"""Computes the features that a store lacks, on all devices, at the speed of plain inference."""
+"""Computes the features that are missing in a store, on all devices, at the speed of inference."""
 
 import collections
 import os
@@ -24,7 +24,7 @@ from jft.utils.mesh import Parallel
 
 Batch = dict[str, jax.Array]
 
-_IN_FLIGHT = 3  # batches that the devices are given before the first is waited for
+_IN_FLIGHT = 3  # batches dispatched to the devices before waiting for the first
 
 
 def open_store(
@@ -35,7 +35,7 @@ def open_store(
     wanted: Wanted,
     dtype: str = "float32",
 ) -> FeatureStore:
-    """The store of what `extract` computes with the same arguments. Nothing is computed or written.
+    """The store that `extract` would use with the same arguments. Computes and writes nothing.
 
     Args:
       folder: of the stores of all recipes.
@@ -67,7 +67,7 @@ def extract(
     dtype: str = "float32",
     interrupt: Interrupt | None = None,
 ) -> Features | None:
-    """Computes those features of a source's images that are not stored yet.
+    """Computes the features of a source's images that are not stored yet.
 
     What is finished is kept, shard by shard: the next call goes on from there. Of several processes the first one
     writes, into a folder that all of them see.
@@ -158,7 +158,7 @@ def _run(
     writer: "_Writer",
     interrupt: Interrupt | None,
 ) -> None:
-    """Runs the step over all batches and variants, several ahead of what the writer is given."""
+    """Runs the step over all batches and variants, dispatching several before passing the first to the writer."""
     compiled, numbers = None, []
     pending: collections.deque[list[jax.Array]] = collections.deque()
     for batch in batches:
@@ -178,7 +178,7 @@ def _run(
 
 
 class _Writer:
-    """Collects features into shards, which a thread writes while the devices compute on. As a context, to its end."""
+    """Collects features into shards, which a thread writes while the devices compute. Use it as a context manager."""
 
     def __init__(self, store: FeatureStore, source: Source, digests: np.ndarray, boundary: str) -> None:
         """Takes features of the source's images, in order, to be stored under `digests`, uint8 [n, 16]."""

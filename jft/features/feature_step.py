@@ -1,4 +1,4 @@
-"""What is computed of an image: the frozen stages as one step, on what the weights read."""
+"""The feature step: preprocessing and the frozen stages as one pure function."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -17,14 +17,14 @@ Batch = dict[str, jax.Array]
 
 @dataclasses.dataclass(frozen=True)
 class Wanted:
-    """Which features of an image are wanted, and how it is read.
+    """Which features of an image to compute, and how to read the image.
 
     Attributes:
-      boundary: the last stage that is run.
-      pooled: whether its output is averaged over height and width, where it is a map.
+      boundary: the last stage to run.
+      pooled: whether to average a feature map over height and width.
       fit: 'crop' or 'whole', see `transforms.to_model_input`.
-      resize_on: 'device' or 'host', which rounds to whole gray levels in between.
-      augmentation: whose variants of the image, all of them; None: the one that evaluation reads.
+      resize_on: 'device' or 'host'; the host rounds the resized image to whole gray levels.
+      augmentation: compute features of all its variants of the image; None: of the image as in evaluation.
     """
 
     boundary: str
@@ -35,7 +35,7 @@ class Wanted:
 
     @property
     def variants(self) -> int:
-        """How many of each image."""
+        """Number of variants of each image."""
         return self.augmentation.num_variants(self.fit) if self.augmentation else 1
 
 
@@ -45,15 +45,16 @@ def make_feature_step(
     """Makes `(variables, batch) -> features` of one variant of each image.
 
     Args:
-      model: the chain.
+      model: the model.
       spec: preprocessing of the weights.
       wanted: which features.
-      dtype: of the features.
+      dtype: dtype of the features.
       axis_name: under `jax.pmap`, the axis over which the features are gathered.
 
     Returns:
-      A pure function of batches `{'image': uint8 [batch, h, w, 3], 'number': int32 [batch]}`, number being the variant,
-      looked at where there are several; features are [batch, ...], of the whole batch on every device.
+      A pure function of batches `{'image': uint8 [batch, h, w, 3], 'number': int32 [batch]}`. 'number' is the number of
+      the variant and is used only if there are several. The features are [batch, ...], of the whole batch on every
+      device.
     """
 
     def step(variables: Mapping[str, Any], batch: Batch) -> jax.Array:

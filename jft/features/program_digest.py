@@ -1,9 +1,9 @@
-"""What computes features, by a digest: of the program, of what compiles it, and of what is decoded for it.
+"""A digest of the computation of features: of the lowered program, the compiler and its flags, and image decoding.
 
-A change of a layer, of JAX or of a flag changes what is handed to XLA or how that compiles, and so the digest: for any
-image, where features of one image would tell of that one. Nothing is compiled or run for it, and it is the same at
-every start, where features would not be: GPUs choose kernels by timing, and round as these do. It may change though
-the features do not; then they are computed again.
+A change of a layer, of JAX or of a flag changes the program for XLA or the way it compiles, and so the digest. Nothing
+is compiled or run. Comparing features of sample images instead would miss changes for other images, and would differ
+between starts: GPUs choose kernels by timing, and kernels round differently. The digest may change although the
+features do not; then they are computed again.
 """
 
 import dataclasses
@@ -28,14 +28,14 @@ _SAMPLES = Path(decode.__file__).parent / "samples"  # tiny images: turned by EX
 _RAW = (20, 28)  # height and width of an array that the step resizes; enlarging and shrinking take other paths
 _LARGE = (160, 200)
 
-# What the compiler is told beside the program; and flags that say where it runs or what it writes down.
+# Environment variables with compiler options, and options without effect on the result.
 _ENVIRONMENT = ("XLA_FLAGS", "LIBTPU_INIT_ARGS", "NVIDIA_TF32_OVERRIDE")
 _NO_MATTER = ("--xla_force_host_platform_device_count", "--xla_dump_")
 
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """What computes features.
+    """The computation of features.
 
     Attributes:
       digest: 64 hexadecimal digits.
@@ -47,16 +47,16 @@ class Program:
 
 
 def examine(model: Chain, variables: Mapping[str, Any], spec: Preprocess, wanted: Wanted) -> Program:
-    """Traces the step, compiles nothing.
+    """Traces and lowers the feature step without compiling it.
 
     Args:
-      model: the chain.
-      variables: `{'params', 'batch_stats'}`, of which the shapes up to the boundary are looked at.
+      model: the model.
+      variables: `{'params', 'batch_stats'}`; only the shapes up to the boundary are used.
       spec: preprocessing of the weights.
       wanted: which features.
 
     Raises:
-      ValueError: images of a size for which the variables are not.
+      ValueError: the image size does not fit the variables.
     """
     stages = between(tuple(model.stages()), None, wanted.boundary)
     leaves = tree.flatten({kind: variables.get(kind, {}) for kind in ("params", "batch_stats")})
@@ -81,7 +81,7 @@ def _batch(size: tuple[int, int]) -> dict[str, jax.ShapeDtypeStruct]:
 
 
 def _lowered(function: Callable, *shapes: Any) -> tuple[jax.stages.Lowered, list[bytes]]:
-    """A function as XLA is given it; as text, and the constants that may not be in that."""
+    """A function lowered for XLA; and its text, with the constants that the text may leave out."""
     traced = jax.jit(function).trace(*shapes)
     lowered = traced.lower()
     constants = [np.asarray(constant).tobytes() for constant in traced.jaxpr.consts]
@@ -89,7 +89,7 @@ def _lowered(function: Callable, *shapes: Any) -> tuple[jax.stages.Lowered, list
 
 
 def _compiler() -> Iterator[bytes]:
-    """The compiler's versions, and what it is told."""
+    """The compiler's versions and options."""
     yield f"{jax.__version__} {jax.lib.__version__} {backend.get_backend().platform_version}".encode()
     yield str(jax.config.read("jax_disable_most_optimizations")).encode()
     for name in _ENVIRONMENT:
@@ -98,7 +98,7 @@ def _compiler() -> Iterator[bytes]:
 
 
 def _pixels(spec: Preprocess, wanted: Wanted) -> Iterator[bytes]:
-    """What the host makes of built-in images, of files and, where it resizes them, of arrays."""
+    """The pixels that the host decodes from built-in image files and, if it resizes them, from an array."""
     for path in sorted(_SAMPLES.iterdir()):
         try:
             yield decode.decode(path.read_bytes(), spec, fit=wanted.fit).tobytes()

@@ -1,4 +1,4 @@
-"""The activation cache: features on disk, by recipe and by image, so that each is computed once.
+"""The activation cache: features on disk, by recipe and image, so that each is computed only once.
 
     <folder>/<key of the recipe>/recipe.json
     <folder>/<key of the recipe>/shard-<number>/features.npy, pictures.npy, manifest.json
@@ -35,7 +35,7 @@ _OVERHEAD = 4096  # bytes of a shard beside features and digests, generously
 
 
 class _Written(TypedDict):
-    """A file of a shard, as it was written."""
+    """Size and checksum of a shard's file when it was written."""
 
     bytes: int
     crc32: int
@@ -46,7 +46,7 @@ class _Manifest(TypedDict):
 
 
 class Features:
-    """Features of n images, read from disk where they are asked for.
+    """Features of n images, read from disk on access.
 
     Attributes:
       shape: of one image's features.
@@ -64,7 +64,7 @@ class Features:
 
     @property
     def nbytes(self) -> int:
-        """What they all take in memory."""
+        """Bytes of all features in memory."""
         return len(self) * int(np.prod(self.shape)) * self.dtype.itemsize
 
     def gather(self, rows: np.ndarray) -> np.ndarray:
@@ -89,7 +89,7 @@ class FeatureStore:
     def __init__(
         self, folder: str | os.PathLike, recipe: Mapping[str, Any], shape: tuple[int, ...], dtype: str = "float32"
     ) -> None:
-        """Looks for what there is.
+        """Finds the stored shards.
 
         Args:
           folder: of the stores of all recipes.
@@ -106,7 +106,7 @@ class FeatureStore:
 
     @property
     def shard_images(self) -> int:
-        """Images in a shard, at most."""
+        """Limit on the number of images in a shard."""
         return max(1, min(SHARD_IMAGES, SHARD_BYTES // self._image_bytes))
 
     @property
@@ -114,7 +114,7 @@ class FeatureStore:
         return int(np.prod(self.shape)) * self.dtype.itemsize
 
     def missing(self, digests: np.ndarray) -> np.ndarray:
-        """The images of which there are no features yet.
+        """The images without stored features.
 
         Every shard is read once, and what is damaged is set aside with a warning: its images are missing.
 
@@ -200,7 +200,7 @@ class FeatureStore:
         return Features(self, list(self._shards), where)
 
     def _look(self) -> None:
-        """Takes in the shards that are new since the last look, and sets aside those that are damaged."""
+        """Adds shards written since the last call, and renames damaged ones."""
         for path in sorted(self.folder.glob("shard-*")):
             if path.name in self._known:
                 continue
@@ -224,7 +224,7 @@ class FeatureStore:
             self._index.setdefault(digest, (len(self._shards) - 1, place))
 
     def _sweep(self) -> None:
-        """Deletes what writers left that are dead."""
+        """Deletes unfinished shards of processes that have ended."""
         for path in self.folder.glob(".writing-*"):
             with contextlib.suppress(OSError), _locked(path):
                 shutil.rmtree(path)
@@ -236,7 +236,7 @@ def _as_bytes(digests: np.ndarray) -> Iterator[bytes]:
 
 
 def _storable(features: np.ndarray) -> np.ndarray:
-    """The array in a type that .npy has: bfloat16 as uint16."""
+    """The array in a dtype that .npy supports: bfloat16 as uint16."""
     return features.view(np.uint16) if features.dtype == jnp.bfloat16 else features
 
 
@@ -308,7 +308,7 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def _sync(folder: Path) -> None:
-    """Makes the names in a folder last through a power cut."""
+    """Syncs a folder to disk, so that its file names survive a power failure."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""Checkpoints with Orbax: asynchronous, atomic, self-contained, and never trusted unread.
+"""Checkpoints with Orbax: asynchronous, atomic, self-contained, and verified when they are read.
 
 A checkpoint holds three items: `variables` (parameters and batch statistics), `optimizer` (its state and the step) and
 `meta` (JSON: config, class names, preprocessing, provenance, evaluations, data position, digests). Evaluation reads the
@@ -27,7 +27,7 @@ from jft.utils.checkpoint_info import Meta, best_step
 from jft.utils.fingerprint import fingerprints
 
 _RETIRED = "retired"  # subfolder of checkpoints that are being deleted
-FORMAT = 3  # 1 had no phases: its optimizer states are others; 2 had other digests
+FORMAT = 3  # 1 had no phases, so other optimizer states; 2 had other digests
 
 
 class Checkpoints:
@@ -74,13 +74,13 @@ class Checkpoints:
             create=not self._read_only,
             cleanup_tmp_directories=not self._read_only,
         )
-        # Weights hardly compress (by 8 %), and trying takes four times as long as writing them as they are.
+        # Weights hardly compress (by 8 %), and compressing takes four times as long as writing them unchanged.
         arrays = {name: ocp.PyTreeCheckpointHandler(use_compression=False) for name in ("variables", "optimizer")}
         handlers = {**arrays, "meta": ocp.JsonCheckpointHandler()}
         return _Manager(self.directory, options=options, item_handlers=handlers)
 
     def save(self, step: int, variables: Any, optimizer: Any, meta: Meta) -> bool:
-        """Saves in the background; returns once the arrays are copied from the devices.
+        """Saves in the background; returns when the arrays have been copied from the devices.
 
         Args:
           step: number of the checkpoint; one that exists is left alone.
@@ -154,7 +154,7 @@ class Checkpoints:
         return self._first_readable(sorted(steps, reverse=True), abstract)
 
     def best(self, abstract: Callable[[Meta], tuple[Any, None]]) -> tuple[Any, Any, Meta]:
-        """Like `latest`, but of the best validation accuracy, where there is one; ValueError without any."""
+        """The checkpoint with the best validation accuracy, as `latest` returns it; ValueError if there is none."""
         steps = sorted(self._manager.all_steps(), reverse=True)
         newest = self.newest_meta()  # it knows all evaluations
         best = best_step(newest) if newest else None
@@ -257,16 +257,16 @@ class Checkpoints:
 
     @property
     def saving(self) -> bool:
-        """Whether something is being saved in the background."""
+        """Whether a checkpoint is being saved in the background."""
         return self._manager.is_saving_in_progress()
 
     def wait(self) -> None:
-        """Blocks until what is being saved is on disk; CheckpointWriteError if it cannot be."""
+        """Waits until the pending checkpoint is on disk; CheckpointWriteError if writing it failed."""
         with self._writing():
             self._manager.wait_until_finished()
 
     def close(self) -> None:
-        """Waits, and lets go of the folder."""
+        """Waits for the pending checkpoint and closes the manager."""
         self._manager.close()
         if not self._read_only:
             self._remove_retired()
@@ -283,11 +283,11 @@ _AGAIN = "what was saved before is whole; make room or mend the folder, and run 
 
 
 class CheckpointDamagedError(ValueError):
-    """A checkpoint that is not what was saved; all processes find it so."""
+    """A checkpoint differs from what was saved; every process raises it."""
 
 
 class CheckpointRefusedError(ValueError):
-    """A checkpoint of another format version, or of other data: whole, so there is nothing to fall back from."""
+    """A checkpoint is intact but has another format version or belongs to other data, so older ones do not help."""
 
 
 def _detached(arrays: Any) -> Any:

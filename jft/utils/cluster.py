@@ -1,4 +1,4 @@
-"""Several processes become one run: how they find one another, and how they leave.
+"""Connects several processes to one run, and ends them together.
 
 The engine is `jax.distributed`. Each process drives the devices of its host, and all run the same program.
 """
@@ -17,7 +17,7 @@ import traceback
 from collections.abc import Iterator
 from typing import Any
 
-# Exit status of a process that failed because another one did, or for a reason nobody foresaw; of sysexits.h.
+# Exit status, from sysexits.h, of a process that failed because another one did, or unexpectedly.
 TRY_AGAIN = 75
 
 
@@ -172,7 +172,7 @@ def address_problem(cluster: Cluster) -> str | None:
 
 
 def _answers(cluster: Cluster) -> None:
-    """Waits for the coordinator to answer, and says so; JAX would end the process without a word of where it looked."""
+    """Waits until the coordinator answers, with a message; JAX would end the process without naming the address."""
     if not cluster.coordinator:
         return
     host, _, port = cluster.coordinator.rpartition(":")
@@ -206,7 +206,7 @@ def _is_address(host: str) -> bool:
 
 @contextlib.contextmanager
 def failing_at_once() -> Iterator[None]:
-    """Where there are several processes, one that fails ends at once, so that the others notice; around a script."""
+    """Context around a script: with several processes, a failing one exits at once, so that the others notice."""
     try:
         yield
     except BaseException as error:
@@ -224,7 +224,7 @@ def failing_at_once() -> Iterator[None]:
             )
         sys.stdout.flush()
         sys.stderr.flush()
-        # An orderly end would wait for processes that wait for this one.
+        # A normal exit would wait for processes that wait for this one.
         os._exit(error.code if isinstance(error, SystemExit) and isinstance(error.code, int) else TRY_AGAIN)
 
 

@@ -1,4 +1,4 @@
-"""What several processes that run one program agree on, and what only the first of them does.
+"""Communication between the processes of a run, and work that only process 0 does.
 
 With one process, all of this is what it would be without it.
 """
@@ -21,23 +21,23 @@ _SHORT = 508  # bytes of a message that is sent in one go
 
 
 def is_first() -> bool:
-    """Whether this process writes what there is one of."""
+    """Whether this is process 0, which writes the files of a run."""
     return jax.process_index() == 0
 
 
 def several() -> bool:
-    """Whether there is more than one process."""
+    """Whether the run has more than one process."""
     return jax.process_count() > 1
 
 
 def say(text: str) -> None:
-    """Prints a line, once for all processes."""
+    """Prints a line on process 0 only."""
     if is_first():
         print(terminal_lines(text), flush=True)
 
 
 def gather(value: Any) -> list[Any]:
-    """What each process has, in order of their numbers; every process must ask.
+    """Gathers a value from every process, in order of their numbers. Every process must call it.
 
     Args:
       value: JSON-able.
@@ -52,7 +52,7 @@ def gather(value: Any) -> list[Any]:
 
 
 def _exchanged(told: bytes, size: int) -> tuple[list[bytes], int]:
-    """What each process tells, cut to so many bytes, and the length of the longest."""
+    """The message of each process, cut to a number of bytes, and the length of the longest one."""
     message = np.zeros(4 + size, np.uint8)
     message[:4] = np.frombuffer(len(told).to_bytes(4), np.uint8)
     message[4 : 4 + len(told)] = np.frombuffer(told[:size], np.uint8)
@@ -62,19 +62,19 @@ def _exchanged(told: bytes, size: int) -> tuple[list[bytes], int]:
 
 
 def from_first(value: Any) -> Any:
-    """What process 0 has, on every process; JSON-able."""
+    """The value of process 0, on every process; it must be JSON-serializable."""
     return gather(value if is_first() else None)[0]
 
 
 def to_host(array: Any) -> np.ndarray:
-    """A whole array on this host; of one that is cut over the hosts every process must ask."""
+    """The whole array on this host. If it is sharded over several hosts, every process must call it."""
     if isinstance(array, jax.Array) and not (array.is_fully_addressable or array.is_fully_replicated):
         return multihost_utils.process_allgather(array, tiled=True)
     return np.asarray(array)
 
 
 def arrays_from_first(arrays: Any) -> Any:
-    """Process 0's arrays, a pytree, on every process."""
+    """A pytree of arrays from process 0, on every process."""
     return multihost_utils.broadcast_one_to_all(arrays) if several() else arrays
 
 
@@ -106,7 +106,7 @@ def _shortened(text: str) -> str:
 
 
 def wait_for_all(name: str) -> None:
-    """Returns once every process has come here."""
+    """Waits until every process has called it."""
     if several():
         multihost_utils.sync_global_devices(name)
 
@@ -139,7 +139,7 @@ def check_shared(folder: Path, *, remedy: str) -> None:
 
 
 def patiently(check: Callable[[], bool], *, seconds: float) -> bool:
-    """Whether something becomes true within so many seconds."""
+    """Whether a condition becomes true within a number of seconds."""
     end = time.monotonic() + seconds
     while not (found := check()) and time.monotonic() < end:
         time.sleep(0.1)

@@ -1,4 +1,4 @@
-"""Whether these processes can train together: what each has, whether they reach one another, and how fast."""
+"""Checks whether these processes can train together: versions, devices, communication, shared folder."""
 
 import contextlib
 import fcntl
@@ -93,7 +93,7 @@ def _all_reduce() -> Finding:
     parallel = make_parallel("jit")
     count = parallel.mesh.size
     if count == 1:
-        return Finding("all-reduce", "one device, nothing to add up")
+        return Finding("all-reduce", "single device, all-reduce skipped")
     seconds, right = _timed_sum(parallel)
     # Each device sends and receives 2 (n - 1) / n of the bytes in a ring (Patarasuk & Yuan, 2009).
     rate = 2 * (count - 1) / count * 4 * _REDUCED / seconds / 1e9
@@ -104,7 +104,7 @@ def _all_reduce() -> Finding:
 
 
 def _timed_sum(parallel: Parallel) -> tuple[float, bool]:
-    """Median seconds to add up an array over the devices, and whether the sum is right."""
+    """Median seconds of an all-reduce over the devices, and whether the sum is right."""
     count, (_, processes) = parallel.mesh.size, parallel.shard
     own = np.ones((count // processes, _REDUCED), np.float32)
     placed = parallel.place_batch({"x": own})["x"]
@@ -119,7 +119,7 @@ def _timed_sum(parallel: Parallel) -> tuple[float, bool]:
 
 
 def _folder(workdir: Path) -> Finding:
-    """Whether every process reads what each of them writes there, and whether there are locks."""
+    """Checks that every process can read the files of all others in the folder, and that it supports locks."""
     name = distributed.from_first(f".doctor-{uuid.uuid4().hex[:8]}")
     mine = workdir / f"{name}-{jax.process_index()}"
     problem = None

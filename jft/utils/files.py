@@ -1,4 +1,4 @@
-"""Files that are whole or not there, that can be read to an end, and that can be written, found out before the work."""
+"""Atomic writes, safe reads of regular files, and checks that a file can be written before the work starts."""
 
 import contextlib
 import grp
@@ -21,7 +21,7 @@ _KINDS = {
 
 
 def open_regular(path: str | os.PathLike) -> BinaryIO:
-    """Opens a regular file to read: nothing that could block, never end, or do something when it is opened.
+    """Opens a file for reading, only if it is a regular one: FIFOs and devices could block or never end.
 
     Raises:
       ValueError: a folder, a FIFO, a socket or a device; says which.
@@ -46,7 +46,7 @@ def _check_regular(path: str | os.PathLike, status: os.stat_result) -> None:
 
 
 def other_writers(folder: Path) -> str | None:
-    """Who else than its user may put files into a folder: 'may be written by all', ...; None if nobody, or it is none.
+    """Why users other than the current one can write to a folder, such as 'may be written by all'; None if they cannot.
 
     Root's folders are trusted, and a group that is the user's own: by its name, or where names are not known its
     number, as Linux makes one for each user.
@@ -85,7 +85,7 @@ def _name_of_group(number: int) -> str:
 
 @contextlib.contextmanager
 def written_whole(path: str | os.PathLike) -> Iterator[Path]:
-    """Gives a path beside `path` to write to; afterwards it is renamed, or deleted if anything went wrong.
+    """Yields a temporary path next to `path`. Renames it to `path` at the end, or deletes it after an error.
 
     Args:
       path: the file to make or to replace; its folder exists.
@@ -108,7 +108,7 @@ def written_whole(path: str | os.PathLike) -> Iterator[Path]:
 
 
 def check_new(path: Path, force: bool) -> None:
-    """Raises a ValueError unless a file can be written there, before time is spent on what goes into it."""
+    """ValueError unless a file can be written to `path`. Call it before computing the file's content."""
     if path.is_dir():
         raise ValueError(f"{path} is a folder: give the name of a file in it.")
     if not path.parent.is_dir():
@@ -119,7 +119,7 @@ def check_new(path: Path, force: bool) -> None:
 
 
 def check_folder(folder: Path, remedy: str) -> None:
-    """Raises a ValueError unless files can be written into a folder; `remedy` is such as 'give another --out'."""
+    """ValueError unless files can be written to a folder; `remedy` ends the message, such as 'give another --out'."""
     if problem := folder_problem(folder):
         raise ValueError(f"{problem}: {remedy}.")
 
@@ -140,5 +140,5 @@ def folder_problem(folder: Path) -> str | None:
 
 
 def nearest(path: Path) -> Path:
-    """The path itself or the nearest of its parents that exists."""
+    """The path, or its nearest existing parent."""
     return next(place for place in (path.absolute(), *path.absolute().parents) if place.exists())

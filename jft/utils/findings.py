@@ -1,4 +1,4 @@
-"""What a check of a run, a machine or a data set found, as one line."""
+"""The result of a check of a run, a machine or a data set, as one line."""
 
 import dataclasses
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from jft.utils.text import one_line, terminal
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """What one check found, the same on every process.
+    """The result of one check, the same on every process.
 
     Attributes:
       check: its name.
@@ -26,7 +26,7 @@ class Finding:
 
 
 def tried(name: str, check: Callable[..., Finding], *arguments: Any) -> Finding:
-    """What a check finds or, where it breaks down, that."""
+    """The result of a check; if it raises an error, a finding with that error."""
     try:
         return check(*arguments)
     except (RuntimeError, OSError, ValueError) as error:

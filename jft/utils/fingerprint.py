@@ -1,4 +1,4 @@
-"""Fingerprints of arrays, computed where they lie: the same on any number of devices, however they are cut.
+"""Fingerprints of arrays, computed on the devices: the same for any number of devices and any sharding.
 
 A word of an array is mixed with its place, and the mixtures are added modulo 2^32: exact in any order, so devices add
 up their parts. The mixing is one to one, so that a change of any one word shows with certainty; others go unseen once
@@ -28,7 +28,7 @@ def fingerprints(arrays: Any) -> dict[str, int]:
 
 
 def combined(numbers: Mapping[str, int]) -> str:
-    """One fingerprint of many, in hexadecimal digits: of their names and values."""
+    """One fingerprint of the names and values of many, in hexadecimal digits."""
     told = "\n".join(f"{name} {number}" for name, number in sorted(numbers.items()))
     return f"{zlib.crc32(told.encode()):08x}"
 
@@ -38,7 +38,7 @@ def _of_leaf(leaf: jax.Array) -> jax.Array:
     if leaf.dtype == jnp.bool_:
         leaf = leaf.astype(jnp.uint8)
     words = jax.lax.bitcast_convert_type(leaf, _WORDS[leaf.dtype.itemsize]).astype(jnp.uint32)
-    # The place is counted dimension by dimension: flattening would gather an array that is cut.
+    # Positions are computed for each dimension: flattening would gather a sharded array.
     place = jnp.zeros(leaf.shape, jnp.uint32)
     for dimension, size in enumerate(leaf.shape):
         place = place * jnp.uint32(size) + jax.lax.broadcasted_iota(jnp.uint32, leaf.shape, dimension)

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a wish to stop after the step, not as an exception in the middle of it."""
+"""Turns Ctrl-C and SIGTERM into a request to stop after the current step, instead of an exception inside it."""
 
 import contextlib
 import itertools
@@ -65,7 +65,7 @@ class Interrupt:
         if self.received is not None:
             raise KeyboardInterrupt
         self.received = signal.Signals(number)
-        told = f"\n{self.received.name}: stopping in good order; once more stops at once.\n"
+        told = f"\n{self.received.name}: finishing this step and saving; press again to quit now.\n"
         with contextlib.suppress(OSError):  # Ctrl-C has stopped whoever read it, too
             os.write(2, told.encode())  # not by print, in the middle of which the signal may have come
 

@@ -1,4 +1,4 @@
-"""JSON that anyone may have edited: read whole, compared with the types that code relies on, refused in one line."""
+"""Reads untrusted JSON: checks it against the types that the code expects, and reports a mismatch in one line."""
 
 import dataclasses
 import json
@@ -19,7 +19,7 @@ _NAMES = {
 
 
 def read(path: Path, shape: Any, remedy: str) -> Any:
-    """What a file holds.
+    """Reads and checks a file.
 
     Args:
       path: of the file.
@@ -47,7 +47,7 @@ def parse(text: bytes | str, shape: Any, name: str, remedy: str) -> Any:
 
 
 def mismatch(found: Any, shape: Any, place: str = "") -> str | None:
-    """How a value that came from JSON differs from what it should be, or None.
+    """How a value from JSON differs from the expected type, or None.
 
     Args:
       found: the value.

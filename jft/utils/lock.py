@@ -1,4 +1,4 @@
-"""One process at a time writes to a run's folder."""
+"""A lock on a run's folder, so that only one process at a time writes to it."""
 
 import contextlib
 import errno
@@ -17,7 +17,7 @@ LOCK = ".lock"
 
 @contextlib.contextmanager
 def claimed(workdir: Path) -> Iterator[None]:
-    """Makes a run's folder where it is not there, and holds its lock, which the system releases if the process dies.
+    """Creates a run's folder if needed and holds its lock, which the system releases if the process dies.
 
     Of several processes of one run the first one holds it. A folder in which nothing was written is deleted again.
 
@@ -56,7 +56,7 @@ def claimed(workdir: Path) -> Iterator[None]:
 
 
 def _lock(path: Path) -> int | None:
-    """The locked file, open; None where the file system has no locks. BlockingIOError where it is locked already."""
+    """The open lock file; None if the file system does not support locks. BlockingIOError if it is already locked."""
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
@@ -74,7 +74,7 @@ def _lock(path: Path) -> int | None:
 
 
 def _clear(made: list[Path]) -> None:
-    """Deletes the folders that were made, the innermost first, as far as nothing was written there but the lock."""
+    """Deletes the folders that were created, the innermost first, if they hold nothing but the lock."""
     for folder in made:
         with contextlib.suppress(OSError):
             if [path.name for path in folder.iterdir()] == [LOCK]:

@@ -1,4 +1,4 @@
-"""What a run tells: `metrics.jsonl`, TensorBoard, a progress bar."""
+"""Logs of a run: `metrics.jsonl`, TensorBoard, a progress bar."""
 
 import contextlib
 import datetime
@@ -19,7 +19,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 class Line(TypedDict):
-    """What is relied on of any line of the log: a measure that it has is a number."""
+    """The types of any line of the log; all measures are numbers."""
 
     step: int
     kind: str

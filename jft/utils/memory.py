@@ -1,4 +1,4 @@
-"""Memory: what a compiled program takes on each device, and what there is for it."""
+"""Device memory: how much a compiled program needs, and how much is available."""
 
 from pathlib import Path
 
@@ -7,27 +7,27 @@ import jax
 from jft.utils import distributed
 from jft.utils.mesh import Parallel
 
-# Of what there is: batches on their way and gaps between arrays take the rest.
+# Share of the memory that a program may use; batches in transfer and fragmentation take the rest.
 _SHARE = 0.9
 _MEMINFO = Path("/proc/meminfo")
 _CGROUP = Path("/sys/fs/cgroup")
 
 
 def program_bytes(compiled: jax.stages.Compiled) -> int:
-    """Bytes on each device: arguments, outputs that have not their memory, and temporaries."""
+    """Bytes on each device: arguments, outputs that do not alias them, and temporaries."""
     held = compiled.memory_analysis()
     taken = held.argument_size_in_bytes + held.output_size_in_bytes + held.temp_size_in_bytes
     return taken - held.alias_size_in_bytes
 
 
 def usable(parallel: Parallel) -> int | None:
-    """Bytes that a program may take on each device, of all processes' devices the least; None where nobody says."""
+    """Bytes available to a program on each device, the minimum over all processes; None if unknown."""
     limits = [limit for limit in distributed.gather(device_limit(parallel)) if limit is not None]
     return int(_SHARE * min(limits)) if limits else None
 
 
 def device_limit(parallel: Parallel) -> int | None:
-    """Bytes that each of this process' devices has; None where it does not say.
+    """Bytes of memory of each of this process's devices; None if the device does not report it.
 
     CPU devices share what the host has left, so that it depends on what else is running.
     """
@@ -40,7 +40,7 @@ def device_limit(parallel: Parallel) -> int | None:
 
 
 def host_available() -> int | None:
-    """Bytes of memory that the host, or the container that this process is in, has left; None where it does not say."""
+    """Bytes of free memory on the host, or in the container of this process; None if unknown."""
     found = []
     if _MEMINFO.exists():
         lines = dict(line.split(":", 1) for line in _MEMINFO.read_text().splitlines())

@@ -1,4 +1,4 @@
-"""One step on any number of devices: a mesh, the batch spread over it, the state on every device or in parts.
+"""Runs one step on any number of devices: a mesh, batches sharded over it, and states replicated or sharded.
 
 A mesh has two axes. `data` holds copies of the state, `fsdp` parts of its large leaves (Rajbhandari et al., 2020,
 "ZeRO"; Zhao et al., 2023, "PyTorch FSDP"): each device of an fsdp row keeps 1/m of them, and XLA gathers them where
@@ -17,7 +17,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 # Names of the mesh's axes; DATA is also the axis under pmap.
 DATA, FSDP = "data", "fsdp"
 
-# Smaller leaves are not worth the traffic; elements.
+# Leaves with fewer elements are replicated: sharding them is not worth the communication.
 SMALLEST_CUT = 2**16
 
 
@@ -36,7 +36,7 @@ class Parallel:
 
     @property
     def axis_name(self) -> str | None:
-        """What the step and BatchNorm must sum over themselves; None under jit, where XLA does."""
+        """The pmap axis over which the step and BatchNorm must sum; None under jit, where XLA does it."""
         return DATA if self.mode == "pmap" else None
 
     @property
@@ -59,11 +59,11 @@ class Parallel:
 
     @property
     def replicated(self) -> NamedSharding:
-        """The same on every device."""
+        """The sharding of replicated arrays."""
         return NamedSharding(self.mesh, PartitionSpec())
 
     def sharding_of(self, shape: Sequence[int]) -> NamedSharding:
-        """Where a leaf of a state lies: whole on every device, or, if it is large, cut along its longest dimension.
+        """The sharding of a leaf of a state: replicated, or, if it is large, sharded along its longest dimension.
 
         Args:
           shape: of the leaf. It is cut along the longest of those dimensions that the axis fsdp divides.
@@ -86,7 +86,7 @@ class Parallel:
         )
 
     def place_state(self, state: Any) -> Any:
-        """Puts a pytree of arrays, of which every process has the same, on the devices."""
+        """Places a pytree of arrays, equal on every process, on the devices."""
 
         def place(leaf: Any, sharding: NamedSharding) -> jax.Array:
             if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
@@ -99,7 +99,7 @@ class Parallel:
         return jax.tree.map(place, state, self.shardings(state))
 
     def place_batch(self, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
-        """Spreads the arrays of a batch over the devices by their first axis.
+        """Shards the arrays of a batch over the devices along their first axis.
 
         Args:
           batch: this process' part of each array, see `shard`.
@@ -134,7 +134,7 @@ class Parallel:
             devices = list(self.mesh.devices.flat)
             mapped = jax.pmap(step, DATA, in_axes=(None, 0), out_axes=None, devices=devices, donate_argnums=donated)
             return mapped.lower(state, batch).compile()
-        # Without out_shardings the compiler may cut what it returns otherwise, and the next call would not fit.
+        # Without out_shardings the compiler may shard the outputs differently, and the next call would not fit.
         out = (self.shardings(state), self.replicated) if donate else self.replicated
         whole = self._with_whole_parameters(step, donate)
         return jax.jit(whole, donate_argnums=donated, out_shardings=out).lower(state, batch).compile()

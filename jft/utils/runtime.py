@@ -1,4 +1,4 @@
-"""What programs set before they log: libraries kept quiet, names of strangers escaped."""
+"""Settings of programs for logging: quiets libraries, and escapes untrusted names."""
 
 import logging as std_logging
 import re

@@ -97,7 +97,7 @@ def test_five_crops_and_one_are_not_the_same(variables):
 
 
 def test_what_cannot_be_counted_is_refused(variables):
-    with pytest.raises(ValueError, match=r"can be counted, but crop_padding = 0\.125"):
+    with pytest.raises(ValueError, match=r"countable number of variants, but crop_padding = 0\.125"):
         cache_key.recipe(
             MODEL, variables, SPEC, dataclasses.replace(WANTED, augmentation=Augmentation(crop_padding=0.125))
         )

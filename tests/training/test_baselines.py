@@ -73,7 +73,7 @@ def test_validation_joins_for_test(features, tmp_path):
             "baselines choose on validation images, and validation = 0: hold some images out",
         ),
         ({"cut": "fc9"}, "unknown stage 'fc9', did you mean 'fc"),
-        ({"auto_augment": "trivial"}, "variants that can be counted, but auto_augment = 'trivial'"),
+        ({"auto_augment": "trivial"}, "countable number of variants, but auto_augment = 'trivial'"),
     ],
 )
 def test_what_is_wrong_is_said(features, changes, message):
