@@ -28,7 +28,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--skip-unreadable", action="store_true", help="leave out images that cannot be read")
     parser.add_argument("--tta", choices=("flip", "crops"), help="also average over mirrored images; or five crops")
     parser.add_argument("--against", metavar="RUN", help="the run to compare with")
-    parser.add_argument("--allow-code", action="store_true", help="import the run's own metrics (module:function)")
+    parser.add_argument("--allow-code", action="store_true", help="import what the run names as module:function")
     cluster.add_arguments(parser)
 
 

@@ -3,23 +3,20 @@
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from jft.data import cifar, csv_file, decode, digits, folder, gtsrb, splits, tfds
+from jft.data import cifar, csv_file, decode, digits, folder, gtsrb, memory, splits, tfds
 from jft.data.image_file import MAX_IMAGE_PIXELS
 from jft.data.names import normal
 from jft.data.notes import report
 from jft.data.source import Source
-from jft.utils import tree
+from jft.utils import registry, tree
 from jft.utils.text import terminal
 
 SPLITS = ("train", "validation", "test", "all")
-
-# Datasets made of the user's own files, which may change; the name of any other dataset identifies its content.
-OF_FILES = ("folder", "csv", "gtsrb")
 
 # The share held out as test where a dataset has no official test split. It does not depend on the run's seed.
 _TEST_SHARE = 0.2
@@ -240,11 +237,13 @@ def _official_splits(
     dataset: str | Source, data_dir: str | None, image_column: str = "", label_column: str = ""
 ) -> dict[str, Callable[[], Source]]:
     """The dataset's official splits in the order train, validation, test: {name: function that reads it}."""
+    if not isinstance(dataset, Source) and _is_own(dataset):
+        dataset = _of_function(registry.imported(dataset, "dataset"), dataset, data_dir)
     if isinstance(dataset, Source):
         parts = {"train": dataset, **{split: dataset.official[split] for split in SPLITS if split in dataset.official}}
         return {split: functools.partial(_given, part, split) for split, part in parts.items()}
     try:
-        class_names, readers = _find(dataset, data_dir, image_column, label_column)
+        class_names, readers = _find(dataset, Place(data_dir, image_column, label_column))
     except FileNotFoundError as error:
         if not data_dir or pathlib.Path(data_dir).expanduser().is_absolute():
             raise
@@ -263,9 +262,72 @@ def _given(source: Source, split: str) -> Source:
     return dataclasses.replace(source, official={})
 
 
-def _find(
-    dataset: str, data_dir: str | None, image_column: str, label_column: str
-) -> tuple[tuple[str, ...], Mapping[str, Callable[[], tuple[Any, ...]]]]:
+class Place(NamedTuple):
+    """Where images lie, and the columns of a CSV file that list them."""
+
+    data_dir: str | None
+    image_column: str = ""
+    label_column: str = ""
+
+
+Found = tuple[tuple[str, ...], Mapping[str, Callable[[], tuple[Any, ...]]]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Format:
+    """A kind of dataset that a config names.
+
+    Attributes:
+      find: place -> class names, and for each official split a function that reads (images, labels[, groups, regions]).
+      of_files: it is made of the user's own files, which may change; else its name identifies its content.
+    """
+
+    find: Callable[[Place], Found]
+    of_files: bool = False
+
+
+def _cifar10(place: Place) -> Found:
+    found = cifar.find(place.data_dir)
+    return found or tfds.find("cifar10", place.data_dir, url=cifar.URL, remedy=cifar.REMEDY)
+
+
+# Adding a format is a module with such a function, and a row.
+FORMATS: dict[str, Format] = {
+    "cifar10": Format(_cifar10),
+    "digits": Format(lambda place: digits.find()),
+    "folder": Format(lambda place: folder.find(place.data_dir), of_files=True),
+    "csv": Format(lambda place: csv_file.find(*place), of_files=True),
+    "gtsrb": Format(lambda place: gtsrb.find(place.data_dir), of_files=True),
+}
+
+
+def may_change(dataset: str) -> bool:
+    """Whether the images of a dataset may be others next time; the name of any other identifies its content."""
+    return _is_own(dataset) or (dataset in FORMATS and FORMATS[dataset].of_files)
+
+
+def _is_own(dataset: str) -> bool:
+    return registry.is_reference(dataset) and not dataset.startswith("tfds:")
+
+
+@functools.lru_cache(maxsize=1)  # a run loads its splits one after another
+def _of_function(function: Callable, name: str, data_dir: str | None) -> Source:
+    """The images that a function of the user's own gives, in memory."""
+    called = f"dataset = {name!r}"
+    found = registry.call_with(function, {"data_dir": data_dir or ""}, what=called)
+    source = getattr(found, "source", found)  # of a `jft.data.Dataset`
+    if isinstance(source, Source):
+        return source
+    if source is None or not isinstance(found, Iterable):
+        raise ValueError(
+            f"{called} gives {type(found).__name__}: give pairs (image, label), or what jft.data.from_iterable or "
+            "from_arrays returns. For a folder or a list, name dataset = 'folder' or 'csv' and its data_dir."
+        )
+    images, labels = memory.of_pairs(found)
+    return memory.source(memory.alike([images])[0], labels, None, name)
+
+
+def _find(dataset: str, place: Place) -> Found:
     """Class names, and for each official split the function that reads it."""
     if not dataset:  # a run on a Source records an empty name
         raise ValueError(
@@ -273,17 +335,9 @@ def _find(
             "example evaluate(run, dataset=from_arrays(...)), with split='all' if none of them were trained on; or "
             "pass other data with --dataset and --data."
         )
-    if dataset == "digits":
-        return digits.find()
-    if dataset == "folder":
-        return folder.find(data_dir)
-    if dataset == "csv":
-        return csv_file.find(data_dir, image_column, label_column)
-    if dataset == "gtsrb":
-        return gtsrb.find(data_dir)
-    if dataset == "cifar10":
-        return cifar.find(data_dir) or tfds.find("cifar10", data_dir, url=cifar.URL, remedy=cifar.REMEDY)
-    return tfds.find(dataset.removeprefix("tfds:"), data_dir)
+    if dataset in FORMATS:
+        return FORMATS[dataset].find(place)
+    return tfds.find(dataset.removeprefix("tfds:"), place.data_dir, others=tuple(FORMATS))
 
 
 def _read(name: str, class_names: tuple[str, ...], reader: Callable[[], tuple[Any, ...]]) -> Source:

@@ -5,7 +5,7 @@ import os
 import pathlib
 import shutil
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,8 +13,6 @@ import numpy as np
 from jft.data.lazy_tf import import_tensorflow
 from jft.data.names import splits_of
 from jft.utils import tree
-
-_OTHERS = ("cifar10", "digits", "folder", "csv", "gtsrb")  # datasets that jft reads without TFDS
 
 Reader = Callable[[], tuple[np.ndarray | tuple[bytes, ...], np.ndarray]]
 
@@ -30,7 +28,7 @@ def prepared(name: str, folder: pathlib.Path) -> bool:
 
 
 def find(
-    name: str, data_dir: str | None, *, url: str = "", remedy: str = ""
+    name: str, data_dir: str | None, *, url: str = "", remedy: str = "", others: Sequence[str] = ()
 ) -> tuple[tuple[str, ...], dict[str, Reader]]:
     """Finds the classes and splits of a TFDS dataset. Prepares it first if needed, which may download it.
 
@@ -56,9 +54,9 @@ def find(
     try:
         builder = tfds.builder(name, data_dir=str(folder))
     except tfds.core.registered.DatasetNotFoundError:
-        guess = tree.did_you_mean(name, [*_OTHERS, *tfds.list_builders(with_community_datasets=False)])
+        guess = tree.did_you_mean(name, [*others, *tfds.list_builders(with_community_datasets=False)])
         raise ValueError(
-            f"unknown dataset {name!r}{guess} Known are {', '.join(_OTHERS)}, the datasets of TFDS, and those prepared "
+            f"unknown dataset {name!r}{guess} Known are {', '.join(others)}, the datasets of TFDS, and those prepared "
             f"in {folder}."
         ) from None
     _, label = _features(name, builder)

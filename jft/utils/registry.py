@@ -124,6 +124,11 @@ def problems(config: Mapping[str, Any]) -> list[str]:
     return wrong
 
 
+def imported(reference: str, field: str) -> Any:
+    """What a "module:function" of a field without a registry names; errors as of `Registry.resolve`."""
+    return _import(reference, field)
+
+
 def is_reference(value: Any) -> bool:
     """Whether a value is written as "module:function".
 

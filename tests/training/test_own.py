@@ -62,6 +62,7 @@ def parameters(workdir):
 
 def interrupted(monkeypatch, config, workdir, then=lambda: None, **own):
     """Trains two of four steps, as if a signal had come, and `then` the others."""
+    data = {"data": own.pop("data", small_chain.images())}
 
     def check(self):
         log = workdir / "metrics.jsonl"
@@ -71,10 +72,10 @@ def interrupted(monkeypatch, config, workdir, then=lambda: None, **own):
 
     with monkeypatch.context() as patch:
         patch.setattr("jft.utils.interrupt.Interrupt.check", check)
-        stopped = train(config, workdir, small_chain.images(), **own)
+        stopped = train(config, workdir, **data, **own)
         assert (stopped["finished"], stopped["step"]) == (False, 2)
     then()
-    assert train(config, workdir, small_chain.images(), **own)["finished"]
+    assert train(config, workdir, **data, **own)["finished"]
 
 
 def test_an_own_loss_trains_and_resumes_bit_for_bit(tmp_path, monkeypatch):
@@ -191,3 +192,27 @@ def test_a_schedule_of_the_users_own(tmp_path, monkeypatch):
     ):
         with pytest.raises(ValueError, match=message):
             train(make(), tmp_path / "wrong", small_chain.images(), schedule=wrong)
+
+
+def pairs(data_dir):
+    source = small_chain.images()
+    for image, label in zip(source.images, source.labels, strict=True):
+        yield image, f"{data_dir}{'abc'[label]}"
+
+
+def test_a_dataset_of_the_users_own(tmp_path, monkeypatch):
+    module = sys.modules["own_parts"]
+    monkeypatch.setattr(module, "pairs", pairs, raising=False)
+    monkeypatch.setattr(module, "number", lambda: 3, raising=False)
+    config = make(dataset="own_parts:pairs", data_dir="x")
+    train(config, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        interrupted(patch, config, tmp_path / "parts", data=None)
+    assert parameters(tmp_path / "whole") == parameters(tmp_path / "parts")
+    found = evaluate(tmp_path / "whole")
+    assert {*found["per_class"]} == {"xa", "xb", "xc"} and (found["learnt"], found["count"]) == (0, 10)
+    with pytest.raises(ValueError, match=r"dataset = 'own_parts:number' gives int: give pairs \(image, label\)"):
+        train(make(dataset="own_parts:number"), tmp_path / "wrong")
+    monkeypatch.setattr(registry, "_imported", {})  # as in another process
+    with pytest.raises(registry.CodeRefusedError, match=r"dataset = 'own_parts:pairs' names code.* --allow-code"):
+        evaluate(tmp_path / "whole")

@@ -9,7 +9,7 @@ _STEPS = Needs("solver", ("steps",))
 
 
 DATA = (
-    Field("dataset", "cifar10", "cifar10, digits, folder, csv, gtsrb, or a name of TensorFlow Datasets"),
+    Field("dataset", "cifar10", "cifar10, digits, folder, csv, gtsrb, a name of TensorFlow Datasets; module:function"),
     Field("data_dir", "", "folder of the data, or the CSV file; empty: where TensorFlow Datasets keeps it", place=True),
     Field("image_column", "", "csv: the column of the images' paths; empty: a usual name", needs=(_CSV,)),
     Field("label_column", "", "csv: the column of the labels; empty: a usual name", needs=(_CSV,)),
