@@ -1,12 +1,15 @@
 """Eight CPU devices for every test, real data where there are any, and caches of its own."""
 
 import atexit
+import itertools
 import os
 import shutil
 import tempfile
 from pathlib import Path
 
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
+import hasty
+
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {hasty.flags(devices=8)}"
 os.environ["JAX_PLATFORMS"] = "cpu"
 
 # Tests compile much and run little: compiling well would take longer than running what comes of it saves.
@@ -19,6 +22,7 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
 from jft.cli import main
+from jft.data import notes
 from jft.utils import runtime, waiting
 
 runtime.configure()
@@ -27,12 +31,20 @@ waiting.PATIENCE = float("inf")  # what is printed does not depend on how busy t
 import jax  # noqa: E402 - has read its environment now
 import pytest  # noqa: E402
 
+_numbers = itertools.count()
+
 DATA = Path(os.environ.get("JFT_TEST_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
+
+
+def pytest_configure(config):
+    """`pytest -m ...` asks for what it likes; JFT_TEST_ALL for the long tests among all."""
+    if os.environ.get("JFT_TEST_ALL") and config.option.markexpr == "not slow":
+        config.option.markexpr = ""
 
 
 @pytest.fixture
 def optimizing_compiler():
-    """Compiles as users do."""
+    """Optimizes as users' compilers do; with `hasty.AS_USERS` as options a program is compiled entirely as theirs."""
     before = jax.config.read("jax_disable_most_optimizations")
     jax.config.update("jax_disable_most_optimizations", False)
     yield
@@ -57,8 +69,14 @@ def shared_cache(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path_factory, monkeypatch):
-    """No test reads what another has put into the cache."""
-    monkeypatch.setenv("JFT_CACHE", str(tmp_path_factory.mktemp("cache")))
+    """No test reads what another has put into the cache. `mktemp` would list all folders there are, for each test."""
+    monkeypatch.setenv("JFT_CACHE", str(tmp_path_factory.getbasetemp() / f"own_cache{next(_numbers)}"))
+
+
+@pytest.fixture(autouse=True)
+def nothing_was_said():
+    """What is said once in a process is said in each test: none depends on which came before."""
+    notes.forget()
 
 
 @pytest.fixture(scope="module")

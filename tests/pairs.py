@@ -1,9 +1,9 @@
 """Starts pairs of processes for test_distributed.py: python tests/pairs.py FOLDER MESHES SCENARIOS, the latter as JSON.
 
-The first pair runs `parallel_case` on each of the meshes, and the doctor. Each of the others runs scripts/train.py,
-until the second process sends itself a signal at a step: [name of the run, signal or 0, step]; `struck-<step>` then
-holds the time. They are forked from one process. For each pair a line of JSON is printed: [name, exit statuses, time of
-its end].
+If there are meshes, the first pair runs `parallel_case` on each of them, and the doctor. Each of the others runs
+scripts/train.py, until the second process sends itself a signal at a step: [name of the run, signal or 0, step];
+`struck-<step>` then holds the time. They are forked from one process. What a process prints goes to
+`<name><step>-<process>.txt`. For each pair a line of JSON is printed: [name, exit statuses, time of its end].
 """
 
 import json
@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 import forks
+import hasty
 import jax
 import parallel_case
 
@@ -37,7 +38,7 @@ def figures(folder, meshes, number, port):
 
 def script(folder, name, sent, at, number, port):
     """scripts/train.py; the run 'whole' is joined as under SLURM, the others by flags. One device each is quicker."""
-    os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=1"
+    os.environ["XLA_FLAGS"] = hasty.flags(devices=1)
     add = Window.add
 
     def striking(self, step, sums):
@@ -89,10 +90,10 @@ def main():
     folder, (meshes, scenarios) = Path(sys.argv[1]), map(json.loads, sys.argv[2:])
     forks.prepare()
     mesh_lib.SMALLEST_CUT = 16  # so that the small network is cut
-    pairs = [("figures", lambda number, port: figures(folder, meshes, number, port))]
-    pairs += [(name, lambda *who, of=(name, sent, at): script(folder, *of, *who)) for name, sent, at in scenarios]
-    for i, (name, work) in enumerate(pairs):
-        status = run_pair(work, folder / str(i))
+    pairs = [("figures", 0, lambda number, port: figures(folder, meshes, number, port))] if meshes else []
+    pairs += [(name, at, lambda *who, of=(name, sent, at): script(folder, *of, *who)) for name, sent, at in scenarios]
+    for name, at, work in pairs:
+        status = run_pair(work, folder / f"{name}{at}")
         print(f"== {json.dumps([name, status, time.time()])}", flush=True)
 
 

@@ -24,6 +24,11 @@ def _warn(message: str) -> None:
     logging.warning("%s", one_record(message))
 
 
+def forget() -> None:
+    """Has every message be said again, as in a new process."""
+    _warn.cache_clear()
+
+
 @contextlib.contextmanager
 def heard() -> Iterator[dict[str, None]]:
     """Collects the notes reported inside the block instead of logging them.

@@ -1,22 +1,25 @@
 """The scripts as a user calls them: exit status, one line of error, and the quickstart."""
 
 import json
-import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import hasty
 import pytest
 
 ROOT = Path(__file__).parents[2]
 
 
-def test_quickstart_then_evaluate(tmp_path, one_device, command):
+@pytest.mark.parametrize("as_users", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["hastily", "as users"])
+def test_quickstart_then_evaluate(tmp_path, one_device, command, as_users):
+    """Compiled as all tests are, or as users compile it."""
+    plain = {"XLA_FLAGS": "", "JAX_DISABLE_MOST_OPTIMIZATIONS": "0"} if as_users else {}
     done = subprocess.run(
         [sys.executable, "scripts/train.py", "--config", "configs/quickstart.py", "--workdir", tmp_path, "--no_report"],
         cwd=ROOT,
-        env={**os.environ, "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "0"},  # as users
+        env={**hasty.environment(), **plain},
         capture_output=True,
         text=True,
         timeout=300,

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hasty import AS_USERS
 
 from jft.models import alexnet, create_model, layers
 from jft.utils import tree
@@ -257,7 +258,7 @@ def test_max_pool_keeps_the_gradient_when_xla_computes_its_input_again(fusion):
     gradients = [
         jax.jit(jax.grad(functools.partial(loss, pool=pool), (0, 1)))
         .lower(x, jnp.ones(32))
-        .compile({"xla_cpu_experimental_ynn_fusion_type": fusion})(x, jnp.ones(32))
+        .compile({**AS_USERS, "xla_cpu_experimental_ynn_fusion_type": fusion})(x, jnp.ones(32))
         for pool in (
             lambda x: layers.max_pool(x, 3, 2, padding=1),
             lambda x: nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1))),

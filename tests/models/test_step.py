@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hasty import AS_USERS
 from on_demand import on_demand
 from step_case import CLASSES, CUT, RATE, SIZES, batch, digest, linear_head
 
@@ -97,7 +98,7 @@ def moved(name, dtype, compiler_options):
     images = np.asarray(images, dtype)
     state = TrainState(step=jnp.int32(0), opt_state=tx.init(variables["params"]), **variables)
     arguments = state, {"image": images, "label": labels, "mask": np.ones(len(labels), bool)}
-    after, sums = jax.jit(step).lower(*arguments).compile(compiler_options)(*arguments)
+    after, sums = jax.jit(step).lower(*arguments).compile({**AS_USERS, **compiler_options})(*arguments)
     assert sums["loss"] / sums["count"] == pytest.approx(golden()[f"{name}/loss"], rel=1e-4)
     found = {f"params/{leaf}": x for leaf, x in tree.flatten(after.params).items()}
     found |= {f"batch_stats/{leaf}": x for leaf, x in tree.flatten(after.batch_stats).items()}

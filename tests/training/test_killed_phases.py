@@ -2,13 +2,13 @@
 
 import json
 import math
-import os
 import re
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import hasty
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
@@ -50,7 +50,7 @@ def runs(tmp_path_factory):
     done = subprocess.run(
         [sys.executable, "tests/kills.py", str(folder), *map(str, KILLS)],
         cwd=ROOT,
-        env={**os.environ, "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"},
+        env=hasty.environment(),
         capture_output=True,
         text=True,
         timeout=300,

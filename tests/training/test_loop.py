@@ -1,7 +1,6 @@
 """The whole loop on real handwritten digits: training, resuming, refusing, evaluating."""
 
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -9,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import hasty
 import jax
 import numpy as np
 import pytest
@@ -124,9 +124,8 @@ def command(workdir, *fields):
 
 
 def start(workdir, *fields):
-    environment = {**os.environ, "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
     return subprocess.Popen(
-        command(workdir, *fields), cwd=ROOT, env=environment, stdout=-1, stderr=-2, text=True, bufsize=1
+        command(workdir, *fields), cwd=ROOT, env=hasty.environment(), stdout=-1, stderr=-2, text=True, bufsize=1
     )
 
 
@@ -303,7 +302,7 @@ def test_files_that_cannot_grow_are_one_error(tmp_path):
     process = subprocess.run(
         ["bash", "-c", f'ulimit -f {limit // 1024}; exec "$@"', "-", *command(tmp_path / "run")],
         cwd=ROOT,
-        env={**os.environ, "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"},
+        env=hasty.environment(),
         capture_output=True,
         text=True,
     )

@@ -2,7 +2,6 @@
 
 import importlib.metadata
 import json
-import os
 import re
 import signal
 import socket
@@ -11,6 +10,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import hasty
 import jax
 import numpy as np
 import pytest
@@ -28,38 +28,41 @@ TERMINATED, KILLED, END = 3, 9, 12
 of_pairs = pytest.mark.xdist_group("pairs")  # which one worker starts for all; test_parallel.py compares with the same
 
 
+def start(folder, meshes, scenarios):
+    """[name, exit statuses, time of its end] of each pair."""
+    done = subprocess.run(
+        [sys.executable, "tests/pairs.py", str(folder), json.dumps(meshes), json.dumps(scenarios)],
+        cwd=ROOT,
+        env=hasty.environment(devices=4),
+        capture_output=True,
+        text=True,
+        timeout=400,
+    )
+    found = [json.loads(line) for line in re.findall(r"^== (.*)$", done.stdout, re.M)]
+    assert len(found) == len(scenarios) + bool(meshes), done.stderr
+    return found
+
+
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory):
-    """Folder of what the pairs wrote, and [name, exit statuses, time of its end] of each."""
+    """Folder of what the pairs wrote; what `start` gives of the one with the figures, and of the run 'whole'."""
     folder = tmp_path_factory.mktemp("pairs")
     often = {"checkpoint_every": 4, "log_every": 2, "eval_batch_size": 24, "mesh": {"data": -1, "fsdp": 2}}
     # Features are extracted first; `figures` trains on images.
     write_config(
         folder, optimizer="sgd", heartbeat_timeout=10, steps=END, freeze="block2", cache_features=True, **often
     )
-    scenarios = [("whole", 0, 0)]
-    scenarios += [("broken", *strike) for strike in ((signal.SIGTERM, TERMINATED), (signal.SIGKILL, KILLED), (0, 0))]
-    done = subprocess.run(
-        [sys.executable, "tests/pairs.py", str(folder), json.dumps(MESHES), json.dumps(scenarios)],
-        cwd=ROOT,
-        env={**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu"},
-        capture_output=True,
-        text=True,
-        timeout=400,
-    )
-    found = [json.loads(line) for line in re.findall(r"^== (.*)$", done.stdout, re.M)]
-    assert len(found) == 5, done.stderr
-    return folder, found
+    return folder, start(folder, MESHES, [("whole", 0, 0)])
 
 
-def told(folder, pair, process):
-    return (folder / f"{pair}-{process}.txt").read_text()
+def told(folder, pair):
+    return [(folder / f"{pair}-{process}.txt").read_text() for process in range(2)]
 
 
 @of_pairs
 def test_two_processes_have_the_figures_of_one(pairs):
     folder, found = pairs
-    assert found[0][1] == [0, 0], told(folder, 0, 0) + told(folder, 0, 1)
+    assert found[0][1] == [0, 0], told(folder, "figures0")
     whole = alone()
     first, second = (json.loads((folder / f"figures-{process}.json").read_text())["figures"] for process in range(2))
     for (mode, mesh), ours, theirs in zip(MESHES, first, second, strict=True):
@@ -71,25 +74,33 @@ def test_two_processes_have_the_figures_of_one(pairs):
 
 
 @of_pairs
-def test_stopped_killed_and_gone_on_with(pairs):
+def test_two_processes_train_one_run(pairs):
     folder, found = pairs
-    outputs = [[told(folder, pair, process) for process in range(2)] for pair in range(5)]
-    (_, whole, _), (_, stopped, _), (_, killed, end), (_, resumed, _) = found[1:]
-    assert whole == [0, 0], outputs[1]
-    # A signal to one of them is saved by both, at one step, with a status that says 'start me again'.
-    assert stopped == [128 + signal.SIGTERM] * 2, outputs[2]
-    step = int(re.search(r"SIGTERM: saved at step (\d+) of 12", outputs[2][0]).group(1))
-    assert TERMINATED <= step < KILLED
-    # One that dies takes the other with it, in time, saying so.
-    assert killed[1] == -signal.SIGKILL and killed[0] in (-signal.SIGABRT, cluster.TRY_AGAIN), outputs[3]
-    assert end - float((folder / f"struck-{KILLED}").read_text()) < 60  # by default a process may be silent for 100 s
-    assert re.search("another task died|process 0 of 2 failed", outputs[3][0]), outputs[3][0]
-    assert resumed == [0, 0], outputs[4]
+    first, second = told(folder, "whole0")
+    assert found[1][1] == [0, 0], (first, second)
     lines = records(folder / "whole")
-    assert records(folder / "broken") == lines
     assert [line["step"] for line in lines if line["kind"] == "train"] == list(range(2, END + 1, 2))
     # Only the first writes and speaks.
-    assert "Done" in outputs[1][0] and "Done" not in outputs[1][1]
+    assert "Done" in first and "Done" not in second
+
+
+@pytest.mark.slow
+@of_pairs
+def test_stopped_killed_and_gone_on_with(pairs):
+    folder, _ = pairs
+    strikes = (signal.SIGTERM, TERMINATED), (signal.SIGKILL, KILLED), (0, 0)
+    (_, stopped, _), (_, killed, end), (_, resumed, _) = start(folder, (), [("broken", *strike) for strike in strikes])
+    outputs = [told(folder, f"broken{step}") for _, step in strikes]
+    # A signal to one of them is saved by both, at one step, with a status that says 'start me again'.
+    assert stopped == [128 + signal.SIGTERM] * 2, outputs[0]
+    step = int(re.search(r"SIGTERM: saved at step (\d+) of 12", outputs[0][0]).group(1))
+    assert TERMINATED <= step < KILLED
+    # One that dies takes the other with it, in time, saying so.
+    assert killed[1] == -signal.SIGKILL and killed[0] in (-signal.SIGABRT, cluster.TRY_AGAIN), outputs[1]
+    assert end - float((folder / f"struck-{KILLED}").read_text()) < 60  # by default a process may be silent for 100 s
+    assert re.search("another task died|process 0 of 2 failed", outputs[1][0]), outputs[1][0]
+    assert resumed == [0, 0], outputs[2]
+    assert records(folder / "broken") == records(folder / "whole")
 
 
 @of_pairs

@@ -35,6 +35,7 @@ def test_a_sample(script, tmp_path, name):
             assert verdict in ("found", "harmless", "cut"), told
 
 
+@pytest.mark.slow
 def test_the_script(tmp_path):
     """Kills too, for which it is a process that has not begun with JAX."""
     done = subprocess.run(

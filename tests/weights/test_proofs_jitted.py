@@ -8,6 +8,7 @@ import functools
 
 import jax
 import pytest
+from hasty import AS_USERS
 from on_demand import on_demand
 
 from jft.utils import tree
@@ -34,6 +35,7 @@ def test_logits_under_jit(name, size):
     model, leaves = proofs.seeded_model(row)
     golden = proofs.load(row).seeded
     images = seeded.seeded_images(size, spread=golden.spread)
-    logits = jax.jit(functools.partial(model.apply, train=False))(tree.unflatten(leaves), images)
+    apply = jax.jit(functools.partial(model.apply, train=False), compiler_options=AS_USERS)
+    logits = apply(tree.unflatten(leaves), images)
     error = proofs.difference(seeded.digest(f"{size}/head", logits), golden.stages[f"{size}/head"])
     assert error < proofs.LIMIT
