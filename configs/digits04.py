@@ -1,4 +1,4 @@
-"""The weights that jft carries: vgg_tiny on the embedded digits 0 to 4, from scratch; 100 % of 180 test images.
+"""The weights included in jft: vgg_tiny trained on digits 0 to 4 from scratch; 100 % of 180 test images.
 
 python scripts/train.py --config configs/digits04.py
 python scripts/weights.py convert runs/digits04 --model vgg_tiny \\

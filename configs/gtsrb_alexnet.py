@@ -1,4 +1,4 @@
-"""German traffic signs, 43 classes, on AlexNet frozen up to fc7: only the head learns.
+"""German traffic signs, 43 classes, on AlexNet frozen up to fc7: only the head is trainable.
 
     python scripts/train.py --config configs/gtsrb_alexnet.py --config.data_dir GTSRB
 

@@ -1,4 +1,4 @@
-"""ResNet-18 on CIFAR-10 resized to 224: layer4 and a new head learn, all before is frozen.
+"""ResNet-18 on CIFAR-10 resized to 224: layer4 and a new head are trainable, all stages before are frozen.
 
     python scripts/train.py --config configs/resnet18_cifar10.py --config.data_dir DIR
 

@@ -1,4 +1,4 @@
-"""SqueezeNet 1.1 on CIFAR-10 resized to 224, frozen up to fire9: only the new head learns.
+"""SqueezeNet 1.1 on CIFAR-10 resized to 224, frozen up to fire9: only the new head is trainable.
 
     python scripts/train.py --config configs/squeezenet_cifar10.py --config.data_dir DIR
 

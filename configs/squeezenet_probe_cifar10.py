@@ -1,8 +1,8 @@
-"""SqueezeNet 1.1's averaged fire9 features and a logistic regression, solved for at once by L-BFGS, on CIFAR-10.
+"""SqueezeNet 1.1's averaged fire9 features and a logistic regression, fitted directly by L-BFGS, on CIFAR-10.
 
     python scripts/train.py --config configs/squeezenet_probe_cifar10.py --config.data_dir DIR
 
-The strength of regularization is chosen on validation, then the head is solved for again with validation joined.
+The regularization strength C is chosen on validation, then the head is refit on train + validation.
 
 Measured with the Caffe weights (--config.weights=caffe --config.weights_path=squeezenet_v1.1.npy) and a tenth of
 CIFAR-10, the first 1,017 images of each official batch, on 2 CPU cores: 78.76 % of the 1,017 test images

@@ -1,4 +1,4 @@
-"""VGG19 on CIFAR-10 resized to 224, frozen up to fc7: only the new head learns.
+"""VGG19 on CIFAR-10 resized to 224, frozen up to fc7: only the new head is trainable.
 
     python scripts/train.py --config configs/vgg19_cifar10.py --config.data_dir DIR
 

@@ -1,9 +1,9 @@
-"""Measures what cached features are worth: python scripts/benchmark_cache.py --config CONFIG [--config.field=value ...]
+"""Measures the speedup of cached features: python scripts/benchmark_cache.py --config CONFIG [--config.field=value ...]
 
 CONFIG freezes a backbone in a way that can be cached, such as configs/squeezenet_cifar10.py with --config.head=linear
 --config.flip=False. In a folder that is deleted afterwards, and without the user's cache, it prints
 
-- extraction over plain inference, images a second, in rounds of one after the other;
+- the speed of extraction over that of plain inference, in images/s, in alternating rounds;
 - an epoch from the cache over a live one, both as the loop runs them, on all training images;
 - the largest difference of parameters after the same steps, live and cached.
 """

@@ -1,4 +1,4 @@
-"""python scripts/check.py ...: whether a config will train: memory, time, data, weights. The same as `jft check`."""
+"""python scripts/check.py ...: checks a config before training: memory, time, data. The same as `jft check`."""
 
 from jft.cli.main import run
 

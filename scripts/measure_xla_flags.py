@@ -1,4 +1,4 @@
-"""What jft's XLA flags are worth on this CPU with this jaxlib: a row of the table `MEASURED` in jft/utils/xla_flags.py.
+"""Measures the speedup of jft's XLA flags on this CPU and jaxlib: a row for `MEASURED` in jft/utils/xla_flags.py.
 
     python scripts/measure_xla_flags.py
 

@@ -1,4 +1,4 @@
-"""python scripts/probe.py ...: what frozen features are worth by themselves. The same as `jft probe`."""
+"""python scripts/probe.py ...: linear-probe and k-NN accuracy of frozen features. The same as `jft probe`."""
 
 from jft.cli.main import run
 

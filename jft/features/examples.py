@@ -1,4 +1,4 @@
-"""Features with their labels, in memory: what heads are solved for on."""
+"""Features with labels in memory, the training data of linear heads."""
 
 import dataclasses
 
@@ -10,7 +10,7 @@ from jft.metrics.masked_sums import average_precision
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Examples:
-    """Features and labels of n images. Anything of another kind, shape or range is refused, saying what.
+    """Features and labels of n images; ValueError for another type, shape or range.
 
     Attributes:
       features: float [n, d], n and d at least 1, finite; float32 and float64 stay as they are, in memory or mapped from
@@ -49,7 +49,7 @@ class Examples:
         return len(self.labels)
 
     def targets(self, outputs: int) -> np.ndarray:
-        """What a head of so many outputs is to give.
+        """The targets of a head with a number of outputs.
 
         Args:
           outputs: number of classes; 1 for one sigmoid unit between two classes; or the number of labels.
@@ -76,7 +76,7 @@ class Examples:
         return self.labels.astype(np.float32)[:, None] if outputs == 1 else self.labels.astype(np.int32)
 
     def check_alike(self, other: "Examples") -> None:
-        """ValueError unless the other's features and labels have as many columns."""
+        """ValueError unless the other examples have features and labels with the same number of columns."""
         own, others = ((e.features.shape[1:], e.labels.shape[1:]) for e in (self, other))
         if own != others:
             raise ValueError(
@@ -86,7 +86,7 @@ class Examples:
             )
 
     def join(self, other: "Examples") -> "Examples":
-        """These examples, then the other's."""
+        """These examples followed by the other's."""
         both = ((self.features, other.features), (self.labels, other.labels))
         return Examples(*(np.concatenate(pair) for pair in both))
 

@@ -1,4 +1,4 @@
-"""Nearest neighbors in feature space: what is like an image, and a baseline that learns nothing."""
+"""Nearest neighbors in feature space: similar images, and a k-NN baseline without training."""
 
 import dataclasses
 import functools
@@ -16,7 +16,7 @@ _SIMILARITIES = 2**26  # numbers of float32 on the device at a time
 
 @dataclasses.dataclass(frozen=True)
 class Neighbors:
-    """What validation said.
+    """The choice of k on validation.
 
     Attributes:
       k: the best number of neighbors; of equals the largest.
@@ -48,7 +48,7 @@ def choose_neighbors(train: Examples, validation: Examples, *, outputs: int, ks:
 
 
 def nearest(train_features: np.ndarray, features: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The k images of the largest cosine similarity to each of others.
+    """The k images with the largest cosine similarity to each query image.
 
     Args:
       train_features: float [n, d], finite: among which they are sought.
@@ -74,7 +74,7 @@ def nearest(train_features: np.ndarray, features: np.ndarray, k: int) -> tuple[n
 
 
 def nearest_neighbors(train: Examples, features: np.ndarray, *, outputs: int, ks: Sequence[int]) -> np.ndarray:
-    """Labels by the plain majority of the k examples of the largest cosine similarity.
+    """Labels by majority vote of the k examples with the largest cosine similarity.
 
     A tie goes to the class of the smallest number: scikit-learn's KNeighborsClassifier(metric='cosine').
 
@@ -101,7 +101,7 @@ def nearest_neighbors(train: Examples, features: np.ndarray, *, outputs: int, ks
 
 
 def _search(known: np.ndarray, features: np.ndarray, k: int) -> Iterator[tuple[jax.Array, jax.Array]]:
-    """Finds the examples of the largest cosine similarity, in batches of one size.
+    """Finds the examples with the largest cosine similarity, in batches of equal size.
 
     Args:
       known: float [n, d], kept on the device: the examples.
@@ -147,6 +147,6 @@ def _check_ks(ks: Sequence[int], n: int) -> None:
 
 
 def _normalized(x: jax.Array) -> jax.Array:
-    """To length 1; features that are all 0 stay so."""
+    """Scales features to length 1; features that are all 0 stay 0."""
     length = jnp.linalg.norm(x, axis=-1, keepdims=True)
     return x / jnp.where(length > 0, length, 1)

@@ -1,4 +1,4 @@
-"""Linear heads solved for at once: ridge in closed form, logistic regression by L-BFGS, on features as they are given.
+"""Linear heads fitted directly to features: ridge regression in closed form, logistic regression by L-BFGS.
 
 Features are standardized by their own means and deviations while a head is solved for, so that one penalty suits them
 all (a column that hardly varies is left small); that is folded back into the head, which is a plain affine map. Labels
@@ -49,7 +49,7 @@ class Linear:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Fit:
-    """The head that did best on validation.
+    """The head with the best result on validation.
 
     Attributes:
       chosen: the head that did, which has not seen validation.
@@ -76,7 +76,7 @@ def fit(
     regularization: Sequence[float] = (),
     refit: bool = False,
 ) -> Fit:
-    """Solves for a head at each C and keeps the one of the smallest loss on validation, of equals the smallest C.
+    """Fits a head for each C and keeps the one with the smallest loss on validation; the smallest C on a tie.
 
     A loss tells more of few images than the share that is right, which changes by one of them at a time.
 
@@ -117,7 +117,7 @@ def fit(
 
 
 def measure(head: Linear, examples: Examples, loss: Callable | None = None) -> tuple[float, float]:
-    """(score, loss) of a head as `Fit` has them; the loss in nats unless another is given."""
+    """(score, loss) of a head, as in `Fit`; the loss in nats unless another is given."""
     logits, targets = head.logits(examples.features), examples.targets(len(head.bias))
     if examples.labels.ndim == 2:
         guesses = logits

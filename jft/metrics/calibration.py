@@ -1,4 +1,4 @@
-"""Whether probabilities mean what they say, and the temperature that mends them (Guo et al., 2017)."""
+"""Calibration of probabilities: reliability diagrams and temperature scaling (Guo et al., 2017)."""
 
 import dataclasses
 
@@ -11,13 +11,13 @@ _BOUND = np.log(1e4)  # of |log T| on the grid: beyond any scale that a network'
 
 @dataclasses.dataclass(frozen=True)
 class Reliability:
-    """Predictions in bins of like confidence: what a reliability diagram shows.
+    """Predictions in bins of equal width by confidence, as a reliability diagram shows them.
 
     Attributes:
-      edges: float64 [bins + 1], from 0 to 1; a bin has its upper edge, and the first also 0.
-      count: int64 [bins], predictions in each.
-      confidence: float64 [bins], their mean confidence; NaN where there are none.
-      accuracy: float64 [bins], the share of them that are right; NaN where there are none.
+      edges: float64 [bins + 1], from 0 to 1; a bin includes its upper edge, and the first one also 0.
+      count: int64 [bins], number of predictions in each bin.
+      confidence: float64 [bins], mean confidence of each bin; NaN for empty bins.
+      accuracy: float64 [bins], share of correct predictions in each bin; NaN for empty bins.
     """
 
     edges: np.ndarray
@@ -36,15 +36,16 @@ def reliability(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -
 
     Args:
       probabilities: float [n, classes].
-      labels: int [n]: an image is a prediction, its confidence the largest probability; or multi-hot [n, classes]:
-        each class of each image is one, its confidence the probability, right where the label is there.
-      bins: how many.
+      labels: single-label int [n]: every image is a prediction, with the largest probability as its confidence; or
+        multi-hot [n, classes]: every class of every image is a prediction, with its probability as its confidence, and
+        correct where the image has the label.
+      bins: number of bins.
 
     Returns:
-      All bins, empty ones too.
+      All bins, including empty ones.
 
     Raises:
-      ValueError: probabilities and labels do not fit together, or there is not one bin.
+      ValueError: probabilities and labels do not match, or `bins` is below 1.
     """
     classification.check_probabilities(probabilities, labels)
     if bins < 1:
@@ -56,29 +57,29 @@ def reliability(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -
     edges = np.linspace(0.0, 1.0, bins + 1)
     place = np.searchsorted(edges[1:-1], confidence)
     count = np.bincount(place, minlength=bins)
-    # 0 / 0 is what an empty bin holds.
+    # Empty bins hold 0 / 0 = NaN.
     with np.errstate(invalid="ignore"):
         means = [np.bincount(place, weights=x, minlength=bins) / count for x in (confidence, right)]
     return Reliability(edges, count, *means)
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
-    """The temperature T that logits are to be divided by, from held-out images.
+    """Fits the temperature T, by which logits are divided, on held-out images.
 
-    Minimizes mean log loss(logits / T) + (log T)^2 / (2 n): the most probable T where log T is normal beforehand, with
-    mean 0 and deviation 1. Images that are all right would ask for T = 0, and ones that tell nothing for any T: the
-    second term keeps T finite, and fades as images become more. As it is 0 at T = 1 and positive elsewhere, the log
-    loss on these images is by construction never worse than at T = 1.
+    Minimizes mean log loss(logits / T) + (log T)^2 / (2 n): the maximum a posteriori T under a standard normal prior on
+    log T. Without the prior, T would be 0 if all images are correct, and undefined if the logits carry no information.
+    The prior keeps T finite, and its weight vanishes with more images. It is 0 at T = 1 and positive elsewhere, so the
+    log loss on these images is never worse than at T = 1.
 
     Args:
       logits: float [n, classes]; of one sigmoid unit for two classes, `Objective.class_logits`.
-      labels: int [n] for a softmax; or multi-hot [n, classes] for a sigmoid a class, the loss the mean over classes.
+      labels: int [n] for a softmax; or multi-hot [n, classes] for one sigmoid per class; the loss is their mean.
 
     Returns:
-      T, finite and above 0; exactly 1 where no other is better.
+      T, finite and above 0; exactly 1 if no other value is better.
 
     Raises:
-      ValueError: logits and labels do not fit together, or logits are not finite.
+      ValueError: logits and labels do not match, or logits are not finite.
     """
     from scipy import optimize
 
@@ -113,7 +114,7 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
 
 
 def apply_temperature(logits: np.ndarray, temperature: float, *, multilabel: bool) -> np.ndarray:
-    """Probabilities of logits divided by a temperature; the order of the classes of an image stays.
+    """Probabilities of logits divided by a temperature, which keeps the ranking of an image's classes.
 
     Args:
       logits: float [n, classes].

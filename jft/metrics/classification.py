@@ -1,4 +1,4 @@
-"""Figures from predictions, on the host: of each class, what is confused, intervals, two models, the worst images."""
+"""Classification metrics on the host: metrics of each class, confusion, confidence intervals, comparing two models."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ _BATCH_VALUES = 500_000  # drawn at a time, 4 MB of indices
 
 @dataclasses.dataclass(frozen=True)
 class ClassFigures:
-    """How well one class is found.
+    """Precision, recall and F1 of one class.
 
     Attributes:
       name: of the class.
@@ -30,7 +30,7 @@ class ClassFigures:
 
 
 def class_figures(probabilities: np.ndarray, labels: np.ndarray, class_names: Sequence[str]) -> list[ClassFigures]:
-    """Precision, recall and F1 of each class, as scikit-learn's `precision_recall_fscore_support` has them.
+    """Precision, recall and F1 of each class, equal to scikit-learn's `precision_recall_fscore_support`.
 
     Args:
       probabilities: float [n, classes].
@@ -59,7 +59,7 @@ def class_figures(probabilities: np.ndarray, labels: np.ndarray, class_names: Se
 
 
 def macro_f1(figures: Sequence[ClassFigures]) -> float | None:
-    """The plain mean of F1 over the classes that have one; None where none has.
+    """Macro F1: the unweighted mean over the classes that have an F1; None if none has one.
 
     As scikit-learn's `f1_score(average='macro', zero_division=nan)`; its default is the same where images have one
     label, and counts undefined classes as 0 where they have several.
@@ -95,7 +95,7 @@ def confusion_matrix(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarra
 
 
 def confused_pairs(matrix: np.ndarray, class_names: Sequence[str], k: int) -> list[tuple[str, str, int, float]]:
-    """The most frequent errors.
+    """The most frequent confusions.
 
     Args:
       matrix: int [classes, classes], from `confusion_matrix`.
@@ -206,7 +206,7 @@ class McNemar:
 
 
 def mcnemar(right: np.ndarray, other: np.ndarray) -> McNemar:
-    """Exact test of whether two models are right equally often (McNemar, 1947), on the same images in one order.
+    """Exact test of whether two models have the same accuracy (McNemar, 1947), on the same images in the same order.
 
     Args:
       right: bool [n], whether the first model is right.
@@ -229,7 +229,7 @@ def mcnemar(right: np.ndarray, other: np.ndarray) -> McNemar:
 
 
 def check_probabilities(probabilities: np.ndarray, labels: np.ndarray) -> None:
-    """Refuses what `check_labels` does, and values that are not within 0 .. 1 but for rounding, such as logits."""
+    """ValueError for the problems of `check_labels`, and for values outside 0 .. 1, such as logits."""
     check_labels(probabilities, labels, what="probabilities")
     low, high = probabilities.min(), probabilities.max()
     if low < -1e-5 or high > 1 + 1e-5:
@@ -239,7 +239,7 @@ def check_probabilities(probabilities: np.ndarray, labels: np.ndarray) -> None:
 
 
 def check_labels(values: np.ndarray, labels: np.ndarray, *, what: str) -> None:
-    """Refuses predictions that labels do not fit.
+    """ValueError if predictions and labels do not match.
 
     Args:
       values: float [n, classes].

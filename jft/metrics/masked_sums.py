@@ -1,4 +1,4 @@
-"""Metrics as masked sums: added over batches and devices, divided once at the end, so every example counts once."""
+"""Metrics as masked sums, added over batches and devices and divided once at the end: every example counts once."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,7 +14,7 @@ Sums = dict[str, Any]
 
 
 def classification_sums(logits: jax.Array, labels: jax.Array, mask: jax.Array) -> Sums:
-    """Sums over the examples of a batch that the mask admits.
+    """Sums over the examples of a batch where the mask is True.
 
     Args:
       logits: float32 [batch, num_classes].
@@ -44,7 +44,7 @@ def classification_sums(logits: jax.Array, labels: jax.Array, mask: jax.Array) -
 
 
 def label_sums(losses: jax.Array, probabilities: jax.Array, labels: jax.Array, mask: jax.Array) -> Sums:
-    """Sums over the examples of a batch whose images have several labels.
+    """Sums over the examples of a multi-label batch where the mask is True.
 
     Args:
       losses: float32 [batch], in nats.
@@ -87,7 +87,7 @@ def average_precision(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def of_probabilities(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float | int]:
-    """What `summarize` gives, of probabilities on the host.
+    """The metrics of `summarize`, computed from probabilities on the host.
 
     Args:
       probabilities: float [n, classes].

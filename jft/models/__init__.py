@@ -1,4 +1,7 @@
-"""The zoo: pure architecture, no files and no normalization. `MODELS` is a plain dict of rows."""
+"""Model architectures as Flax modules, without weights, files or preprocessing.
+
+`MODELS` maps names to constructors; `create_model` makes a model by name. Every model is a `Chain` of named stages.
+"""
 
 import functools
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Stages written as tables of steps: what GoogLeNet and Inception are made of."""
+"""Building blocks of GoogLeNet and Inception: stages written as tables of steps."""
 
 import dataclasses
 import functools
@@ -14,7 +14,7 @@ from jft.models.chain import Chain
 
 @dataclasses.dataclass(frozen=True)
 class Unit:
-    """A step: a convolution, BatchNorm where the network has it, and ReLU.
+    """A step: a convolution, BatchNorm if the network uses it, and ReLU.
 
     Attributes:
       name: of the unit, whose layers are `conv` and `bn`.
@@ -33,7 +33,7 @@ class Unit:
 
 @dataclasses.dataclass(frozen=True)
 class Fork:
-    """A step: branches that read the same input, side by side, joined by their channels in this order."""
+    """A step: parallel branches on the same input, whose outputs are concatenated along channels in this order."""
 
     branches: tuple["Steps", ...]
 
@@ -90,7 +90,7 @@ class Stage(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """[batch, h, w, c] -> [batch, h', w', c'], as the steps have it."""
+        """[batch, h, w, c] -> [batch, h', w', c'], the output of the last step."""
 
         def run(steps: Steps, x: jax.Array) -> jax.Array:
             for step in steps:

@@ -1,4 +1,4 @@
-"""A model is a chain of named stages; every part of it that is contiguous can be run alone."""
+"""`Chain`, the base of all models: a sequence of named stages, of which any contiguous part can run alone."""
 
 import dataclasses
 import functools
@@ -17,7 +17,7 @@ Stages = dict[str, Callable[..., nn.Module]]
 
 @dataclasses.dataclass(frozen=True)
 class AuxiliaryHead:
-    """A second classifier in the middle of the chain, which only training runs.
+    """An auxiliary classifier in the middle of the chain, which runs only in training.
 
     Attributes:
       after: the stage whose output it reads.
@@ -62,11 +62,11 @@ class Chain(nn.Module):
     axis_name: str | None = None
 
     def published(self) -> Stages:
-        """The published network's stages in order: name -> constructor, called with `name=`."""
+        """The published network's stages in order: {name: constructor}, called with `name=`."""
         raise NotImplementedError
 
     def stages(self) -> Stages:
-        """The stages in order, as `cut` and `new_head` change the published ones; ValueError for a cut that is none."""
+        """The stages in order, after the changes by `cut` and `new_head`; ValueError if `cut` is not a stage."""
         stages = self.published()
         head = stages.pop("head")
         kept = between(tuple(stages), None, self.cut or None)
@@ -77,13 +77,13 @@ class Chain(nn.Module):
         return {**{name: stages[name] for name in kept}, "head": head}
 
     def averages_after(self, stage: str) -> bool:
-        """Whether what follows `stage` is a head that begins by averaging its map: the average is all it needs."""
+        """Whether the next stage is a head that first averages the feature map, so that it needs only the average."""
         stages = self.stages()
         follower = next(iter(between(tuple(stages), stage, None)))
         return getattr(stages[follower], "func", None) is layers.Head
 
     def auxiliary_heads(self) -> dict[str, AuxiliaryHead]:
-        """name -> auxiliary head, whether `aux_heads` asks for them or not; {} for most models."""
+        """{name: auxiliary head}, regardless of the field `aux_heads`; {} for most models."""
         return {}
 
     @nn.compact
@@ -128,7 +128,7 @@ class Chain(nn.Module):
 
 
 def between(names: tuple[str, ...], start: str | None, stop: str | None) -> tuple[str, ...]:
-    """Names of the stages after `start` up to and including `stop`; ValueError where there are none."""
+    """Names of the stages after `start` up to and including `stop`; ValueError if there are none."""
     for name in (start, stop):
         if name is not None:
             tree.choose(dict.fromkeys(names), name, what="stage")
@@ -158,7 +158,7 @@ def abstract_variables(model: Chain, size: int) -> dict[str, Any]:
 
 
 def trace(model: Chain, size: int) -> dict[str, Any]:
-    """Runs a model's initialization, auxiliary heads too, on shapes alone; arguments as of `abstract_variables`."""
+    """Runs a model's initialization, including auxiliary heads, on shapes only; see `abstract_variables`."""
     image = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
     return jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), image)
 
@@ -167,7 +167,7 @@ _traced = functools.lru_cache(maxsize=64)(trace)  # a run asks for the same shap
 
 
 def initialize(model: Chain, size: int, seed: int, *, head_init: float = 1.0) -> dict[str, Any]:
-    """Fresh variables on the default device, float32, a function of the seed alone.
+    """Initializes variables on the default device, float32. The result depends only on the seed.
 
     Args:
       model: the chain.

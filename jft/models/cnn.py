@@ -1,4 +1,4 @@
-"""A plain convolutional network to train from scratch: the baseline beside which pretrained weights are judged."""
+"""A plain convolutional network to train from scratch, as a baseline for pretrained weights."""
 
 import functools
 

@@ -1,4 +1,4 @@
-"""What a forward pass costs: layer by layer, shapes, parameters and FLOPs, from shapes alone.
+"""Costs of a forward pass: shapes, parameters and FLOPs of every layer, computed from shapes only.
 
 FLOPs as papers and profilers count them: a multiplication and an addition are two, so a convolution or a dense layer
 costs twice its multiply-adds, windows over padding included, and its bias nothing (a sum of n products that starts from
@@ -80,7 +80,7 @@ class StageCosts:
 
 
 def layer_costs(model: Chain, size: int) -> list[LayerCosts]:
-    """The layers in the order in which they run, those of an auxiliary head behind those of the stage that it reads.
+    """The layers in execution order; those of an auxiliary head follow the stage that it reads.
 
     Args:
       model: the chain; made with `aux_heads=True` it has its auxiliary heads' layers too.
@@ -122,7 +122,7 @@ def stage_costs(model: Chain, size: int) -> dict[str, StageCosts]:
 
 
 def forward_flops(stages: dict[str, StageCosts]) -> int:
-    """FLOPs of a forward pass for one image; auxiliary heads, which only training runs, are left out."""
+    """FLOPs of a forward pass for one image, without auxiliary heads, which run only in training."""
     return sum(stage.flops for stage in stages.values() if stage.after is None)
 
 

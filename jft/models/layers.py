@@ -1,4 +1,4 @@
-"""Layers the zoo shares: dense ones, pooling as the original frameworks do it, and the papers' initializers."""
+"""Layers shared by the models: dense layers, pooling as in the original frameworks, and the papers' initializers."""
 
 import functools
 
@@ -46,7 +46,7 @@ class BatchNorm(nn.BatchNorm):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """Normalizes the last axis by the batch (train) or by the running averages; the shape stays."""
+        """Normalizes the last axis by batch statistics (train) or running averages; keeps the shape."""
         if not train:
             return super().__call__(x, use_running_average=True)
         channels = (x.shape[-1],)
@@ -62,7 +62,7 @@ class BatchNorm(nn.BatchNorm):
 
 
 class Hidden(nn.Module):
-    """A fully connected layer with ReLU and dropout, which flattens a map.
+    """A fully connected layer with ReLU and dropout; flattens a feature map first.
 
     Attributes:
       features: units.
@@ -206,7 +206,7 @@ def max_pool(x: jax.Array, window: int, stride: int, *, padding: int = 0, ceil: 
 
 
 def _pad_end(size: int, window: int, stride: int, padding: int, ceil: bool) -> int:
-    """Padding after the last pixel so that the windows tile exactly; may be negative, to crop."""
+    """Padding after the last pixel so that the windows cover the input exactly; negative to crop."""
     steps = (size + 2 * padding - window) / stride
     out = int(np.ceil(steps) if ceil else np.floor(steps)) + 1
     if ceil and (out - 1) * stride >= size + padding:

@@ -1,4 +1,4 @@
-"""A drawing of a model: a box per stage, auxiliary heads beside the stage that they read, as SVG or PNG.
+"""Draws a model as SVG or PNG: a box for each stage, auxiliary heads next to the stage that they read.
 
 The layout is a list of boxes, lines and texts, in pixels from the upper left corner; both formats draw that list.
 """
@@ -80,14 +80,14 @@ class Drawing:
 
 
 def check_path(path: Path) -> None:
-    """Raises a ValueError unless the path ends in .svg or .png and a file can be written there."""
+    """ValueError unless the path ends in .svg or .png and can be written."""
     if path.suffix.lower() not in WRITERS:
         raise ValueError(f"a graph is written as .svg or as .png, and {path.name!r} ends in neither.")
     check_new(path, force=True)
 
 
 def write_graph(summary: Summary, path: str | os.PathLike) -> None:
-    """Draws the model into a file, which is written whole or not at all and replaces what was there.
+    """Draws the model to a file, atomically; replaces an existing file.
 
     Args:
       summary: the model.
@@ -104,7 +104,7 @@ def write_graph(summary: Summary, path: str | os.PathLike) -> None:
 
 
 def lay_out(summary: Summary) -> Drawing:
-    """Places the title, the legend, and the stages below one another."""
+    """Lays out the title, the legend, and the stages from top to bottom."""
     items: list[Item] = []
     y = _heading(items, summary)
     left, right = MARGIN + STAGE_WIDTH + ACROSS, MARGIN + STAGE_WIDTH
@@ -187,7 +187,7 @@ def _arrow_across(items: list[Item], start: float, end: float) -> None:
 
 
 def in_short(layers: tuple[LayerCosts, ...]) -> list[str]:
-    """What a stage is made of, in phrases: '3 x conv 3x3, 256'; 'conv 1x1: 64, 2 x 128'; 'BatchNorm'."""
+    """Phrases that describe a stage: '3 x conv 3x3, 256'; 'conv 1x1: 64, 2 x 128'; 'BatchNorm'."""
     kinds: dict[str, Counter[int]] = {}
     for layer in layers:
         kinds.setdefault(layer.kind, Counter())[layer.output[-1]] += 1
@@ -217,7 +217,7 @@ def wrap(phrases: list[str], room: float, size: int) -> list[str]:
 
 
 def text_width(text: str, size: int) -> float:
-    """Pixels that a text takes."""
+    """Width of a text in pixels."""
     return _font(SCALE * size).getlength(text) / SCALE
 
 

@@ -1,7 +1,7 @@
-"""The summary of a model: stage by stage and layer by layer, from shapes alone, in the words that Keras made familiar.
+"""The summary of a model, stage by stage and layer by layer, computed from shapes only, in the terms of Keras.
 
-Parameters are what training could move. BatchNorm's moving means and variances are none, as in torchvision's counts and
-in the catalog; they have a line of their own. Keras adds them to its totals.
+Like torchvision and the catalog, it does not count BatchNorm's moving means and variances as parameters; they have a
+separate line. Keras adds them to its totals.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ TRAINABLE, PARTLY, FROZEN = "trainable", "partly frozen", "frozen"
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Summary:
-    """A model's costs and what of it is frozen. Made by `summarize`.
+    """A model's costs and frozen parameters, made by `summarize`.
 
     Attributes:
       title: what was summarized, such as 'vgg16'.
@@ -36,7 +36,7 @@ class Summary:
     frozen: frozenset[str]
 
     def __repr__(self) -> str:
-        """The table, for people."""
+        """The table as text."""
         return format_summary(self)
 
     @property
@@ -56,7 +56,7 @@ class Summary:
         return forward_flops(self.stages)
 
     def state(self, part: StageCosts | LayerCosts) -> str:
-        """'trainable', 'partly frozen' or 'frozen': what happens to the parameters of a stage or of a layer."""
+        """'trainable', 'partly frozen' or 'frozen', for the parameters of a stage or layer."""
         frozen = part.params.keys() & self.frozen
         if not frozen:
             return TRAINABLE
@@ -83,7 +83,7 @@ def summarize(title: str, model: Chain, size: int, freeze: str = "", frozen: Col
 
 
 def format_summary(summary: Summary) -> str:
-    """The table: a line per stage, one per layer below it, and the totals."""
+    """The table: a line for each stage and for each of its layers, and the totals."""
     rows = [("stage, layer", "type", "output shape", "params", "MFLOPs", "")]
     for stage in summary.stages.values():
         kind = f"auxiliary head on {stage.after}, in training only" if stage.after else ""

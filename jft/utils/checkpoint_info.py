@@ -1,4 +1,4 @@
-"""What a checkpoint says of itself and its run, as JSON: a dict, and the questions that are asked of it.
+"""The metadata of a checkpoint and its run, a dict from JSON, and functions that read it.
 
 It is made by `Run.meta` and `state.fresh_state`; `checkpoint.Checkpoints.save` adds step, format and digests.
 """
@@ -9,7 +9,7 @@ Meta = dict[str, Any]
 
 
 def best_step(meta: Meta) -> int | None:
-    """Step of the evaluation with the highest score, of equals the smallest loss; None without evaluations."""
+    """Step of the evaluation with the highest score, on a tie the smallest loss; None without evaluations."""
     history = meta.get("history", [])
     if not history:
         return None

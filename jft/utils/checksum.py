@@ -1,4 +1,4 @@
-"""A checksum within an object of JSON, by which it is known whether it is what was written.
+"""A checksum inside a JSON object, to detect whether it has changed since it was written.
 
 It guards against accidents, such as a flipped bit in a number, which is JSON all the same; not against forgery. What
 has none is taken as it is: files of earlier versions have none.
@@ -13,7 +13,7 @@ KEY = "crc32"
 
 
 def added(value: Mapping[str, Any]) -> dict[str, Any]:
-    """The object with the checksum of all else in it.
+    """The object with a checksum of all its other items.
 
     Args:
       value: JSON-able, with text as keys.
@@ -23,14 +23,14 @@ def added(value: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def damage(value: Any) -> str | None:
-    """Why an object, as JSON was read, is not what was written; None where it is, or has no checksum."""
+    """Why a JSON object is not as it was written; None if its checksum matches, or it has none."""
     if not isinstance(value, dict) or KEY not in value or value[KEY] == (crc := _crc32(removed(value))):
         return None
     return f"its {KEY} is {value[KEY]!r}, and what it holds gives {crc}: it was changed or damaged"
 
 
 def removed(value: Any) -> Any:
-    """The object without its checksum; anything else as it is."""
+    """The object without its checksum; any other value unchanged."""
     return {name: inner for name, inner in value.items() if name != KEY} if isinstance(value, dict) else value
 
 

@@ -1,4 +1,4 @@
-"""Pickles of strangers, read without running them: names are answered from a list, sizes are checked before memory.
+"""Reads untrusted pickles without executing them: only listed names are allowed, sizes are checked before allocation.
 
 A pickle is a program: it may call whatever it can name, and it says itself how much memory and work to take. Here it
 can name only what the caller lists, call that and do nothing else to it, and take no more than the file's size
@@ -46,7 +46,7 @@ def load(
     persistent_load: Callable[[Any], Any] | None = None,
     encoding: str = "ASCII",
 ) -> Any:
-    """Reads one pickle, letting it name only what `allowed` holds.
+    """Reads one pickle, which may use only the names in `allowed`.
 
     Args:
       file: seekable, at the pickle's first byte; afterwards behind its last.
@@ -73,7 +73,7 @@ def load(
 
 
 def load_arrays(file: BinaryIO, *, encoding: str = "bytes") -> Any:
-    """Reads a pickle of NumPy arrays and scalars in dicts, lists and tuples, and of nothing else.
+    """Reads a pickle that holds only NumPy arrays and scalars in dicts, lists and tuples.
 
     Args:
       file: as in `load`.
@@ -175,7 +175,7 @@ _SIZED = (str, bytes, bytearray, list, tuple, dict)
 
 
 def set_new(mapping: dict[Any, Any], key: Any, value: Any) -> None:
-    """Sets an item of a dict, by a key from a stranger.
+    """Sets an item of a dict, by an untrusted key.
 
     Raises:
       ValueError: the dict has the key, or the key is not plain: hashing it could take for ever.

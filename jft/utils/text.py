@@ -1,4 +1,4 @@
-"""Text for people, and names of strangers' making (of classes, of files) escaped for what reads them.
+"""Formats text for people, and escapes untrusted names (of classes, of files) for terminals, tables and pages.
 
 Such a name may hold anything. `terminal`, `csv_cell`, `markdown`, `html` and `figure` show it to one reader each, so
 that it is read as a name and as nothing else; `file_name` makes a file of it. JSON, which the standard library escapes,
@@ -161,7 +161,7 @@ def aligned(rows: list[tuple[str, ...]], right: Collection[int]) -> list[str]:
 
 
 def one_line(error: Exception) -> str:
-    """What an error says, in one line: of JAX's, which go on for pages, the first."""
+    """The message of an error in one line; the first line of JAX's errors, which may go on for pages."""
     told = str(error) or type(error).__name__
     if isinstance(error, RuntimeError):  # JAX's are of this kind
         return told.splitlines()[0]

@@ -1,4 +1,4 @@
-"""Names of leaves: nested dicts as flat `{'stage/layer/leaf': value}` dicts, and patterns over those names."""
+"""Nested dicts as flat `{'stage/layer/leaf': value}` dicts, and patterns over the names of leaves."""
 
 import difflib
 import re
@@ -61,7 +61,7 @@ def did_you_mean(wrong: str, known: Iterable[str]) -> str:
 
 
 def choose(table: Mapping[str, Any], name: str, *, what: str) -> Any:
-    """`table[name]`, or a ValueError that lists what there is and guesses what was meant."""
+    """`table[name]`; ValueError with the known names and the nearest one if there is none."""
     if name not in table:
         raise ValueError(f"unknown {what} {name!r}{did_you_mean(name, table) or '.'} Known: {', '.join(table)}.")
     return table[name]

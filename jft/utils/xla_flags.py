@@ -24,7 +24,7 @@ MEASURED = {
 
 @dataclasses.dataclass(frozen=True)
 class Decision:
-    """What became of XLA's flags in this process.
+    """The state of XLA's flags in this process.
 
     Attributes:
       flags: what XLA_FLAGS is to be.
@@ -38,7 +38,7 @@ class Decision:
 
 
 def decide(own: str, jaxlib: str, *, opt_out: str = "", started: bool = False) -> Decision:
-    """The user's own flags and those of `CPU_FLAGS` that they do not set.
+    """The user's flags, and those of `CPU_FLAGS` that the user does not set.
 
     Args:
       own: the user's XLA_FLAGS.
@@ -76,7 +76,7 @@ def decide(own: str, jaxlib: str, *, opt_out: str = "", started: bool = False) -
 
 @functools.cache
 def apply() -> Decision:
-    """Sets XLA_FLAGS for this process and those it starts, once; warns where it is too late."""
+    """Sets XLA_FLAGS once, for this process and its children; warns if XLA has already read them."""
     import importlib.metadata
 
     own, started = os.environ.get("XLA_FLAGS", ""), _cpu_has_started()
