@@ -38,16 +38,16 @@ def open_store(
     """The store that `extract` would use with the same arguments. Computes and writes nothing.
 
     Args:
-      folder: of the stores of all recipes.
-      model: the chain.
+      folder: folder of the stores of all recipes.
+      model: the model.
       variables: `{'params', 'batch_stats'}`.
       spec: preprocessing of the weights.
       wanted: which features.
-      dtype: in which features are stored: 'float32' or 'bfloat16'.
+      dtype: dtype on disk, 'float32' or 'bfloat16'.
 
     Raises:
-      ValueError: a stage that there is not, variants that cannot be counted, or images of a size for which the
-        variables are not.
+      ValueError: an unknown stage, an augmentation with uncountable variants, or an image size that does not fit the
+        variables.
     """
     known = recipe(model, variables, spec, wanted)
     return FeatureStore(folder, known, (wanted.variants, *known["output"]), dtype)
@@ -69,30 +69,30 @@ def extract(
 ) -> Features | None:
     """Computes the features of a source's images that are not stored yet.
 
-    What is finished is kept, shard by shard: the next call goes on from there. Of several processes the first one
-    writes, into a folder that all of them see.
+    Finished shards are kept, so the next call resumes after them. With several processes, process 0 writes to a folder
+    that all of them can read.
 
     Args:
-      model: the chain; its `axis_name` is the parallel's.
-      variables: `{'params', 'batch_stats'}`, placed by `parallel.place_state`; leaves behind the boundary may
-        be absent.
+      model: the model; its `axis_name` is that of `parallel`.
+      variables: `{'params', 'batch_stats'}`, placed by `parallel.place_state`; leaves after the boundary may be
+        absent.
       source: the images.
       spec: preprocessing of the weights.
       wanted: which features.
-      folder: of the stores of all recipes, see `open_store`.
+      folder: folder of the stores of all recipes, see `open_store`.
       parallel: the devices.
-      batch_size: images at a time, over all devices.
-      cache_bytes: decoded images kept in memory, see `loader.train_batches`; 0 where each is read once.
-      dtype: in which features are stored: 'float32' or 'bfloat16'.
-      interrupt: when it has received a signal, what is computed is stored and the extraction ends.
+      batch_size: images in a batch, over all devices.
+      cache_bytes: memory for decoded images, see `loader.train_batches`; 0 if each image is read only once.
+      dtype: dtype on disk, 'float32' or 'bfloat16'.
+      interrupt: after a signal, the computed features are stored and the extraction ends.
 
     Returns:
-      The features of all images, in the source's order; None where it was interrupted.
+      The features of all images, in the source's order; None after an interrupt.
 
     Raises:
-      ValueError: see `open_store`; images that cannot be read, a batch that the devices do not divide, or features
-        that are not finite.
-      OSError: the disk has no room, naming the bytes; or it cannot be written.
+      ValueError: see `open_store`; unreadable images, a batch that does not divide over the devices, or non-finite
+        features.
+      OSError: too little disk space, with the number of bytes; or the folder cannot be written.
     """
     parallel.check_batch_size(batch_size, what="batch_size")
     store = open_store(folder, model, variables, spec, wanted, dtype)
@@ -105,8 +105,8 @@ def extract(
     if len(rows):
         distributed.check_shared(store.folder.parent, remedy=shared)
         if shortage := distributed.from_first(store.shortage(len(rows))):
-            raise OSError(f"{shortage}: mend that, or choose another folder.")
-        # The source itself where all is missing: what was decoded of it is not decoded again.
+            raise OSError(f"{shortage}: free space or fix the folder, or choose another one.")
+        # If all features are missing, use the source itself, so that images already decoded are reused.
         lacking = source if len(rows) == len(source) else source.take(rows)
         step = make_feature_step(model, spec, wanted, dtype=store.dtype.name, axis_name=parallel.axis_name)
         batches = loader.eval_batches(
@@ -123,7 +123,7 @@ def extract(
         distributed.wait_for_all("features are written")
     if interrupt and interrupt.received:
         return None
-    if distributed.several():  # a network file system may show them late
+    if distributed.several():  # on a network file system the shards may appear with a delay
         distributed.patiently(lambda: not len(store.missing(digests)), seconds=60)
     return store.open(digests)
 
@@ -131,13 +131,13 @@ def extract(
 def feature_batches(
     source: Source, features: Features, rows: Callable[[int], tuple[np.ndarray, np.ndarray]], steps: range
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Batches as `pipeline` makes them, with `'feature'` [b, variants, ...] in place of `'image'`.
+    """Batches like those of `loader`, with `'feature'` [b, variants, ...] in place of `'image'`.
 
     Args:
       source: the images.
-      features: of them, in their order.
-      rows: step -> int64 [b] rows of the source, bool [b] mask; from `loader.train_rows` or `loader.eval_rows`.
-      steps: which batches.
+      features: the features of the images, in the same order.
+      rows: function from a step to rows, int64 [b], and mask, bool [b]; `loader.train_rows` or `loader.eval_rows`.
+      steps: numbers of the batches to yield.
     """
     for step in steps:
         chosen, mask = rows(step)
@@ -181,7 +181,7 @@ class _Writer:
     """Collects features into shards, which a thread writes while the devices compute. Use it as a context manager."""
 
     def __init__(self, store: FeatureStore, source: Source, digests: np.ndarray, boundary: str) -> None:
-        """Takes features of the source's images, in order, to be stored under `digests`, uint8 [n, 16]."""
+        """`digests`, uint8 [n, 16], are those of the source's images, whose features `add` receives in order."""
         self.store, self._source, self._digests, self._boundary = store, source, digests, boundary
         self._pool = futures.ThreadPoolExecutor(1)
         self._writing: futures.Future | None = None
@@ -204,10 +204,7 @@ class _Writer:
             self._bar.close()
 
     def add(self, variants: list[jax.Array]) -> None:
-        """Takes the features of a batch [b, ...], one array a variant; waits for the devices.
-
-        What is more than there are images fills up the last batch, and is left out.
-        """
+        """Adds the features of a batch, [b, ...] for each variant, without padding; waits for the devices."""
         batch = np.stack([np.asarray(array) for array in variants], axis=1)
         batch = batch[: len(self._digests) - self._start - self._filled]
         while len(batch):
@@ -222,7 +219,7 @@ class _Writer:
                 self._flush()
 
     def _flush(self) -> None:
-        """Hands on what is collected; at most one shard waits to be written while another fills."""
+        """Passes the collected shard to the thread; at most one shard is being written while the next one fills."""
         self._wait()
         if self._filled and distributed.is_first():
             self._writing = self._pool.submit(self._write, self._start, self._shard[: self._filled])
@@ -238,6 +235,6 @@ class _Writer:
             row = start + int(np.argmin(finite))
             raise ValueError(
                 f"features of {self._source.image_name(row)} at stage {self._boundary!r} are NaN or infinite, of "
-                f"{(~finite).sum():,} of {len(shard):,} images: look at the weights, or compute in another dtype."
+                f"{(~finite).sum():,} of {len(shard):,} images: check the weights, or compute in another dtype."
             )
         self.store.write(self._digests[start : start + len(shard)], shard)

@@ -31,7 +31,7 @@ SHARD_IMAGES = 1024
 SHARD_BYTES = 256 * 10**6
 
 _FEATURES, _IMAGES, _MANIFEST = "features.npy", "pictures.npy", "manifest.json"  # names of caches since 0.1.0
-_OVERHEAD = 4096  # bytes of a shard beside features and digests, generously
+_OVERHEAD = 4096  # generous limit on the bytes of a shard other than features and digests
 
 
 class _Written(TypedDict):
@@ -49,13 +49,13 @@ class Features:
     """Features of n images, read from disk on access.
 
     Attributes:
-      shape: of one image's features.
-      dtype: of the features.
-      recipe: what they depend on.
+      shape: shape of one image's features, [variants, ...].
+      dtype: dtype of the features.
+      recipe: everything that they depend on, see `cache_key.recipe`.
     """
 
     def __init__(self, store: "FeatureStore", shards: list[np.ndarray], where: np.ndarray) -> None:
-        """Keeps what `FeatureStore.open` found: shards [r, size], and int64 [n, 2] of shard and place in it."""
+        """`shards` are arrays [r, size]; `where`, int64 [n, 2], holds the shard and row of each image."""
         self._shards, self._where = shards, where
         self.shape, self.dtype, self.recipe = store.shape, store.dtype, store.recipe
 
@@ -71,20 +71,20 @@ class Features:
         """Copies the features of some images.
 
         Args:
-          rows: int [b], of the images in the order in which they were opened.
+          rows: int [b], indices of images in the order given to `FeatureStore.open`.
 
         Returns:
-          [b, *shape], in the stored type.
+          [b, *shape], in the stored dtype.
         """
         gathered = np.empty((len(rows), int(np.prod(self.shape))), self.dtype)
-        # Row by row: as quick as NumPy's indexing shard by shard, and twice as quick where rows are large.
+        # Row by row: as fast as NumPy's indexing of each shard, and twice as fast for large rows.
         for row, (shard, place) in enumerate(self._where[rows].tolist()):
             gathered[row] = self._shards[shard][place]
         return gathered.reshape(-1, *self.shape)
 
 
 class FeatureStore:
-    """Features of one recipe. Nothing is written, not even a folder, before `write`."""
+    """The stored features of one recipe. Only `write` creates files or folders."""
 
     def __init__(
         self, folder: str | os.PathLike, recipe: Mapping[str, Any], shape: tuple[int, ...], dtype: str = "float32"
@@ -92,17 +92,17 @@ class FeatureStore:
         """Finds the stored shards.
 
         Args:
-          folder: of the stores of all recipes.
-          recipe: from `recipe.recipe`.
-          shape: of one image's features: [variants, ...].
-          dtype: in which they are stored: 'float32' or 'bfloat16'.
+          folder: folder of the stores of all recipes.
+          recipe: from `cache_key.recipe`.
+          shape: shape of one image's features, [variants, ...].
+          dtype: dtype on disk, 'float32' or 'bfloat16'.
         """
         self.recipe = {**recipe, "shape": list(shape), "stored_as": dtype}
         self.folder = Path(folder).expanduser() / recipes.key(self.recipe)
         self.shape, self.dtype = tuple(shape), jnp.dtype(dtype)
         self._shards: list[np.ndarray] = []  # [images, size] each
-        self._known: set[str] = set()  # names of shards that were looked at
-        self._index: dict[bytes, tuple[int, int]] = {}  # digest of an image -> shard, place in it
+        self._known: set[str] = set()  # names of shards that were checked
+        self._index: dict[bytes, tuple[int, int]] = {}  # {digest of an image: (shard, row)}
 
     @property
     def shard_images(self) -> int:
@@ -116,13 +116,13 @@ class FeatureStore:
     def missing(self, digests: np.ndarray) -> np.ndarray:
         """The images without stored features.
 
-        Every shard is read once, and what is damaged is set aside with a warning: its images are missing.
+        Every shard is checked once. A damaged shard is renamed with a warning, and its images count as missing.
 
         Args:
-          digests: uint8 [n, 16], from `recipe.image_digests`.
+          digests: uint8 [n, 16], from `cache_key.image_digests`.
 
         Returns:
-          int64, ascending: rows of `digests`, of images that occur twice only the first.
+          int64, ascending: rows of `digests`; of images that occur several times, only the first.
         """
         self._look()
         seen: set[bytes] = set()
@@ -134,16 +134,16 @@ class FeatureStore:
         return np.array(rows, np.int64)
 
     def bytes_needed(self, count: int) -> int:
-        """Bytes that the features of `count` further images take on disk."""
+        """Size on disk of the features of `count` more images, in bytes."""
         shards = -(-count // self.shard_images)
         return count * (self._image_bytes + recipes.DIGEST_BYTES) + shards * _OVERHEAD
 
     def shortage(self, count: int, *, beside: int = 0) -> str | None:
-        """Why the features of `count` further images cannot be stored, such as for want of bytes; None if they can.
+        """Why the features of `count` more images cannot be stored, such as too little disk space; None if they can.
 
         Args:
-          count: images.
-          beside: bytes of the free ones that others will take.
+          count: number of images.
+          beside: bytes of the free space that other files will take.
         """
         if problem := folder_problem(self.folder):
             return problem
@@ -153,15 +153,15 @@ class FeatureStore:
         return f"the features of {count:,} images take {needed:,} bytes and {self.folder.parent} has {free:,} left"
 
     def write(self, digests: np.ndarray, features: np.ndarray) -> None:
-        """Stores a shard, whole or not at all.
+        """Stores a shard atomically.
 
         Args:
-          digests: uint8 [r, 16], of the images.
-          features: [r, *shape].
+          digests: uint8 [r, 16], digests of the images.
+          features: [r, *shape], their features.
 
         Raises:
-          ValueError: another shape.
-          OSError: it cannot be written.
+          ValueError: the features have another shape.
+          OSError: the shard cannot be written.
         """
         if features.shape != (len(digests), *self.shape):
             raise ValueError(
@@ -183,13 +183,13 @@ class FeatureStore:
         self._add(name)
 
     def open(self, digests: np.ndarray) -> Features:
-        """The features of images, in their order.
+        """The features of images, in the order of `digests`.
 
         Args:
-          digests: uint8 [n, 16].
+          digests: uint8 [n, 16], from `cache_key.image_digests`.
 
         Raises:
-          ValueError: some have none; says how many.
+          ValueError: some images have no stored features; says how many.
         """
         if len(self.missing(digests)):
             raise ValueError(
@@ -207,7 +207,7 @@ class FeatureStore:
             if damage := _damage(path):
                 logging.warning("features in %s are damaged (%s) and are computed anew.", path, damage)
                 self._known.add(path.name)
-                # Where nothing can be renamed it is read no more all the same; of several processes one does it.
+                # In a read-only folder the shard is only skipped; of several processes, the first one renames it.
                 with contextlib.suppress(OSError):
                     if distributed.is_first():
                         path.rename(path.with_name(f"damaged-{path.name}"))
@@ -217,7 +217,7 @@ class FeatureStore:
     def _add(self, name: str) -> None:
         self._known.add(name)
         features = np.load(self.folder / name / _FEATURES, mmap_mode="r", allow_pickle=False)
-        # A plain array over the mapped memory: np.memmap makes every row cost microseconds.
+        # A plain array over the mapped memory, because indexing np.memmap takes microseconds a row.
         self._shards.append(features.view(np.ndarray).view(self.dtype).reshape(len(features), -1))
         images = np.load(self.folder / name / _IMAGES, allow_pickle=False)
         for place, digest in enumerate(_as_bytes(images)):
@@ -241,7 +241,7 @@ def _storable(features: np.ndarray) -> np.ndarray:
 
 
 def _save(path: Path, array: np.ndarray) -> dict[str, int]:
-    """Writes an array as .npy; size and CRC-32 of the file."""
+    """Writes an array as .npy; returns size and CRC-32 of the file."""
     with path.open("wb") as file:
         np.save(file, np.ascontiguousarray(array), allow_pickle=False)
         file.flush()
@@ -258,7 +258,7 @@ def _crc32(path: Path) -> int:
 
 
 def _damage(shard: Path) -> str | None:
-    """What is wrong with a shard, or None."""
+    """Why a shard is damaged; None if it is intact."""
     try:
         files = json_file.read(shard / _MANIFEST, _Manifest, "its images are computed anew")["files"]
         for name in (_FEATURES, _IMAGES):
@@ -276,17 +276,17 @@ def _damage(shard: Path) -> str | None:
 
 @contextlib.contextmanager
 def _own_folder(parent: Path) -> Iterator[Path]:
-    """A new folder, locked for as long as it is written; deleted unless it was renamed."""
+    """Creates a folder that is locked while it is written, and deletes it at the end unless it was renamed."""
     while True:
         path = parent / f".writing-{uuid.uuid4().hex}"
         path.mkdir()
         with contextlib.ExitStack() as held:
             try:
                 held.enter_context(_locked(path))
-            except BlockingIOError:  # somebody sweeps, and met it before it was locked
+            except BlockingIOError:  # `_sweep` of another process has locked it first
                 continue
-            except OSError as error:  # then nobody sweeps either
-                logging.info("%s has no locks (%s)", parent, error)
+            except OSError as error:  # without locks `_sweep` deletes nothing
+                logging.info("%s does not support locks (%s)", parent, error)
             if not path.exists():
                 continue
             try:
@@ -298,7 +298,7 @@ def _own_folder(parent: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Holds the lock of a folder; OSError where another process holds it, or there are no locks."""
+    """Holds the lock of a folder; OSError if another process holds it, or locks are not supported."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,4 +1,4 @@
-"""Which tensors of a file become which leaf, dialect by dialect: tables that small functions spell out of a model.
+"""Conversion rules: which tensors of a file make which leaf, for each dialect, as tables generated from a model.
 
 What frameworks do differently is absorbed here wherever algebra allows: layouts, fc6's flatten order, a convolution's
 bias before BatchNorm, BatchNorm's epsilon and missing scale. What it does not allow is a module option in the catalog
@@ -70,12 +70,12 @@ def rules_for(row: WeightSet, model: Chain) -> list[Rule]:
 
 
 def is_ignored(name: str) -> bool:
-    """Whether a tensor has no meaning here: torch counts the batches that BatchNorm has seen."""
+    """Whether a tensor is ignored on purpose: torch's count of batches in BatchNorm."""
     return name.endswith(".num_batches_tracked")
 
 
 def canonical(row: WeightSet, names: Iterable[str]) -> dict[str, str]:
-    """What the rules call the tensors of a file.
+    """Maps the names of tensors in a file to the names in the rules.
 
     Args:
       row: names model and dialect.
@@ -105,7 +105,7 @@ def _synonyms(row: WeightSet, model: Chain) -> dict[str, str]:
 
 
 def sources_of(table: Iterable[Rule], leaves: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The tensors that a file of the table's dialect would hold for these leaves: the way back.
+    """Converts leaves back to the tensors of a file in the row's dialect.
 
     Args:
       table: from `rules_for`. Rules whose leaf is not among `leaves` give nothing.

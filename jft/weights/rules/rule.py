@@ -1,4 +1,4 @@
-"""One leaf and how it is made, and the groups of rules that several families share."""
+"""`Rule`: how one leaf is made of tensors; and groups of rules that several families share."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from jft.weights.rules.transforms import Transform, dense, hwio, same
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-    """One leaf and how it is made.
+    """How one leaf is made of the tensors of a file.
 
     Attributes:
       target: 'params/…' or 'batch_stats/…', the name of the leaf.

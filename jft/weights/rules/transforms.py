@@ -1,4 +1,4 @@
-"""What becomes of a tensor on its way to a leaf, and on its way back.
+"""Transforms between the tensors of a file and leaves, in both directions.
 
 Layouts are permuted and nothing else. What frameworks add before BatchNorm or leave out of it is folded into the
 running statistics; on the way back it is written as the number that does nothing.
