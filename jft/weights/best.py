@@ -16,27 +16,43 @@ def best_here(model: str = "", tag: str = "", *, weights_path: str = "", command
     Args:
       model: only sets of this model; '': of any.
       tag: only sets of this name, such as 'torchvision'; '': of any.
-      weights_path: a folder of weight files as published, which are here too; '': none.
+      weights_path: a weight file, or a folder of them under their published names; '': what is in the cache.
       command: what the user ran, for the error; '' where that is not known.
 
     Returns:
       Its row. Where a model is named that has no set here, its best one, which can be downloaded.
 
     Raises:
-      ValueError: no such model or tag; or none are here and no model is named: lists what to fetch, and how.
+      ValueError: no such model or tag; nothing in `weights_path`; or none are here and no model is named: lists what
+        to fetch, and how.
     """
     if model:
         tree.choose({row.model: row for row in CATALOG.values()}, model, what="model with published weights")
-    rows = [row for row in CATALOG.values() if model in ("", row.model) and (row.top1 is not None or model)]
+    # Beside the small network for the quickstart, all of them know ImageNet.
+    rows = [row for row in CATALOG.values() if model in ("", row.model) and (row.dialect != "jft" or model)]
     if tag:
         tree.choose({row.tag: row for row in rows}, tag, what="weights")
         rows = [row for row in rows if row.tag == tag]
-    folder = Path(weights_path).expanduser() if weights_path else None
-    if here := [row for row in rows if (folder and (folder / row.filename).is_file()) or hub.is_here(row)]:
+    if weights_path:
+        return _best_in(Path(weights_path).expanduser(), rows, model)
+    if here := [row for row in rows if hub.is_here(row)]:
         return max(here, key=_accuracy)
     if model:
         return max(rows, key=lambda row: (row.url is not None, _accuracy(row)))
     raise ValueError(_what_to_fetch([row for row in rows if row.url], command))
+
+
+def _best_in(path: Path, rows: list[WeightSet], model: str) -> WeightSet:
+    """The best set whose file is in a folder, or whose file this is."""
+    names = {file.name for file in path.iterdir()} if path.is_dir() else {path.name}
+    if found := [row for row in rows if row.filename in names]:
+        return max(found, key=_accuracy)
+    if model and path.is_file():  # under a name of the user's
+        return max(rows, key=_accuracy)
+    raise ValueError(
+        f"weights_path {path} holds no published weights that are asked for: give a file, or a folder of files, under "
+        "the names that their publishers gave them."
+    )
 
 
 def _accuracy(row: WeightSet) -> float:
@@ -47,7 +63,7 @@ def _what_to_fetch(rows: list[WeightSet], command: str) -> str:
     advised = [row for row in rows if row.name in _ADVISED] or sorted(rows, key=_accuracy)[-3:]
     advised = sorted(advised, key=lambda row: row.size)
     lines = [
-        f"  jft weights fetch {row.name:<26} {row.size:5.0f} MiB, {row.top1:.1f} % on ImageNet, {row.license}"
+        f"  jft weights fetch {row.name:<26} {row.size:5.0f} MiB, {_accuracy(row):.1f} % on ImageNet, {row.license}"
         for row in advised
     ]
     again = f"\nthen run `{command}` again" if command else "\nthen run the same again"

@@ -218,19 +218,19 @@ def test_flops_in_words(flops, text):
 
 
 def test_script(tmp_path):
-    command = [sys.executable, "scripts/summary.py", "--model", "vgg19", "--num_classes", "10", "--freeze", "fc7"]
+    command = [sys.executable, "scripts/summary.py", "vgg19", "--num_classes", "10", "--freeze", "fc7"]
     command += ["--graph", tmp_path / "graph.svg"]
     environment = {**os.environ, "JAX_PLATFORMS": "no_such_platform"}  # it asks for none
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert "Trainable params: 40,970 (160.04 KiB)" in done.stdout
     assert done.stdout.endswith(f"wrote {tmp_path / 'graph.svg'}\n")
-    assert done.stderr == ""
+    assert done.stderr in ("", "loading JAX ...\n")  # on a busy machine
     assert ElementTree.parse(tmp_path / "graph.svg").getroot().tag == "{http://www.w3.org/2000/svg}svg"
 
 
 def test_an_error_is_one_line(tmp_path, command):
-    asked = ("--model", "vgg19", "--freeze", "fc9", "--graph", tmp_path / "graph.svg")
+    asked = ("vgg19", "--freeze", "fc9", "--graph", tmp_path / "graph.svg")
     status, printed, error = command("summary", *asked)
     assert (status, printed, error.count("\n")) == (1, "", 1)
     assert error.startswith("error: freeze: pattern 'fc9' matches none of 38 names, did you mean 'fc")
