@@ -22,37 +22,39 @@ def load(
     """Opens a model for prediction.
 
     Args:
-      source: folder of a run, whose best checkpoint is taken; a model such as 'squeezenet1_1', pretrained on ImageNet;
-        a weight set such as 'vgg16.keras'; or a file of jft's own, such as `jft export` writes.
+      source: folder of a run, to open its best checkpoint; a model such as 'squeezenet1_1', pretrained on ImageNet; a
+        weight set such as 'vgg16.keras'; or a weight file in jft's format, as `jft export` writes it.
       weights: tag of the model's weight set, such as 'caffe'; None: one that is on this machine, else torchvision's.
-      weights_path: the set's file, or a folder that holds it, looked at before the cache and the network.
-      batch_size: images at a time, over all devices of this process; rounded up to a multiple of their number.
+      weights_path: file of the weight set, or its folder, tried before the cache and the network.
+      batch_size: batch size over all devices of this process; rounded up to a multiple of their number.
 
     Returns:
       The predictor.
 
     Raises:
       ValueError: there is no such run, model or set, or no checkpoint that can be read.
-      OSError: the weights are neither here nor to be had.
+      OSError: the weights are neither on this machine nor can be downloaded.
     """
     if batch_size < 1:
-        raise ValueError(f"batch_size = {batch_size}: must be at least 1.")
+        raise ValueError(f"batch_size = {batch_size}: it must be at least 1.")
     if str(source) in MODELS or str(source) in CATALOG:
         opened = _pretrained(str(source), weights, weights_path)
         name = opened.facts.get("weights") or f"{opened.facts['source']} (file not recognized)"
         return from_weights(opened, name, batch_size)
     if weights or weights_path:
-        raise ValueError(f"weights and weights_path belong to a model such as squeezenet1_1, and {source} is none.")
+        raise ValueError(
+            f"weights and weights_path belong to a model such as squeezenet1_1, not to {source}: leave them out."
+        )
     if Path(source).is_file():
         return from_weights(open_source(str(source)), str(source), batch_size)
     if not Path(source).is_dir():
         known = tree.did_you_mean(str(source), [*MODELS, *CATALOG])
-        raise ValueError(f"{source} is neither the folder of a run nor a pretrained model nor a file{known or '.'}")
+        raise ValueError(f"{source} is not the folder of a run, a pretrained model or a weight file{known or '.'}")
     return from_trained(restore(source, _devices()), str(source), batch_size)
 
 
 def from_trained(trained: Trained, name: str, batch_size: int = 32) -> Predictor:
-    """The predictor of a run that is restored already; arguments as of `load`."""
+    """The predictor of a restored run; arguments as in `load`."""
     return Predictor(
         parallel=trained.parallel,
         batch_size=trained.parallel.rounded(batch_size),
@@ -71,7 +73,7 @@ def from_trained(trained: Trained, name: str, batch_size: int = 32) -> Predictor
 
 
 def from_weights(opened: SourceWeights, name: str, batch_size: int = 32) -> Predictor:
-    """The predictor of weights that are no run's; arguments as of `load`."""
+    """The predictor of opened weights; arguments as in `load`."""
     parallel, model = _devices(), opened.build()
     variables = {"params": {}, "batch_stats": {}} | tree.unflatten(opened.read(False))
     names = opened.class_names or _class_names(max(model.num_classes, 2))
@@ -97,7 +99,7 @@ def _devices() -> Parallel:
 
 
 def _pretrained(source: str, weights: str | None, weights_path: str | Path | None) -> SourceWeights:
-    """A set of the catalog with its classifying layers, or a file that is like one."""
+    """A weight set of the catalog with classifier layers, or a file in its layout."""
     if source in CATALOG:
         model, _, tag = source.partition(".")
         weights = weights or tag
@@ -106,12 +108,12 @@ def _pretrained(source: str, weights: str | None, weights_path: str | Path | Non
         return open_source(str(weights_path), model=source)
     row = find_row(source, weights) if weights else _at_hand(source, weights_path)
     if not row.top:
-        raise ValueError(f"{row.name} has no classifying layers: it can be trained, not asked.")
+        raise ValueError(f"{row.name}: these weights have no classifier. Fine-tune them first, and load the run.")
     return open_source(row.name, weights_path=weights_path)
 
 
 def _at_hand(model: str, folder: str | Path | None) -> WeightSet:
-    """A set of the model that is in the folder or on this machine, else its first, which is to be downloaded."""
+    """A weight set of the model in the folder or on this machine, else the first one, which will be downloaded."""
     rows = [row for row in CATALOG.values() if row.model == model and row.top]
     if not rows:
         raise ValueError(f"{model} has no published weights: give the folder of a run that trained it.")
@@ -120,5 +122,5 @@ def _at_hand(model: str, folder: str | Path | None) -> WeightSet:
 
 
 def _class_names(count: int) -> tuple[str, ...]:
-    """ImageNet's where there are 1000, else numbers."""
+    """ImageNet's class names if there are 1000, else numbers."""
     return imagenet.class_names() if count == imagenet.CLASSES else tuple(map(str, range(count)))

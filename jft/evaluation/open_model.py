@@ -1,4 +1,4 @@
-"""Weights that a user points at: a run that jft trained, a set of the catalog, or a weight file in any dialect."""
+"""Opens weights from any source: a run of jft, a weight set of the catalog, or a weight file in any dialect."""
 
 import dataclasses
 import functools
@@ -24,9 +24,9 @@ from jft.weights.target import absent, leaf_shapes
 
 Leaves = Mapping[str, np.ndarray]
 
-HEAD = "params/head/head/bias"  # as long as there are classes
+HEAD = "params/head/head/bias"  # its length is the number of classes
 
-# Fields that change nothing in what a model computes for images of its own size, outside of training.
+# Fields that do not change a model's outputs at inference, for images of its own size.
 BENIGN = frozenset(
     {
         *("num_classes", "default_size", "aux_heads", "dtype", "axis_name", "parent", "name"),
@@ -89,7 +89,7 @@ def open_source(
     image_size: int | None = None,
     weights_path: str | os.PathLike | None = None,
 ) -> SourceWeights:
-    """Finds out what a source is; its numbers are read later.
+    """Opens a source; its tensors are read later.
 
     Args:
       source: folder of a run, name of a weight set such as 'vgg19.torchvision', or path of a weight file.
@@ -112,11 +112,11 @@ def open_source(
         opened = _open_file(path, model, tag, image_size)
     else:
         raise ValueError(
-            f"{source} is neither a run's folder nor a weight file nor a set of the catalog"
+            f"{source} is not the folder of a run, a weight file or a weight set of the catalog"
             f"{tree.did_you_mean(source, CATALOG) or ', such as vgg19.torchvision.'}"
         )
     if model and opened.model != model:
-        raise ValueError(f"{source} holds a {opened.model}, not the {model} of --model.")
+        raise ValueError(f"{source} holds weights of {opened.model}, not of {model}: leave --model out.")
     return dataclasses.replace(opened, spec=opened.spec.at(image_size)) if image_size else opened
 
 
@@ -249,7 +249,7 @@ def _choose_row(names: list[str], model: str, tag: str | None, hashes: Hashes) -
     if row is None:
         other = convert.guess_row(names, CATALOG.values())
         raise ValueError(
-            f"this does not look like weights of {model} but like {other.name if other else 'nothing known'}; its "
+            f"the file does not look like weights of {model}, but like {other.name if other else 'no known set'}; its "
             f"tensors are {', '.join(names[:3])}, … Sets of {model}: {', '.join(row.tag for row in rows) or 'none'}."
         )
     return row
@@ -271,7 +271,7 @@ def _sizes(tensors: Leaves, row: WeightSet) -> dict[str, Any]:
 
 
 def _check_unambiguous(path: Path, model: str) -> None:
-    """Leaves alone do not tell a ResNet of Keras' from one of torchvision's; they would be taken for the wrong one."""
+    """Raises a ValueError if names of leaves do not identify the variant, such as Keras' ResNet and torchvision's."""
     options = {
         row.tag: {field: value for field, value in row.options.items() if field not in BENIGN}
         for row in CATALOG.values()

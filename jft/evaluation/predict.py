@@ -1,4 +1,4 @@
-"""Classes of images in files: which files there are, what a model makes of them, and how that is written."""
+"""`jft predict`: finds image files, predicts their classes, and formats the predictions."""
 
 import csv
 import dataclasses
@@ -19,19 +19,20 @@ from jft.data.notes import report
 from jft.evaluation.predictor import Predictor, read_ahead
 from jft.utils.text import csv_cell, padded, terminal, width
 
-_LONGEST = 60  # characters of a class in a table
-THRESHOLD = 0.5  # from which on an image that may have several labels has one
+_LONGEST = 60  # characters of a class name in a table
+THRESHOLD = 0.5  # smallest probability of a predicted label, if images may have several
 
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-    """What a model makes of an image.
+    """The prediction for an image.
 
     Attributes:
-      path: of the image.
-      classes: names, the most probable first; () where the image cannot be read, or has none of several labels.
-      probabilities: of these, 0 .. 1.
-      error: why it cannot be read, a sentence that names it; None if it can.
+      path: path of the image.
+      classes: names of the predicted classes, the most probable first; () if the image cannot be read, or if it may
+        have several labels and none is predicted.
+      probabilities: their probabilities, 0 .. 1.
+      error: why the image cannot be read, as a sentence that names it; None if it can be read.
     """
 
     path: Path
@@ -41,15 +42,15 @@ class Prediction:
 
 
 def find(paths: Iterable[str], stdin: TextIO) -> list[Path]:
-    """The images that a user names.
+    """Finds the images that a user names.
 
     Args:
-      paths: files, taken as they are; folders, for the images in them at any depth, natural order, hidden ones left
-        out; patterns such as 'photos/*.jpg' or 'photos/**/*.jpg' that the shell did not expand; or '-'.
-      stdin: where '-' finds more of them, one a line.
+      paths: files; folders, searched for images at any depth, in natural order and without hidden files; patterns such
+        as 'photos/*.jpg' or 'photos/**/*.jpg' that the shell did not expand; or '-' for `stdin`.
+      stdin: a list of further paths, one per line, read for '-'.
 
     Returns:
-      Their paths, each once, in the order in which they are named.
+      Their paths, each once, in the order given.
 
     Raises:
       ValueError: a path that does not exist, a folder without images, a pattern without matches, or no path at all.
@@ -61,7 +62,7 @@ def find(paths: Iterable[str], stdin: TextIO) -> list[Path]:
             if line:
                 found.update(dict.fromkeys(_expand(line)))
     if not found:
-        raise ValueError("no image is named: give files, folders or patterns; or a list of them, one a line, for -.")
+        raise ValueError("no image is given: give files, folders or patterns, or '-' and one path per line on stdin.")
     return list(found)
 
 
@@ -72,40 +73,40 @@ def _expand(name: str) -> list[Path]:
         images = listing.images_in(path, left_out)
         if not images:
             beside = f" ({left_out})" if left_out.counts else ""
-            raise ValueError(f"folder {path} holds no images{beside}: give another one, or files by their names.")
+            raise ValueError(f"folder {path} holds no images{beside}: give another folder, or the names of files.")
         if left_out.counts:
-            report(f"{path}: left out {left_out}.")
+            report(f"{path}: skipped {left_out}.")
         return images
     if path.exists():
         return [path]
     if not glob.has_magic(name):
-        raise ValueError(f"there is no file or folder {name}.")
+        raise ValueError(f"there is no file or folder {name}: check the path.")
     matches = sorted(glob.glob(name, recursive=True), key=lambda match: [natural(p) for p in Path(match).parts])
     if not matches:
-        raise ValueError(f"no file matches {name}.")
+        raise ValueError(f"no file matches {name}: check the pattern.")
     return list(itertools.chain.from_iterable(_expand(match) for match in matches))
 
 
 def predict_paths(
     predictor: Predictor, paths: Sequence[Path], top: int | None = None, *, calibrated: bool = True
 ) -> Iterator[Prediction]:
-    """Predicts the classes of images in files, a batch at a time; the next one is read while the devices compute.
+    """Predicts the classes of image files in batches; reads the next batch while the devices compute.
 
     Args:
       predictor: the model.
-      paths: of images.
-      top: how many classes to tell of each; None: the most probable one, or, where an image may have several labels,
-        each whose probability is 1/2 or more.
+      paths: paths of images.
+      top: number of classes per image; None: the most probable one or, if images may have several labels, all with a
+        probability of 1/2 or more.
       calibrated: see `Predictor.predict`.
 
     Yields:
-      A prediction for each path, in their order; of an image that cannot be read, the error.
+      A prediction for each path, in order; for an image that cannot be read, one with an error.
 
     Raises:
       ValueError: top is below 1.
     """
     if top is not None and top < 1:
-        raise ValueError(f"top = {top}: give 1 or more classes an image.")
+        raise ValueError(f"top = {top}: give 1 or more classes per image.")
     temperature = predictor.temperature if calibrated else 1.0
     ahead = iter(paths)
     for squares in read_ahead(functools.partial(_read, predictor), paths, predictor.batch_size):
@@ -120,7 +121,7 @@ def predict_paths(
 
 
 def _read(predictor: Predictor, path: Path) -> np.ndarray | str:
-    """An image, or why it cannot be read."""
+    """The image, or the reason why it cannot be read."""
     try:
         return predictor.read(path)
     except ValueError as error:
@@ -137,35 +138,35 @@ def _prediction(predictor: Predictor, path: Path, probabilities: np.ndarray, top
 
 
 def label_of(path: Path, class_names: Sequence[str]) -> str | None:
-    """The class whose folder an image lies in, or None where the folder is called otherwise."""
+    """The class of an image whose folder is named like a class, else None."""
     name = normal(path.absolute().parent.name)
     return name if name in class_names else None
 
 
 def columns(predictor: Predictor, top: int | None) -> int:
-    """How many classes a prediction may have."""
+    """The largest number of classes of a prediction."""
     classes = len(predictor.class_names)
     return min(top or (classes if predictor.objective.multi_label else 1), classes)
 
 
 def table_lines(predictions: Iterable[Prediction], most: int) -> Iterator[str]:
-    """A table for people; `most` classes an image. It waits for the last prediction, to know how wide it becomes."""
+    """Formats a table for people, with at most `most` classes per image; needs all predictions for its width."""
     del most
     rows = [("image", "class", "probability")]
     for prediction in predictions:
         pairs = list(zip(prediction.classes, prediction.probabilities, strict=True))
-        told = [(terminal(name, _LONGEST), f"{probability:11.1%}") for name, probability in pairs]
-        told = told or [("cannot be read" if prediction.error else "none", "")]
-        rows += [(terminal(prediction.path), *told[0]), *(("", *pair) for pair in told[1:])]
+        cells = [(terminal(name, _LONGEST), f"{probability:11.1%}") for name, probability in pairs]
+        cells = cells or [("cannot be read" if prediction.error else "none", "")]
+        rows += [(terminal(prediction.path), *cells[0]), *(("", *pair) for pair in cells[1:])]
     widths = [max(width(row[i]) for row in rows) for i in range(2)]
     for image, name, probability in rows:
         yield f"{padded(image, widths[0])}  {padded(name, widths[1])}  {probability}".rstrip()
 
 
 def csv_lines(predictions: Iterable[Prediction], most: int) -> Iterator[str]:
-    """CSV, a row an image: path, class, probability, class2, probability2, ...; unreadable ones have empty cells.
+    """Formats CSV, one row per image: path, class, probability, class2, ...; empty cells for unreadable images.
 
-    A name with an end of line in it is quoted, over two lines; see `csv_cell` for one that a spreadsheet would compute.
+    A name with a line break is quoted over two lines; see `csv_cell` for names that a spreadsheet would evaluate.
     """
     numbers = ["", *map(str, range(2, most + 1))]
     yield _csv_line(["path", *itertools.chain.from_iterable((f"class{n}", f"probability{n}") for n in numbers)])
@@ -176,14 +177,14 @@ def csv_lines(predictions: Iterable[Prediction], most: int) -> Iterator[str]:
 
 
 def json_lines(predictions: Iterable[Prediction], most: int) -> Iterator[str]:
-    """JSON, an object a line: {'path', 'predictions': [{'class', 'probability'}, ...]}, or {'path', 'error'}."""
+    """Formats JSON lines: {'path', 'predictions': [{'class', 'probability'}, ...]} or {'path', 'error'} each."""
     del most
     for prediction in predictions:
         pairs = zip(prediction.classes, map(_rounded, prediction.probabilities), strict=True)
-        told = {"error": prediction.error}
+        result = {"error": prediction.error}
         if prediction.error is None:
-            told = {"predictions": [{"class": name, "probability": probability} for name, probability in pairs]}
-        yield json.dumps({"path": str(prediction.path), **told})
+            result = {"predictions": [{"class": name, "probability": probability} for name, probability in pairs]}
+        yield json.dumps({"path": str(prediction.path), **result})
 
 
 FORMATS: dict[str, Callable[[Iterable[Prediction], int], Iterator[str]]] = {
@@ -200,5 +201,5 @@ def _csv_line(cells: Sequence[str | float]) -> str:
 
 
 def _rounded(probability: float) -> float:
-    """To six digits, of which float32 has seven."""
+    """Rounds to six significant digits; float32 has about seven."""
     return float(f"{probability:.6g}")

@@ -1,4 +1,4 @@
-"""A trained model, restored from checkpoints that need neither its config file nor its data."""
+"""Restores a trained model from its checkpoints alone, without its config file or data."""
 
 import dataclasses
 import functools
@@ -19,14 +19,14 @@ from jft.utils.mesh import Parallel, make_parallel
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-    """A trained model, restored.
+    """A restored model.
 
     Attributes:
-      model: the chain.
+      model: the chain of stages.
       variables: `{'params', 'batch_stats'}` on the devices.
       spec: its preprocessing.
-      class_names: what its outputs mean, in order, in NFC.
-      meta: all else that the checkpoint holds.
+      class_names: names of the classes in the order of the outputs, in NFC.
+      meta: the JSON of the checkpoint.
       parallel: the devices.
     """
 
@@ -39,26 +39,26 @@ class Trained:
 
     @property
     def objective(self) -> Objective:
-        """What its outputs mean, for evaluation: neither smoothed nor weighted."""
+        """The objective for evaluation, without label smoothing and class weights."""
         return _objective(self.meta)
 
     def images(
         self, split: str, *, dataset: str | datasets.Source | None = None, data_dir: str | None = None, **changes: Any
     ) -> datasets.Source:
-        """Loads images whose labels mean what the model's outputs mean.
+        """Loads images with the model's classes.
 
         Args:
           split: see `datasets.load_source`.
-          dataset: other data, see `datasets.of_config`; None: those that the run was trained on.
-          data_dir: where the data lie; None: where they lay in training.
-          **changes: what else is not as it was in training, see `datasets.of_config`.
+          dataset: other data, see `datasets.of_config`; None: the data of the run.
+          data_dir: folder or file of the data; None: the place of the training data.
+          **changes: further changes to the run's config, see `datasets.of_config`.
 
         Returns:
-          The images, labeled in the order of the model's classes.
+          The images, with labels in the order of the model's classes.
 
         Raises:
-          ValueError: the data's classes are others, names both lists; or they were given in memory and are not there.
-          FileNotFoundError: the data are not there; says where they were looked for.
+          ValueError: the data have other classes (names both lists), or the run was trained on images in memory.
+          FileNotFoundError: the data are missing; names the place.
         """
         config = self.fields(dataset)
         changes["data_dir"] = self.place(dataset) if data_dir is None else data_dir
@@ -69,39 +69,39 @@ class Trained:
         except FileNotFoundError as error:
             if data_dir or not (where := trained_on(self.meta).where):
                 raise
-            raise FileNotFoundError(f"{error} In training they lay at {where}: give --data.") from error
+            raise FileNotFoundError(f"{error} In training they were at {where}: give --data.") from error
         if set(source.class_names) != set(self.class_names):
             raise ValueError(
-                f"the model's classes are not the data's: the checkpoint has {list(self.class_names)}, "
-                f"{source.name} has {list(source.class_names)}. Give data of the same classes, named alike."
+                f"the classes of model and data differ: the checkpoint has {list(self.class_names)}, "
+                f"{source.name} has {list(source.class_names)}. Give data with the same class names."
             )
         return source if source.class_names == self.class_names else load(**{**changes, "classes": self.class_names})
 
     def fields(self, dataset: str | datasets.Source | None = None) -> dict[str, Any]:
-        """Fields of the config, whose dataset is what the run was trained on: images in memory as given, or ''."""
+        """Fields of the config with the dataset that the run was trained on; for images in memory `dataset`, or ''."""
         config, trained = self.meta["config"], trained_on(self.meta).dataset
         again = isinstance(dataset, datasets.Source) and {*config["classes"]} <= {*dataset.class_names}
         return {**config, "dataset": dataset if again and not trained else trained}
 
     def place(self, dataset: str | datasets.Source | None = None) -> str:
-        """Where the data of the run lie now, those of another `dataset` where its config says."""
+        """The current place of the run's data; for another `dataset`, that of the config."""
         config, record = self.meta["config"], trained_on(self.meta)
         return record.place(config["data_dir"]) if dataset in (None, record.dataset) else config["data_dir"]
 
 
 def restore(workdir: str | Path, parallel: Parallel | None = None) -> Trained:
-    """Restores the best checkpoint of a run (the newest where nothing was validated).
+    """Restores the best checkpoint of a run (the newest one if there was no validation).
 
     Args:
       workdir: folder of the run.
-      parallel: where to put it, on any number of devices; None: on the mesh of the run where there are the devices for
-        it, else a copy on each.
+      parallel: the devices, in any number; None: the run's mesh if this machine has enough devices, else a copy on
+        each device.
 
     Returns:
-      The model, ready to be applied.
+      The model, ready to apply.
 
     Raises:
-      ValueError: there is no checkpoint that can be read.
+      ValueError: there is no readable checkpoint.
     """
     checkpoints = Checkpoints(workdir, read_only=True, checked=checkpoint_schema.checked)
 
@@ -121,7 +121,7 @@ def restore(workdir: str | Path, parallel: Parallel | None = None) -> Trained:
 
 
 def parallel_of(meta: Meta) -> Parallel:
-    """The mesh of a run where there are the devices for it, else a copy on each."""
+    """The mesh of a run if this machine has enough devices, else a copy on each device."""
     try:
         return make_parallel("jit", meta["config"]["mesh"])
     except ValueError:  # another number of devices

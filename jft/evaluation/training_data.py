@@ -1,4 +1,4 @@
-"""The images that a run was trained on, recognized by content wherever they turn up again."""
+"""Recognizes the images that a run was trained on by their content, wherever the files lie."""
 
 import dataclasses
 import os
@@ -14,7 +14,7 @@ from jft.evaluation.restore import Trained
 from jft.utils.checkpoint_info import Meta
 from jft.utils.files import open_regular
 
-FILE = "images.npz"  # in the run's folder, 8 bytes an image
+FILE = "images.npz"  # in the run's folder, 8 bytes per image
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,8 +22,8 @@ class Known:
     """Digests of the images of a run, uint64 each, see `content.image_digests`.
 
     Attributes:
-      train: [n], of those that its parameters were fitted to.
-      validation: [m], of those that chose among its checkpoints, or the strength of regularization.
+      train: [n], of the images that its parameters were trained on.
+      validation: [m], of the images that chose its checkpoint or its strength of regularization.
     """
 
     train: np.ndarray
@@ -31,7 +31,7 @@ class Known:
 
 
 def load(workdir: str | Path, meta: Meta) -> Known | None:
-    """What `save` wrote, validation joined to train where a solver fitted to it too; None if there is none."""
+    """Reads the digests of a run; None if there are none. If the head was refit on validation, they count as train."""
     try:
         with open_regular(Path(workdir) / FILE) as file, np.load(file, allow_pickle=False) as held:
             known = Known(held["train"], held["validation"])
@@ -47,7 +47,7 @@ def load(workdir: str | Path, meta: Meta) -> Known | None:
 
 
 def touched(workdir: str | Path, source: Source) -> bool:
-    """Whether any file of a source was made, written or moved since the run noted its images."""
+    """Whether any file of a source was created, written or moved since the run recorded its images."""
     try:
         noted = (Path(workdir) / FILE).stat().st_mtime_ns
         return any(path.stat().st_ctime_ns > noted for path in source.images if isinstance(path, Path))
@@ -56,7 +56,7 @@ def touched(workdir: str | Path, source: Source) -> bool:
 
 
 def recognized(known: Known | None, source: Source) -> tuple[np.ndarray, np.ndarray] | None:
-    """Which images of a source a run was trained on, and which others it was validated on: two of bool [n]."""
+    """Masks, bool [n] each: images of a source that a run was trained on, and others that it was validated on."""
     if known is None:
         return None
     digests = content.image_digests(source)
@@ -65,7 +65,7 @@ def recognized(known: Known | None, source: Source) -> tuple[np.ndarray, np.ndar
 
 
 def asked(trained: Trained, dataset: str | Source | None, data_dir: str | None) -> tuple[str | Source, str]:
-    """What data are asked for, as `datasets.load_source` takes them, and where they lie; None: those of the run."""
+    """The requested dataset and its place, as `datasets.load_source` takes them; None stands for those of the run."""
     place = trained.place(dataset) if data_dir is None else data_dir
     return trained_on(trained.meta).dataset if dataset is None else dataset, place
 
@@ -73,20 +73,21 @@ def asked(trained: Trained, dataset: str | Source | None, data_dir: str | None) 
 def is_own(
     workdir: str | Path, trained: Trained, split: str, dataset: str | Source, place: str, **columns: str
 ) -> bool:
-    """Whether data are those of the run: whether what they have to train on is what it was trained on.
+    """Whether data are the run's own: whether their training images are those that it was trained on.
 
-    In their own place, unless touched since, files are compared by name and size; otherwise all data by content.
+    Files at their original place that were not touched since are compared by name and size, all other data by content.
 
     Args:
       workdir: folder of the run.
-      trained: the run.
-      split: that is asked for.
+      trained: the restored run.
+      split: the requested split.
       dataset: from `asked`.
-      place: likewise.
-      **columns: of a CSV file, from `datasets.columns`.
+      place: from `asked`.
+      **columns: columns of a CSV file, from `datasets.columns`.
 
     Raises:
-      ValueError: images came or went since training, so that others would be held out, some of which it was trained on.
+      ValueError: images were added or removed since training, so that other images would be held out, including some
+        that it was trained on.
     """
     record = trained_on(trained.meta)
     given = isinstance(dataset, Source)
@@ -106,7 +107,7 @@ def is_own(
     if same or given or split in ("train", "all", *parted):
         return same
     raise ValueError(
-        f"{place} does not hold the images that {workdir} was trained on: {record.count:,} to train "
-        f"then, {len(now):,} now, not the same, so that some that would be held out may have been learnt from. Put the "
-        "files back, or train anew; for images that are new altogether, give --data with --split all."
+        f"{place} does not hold the images that {workdir} was trained on: {record.count:,} training images then, "
+        f"{len(now):,} others now, so the {split} split may contain images that were trained on. Put the files back, "
+        "or train again; for entirely new images, give --data with --split all."
     )

@@ -1,4 +1,4 @@
-"""Replays the proof of a weight set: the file, its conversion, the architecture, and its accuracy. Never downloads."""
+"""`jft weights verify`: checks file, conversion, architecture and accuracy of a weight set. Never downloads."""
 
 import dataclasses
 import math
@@ -26,12 +26,12 @@ _BATCH = 32  # images on each device
 
 @dataclasses.dataclass(frozen=True)
 class Check:
-    """One part of a proof.
+    """The result of one check.
 
     Attributes:
       what: 'file', 'conversion', 'checksums', 'cache', 'architecture', 'activations' or 'accuracy'.
-      passed: whether it held; None where it was not checked, or there is nothing to check it against.
-      text: what was found, or why it was not checked, in lines.
+      passed: whether it passed; None if it was not checked, or if there is no reference to check against.
+      text: the result, or why it was not checked, in lines.
     """
 
     what: str
@@ -40,11 +40,11 @@ class Check:
 
 
 def choose_rows(names: Sequence[str], weights_path: str | None) -> list[WeightSet]:
-    """The sets to verify.
+    """Chooses the weight sets to verify.
 
     Args:
-      names: of sets; none: all whose file is at `weights_path`, or else on this machine.
-      weights_path: a file, or a folder that holds files under their published names.
+      names: names of sets; none: all whose file is at `weights_path` or, without it, on this machine.
+      weights_path: a file, or a folder of files with their published names.
 
     Raises:
       ValueError: an unknown name, or nothing to verify.
@@ -54,26 +54,26 @@ def choose_rows(names: Sequence[str], weights_path: str | None) -> list[WeightSe
         return rows or [row for row in CATALOG.values() if hub.locate(row)]
     path = Path(weights_path).expanduser()
     if not path.exists():
-        raise ValueError(f"weights_path {path} does not exist: give a file, or a folder that holds files.")
+        raise ValueError(f"weights_path {path} does not exist: give a file, or a folder with weight files.")
     if len(rows) > 1 and not path.is_dir():
         raise ValueError(f"{path} is one file, and {len(rows)} sets are to be verified: give one NAME, or a folder.")
     held = {entry.name for entry in path.iterdir()} if path.is_dir() else {path.name}
     rows = rows or [row for row in CATALOG.values() if row.filename in held]
     if not rows:
-        raise ValueError(f"{path} is or holds no file of the catalog under its published name: give NAME.")
+        raise ValueError(f"{path} holds no file with a published name of the catalog: give NAME.")
     return rows
 
 
 def verify(row: WeightSet, *, weights_path: str | None = None, images: Source | None = None) -> Iterator[Check]:
-    """Checks a weight set, part by part.
+    """Runs the checks of a weight set.
 
     Args:
       row: the weight set.
-      weights_path: its file, or a folder that holds it; None: where the store has it.
-      images: of ImageNet, from `imagenet.load`.
+      weights_path: its file, or the folder of its file; None: from the cache.
+      images: images of ImageNet, from `imagenet.load`, to measure the accuracy.
 
     Yields:
-      Each part when it is done. None raises for what is wrong with the weights; that is a part that has not passed.
+      Each check when it is done. Faulty weights raise no error but give a check that has not passed.
     """
     path, sha256, leaves, why_not = None, "", None, "there is no file"
     try:
@@ -108,7 +108,7 @@ def _how_to_get(row: WeightSet) -> str:
 
 
 def _check_file(path: Path, row: WeightSet) -> tuple[str, Check]:
-    """The file's SHA-256, and whether it is, or has the MD5, that was published."""
+    """The file's SHA-256, and whether its SHA-256 or MD5 is the published one."""
     hashes = Hashes(path)
     agree, text = hashes.judge(row)
     return hashes.sha256, Check("file", agree, f"{path}: {text}")
@@ -121,21 +121,21 @@ def _convert(path: Path, row: WeightSet) -> tuple[Leaves | None, Check]:
         conversion.check(path, absent(row, target))
     except (ValueError, OSError) as error:
         return None, Check("conversion", False, str(error))
-    text = f"{len(conversion.leaves)} leaves filled, every tensor used or known to be of no use"
+    text = f"{len(conversion.leaves)} leaves filled, all tensors used or ignored on purpose"
     return conversion.leaves, Check("conversion", True, text)
 
 
 def _check_leaves(row: WeightSet, leaves: Leaves) -> Check:
     wrong = proofs.check_leaves(row, leaves)
     if wrong is None:
-        return Check("checksums", None, "jft has none of this set: the published file was not at hand")
+        return Check("checksums", None, "jft has no checksums of this set: its published file was not available")
     if wrong:
         return Check("checksums", False, f"{len(wrong)} of {len(leaves)} leaves differ: {_some(wrong)}")
-    return Check("checksums", True, f"{len(leaves)} leaves, each as in jft's proof")
+    return Check("checksums", True, f"{len(leaves)} leaves, all as in jft's proof")
 
 
 def _check_cache(row: WeightSet, leaves: Leaves, sha256: str) -> Check:
-    """Compares what later runs will take with what was converted just now."""
+    """Compares the cached conversion, which runs read, with a new conversion."""
     cached = hub.conversions(row, sha256)
     if not cached:
         return Check("cache", None, "this file's conversion is not cached")
@@ -143,13 +143,13 @@ def _check_cache(row: WeightSet, leaves: Leaves, sha256: str) -> Check:
         with safetensors.safe_open(cached[0], "np") as file:
             found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
     except Exception as error:  # safetensors has its own error type
-        return Check("cache", False, f"{cached[0]} cannot be read: {error}. Delete it, and it is made anew.")
+        return Check("cache", False, f"{cached[0]} cannot be read: {error}. Delete it; jft will convert again.")
     names = sorted(leaves.keys() | found.keys())
     wrong = [name for name in names if not _same(leaves.get(name), found.get(name))]
     if wrong:
-        text = f"{cached[0]} differs in {len(wrong)} leaves: {_some(wrong)}. Delete it, and it is made anew."
+        text = f"{cached[0]} differs in {len(wrong)} leaves: {_some(wrong)}. Delete it; jft will convert again."
         return Check("cache", False, text)
-    return Check("cache", True, f"{cached[0]}: {len(found)} leaves, bit for bit those of a new conversion")
+    return Check("cache", True, f"{cached[0]}: {len(found)} leaves, bit-identical to a new conversion")
 
 
 def _same(a: np.ndarray | None, b: np.ndarray | None) -> bool:
@@ -157,19 +157,19 @@ def _same(a: np.ndarray | None, b: np.ndarray | None) -> bool:
 
 
 def _check_errors(what: str, replay: Callable[[], dict[str, float] | None], row: WeightSet) -> Check:
-    """Runs a replay, and shows the error at each depth."""
+    """Runs a replay, and reports the error at each stage."""
     try:
         errors = replay()
     except ValueError as error:
         return Check(what, False, str(error))
     if errors is None:
-        return Check(what, None, "jft has no independent run of this set's numbers")
+        return Check(what, None, "jft has no reference outputs for this set")
     sizes: dict[str, list[str]] = {}
     for key, error in errors.items():
         size, stage = key.split("/", 1)
         sizes.setdefault(size, []).append(f"{stage} {error:.0e}")
     worst = max(errors, key=errors.get)
-    numbers = "seeded numbers" if what == "architecture" else "the file's numbers"
+    numbers = "seeded weights" if what == "architecture" else "the file's weights"
     lines = [
         f"{numbers} through {proofs.load(row).source} and through jft: largest relative error {errors[worst]:.1e} "
         f"({worst}), {'at most' if errors[worst] <= LIMIT else 'above'} {LIMIT:.0e}",
@@ -181,7 +181,7 @@ def _check_errors(what: str, replay: Callable[[], dict[str, float] | None], row:
 def _check_accuracy(row: WeightSet, leaves: Leaves | None, images: Source) -> Check:
     model = create_model(row.model, **row.options)
     if leaves is None:
-        return Check("accuracy", None, "there are no weights to classify with")
+        return Check("accuracy", None, "there are no weights to evaluate")
     if not row.top or model.num_classes != len(images.class_names):
         return Check("accuracy", None, "this set has no head for ImageNet's classes")
     devices = mesh.make_parallel("jit")
@@ -201,33 +201,33 @@ def _check_accuracy(row: WeightSet, leaves: Leaves | None, images: Source) -> Ch
 
 
 def judge_accuracy(row: WeightSet, found: dict[str, float | int]) -> Check:
-    """Sets a measured accuracy beside the published one.
+    """Compares a measured accuracy with the published one.
 
     Args:
-      row: says what is published.
-      found: shares of 1 as 'accuracy' and 'top5', and the 'count' of images, as `metrics.summarize` gives them.
+      row: the weight set, with its published accuracy.
+      found: 'accuracy' and 'top5', 0 to 1, and the 'count' of images, from `masked_sums.summarize`.
 
     Returns:
-      Not passed if a rate lies below the published one by more than chance and another resize explain; better is no
-      failure. Not judged where nothing is published.
+      Not passed if a rate is below the published one by more than chance and another resize can explain; a higher rate
+      passes. `passed` is None if no accuracy is published.
     """
     rates = {"top-1": (100 * found["accuracy"], row.top1), "top-5": (100 * found["top5"], row.top5)}
     on = f"on {found['count']:,} images"
     if all(published is None for _, published in rates.values()):
         measured = ", ".join(f"{name} {rate:.2f} %" for name, (rate, _) in rates.items())
-        return Check("accuracy", None, f"{measured} {on}; none is published to compare with")
+        return Check("accuracy", None, f"{measured} {on}; there is no published accuracy to compare with")
     beside, low = [], []
     for name, (rate, published) in rates.items():
         beside.append(f"{name} {rate:.2f} % (published {'nowhere' if published is None else f'{published:.2f} %'})")
         if published is not None and rate < (least := _least(published, found["count"])):
-            low.append(f"{name} is below {least:.2f} %, which neither chance nor another resize explains")
+            low.append(f"{name} is below {least:.2f} %, more than chance and another resize can explain")
     return Check("accuracy", not low, "; ".join([f"{', '.join(beside)} {on}", *low]))
 
 
 def _least(published: float, count: int) -> float:
-    """Percent that as many images at least give: four standard errors of the published rate, and a point, below it.
+    """The lowest acceptable rate in percent: four standard errors and one point below the published rate.
 
-    The point is for what decoders and resizes of other frameworks do differently.
+    The point allows for other decoders and resize methods.
     """
     share = published / 100
     return published - 400 * math.sqrt(share * (1 - share) / count) - 1

@@ -1,4 +1,4 @@
-"""Which pretrained model suits some images and this machine: probes of frozen features, speed and memory."""
+"""`jft suggest`: compares pretrained models on a sample of images by linear probes, speed and memory."""
 
 import dataclasses
 import fnmatch
@@ -27,21 +27,21 @@ from jft.weights.catalog import TOP, WeightSet
 from jft.weights.provenance import Provenance
 
 _SEED = 0  # of the folds, the same for every model
-_FOLDS = (5, 3)  # as many as the smallest class can fill; the others train, choose C and test in turn
+_FOLDS = (5, 3)  # the largest number that the smallest class can fill
 _IMAGENET_CLASSES = 1000
 
 
 @dataclasses.dataclass(frozen=True)
 class Probed:
-    """What a weight set is worth on the sample, and what it costs.
+    """The accuracy and cost of a weight set on the sample.
 
     Attributes:
-      config: what its features were computed with.
-      right: bool [n], whether the probe that has not seen an image was right about it.
-      images_per_second: of a compiled forward pass.
-      nbytes: on each device, of that pass with its parameters.
-      parameters: of the network with its new head.
-      weights: what is known of them.
+      config: the config that its features were computed with.
+      right: bool [n], whether the out-of-fold prediction for each image is correct.
+      images_per_second: throughput of a compiled forward pass.
+      nbytes: memory per device of that pass, with its parameters.
+      parameters: number of parameters of the network with its new head.
+      weights: provenance of the weights.
     """
 
     config: Config
@@ -58,19 +58,19 @@ class Probed:
 
     @property
     def title(self) -> str:
-        """The name, as far as the file is known to be that set."""
+        """The name for people; names the file if it is not known to be that set."""
         if self.weights is None or self.weights.row:
             return self.name
         return f"{self.weights.source}, read as {self.name}"
 
     @property
     def accuracy(self) -> float:
-        """Share that is right."""
+        """Cross-validated accuracy, 0 to 1."""
         return float(self.right.mean())
 
     @property
     def interval(self) -> tuple[float, float]:
-        """95 % interval of the accuracy, see `classification.interval`: of other images of the kind."""
+        """95 % interval of the accuracy on images of the same kind, see `classification.interval`."""
         return classification.interval(self.right)
 
 
@@ -78,19 +78,19 @@ def at_hand(patterns: Sequence[str] = (), weights_path: str = "") -> list[tuple[
     """The weight sets that need no download.
 
     Args:
-      patterns: shell patterns over names such as 'vgg*' or 'resnet50.keras', any of which must fit; () takes all.
-        Sets that were not trained on ImageNet are taken where a pattern is their whole name.
-      weights_path: a folder that is looked into before the package and the cache.
+      patterns: shell patterns over names, such as 'vgg*' or 'resnet50.keras'; a set must match one of them; () matches
+        all. Sets that were not trained on ImageNet must be given by their full name.
+      weights_path: a folder to search before the package and the cache.
 
     Returns:
-      (row, the file in `weights_path` or '').
+      Pairs (row, the file in `weights_path` or '').
 
     Raises:
-      ValueError: there are none; or `weights_path` is no folder.
+      ValueError: there are none; or `weights_path` is not a folder.
     """
     folder = Path(weights_path).expanduser().absolute() if weights_path else None
     if folder and not folder.is_dir():
-        raise ValueError(f"weights_path {weights_path} is no folder: give one that holds weight files.")
+        raise ValueError(f"weights_path {weights_path} is not a folder: give a folder with weight files.")
     found = []
     for row in catalog.CATALOG.values():
         given = folder and (folder / row.filename).is_file()
@@ -99,8 +99,8 @@ def at_hand(patterns: Sequence[str] = (), weights_path: str = "") -> list[tuple[
     if not found:
         like = f" like {', '.join(patterns)}" if patterns else ""
         raise ValueError(
-            f"no weights{like} are at hand, neither in {hub.cache_dir()} nor in weights_path: "
-            "`jft weights list` names all sets, `jft weights fetch NAME` gets one."
+            f"no weights{like} on this machine, neither in {hub.cache_dir()} nor in weights_path: "
+            "`jft weights list` lists all sets, `jft weights fetch NAME` downloads one."
         )
     return found
 
@@ -114,20 +114,24 @@ def _is_asked_for(row: WeightSet, patterns: Sequence[str]) -> bool:
 
 
 def sample(source: datasets.Source, count: int) -> tuple[datasets.Source, int]:
-    """`datasets.sample` without what cannot be read, and how many images that is.
+    """`datasets.sample` without unreadable images, and the number of these.
 
     Raises:
-      ValueError: images with several labels, one class, or one with too few images to be divided.
+      ValueError: images have several labels, there is one class only, or a class has too few images for the folds.
     """
     if source.multi_label:
-        raise ValueError(f"accuracies are compared, and images of {source.name} have several labels.")
+        raise ValueError(
+            f"suggest compares accuracies, which need one label per image, and images of {source.name} have several: "
+            "choose a model by `jft probe`."
+        )
     drawn = datasets.sample(source, count)
     whole = datasets.readable(drawn)
     counts = whole.counts()
     if len(counts) < 2 or counts.min() < _FOLDS[-1]:
         raise ValueError(
-            f"the sample has {len(counts)} classes, and {counts.min()} of {source.class_names[counts.argmin()]!r}: at "
-            f"least two classes with {_FOLDS[-1]} images each are needed. Take more --images, or add some."
+            f"the sample has {len(counts)} classes, and {counts.min()} images of "
+            f"{source.class_names[counts.argmin()]!r}: it needs at least two classes with {_FOLDS[-1]} images each. "
+            "Give more --images, or add images."
         )
     return whole, len(drawn) - len(whole)
 
@@ -136,7 +140,7 @@ def make_config(config: Config, row: WeightSet, weights_path: str) -> Config:
     """The config of a probe on the averaged output of the last pretrained stage before the head.
 
     Args:
-      config: says where the images are and how they are read; it stays as it is.
+      config: says where the images are and how they are read; it is not changed.
       row: the weight set.
       weights_path: its file, or ''.
     """
@@ -150,15 +154,15 @@ def make_config(config: Config, row: WeightSet, weights_path: str) -> Config:
 
 
 def probe_one(config: Config, source: datasets.Source) -> Probed:
-    """Extracts the features that the cache lacks, cross-validates a probe, and times the forward pass.
+    """Extracts the features that are not cached, cross-validates a linear probe, and times the forward pass.
 
     Args:
       config: from `make_config`.
       source: from `sample`.
 
     Raises:
-      ValueError: the weights cannot be loaded whole, or do not go with the config.
-      Stopped: a signal came while features were extracted; those that are computed are kept.
+      ValueError: the weights cannot be loaded completely, or do not fit the config.
+      Stopped: a signal came while features were extracted; features computed so far stay in the cache.
     """
     frozen = Config(config)  # a copy
     frozen.update({"preset": "linear_probe", "validation": 0.0, "skip_unreadable": False})
@@ -182,20 +186,20 @@ def probe_one(config: Config, source: datasets.Source) -> Probed:
 
 
 def _blank(run: Run) -> np.ndarray:
-    """A batch as decoded files are; how long it takes does not depend on what is on it."""
+    """A batch of zeros in the shape of decoded images; the time of a forward pass does not depend on pixel values."""
     side = stored_size(run.spec, run.config.fit)
     return np.zeros((run.config.eval_batch_size // run.parallel.shard[1], side, side, 3), np.uint8)
 
 
 def cross_validated(examples: Examples, groups: np.ndarray | None = None) -> np.ndarray:
-    """Logistic regression by L-BFGS, tested on each fold in turn; the next fold chooses C, and then is learnt from too.
+    """Cross-validates logistic regression; for each test fold, the next fold chooses C before the refit on all others.
 
     Args:
       examples: features and classes.
-      groups: int [n], images that stay together, such as frames of one track; None: each is its own.
+      groups: int [n], groups of images that share a fold, such as frames of one track; None: no groups.
 
     Returns:
-      bool [n]: whether each is right.
+      bool [n]: whether each prediction is correct.
     """
     labels, classes = examples.labels, int(examples.labels.max()) + 1
     folds = _folds(labels, groups)
@@ -210,7 +214,7 @@ def cross_validated(examples: Examples, groups: np.ndarray | None = None) -> np.
 
 
 def _folds(labels: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
-    """The fold of each example, int [n]; every class is spread over them alike."""
+    """The fold of each example, int [n], stratified by class."""
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
     least = np.bincount(labels).min()
@@ -224,7 +228,7 @@ def _folds(labels: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
 
 
 def pareto(rows: Sequence[Probed]) -> list[Probed]:
-    """Those that none of the others beats in accuracy or speed without losing in the other."""
+    """The Pareto front of accuracy and speed: rows that no other row matches in both and beats in one."""
 
     def beaten(one: Probed) -> bool:
         own = one.accuracy, one.images_per_second
@@ -239,7 +243,7 @@ def pareto(rows: Sequence[Probed]) -> list[Probed]:
 
 
 def pick(rows: Sequence[Probed]) -> Probed:
-    """The fastest of those within one standard error of the highest accuracy (Breiman et al., 1984)."""
+    """The fastest row within one standard error of the highest accuracy (Breiman et al., 1984)."""
     best = max(row.accuracy for row in rows)
     error = (best * (1 - best) / len(rows[0].right)) ** 0.5
     return max((row for row in rows if row.accuracy >= best - error), key=lambda row: row.images_per_second)

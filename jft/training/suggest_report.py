@@ -1,4 +1,4 @@
-"""A comparison of pretrained models and what it comes to: a table, a plot, and a config file that trains."""
+"""The output of `jft suggest`: a table and a plot of the models, and a config file to train the recommended one."""
 
 import json
 import shlex
@@ -20,8 +20,8 @@ _FIELDS = (
     *("dataset", "data_dir", "image_column", "label_column", "skip_unreadable"),
     *("model", "weights", "weights_path", "fit", "cut", "head", "flip"),
 )
-# Measured on flowers, cats and dogs, and traffic signs with SqueezeNet, see the README: rates that a network without
-# BatchNorm bears too. Three times the rate of the later half undid what was pretrained where images are few.
+# Measured on flowers, cats and dogs, and traffic signs with SqueezeNet, see docs/results.md; these rates also work
+# without BatchNorm. With few images, three times the rate destroyed the pretrained features of the later half.
 _RECIPE = {"batch_size": 16, "optimizer": "sgd", "learning_rate": 2e-3, "schedule": "cosine"}
 _PHASES = """PHASES = (
     {{"name": "probe", "epochs": 30, "freeze": "{last}", "weight_decay": 0.3}},
@@ -34,20 +34,19 @@ _ARMS = """    config.arms = (
 
 
 def write(config: Config, out: Path, *, patterns: Sequence[str], weights_path: str, images: int, force: bool) -> None:
-    """Probes the sets at hand, prints what is found, and writes `suggest.png` and `suggested.py`, a config of the pick.
+    """Probes the weight sets on this machine, prints a table, and writes `suggest.png` and the config `suggested.py`.
 
     Args:
       config: says where the images are and how they are read.
-      out: folder of the two files; it need not exist.
-      patterns: of names of sets, see `at_hand`.
-      weights_path: see there.
-      images: of the sample.
-      force: replaces the files.
+      out: folder of the two files; need not exist.
+      patterns: patterns of names of sets, see `at_hand`.
+      weights_path: see `at_hand`.
+      images: size of the sample.
+      force: replace existing files.
 
     Raises:
-      ValueError: the files are there already, or cannot be written; no set, or too few images; or no set could be
-        probed.
-      Stopped: a signal came; nothing is written, and the same call goes on.
+      ValueError: the files exist or cannot be written; there are no sets or too few images; or no set could be probed.
+      Stopped: a signal came; nothing is written, and the same call resumes.
     """
     check_folder(out, "give another --out")
     config_file, plot_file = out / "suggested.py", out / "suggest.png"
@@ -56,15 +55,15 @@ def write(config: Config, out: Path, *, patterns: Sequence[str], weights_path: s
     everything = datasets.of_config(config, "train", validation=0)
     sets = at_hand(patterns, weights_path)
     if others := _unknown(weights_path, sets):
-        print(f"not looked at, as no set asked for is published by the name: {', '.join(others)}")
+        print(f"ignored, not the published name of a requested set: {', '.join(others)}")
     source, broken = sample(everything, images)
-    left_out = f", {broken} that cannot be read left out" if broken else ""
+    left_out = f", {broken} unreadable images skipped" if broken else ""
     print(f"{terminal(source.name)}: {len(source):,} of {len(everything):,} training images{left_out}", flush=True)
     config = Config(config)  # a copy
     config.skip_unreadable = broken > 0
     rows = _probed(sets, config, source)
     if not rows:
-        raise ValueError("none of the weights could be probed; the lines above say why.")
+        raise ValueError("none of the weights could be probed: see the lines above for the reasons.")
     chosen = pick(rows)
     out.mkdir(parents=True, exist_ok=True)
     with written_whole(plot_file) as aside:
@@ -75,40 +74,40 @@ def write(config: Config, out: Path, *, patterns: Sequence[str], weights_path: s
 
 
 def _unknown(weights_path: str, sets: Sequence[tuple[WeightSet, str]]) -> list[str]:
-    """What lies in the folder beside the files of these sets."""
+    """Names of files in the folder that do not belong to these sets."""
     used = {Path(path).name for _, path in sets}
     lying = Path(weights_path).expanduser().iterdir() if weights_path else ()
     return sorted(path.name for path in lying if path.name not in used)
 
 
 def _probed(sets: Sequence[tuple[WeightSet, str]], config: Config, source: datasets.Source) -> list[Probed]:
-    """What is found of each set that can be probed; prints a line a set."""
+    """Probes each set and prints one line per set; skips sets that fail."""
     rows = []
     for row, weights_path in sets:
         try:
             rows.append(probe_one(make_config(config, row, weights_path), source))
         except (ValueError, OSError, jax.errors.JaxRuntimeError) as error:  # too large for the memory, too
-            print(f"{row.name} is left out: {one_line(error)}", flush=True)
+            print(f"WARNING: {row.name} is skipped: {one_line(error)}", flush=True)
         else:
             print(f"{rows[-1].title}: {rows[-1].accuracy:.2%}", flush=True)
     return rows
 
 
 def table(rows: Sequence[Probed]) -> str:
-    """A line a weight set, the most accurate first: '*' is on the Pareto front of accuracy and speed, '>' the pick."""
+    """Formats one line per set, the most accurate first; '*': Pareto front of accuracy and speed, '>': the pick."""
     front, chosen = pareto(rows), pick(rows)
     cells = [_HEADER]
     for row in sorted(rows, key=lambda row: -row.accuracy):
         low, high = row.interval
         mark = f"{'>' if row is chosen else ' '}{'*' if row in front else ' '}"
         speed, memory = f"{row.images_per_second:,.1f}", human_bytes(row.nbytes)
-        figures = (f"{row.accuracy:.2%}", f"{low:.2%} to {high:.2%}", speed, memory, f"{row.parameters:,}")
-        cells.append((mark, row.title, *figures))
+        values = (f"{row.accuracy:.2%}", f"{low:.2%} to {high:.2%}", speed, memory, f"{row.parameters:,}")
+        cells.append((mark, row.title, *values))
     return "\n".join(aligned(cells, right=(2, 3, 4, 5, 6)))
 
 
 def plot(rows: Sequence[Probed], path: Path) -> None:
-    """Draws accuracy against images/s as PNG: the area of a disc is its parameters, the line the Pareto front."""
+    """Plots accuracy against images/s as PNG; the area of a disc shows parameters, the line is the Pareto front."""
     from matplotlib.figure import Figure  # not pyplot: no display, no state
 
     figure = Figure(figsize=(8, 5.5), layout="constrained")
@@ -136,12 +135,12 @@ def plot(rows: Sequence[Probed], path: Path) -> None:
 
 
 def config_text(row: Probed, path: Path, classes: int) -> str:
-    """A config file that trains the pick: a probe, and a fine-tuned network beside it.
+    """The text of a config file for the pick, with two arms: a linear probe and a fine-tuned network.
 
     Args:
-      row: what was found of it.
-      path: where the file will be, for its command.
-      classes: how many there are.
+      row: the pick.
+      path: path of the file, for the command in it.
+      classes: number of classes.
     """
     own, low_high = row.config, " to ".join(f"{100 * bound:.2f}" for bound in row.interval)
     data = _plain(Path(own.data_dir).name or own.dataset)
@@ -165,7 +164,7 @@ def config_text(row: Probed, path: Path, classes: int) -> str:
 
 
 def _literal(value: object) -> str:
-    """As Python writes it, with double quotes where all of it has glyphs."""
+    """The Python literal, with double quotes if all characters are printable."""
     return json.dumps(value, ensure_ascii=False) if isinstance(value, str) and value.isprintable() else repr(value)
 
 

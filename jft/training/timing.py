@@ -1,4 +1,4 @@
-"""What programs and checkpoints cost on this machine: seconds, and a program's bytes and FLOPs on each device."""
+"""Measures programs and checkpoints on this machine: seconds, and the memory and FLOPs of a program per device."""
 
 import contextlib
 import dataclasses
@@ -27,13 +27,13 @@ _TIMES = 3
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """What a program takes.
+    """The cost of a compiled program.
 
     Attributes:
       compilation: seconds to compile it.
-      seconds: of a call, the median of several.
-      nbytes: on each device, see `memory.program_bytes`.
-      flops: on each device, as XLA counts them; loops count once, and so do micro-batches.
+      seconds: seconds of a call, the median of several.
+      nbytes: memory per device, see `memory.program_bytes`.
+      flops: FLOPs per device, as XLA counts them: a loop, such as that over micro-batches, counts once.
     """
 
     compilation: float
@@ -43,12 +43,12 @@ class Cost:
 
 
 def forward_cost(run: Run, variables: Any, images: np.ndarray) -> Cost:
-    """The cost of a forward pass, from images as the host hands them over to logits.
+    """Measures a forward pass from decoded images to logits.
 
     Args:
-      run: says how, and on which devices.
+      run: names model, preprocessing and devices.
       variables: `{'params', 'batch_stats'}` on the devices.
-      images: uint8 [batch, h, w, 3], a batch that the devices divide.
+      images: uint8 [batch, h, w, 3]; the number of devices divides the batch.
     """
     wanted = Wanted("head", pooled=False, fit=run.config.fit)
     step = make_feature_step(run.model, run.spec, wanted, axis_name=run.parallel.axis_name)
@@ -62,19 +62,19 @@ def forward_cost(run: Run, variables: Any, images: np.ndarray) -> Cost:
 def step_cost(
     run: Run, phase: Phase, batch: dict[str, np.ndarray], state: TrainState
 ) -> tuple[Cost, dict[str, jax.Array]]:
-    """The cost of a training step, and what the last of a few steps on one batch tells.
+    """Measures a training step; returns its cost and the metrics of the last of a few steps on one batch.
 
     Args:
-      run: says how, and on which devices.
-      phase: what learns, and from what: `batch` holds images, or the features that it reads.
-      batch: a training batch, on the host.
-      state: where the phase begins, on the host; it stays as it is.
+      run: names model, preprocessing and devices.
+      phase: the phase, whose step reads images or cached features.
+      batch: a training batch of these, on the host.
+      state: the initial state of the phase, on the host; it is not changed.
     """
     start = time.perf_counter()
     compiled = compile_train_step(run, phase, batch)
     compilation = time.perf_counter() - start
     placed = run.parallel.place_batch(on_device(batch))
-    # Copied: the step takes the memory of what it is given.
+    # A copy, because the step donates its input.
     current = enter_phase(run, phase, run.parallel.place_state(jax.tree.map(np.array, state)))
     current = current.replace(step=run.parallel.place_state(np.int32(phase.first)))
     metrics: dict[str, jax.Array] = {}
@@ -89,7 +89,7 @@ def step_cost(
 
 
 def save_seconds(state: TrainState, place: Path) -> float:
-    """Seconds that a checkpoint of the state takes to be written, into a folder in `place` that is deleted again."""
+    """Seconds to write a checkpoint of the state, measured in a temporary folder in `place`."""
     with (
         tempfile.TemporaryDirectory(prefix=".jft-", dir=place) as folder,
         contextlib.closing(Checkpoints(folder)) as checkpoints,
@@ -102,7 +102,7 @@ def save_seconds(state: TrainState, place: Path) -> float:
 
 
 def _cost(compiled: jax.stages.Compiled, compilation: float, call: Callable[[], Any]) -> Cost:
-    """The cost of a program that `call` calls; it returns what is to be waited for."""
+    """Measures a program through `call`, which runs it and returns its outputs."""
     jax.block_until_ready(call())  # to warm up
     seconds = []
     for _ in range(_TIMES):

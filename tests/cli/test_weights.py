@@ -187,7 +187,7 @@ def test_convert_takes_what_is_not_finite_only_when_told(script, source, tmp_pat
 @pytest.mark.parametrize(
     ("model", "extra", "message"),
     [
-        ("squeezenet1_0", (), "does not look like weights of squeezenet1_0 but like squeezenet1_1.torchvision"),
+        ("squeezenet1_0", (), "does not look like weights of squeezenet1_0, but like squeezenet1_1.torchvision"),
         ("squeezenet1_1", ("--weights", "caffe"), "does not hold the weights squeezenet1_1.caffe"),
         ("squeezenet1_1", ("--weights", "cafe"), "did you mean 'caffe'?"),
         ("squeznet1_1", (), "did you mean 'squeezenet1_1'?"),
@@ -287,4 +287,4 @@ def test_convert_takes_a_run_with_another_head(script, tmp_path, changes, option
         found = opened.build().apply(tree.unflatten(leaves), images, train=False)
         np.testing.assert_allclose(found, trained.model.apply(trained.variables, images, train=False), atol=1e-6)
     status, _, error = script("convert", out, "--model", "vgg11", "--out", again, "--force")
-    assert status == 1 and "holds a vgg_tiny, not the vgg11" in error
+    assert status == 1 and "holds weights of vgg_tiny, not of vgg11" in error

@@ -163,7 +163,9 @@ def test_images_that_came_or_went_since_training_are_noticed(folder, tmp_path):
     assert evaluate(workdir)["count"] == 5
     # In its place, others would be test images than before.
     (tmp_path / "images/light/3.png").unlink()
-    with pytest.raises(ValueError, match=r"does not hold the images that .*: \d+ to train then, .* or train anew"):
+    with pytest.raises(
+        ValueError, match=r"does not hold the images that .*: \d+ training images then, .* or train again"
+    ):
         evaluate(workdir)
     assert evaluate(workdir, split="all")["count"] == 23
     (tmp_path / "images/light/3.png").write_text("not an image")

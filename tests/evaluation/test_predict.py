@@ -84,7 +84,7 @@ def test_what_is_not_there(images, tmp_path):
         (f"{images}/nothing.png", "there is no file or folder .*nothing.png"),
         (f"{images}/*.jpg", r"no file matches .*\*.jpg"),
         (f"{tmp_path}", r"holds no images \(.txt: 1 \(notes.txt\)\)"),
-        ("-", "no image is named"),
+        ("-", "no image is given"),
     ):
         with pytest.raises(ValueError, match=message):
             predict.find([path], io.StringIO("\n"))

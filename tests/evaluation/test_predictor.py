@@ -151,7 +151,7 @@ def test_what_is_no_image(predictor, images, message):
 @pytest.mark.parametrize(
     ("source", "changes", "message"),
     [
-        ("nowhere", {}, "nowhere is neither the folder of a run nor a pretrained model"),
+        ("nowhere", {}, "nowhere is not the folder of a run, a pretrained model"),
         ("vgg_tinny", {}, "did you mean 'vgg_tiny'"),
         ("cnn", {}, "cnn has no published weights"),
         ("vgg16", {"weights": "kers"}, "keras"),

@@ -301,7 +301,7 @@ def test_a_relative_place_is_found_from_another_folder(given, tmp_path, monkeypa
     monkeypatch.chdir(tmp_path / "elsewhere")
     assert run.place() == str(tmp_path / "there/base") and len(run.images("test")) == 72 and is_own(run, run.place())
     shutil.rmtree(tmp_path / "there/base")
-    with pytest.raises(FileNotFoundError, match=r"is relative to .*elsewhere.*they lay at .*there/base: give"):
+    with pytest.raises(FileNotFoundError, match=r"is relative to .*elsewhere.*they were at .*there/base: give"):
         run.images("test")
 
 

@@ -56,7 +56,7 @@ def test_the_packaged_set_holds():
     assert list(found) == PARTS
     assert [passed for passed, _ in found.values()] == [True, True, True, None, True, True]
     assert f"SHA-256 is {DIGITS.sha256}, as published" in found["file"][1]
-    assert found["checksums"][1].startswith("12 leaves, each as")
+    assert found["checksums"][1].startswith("12 leaves, all as")
     assert "not cached" in found["cache"][1]
     for part in ("activations", "architecture"):
         assert "largest relative error" in found[part][1]
@@ -64,7 +64,7 @@ def test_the_packaged_set_holds():
     hub.load(DIGITS, target_of(DIGITS))
     assert weights_table.whereabouts(DIGITS) == "packaged"
     passed, text = verify(DIGITS)["cache"]
-    assert passed and "12 leaves, bit for bit" in text
+    assert passed and "12 leaves, bit-identical" in text
 
 
 def test_one_changed_number_is_found_by_its_leaf(tmp_path):
@@ -205,7 +205,7 @@ def test_accuracy_far_below_the_published_one_is_a_failure():
     assert passed is False and "top-1 is below 67.19 %" in text and "top-5 is below 87.06 %" in text
     # Nothing is published: measured, and not judged.
     row = catalog.find_row("squeezenet1_1", "caffe")
-    text = "top-1 0.10 %, top-5 0.50 % on 1,000 images; none is published to compare with"
+    text = "top-1 0.10 %, top-5 0.50 % on 1,000 images; there is no published accuracy to compare with"
     assert judged(row, 0.001, 0.005, 1000) == (None, text)
     row = dataclasses.replace(row, top5=80.0)
     assert judged(row, 0.001, 0.8, 1000) == (
@@ -217,7 +217,7 @@ def test_accuracy_far_below_the_published_one_is_a_failure():
 
 def test_accuracy_that_cannot_be_measured(tiny):
     row = catalog.find_row("vgg11", "torchvision")
-    assert verify(row, images=images())["accuracy"] == (None, "there are no weights to classify with")
+    assert verify(row, images=images())["accuracy"] == (None, "there are no weights to evaluate")
     assert verify(DIGITS, images=images())["accuracy"] == (None, "this set has no head for ImageNet's classes")
 
 
@@ -243,7 +243,7 @@ def test_which_sets_are_verified(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="does not exist"):
         names([], str(tmp_path / "absent"))
     (tmp_path / DIGITS.filename).unlink()
-    with pytest.raises(ValueError, match="holds no file of the catalog"):
+    with pytest.raises(ValueError, match="holds no file with a published name"):
         names([], str(tmp_path))
 
 

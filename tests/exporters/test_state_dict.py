@@ -201,7 +201,7 @@ def test_a_run_knows_its_classes(tiny, tmp_path, one_device):
     assert about["class_names"] == ["rose", "tulip", "Löwenzahn"]
     assert about["fit"] == "whole" and "resized to 12 pixels" in state_dict.describe(done)
     assert about["source"]["source"] == "flowers, step 7" and about["license"] == "BSD-3-Clause"
-    with pytest.raises(ValueError, match="holds a vgg13_bn, not the vgg11 of --model"):
+    with pytest.raises(ValueError, match="holds weights of vgg13_bn, not of vgg11: leave --model out"):
         state_dict.export(str(tmp_path / "flowers"), out, model="vgg11")
     # What `convert` makes of it knows as much.
     own = tmp_path / "own.safetensors"

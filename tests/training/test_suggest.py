@@ -93,7 +93,7 @@ def test_a_sample_has_every_class_and_leaves_out_what_cannot_be_read(tmp_path):
     assert np.bincount(chosen.labels).tolist() == [20, 10] and broken == 0
     chosen.images[0].write_bytes(b"no image")
     assert [len(sample(source, 30)[0]), sample(source, 30)[1]] == [29, 1]
-    with pytest.raises(ValueError, match="1 of 'b': at least two classes with 3 images each"):
+    with pytest.raises(ValueError, match="1 images of 'b': it needs at least two classes with 3 images each"):
         sample(source, 4)
 
 
@@ -103,7 +103,7 @@ def test_sets_without_top_are_cut_where_their_weights_end():
 
 
 def test_only_sets_of_imagenet_are_at_hand_unless_one_is_named(tmp_path):
-    with pytest.raises(ValueError, match="`jft weights fetch NAME` gets one"):
+    with pytest.raises(ValueError, match="`jft weights fetch NAME` downloads one"):
         at_hand()
     assert at_hand(["vgg_tiny.digits04"]) == [(find_row("vgg_tiny", "digits04"), "")]
     with pytest.raises(ValueError, match="no weights like vgg_t"):
@@ -112,7 +112,7 @@ def test_only_sets_of_imagenet_are_at_hand_unless_one_is_named(tmp_path):
     assert at_hand(["squeeze*"], str(tmp_path)) == [
         (find_row("squeezenet1_1", "caffe"), str(tmp_path / "squeezenet_v1.1.npy"))
     ]
-    with pytest.raises(ValueError, match="is no folder"):
+    with pytest.raises(ValueError, match="is not a folder"):
         at_hand([], str(tmp_path / "nothing"))
 
 
@@ -148,7 +148,7 @@ def test_what_does_not_fit_into_memory_is_left_out(command, tmp_path, monkeypatc
     monkeypatch.setattr(suggest_report, "probe_one", probe_one)
     arguments = ["--dataset", "digits", "--weights_path", weights, "--images", "100", "--out", tmp_path]
     status, out, _ = command("suggest", *arguments)
-    assert status == 0 and "\nvgg_tiny.sound is left out: RESOURCE_EXHAUSTED: Out of memory.\n" in out
+    assert status == 0 and "\nWARNING: vgg_tiny.sound is skipped: RESOURCE_EXHAUSTED: Out of memory.\n" in out
     assert "Pick: vgg_tiny.shuffled" in out
 
 
@@ -168,7 +168,7 @@ def test_the_command_and_what_it_writes(command, tmp_path, monkeypatch, weights)
     status, out, error = command("suggest", *arguments)
     assert status == 0, error
     assert re.search("^digits: 200 of 1,438 training images$", out, re.M)
-    assert re.search("^vgg_tiny.lacking is left out: .*fc6", out, re.M)
+    assert re.search("^WARNING: vgg_tiny.lacking is skipped: .*fc6", out, re.M)
     rows = re.findall(
         r"^(..)  (?:shuffled.safetensors, read as )?vgg_tiny\.(\w+) +([\d.]+)% +([\d.]+)% to ([\d.]+)% ", out, re.M
     )
@@ -204,7 +204,7 @@ def test_the_command_and_what_it_writes(command, tmp_path, monkeypatch, weights)
 
 def test_nothing_at_hand_is_one_line(command, tmp_path):
     status, out, error = command("suggest", "--dataset", "digits", "--out", tmp_path / "out")
-    assert (status, out) == (1, "") and "`jft weights fetch NAME` gets one" in error
+    assert (status, out) == (1, "") and "`jft weights fetch NAME` downloads one" in error
     assert not (tmp_path / "out").exists()
 
 
