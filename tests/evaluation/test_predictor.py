@@ -131,11 +131,11 @@ def test_one_compilation_for_any_number_of_images(run, compilations):
     [
         (
             np.zeros((2, 8, 8, 3), np.float32),
-            r"float32 \[2, 8, 8, 3\]; wanted is uint8 .* \(255 \* images\)\.round\(\)",
+            r"float32 \[2, 8, 8, 3\]; pass uint8 .* \(255 \* images\)\.round\(\)",
         ),
-        (np.full((8, 8, 3), 90.5), r"float64 \[8, 8, 3\]; .* in 90\.5\.\.90\.5, images\.round\(\)\.astype"),
-        (np.full((8, 8, 3), -2.1), "undo what normalized them"),
-        (np.zeros((8, 8, 4), np.uint8), r"leave alpha out, images\[\.\.\., :3\]"),
+        (np.full((8, 8, 3), 90.5), r"float64 \[8, 8, 3\]; .* in 90\.5\.\.90\.5, so use images\.round\(\)\.astype"),
+        (np.full((8, 8, 3), -2.1), "undo their normalization"),
+        (np.zeros((8, 8, 4), np.uint8), r"drop the alpha channel, images\[\.\.\., :3\]"),
         (np.zeros((0, 8, 8, 3), np.uint8), "there are no images"),
         ([], "there are no images"),
         ([np.zeros((2, 8, 8, 3), np.uint8)], r"an image of the list is uint8 \[2, 8, 8, 3\]"),
