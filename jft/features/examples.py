@@ -92,7 +92,7 @@ class Examples:
 
 
 def score(guesses: np.ndarray, labels: np.ndarray) -> float:
-    """What heads are ranked by, as runs are; that most of several labels are absent is soon learnt.
+    """The score by which heads and runs are ranked. Multi-label accuracy would mostly count labels that are absent.
 
     Args:
       guesses: int [n], classes; or float [n, labels], higher where a label is more likely.

@@ -262,7 +262,7 @@ def _nats(logits: jax.Array, targets: jax.Array) -> jax.Array:
 
 
 def _squares(scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """[n]: what ridge minimizes, for targets as of `_nats`."""
+    """The squared loss of ridge, [n]; targets as in `_nats`."""
     return np.sum((scores - _signs(targets, scores.shape[1])) ** 2, -1)
 
 

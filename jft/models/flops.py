@@ -96,7 +96,7 @@ def layer_costs(model: Chain, size: int) -> list[LayerCosts]:
 
 
 def stage_costs(model: Chain, size: int) -> dict[str, StageCosts]:
-    """The same by stage: name -> costs, in the same order; arguments and errors as of `layer_costs`."""
+    """Costs by stage, {name: costs}, in execution order; arguments and errors as in `layer_costs`."""
     layers: dict[str, LayerCosts] = {}
     outputs: dict[str, Shape] = {}
 

@@ -23,17 +23,17 @@ TRY_AGAIN = 75
 
 @dataclasses.dataclass(frozen=True)
 class Cluster:
-    """Which processes make up the run.
+    """The processes of a run.
 
     Attributes:
-      coordinator: 'host:port' of process 0, as the others reach it; empty: found in the environment of SLURM, GKE,
-        Cloud TPU or Open MPI, as are the numbers.
-      num_processes: how many there are; 0: found likewise.
-      process_id: number of this one; -1: found likewise.
-      one_machine: all processes run here, so that a loopback address is one that they all reach.
-      initialization_timeout: seconds to wait for the others at the start.
-      heartbeat_timeout: seconds of silence after which a process is taken for dead and the others end.
-      preemptible: SIGTERM is noted, for `Interrupt` to ask after, instead of ending the process.
+      coordinator: 'host:port' of process 0, reachable from the others; empty: taken from the environment of SLURM,
+        GKE, Cloud TPU or Open MPI.
+      num_processes: number of processes; 0: taken from the environment.
+      process_id: number of this process; -1: taken from the environment.
+      one_machine: whether all processes run on this machine, so that a loopback address is valid.
+      initialization_timeout: seconds to wait for the other processes at the start.
+      heartbeat_timeout: seconds without a heartbeat after which a process counts as dead and the others end.
+      preemptible: whether `Interrupt` handles SIGTERM; otherwise it ends the process.
     """
 
     coordinator: str = ""
@@ -45,7 +45,7 @@ class Cluster:
     preemptible: bool = True
 
 
-# name of a flag -> its default and what it means; their values make a `Cluster`.
+# {flag: (default, help)}; the values of the flags make a `Cluster`.
 FLAGS: dict[str, tuple[Any, str]] = {
     "distributed": (False, "one of several processes; the environment of SLURM, GKE, Cloud TPU or Open MPI names them"),
     "coordinator": ("", "of process 0, where no such environment does"),
@@ -56,7 +56,7 @@ FLAGS: dict[str, tuple[Any, str]] = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the flags of `FLAGS` to a script's."""
+    """Adds the flags of `FLAGS` to a parser."""
     group = parser.add_argument_group("several processes")
     for name, (default, told) in FLAGS.items():
         kind = {"action": "store_true"}
@@ -66,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def join_as(args: Any, **others: Any) -> None:
-    """Joins the other processes if the flags ask for it.
+    """Joins the other processes if the flags are set.
 
     Args:
       args: has the flags of `FLAGS` as attributes.
@@ -85,12 +85,12 @@ def join_as(args: Any, **others: Any) -> None:
 
 
 def join(cluster: Cluster) -> None:
-    """Joins the other processes; to be called before JAX looks for devices.
+    """Joins the other processes. Call it before JAX initializes its devices.
 
     Raises:
-      ValueError: neither flags nor environment say who the others are; the address that is given is a loopback, where
-        the processes are on several machines; or some have more devices than others.
-      OSError: the others did not come in time.
+      ValueError: neither flags nor environment name the other processes; the address is a loopback although the
+        processes run on several machines; or the processes have different numbers of devices.
+      OSError: not all processes joined in time.
     """
     import jax  # here and below: help needs the flags alone
 
@@ -107,7 +107,7 @@ def join(cluster: Cluster) -> None:
     waiting = {
         "initialization_timeout": cluster.initialization_timeout,
         "heartbeat_timeout_seconds": cluster.heartbeat_timeout,
-        # A process that is done waits for the others as long as for a sign of life.
+        # A finished process waits for the others for as long as for a heartbeat.
         "shutdown_timeout_seconds": cluster.heartbeat_timeout,
     }
     _answers(cluster)

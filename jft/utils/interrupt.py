@@ -27,11 +27,11 @@ class Stopped(Exception):
 
 
 class Interrupt:
-    """Context that notes SIGINT and SIGTERM; in a single process, a second one acts at once.
+    """Context that records SIGINT and SIGTERM; in a single process, a second signal raises KeyboardInterrupt.
 
-    Where there are several processes, a signal to any of them stops all at the same place: JAX's preemption service
-    listens for SIGTERM (which Ctrl-C is turned into) and agrees with the others' on a count that all have yet to reach.
-    It does so once in the life of a process, so that the count goes on from one context to the next.
+    With several processes, a signal to any of them stops all at the same step: JAX's preemption service listens for
+    SIGTERM (Ctrl-C is forwarded as SIGTERM) and agrees with the other processes on a future call of `check`. It does
+    this once in the life of a process, so the calls are counted across contexts.
 
     Attributes:
       received: the signal, or None.
@@ -43,7 +43,7 @@ class Interrupt:
         self._several = distributed.several()
 
     def check(self) -> bool:
-        """Whether to stop here; with several processes, all ask at the same places."""
+        """Whether to stop now; with several processes, all must call it at the same steps."""
         asking = self._several and self.received is None
         if asking and multihost_utils.reached_preemption_sync_point(next(_asked)):
             self.received = signal.SIGTERM
@@ -51,7 +51,7 @@ class Interrupt:
 
     def __enter__(self) -> "Interrupt":
         if threading.current_thread() is not threading.main_thread():
-            return self  # Python gives signals to the main thread alone
+            return self  # Python delivers signals only to the main thread
         handlers = {signal.SIGINT: self._forward} if self._several else dict.fromkeys(_SIGNALS, self._note)
         for number, handler in handlers.items():
             self._previous[number] = signal.signal(number, handler)
@@ -66,8 +66,8 @@ class Interrupt:
             raise KeyboardInterrupt
         self.received = signal.Signals(number)
         told = f"\n{self.received.name}: finishing this step and saving; press again to quit now.\n"
-        with contextlib.suppress(OSError):  # Ctrl-C has stopped whoever read it, too
-            os.write(2, told.encode())  # not by print, in the middle of which the signal may have come
+        with contextlib.suppress(OSError):  # Ctrl-C may have ended the reader of stderr, too
+            os.write(2, told.encode())  # not print: the signal may have interrupted one
 
     def _forward(self, number: int, frame: types.FrameType | None) -> None:
         os.kill(os.getpid(), signal.SIGTERM)

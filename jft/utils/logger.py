@@ -37,7 +37,7 @@ class TimedLine(Line):
 
 
 class TrainLine(TimedLine):
-    """What learnt in a span of steps, or in a head that was solved for."""
+    """Training over a span of steps, or of a head fitted directly."""
 
     phase: str
     boundary: str

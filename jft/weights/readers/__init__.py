@@ -1,4 +1,4 @@
-"""Weight files as `{name: array}`, read lazily and without running them, whoever wrote them.
+"""Reads untrusted weight files as `{name: array}`, lazily and without executing them.
 
 Each format is recognized by its first bytes. Its reader checks the file's table of contents and returns, per tensor,
 a function that reads it; nothing takes more memory than the file's size warrants.
@@ -39,7 +39,7 @@ def read_tensors(path: str | os.PathLike) -> Mapping[str, np.ndarray]:
       path: the file; its extension does not matter.
 
     Returns:
-      The tensors, each read when it is asked for; possibly read-only.
+      The tensors, each read on access; possibly read-only.
 
     Raises:
       OSError: the file cannot be opened.
