@@ -58,7 +58,7 @@ def create_model(
 
     Raises:
       ValueError: unknown model, weights or option; or the weights are damaged or not this model's.
-      OSError: the weights are neither here nor to be had.
+      OSError: the weights are neither on this machine nor can be downloaded.
     """
     check_fit(fit)
     tree.choose(MODELS, name, what="model")

@@ -125,7 +125,7 @@ def write_own(opened: SourceWeights, out: Path, *, allow_nonfinite: bool = False
 
     Args:
       opened: the weights.
-      out: the file; appears when it is whole.
+      out: the file; written atomically.
       allow_nonfinite: write NaN and infinity too.
 
     Returns:

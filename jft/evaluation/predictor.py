@@ -32,24 +32,23 @@ _IN_FLIGHT = 2  # batches that the devices are given before the first is waited 
 class Predictor:
     """A model with its preprocessing, class names and temperature. Made by `create_model`, `load` and `train`.
 
-    It compiles once for each size of the arrays it is given, and for images of mixed sizes once: the last batch is
-    padded. Images of an array are resized on the device, those of a sequence on the host, as in evaluation.
+    It compiles once per size of array, and once for sequences of images of any size; the last batch is padded. Images
+    of an array are resized on the device, those of a sequence on the host, as in evaluation.
 
     Attributes:
-      name: of the run or weight set, for people.
-      model: the chain.
+      name: name of the run or weight set, for people.
+      model: the chain of stages.
       variables: `{'params', 'batch_stats'}` on this process' devices.
       spec: preprocessing of the weights.
       fit: how an image becomes a square, 'crop' or 'whole'.
-      objective: what logits mean.
-      class_names: what they mean, in order.
-      temperature: by which logits are divided so that probabilities are as sure as they are right; 1 where none was
-        fitted.
-      meta: all else that the checkpoint holds; None for a weight set.
+      objective: converts logits to probabilities.
+      class_names: names of the classes, in the order of the outputs.
+      temperature: divisor of the logits that calibrates the probabilities; 1 if none was fitted.
+      meta: the JSON of the checkpoint; None for a weight set.
       parallel: the devices.
-      batch_size: images at a time, over all devices.
+      batch_size: batch size over all devices.
       architecture: key of `jft.models.MODELS`.
-      options: fields of the model, its number of classes among them.
+      options: fields of the model, including its number of classes.
     """
 
     name: str
@@ -70,7 +69,7 @@ class Predictor:
     )
 
     def __repr__(self) -> str:
-        """In one line, for a notebook: variables have millions of numbers."""
+        """One line, for notebooks, without the variables."""
         names = ", ".join(self.class_names[:5]) + (", ..." if len(self.class_names) > 5 else "")
         size = f"{self.spec.size} x {self.spec.size} pixels"
         of = f"{type(self.model).__name__}, {size}, {len(self.class_names)} classes: {names}"
@@ -78,12 +77,12 @@ class Predictor:
 
     @property
     def side(self) -> int:
-        """Side in pixels of the squares that images of mixed sizes become on the host."""
+        """Side in pixels of the squares to which the host resizes images of mixed sizes."""
         return transforms.stored_size(self.spec, self.fit)
 
     @property
     def max_image_pixels(self) -> int:
-        """The most pixels that an image in a file may have: the run's own limit."""
+        """The largest number of pixels of an image file, from the run's config."""
         return (self.meta or {"config": {}})["config"].get("max_image_pixels", MAX_IMAGE_PIXELS)
 
     @property
@@ -93,7 +92,7 @@ class Predictor:
 
     @property
     def preprocess(self) -> Preprocess:
-        """What the model reads: size, resizing, channels, mean and standard deviation."""
+        """The preprocessing: size, resizing, channel order, mean and standard deviation."""
         return self.spec
 
     @property
@@ -109,26 +108,26 @@ class Predictor:
         """Probabilities of the classes.
 
         Args:
-          images: one image, or a sequence of them, of any sizes: paths, bytes of encoded images, PIL images, or arrays
-            uint8 [h, w, 3], RGB, 0 .. 255, or gray [h, w]; or an array of several, [n, h, w, 3].
-          calibrated: divide logits by the temperature that validation chose; it changes no ranking.
+          images: one image, or a sequence of images of any size: paths, bytes of encoded images, PIL images, or arrays
+            uint8 [h, w, 3], RGB, 0 .. 255, or grayscale [h, w]; or one array of several images, [n, h, w, 3].
+          calibrated: divide the logits by the temperature fitted on validation; this does not change the ranking.
 
         Returns:
-          float32 [n, classes], n = 1 for one image; rows add up to 1 unless an image may have several labels.
+          float32 [n, classes], n = 1 for one image; rows add up to 1 unless images may have several labels.
 
         Raises:
-          ValueError: images of another type or shape, or an image that cannot be read, named.
+          ValueError: images have another type or shape, or an image cannot be read; names it.
         """
         temperature = self.temperature if calibrated else 1.0
         return self.probabilities(self.logits(images), temperature)
 
     def probabilities(self, logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
-        """What logits [n, classes] mean: float32 [n, classes]."""
+        """Converts logits [n, classes] to probabilities, float32 [n, classes]."""
         several = self.objective.multi_label
         return calibration.apply_temperature(logits, temperature, multilabel=several).astype(np.float32)
 
     def logits(self, images: Images) -> np.ndarray:
-        """A logit for each class, float32 [n, classes], before any temperature; arguments as of `predict`."""
+        """One logit per class, float32 [n, classes], without temperature scaling; arguments as in `predict`."""
 
         def step(variables: Any, batch: Mapping[str, jax.Array]) -> jax.Array:
             x = transforms.to_model_input(batch["image"], self.spec, fit=self.fit)
@@ -140,12 +139,12 @@ class Predictor:
         """The output of a stage.
 
         Args:
-          images: as of `predict`.
-          stage: such as 'fire9' or 'fc7'; `stages` lists them.
-          pooled: average a map over height and width.
+          images: as in `predict`.
+          stage: name of a stage, such as 'fire9' or 'fc7'; `stages` lists them.
+          pooled: average feature maps over height and width.
 
         Returns:
-          float32 [n, h, w, channels], or [n, channels] of a vector or where pooled.
+          float32 [n, h, w, channels]; [n, channels] if pooled, or if the stage outputs vectors.
 
         Raises:
           ValueError: see `predict`; or there is no such stage.
@@ -159,7 +158,7 @@ class Predictor:
         """Writes the model, with all that is needed to use it, into one safetensors file, which `jft.load(path)` opens.
 
         Args:
-          path: the file, replaced if it exists; appears when it is whole.
+          path: the file; replaced if it exists, and written atomically.
 
         Returns:
           The path.
@@ -207,7 +206,7 @@ class Predictor:
         return np.concatenate(done)
 
     def read(self, image: Given) -> np.ndarray:
-        """An image as the square uint8 [side, side, 3] that `predict` makes of it; ValueError if it cannot be read."""
+        """Reads an image as the square uint8 [side, side, 3] of `predict`; ValueError if it cannot be read."""
         if isinstance(image, np.ndarray):
             return decode.from_array(image, self.spec, fit=self.fit)
         if isinstance(image, Image.Image):
@@ -235,7 +234,7 @@ class Predictor:
 
 
 def read_ahead(read: Callable[[Any], Any], images: Sequence[Any], size: int) -> Iterator[list[Any]]:
-    """What `read` makes of images, `size` at a time; the next ones are read while these are worked on."""
+    """Yields `read(image)` in batches of `size`; reads the next batch in the background."""
     with futures.ThreadPoolExecutor() as pool:
         ahead = [pool.map(read, images[:size])]
         for end in range(size, len(images) + size, size):

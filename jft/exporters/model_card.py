@@ -44,20 +44,20 @@ def model_card(meta: Meta, evaluation: Mapping[str, Any], files: Collection[str]
     Returns:
       Markdown.
     """
-    figures = {**evaluation, **evaluation.get("calibrated", {})}
+    metrics = {**evaluation, **evaluation.get("calibrated", {})}
     name, classes = meta["model"]["name"], meta["class_names"]
     lines = [
         f"# {_text(name)}: {len(classes)} classes of {_text(_dataset(meta))}",
         "",
         f"An image classifier, trained with jft {_text(meta['jft'])}. Input: RGB images of "
         f"{transforms.stored_size(_spec(meta), meta['fit'])} pixels. Output: {_outcome(meta)}.",
-        *("", "## Model", "", *_model(meta, figures)),
-        *("", "## Data", "", *_data(meta, figures)),
-        *("", "## Metrics", "", *_metrics(figures)),
-        *("", "## Classes", "", "The outputs are in this order.", "", *_classes(classes, figures)),
+        *("", "## Model", "", *_model(meta, metrics)),
+        *("", "## Data", "", *_data(meta, metrics)),
+        *("", "## Metrics", "", *_metrics(metrics)),
+        *("", "## Classes", "", "The outputs are in this order.", "", *_classes(classes, metrics)),
         *("", "## Preprocessing", "", *_images(meta)),
-        *("", "## Use", "", *_use(meta, figures, files)),
-        *("", "## Limits", "", *_limits(meta, figures)),
+        *("", "## Use", "", *_use(meta, metrics, files)),
+        *("", "## Limits", "", *_limits(meta, metrics)),
     ]
     return "\n".join(lines) + "\n"
 
@@ -97,24 +97,24 @@ def _outcome(meta: Meta) -> str:
     return "the probability of each class; the probabilities add up to 1"
 
 
-def _model(meta: Meta, figures: Mapping[str, Any]) -> list[str]:
+def _model(meta: Meta, metrics: Mapping[str, Any]) -> list[str]:
     base = provenance.of_manifest(meta["weights"])
     rows = [
         ("Architecture", meta["model"]["name"]),
         ("Checkpoint", named_step(meta["step"], phase_of(meta))),
-        ("Parameters", f"{figures['parameters']:,}"),
+        ("Parameters", f"{metrics['parameters']:,}"),
     ]
     facts = base.facts("base weights") if base else {"Base weights": "none, trained from scratch"}
     return _table(("", ""), [*rows, *((name, _link(value)) for name, value in facts.items())])
 
 
-def _data(meta: Meta, figures: Mapping[str, Any]) -> list[str]:
+def _data(meta: Meta, metrics: Mapping[str, Any]) -> list[str]:
     rows = [
         ("Dataset", _dataset(meta)),
         ("Classes", len(meta["class_names"])),
         ("Training images", _trained_on(meta)),
-        ("Test images", f"{figures['count']:,}, {figures['dataset']} {figures['split']}"),
-        ("Test images trained on", "unknown" if figures["learnt"] is None else f"{figures['learnt']:,}"),
+        ("Test images", f"{metrics['count']:,}, {metrics['dataset']} {metrics['split']}"),
+        ("Test images trained on", "unknown" if metrics["learnt"] is None else f"{metrics['learnt']:,}"),
     ]
     if digest := trained_on(meta).digest:
         rows.insert(3, ("Digest of the training images", digest))
@@ -129,17 +129,17 @@ def _trained_on(meta: Meta) -> str:
     return f"at most {drawn:,} of {count:,}, in {meta['step']:,} steps"
 
 
-def _metrics(figures: Mapping[str, Any]) -> list[str]:
-    shown = {key: form.format(figures[key]) for key, (_, form) in _METRICS.items() if figures.get(key) is not None}
-    if figures["accuracy_interval"] is not None:
-        shown["accuracy"] += " (95 % interval {:.2%} to {:.2%})".format(*figures["accuracy_interval"])
+def _metrics(metrics: Mapping[str, Any]) -> list[str]:
+    shown = {key: form.format(metrics[key]) for key, (_, form) in _METRICS.items() if metrics.get(key) is not None}
+    if metrics["accuracy_interval"] is not None:
+        shown["accuracy"] += " (95 % interval {:.2%} to {:.2%})".format(*metrics["accuracy_interval"])
     rows = [(_METRICS[key][0], value) for key, value in shown.items()]
-    return _table((f"{figures['dataset']} {figures['split']}, {figures['count']:,} images", ""), rows)
+    return _table((f"{metrics['dataset']} {metrics['split']}, {metrics['count']:,} images", ""), rows)
 
 
-def _classes(classes: list[str], figures: Mapping[str, Any]) -> list[str]:
-    per_class = figures["per_class"]
-    rates = ("precision", "recall", "f1", *(("average_precision",) if "mean_average_precision" in figures else ()))
+def _classes(classes: list[str], metrics: Mapping[str, Any]) -> list[str]:
+    per_class = metrics["per_class"]
+    rates = ("precision", "recall", "f1", *(("average_precision",) if "mean_average_precision" in metrics else ()))
     rows = [
         (number, name, f"{of['count']:,}", *("-" if of[rate] is None else f"{of[rate]:.2%}" for rate in rates))
         for number, (name, of) in enumerate((name, per_class[name]) for name in classes)
@@ -197,12 +197,12 @@ def _images(meta: Meta) -> list[str]:
     ]
 
 
-def _use(meta: Meta, figures: Mapping[str, Any], files: Collection[str]) -> list[str]:
-    blocks = [["", f"### {file}", "", *FILES[file](meta, figures)] for file in FILES if file in files]
+def _use(meta: Meta, metrics: Mapping[str, Any], files: Collection[str]) -> list[str]:
+    blocks = [["", f"### {file}", "", *FILES[file](meta, metrics)] for file in FILES if file in files]
     return [line for block in blocks for line in block][1:]
 
 
-def _use_stablehlo(meta: Meta, figures: Mapping[str, Any]) -> list[str]:
+def _use_stablehlo(meta: Meta, metrics: Mapping[str, Any]) -> list[str]:
     return [
         "Runs on CPU, CUDA and TPU with any batch size, without jft: `pip install jax flatbuffers pillow`. Written "
         f"with JAX {jax.__version__}; JAX guarantees that versions up to 6 months newer can run it.",
@@ -215,7 +215,7 @@ def _use_stablehlo(meta: Meta, figures: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _use_onnx(meta: Meta, figures: Mapping[str, Any]) -> list[str]:
+def _use_onnx(meta: Meta, metrics: Mapping[str, Any]) -> list[str]:
     return _code(
         *("import onnxruntime", ""),
         'session = onnxruntime.InferenceSession("model.onnx")',
@@ -223,8 +223,8 @@ def _use_onnx(meta: Meta, figures: Mapping[str, Any]) -> list[str]:
     )
 
 
-def _use_weights(meta: Meta, figures: Mapping[str, Any]) -> list[str]:
-    temperature = f", {figures['temperature']:.6g}" if figures["temperature"] else ""
+def _use_weights(meta: Meta, metrics: Mapping[str, Any]) -> list[str]:
+    temperature = f", {metrics['temperature']:.6g}" if metrics["temperature"] else ""
     return _code(
         *("import jft", ""),
         'model = jft.load("weights.safetensors")',
@@ -232,7 +232,7 @@ def _use_weights(meta: Meta, figures: Mapping[str, Any]) -> list[str]:
     )
 
 
-def _use_torchvision(meta: Meta, figures: Mapping[str, Any]) -> list[str]:
+def _use_torchvision(meta: Meta, metrics: Mapping[str, Any]) -> list[str]:
     spec, name = _spec(meta), meta["model"]["name"]
     outputs = Objective(meta["objective"], len(meta["class_names"])).num_outputs
     model = create_model(name, **{**meta["model"]["options"], "num_classes": outputs})
@@ -241,7 +241,7 @@ def _use_torchvision(meta: Meta, figures: Mapping[str, Any]) -> list[str]:
     first = transforms.crop_offset(side, spec.size)
     cut = f"[:, {first}:{first + spec.size}, {first}:{first + spec.size}]" if side != spec.size else ""
     order = ".flip(-1)" if spec.channels == "BGR" else ""
-    divided = f" / {figures['temperature']:.6g}" if figures["temperature"] else ""
+    divided = f" / {metrics['temperature']:.6g}" if metrics["temperature"] else ""
     ends = {"softmax": "logits.softmax(-1)", "multilabel": "logits.sigmoid()"}
     sigmoid = "torch.cat([(-logits).sigmoid(), logits.sigmoid()], -1)"
     return _code(
@@ -254,10 +254,10 @@ def _use_torchvision(meta: Meta, figures: Mapping[str, Any]) -> list[str]:
     )
 
 
-def _limits(meta: Meta, figures: Mapping[str, Any]) -> list[str]:
-    count, per_class = figures["count"], figures["per_class"]
-    lines = [f"The model was tested on {count:,} images of {_text(figures['dataset'])} only."]
-    if warning := seen_before(figures):
+def _limits(meta: Meta, metrics: Mapping[str, Any]) -> list[str]:
+    count, per_class = metrics["count"], metrics["per_class"]
+    lines = [f"The model was tested on {count:,} images of {_text(metrics['dataset'])} only."]
+    if warning := seen_before(metrics):
         lines += [f"{warning[0].upper()}{warning[1:]}."]
     if count < _SMALL:
         spread = 0.98 / count**0.5  # half of the 95 % interval where it is widest, at one half
@@ -271,7 +271,7 @@ def _limits(meta: Meta, figures: Mapping[str, Any]) -> list[str]:
             "The model assigns one of these classes to every image, often with a high probability, even if the "
             "image shows something else."
         ]
-    if temperature := figures["temperature"]:
+    if temperature := metrics["temperature"]:
         fitted = f"the temperature {temperature:.4g}, fitted on {meta['history'][-1]['count']:,} images"
         lines += [f"Logits are divided by {fitted}; other data may need another temperature."]
     else:

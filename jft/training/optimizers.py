@@ -155,7 +155,7 @@ def check(config: Config, given: Any, params: Any) -> None:
     Args:
       config: of the run, or of a phase.
       given: see `resolve`.
-      params: shapes of what learns.
+      params: shapes of the trainable parameters.
     """
     optimizer, called = resolve(config, given), _called(config)
     if optimizer in (adam, adamw, sgd):
