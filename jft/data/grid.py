@@ -94,7 +94,7 @@ def rendered(figure: "Figure") -> Image.Image:
     """A figure of matplotlib's as a PIL image."""
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=_DPI)
-    return Image.open(file)
+    return Image.open(file, formats=("PNG",))
 
 
 def _figure(
