@@ -145,8 +145,8 @@ class Evaluator:
                 "counted once. This is a bug in jft: please report it."
             )
         # The padding of the last batch is at its end.
-        logits = np.concatenate(logits)[: len(source)]
-        return Evaluation(total, source.labels, logits, image_metrics.measure(self._metrics, logits, source.labels))
+        whole = np.concatenate(logits)[: len(source)]
+        return Evaluation(total, source.labels, whole, image_metrics.measure(self._metrics, whole, source.labels))
 
     def _batches(self, source: datasets.Source, features: Features | None) -> Iterator[dict[str, np.ndarray]]:
         shard = self._parallel.shard

@@ -78,7 +78,8 @@ def resolve(names: Sequence[str], given: Sequence[Any] | None = None) -> dict[st
     found: dict[str, Metric] = {}
     for name, function in zip(names, METRICS.resolve_all(names, given), strict=True):
         called = name if name in METRICS else getattr(function, "__name__", type(function).__name__)
-        if not callable(function) or not called.isidentifier():
+        usable = callable(function) and called.isidentifier()
+        if not usable:
             raise ValueError(f"metric {name!r} is {function!r}: give a function {METRICS.signature}, made by def.")
         if called in TAKEN or called in found:
             raise ValueError(f"there are two metrics {called!r}: give the function another name.")

@@ -1,6 +1,6 @@
 """The optimizer and schedule of a run, with Optax. The mask keeps frozen leaves out of every optimizer."""
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 import jax
@@ -38,7 +38,7 @@ def make_optimizer(
     groups: Mapping[str, str] | None = None,
     factors: Mapping[str, float] | None = None,
     given: Any = None,
-) -> optax.GradientTransformationExtraArgs:
+) -> optax.GradientTransformation:
     """The optimizer of the trainable leaves; its `update` takes the `learning_rate` of the step by that name.
 
     So the rate depends on the step only, and cannot disagree with a counter in Optax's state.
@@ -59,7 +59,9 @@ def make_optimizer(
     clip = optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity()
     # Sorted: the order of a set differs between processes, and with it the compiled program.
     known = sorted(set((groups or {}).values())) or ["all"]
-    rules = {group: optimizers.transformation(config, given) for group in known}
+    rules: dict[Hashable, optax.GradientTransformation] = {
+        group: optimizers.transformation(config, given) for group in known
+    }
 
     def labels(params: Any) -> Any:
         # Masked leaves are not in this tree and need no label.

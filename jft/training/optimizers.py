@@ -94,7 +94,7 @@ def _all_of_optax() -> dict[str, Optimizer]:
     }
 
 
-OPTIMIZERS: Registry[Optimizer] = Registry(
+OPTIMIZERS: Registry[Callable[..., optax.GradientTransformation]] = Registry(
     "optimizer",
     "(learning_rate, ...) -> optax.GradientTransformation",
     {**_all_of_optax(), "adam": adam, "adamw": adamw, "sgd": sgd},
@@ -112,9 +112,8 @@ def resolve(config: Config, given: Any = None) -> Any:
       given: what was given in Python and `config.optimizer` is the name of.
     """
     found = OPTIMIZERS.resolve(config.optimizer, given)
-    if callable(found) and getattr(found, "__module__", "").startswith("optax."):
-        return of_optax(found)
-    return found
+    of_optax_itself = callable(found) and getattr(found, "__module__", "").startswith("optax.")
+    return of_optax(found) if of_optax_itself else found
 
 
 def has_own_rate(optimizer: Any) -> bool:

@@ -17,6 +17,7 @@ import types
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import optax
 
 from jft import config as config_lib
@@ -267,7 +268,7 @@ def phase_table(phases: Sequence[Phase], variables: Mapping[str, Any]) -> str:
         settings = in_force(phase, variables)
         rates = "the optimizer's own"
         if phase.schedule is not None:
-            first, last = (float(phase.schedule(step)) for step in (phase.first, phase.last - 1))
+            first, last = (float(np.asarray(phase.schedule(step))) for step in (phase.first, phase.last - 1))
             rates = f"{first:.3g} to {last:.3g} ({phase.config.schedule})"
         rows.append(
             (

@@ -156,7 +156,7 @@ def _fault(step: int, sums: masked_sums.Sums, spike_norm: float) -> str:
 
 
 def _remedy(phase: Phase, step: int) -> str:
-    rate = "" if phase.schedule is None else f" ({float(phase.schedule(step - 1)):.3g})"
+    rate = "" if phase.schedule is None else f" ({float(np.asarray(phase.schedule(step - 1))):.3g})"
     return (
         f"lower the learning rate{rate}, set clip_norm, or skip such steps with on_nan = 'rollback'. "
         "Earlier checkpoints are intact."
