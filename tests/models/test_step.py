@@ -106,7 +106,9 @@ def moved(name, dtype, compiler_options):
 
 
 @pytest.mark.usefixtures("optimizing_compiler")
-@pytest.mark.parametrize("flags", [pytest.param({}, id="jft's flags"), pytest.param(XLA_OWN, id="XLA's own")])
+@pytest.mark.parametrize(
+    "flags", [pytest.param({}, id="jft's flags"), pytest.param(XLA_OWN, id="XLA's own", marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize(("name", "dtype"), FAMILIES)
 def test_a_step_moves_every_leaf_as_torch(name, dtype, flags, monkeypatch):
     monkeypatch.setattr(nn.Dropout, "__call__", lambda self, x, **_: x)
