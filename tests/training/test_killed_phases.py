@@ -114,7 +114,7 @@ def test_the_log_says_what_the_table_said(runs):
             assert said == [name, boundary.replace("-", ""), learning, norm]
     assert "Features of shift: computed at each step: not worth it: 192 images to read" in told
     assert "Features of top: cached after block2" in told
-    assert "Features of all: computed at each step: no stage is frozen" in told
+    assert "Features of all: computed at each step: no frozen backbone" in told
 
 
 def test_the_best_checkpoint_is_named_with_its_phase(runs):
