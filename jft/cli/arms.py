@@ -11,7 +11,7 @@ from jft.evaluation.evaluate import evaluate
 from jft.evaluation.results import seen_warning
 from jft.training.loop import checked_run, train
 from jft.training.state import check_weights
-from jft.utils import distributed
+from jft.utils import distributed, waiting
 from jft.utils.checkpoint_info import score
 from jft.utils.registry import code_allowed
 from jft.utils.text import named_step
@@ -80,6 +80,7 @@ def _report(workdir: str | Path) -> dict[str, Any] | None:
     if distributed.several():
         distributed.say(f"No report yet, which one process writes: jft report {workdir}")
         return None
+    waiting.doing("testing the run and writing its report")
     try:
         path, result = write_report(workdir)
     except Exception as error:  # memory, for one: a page is no reason for a run that is done to look failed

@@ -14,11 +14,11 @@ from collections.abc import Sequence
 from concurrent import futures
 
 import numpy as np
-import tqdm
 
 from jft.data.image_file import open_image
 from jft.data.source import Source
 from jft.utils.files import open_regular
+from jft.utils.progress_bar import ProgressBar
 
 _SHOWN = 3  # repeated images named in a message
 
@@ -55,7 +55,7 @@ def _digests(source: Source) -> np.ndarray:
         return np.array([_digest(image) for image in source.images], np.uint64)
     with futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         work = pool.map(lambda image: _digest_of_file(image, source.max_image_pixels), source.images)
-        bar = tqdm.tqdm(work, f"hashing {source.name}", len(source), unit=" images", leave=False, disable=None)
+        bar = ProgressBar(work, f"hashing {source.name}", len(source), unit=" images", leave=False, disable=None)
         try:
             return np.array(list(bar), np.uint64)
         except BaseException:  # Ctrl-C does not wait for the rest

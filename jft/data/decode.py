@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from concurrent import futures
 
 import numpy as np
-import tqdm
 from PIL import Image
 
 from jft.data import gray_levels, transforms
 from jft.data.image_file import MAX_IMAGE_PIXELS, open_image
 from jft.data.transforms import Preprocess, stored_size
 from jft.data.transparency import without_alpha
+from jft.utils.progress_bar import ProgressBar
 
 _FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 _MAX_ASPECT = 1024  # of an image to crop: it is resized first, and 100,000 x 1 pixels would become 25,600,000 x 256
@@ -155,7 +155,7 @@ def unreadable(
 
     with futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         work = pool.map(reason, range(len(images)))
-        reasons = list(tqdm.tqdm(work, "trying to read", len(images), unit=" images", leave=False, disable=None))
+        reasons = list(ProgressBar(work, "trying to read", len(images), unit=" images", leave=False, disable=None))
     return {row: why for row, why in enumerate(reasons) if why}
 
 

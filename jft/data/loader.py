@@ -13,7 +13,6 @@ from concurrent import futures
 from typing import Any
 
 import numpy as np
-import tqdm
 
 from jft.data import transforms
 from jft.data.datasets import Source
@@ -21,6 +20,7 @@ from jft.data.lazy_tf import import_tensorflow
 from jft.data.splits import make_stream
 from jft.data.transforms import Preprocess, stored_size
 from jft.utils import tree
+from jft.utils.progress_bar import ProgressBar
 
 Batch = dict[str, np.ndarray]
 Rows = Callable[[int], tuple[np.ndarray, np.ndarray]]  # step -> int64 [b] rows of the source, bool [b] mask
@@ -251,7 +251,9 @@ def _decode_all(source: Source, spec: Preprocess, fit: str) -> Source:
     with futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         work = pool.map(read, range(len(source)))
         try:
-            for _ in tqdm.tqdm(work, f"decoding {source.name}", len(source), unit=" images", leave=False, disable=None):
+            for _ in ProgressBar(
+                work, f"decoding {source.name}", len(source), unit=" images", leave=False, disable=None
+            ):
                 pass
         except BaseException:  # stop at the first unreadable image or Ctrl-C without decoding the rest
             pool.shutdown(cancel_futures=True)

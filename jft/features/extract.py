@@ -9,7 +9,6 @@ from typing import Any
 
 import jax
 import numpy as np
-import tqdm
 
 from jft.data import loader, transforms
 from jft.data.datasets import Source
@@ -21,6 +20,7 @@ from jft.models import Chain
 from jft.utils import distributed
 from jft.utils.interrupt import Interrupt
 from jft.utils.mesh import Parallel
+from jft.utils.progress_bar import ProgressBar
 
 Batch = dict[str, jax.Array]
 
@@ -189,7 +189,7 @@ class _Writer:
         self._start = self._filled = 0
         what = f"{boundary} of {source.name}"
         quiet = None if distributed.is_first() else True
-        self._bar = tqdm.tqdm(total=len(digests), desc=what, unit=" images", leave=False, disable=quiet)
+        self._bar = ProgressBar(total=len(digests), desc=what, unit=" images", leave=False, disable=quiet)
 
     def __enter__(self) -> "_Writer":
         return self

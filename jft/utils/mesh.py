@@ -14,6 +14,8 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from jft.utils import waiting
+
 # Names of the mesh's axes; DATA is also the axis under pmap.
 DATA, FSDP = "data", "fsdp"
 
@@ -128,16 +130,22 @@ class Parallel:
         Returns:
           The compiled step, with JAX's `cost_analysis()` and `memory_analysis()`. What it tells is whole everywhere.
         """
+        waiting.doing("compiling the training step" if donate else "compiling")
+        compiled = self._lowered(step, state, batch, donate).compile()
+        waiting.doing("computing")
+        return compiled
+
+    def _lowered(self, step: Callable, state: Any, batch: Any, donate: bool) -> jax.stages.Lowered:
         donated = (0,) if donate else ()
         if self.mode == "pmap":
             # The state goes in and comes out whole, the same on every device, as it does under jit.
             devices = list(self.mesh.devices.flat)
             mapped = jax.pmap(step, DATA, in_axes=(None, 0), out_axes=None, devices=devices, donate_argnums=donated)
-            return mapped.lower(state, batch).compile()
+            return mapped.lower(state, batch)
         # Without out_shardings the compiler may shard the outputs differently, and the next call would not fit.
         out = (self.shardings(state), self.replicated) if donate else self.replicated
         whole = self._with_whole_parameters(step, donate)
-        return jax.jit(whole, donate_argnums=donated, out_shardings=out).lower(state, batch).compile()
+        return jax.jit(whole, donate_argnums=donated, out_shardings=out).lower(state, batch)
 
     def _with_whole_parameters(self, step: Callable, trains: bool) -> Callable:
         """The step, beginning with parameters that are gathered; XLA would rather cut activations as they are cut."""

@@ -39,4 +39,15 @@ def _watch(ended: threading.Event) -> None:
         if begun != told and time.monotonic() - max(_since, heard) > PATIENCE:
             told = begun
             with contextlib.suppress(OSError, ValueError):  # nobody reads
-                print(f"{_doing} ...", file=sys.stderr, flush=True)
+                _say(f"{_doing} ...")
+
+
+def _say(text: str) -> None:
+    """A line on standard error, above a progress bar if there is one."""
+    if "tqdm" in sys.modules:
+        from tqdm import tqdm
+
+        tqdm.write(text, file=sys.stderr)
+    else:
+        print(text, file=sys.stderr)
+    sys.stderr.flush()
