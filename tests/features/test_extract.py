@@ -184,7 +184,7 @@ def test_errors(tmp_path, digits, monkeypatch):
         model = create_model("vgg_tiny", adaptive_pool=False)
         extraction.open_store(tmp_path, model, arbitrary(model=model), SPEC.at(64), wanted)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
-    with pytest.raises(OSError, match=r"features of 40 images take [\d,]+ bytes and .* has 1,000 left: mend that"):
+    with pytest.raises(OSError, match=r"features of 40 images take [\d,]+ bytes and .* has 1,000 left: free space"):
         run(tmp_path, digits)
 
 
