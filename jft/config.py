@@ -26,14 +26,21 @@ from ml_collections import ConfigDict, FieldReference
 from jft.utils import registry, tree
 from jft.utils.fields import FIELDS, Needs
 
+if TYPE_CHECKING:
 
-class Config(ConfigDict):
-    """A ConfigDict whose fields take what means the same: a path where there is text, 1e3 where there is a count."""
+    class _ConfigDict(ConfigDict, Mapping[str, Any]):
+        """What ml_collections does not declare: a config can be read as a mapping, and a field may hold anything."""
 
-    if TYPE_CHECKING:  # a field is of its default's type; ml_collections declares that it may be None or a reference
-
+        def __init__(self, initial_dictionary: Mapping[str, Any] | ConfigDict | None = None) -> None: ...
         def __getattr__(self, attribute: str) -> Any: ...
         def __getitem__(self, key: str) -> Any: ...
+
+else:
+    _ConfigDict = ConfigDict
+
+
+class Config(_ConfigDict):
+    """A ConfigDict whose fields take what means the same: a path where there is text, 1e3 where there is a count."""
 
     def __setitem__(self, key: str, value: Any) -> None:
         """Sets a field; TypeError names it, its value and its default."""

@@ -4,7 +4,7 @@ import re
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
@@ -46,7 +46,7 @@ def _of_python(path: str, argument: str) -> Config:
         exec(compile(Path(path).read_bytes(), path, "exec"), names)
         if not callable(names.get("get_config")):
             raise ValueError("there is no get_config(): define it, and return the config.")
-        config = names["get_config"](*[argument] if argument else [])
+        config: Any = names["get_config"](*[argument] if argument else [])
     except Exception as error:  # whatever the file's own code raises
         raise ValueError(f"{path}{_line(error, path)}: {_told(error)}") from error
     if not isinstance(config, ConfigDict):
@@ -54,7 +54,7 @@ def _of_python(path: str, argument: str) -> Config:
         raise ValueError(f"{path}: get_config() returns {what}: end it with `return config`.")
     if missing := [name for name in default_config() if name not in config]:
         raise ValueError(f"{path}: the config has no {', '.join(missing[:3])}, ...: begin with default_config().")
-    return config
+    return cast(Config, config)  # or a ConfigDict with the same fields
 
 
 def _line(error: Exception, path: str) -> str:

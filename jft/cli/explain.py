@@ -50,6 +50,7 @@ def run(args: argparse.Namespace) -> int:
     predictor = from_trained(trained, args.run)
     train = trained.images("train") if args.labels or args.neighbors else None
     if args.labels:
+        assert train is not None
         print(f"{args.out}: {gallery.write_suspects(predictor, train, args.out):,} of {len(train):,} labels look wrong")
         return 0
     errors = gallery.draw(predictor, paths, args.out, train=train, stage=args.stage, neighbors=args.neighbors)

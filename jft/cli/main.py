@@ -6,13 +6,14 @@ the run failed, start all again; 128 + n stopped by signal n: 130 by Ctrl-C, 143
 
 import argparse
 import importlib
+import io
 import os
 import re
 import signal
 import sys
 import textwrap
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 from jft.cli import field_flags
 from jft.utils import runtime, waiting
@@ -56,7 +57,7 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
 class Parser(argparse.ArgumentParser):
     """Says what is wrong with the command line as everything else that is wrong: in one line, with status 1."""
 
-    def __init__(self, **options: object) -> None:
+    def __init__(self, **options: Any) -> None:
         options = {"formatter_class": _Formatter, "allow_abbrev": False, **options}
         super().__init__(**options)
 
@@ -128,7 +129,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 def usage() -> str:
     """All verbs on one screen."""
     verbs = "\n".join(f"  {verb:<17} {told}" for verb, told in VERBS.items())
-    more = __doc__.partition("\n\n")[2].strip()
+    more = (__doc__ or "").partition("\n\n")[2].strip()
     return f"usage: jft COMMAND ...\n\n{verbs}\n\n`jft COMMAND --help` describes one.\n\n{more}"
 
 
@@ -140,7 +141,7 @@ def run(verb: str, argv: Sequence[str] | None = None, *, prog: str | None = None
       argv: its arguments; None: the command line's.
       prog: what help calls it; None: the name of the script.
     """
-    sys.stdout.reconfigure(errors="surrogateescape")  # names of files are bytes
+    cast(io.TextIOWrapper, sys.stdout).reconfigure(errors="surrogateescape")  # names of files are bytes
     # Whatever is printed, in tables, errors and warnings, may quote the name of a stranger's file or class.
     sys.stdout, sys.stderr = map(terminal_stream, (sys.stdout, sys.stderr))
     try:

@@ -159,7 +159,9 @@ def variant(
     if transforms.check_fit(fit) == "crop":
         images = transforms.resize_shorter(images, spec)
         if augmentation.crop == "five":
-            images = _cut(images, _five_corners(*images.shape[1:3], spec.size)[crop], (spec.size, spec.size))
+            images = _cut(
+                images, _five_corners(images.shape[1], images.shape[2], spec.size)[crop], (spec.size, spec.size)
+            )
         else:
             images = transforms.center_crop(images, spec.size)
     if mirrored is not None:

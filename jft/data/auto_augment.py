@@ -229,7 +229,7 @@ def _smooth(image: jax.Array) -> jax.Array:
     return image.at[1:-1, 1:-1].set(rounded.astype(jnp.uint8))
 
 
-def _blend(first: jax.Array, second: jax.Array, share: jax.Array) -> jax.Array:
+def _blend(first: jax.Array | int, second: jax.Array, share: jax.Array) -> jax.Array:
     """uint8: `first + share * (second - first)`, clipped and rounded down as in PIL; `share` may exceed 0 .. 1."""
     first, second = (jnp.asarray(values, jnp.float32) for values in (first, second))
     return jnp.clip(first + share * (second - first), 0, 255).astype(jnp.uint8)

@@ -141,5 +141,6 @@ def _numbers(labels: Any) -> np.ndarray:
     """
     if isinstance(labels, list) and all(type(n) is int and 0 <= n <= 9 for n in labels):
         labels = np.array(labels, np.int64)
-    good = isinstance(labels, np.ndarray) and labels.ndim == 1 and labels.dtype.kind in "iu"
-    return labels if good and (labels.size == 0 or 0 <= labels.min() <= labels.max() <= 9) else np.empty(0, np.int64)
+    if not (isinstance(labels, np.ndarray) and labels.ndim == 1 and labels.dtype.kind in "iu"):
+        return np.empty(0, np.int64)
+    return labels if labels.size == 0 or 0 <= labels.min() <= labels.max() <= 9 else np.empty(0, np.int64)

@@ -52,7 +52,7 @@ def image_digests(source: Source) -> np.ndarray:
 
 def _digests(source: Source) -> np.ndarray:
     if source.decoded:  # quicker to hash than to hand to a thread
-        return np.array([_digest(image) for image in source.images], np.uint64)
+        return np.array([_digest(image) for image in source.in_memory], np.uint64)
     with futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         work = pool.map(lambda image: _digest_of_file(image, source.max_image_pixels), source.images)
         bar = ProgressBar(work, f"hashing {source.name}", len(source), unit=" images", leave=False, disable=None)
@@ -151,7 +151,7 @@ def repeats(**splits: Source) -> Repeats:
     shared = {(one, other): np.isin(digests[one], digests[other]) for one, other in itertools.combinations(splits, 2)}
     named = {"labels": several, "within": within}
     sources = list(splits.values())
-    examples = {key: _named(sources, rows) for key, rows in named.items()}
+    examples: dict[str | tuple[str, str], str] = {key: _named(sources, rows) for key, rows in named.items()}
     examples |= {key: _named([splits[key[0]]], rows) for key, rows in shared.items()}
     return Repeats(
         len(image),

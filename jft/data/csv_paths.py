@@ -42,9 +42,11 @@ class Finder:
         for absolute in (True, False):
             lost = [i for i, path in enumerate(found) if path is None and _is_absolute(names[i]) == absolute]
             place = self._place([_parts(names[i]) for i in lost], absolute) if lost else None
-            for i in lost if place else ():
-                found[i] = self._moved(names[i], *place)
-        return [path and pathlib.Path(path) for path in found]
+            if place:
+                folder, dropped = place
+                for i in lost:
+                    found[i] = self._moved(names[i], folder, dropped)
+        return [pathlib.Path(path) if path else None for path in found]
 
     def corrections(self) -> list[str]:
         """For each kind of correction, how many names needed it, with an example."""

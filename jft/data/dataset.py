@@ -235,10 +235,10 @@ def from_iterable(
       ValueError: an image or label of another kind.
     """
     images, labels = memory.of_pairs(examples)
-    validation, test = (
+    held_out = [
         part if part is None or isinstance(part, int | float) else memory.of_pairs(part) for part in (validation, test)
-    )
-    return _in_memory(images, labels, class_names, validation, test, seed, name)
+    ]
+    return _in_memory(images, labels, class_names, held_out[0], held_out[1], seed, name)
 
 
 def _in_memory(

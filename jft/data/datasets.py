@@ -355,7 +355,7 @@ def readable(source: Source) -> Source:
         return source
     key = f"{source.fingerprint()} {source.max_image_pixels}"
     if key not in _unreadable:
-        _unreadable[key] = unreadable = decode.unreadable(source.images, source.regions, source.max_image_pixels)
+        _unreadable[key] = unreadable = decode.unreadable(source.encoded, source.regions, source.max_image_pixels)
         if unreadable:
             names = terminal("; ".join(f"{source.image_name(row)} ({why})" for row, why in unreadable.items()))
             report(f"{source.name}: left out {len(unreadable)} unreadable of {len(source)} images: {names}.")
@@ -391,7 +391,7 @@ def _keep(source: Source, classes: Sequence[str]) -> Source:
         raise ValueError(f"classes names a class twice: {', '.join(classes)}.")
     if source.multi_label:
         labels = np.ascontiguousarray(source.labels[:, chosen])
-        labeled = labels.any(axis=1)
+        labeled = np.asarray(labels.any(axis=1))
         return dataclasses.replace(source.take(labeled), class_names=classes, labels=labels[labeled])
     relabel = np.full(len(source.class_names), -1, np.int32)
     relabel[chosen] = np.arange(len(chosen))
@@ -405,7 +405,7 @@ def _joined(parts: list[Source]) -> Source:
     if len(parts) == 1:
         return first
     decoded = all(part.decoded for part in parts)
-    images = np.concatenate([p.images for p in parts]) if decoded else sum((p.images for p in parts), ())
+    images = np.concatenate([p.in_memory for p in parts]) if decoded else sum((p.encoded for p in parts), ())
     labels, groups, regions = (
         None if getattr(first, name) is None else np.concatenate([getattr(part, name) for part in parts])
         for name in ("labels", "groups", "regions")

@@ -129,7 +129,7 @@ def from_image(image: Image.Image, spec: Preprocess, *, fit: str) -> np.ndarray:
 
 def unreadable(
     images: Sequence[pathlib.Path | bytes],
-    regions: Sequence[Region] | None = None,
+    regions: Sequence[Region] | np.ndarray | None = None,
     max_pixels: int = MAX_IMAGE_PIXELS,
 ) -> dict[int, str]:
     """Tries to read every image, in threads.

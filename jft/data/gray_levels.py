@@ -5,6 +5,7 @@ does not say which. With the wrong range, images are black or nearly so.
 """
 
 from collections.abc import Iterable
+from typing import Any, cast
 
 import numpy as np
 from PIL import Image
@@ -58,7 +59,7 @@ def to_eight_bits(image: Image.Image, max_value: float) -> Image.Image:
     if not image.mode.startswith(("I", "F")):
         return image
     values = np.asarray(image)
-    peak = _peak([values])
+    peak = _peak(values)
     white = _FULL if _says_white(image) or not peak else max_value
     if not white:
         if image.mode == "F" or not _GUESSED < peak <= _FULL:
@@ -85,7 +86,7 @@ def check_color_depth(raw_mode: str, image: Image.Image) -> None:
       ValueError: no channel reaches 4096 of 65535.
     """
     if ";16" in raw_mode and not image.mode.startswith(("I", "F")):
-        highest = max(high for _, high in image.convert("RGB").getextrema())
+        highest = max(high for _, high in cast(Any, image.convert("RGB").getextrema()))
         if 0 < highest <= _GUESSED >> 8:
             raise ValueError(
                 f"its colors of 16 bits a channel stay below {(highest + 1) << 8:,} of 65,535: convert it to 8 bits"

@@ -118,8 +118,8 @@ def _figure(
     size = (_CELL[0] * max(across, 2), _CELL[1] * down + _TITLE)
     figure = Figure(figsize=size, layout="constrained")
     grid = figure.subplots(down, across, squeeze=False).ravel()
-    for axes, *cell in zip(grid, images, predicted, probabilities, labels, strict=False):
-        _draw_cell(axes, *cell)
+    for axes, image, said, sure, label in zip(grid, images, predicted, probabilities, labels, strict=False):
+        _draw_cell(axes, image, said, sure, label)
     for axes in grid[len(images) :]:
         axes.set_axis_off()
     figure.suptitle(title, fontsize=10, color=_INK, parse_math=False)

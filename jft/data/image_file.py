@@ -11,7 +11,7 @@ import os
 import pathlib
 import threading
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from PIL import Image, UnidentifiedImageError
 
@@ -74,13 +74,14 @@ def _check_size(size: tuple[int, int], max_pixels: int) -> None:
 
 def _check_parts(opened: Image.Image, file: BinaryIO, max_pixels: int) -> None:
     """Refuses small files that take long to decode: TIFF with huge tiles, JPEG with many scans, run-length BMP."""
+    parsed: Any = opened  # PIL does not declare what a format adds
     if opened.format == "TIFF":
-        _check_size((opened.tag_v2.get(_TILE_WIDTH, 0), opened.tag_v2.get(_TILE_LENGTH, 0)), max_pixels)
+        _check_size((parsed.tag_v2.get(_TILE_WIDTH, 0), parsed.tag_v2.get(_TILE_LENGTH, 0)), max_pixels)
     if opened.format in ("JPEG", "MPO"):
         scans = _count(file, _START_OF_SCAN)
         if scans * opened.width * opened.height > _MOST_SCANS * max_pixels:
             raise ValueError(f"its {scans:,} scans of {opened.width:,} x {opened.height:,} pixels take too long")
-    if opened.format == "BMP" and opened.tile[0][0] == "bmp_rle" and opened.width * opened.height > _MOST_IN_RUNS:
+    if opened.format == "BMP" and parsed.tile[0][0] == "bmp_rle" and opened.width * opened.height > _MOST_IN_RUNS:
         raise ValueError(f"its {opened.width:,} x {opened.height:,} pixels in runs take too long: save it as PNG")
 
 

@@ -46,7 +46,7 @@ def load(folder: str | os.PathLike) -> Source:
         raise ValueError(f"{root} holds no images (.JPEG, .jpg, .png or another format that jft reads).")
     ids = class_ids(root)
     numbers = {wnid: number for number, wnid in enumerate(ids)}
-    labels = [numbers.get(_wnid(path, root)) for path in images]
+    labels = [numbers.get(_wnid(path, root) or "") for path in images]
     if unlabeled := [path for path, label in zip(images, labels, strict=True) if label is None]:
         raise ValueError(
             f"{len(unlabeled)} of {len(images)} images in {root} have no ImageNet id in their name or folder, first "

@@ -130,7 +130,7 @@ def _batches(
     steps = tf.data.Dataset.range(steps.start, steps.stop)
     errors: dict[int, ValueError] = {}
     if pixels.decoded:
-        dataset = _array_dataset(pixels.images, rows, steps, spec, fit if resize_on == "host" else None)
+        dataset = _array_dataset(pixels.in_memory, rows, steps, spec, fit if resize_on == "host" else None)
     else:
         dataset = _file_dataset(pixels, rows, steps, spec, fit, errors)
     options = tf.data.Options()
@@ -234,7 +234,7 @@ def _cached(source: Source, spec: Preprocess, fit: str, cache_bytes: int) -> Sou
         return source
     known = _decoded.get(source, {})
     if (spec, fit) not in known:
-        held = sum(other.images.nbytes for others in _decoded.values() for other in others.values())
+        held = sum(other.in_memory.nbytes for others in _decoded.values() for other in others.values())
         if held + len(source) * side * side * 3 > cache_bytes:
             return source
         _decoded[source] = known = known | {(spec, fit): _decode_all(source, spec, fit)}

@@ -21,7 +21,7 @@ def of_array(images: Any) -> np.ndarray:
             f"images are {images.dtype} {list(images.shape)}, which could be one in color or several in gray: give "
             "[n, height, width, 3], or several in gray as [n, height, width, 1]."
         )
-    return several(images)
+    return np.asarray(several(images))
 
 
 def of_pairs(examples: Iterable[tuple[Given, Any]]) -> tuple[np.ndarray | tuple[Any, ...], list[Any]]:
@@ -41,7 +41,8 @@ def of_pairs(examples: Iterable[tuple[Given, Any]]) -> tuple[np.ndarray | tuple[
 
 def alike(parts: Sequence[np.ndarray | tuple[Any, ...]]) -> list[Any]:
     """Parts of a data set, from `of_array` or `of_pairs`, as arrays where all images have one size, else as files."""
-    if all(isinstance(part, np.ndarray) and part.shape[1:] == parts[0].shape[1:] for part in parts):
+    arrays = [part for part in parts if isinstance(part, np.ndarray)]
+    if len(arrays) == len(parts) and all(part.shape[1:] == arrays[0].shape[1:] for part in arrays):
         return list(parts)
     return [tuple(map(_kept, part)) for part in parts]
 

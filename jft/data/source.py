@@ -56,6 +56,18 @@ class Source:
         return isinstance(self.images, np.ndarray)
 
     @property
+    def in_memory(self) -> np.ndarray:
+        """The images that are arrays of pixels: uint8 [n, h, w, 3]; see `decoded`."""
+        assert isinstance(self.images, np.ndarray)
+        return self.images
+
+    @property
+    def encoded(self) -> tuple[pathlib.Path, ...] | tuple[bytes, ...]:
+        """The images that are files, or what such files hold; see `decoded`."""
+        assert not isinstance(self.images, np.ndarray)
+        return self.images
+
+    @property
     def multi_label(self) -> bool:
         """Whether an image can have any number of labels, including none."""
         return self.labels.ndim == 2
@@ -87,7 +99,7 @@ class Source:
     def nbytes(self) -> int:
         """Total size in bytes of the files, or of the images in memory; a missing file counts as 0."""
         if self.decoded:
-            return self.images.nbytes
+            return self.in_memory.nbytes
         total = 0
         for image in self.images:
             with contextlib.suppress(OSError):
@@ -101,7 +113,7 @@ class Source:
         if self.regions is not None:
             digest.update(np.ascontiguousarray(self.regions))
         if self.decoded:
-            digest.update(repr(self.images.shape).encode())
+            digest.update(repr(self.in_memory.shape).encode())
             digest.update(np.ascontiguousarray(self.images))
             return digest.hexdigest()
         for image in self.images:
@@ -119,8 +131,8 @@ class Source:
     def pixels(self, row: int, spec: Preprocess) -> np.ndarray:
         """The whole image, or its region, upright and at full size: uint8 [h, w, 3]; ValueError if unreadable."""
         if self.decoded:
-            return self.images[row]
-        return decode.pixels(self.images[row], self.ranged(spec), **self._how(row))
+            return self.in_memory[row]
+        return decode.pixels(self.encoded[row], self.ranged(spec), **self._how(row))
 
     def square(self, row: int, spec: Preprocess, fit: str) -> np.ndarray:
         """The image, fitted to a square by `decode.decode`: uint8 [side, side, 3]; ValueError if unreadable."""
@@ -142,7 +154,7 @@ class Source:
         if self.decoded or not len(self):
             return 0.0
         rows = np.unique(np.linspace(0, len(self) - 1, _SAMPLE).round().astype(int))
-        deep = (decode.deep_values(self.images[row], self.max_image_pixels) for row in rows)
+        deep = (decode.deep_values(self.encoded[row], self.max_image_pixels) for row in rows)
         try:
             white = gray_levels.find_white(values for values in deep if values is not None)
         except ValueError as error:

@@ -94,8 +94,7 @@ def iterative(table: np.ndarray, sizes: np.ndarray, count: int, order: np.ndarra
     wanted, room = due.copy(), parts.copy()
     part = np.full(len(sizes), -1)
 
-    def place(unit: int, into: bool) -> None:
-        into = int(into)
+    def place(unit: int, into: int) -> None:
         if sizes[unit] > room[into] and sizes[unit] <= room[1 - into]:
             into = 1 - into
         part[unit] = into
@@ -108,9 +107,9 @@ def iterative(table: np.ndarray, sizes: np.ndarray, count: int, order: np.ndarra
         for unit in order[(table[order, rarest] > 0) & (part[order] < 0)]:
             of = np.flatnonzero(table[unit])
             lacking = wanted[:, of] / due[:, of]
-            place(unit, lacking[0].max() < 1 and weights[unit, of] @ (lacking[1] - lacking[0]) > 0)
+            place(unit, int(lacking[0].max() < 1 and weights[unit, of] @ (lacking[1] - lacking[0]) > 0))
     for unit in order[part[order] < 0]:  # units without any class
-        place(unit, room[1] > room[0])
+        place(unit, int(room[1] > room[0]))
     return part == 1
 
 
@@ -130,7 +129,7 @@ def _by_class(
     chosen = np.zeros(len(labels), bool)
     for label in np.unique(labels):
         members = order[labels[order] == label]
-        chosen[members[_nearest(sizes[members], quota[label])]] = True
+        chosen[members[_nearest(sizes[members], int(quota[label]))]] = True
     return chosen
 
 

@@ -9,7 +9,7 @@ import gzip
 import pathlib
 import tarfile
 from collections.abc import Callable, Iterator
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 _MAX_TOTAL = 2**28  # bytes of an unpacked archive; CIFAR-10 has 186 million
 _MAX_EXTENDED = 2**16  # bytes of an extended header; times and long names need some dozens
@@ -50,7 +50,7 @@ def files(path: pathlib.Path, largest: int) -> Iterator[tuple[str, Callable[[], 
     with path.open("rb") as raw:
         packed = raw.read(2) == b"\x1f\x8b"
         raw.seek(0)
-        stream = _Stream(gzip.GzipFile(fileobj=raw) if packed else raw)
+        stream = _Stream(cast(BinaryIO, gzip.GzipFile(fileobj=raw)) if packed else raw)
         while any(block := stream.read(tarfile.BLOCKSIZE)):
             header = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
             _check(header, largest)

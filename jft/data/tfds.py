@@ -53,7 +53,7 @@ def find(
     folder = root(data_dir)
     try:
         builder = tfds.builder(name, data_dir=str(folder))
-    except tfds.core.registered.DatasetNotFoundError:
+    except tfds.core.DatasetNotFoundError:
         guess = tree.did_you_mean(name, [*others, *tfds.list_builders(with_community_datasets=False)])
         raise ValueError(
             f"unknown dataset {name!r}{guess} Known are {', '.join(others)}, the datasets of TFDS, and those prepared "
@@ -66,7 +66,12 @@ def find(
     readers = {split: functools.partial(_read, name, spelling, folder) for split, spelling in spelled.items()}
     if "test" not in readers and "validation" in readers:
         readers["test"] = readers.pop("validation")
-    return tuple(builder.info.features[label].names), readers
+    return tuple(_feature(builder, label).names), readers
+
+
+def _feature(builder: Any, key: str) -> Any:
+    """What the dataset says of one of its features."""
+    return builder.info.features[key]
 
 
 def _features(name: str, builder: Any) -> tuple[str, str]:
@@ -111,7 +116,7 @@ def _read(name: str, split: str, folder: pathlib.Path) -> tuple[np.ndarray | tup
     builder = tfds.builder(name, data_dir=str(folder))
     image, label = _features(name, builder)
     # Decode here only if all images have the same size and are 8-bit gray or RGB; otherwise keep bytes for PIL.
-    shape, dtype = builder.info.features[image].shape, builder.info.features[image].np_dtype
+    shape, dtype = _feature(builder, image).shape, _feature(builder, image).np_dtype
     plain = None not in shape and shape[-1] in (1, 3) and dtype == np.uint8
     data = tfds.load(
         name,

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jft.utils import tree
+from jft.utils.arrays import Array
 from jft.utils.color import check_background
 
 # Values of fields that older specs lack.
@@ -84,7 +85,8 @@ class Preprocess:
             tree.choose(known, name, what="preprocessing field")
         if missing := [name for name in known if name not in fields]:
             raise ValueError(f"preprocessing lacks {', '.join(missing)}.")
-        return cls(**{key: tuple(v) if isinstance(v, list) else v for key, v in fields.items()})
+        values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in fields.items()}
+        return cls(**values)
 
 
 def scaled_size(height: int, width: int, short: int) -> tuple[int, int]:
@@ -131,7 +133,7 @@ def resize_weights(source: int, target: int, spec: Preprocess) -> np.ndarray:
     return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
-def resize(images: jax.Array, height: int, width: int, spec: Preprocess) -> jax.Array:
+def resize(images: Array, height: int, width: int, spec: Preprocess) -> jax.Array:
     """Resizes on the device, with the same weights as on the host.
 
     Args:
@@ -151,7 +153,7 @@ def resize(images: jax.Array, height: int, width: int, spec: Preprocess) -> jax.
     return jnp.asarray(images, jnp.float32)
 
 
-def _resize_axis(images: jax.Array, axis: int, weights: np.ndarray) -> jax.Array:
+def _resize_axis(images: Array, axis: int, weights: np.ndarray) -> jax.Array:
     taps = int((weights != 0).sum(axis=1).max())
     if taps > _FEW_TAPS or jax.default_backend() == "tpu":  # TPUs multiply matrices better than they gather
         equation = {1: "oi,biwc->bowc", 2: "oi,bhic->bhoc"}[axis]
@@ -160,7 +162,7 @@ def _resize_axis(images: jax.Array, axis: int, weights: np.ndarray) -> jax.Array
     where = np.argsort(weights == 0, axis=1, kind="stable")[:, :taps]
     factors = np.take_along_axis(weights, where, axis=1)
     shape = (1, -1, 1, 1) if axis == 1 else (1, 1, -1, 1)
-    total = 0.0
+    total: Any = 0.0
     for pixel, factor in zip(where.T, factors.T, strict=True):
         total += jnp.take(images, pixel, axis=axis, mode="clip").astype(jnp.float32) * factor.reshape(shape)
     return total
@@ -175,7 +177,7 @@ def center_crop(images: jax.Array, size: int) -> jax.Array:
     return images[:, top : top + size, left : left + size]
 
 
-def normalize(images: jax.Array, spec: Preprocess) -> jax.Array:
+def normalize(images: Array, spec: Preprocess) -> jax.Array:
     """Normalizes gray levels [batch, h, w, 3], RGB, 0 .. 255, to float32 in the network's channel order."""
     images = jnp.asarray(images, jnp.float32)
     if spec.channels == "BGR":
@@ -184,14 +186,15 @@ def normalize(images: jax.Array, spec: Preprocess) -> jax.Array:
     return (images * np.float32(spec.scale) - mean) / std
 
 
-def resize_shorter(images: jax.Array, spec: Preprocess) -> jax.Array:
+def resize_shorter(images: Array, spec: Preprocess) -> Any:
     """Resizes the shorter side of [batch, h, w, 3] to `spec.resize`; images of that size are returned unchanged."""
     if min(images.shape[1:3]) == spec.resize:
         return images
-    return resize(images, *scaled_size(*images.shape[1:3], spec.resize), spec)
+    height, width = scaled_size(images.shape[1], images.shape[2], spec.resize)
+    return resize(images, height, width, spec)
 
 
-def to_model_input(images: jax.Array, spec: Preprocess, *, fit: str) -> jax.Array:
+def to_model_input(images: Array, spec: Preprocess, *, fit: str) -> jax.Array:
     """Preprocesses images for evaluation and prediction. Pure; call it inside the jitted step.
 
     Args:

@@ -182,7 +182,8 @@ def _path(predicted: Predicted) -> Path:
         return path
     except (OSError, ValueError):
         same = False
-    return path if same else folder / f"eval-{name}-{split}-{predicted.record.digest[:8]}.json"
+    digest = (predicted.record.digest or "")[:8]
+    return path if same else folder / f"eval-{name}-{split}-{digest}.json"
 
 
 def evaluate_ensemble(workdirs: Sequence[str | Path], **images: Any) -> dict[str, Any]:
@@ -235,10 +236,10 @@ def evaluate_against(first: str | Path, second: str | Path, **images: Any) -> di
     Raises:
       ValueError: see `evaluate_ensemble`; or images with several labels.
     """
-    members = _on_same_images([first, second], Images(**images))
+    one, other = _on_same_images([first, second], Images(**images))
     return {
-        "members": [member.headline() for member in members],
-        "against": results.contrast(*(member.found.probabilities for member in members), members[0].source.labels),
+        "members": [one.headline(), other.headline()],
+        "against": results.contrast(one.found.probabilities, other.found.probabilities, one.source.labels),
     }
 
 

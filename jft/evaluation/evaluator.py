@@ -136,6 +136,7 @@ class Evaluator:
             indices.append(batch["index"][batch["mask"]])
         for sums in pending:
             total = collect(total, sums)
+        assert total is not None  # the source is not empty
         seen = np.concatenate(indices)
         own = [len(seen), len(np.unique(seen)), int(seen.sum())]
         read, distinct, numbers = map(sum, zip(*distributed.gather(own), strict=True))

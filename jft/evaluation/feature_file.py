@@ -19,7 +19,7 @@ from jft.features.feature_step import Wanted
 from jft.models import Chain, between, create_model
 from jft.utils import distributed, tree
 from jft.utils.files import check_new, written_whole
-from jft.utils.interrupt import Interrupt, Stopped
+from jft.utils.interrupt import Interrupt
 from jft.utils.mesh import Parallel, make_parallel
 from jft.weights import catalog, hub
 from jft.weights.target import leaf_shapes
@@ -170,7 +170,7 @@ def compute(
             interrupt=interrupt,
         )
     if found is None:
-        raise Stopped(interrupt.received)
+        raise interrupt.stopped()
     return found.gather(np.arange(len(found)))[:, 0], found.recipe
 
 
@@ -190,7 +190,8 @@ def write(out: Path, features: np.ndarray, source: Source, recipe: Mapping[str, 
         if out.suffix == ".npz":
             texts = {"names": names, "class_names": list(source.class_names), "recipe": json.dumps(recipe)}
             with aside.open("wb") as file:
-                np.savez(file, **arrays, **{key: np.array(text, np.str_) for key, text in texts.items()})
+                strings: dict[str, Any] = {key: np.array(text, np.str_) for key, text in texts.items()}
+                np.savez(file, **arrays, **strings)
         else:
             texts = {"names": names, "class_names": source.class_names, "recipe": recipe}
             metadata = {key: json.dumps(text) for key, text in texts.items()}

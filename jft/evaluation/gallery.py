@@ -12,7 +12,7 @@ from PIL import Image
 
 from jft.data import grid, transforms
 from jft.data.datasets import Source
-from jft.data.given import several
+from jft.data.given import Given, several
 from jft.evaluation import feature_file, gradcam, label_issues
 from jft.evaluation.predictor import Images, Predictor
 from jft.features.knn import nearest
@@ -36,7 +36,7 @@ def shown(predictor: Predictor, pixels: np.ndarray) -> np.ndarray:
 
 
 def heat_maps(
-    predictor: Predictor, images: Sequence[np.ndarray], classes: Sequence[int], stage: str | None = None
+    predictor: Predictor, images: Sequence[Given], classes: Sequence[int], stage: str | None = None
 ) -> np.ndarray:
     """Grad-CAM of images, see `gradcam.make_grad_cam`.
 
@@ -100,7 +100,9 @@ def features(predictor: Predictor, source: Source) -> np.ndarray:
     Returns:
       float32 [n, d].
     """
-    backbone = feature_file.Backbone(predictor.model, predictor.variables, predictor.spec, predictor.meta["config"])
+    assert predictor.meta is not None  # neighbors are sought among what a run was trained on
+    config = predictor.meta["config"]
+    backbone = feature_file.Backbone(predictor.model, predictor.variables, predictor.spec, config)
     values, _ = feature_file.compute(backbone, source, stage=predictor.stages[-2], fit=predictor.fit)
     return values.reshape(len(values), -1)
 
@@ -142,6 +144,7 @@ def draw(
     heat = heat_maps(predictor, images, best, stage)
     near = np.zeros((len(images), 0), np.int64)
     if neighbors:
+        assert train is not None
         near = like(predictor, images, features(predictor, train), neighbors)
     cells = []
     for pixels, predicted, row_probabilities, cam, rows in zip(images, best, probabilities, heat, near, strict=True):
@@ -149,6 +152,7 @@ def draw(
         cells.append((seen, predictor.class_names[predicted], float(row_probabilities[predicted])))
         cells.append((gradcam.overlay(seen, cam), f"Grad-CAM: {stage}", None))
         for row in rows:
+            assert train is not None
             pixels = train.pixels(row, predictor.spec)
             cells.append((shown(predictor, pixels), f"neighbor: {train.label(row) or 'none'}", None))
     drawn, captions, confidences = zip(*cells, strict=True)

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent import futures
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -173,9 +173,7 @@ class Predictor:
         write_own(dataclasses.replace(opened, temperature=self.temperature), Path(path))
         return Path(path)
 
-    def run(
-        self, key: Any, step: Callable[[Any, Mapping[str, jax.Array]], jax.Array], images: Images, **others: Any
-    ) -> np.ndarray:
+    def run(self, key: Any, step: Callable[[Any, Any], jax.Array], images: Images, **others: Any) -> np.ndarray:
         """Runs a pure step over images, a padded batch at a time.
 
         Args:
@@ -225,7 +223,7 @@ class Predictor:
         if isinstance(images, np.ndarray) and not self._resizes_on_host:
             yield from ((start, images[start : start + self.batch_size]) for start in starts)
             return
-        squares = read_ahead(self.read, images, self.batch_size)
+        squares = read_ahead(self.read, cast(Sequence[Any], images), self.batch_size)
         yield from ((start, np.stack(batch)) for start, batch in zip(starts, squares, strict=True))
 
     @property

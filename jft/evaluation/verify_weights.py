@@ -170,8 +170,10 @@ def _check_errors(what: str, replay: Callable[[], dict[str, float] | None], row:
         sizes.setdefault(size, []).append(f"{stage} {error:.0e}")
     worst = max(errors, key=errors.get)
     numbers = "seeded weights" if what == "architecture" else "the file's weights"
+    proof = proofs.load(row)
+    assert proof is not None  # the errors are by it
     lines = [
-        f"{numbers} through {proofs.load(row).source} and through jft: largest relative error {errors[worst]:.1e} "
+        f"{numbers} through {proof.source} and through jft: largest relative error {errors[worst]:.1e} "
         f"({worst}), {'at most' if errors[worst] <= LIMIT else 'above'} {LIMIT:.0e}",
         *(f"at {size} pixels: {', '.join(stages)}" for size, stages in sizes.items()),
     ]

@@ -8,6 +8,7 @@ import dataclasses
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -27,7 +28,7 @@ def answers(folder: Path, images: np.ndarray) -> Mapping[str, np.ndarray]:
     return found
 
 
-def _readers() -> dict[str, Callable[[Path], Callable[[np.ndarray], np.ndarray]]]:
+def _readers() -> dict[str, Callable[[Path], Callable[[np.ndarray], Any]]]:
     from jft.exporters import onnx_file, stablehlo
 
     return {
@@ -58,7 +59,8 @@ def _torchvision(path: Path) -> Callable[[np.ndarray], np.ndarray]:
 def main() -> None:
     """Writes the probabilities."""
     folder, images, out = map(Path, sys.argv[1:])
-    np.savez(out, **answers(folder, np.load(images)))
+    arrays: dict[str, Any] = {**answers(folder, np.load(images))}
+    np.savez(out, **arrays)
 
 
 if __name__ == "__main__":

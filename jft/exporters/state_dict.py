@@ -189,7 +189,7 @@ def _nearest(model: Chain, name: str, dialect: str) -> tuple[WeightSet | None, d
         fields = [field.name for field in dataclasses.fields(model) if field.name not in BENIGN]
         here = {field: (getattr(model, field), getattr(other, field)) for field in fields}
         differing = {field: values for field, values in here.items() if values[0] != values[1]}
-        if fewest is None or (len(differing), row.model != name) < (len(fewest), best.model != name):
+        if best is None or fewest is None or (len(differing), row.model != name) < (len(fewest), best.model != name):
             best, fewest = row, differing
     return best, fewest
 

@@ -18,6 +18,7 @@ from absl import logging
 
 from jft.features.examples import Examples, score
 from jft.utils import tree
+from jft.utils.arrays import Array
 
 # What is tried where nothing is said: the best for some 10 to 500 images of a class lie within.
 DEFAULT_REGULARISATION = {
@@ -254,7 +255,7 @@ def _solve(z: jax.Array, targets: jax.Array, c: Any, start: Any, tolerance: Any,
     return params, steps, gradient
 
 
-def _nats(logits: jax.Array, targets: jax.Array) -> jax.Array:
+def _nats(logits: Array, targets: Array) -> jax.Array:
     """Nats [n]: softmax where targets are classes int32 [n], otherwise summed over sigmoid units [n, outputs]."""
     if targets.ndim == 1:
         return optax.softmax_cross_entropy_with_integer_labels(logits, targets)

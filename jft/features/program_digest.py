@@ -106,6 +106,6 @@ def _pixels(spec: Preprocess, wanted: Wanted) -> Iterator[bytes]:
             yield b"refused"
     if wanted.resize_on == "host":
         array = np.arange(np.prod(_RAW) * 3).reshape(1, *_RAW, 3).astype(np.uint8)
-        source = datasets.from_arrays(array, [0], ["a"])
+        source = datasets.from_arrays(array, np.array([0]), ["a"])
         how = {"batch_size": 1, "fit": wanted.fit, "resize_on": "host", "cache_bytes": 0}
         yield next(loader.eval_batches(source, spec, **how))["image"].tobytes()

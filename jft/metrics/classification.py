@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any, cast
 
 import numpy as np
 
@@ -51,8 +52,8 @@ def class_figures(probabilities: np.ndarray, labels: np.ndarray, class_names: Se
     said = _predicted(probabilities) if labels.ndim == 1 else (probabilities >= 0.5).astype(np.int64)
     # scikit-learn takes a single multi-hot column for the labels 0 and 1 of one class.
     wanted = [1] if labels.shape == (len(labels), 1) else np.arange(classes)
-    columns = precision_recall_fscore_support(
-        labels.astype(np.int64), said, labels=wanted, average=None, zero_division=np.nan
+    columns: Any = precision_recall_fscore_support(
+        labels.astype(np.int64), said, labels=wanted, average=None, zero_division=cast(Any, np.nan)
     )
     precision, recall, f1 = ([None if np.isnan(x) else x for x in column.tolist()] for column in columns[:3])
     return [ClassFigures(*row) for row in zip(class_names, precision, recall, f1, columns[3].tolist(), strict=True)]

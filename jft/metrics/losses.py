@@ -195,6 +195,7 @@ def make_objective(
 
 def _check_own(objective: Objective, name: str) -> None:
     """Raises a ValueError unless a loss takes weights, if there are any, and gives a number an image."""
+    assert objective.loss is not None
     if objective.class_weights and "weights" not in inspect.signature(objective.loss).parameters:
         raise ValueError(
             f"loss = {name!r} takes no class weights, which class_weights or balance = 'weights' ask for: give it a "

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -47,6 +47,13 @@ class Chain(nn.Module):
       dtype: type of the computation; parameters and batch statistics stay float32.
       axis_name: the `jax.pmap` axis over which BatchNorm averages, or None.
     """
+
+    if TYPE_CHECKING:
+
+        def __hash__(self) -> int: ...  # flax makes a module hashable by its fields
+
+        def apply(self, variables: Any, *args: Any, **options: Any) -> Any:
+            """As of Linen, which declares a pair with the mutated variables, whether `mutable` asks for it or not."""
 
     # Fields of the family, with their values where the published head is made anew for other classes.
     NEW_HEAD: ClassVar[Mapping[str, Any]] = {}
@@ -123,7 +130,7 @@ class Chain(nn.Module):
                 if head.after == name:
                     logits[aux] = jnp.asarray(run(head.build, aux, x), jnp.float32)
         if logits:
-            self.sow("auxiliary", "logits", logits, init_fn=lambda: None, reduce_fn=lambda _, new: new)
+            self.sow("auxiliary", "logits", logits, init_fn=dict, reduce_fn=lambda _, new: new)
         return jnp.asarray(x, jnp.float32) if name == "head" else x
 
 

@@ -8,6 +8,7 @@ additions of shortcuts are left out.
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -121,7 +122,7 @@ def stage_costs(model: Chain, size: int) -> dict[str, StageCosts]:
     }
 
 
-def forward_flops(stages: dict[str, StageCosts]) -> int:
+def forward_flops(stages: Mapping[str, StageCosts]) -> int:
     """FLOPs of a forward pass for one image, without auxiliary heads, which run only in training."""
     return sum(stage.flops for stage in stages.values() if stage.after is None)
 
@@ -159,5 +160,6 @@ def _kind(module: nn.Module) -> str:
         return "dense" if isinstance(module, nn.Dense) else type(module).__name__
     stride = module.strides if isinstance(module.strides, int) else max(module.strides or (1,))
     groups = module.feature_group_count
-    kind = f"conv {'x'.join(map(str, module.kernel_size))}"
+    sizes = (module.kernel_size,) if isinstance(module.kernel_size, int) else module.kernel_size
+    kind = f"conv {'x'.join(map(str, sizes))}"
     return f"{kind}{f' /{stride}' if stride > 1 else ''}{f' in {groups} groups' if groups > 1 else ''}"

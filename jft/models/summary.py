@@ -84,7 +84,7 @@ def summarize(title: str, model: Chain, size: int, freeze: str = "", frozen: Col
 
 def format_summary(summary: Summary) -> str:
     """The table: a line for each stage and for each of its layers, and the totals."""
-    rows = [("stage, layer", "type", "output shape", "params", "MFLOPs", "")]
+    rows: list[tuple[str, ...]] = [("stage, layer", "type", "output shape", "params", "MFLOPs", "")]
     for stage in summary.stages.values():
         kind = f"auxiliary head on {stage.after}, in training only" if stage.after else ""
         rows.append(_row(summary, stage.name, kind, stage))

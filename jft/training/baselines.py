@@ -15,7 +15,7 @@ from jft.features.knn import choose_neighbors, nearest_neighbors
 from jft.training import feature_cache, linear_probe
 from jft.training.run import Run, create_run
 from jft.training.state import initial_state
-from jft.utils.interrupt import Interrupt, Stopped
+from jft.utils.interrupt import Interrupt
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +71,7 @@ def measure(config: Config) -> list[Baseline]:
         ):
             features = feature_cache.features_of(run, run.phases[0], state, source, augmentation, interrupt)
             if features is None:
-                raise Stopped(interrupt.received)
+                raise interrupt.stopped()
             parts.append(linear_probe.examples(features, source.labels))
     return [_fitted(run, method, *parts) for method in ("ridge", "lbfgs")] + [_neighbors(run, *parts)]
 

@@ -107,7 +107,7 @@ def _description(run: Run, phase: Phase) -> str:
     variants, *shape = feature_shape(run, phase)
     count = len(run.train_source) * variants + len(run.validation_source)
     size = count * int(np.prod(shape)) * jnp.dtype(run.config.features_dtype).itemsize
-    pooled = ", averaged" if run.model.averages_after(phase.plan.boundary) and len(_output(run, phase)) > 1 else ""
+    pooled = ", averaged" if run.model.averages_after(_boundary(phase)) and len(_output(run, phase)) > 1 else ""
     return (
         f"cached after {phase.plan.boundary}{pooled}, {count:,} x {' x '.join(map(str, shape))} "
         f"({human_bytes(size)}) in {features_dir(run)}"
@@ -159,7 +159,7 @@ def abstract_params(run: Run) -> dict[str, Any]:
 def feature_shape(run: Run, phase: Phase) -> tuple[int, ...]:
     """Shape of the cached features of one training image: [variants, ...]."""
     output = _output(run, phase)
-    shape = output[-1:] if run.model.averages_after(phase.plan.boundary) else output
+    shape = output[-1:] if run.model.averages_after(_boundary(phase)) else output
     return (run.augmentation.num_variants(run.config.fit), *shape)
 
 
@@ -167,15 +167,21 @@ def _output(run: Run, phase: Phase) -> tuple[int, ...]:
     """Shape of the boundary stage's output for one image."""
     side = stored_size(run.spec, run.config.fit)
     batch = {"image": jax.ShapeDtypeStruct((1, side, side, 3), jnp.uint8)}
-    wanted = Wanted(phase.plan.boundary, pooled=False, fit=run.config.fit)
+    wanted = Wanted(_boundary(phase), pooled=False, fit=run.config.fit)
     step = make_feature_step(run.model, run.spec, wanted)
     return jax.eval_shape(step, abstract_variables(run.model, run.spec.size), batch).shape[1:]
 
 
 def wanted_of(run: Run, phase: Phase, augmentation: Augmentation) -> Wanted:
     """Describes the features at a phase's boundary, of the variants that `augmentation` makes."""
-    boundary, config = phase.plan.boundary, run.config
+    boundary, config = _boundary(phase), run.config
     return Wanted(boundary, run.model.averages_after(boundary), config.fit, config.resize_on, augmentation)
+
+
+def _boundary(phase: Phase) -> str:
+    """The stage whose output is cached."""
+    assert phase.plan.boundary is not None  # else nothing is frozen, and nothing cached
+    return phase.plan.boundary
 
 
 def features_dir(run: Run) -> Path:
@@ -205,7 +211,7 @@ def prepare(run: Run, phase: Phase, state: TrainState, logs: Logs, interrupt: In
     validation = None
     if train is not None and len(run.validation_source):
         validation = features_of(run, phase, state, run.validation_source, Augmentation(), interrupt)
-    if interrupt.received is not None:
+    if train is None or interrupt.received is not None:
         return None
     logs.write(int(state.step), "features", {"seconds": time.perf_counter() - start})
     return Cached(train, validation)

@@ -1,6 +1,7 @@
 """Overfits one batch: the quickest check that labels, weights and gradients fit together."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -116,7 +117,8 @@ def _unchanged(plan: Plan, before: Params, after: Params) -> tuple[str, ...]:
 
 def _without_dropout(model: Chain) -> Chain:
     fields = {"dropout", "aux_dropout", "head_dropout"} & {field.name for field in dataclasses.fields(model)}
-    return model.clone(**dict.fromkeys(fields, 0.0))
+    without: dict[str, Any] = dict.fromkeys(fields, 0.0)
+    return model.clone(**without)
 
 
 def _guessing(labels: np.ndarray, objective: Objective) -> float:

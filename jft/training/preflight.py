@@ -46,11 +46,11 @@ class Preflight:
           overfit_steps: see `overfit`.
         """
         self._run, self._workdir, self._overfit_steps = run, workdir, overfit_steps
-        self._state: TrainState | None = None  # on the host, never changed
+        self._state: TrainState  # on the host, never changed
         self._decisions: dict[int, Decision] = {}
         self._batch: dict[str, np.ndarray] = {}
         self._reading = 0.0  # seconds of an image
-        self._forward: Cost | None = None
+        self._forward: Cost
         self._steps: dict[int, Cost] = {}
         self._saving = 0.0  # seconds of a checkpoint
         self._overfitted: tuple[Overfit, Phase] | None = None
@@ -159,6 +159,7 @@ class Preflight:
         return Finding("features", "; ".join(parts))
 
     def _disk(self) -> Finding:
+        assert self._workdir is not None  # see `findings`
         run, place, features = self._run, nearest(self._workdir), nearest(feature_cache.features_dir(self._run))
         size, count = checkpoint_bytes(run)
         free, needed = shutil.disk_usage(place).free, size * count

@@ -4,6 +4,7 @@ import bisect
 import dataclasses
 import functools
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import numpy as np
@@ -32,7 +33,7 @@ def examples_ahead(run: Run, step: int, decisions: Mapping[int, Decision]) -> di
       ValueError: an image cannot be read, or the range of gray levels does not fit the weights.
     """
     ahead = [phase for phase in run.phases if phase.last > step]
-    images = None  # read only where a phase needs them
+    images: Any = None  # read only where a phase needs them
     if not all(decisions[phase.first].use for phase in ahead):
         images = next(image_batches(run, step, step + 1))
         transforms.check_range(images["image"], run.spec)
@@ -65,7 +66,7 @@ def compile_train_step(run: Run, phase: Phase, batch: dict[str, np.ndarray]) -> 
         ),
         seed=config.seed,
         ema=config.ema,
-        accumulate=run.accumulate,
+        accumulate=run.accumulate or 1,
         axis_name=run.parallel.axis_name,
     )
     state = abstract_state(run, phase)

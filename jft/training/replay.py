@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from jft.training.run import Run
 from jft.training.state import abstract_items, fresh_state, resumed_state
 from jft.utils.checkpoint import Checkpoints
 from jft.utils.checkpoint_info import micro_batches
-from jft.utils.interrupt import Interrupt, Stopped
+from jft.utils.interrupt import Interrupt
 from jft.utils.logger import read_metrics
 
 # Timing fields of a log line, which differ every time.
@@ -108,10 +108,10 @@ def replay(workdir: str | Path, step: int, data: Source | None = None) -> Replay
     decisions = feature_cache.decide(run, state, then["cached"])
     log = _Memory()
     with Interrupt() as interrupt:
-        loop = Loop(run, meta, _Nowhere(), log, interrupt)
+        loop = Loop(run, meta, cast(Checkpoints, _Nowhere()), cast(Any, log), interrupt)
         loop(state, compile_ahead(run, examples_ahead(run, start, decisions)), decisions)
         if interrupt.received is not None:
-            raise Stopped(interrupt.received)
+            raise interrupt.stopped()
     exact = then["devices"] == dict(run.parallel.mesh.shape)
     return Replay(start, [_compared(line, log.lines, exact) for line in logged], exact)
 

@@ -8,7 +8,7 @@
 import contextlib
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import flax.linen as nn
 import flax.struct
@@ -37,7 +37,13 @@ class TrainState:
       ema: exponential moving average of the trainable parameters; {} if there is none.
     """
 
-    step: jax.Array
+    if TYPE_CHECKING:
+
+        def replace(self, **updates: Any) -> "TrainState":
+            """A copy with other values of some fields; flax makes it."""
+            ...
+
+    step: Any
     params: Any
     batch_stats: Any
     opt_state: Any
@@ -140,6 +146,7 @@ def _make_prepare(objective: Objective, inputs: Input) -> Callable[[Batch, jax.A
         prepared = {"label": batch["label"], "mask": batch["mask"], "target": objective.targets(batch["label"])}
         if "feature" in batch:
             cached = batch["feature"]
+            assert inputs.draw is not None
             chosen = inputs.draw(for_augment, len(cached)).reshape(-1, *(1,) * (cached.ndim - 1))
             return {**prepared, "feature": jnp.take_along_axis(cached, chosen, axis=1)[:, 0]}
         images, targets = inputs.transform(batch["image"], for_augment), prepared["target"]

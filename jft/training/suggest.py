@@ -21,7 +21,7 @@ from jft.training import feature_cache, linear_probe
 from jft.training.run import Run, create_run
 from jft.training.state import fresh_state
 from jft.training.timing import forward_cost
-from jft.utils.interrupt import Interrupt, Stopped
+from jft.utils.interrupt import Interrupt
 from jft.weights import catalog, hub, provenance
 from jft.weights.catalog import TOP, WeightSet
 from jft.weights.provenance import Provenance
@@ -93,9 +93,9 @@ def at_hand(patterns: Sequence[str] = (), weights_path: str = "") -> list[tuple[
         raise ValueError(f"weights_path {weights_path} is not a folder: give a folder with weight files.")
     found = []
     for row in catalog.CATALOG.values():
-        given = folder and (folder / row.filename).is_file()
+        given = folder / row.filename if folder and (folder / row.filename).is_file() else None
         if _is_asked_for(row, patterns) and (given or hub.is_here(row)):
-            found.append((row, str(folder / row.filename) if given else ""))
+            found.append((row, str(given) if given else ""))
     if not found:
         like = f" like {', '.join(patterns)}" if patterns else ""
         raise ValueError(
@@ -172,7 +172,7 @@ def probe_one(config: Config, source: datasets.Source) -> Probed:
     with Interrupt() as interrupt:
         features = feature_cache.features_of(run, run.phases[0], state, source, Augmentation(), interrupt)
     if features is None:
-        raise Stopped(interrupt.received)
+        raise interrupt.stopped()
     right = cross_validated(linear_probe.examples(features, source.labels), source.groups)
     cost = forward_cost(run, state.variables, _blank(run))
     return Probed(

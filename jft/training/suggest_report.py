@@ -96,7 +96,7 @@ def _probed(sets: Sequence[tuple[WeightSet, str]], config: Config, source: datas
 def table(rows: Sequence[Probed]) -> str:
     """Formats one line per set, the most accurate first; '*': Pareto front of accuracy and speed, '>': the pick."""
     front, chosen = pareto(rows), pick(rows)
-    cells = [_HEADER]
+    cells: list[tuple[str, ...]] = [_HEADER]
     for row in sorted(rows, key=lambda row: -row.accuracy):
         low, high = row.interval
         mark = f"{'>' if row is chosen else ' '}{'*' if row in front else ' '}"

@@ -109,5 +109,5 @@ def _cost(compiled: jax.stages.Compiled, compilation: float, call: Callable[[], 
         start = time.perf_counter()
         jax.block_until_ready(call())
         seconds.append(time.perf_counter() - start)
-    flops = compiled.cost_analysis().get("flops", 0.0)
+    flops = (compiled.cost_analysis() or {}).get("flops", 0.0)
     return Cost(compilation, statistics.median(seconds), program_bytes(compiled), flops)

@@ -248,7 +248,7 @@ class Checkpoints:
         items = {"variables": _as(variables)}
         if optimizer is not None:
             items["optimizer"] = _as(optimizer)
-        restored = self._manager.restore(step, args=ocp.args.Composite(**items))
+        restored: Any = self._manager.restore(step, args=ocp.args.Composite(**items))
         found = fingerprints((restored.variables, restored.get("optimizer")))
         wrong = [name for name, crc in found.items() if meta["digests"].get(name) != crc]
         if wrong:

@@ -59,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of `FLAGS` to a parser."""
     group = parser.add_argument_group("several processes")
     for name, (default, told) in FLAGS.items():
-        kind = {"action": "store_true"}
+        kind: dict[str, Any] = {"action": "store_true"}
         if default is not False:
             kind = {"type": type(default), "default": default, "metavar": "HOST:PORT" if default == "" else "N"}
         group.add_argument(f"--{name.replace('_', '-')}", **kind, help=told)
@@ -104,7 +104,7 @@ def join(cluster: Cluster) -> None:
         raise ValueError(f"--process-id {cluster.process_id} is none of 0 .. {cluster.num_processes - 1}.")
     if problem := address_problem(cluster):
         raise ValueError(problem)
-    waiting = {
+    waiting: dict[str, Any] = {
         "initialization_timeout": cluster.initialization_timeout,
         "heartbeat_timeout_seconds": cluster.heartbeat_timeout,
         # A finished process waits for the others for as long as for a heartbeat.
@@ -154,7 +154,7 @@ def address_problem(cluster: Cluster) -> str | None:
         return f"the coordinator's address {cluster.coordinator!r} is not HOST:PORT, such as 10.0.0.2:8476."
     host = host.strip("[]")
     try:
-        found = sorted({entry[4][0] for entry in socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)})
+        found = sorted({str(entry[4][0]) for entry in socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)})
     except OSError as error:
         return f"the coordinator's host {host!r} cannot be resolved ({error}): give its IP address."
     if cluster.one_machine or cluster.num_processes == 1:

@@ -2,6 +2,7 @@
 
 import contextlib
 import grp
+import io
 import os
 import pwd
 import stat
@@ -9,7 +10,6 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 _KINDS = {
     stat.S_IFDIR: "a folder",
@@ -20,7 +20,7 @@ _KINDS = {
 }
 
 
-def open_regular(path: str | os.PathLike) -> BinaryIO:
+def open_regular(path: str | os.PathLike) -> io.BufferedReader:
     """Opens a file for reading, only if it is a regular one: FIFOs and devices could block or never end.
 
     Raises:

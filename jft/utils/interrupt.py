@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import types
+from typing import Any
 
 from jax.experimental import multihost_utils
 
@@ -39,7 +40,7 @@ class Interrupt:
 
     def __init__(self) -> None:
         self.received: signal.Signals | None = None
-        self._previous: dict[int, object] = {}
+        self._previous: dict[int, Any] = {}
         self._several = distributed.several()
 
     def check(self) -> bool:
@@ -48,6 +49,11 @@ class Interrupt:
         if asking and multihost_utils.reached_preemption_sync_point(next(_asked)):
             self.received = signal.SIGTERM
         return self.received is not None
+
+    def stopped(self) -> Stopped:
+        """What to raise where a signal ended the work."""
+        assert self.received is not None
+        return Stopped(self.received)
 
     def __enter__(self) -> "Interrupt":
         if threading.current_thread() is not threading.main_thread():

@@ -16,6 +16,7 @@ _CGROUP = Path("/sys/fs/cgroup")
 def program_bytes(compiled: jax.stages.Compiled) -> int:
     """Bytes on each device: arguments, outputs that do not alias them, and temporaries."""
     held = compiled.memory_analysis()
+    assert held is not None  # every backend of JAX has one
     taken = held.argument_size_in_bytes + held.output_size_in_bytes + held.temp_size_in_bytes
     return taken - held.alias_size_in_bytes
 

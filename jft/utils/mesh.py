@@ -161,9 +161,7 @@ class Parallel:
         return whole
 
 
-def make_parallel(
-    mode: str, mesh: Mapping[str, int] | None = None, devices: Sequence[jax.Device] | None = None
-) -> Parallel:
+def make_parallel(mode: str, mesh: Mapping[str, int] | None = None, devices: Sequence[Any] | None = None) -> Parallel:
     """A `Parallel` over devices.
 
     Args:

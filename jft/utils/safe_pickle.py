@@ -12,7 +12,7 @@ import pickle
 import pickletools
 import struct
 from collections.abc import Callable, Mapping
-from typing import Any, BinaryIO, ClassVar
+from typing import Any, BinaryIO, ClassVar, Literal, cast
 
 import numpy as np
 
@@ -95,7 +95,11 @@ def load_arrays(file: BinaryIO, *, encoding: str = "bytes") -> Any:
 class _Unpickler(pickle._Unpickler):
     """Python's own, since C's lets the last of several equal keys win and cannot be told otherwise."""
 
-    dispatch: ClassVar = dict(pickle._Unpickler.dispatch)
+    dispatch: ClassVar[dict[int, Callable[[Any], None]]] = dict(pickle._Unpickler.dispatch)
+    # Declared here, as typeshed leaves them out.
+    stack: list[Any]
+    append: Callable[[Any], None]
+    pop_mark: Callable[[], list[Any]]
 
     def __init__(
         self,
@@ -125,7 +129,7 @@ class _Unpickler(pickle._Unpickler):
 
     def load_reduce(self) -> None:
         self._count_work(self.stack[-1])
-        super().load_reduce()
+        pickle._Unpickler.dispatch[pickle.REDUCE[0]](cast(Any, self))
 
     def _instantiate(self, klass: Any, args: list[Any]) -> None:  # of INST and OBJ
         self._count_work(args)
@@ -275,13 +279,15 @@ class _DType:
         order, *structure = state[1:5]
         if any(part is not None for part in structure):
             raise ValueError("structured arrays are not read")
-        self.dtype = self.dtype.newbyteorder(_text(order[:1]))
+        self.dtype = self.dtype.newbyteorder(cast(Any, _text(order[:1])))
 
 
 class _Array:
     """Stands for an array that `numpy.ndarray.__setstate__` would fill."""
 
     __slots__ = ("order", "raw", "shape", "spec")
+    order: Literal["C", "F"]
+    raw: Any
 
     def __init__(self, *_: Any) -> None:
         self.shape, self.spec, self.order, self.raw = (0,), _DType("u1"), "C", b""

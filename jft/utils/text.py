@@ -9,7 +9,7 @@ import re
 import time
 import unicodedata
 from collections.abc import Collection
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 # Without a glyph of their own: control characters, what hides or turns text round, ends of lines, undecodable bytes.
 _UNSEEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
@@ -84,7 +84,9 @@ class TerminalStream:
 
 def terminal_stream(stream: TextIO) -> TextIO:
     """A `TerminalStream` of a stream, or itself if it is one."""
-    return stream if isinstance(stream, TerminalStream) else TerminalStream(stream)
+    if isinstance(stream, TerminalStream):
+        return cast(TextIO, stream)
+    return cast(TextIO, TerminalStream(stream))  # what it does not define itself, it takes from the stream
 
 
 def one_record(text: str) -> str:

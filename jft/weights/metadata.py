@@ -63,7 +63,7 @@ def check_classes(class_names: tuple[str, ...] | None, num_classes: int) -> None
 
 def _checked(about: Mapping[str, str]) -> dict[str, Any]:
     said = {key: json.loads(about[key]) for key in _KEYS if key in about}
-    if row := CATALOG.get(about.get("weights") or about.get("like")):
+    if row := CATALOG.get(about.get("weights") or about.get("like") or ""):
         if said.setdefault("model", row.model) != row.model:
             raise ValueError(f"model is {reprlib.repr(said['model'])}, and the weights are {row.name}")
         said["tag"] = row.tag

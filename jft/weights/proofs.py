@@ -196,7 +196,7 @@ def errors(model: Chain, leaves: Mapping[str, np.ndarray], digests: Digests) -> 
         images = seeded.seeded_images(size, spread=digests.spread)
         for stage, x in activations(model, variables, images, digests.at(size)):
             key = f"{size}/{stage}"
-            found[key] = difference(seeded.digest(key, x), digests.stages[key])
+            found[key] = difference(seeded.digest(key, np.asarray(x)), digests.stages[key])
     return found
 
 
@@ -227,7 +227,8 @@ def activations(
             yield stage, x
         for name in [name for name, head in heads.items() if head.after == stage]:
             own = {kind: leaves[name] for kind, leaves in variables.items() if name in leaves}
-            yield name, heads[name].build().apply(own, x, train=False)
+            logits: Any = heads[name].build().apply(own, x, train=False)
+            yield name, logits
             missing.discard(name)
         missing.discard(stage)
 

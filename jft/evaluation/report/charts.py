@@ -103,7 +103,8 @@ def _svg(draw: Any, name: str, *, height: float = 2.9) -> str:
     from markupsafe import escape
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": name}):
+    style: dict[Any, Any] = {**_STYLE, "svg.hashsalt": name}
+    with matplotlib.rc_context(style):
         figure = Figure(figsize=(4.4, height), layout="constrained", facecolor="none")
         axes = figure.subplots()
         axes.set_facecolor("none")
@@ -117,4 +118,5 @@ def _svg(draw: Any, name: str, *, height: float = 2.9) -> str:
     # Drops the ids of groups, which are the same in every chart: a page may hold an id once. Marker ids are referenced.
     text = re.sub(r'(<g) id="[^"]*"| xmlns(?::xlink)?="[^"]*"', r"\1", text)
     size = re.search(r'width="([\d.]+)pt" height="([\d.]+)pt"', text)
+    assert size is not None  # Matplotlib writes one
     return text.replace(size.group(0), f'role="img" aria-label="{escape(name)}"', 1)

@@ -2,7 +2,6 @@
 
 import shlex
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from jft.evaluation import evaluate, gradcam, results
 from jft.evaluation.load import from_trained
 from jft.evaluation.report.parts import IMAGES, Parts
 from jft.utils import distributed
+from jft.utils.checkpoint_info import Meta
 from jft.utils.files import check_folder, written_whole
 from jft.utils.logger import read_metrics
 from jft.utils.text import html
@@ -49,12 +49,13 @@ def write_report(
     parts = Parts(predictor, predicted, result, stage or gradcam.default_stage(predictor.model, predictor.spec.size))
     lines = read_metrics(Path(workdir))
     train, known = parts.known(len(predicted.source) / seconds)
+    meta = parts.meta
     page = (
         _environment()
         .get_template("report.html")
         .render(
             name=_name(Path(workdir).resolve()),
-            data=trained_on(predictor.meta).name,
+            data=trained_on(meta).name,
             seen_before=results.seen_before(result),
             version=__version__,
             result=result,
@@ -70,7 +71,7 @@ def write_report(
             losses=parts.losses(train, known),
             suspects=parts.suspects(train, known),
             num_known=len(train),
-            commands=_commands(predictor.meta, workdir),
+            commands=_commands(meta, workdir),
         )
     )
     with written_whole(path) as aside:
@@ -92,7 +93,7 @@ def _name(workdir: Path) -> str:
     return "/".join(part for part in workdir.parts[-2:] if part != "runs")
 
 
-def _commands(meta: Mapping[str, Any], workdir: str | Path) -> dict[str, str]:
+def _commands(meta: Meta, workdir: str | Path) -> dict[str, str]:
     """The commands that reproduce the run, and the fields of its config that differ from the defaults."""
     defaults = as_json(default_config())
     changed = {key: value for key, value in meta["config"].items() if value != defaults.get(key)}

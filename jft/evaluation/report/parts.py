@@ -23,7 +23,7 @@ from jft.evaluation.report import charts
 from jft.metrics import calibration
 from jft.models.flops import stage_costs
 from jft.utils import tree
-from jft.utils.checkpoint_info import best_step, phase_of
+from jft.utils.checkpoint_info import Meta, best_step, phase_of
 from jft.utils.text import named_step, share_of
 from jft.weights import provenance
 
@@ -49,9 +49,15 @@ class Parts:
     result: Mapping[str, Any]
     stage: str
 
+    @property
+    def meta(self) -> Meta:
+        """What the checkpoint says of the run."""
+        assert self.predictor.meta is not None  # a report is about a run, not about published weights
+        return self.predictor.meta
+
     def facts(self, lines: list[dict[str, Any]]) -> dict[str, str]:
         """Model, weights, data and settings of the run, as texts; `lines` of the log."""
-        meta, spec = self.predictor.meta, self.predictor.spec
+        meta, spec = self.meta, self.predictor.spec
         config, weights = meta["config"], provenance.of_manifest(meta["weights"])
         held_out = f", {meta['history'][-1]['count']:,} for validation" if meta["history"] else ""
         held_out += " (then also used to refit the head)" if meta.get("learnt_validation") else ""
@@ -75,7 +81,7 @@ class Parts:
         return {name: text for name, text in facts.items() if text}
 
     def _checkpoint(self, lines: list[dict[str, Any]]) -> str:
-        meta = self.predictor.meta
+        meta = self.meta
         if meta["config"]["solver"] != "steps":
             return f"head fitted by {meta['config']['solver']}"
         step, best = named_step(meta["step"], phase_of(meta)), self._best(lines)
@@ -89,7 +95,7 @@ class Parts:
 
     def early(self, lines: list[dict[str, Any]]) -> str:
         """A note if the best checkpoint is from a phase before the last, else ''."""
-        meta = self.predictor.meta
+        meta = self.meta
         kept, validated = phase_of(meta), [line["step"] for line in lines if line["kind"] == "validation"]
         if not kept or not validated or phase_of(meta, validated[-1]) == kept or self._best(lines) != meta["step"]:
             return ""
@@ -100,7 +106,7 @@ class Parts:
 
     def stages(self) -> list[dict[str, Any]]:
         """Each stage: the shape of its output, its number of parameters, and how many of its leaves are pretrained."""
-        loaded = {name.removeprefix("params/") for name in self.predictor.meta["pretrained"]}
+        loaded = {name.removeprefix("params/") for name in self.meta["pretrained"]}
         leaves = tree.flatten(self.predictor.variables["params"])
         own = collections.defaultdict(set)
         for leaf in leaves:

@@ -137,7 +137,7 @@ def _new_rows(file: h5py.File, root: str) -> Iterator[Weight]:
     seen, left = set(), [(root, _group(file, root))]
     while left:
         path, group = left.pop()
-        address = h5py.h5o.get_info(group.id).addr
+        address = h5py.h5o.get_info(group.id).addr  # pyright: ignore[reportAttributeAccessIssue]  # compiled, no stub
         if address in seen:
             raise ValueError(f"{path!r} is a group that another path leads to")
         seen.add(address)
@@ -152,7 +152,9 @@ def _new_rows(file: h5py.File, root: str) -> Iterator[Weight]:
 
 def _numbered(name: str) -> tuple[str, int]:
     """Sorts 'conv2d', 'conv2d_1', 'conv2d_2', 'conv2d_10'; and '2', '10'."""
-    base, number = re.fullmatch(r"(.*?)_?(\d{0,9})", name, re.DOTALL).groups()
+    found = re.fullmatch(r"(.*?)_?(\d{0,9})", name, re.DOTALL)
+    assert found is not None  # any text matches
+    base, number = found.groups()
     return base, int(number or 0)
 
 
@@ -201,7 +203,7 @@ def _weight(layer: str, group: str, position: int, dataset: Any) -> Weight:
     offset = dataset.id.get_offset()
     if offset is None and dataset.size:
         raise ValueError(f"{dataset.name!r} is compressed, in pieces, or in another file: Keras stores it plainly")
-    dtype = dataset.dtype.str
+    dtype: Any = dataset.dtype.str
     if dataset.dtype.itemsize == 2 and "dtype" in dataset.attrs:  # HDF5 has no such type
         dtype = {"bfloat16": "bfloat16"}.get(_text(_attribute(dataset, "dtype")), dtype)
     return Weight(layer, group, position, dtype, dataset.shape, offset or 0)
@@ -249,7 +251,7 @@ def _limit(memory: int, seconds: int) -> None:
 def _main(path: str, start: str, size: str, memory: str, seconds: str) -> None:
     _limit(int(memory), int(seconds))
     # A lock is refused on many network file systems.
-    options = {"name": _Part(path, int(start), int(size))} if size else {"name": path, "locking": False}
+    options: dict[str, Any] = {"name": _Part(path, int(start), int(size))} if size else {"name": path, "locking": False}
     with h5py.File(mode="r", **options) as file:
         json.dump(list(_rows(file)), sys.stdout)
 

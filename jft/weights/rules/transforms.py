@@ -68,6 +68,7 @@ def dense_of_map(grid: int) -> Transform:
 
     def backward(leaf: np.ndarray) -> tuple[np.ndarray]:
         (kernel,) = conv.backward(leaf)
+        assert kernel is not None  # the rule gives one
         return (kernel.reshape(kernel.shape[0], -1),)
 
     return Transform(forward, backward)
