@@ -81,7 +81,7 @@ def commands() -> str:
 def _help(verb: str) -> str:
     from jft.cli.main import Parser
 
-    command = importlib.import_module(f"jft.cli.{verb}")
+    command = importlib.import_module("jft.cli." + verb.replace("-", "_"))
     parser = Parser(prog=f"jft {verb}", description=command.__doc__)
     command.arguments(parser)
     with io.StringIO() as text, contextlib.redirect_stdout(text):

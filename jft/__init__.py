@@ -19,37 +19,57 @@ if TYPE_CHECKING:
     from jft import data
     from jft.evaluation.create import create_model
     from jft.evaluation.gallery import grad_cam
-    from jft.evaluation.load import load
     from jft.evaluation.predictor import Predictor
     from jft.features.head import fit_head
+    from jft.training.callbacks import EpochEnd, EvaluationEnd, StepEnd
+    from jft.training.fit import train
+    from jft.training.freeze import make_plan
+    from jft.training.step import make_train_step
     from jft.training.summary import summary
+    from jft.training.trained_run import TrainedRun, evaluate, load
     from jft.weights.listing import list_models, list_weights
 
 xla_flags.apply()
 
 __all__ = [
+    "EpochEnd",
+    "EvaluationEnd",
     "Predictor",
+    "StepEnd",
+    "TrainedRun",
     "__version__",
     "create_model",
     "data",
+    "evaluate",
     "fit_head",
     "grad_cam",
     "list_models",
     "list_weights",
     "load",
+    "make_plan",
+    "make_train_step",
     "summary",
+    "train",
 ]
 
 # Name -> the module that has it.
 _HOMES = {
+    "EpochEnd": "jft.training.callbacks",
+    "EvaluationEnd": "jft.training.callbacks",
+    "StepEnd": "jft.training.callbacks",
     "Predictor": "jft.evaluation.predictor",
+    "TrainedRun": "jft.training.trained_run",
     "create_model": "jft.evaluation.create",
+    "evaluate": "jft.training.trained_run",
     "fit_head": "jft.features.head",
     "grad_cam": "jft.evaluation.gallery",
     "list_models": "jft.weights.listing",
     "list_weights": "jft.weights.listing",
-    "load": "jft.evaluation.load",
+    "load": "jft.training.trained_run",
+    "make_plan": "jft.training.freeze",
+    "make_train_step": "jft.training.step",
     "summary": "jft.training.summary",
+    "train": "jft.training.fit",
 }
 
 

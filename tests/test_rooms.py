@@ -16,7 +16,8 @@ ORDER = (
     {"weights"},
     {"features"},
     {"evaluation"},
-    {"training", "exporters"},
+    {"exporters"},
+    {"training"},
     {"cli"},
     {"__init__", "__main__"},
 )

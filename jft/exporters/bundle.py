@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jft.data.source import Source
 from jft.evaluation import evaluate, open_model
 from jft.evaluation.load import from_trained
 from jft.evaluation.open_model import SourceWeights
@@ -47,7 +48,9 @@ class Shipped:
         return f"{self.name}: {self.size / 1e6:.1f} MB, probabilities within {self.error:.1e} of the checkpoint's"
 
 
-def ship(workdir: str | Path, out: str | Path, *, data_dir: str | None = None) -> list[Shipped]:
+def ship(
+    workdir: str | Path, out: str | Path, *, data_dir: str | None = None, data: Source | None = None
+) -> list[Shipped]:
     """Writes model.stablehlo, weights.safetensors, weights_torchvision.safetensors, model.onnx and README.md.
 
     All compute in float32, whatever dtype the run was trained in. The torchvision file is skipped if torchvision has no
@@ -57,6 +60,7 @@ def ship(workdir: str | Path, out: str | Path, *, data_dir: str | None = None) -
       workdir: folder of a run.
       out: folder to create; it appears once all files are checked.
       data_dir: folder or file of the run's data now; None: the place of the training data.
+      data: the images that the run was trained on, where it was given them in memory.
 
     Returns:
       One entry per file.
@@ -68,7 +72,7 @@ def ship(workdir: str | Path, out: str | Path, *, data_dir: str | None = None) -
     """
     out = Path(out)
     check_out(out)
-    predicted = evaluate.predict_run(workdir, evaluate.Images(data_dir=data_dir))
+    predicted = evaluate.predict_run(workdir, evaluate.Images(dataset=data, data_dir=data_dir))
     evaluation = evaluate.record(predicted)
     # Weight files do not record a compute dtype, and bfloat16 rounds differently in every program.
     trained = dataclasses.replace(predicted.trained, model=predicted.trained.model.clone(dtype=jnp.float32))

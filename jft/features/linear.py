@@ -43,6 +43,9 @@ class Linear:
     kernel: np.ndarray
     bias: np.ndarray
 
+    def __repr__(self) -> str:
+        return f"Linear({self.kernel.shape[0]} features, {self.kernel.shape[1]} outputs)"
+
     def logits(self, features: np.ndarray) -> np.ndarray:
         """float32 [n, outputs] of features [n, d]."""
         return np.asarray(features, np.float32) @ self.kernel + self.bias

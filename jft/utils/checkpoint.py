@@ -66,18 +66,19 @@ class Checkpoints:
     def _open(self) -> ocp.CheckpointManager:
         if not self._read_only:
             self._remove_retired()
-        options = ocp.CheckpointManagerOptions(
-            # Renamed first, then deleted: a process killed in between leaves no half of a checkpoint under its number.
-            todelete_subdir=None if self._read_only else _RETIRED,
-            preservation_policy=self._keep,
-            read_only=self._read_only,
-            create=not self._read_only,
-            cleanup_tmp_directories=not self._read_only,
-        )
-        # Weights hardly compress (by 8 %), and compressing takes four times as long as writing them unchanged.
-        arrays = {name: ocp.PyTreeCheckpointHandler(use_compression=False) for name in ("variables", "optimizer")}
-        handlers = {**arrays, "meta": ocp.JsonCheckpointHandler()}
-        return _Manager(self.directory, options=options, item_handlers=handlers)
+        with _quiet() if self._read_only else contextlib.nullcontext():
+            options = ocp.CheckpointManagerOptions(
+                # Renamed, then deleted: a process killed in between leaves no half of a checkpoint.
+                todelete_subdir=None if self._read_only else _RETIRED,
+                preservation_policy=self._keep,
+                read_only=self._read_only,
+                create=not self._read_only,
+                cleanup_tmp_directories=not self._read_only,
+            )
+            # Weights hardly compress (by 8 %), and compressing takes four times as long as writing them unchanged.
+            arrays = {name: ocp.PyTreeCheckpointHandler(use_compression=False) for name in ("variables", "optimizer")}
+            handlers = {**arrays, "meta": ocp.JsonCheckpointHandler()}
+            return _Manager(self.directory, options=options, item_handlers=handlers)
 
     def save(self, step: int, variables: Any, optimizer: Any, meta: Meta) -> bool:
         """Saves in the background; returns when the arrays have been copied from the devices.
@@ -272,6 +273,17 @@ class Checkpoints:
             self._remove_retired()
             with contextlib.suppress(OSError):  # there is none, or another process has done it
                 (self.directory / _RETIRED).rmdir()
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps Orbax from warning that what is opened to be read is read-only."""
+    before = logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
 
 
 class CheckpointWriteError(OSError):

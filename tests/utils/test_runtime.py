@@ -92,7 +92,7 @@ STATEMENTS = {
     "from jft.cli import main; main.usage()": {"jax", "numpy"},
     "from jft.data import imagenet; imagenet.class_ids()": {"orbax.checkpoint"},
     "import jft.data; import_all(jft.data)": {"orbax.checkpoint"},
-    "for verb in main.VERBS: importlib.import_module(f'jft.cli.{verb}')": {"orbax.checkpoint"},
+    "for verb in main.VERBS: importlib.import_module('jft.cli.' + verb.replace('-', '_'))": {"orbax.checkpoint"},
     LIST: {"orbax.checkpoint"},
     "import jft.evaluation.evaluate": set(),
     "import jft.training.loop": set(),

@@ -3,9 +3,12 @@
 import io
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jft.metrics.calibration import Reliability
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _INK = "#010203"  # placeholder for the page's text color
 _BLUE, _ORANGE = "#3b82c4", "#d97b29"  # differ in lightness too, on white and on black
@@ -28,19 +31,33 @@ def curves(lines: Sequence[Mapping[str, Any]], name: str, title: str) -> str:
       title: label of the axis and of the accessible name.
     """
 
-    def draw(axes: Any) -> None:
-        kinds = (("train", _BLUE, "-", None), ("validation", _ORANGE, "--", "o"))
-        for kind, color, style, marker in kinds:
-            own = [(line["step"], line[name]) for line in lines if line["kind"] == kind and name in line]
-            if own:
-                one = marker or ("o" if len(own) == 1 else None)
-                axes.plot(*zip(*own, strict=True), style, color=color, label=kind, marker=one, markersize=4)
-        axes.set_xlabel("step")
-        axes.set_ylabel(title)
-        if len(axes.lines) > 1:
-            axes.legend()
+    return _svg(lambda axes: draw_curves(axes, lines, name, title), f"{title} by step")
 
-    return _svg(draw, f"{title} by step")
+
+def draw_curves(axes: Any, lines: Sequence[Mapping[str, Any]], name: str, title: str) -> None:
+    """Draws what `curves` shows into the axes of a figure."""
+    kinds = (("train", _BLUE, "-", None), ("validation", _ORANGE, "--", "o"))
+    for kind, color, style, marker in kinds:
+        own = [(line["step"], line[name]) for line in lines if line["kind"] == kind and name in line]
+        if own:
+            one = marker or ("o" if len(own) == 1 else None)
+            axes.plot(*zip(*own, strict=True), style, color=color, label=kind, marker=one, markersize=4)
+    axes.set_xlabel("step")
+    axes.set_ylabel(title)
+    if len(axes.lines) > 1:
+        axes.legend()
+
+
+def training_curves(lines: Sequence[Mapping[str, Any]]) -> "Figure":
+    """Loss and accuracy by step, side by side, of training and validation; `lines` of `metrics.jsonl`."""
+    from matplotlib.figure import Figure  # not pyplot: no display, no state
+
+    figure = Figure(figsize=(9, 3.2), layout="constrained")
+    for axes, (name, title) in zip(
+        figure.subplots(1, 2), (("loss", "loss in nats"), ("accuracy", "accuracy")), strict=True
+    ):
+        draw_curves(axes, lines, name, title)
+    return figure
 
 
 def trainable_parameters(lines: Sequence[Mapping[str, Any]], total: int) -> str:

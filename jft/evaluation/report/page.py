@@ -9,6 +9,7 @@ import jinja2
 
 from jft.config import as_json, default_config
 from jft.data.record import trained_on
+from jft.data.source import Source
 from jft.evaluation import evaluate, gradcam, results
 from jft.evaluation.load import from_trained
 from jft.evaluation.report.parts import IMAGES, Parts
@@ -21,7 +22,12 @@ from jft.utils.version import __version__
 
 
 def write_report(
-    workdir: str | Path, *, split: str = "test", out: str | Path | None = None, stage: str | None = None
+    workdir: str | Path,
+    *,
+    split: str = "test",
+    out: str | Path | None = None,
+    stage: str | None = None,
+    data: Source | None = None,
 ) -> tuple[Path, dict[str, Any]]:
     """Evaluates a run and writes the report, atomically.
 
@@ -30,6 +36,7 @@ def write_report(
       split: images to evaluate on, 'test' or 'validation'.
       out: the file; None: `<workdir>/report.html`.
       stage: stage for Grad-CAM; None: the last one with a feature map.
+      data: the images that the run was trained on, where it was given them in memory.
 
     Returns:
       The file, and the result of `evaluate.evaluate`, which is written to `eval.json` too.
@@ -42,11 +49,12 @@ def write_report(
     path = Path(out) if out else Path(workdir) / "report.html"
     check_out(path)
     start = time.perf_counter()
-    predicted = evaluate.predict_run(workdir, evaluate.Images(split=split))
+    predicted = evaluate.predict_run(workdir, evaluate.Images(split=split, dataset=data))
     seconds = time.perf_counter() - start
     result = evaluate.record(predicted)
     predictor = from_trained(predicted.trained, str(workdir), batch_size=IMAGES)
-    parts = Parts(predictor, predicted, result, stage or gradcam.default_stage(predictor.model, predictor.spec.size))
+    stage = stage or gradcam.default_stage(predictor.model, predictor.spec.size)
+    parts = Parts(predictor, predicted, result, stage, data)
     lines = read_metrics(Path(workdir))
     train, known = parts.known(len(predicted.source) / seconds)
     meta = parts.meta

@@ -42,12 +42,14 @@ class Parts:
       predicted: the run's outputs on the images that it is evaluated on.
       result: the metrics of that evaluation.
       stage: stage for Grad-CAM.
+      data: the images in memory that the run was trained on; None: its config says where they are.
     """
 
     predictor: Predictor
     predicted: evaluate.Predicted
     result: Mapping[str, Any]
     stage: str
+    data: Source | None = None
 
     @property
     def meta(self) -> Meta:
@@ -233,7 +235,9 @@ class Parts:
     def known(self, speed: float) -> tuple[Source, np.ndarray]:
         """A sample of the training images, as many as fit in a minute, and their features; none if they are gone."""
         try:
-            train = datasets.sample(self.predicted.trained.images("train"), max(200, round(speed * _SECONDS)))
+            train = datasets.sample(
+                self.predicted.trained.images("train", dataset=self.data), max(200, round(speed * _SECONDS))
+            )
             return train, gallery.features(self.predictor, train)
         except (ValueError, OSError) as error:
             logging.warning("the report has no training images: %s", error)

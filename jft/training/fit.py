@@ -1,0 +1,106 @@
+"""`jft.train`: a run from Python, every field of the config a keyword, and what is the user's own as it is."""
+
+import copy
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from jft.config import default_config
+from jft.data.dataset import Dataset
+from jft.data.source import Source
+from jft.training import loop
+from jft.training import own as own_objects
+from jft.training.run import check_workdir
+from jft.training.trained_run import TrainedRun, open_run
+from jft.utils import tree
+from jft.utils.interrupt import Stopped
+
+
+def train(
+    config: ConfigDict | Mapping[str, Any] | None = None,
+    *,
+    data: Dataset | Source | None = None,
+    workdir: str | Path | None = None,
+    brief: bool = False,
+    **fields: Any,
+) -> TrainedRun:
+    """Trains a model, or goes on where a run of the same fields was interrupted.
+
+    Args:
+      config: to begin with, whole or some fields; None: `jft.config.default_config()`.
+      data: labeled images, from `jft.data`; None: those that the config's `dataset` and `data_dir` say.
+      workdir: folder of the run. None: `runs/<data>-<model>`, with a number behind it where that holds a run of other
+        fields.
+      brief: leave out the table of stages.
+      **fields: fields of the config, such as `model="resnet50"`, `preset="lp_ft"`, `epochs=5`, `learning_rate=1e-3`.
+        `loss`, `optimizer`, `schedule`, `augment`, `metrics` and `callbacks` also take objects of your own, see
+        docs/extending.md.
+
+    Returns:
+      The run, with the model of its best checkpoint.
+
+    Raises:
+      ValueError: a field or value makes no sense, or data, model and weights do not fit; says what does.
+      NonFiniteLossError: the loss is not finite; names the step.
+      Stopped: a signal came before the first checkpoint.
+    """
+    known = data.fields if isinstance(data, Dataset) else {}
+    config, own = _configured(config, known, fields)
+    source = data.source if isinstance(data, Dataset) else data
+    if config.arms:
+        raise ValueError("config.arms are several runs: train each by itself, or all with `jft train`.")
+    if workdir is None:
+        workdir = _free(config, source.name if source else Path(config.data_dir).name or config.dataset)
+    result = loop.train(config, workdir, source, brief=brief, **own)
+    if not result["finished"] and not (Path(workdir) / "checkpoints").exists():
+        raise Stopped(result["signal"])
+    return open_run(workdir, source)
+
+
+def _configured(
+    config: ConfigDict | Mapping[str, Any] | None, known: Mapping[str, Any], fields: Mapping[str, Any]
+) -> tuple[ConfigDict, dict[str, Any]]:
+    """The config with what the data say and then the keywords; and those keywords that are objects."""
+    if isinstance(config, ConfigDict):
+        config, given = copy.deepcopy(config), {}
+    else:
+        config, given = default_config(), dict(config or {})
+    # What the data leave at its default, the config may say.
+    usual = default_config().to_dict()
+    stated = {field: value for field, value in known.items() if value not in (usual[field], "")}
+    own = {}
+    for field, value in {**given, **stated, **fields}.items():
+        if field in own_objects.FIELDS or not _is_data(value):
+            own[field] = value
+        elif value is not None:
+            was = tree.choose(config.to_dict(), field, what="field of the config")
+            value = value.item() if isinstance(value, np.generic) else value
+            config[field] = tuple(value) if isinstance(was, tuple) and isinstance(value, list) else value
+    return config, own
+
+
+def _is_data(value: Any) -> bool:
+    """Whether a value can stand in a config, and is no object of the user's own."""
+    if isinstance(value, list | tuple):
+        return all(map(_is_data, value))
+    if isinstance(value, Mapping):
+        return all(map(_is_data, value.values()))
+    return value is None or isinstance(value, str | int | float | np.generic | os.PathLike)
+
+
+def _free(config: ConfigDict, data: str) -> Path:
+    """The first folder of its name that holds no run of another config."""
+    name = re.sub(r"[^\w.-]+", "_", f"{data}-{config.model}")
+    number = 1
+    while True:
+        path = Path("runs") / (name if number == 1 else f"{name}-{number}")
+        try:
+            check_workdir(config, path)
+            return path
+        except ValueError:
+            number += 1
