@@ -1,13 +1,11 @@
 """Exports a run to formats that work without jft, with a model card; a fresh process checks the files on images."""
 
 import dataclasses
-import importlib.util
 import os
 import shutil
 import subprocess
 import sys
 import uuid
-from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -17,9 +15,9 @@ import numpy as np
 from jft.data.source import Source
 from jft.evaluation import evaluate, open_model
 from jft.evaluation.load import from_trained
-from jft.evaluation.open_model import SourceWeights
 from jft.evaluation.predictor import Predictor
-from jft.exporters import model_card, onnx_file, stablehlo, state_dict
+from jft.exporters import formats, model_card, stablehlo
+from jft.exporters.format import Content
 from jft.utils.files import check_folder
 
 LIMIT = 1e-4  # largest difference of a probability between a file and the checkpoint
@@ -77,14 +75,16 @@ def ship(
     # Weight files do not record a compute dtype, and bfloat16 rounds differently in every program.
     trained = dataclasses.replace(predicted.trained, model=predicted.trained.model.clone(dtype=jnp.float32))
     predictor = from_trained(trained, str(workdir))
-    weights = open_model.of_trained(trained, Path(workdir).resolve().name)
+    predict = stablehlo.make_predict(
+        predictor.model, predictor.variables, predictor.spec, predictor.objective, predictor.fit, predictor.temperature
+    )
+    content = Content(predictor, open_model.of_trained(trained, Path(workdir).resolve().name), predict)
     rows = np.linspace(0, len(predicted.source) - 1, min(_IMAGES, len(predicted.source))).round().astype(int)
     squares = np.stack([predictor.read(predicted.source.pixels(row, predictor.spec)) for row in rows])
     aside = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}")
     aside.mkdir()
     try:
-        writers = _writers(predictor, weights)
-        skipped = {name: why for name, write in writers.items() if (why := write(aside / name))}
+        skipped = {form.name: why for form in formats.FORMATS if (why := form.write(content, aside / form.name))}
         found = _checked(aside, predictor, squares)
         card = model_card.model_card(trained.meta, evaluation, [file.name for file in found])
         (aside / "README.md").write_text(card, encoding="utf-8")
@@ -103,50 +103,6 @@ def check_out(out: Path) -> None:
     check_folder(out.parent, "give another --out")
 
 
-def _writers(predictor: Predictor, weights: SourceWeights) -> dict[str, Callable[[Path], str]]:
-    """Name of a file -> function that writes it and returns '', or the reason why it did not."""
-    predict = stablehlo.make_predict(
-        predictor.model,
-        predictor.variables,
-        predictor.spec,
-        predictor.objective,
-        predictor.fit,
-        predictor.temperature,
-    )
-
-    def stable(path: Path) -> str:
-        path.write_bytes(stablehlo.serialize(predict, predictor.side))
-        return ""
-
-    def own(path: Path) -> str:
-        open_model.write_own(weights, path)
-        return ""
-
-    def torchvision(path: Path) -> str:
-        try:
-            state_dict.find_published(weights, "torchvision")
-        except ValueError as error:
-            return str(error)
-        state_dict.write(weights, path)
-        return ""
-
-    def onnx(path: Path) -> str:
-        if missing := [name for name in ("jax2onnx", "onnxruntime") if importlib.util.find_spec(name) is None]:
-            return f"{' and '.join(missing)} not installed: pip install 'jft[onnx]'"
-        try:
-            onnx_file.write(predict, path, predictor.side)
-        except ValueError as error:
-            return str(error)
-        return ""
-
-    return {
-        "model.stablehlo": stable,
-        "weights.safetensors": own,
-        "weights_torchvision.safetensors": torchvision,
-        "model.onnx": onnx,
-    }
-
-
 def _checked(folder: Path, predictor: Predictor, squares: np.ndarray) -> list[Shipped]:
     """Loads the files in a fresh process and compares their probabilities with the checkpoint's."""
     images, answers = folder / ".images.npy", folder / ".answers.npz"
@@ -162,12 +118,12 @@ def _checked(folder: Path, predictor: Predictor, squares: np.ndarray) -> list[Sh
         raise ValueError(f"an exported file could not be loaded again, so nothing was kept: {lines[-1]}")
     with jax.default_matmul_precision("highest"):  # accelerators round more than CPUs by default
         logits = predictor.logits(squares)
-    # Weight files have no temperature.
+    complete = {form.name: form.complete for form in formats.FORMATS}
     wanted = {False: predictor.probabilities(logits), True: predictor.probabilities(logits, predictor.temperature)}
     found = []
     with np.load(answers) as held:
         for name in held.files:
-            error = float(np.abs(held[name] - wanted[name.startswith("model.")]).max())
+            error = float(np.abs(held[name] - wanted[complete[name]]).max())
             if not error <= LIMIT:
                 raise ValueError(
                     f"{name} gives probabilities that differ from the checkpoint's by up to {error:.1e}, more than "

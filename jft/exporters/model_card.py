@@ -1,19 +1,15 @@
 """The model card of an exported run: model, data, metrics, classes, preprocessing, use of each file, and limits."""
 
 import re
-from collections.abc import Callable, Collection, Mapping
-from pathlib import Path
+from collections.abc import Collection, Mapping
 from typing import Any
-
-import jax
 
 from jft.data import image_file, transforms
 from jft.data.record import num_trained_on, trained_on
 from jft.data.transforms import Preprocess
 from jft.evaluation.results import seen_before
-from jft.exporters.layouts import FORMATS
-from jft.metrics.losses import Objective
-from jft.models import create_model
+from jft.exporters import formats
+from jft.exporters.format import code_block
 from jft.utils.checkpoint_info import Meta, phase_of
 from jft.utils.text import markdown, named_step
 from jft.weights import provenance
@@ -39,7 +35,7 @@ def model_card(meta: Meta, evaluation: Mapping[str, Any], files: Collection[str]
       meta: meta of the checkpoint.
       evaluation: result of `jft.evaluation.evaluate.evaluate`. The card shows the metrics of the exported model: with
         temperature scaling, if there is a temperature.
-      files: names of the files beside the card, of those in `FILES`.
+      files: names of the files beside the card, of those in `formats.FORMATS`.
 
     Returns:
       Markdown.
@@ -77,10 +73,6 @@ def _text(value: Any) -> str:
 def _table(head: tuple[str, ...], rows: list[tuple[Any, ...]]) -> list[str]:
     lines = [head, ("---",) * len(head), *rows]
     return [f"| {' | '.join(map(_text, line))} |" for line in lines]
-
-
-def _code(*lines: str) -> list[str]:
-    return ["```python", *lines, "```"]
 
 
 def _spec(meta: Meta) -> Preprocess:
@@ -167,6 +159,7 @@ def _images(meta: Meta) -> list[str]:
     plain = []
     if not spec.antialias:
         plain = ["", "Trained without antialiasing; PIL always antialiases, so results differ slightly."]
+    complete = [form.name for form in formats.FORMATS if form.complete]
     forms = ", ".join(f'"{form}"' for form in image_file.FORMATS)
     read = [f"    image = ImageOps.exif_transpose(Image.open(path, formats=({forms})))"]
     if spec.max_value:
@@ -184,13 +177,13 @@ def _images(meta: Meta) -> list[str]:
     return [
         f"Upright, RGB, uint8, {what} ({spec.interpolation}):",
         "",
-        *_code(
+        *code_block(
             *("import numpy as np", "from PIL import Image, ImageOps", "", ""),
             *("def read(path):", *read, *squared),
             *("", "", 'images = np.stack([read("image.jpg")])'),
         ),
         "",
-        "model.stablehlo and model.onnx do the rest themselves. With the weight files, your code must do it: "
+        f"{' and '.join(complete)} do the rest themselves. With the weight files, your code must do it: "
         f"{then}channel order {spec.channels}, (gray levels x {spec.scale:.6g} - {list(spec.mean)}) / "
         f"{list(spec.std)}.",
         *plain,
@@ -198,60 +191,10 @@ def _images(meta: Meta) -> list[str]:
 
 
 def _use(meta: Meta, metrics: Mapping[str, Any], files: Collection[str]) -> list[str]:
-    blocks = [["", f"### {file}", "", *FILES[file](meta, metrics)] for file in FILES if file in files]
-    return [line for block in blocks for line in block][1:]
-
-
-def _use_stablehlo(meta: Meta, metrics: Mapping[str, Any]) -> list[str]:
-    return [
-        "Runs on CPU, CUDA and TPU with any batch size, without jft: `pip install jax flatbuffers pillow`. Written "
-        f"with JAX {jax.__version__}; JAX guarantees that versions up to 6 months newer can run it.",
-        "",
-        *_code(
-            *("from pathlib import Path", "", "import jax", "from jax import export", ""),
-            'model = export.deserialize(bytearray(Path("model.stablehlo").read_bytes()))',
-            "probabilities = jax.jit(model.call)(images)",
-        ),
+    blocks = [
+        ["", f"### {form.name}", "", *form.usage(meta, metrics)] for form in formats.FORMATS if form.name in files
     ]
-
-
-def _use_onnx(meta: Meta, metrics: Mapping[str, Any]) -> list[str]:
-    return _code(
-        *("import onnxruntime", ""),
-        'session = onnxruntime.InferenceSession("model.onnx")',
-        '(probabilities,) = session.run(["probabilities"], {"images": images})',
-    )
-
-
-def _use_weights(meta: Meta, metrics: Mapping[str, Any]) -> list[str]:
-    temperature = f", {metrics['temperature']:.6g}" if metrics["temperature"] else ""
-    return _code(
-        *("import jft", ""),
-        'model = jft.load("weights.safetensors")',
-        f"probabilities = model.probabilities(model.logits(images){temperature})",
-    )
-
-
-def _use_torchvision(meta: Meta, metrics: Mapping[str, Any]) -> list[str]:
-    spec, name = _spec(meta), meta["model"]["name"]
-    outputs = Objective(meta["objective"], len(meta["class_names"])).num_outputs
-    model = create_model(name, **{**meta["model"]["options"], "num_classes": outputs})
-    load = FORMATS["torchvision"].how_to_load(name, model, spec.size, Path("weights_torchvision.safetensors"))
-    side = transforms.stored_size(spec, meta["fit"])
-    first = transforms.crop_offset(side, spec.size)
-    cut = f"[:, {first}:{first + spec.size}, {first}:{first + spec.size}]" if side != spec.size else ""
-    order = ".flip(-1)" if spec.channels == "BGR" else ""
-    divided = f" / {metrics['temperature']:.6g}" if metrics["temperature"] else ""
-    ends = {"softmax": "logits.softmax(-1)", "multilabel": "logits.sigmoid()"}
-    sigmoid = "torch.cat([(-logits).sigmoid(), logits.sigmoid()], -1)"
-    return _code(
-        *("import safetensors.torch", "import torch", "import torchvision", ""),
-        *load.split("; "),
-        f"images = torch.from_numpy(images){cut}{order} * {spec.scale!r}",
-        f"images = (images - torch.tensor({list(spec.mean)})) / torch.tensor({list(spec.std)})",
-        f"logits = model.eval()(images.permute(0, 3, 1, 2)){divided}",
-        f"probabilities = {ends.get(meta['objective'], sigmoid)}",
-    )
+    return [line for block in blocks for line in block][1:]
 
 
 def _limits(meta: Meta, metrics: Mapping[str, Any]) -> list[str]:
@@ -278,12 +221,3 @@ def _limits(meta: Meta, metrics: Mapping[str, Any]) -> list[str]:
         lines += ["The probabilities are not calibrated."]
     lines += ["GPUs and TPUs may compute with lower precision than CPUs, which changes probabilities slightly."]
     return [f"- {line}" for line in lines]
-
-
-# Files that `jft.exporters.bundle` may write beside the card: name -> how to use it.
-FILES: dict[str, Callable[[Meta, Mapping[str, Any]], list[str]]] = {
-    "model.stablehlo": _use_stablehlo,
-    "model.onnx": _use_onnx,
-    "weights.safetensors": _use_weights,
-    "weights_torchvision.safetensors": _use_torchvision,
-}

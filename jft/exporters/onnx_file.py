@@ -2,8 +2,10 @@
 
 import contextlib
 import importlib
+import importlib.util
 import io
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -11,7 +13,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from jft.exporters.stablehlo import Predict
+from jft.exporters.format import Content, Format, Predict, code_block
+from jft.utils.checkpoint_info import Meta
 from jft.utils.files import written_whole
 
 _OPSET = 21
@@ -93,3 +96,24 @@ def _optional(name: str) -> ModuleType:
         return importlib.import_module(name)
     except ImportError as error:
         raise ValueError(f"ONNX needs {name} ({error}): pip install 'jft[onnx]'.") from error
+
+
+def _write(content: Content, path: Path) -> str:
+    if missing := [name for name in ("jax2onnx", "onnxruntime") if importlib.util.find_spec(name) is None]:
+        return f"{' and '.join(missing)} not installed: pip install 'jft[onnx]'"
+    try:
+        write(content.predict, path, content.predictor.side)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def _usage(meta: Meta, metrics: Mapping[str, Any]) -> list[str]:
+    return code_block(
+        *("import onnxruntime", ""),
+        'session = onnxruntime.InferenceSession("model.onnx")',
+        f'(probabilities,) = session.run(["{_OUTPUT}"], {{"{_INPUT}": images}})',
+    )
+
+
+FORMAT = Format("model.onnx", _write, read, _usage, complete=True)

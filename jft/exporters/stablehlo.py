@@ -1,6 +1,6 @@
 """StableHLO export of a trained model: one file that needs only JAX, on CPU, GPU and TPU, for any batch size."""
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +10,10 @@ from jax import export
 
 from jft.data import transforms
 from jft.data.transforms import Preprocess
+from jft.exporters.format import Content, Format, Predict, code_block
 from jft.metrics.losses import Objective
 from jft.models import Chain
-
-Predict = Callable[[jax.Array], jax.Array]
+from jft.utils.checkpoint_info import Meta
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 
@@ -94,3 +94,24 @@ def read(path: str | Path) -> Predict:
             f"{path} is not a StableHLO export that JAX {jax.__version__} can read ({error}): export the run again."
         ) from error
     return jax.jit(exported.call)
+
+
+def _write(content: Content, path: Path) -> str:
+    path.write_bytes(serialize(content.predict, content.predictor.side))
+    return ""
+
+
+def _usage(meta: Meta, metrics: Mapping[str, Any]) -> list[str]:
+    return [
+        "Runs on CPU, CUDA and TPU with any batch size, without jft: `pip install jax flatbuffers pillow`. Written "
+        f"with JAX {jax.__version__}; JAX guarantees that versions up to 6 months newer can run it.",
+        "",
+        *code_block(
+            *("from pathlib import Path", "", "import jax", "from jax import export", ""),
+            'model = export.deserialize(bytearray(Path("model.stablehlo").read_bytes()))',
+            "probabilities = jax.jit(model.call)(images)",
+        ),
+    ]
+
+
+FORMAT = Format("model.stablehlo", _write, read, _usage, complete=True)

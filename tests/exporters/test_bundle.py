@@ -19,9 +19,11 @@ import small_run
 from on_demand import on_demand
 
 import jft
+from jft.cli import export as cli_export
 from jft.evaluation import evaluate, open_model
 from jft.evaluation.evaluate import Images, predict_run
-from jft.exporters import bundle, check, stablehlo
+from jft.exporters import bundle, check, formats, onnx_file, stablehlo
+from jft.exporters.format import Format
 from jft.training.loop import train
 
 # One worker trains for all of them.
@@ -153,32 +155,51 @@ def test_a_run_in_bfloat16(tmp_path_factory, tmp_path, monkeypatch, in_this_proc
 @pytest.mark.parametrize("name", ["model.stablehlo", "weights.safetensors"])
 def test_what_says_something_else_is_not_kept(tmp_path_factory, tmp_path, monkeypatch, in_this_process, name):
     """A weight is changed, or the temperature forgotten, after the file was written."""
-    writers = bundle._writers
+    right = next(row for row in formats.FORMATS if row.name == name)
 
-    def tampered(predictor, weights):
-        found = writers(predictor, weights)
-        write = found[name]
+    def wrong(content, path):
+        right.write(content, path)
+        if name == "model.stablehlo":
+            predictor = content.predictor
+            wrong_one = predictor.model, predictor.variables, predictor.spec, predictor.objective, predictor.fit
+            path.write_bytes(stablehlo.serialize(stablehlo.make_predict(*wrong_one), predictor.side))
+        else:
+            with safetensors.safe_open(path, "numpy") as file:
+                about, leaves = file.metadata(), {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            leaves["params/head/head/bias"] = leaves["params/head/head/bias"] + np.float32([0.01, 0, 0])
+            safetensors.numpy.save_file(leaves, path, about)
+        return ""
 
-        def wrong(path):
-            write(path)
-            if name == "model.stablehlo":
-                wrong_one = predictor.model, predictor.variables, predictor.spec, predictor.objective, predictor.fit
-                path.write_bytes(stablehlo.serialize(stablehlo.make_predict(*wrong_one), predictor.side))
-            else:
-                with safetensors.safe_open(path, "numpy") as file:
-                    about, leaves = file.metadata(), {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-                leaves["params/head/head/bias"] = leaves["params/head/head/bias"] + np.float32([0.01, 0, 0])
-                safetensors.numpy.save_file(leaves, path, about)
-            return ""
-
-        return {**found, name: wrong}
-
-    monkeypatch.setattr(bundle, "_writers", tampered)
+    tampered = tuple(dataclasses.replace(row, write=wrong) if row is right else row for row in formats.FORMATS)
+    monkeypatch.setattr(formats, "FORMATS", tampered)
     with pytest.raises(
         ValueError, match=rf"{name} gives probabilities that differ from .* by up to \d.*: nothing was kept"
     ):
         bundle.ship(small_run.run(tmp_path_factory, "steps"), tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("complete", [True, False])
+def test_a_format_is_one_row(tmp_path_factory, tmp_path, monkeypatch, in_this_process, command, complete):
+    """It is written, read again, compared with or without temperature, and described in the card."""
+    own = formats.FORMATS[0 if complete else 2]
+    assert own.complete == complete
+    row = Format("mine.bin", own.write, own.read, lambda meta, metrics: [f"For {meta['model']['name']}."], complete)
+    refused = Format("never.bin", lambda content, path: "it never works", own.read, own.usage, complete)
+    monkeypatch.setattr(formats, "FORMATS", (row, refused))
+    run, out = small_run.run(tmp_path_factory, "steps"), tmp_path / "out"
+    status, printed, _ = command("export", run, "--out", out)
+    assert status == 0 and "mine.bin: " in printed and "never.bin: skipped, it never works\n" in printed
+    assert {path.name for path in out.iterdir()} == {"README.md", "mine.bin"}
+    card = (out / "README.md").read_text()
+    assert "### mine.bin\n\nFor vgg_tiny.\n" in card and "never.bin" not in card.partition("## Use")[2]
+    monkeypatch.setattr(formats, "FORMATS", (dataclasses.replace(row, complete=not complete),))
+    with pytest.raises(ValueError, match=r"mine\.bin gives probabilities that differ from the checkpoint's"):
+        bundle.ship(run, tmp_path / "other")
+
+
+def test_the_help_names_every_format():
+    assert [row.name for row in formats.FORMATS if f"\n  {row.name} " not in cli_export.__doc__] == []
 
 
 def test_what_cannot_be_opened_is_not_kept(tmp_path_factory, tmp_path, monkeypatch):
@@ -211,9 +232,9 @@ def test_data_that_lie_elsewhere_now(tmp_path_factory, tmp_path, monkeypatch, in
     def refuse(predict, path, side):
         raise ValueError("jax2onnx cannot convert this model (KeyError: erf).")
 
-    monkeypatch.setattr(bundle.onnx_file, "write", refuse)
+    monkeypatch.setattr(onnx_file, "write", refuse)
     there = types.SimpleNamespace(util=types.SimpleNamespace(find_spec=lambda name: name))
-    monkeypatch.setattr(bundle, "importlib", there)
+    monkeypatch.setattr(onnx_file, "importlib", there)
     run = small_run.run(tmp_path_factory, "steps")
     moved = shutil.copytree(small_run.images(tmp_path_factory), tmp_path / "moved")
     status, printed, _ = command("export", run, "--out", tmp_path / "out", "--data", moved)

@@ -1,0 +1,58 @@
+"""What an export format is: the row of `jft.exporters.formats.FORMATS` that describes one file of an export."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from jft.evaluation.open_model import SourceWeights
+from jft.evaluation.predictor import Predictor
+from jft.utils.checkpoint_info import Meta
+
+Predict = Callable[[jax.Array], jax.Array]
+
+CHECK_BATCH = 20  # another batch size than in the export; the last batch is usually smaller, which checks a second size
+
+
+@dataclasses.dataclass(frozen=True)
+class Content:
+    """What there is to write.
+
+    Attributes:
+      predictor: the run's model, computing in float32.
+      weights: its weights, preprocessing and class names.
+      predict: from `stablehlo.make_predict`: uint8 [batch, side, side, 3] -> float32 [batch, classes], preprocessing,
+        parameters and temperature inside; the side is `predictor.side`.
+    """
+
+    predictor: Predictor
+    weights: SourceWeights
+    predict: Predict
+
+
+@dataclasses.dataclass(frozen=True)
+class Format:
+    """One file of an export.
+
+    Attributes:
+      name: name of the file.
+      write: (content, path) -> '', or the reason why the file cannot be written for this model on this machine.
+      read: path -> function from images, uint8 [batch, side, side, 3], to probabilities, float32 [batch, classes]. A
+        fresh process checks the file by it. The other files of the export lie beside it.
+      usage: (meta of the checkpoint, metrics of the card) -> Markdown for the card: how to use the file.
+      complete: whether preprocessing and temperature are in the file. If not, it is compared with the probabilities
+        without temperature, and the card says what its user must do.
+    """
+
+    name: str
+    write: Callable[[Content, Path], str]
+    read: Callable[[Path], Callable[[Any], Any]]
+    usage: Callable[[Meta, Mapping[str, Any]], list[str]]
+    complete: bool
+
+
+def code_block(*lines: str) -> list[str]:
+    """Lines of Python as Markdown."""
+    return ["```python", *lines, "```"]
