@@ -61,10 +61,10 @@ def step(objective, *, mode="jit", devices=1, accumulate=1):
     kernel = np.resize(KERNEL, (3, objective.num_outputs))
     params = {"head": {"head": {"kernel": kernel, "bias": np.zeros(objective.num_outputs, np.float32)}}}
     plan = make_plan(model, {"params": params, "batch_stats": {}}, "")
-    tx = optax.selective_transform(optax.identity(), freeze_mask=plan.freeze_mask(params))
+    tx = optax.selective_transform(optax.sgd(1.0), freeze_mask=plan.freeze_mask(params))
     train_step = make_train_step(
         *(model, plan, tx),
-        schedule=optax.constant_schedule(1.0),
+        schedule=None,
         objective=objective,
         inputs=Input(lambda images, rng: images / 255.0),
         seed=0,
