@@ -28,7 +28,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--skip-unreadable", action="store_true", help="leave out images that cannot be read")
     parser.add_argument("--tta", choices=("flip", "crops"), help="also average over mirrored images; or five crops")
     parser.add_argument("--against", metavar="RUN", help="the run to compare with")
-    parser.add_argument("--allow-code", action="store_true", help="import what the run names as module:function")
+    main.add_code_argument(parser)
     cluster.add_arguments(parser)
 
 
@@ -38,7 +38,6 @@ def run(args: argparse.Namespace) -> int:
     from jft.evaluation.evaluate import evaluate, evaluate_against, evaluate_ensemble
     from jft.evaluation.results import format_evaluation
     from jft.utils import distributed
-    from jft.utils.registry import code_allowed
 
     images = {
         "split": args.split,
@@ -61,17 +60,16 @@ def run(args: argparse.Namespace) -> int:
     arms = arms_in(runs[0]) if len(runs) == 1 else {}
     if arms and args.against:
         raise ValueError(f"--against is for one run, and {runs[0]} holds several: give one of {', '.join(arms)} in it.")
-    with code_allowed(args.allow_code):
-        if arms:
-            results = {name: evaluate(run, tta=args.tta or "", **images) for name, run in arms.items()}
-            distributed.say(table(results, args.split))
-            distributed.say(f"\nEach is a run of its own: jft evaluate {next(iter(arms.values()))}")
-            return 0
-        if args.against:
-            result = evaluate_against(args.against, runs[0], **images)
-        elif len(runs) == 1:
-            result = evaluate(runs[0], tta=args.tta or "", **images)
-        else:
-            result = evaluate_ensemble(runs, **images)
+    if arms:
+        results = {name: evaluate(run, tta=args.tta or "", **images) for name, run in arms.items()}
+        distributed.say(table(results, args.split))
+        distributed.say(f"\nEach is a run of its own: jft evaluate {next(iter(arms.values()))}")
+        return 0
+    if args.against:
+        result = evaluate_against(args.against, runs[0], **images)
+    elif len(runs) == 1:
+        result = evaluate(runs[0], tta=args.tta or "", **images)
+    else:
+        result = evaluate_ensemble(runs, **images)
     distributed.say(format_evaluation(result))
     return 0

@@ -12,6 +12,7 @@ one to delete. Exit status: 0 all were read, 1 some were not or wrong input.
 import argparse
 from pathlib import Path
 
+from jft.cli import main
 from jft.utils import waiting
 from jft.utils.text import RUN
 
@@ -25,6 +26,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--stage", help="whose map is drawn; default: the last one with a map")
     parser.add_argument("--neighbors", type=int, default=3, metavar="K", help="training images shown; default: 3")
     parser.add_argument("--force", action="store_true", help="replace FILE if it exists")
+    main.add_code_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -22,6 +22,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", metavar="DIR", help="the folder to make; must not exist; required")
     parser.add_argument("--to", dest="out", action=main.Renamed, now="--out")
     parser.add_argument("--data", metavar="DIR", help="where the data lie; default: where they lay in training")
+    main.add_code_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -1,9 +1,7 @@
-"""Features of images in one file, from any stage of any model, for whatever reads .npz or .safetensors.
+"""Writes features of images, from any stage of any model, to one file, .npz or .safetensors.
 
-    jft extract-features --model alexnet --weights torchvision --stage fc6 --dataset folder --data DIR --out fc6.npz
-    jft extract-features runs/vgg19_cifar10 --stage fc7 --split test --out fc7.safetensors
-
-The file holds features [n, ...] float32, labels, indices, names of images and classes. They stay in the cache, too.
+jft extract-features --model alexnet --weights torchvision --stage fc6 --dataset folder --data DIR --out fc6.npz
+jft extract-features runs/vgg19_cifar10 --stage fc7 --split test --out fc7.safetensors
 """
 
 import argparse
@@ -21,14 +19,19 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", metavar="NAME", help="in place of RUN: such as vgg19; needs --weights")
     parser.add_argument("--weights", metavar="TAG", help="weight set of the model, such as torchvision")
     parser.add_argument("--weights-path", metavar="PATH", help="its file or folder, looked at before cache and network")
-    parser.add_argument("--stage", required=True, metavar="NAME", help="whose output the features are")
+    parser.add_argument(
+        "--stage", required=True, metavar="NAME", help="whose output the features are; they are cached, too"
+    )
     parser.add_argument(
         "--dataset", metavar="NAME", help="folder, csv, cifar10, digits, a TFDS name; default: cifar10, or the run's"
     )
     parser.add_argument("--data", metavar="DIR", help="folder of the data; default: the run's")
     parser.add_argument("--data-dir", dest="data", action=main.Renamed, now="--data")
     main.add_column_arguments(parser)
-    parser.add_argument("--split", default="all", choices=("train", "validation", "test", "all"))
+    splits = ("train", "validation", "test", "all")
+    parser.add_argument(
+        "--split", default="all", choices=splits, metavar="SPLIT", help=f"{', '.join(splits)}, the default"
+    )
     parser.add_argument(
         "--pool", action=argparse.BooleanOptionalAction, default=True, help="average maps over height and width"
     )
@@ -37,8 +40,15 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--fit", choices=("whole", "crop"), help="squash the image, or crop it; default: the run's; whole"
     )
     parser.add_argument("--batch-size", type=int, metavar="N", help="images at a time, over all devices")
-    parser.add_argument("--out", required=True, type=Path, metavar="FILE", help=".npz or .safetensors")
+    parser.add_argument(
+        "--out",
+        required=True,
+        type=Path,
+        metavar="FILE",
+        help="will hold features float32 [n, ...], labels, indices, and names",
+    )
     parser.add_argument("--force", action="store_true", help="replace the file if it exists")
+    main.add_code_argument(parser)
     cluster.add_arguments(parser)
 
 

@@ -107,6 +107,11 @@ def add_column_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--label-column", default="", metavar="NAME", help=argparse.SUPPRESS)
 
 
+def add_code_argument(parser: argparse.ArgumentParser) -> None:
+    """Adds --allow-code, for commands on a run that may name its images or metrics as "module:function"."""
+    parser.add_argument("--allow-code", action="store_true", help="import what the run names as module:function")
+
+
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Runs `jft VERB ...`, with the command line's arguments by default; ends the process."""
     verb, *rest = [*(sys.argv[1:] if argv is None else argv)] or ["--help"]
@@ -185,9 +190,13 @@ def _parsed(parser: Parser, command: Any, argv: Sequence[str] | None) -> argpars
 def _status(command: Any, args: argparse.Namespace) -> int:
     from jft.utils import cluster
     from jft.utils.interrupt import Stopped
+    from jft.utils.registry import code_allowed
 
+    # A config that the user gives is the user's own; a run that the user opens may be a stranger's.
+    allowed = hasattr(command, "TAKES_FIELDS") or getattr(args, "allow_code", False)
     try:
-        return command.run(args)
+        with code_allowed(allowed):
+            return command.run(args)
     except (ValueError, OSError) as error:
         if cluster.lost_a_peer(error):  # nothing is wrong with the input
             raise

@@ -6,6 +6,7 @@ the run logged. Nothing in RUN changes. Exit status: 0 the same, 1 something dif
 
 import argparse
 
+from jft.cli import main
 from jft.utils import cluster
 
 
@@ -13,6 +14,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the verb's arguments."""
     parser.add_argument("run", metavar="RUN", help="folder that train wrote")
     parser.add_argument("--step", type=int, required=True, help="to train to; one that the run logged")
+    main.add_code_argument(parser)
     cluster.add_arguments(parser)
 
 

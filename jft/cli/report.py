@@ -6,6 +6,7 @@ the training images nearest to them, training labels that look wrong, where the 
 
 import argparse
 
+from jft.cli import main
 from jft.utils import waiting
 from jft.utils.text import RUN
 
@@ -16,6 +17,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--split", default="test", choices=("test", "validation"), help="images to judge it by")
     parser.add_argument("--out", metavar="FILE", help="default: RUN/report.html")
     parser.add_argument("--stage", help="whose Grad-CAM is drawn; default: the last one with a map")
+    main.add_code_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -59,7 +59,7 @@ def train(
     result = loop.train(config, workdir, source, brief=brief, **own)
     if not result["finished"] and not (Path(workdir) / "checkpoints").exists():
         raise Stopped(result["signal"])
-    return open_run(workdir, source)
+    return open_run(workdir, source, allow_code=True)  # training has imported what its config names
 
 
 def _configured(

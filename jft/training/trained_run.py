@@ -17,6 +17,7 @@ from jft.evaluation.report import charts, write_report
 from jft.exporters import bundle
 from jft.utils.files import written_whole
 from jft.utils.logger import read_metrics
+from jft.utils.registry import code_allowed
 
 
 @dataclasses.dataclass(frozen=True, repr=False, kw_only=True)
@@ -27,10 +28,12 @@ class TrainedRun(Predictor):
       workdir: folder of the run.
       data: the images that it was trained on, where they were given in memory; None: its config says where they lie,
         or they are to be given again.
+      allow_code: whether to import what the run names as "module:function", such as its dataset and metrics.
     """
 
     workdir: Path
     data: Source | None = None
+    allow_code: bool = False
 
     @property
     def config(self) -> dict[str, Any]:
@@ -63,7 +66,8 @@ class TrainedRun(Predictor):
         Raises:
           ValueError: the images' classes are not the model's; or those that it was trained on are not here.
         """
-        return evaluate_lib.evaluate(self.workdir, tta=tta, **self._images(data, split))
+        with code_allowed(self.allow_code):
+            return evaluate_lib.evaluate(self.workdir, tta=tta, **self._images(data, split))
 
     def report(
         self, out: str | Path | None = None, *, data: Dataset | Source | None = None, split: str = "test"
@@ -78,7 +82,8 @@ class TrainedRun(Predictor):
         Returns:
           The file.
         """
-        path, _ = write_report(self.workdir, split=split, out=out, data=self._own(data))
+        with code_allowed(self.allow_code):
+            path, _ = write_report(self.workdir, split=split, out=out, data=self._own(data))
         return path
 
     def export(
@@ -94,7 +99,8 @@ class TrainedRun(Predictor):
         Returns:
           A line for each file: its name, its size in bytes, and how near its probabilities are.
         """
-        return bundle.ship(self.workdir, out, data_dir=data_dir, data=self._own(data))
+        with code_allowed(self.allow_code):
+            return bundle.ship(self.workdir, out, data_dir=data_dir, data=self._own(data))
 
     def plot(self, path: str | Path | None = None) -> Image.Image | Path:
         """Draws loss and accuracy by step, of training and validation.
@@ -129,18 +135,25 @@ class TrainedRun(Predictor):
         return {"split": split, "dataset": self._own(data)}
 
 
-def open_run(workdir: str | Path, data: Source | None = None, batch_size: int = 32) -> TrainedRun:
+def open_run(
+    workdir: str | Path, data: Source | None = None, batch_size: int = 32, *, allow_code: bool = False
+) -> TrainedRun:
     """The run in a folder; arguments as of `TrainedRun` and `load`."""
-    return _of_predictor(load_lib.load(workdir, batch_size=batch_size), Path(workdir), data)
+    return _of_predictor(load_lib.load(workdir, batch_size=batch_size), Path(workdir), data, allow_code)
 
 
-def _of_predictor(model: Predictor, workdir: Path, data: Source | None) -> TrainedRun:
+def _of_predictor(model: Predictor, workdir: Path, data: Source | None, allow_code: bool) -> TrainedRun:
     fields = {field.name: getattr(model, field.name) for field in dataclasses.fields(Predictor) if field.init}
-    return TrainedRun(**fields, workdir=workdir.absolute(), data=data)
+    return TrainedRun(**fields, workdir=workdir.absolute(), data=data, allow_code=allow_code)
 
 
 def load(
-    source: str | Path, *, weights: str | None = None, weights_path: str | Path | None = None, batch_size: int = 32
+    source: str | Path,
+    *,
+    weights: str | None = None,
+    weights_path: str | Path | None = None,
+    batch_size: int = 32,
+    allow_code: bool = False,
 ) -> Predictor:
     """Opens a run, or a model.
 
@@ -150,6 +163,8 @@ def load(
       weights: tag of the model's weight set, such as 'caffe'; None: one that is on this machine, else torchvision's.
       weights_path: the set's file, or a folder that holds it, looked at before the cache and the network.
       batch_size: images at a time, over all devices of this process; rounded up to a multiple of their number.
+      allow_code: let the run's `evaluate`, `report` and `export` import what it names as "module:function". Importing
+        runs that module: allow it where you trust the run. Opening and predicting import nothing.
 
     Returns:
       A `TrainedRun` of a run's folder, otherwise a `Predictor`.
@@ -159,11 +174,16 @@ def load(
       OSError: the weights are neither here nor to be had.
     """
     model = load_lib.load(source, weights=weights, weights_path=weights_path, batch_size=batch_size)
-    return model if model.meta is None else _of_predictor(model, Path(source), None)
+    return model if model.meta is None else _of_predictor(model, Path(source), None, allow_code)
 
 
 def evaluate(
-    model: Predictor | str | Path, data: Dataset | Source | None = None, *, split: str = "test", tta: str = ""
+    model: Predictor | str | Path,
+    data: Dataset | Source | None = None,
+    *,
+    split: str = "test",
+    tta: str = "",
+    allow_code: bool = False,
 ) -> dict[str, Any]:
     """Evaluates a run or a model on labeled images, every one exactly once.
 
@@ -173,6 +193,7 @@ def evaluate(
         on.
       split: 'test', 'validation', 'train' or 'all'.
       tta: of a run, see `TrainedRun.evaluate`.
+      allow_code: of a run, see `load`.
 
     Returns:
       'loss' in nats, 'accuracy' and 'top5' as shares of 1 ('mean_average_precision' where images have several labels),
@@ -183,7 +204,8 @@ def evaluate(
     """
     opened = load(model) if isinstance(model, str | Path) else model
     if isinstance(opened, TrainedRun):
-        return opened.evaluate(data, split=split, tta=tta)
+        with code_allowed(allow_code):
+            return opened.evaluate(data, split=split, tta=tta)
     if data is None or tta:
         raise ValueError(f"{opened.name} is no run: give it data to be evaluated on, and no tta.")
     if isinstance(data, Source):

@@ -174,7 +174,7 @@ def _import(reference: str, field: str) -> Any:
     if not _allowed.get():
         raise CodeRefusedError(
             f"{field} = {reference!r} names code, which is not imported on reading a run: if you trust it, pass "
-            "allow_code=True, or --allow-code on the command line."
+            "--allow-code to the command, or in Python allow_code=True to jft.load or jft.evaluate."
         )
     module, _, path = reference.partition(":")
     if os.getcwd() not in sys.path and "" not in sys.path:  # an installed command does not look there by itself

@@ -1,6 +1,7 @@
 """What the user gives in place of a name: by "module:function" and as a function, with resume bit for bit."""
 
 import functools
+import json
 import signal
 import sys
 import types
@@ -12,7 +13,9 @@ import pytest
 import small_chain
 import small_digits
 
+import jft
 from jft.config import default_config
+from jft.data import datasets
 from jft.evaluation.evaluate import evaluate
 from jft.evaluation.results import format_evaluation
 from jft.models import MODELS
@@ -40,7 +43,7 @@ def small():
     """The small network by name, one device, and the functions here in a module that a config can name."""
     module = types.ModuleType("own_parts")
     module.focal, module.heavy_ball, module.darker = focal, heavy_ball, darker
-    module.margin, module.ramp = margin, ramp
+    module.margin, module.ramp, module.plain = margin, ramp, plain
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(MODELS._rows if hasattr(MODELS, "_rows") else MODELS, "small", small_chain.Small)
         patch.setitem(sys.modules, "own_parts", module)
@@ -216,3 +219,44 @@ def test_a_dataset_of_the_users_own(tmp_path, monkeypatch):
     monkeypatch.setattr(registry, "_imported", {})  # as in another process
     with pytest.raises(registry.CodeRefusedError, match=r"dataset = 'own_parts:pairs' names code.* --allow-code"):
         evaluate(tmp_path / "whole")
+
+
+def test_commands_on_a_run_import_its_code_only_where_it_is_allowed(tmp_path, monkeypatch, command):
+    monkeypatch.setattr(sys.modules["own_parts"], "pairs", pairs, raising=False)
+    run = tmp_path / "run"
+    train(make(dataset="own_parts:pairs", data_dir="x", optimizer="own_parts:plain"), run)
+    features = ("--stage", "c", "--out", tmp_path / "c.npz")
+    commands = {
+        "evaluate": (run,),
+        "explain": (run, "--labels", "--out", tmp_path / "labels.csv"),
+        "report": (run,),
+        "export": (run, "--out", tmp_path / "exported"),
+        "extract-features": (run, *features),
+        "replay": (run, "--step", 2),
+    }
+    for verb, arguments in commands.items():
+        monkeypatch.setattr(registry, "_imported", {})  # as in another process
+        status, _, error = command(verb, *arguments)
+        assert status == 1 and "names code" in error and "--allow-code" in error, verb
+        if verb in ("evaluate", "extract-features", "replay"):
+            status, _, error = command(verb, *arguments, "--allow-code")
+            assert status == 0, error
+            assert "own_parts:pairs" in registry._imported
+    monkeypatch.setattr(registry, "_imported", {})
+    with pytest.raises(registry.CodeRefusedError, match=r"allow_code=True to jft\.load"):
+        jft.load(run).evaluate()
+    assert jft.load(run, allow_code=True).evaluate()["count"] == 10
+    monkeypatch.setattr(registry, "_imported", {})
+    assert jft.evaluate(run, allow_code=True)["count"] == 10
+
+
+def test_a_config_that_the_user_gives_may_name_code(tmp_path, monkeypatch, command):
+    """Also where it is not trained, as `jft probe`."""
+    monkeypatch.setattr(sys.modules["own_parts"], "pairs", pairs, raising=False)
+    monkeypatch.setattr("jft.training.baselines.measure", lambda config: datasets.of_config(config.to_dict(), "test"))
+    monkeypatch.setattr("jft.training.baselines.format_baselines", lambda source: f"{len(source)} images")
+    monkeypatch.setattr(registry, "_imported", {})
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps(make(dataset="own_parts:pairs", data_dir="x").to_dict()))
+    status, printed, error = command("probe", config)
+    assert status == 0 and printed.endswith("\n10 images\n"), error
