@@ -80,13 +80,13 @@ class Dataset:
         """
         source = getattr(self, split) if split in ("train", "validation", "test") else self.split(split)
         rows = _spread(source, count)
-        pictures = [_small(source.pixels(row, Preprocess())) for row in rows]
+        small = [_small(source.pixels(row, Preprocess())) for row in rows]
         captions = [source.label(row) or "no label" for row in rows]
         title = f"{source.name}: {len(rows)} of {len(source):,} {split} images"
         if path is None:
-            return grid.picture(pictures, captions, title=title)
+            return grid.to_image(small, captions, title=title)
         nothing = [None] * len(rows)
-        grid.draw(path, pictures, captions, nothing, nothing, title=title)
+        grid.draw(path, small, captions, nothing, nothing, title=title)
         return Path(path)
 
 

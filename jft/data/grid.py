@@ -82,7 +82,7 @@ def draw(
         figure.savefig(aside, format=path.suffix[1:].lower(), dpi=_DPI)
 
 
-def picture(
+def to_image(
     images: Sequence[np.ndarray], captions: Sequence[str], *, title: str = "", columns: int = COLUMNS
 ) -> Image.Image:
     """What `draw` draws of images with captions, for a notebook, which shows a PIL image by itself."""
