@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from jft.evaluation.predictor import Predictor
     from jft.features.head import fit_head
     from jft.training.callbacks import EpochEnd, EvaluationEnd, StepEnd
-    from jft.training.fit import train
     from jft.training.freeze import make_plan
     from jft.training.step import make_train_step
     from jft.training.summary import summary
+    from jft.training.train import train
     from jft.training.trained_run import TrainedRun, evaluate, load
     from jft.weights.listing import list_models, list_weights
 
@@ -69,7 +69,7 @@ _HOMES = {
     "make_plan": "jft.training.freeze",
     "make_train_step": "jft.training.step",
     "summary": "jft.training.summary",
-    "train": "jft.training.fit",
+    "train": "jft.training.train",
 }
 
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from jft.data import auto_augment as automatic
 from jft.data import transforms
-from jft.data.image_ops import AugmentFunction
+from jft.data.augmentations import AugmentFunction
 from jft.data.transforms import Preprocess
 from jft.utils import tree
 
@@ -37,7 +37,7 @@ class Augmentation:
       rand_operations: of 'rand': operations on an image.
       rand_magnitude: of 'rand': 0 .. 30.
       augment: what images go through in turn once they are cut, mirrored, resized to `spec.size` and rounded to uint8,
-        before they are normalized; see `image_ops.AugmentFunction`.
+        before they are normalized; see `augmentations.AugmentFunction`.
 
     Raises:
       ValueError: a crop or automatic augmentation that there is not.

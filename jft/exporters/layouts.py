@@ -9,7 +9,7 @@ import safetensors.numpy
 
 from jft.exporters import keras_h5
 from jft.models import Chain
-from jft.weights.published import TORCHVISION_AUX
+from jft.weights.catalog_facts import TORCHVISION_AUX
 from jft.weights.rules import Rule
 
 Tensors = Mapping[str, np.ndarray]

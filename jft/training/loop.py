@@ -49,7 +49,7 @@ def train(
       brief: leave out the stage table, such as for further seeds of the same config.
       **own: objects in place of names in the config, for the fields `own.FIELDS`. `loss`: a `losses.Loss`.
         `optimizer`: an `optimizers.Optimizer` or an `optax.GradientTransformation`. `schedule`: a function
-        (peak, steps) -> `optax.Schedule`. One or several of each: `augment`: `image_ops.AugmentFunction`;
+        (peak, steps) -> `optax.Schedule`. One or several of each: `augment`: `augmentations.AugmentFunction`;
         `metrics`: `image_metrics.Metric`; `callbacks`: functions of a `callbacks.Event`. Except for callbacks, an
         object that is not a "module:function" must be passed again to resume the run.
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from jft import config as config_lib
 from jft.config import Config
-from jft.data import datasets, image_ops
+from jft.data import augmentations, datasets
 from jft.data.augment import Augmentation
 from jft.data.record import DataRecord
 from jft.data.transforms import Preprocess
@@ -197,7 +197,9 @@ def create_run(
         model_options=options,
         model=model,
         objective=objective,
-        augmentation=Augmentation.from_config(config, image_ops.resolve(config.augment, own.get("augment"), spec.size)),
+        augmentation=Augmentation.from_config(
+            config, augmentations.resolve(config.augment, own.get("augment"), spec.size)
+        ),
         metrics=metrics,
         callbacks=callbacks.resolve(config.callbacks, own.get("callbacks")),
         phases=phases,

@@ -6,7 +6,7 @@ from typing import Any
 
 from jft.data.transforms import Preprocess
 from jft.utils import tree
-from jft.weights import published
+from jft.weights import catalog_facts as published
 
 TOP = ("fc6", "fc7", "head")  # stages that a 'notop' weight set lacks
 

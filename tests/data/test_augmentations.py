@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jft.data import image_ops
+from jft.data import augmentations
 from jft.data.augment import Augmentation, make_train_transform
 from jft.data.transforms import Preprocess
 from jft.features import cache_key
@@ -21,7 +21,7 @@ def noise(n=64, size=8):
 
 def test_vertical_flip_turns_about_half_upside_down():
     images = noise()
-    found = np.asarray(image_ops.vertical_flip(images, KEY))
+    found = np.asarray(augmentations.vertical_flip(images, KEY))
     flipped = [np.array_equal(after, before[::-1]) for before, after in zip(images, found, strict=True)]
     same = [np.array_equal(after, before) for before, after in zip(images, found, strict=True)]
     assert np.logical_xor(flipped, same).all() and 16 < sum(flipped) < 48
@@ -29,16 +29,16 @@ def test_vertical_flip_turns_about_half_upside_down():
 
 def test_color_jitter_keeps_grays_gray_and_stays_in_its_range():
     gray = np.full((64, 8, 8, 3), 100, np.uint8)
-    found = np.asarray(image_ops.color_jitter(gray, KEY))
+    found = np.asarray(augmentations.color_jitter(gray, KEY))
     assert (found == found[..., :1]).all() and len(np.unique(found[:, 0, 0, 0])) > 20
     assert found.min() >= 60 and found.max() <= 140
     images = noise(4)
-    assert not np.array_equal(image_ops.color_jitter(images, KEY), images)
+    assert not np.array_equal(augmentations.color_jitter(images, KEY), images)
 
 
 def test_random_erasing_replaces_a_rectangle_of_about_half_of_the_images():
     images = np.zeros((400, 32, 32, 3), np.uint8)
-    changed = (np.asarray(image_ops.random_erasing(images, KEY)) != images).any(axis=-1)
+    changed = (np.asarray(augmentations.random_erasing(images, KEY)) != images).any(axis=-1)
     shares = changed.mean(axis=(1, 2))
     assert 150 < (shares > 0).sum() < 250 and shares.max() < 0.4
     for mask in changed[shares > 0]:
@@ -54,7 +54,7 @@ def test_augment_comes_after_resizing_and_before_normalizing():
         return jnp.full_like(images, 51)
 
     for fit, crop in (("whole", "random"), ("crop", "random"), ("crop", "center")):
-        augmentation = Augmentation(flip=True, crop=crop, augment=(image_ops.vertical_flip, note))
+        augmentation = Augmentation(flip=True, crop=crop, augment=(augmentations.vertical_flip, note))
         transform = make_train_transform(SPEC, fit=fit, augmentation=augmentation)
         np.testing.assert_allclose(transform(noise(2, 16), KEY), 0.2, rtol=1e-6)
     assert seen == [((2, 8, 8, 3), jnp.uint8)] * 3
@@ -69,7 +69,7 @@ def test_without_augment_the_images_are_as_they_were():
 
 
 def test_features_of_augmented_images_are_not_cached():
-    augmentation = Augmentation(augment=(image_ops.vertical_flip,))
+    augmentation = Augmentation(augment=(augmentations.vertical_flip,))
     assert augmentation.uncountable(SPEC, "whole") == "augment changes every image anew"
     with pytest.raises(ValueError, match="but augment changes every image anew"):
         cache_key.recipe(None, {}, SPEC, Wanted("conv1", False, "whole", "device", augmentation))
@@ -86,6 +86,6 @@ def test_features_of_augmented_images_are_not_cached():
 )
 def test_a_wrong_one_is_refused(own, message):
     with pytest.raises(ValueError, match=message):
-        image_ops.resolve(("own",), (own,), 8)
+        augmentations.resolve(("own",), (own,), 8)
     with pytest.raises(ValueError, match=r"unknown augment 'vertical_flipp', did you mean 'vertical_flip'"):
-        image_ops.resolve(("vertical_flipp",), None, 8)
+        augmentations.resolve(("vertical_flipp",), None, 8)
