@@ -4,12 +4,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ml_collections import ConfigDict
-
 import jft
 from jft.cli import field_flags
 from jft.cli.config_file import read_config
-from jft.config import default_config
+from jft.config import Config, default_config
 from jft.utils import tree
 
 # The head first, then the whole network gently: robust where images are few. Any of these fields says it otherwise.
@@ -19,7 +17,7 @@ _RECIPES = ("preset", "phases", "solver", "freeze", "arms")
 
 def choose_config(
     what: str | None, file: str | None, settings: Mapping[str, Any], fields: Sequence[str], *, command: str = "train"
-) -> tuple[str, ConfigDict]:
+) -> tuple[str, Config]:
     """A name for the run, and its config.
 
     Args:
@@ -38,6 +36,7 @@ def choose_config(
             f"{given}: give one of them, such as `jft {command} flower_photos`, or `jft {command} quickstart`."
         )
     named = file if file is not None else what
+    assert named is not None  # one of the two is given
     path = find_config(named)
     if path is None and file is None:
         name, config = of_images(named, settings, command=f"jft {command} {named}")
@@ -71,7 +70,7 @@ def packaged_configs() -> dict[str, Path]:
     return {}
 
 
-def of_images(where: str, settings: Mapping[str, Any], *, command: str = "") -> tuple[str, ConfigDict]:
+def of_images(where: str, settings: Mapping[str, Any], *, command: str = "") -> tuple[str, Config]:
     """A name and the config of images: the best weights that are here, and the default recipe.
 
     Args:
@@ -99,7 +98,7 @@ def of_images(where: str, settings: Mapping[str, Any], *, command: str = "") -> 
     return Path(data["data_dir"]).stem or config.dataset.replace(":", "_").replace("/", "_"), config
 
 
-def _apply(config: ConfigDict, settings: Mapping[str, Any]) -> None:
+def _apply(config: Config, settings: Mapping[str, Any]) -> None:
     try:
         field_flags.apply(config, settings)
     except TypeError as error:

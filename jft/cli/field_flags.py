@@ -161,7 +161,7 @@ def separate(argv: Sequence[str]) -> tuple[list[str], list[str]]:
         name, equals, _ = argument.partition("=")
         field = FIELDS.get(name.removeprefix("--config.").removeprefix("--").replace("-", "_"))
         switch = field is not None and field.kind is bool
-        words = (*_TRUE, *_FALSE, *(["auto"] if switch and field.auto else []))
+        words = (*_TRUE, *_FALSE, *(["auto"] if field is not None and field.auto else []))
         if argument == "--":
             return [*left, argument, *rest], dotted
         if not name.startswith("--"):

@@ -15,7 +15,7 @@ import signal
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TextIO
 
 from jft.cli import main
 from jft.utils import waiting
@@ -148,7 +148,7 @@ def _print(lines: Iterable[str], *, data: bool) -> None:
 
     from jft.utils.text import TerminalStream
 
-    out: Any = sys.stdout
+    out: TextIO = sys.stdout
     if data and isinstance(out, TerminalStream) and not out.isatty():
         out = out.stream
     try:

@@ -88,9 +88,12 @@ def contrast(first: np.ndarray, second: np.ndarray, labels: np.ndarray) -> dict[
     gained = other.astype(float) - right
     interval = _interval(gained)
     if not gained.any():  # no difference seen: its sign is unknown, so the interval is symmetric
+        assert interval is not None  # Wilson's, of values that are all 0
         interval = [-interval[1], interval[1]]
     if (gained == -1).all():  # mirrors the case in which all are gained
-        interval = [-bound for bound in reversed(_interval(-gained))]
+        mirrored = _interval(-gained)
+        assert mirrored is not None  # Wilson's, of values that are all 1
+        interval = [-bound for bound in reversed(mirrored)]
     return {
         "only_first": found.only_first,
         "only_second": found.only_second,
@@ -134,7 +137,7 @@ def predicted_name(probabilities: np.ndarray, class_names: Sequence[str], *, sev
 
     With `several` labels, the names of all classes of probability 1/2 and above, joined by ' | '; '' if there are none.
     """
-    best = np.flatnonzero(probabilities >= 0.5) if several else [probabilities.argmax()]
+    best = np.flatnonzero(probabilities >= 0.5).tolist() if several else [int(probabilities.argmax())]
     return " | ".join(class_names[c] for c in best)
 
 

@@ -94,7 +94,9 @@ def is_own(
     if given == bool(record.dataset) or (not given and dataset != record.dataset):
         return False
     there = not given and os.path.abspath(place) == os.path.abspath(trained.place())
-    if there and not datasets.may_change(dataset):  # the others do not change, and can take long to read
+    if (
+        there and isinstance(dataset, str) and not datasets.may_change(dataset)
+    ):  # the others do not change, and can take long to read
         return True
     config = {**trained.meta["config"], **columns, "dataset": dataset}
     parted = datasets.official_splits(config, place)

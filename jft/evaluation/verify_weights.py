@@ -168,7 +168,7 @@ def _check_errors(what: str, replay: Callable[[], dict[str, float] | None], row:
     for key, error in errors.items():
         size, stage = key.split("/", 1)
         sizes.setdefault(size, []).append(f"{stage} {error:.0e}")
-    worst = max(errors, key=errors.get)
+    worst = max(errors, key=lambda key: errors[key])
     numbers = "seeded weights" if what == "architecture" else "the file's weights"
     proof = proofs.load(row)
     assert proof is not None  # the errors are by it
@@ -226,7 +226,7 @@ def judge_accuracy(row: WeightSet, found: dict[str, float | int]) -> Check:
     return Check("accuracy", not low, "; ".join([f"{', '.join(beside)} {on}", *low]))
 
 
-def _least(published: float, count: int) -> float:
+def _least(published: float, count: float) -> float:
     """The lowest acceptable rate in percent: four standard errors and one point below the published rate.
 
     The point allows for other decoders and resize methods.

@@ -15,6 +15,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import jaxlib.version
 import numpy as np
 from jax.extend import backend
 
@@ -90,7 +91,7 @@ def _lowered(function: Callable, *shapes: Any) -> tuple[jax.stages.Lowered, list
 
 def _compiler() -> Iterator[bytes]:
     """The compiler's versions and options."""
-    yield f"{jax.__version__} {jax.lib.__version__} {backend.get_backend().platform_version}".encode()
+    yield f"{jax.__version__} {jaxlib.version.__version__} {backend.get_backend().platform_version}".encode()
     yield str(jax.config.read("jax_disable_most_optimizations")).encode()
     for name in _ENVIRONMENT:
         flags = (flag for flag in os.environ.get(name, "").split() if not flag.startswith(_NO_MATTER))

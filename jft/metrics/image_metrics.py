@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import jax
 import jax.numpy as jnp
@@ -83,7 +83,7 @@ def resolve(names: Sequence[str], given: Sequence[Any] | None = None) -> dict[st
             raise ValueError(f"metric {name!r} is {function!r}: give a function {METRICS.signature}, made by def.")
         if called in TAKEN or called in found:
             raise ValueError(f"there are two metrics {called!r}: give the function another name.")
-        found[called] = function
+        found[called] = cast(Metric, function)
     return found
 
 

@@ -159,11 +159,12 @@ def _max_pool_forward(x: jax.Array, window: tuple[int, int], stride: int, pads: 
     for number, (i, j) in enumerate(np.ndindex(*window)):
         end = (x.shape[0], i + (out[0] - 1) * stride + 1, j + (out[1] - 1) * stride + 1, x.shape[3])
         candidate = lax.slice(padded, (0, i, j, 0), end, (1, stride, stride, 1))
-        if best is None:
+        if best is None or winner is None:
             best, winner = candidate, jnp.zeros(candidate.shape, jnp.uint8)
         else:
             better = (candidate > best) | jnp.isnan(candidate)
             best, winner = jnp.where(better, candidate, best), jnp.where(better, jnp.uint8(number), winner)
+    assert best is not None  # a window has at least one place
     return best, (winner, padded.shape[1:3])
 
 

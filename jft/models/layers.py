@@ -1,6 +1,7 @@
 """Layers shared by the models: dense layers, pooling as in the original frameworks, and the papers' initializers."""
 
 import functools
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -28,7 +29,8 @@ class Conv(nn.Conv):
         """[batch, h, w, c] -> [batch, h', w', features]."""
         strides = (self.strides,) * 2 if isinstance(self.strides, int) else tuple(self.strides or (1, 1))
         padded = self.padding not in (0, "SAME", "VALID", ((0, 0), (0, 0)))
-        if tuple(self.kernel_size) != (1, 1) or padded or self.feature_group_count != 1:
+        size = self.kernel_size
+        if isinstance(size, int) or tuple(size) != (1, 1) or padded or self.feature_group_count != 1:
             return super().__call__(inputs)
         shape = (1, 1, inputs.shape[-1], self.features)
         kernel = self.param("kernel", self.kernel_init, shape, self.param_dtype)
@@ -54,7 +56,9 @@ class BatchNorm(nn.BatchNorm):
         bias = self.param("bias", self.bias_init, channels, self.param_dtype)
         mean = self.variable("batch_stats", "mean", jnp.zeros, channels, jnp.float32)
         variance = self.variable("batch_stats", "var", jnp.ones, channels, jnp.float32)
-        y, *of_batch = kernels.batch_norm(x.astype(self.dtype or x.dtype), scale, bias, self.epsilon, self.axis_name)
+        x = x.astype(self.dtype or x.dtype)
+        normalized: Any = kernels.batch_norm(x, scale, bias, self.epsilon, self.axis_name)
+        y, *of_batch = normalized
         if not self.is_initializing():
             for running, value in zip((mean, variance), of_batch, strict=True):
                 running.value = self.momentum * running.value + (1 - self.momentum) * value

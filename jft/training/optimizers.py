@@ -3,7 +3,7 @@
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import jax
 import optax
@@ -113,7 +113,7 @@ def resolve(config: Config, given: Any = None) -> Any:
     """
     found = OPTIMIZERS.resolve(config.optimizer, given)
     of_optax_itself = callable(found) and getattr(found, "__module__", "").startswith("optax.")
-    return of_optax(found) if of_optax_itself else found
+    return of_optax(cast(Callable[..., optax.GradientTransformation], found)) if of_optax_itself else found
 
 
 def has_own_rate(optimizer: Any) -> bool:

@@ -81,7 +81,7 @@ def overfit(run: Run, phase: Phase, state: TrainState, batch: dict[str, np.ndarr
         _without_dropout(run.model),
         phase.plan,
         tx,
-        schedule=lambda number: jnp.asarray(RATES)[number // _APART],
+        schedule=_rate_of,
         objective=Objective(run.objective.kind, run.objective.num_classes),
         inputs=Input(make_train_transform(run.spec, fit=run.config.fit, augmentation=Augmentation())),
         seed=run.config.seed,
@@ -107,6 +107,11 @@ def overfit(run: Run, phase: Phase, state: TrainState, batch: dict[str, np.ndarr
             return found
         attempts.append(found)
     return min(attempts, key=lambda one: one.loss if np.isfinite(one.loss) else np.inf)
+
+
+def _rate_of(number: Any) -> jax.Array:
+    """The learning rate of a step number, an int32 scalar."""
+    return jnp.asarray(RATES)[number // _APART]
 
 
 def _unchanged(plan: Plan, before: Params, after: Params) -> tuple[str, ...]:

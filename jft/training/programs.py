@@ -109,10 +109,11 @@ def fitted(run: Run, examples: Mapping[int, dict[str, np.ndarray]]) -> tuple[Run
     # More, smaller micro-batches never take more memory, so a binary search compiles few programs.
     at = 0 if fits(1) else bisect.bisect_left(possible, True, 1, key=fits)
     if at == len(possible):
-        least = human_bytes(needed[possible[-1]]) if possible[-1] in needed else "more"
+        takes = human_bytes(needed[possible[-1]]) if possible[-1] in needed else "more"
+        against = " than the device has" if limit is None else f", and {human_bytes(limit)} are available"
         raise ValueError(
             f"a step of batch_size = {size} does not fit in memory: with one image at a time per device it takes "
-            f"{least}, and {human_bytes(limit)} are available. Freeze more stages, or lower image_size."
+            f"{takes}{against}. Freeze more stages, or lower image_size."
         )
     parts = possible[at]
     text = f"{size // parts} images at a time, {human_bytes(needed[parts])} per device"

@@ -238,7 +238,7 @@ def _load_splits(config: Config, data: datasets.Source | None) -> tuple[datasets
     train = datasets.of_config(fields, "train")
     if len(train.class_names) < 2:
         raise ValueError(
-            f"{train.name} has only one class, {train.class_names[0]!r}, and training needs at least two. "
+            f"{train.name} has only one class, {', '.join(train.class_names)!r}, and training needs at least two. "
             "If this is a class folder, give its parent as data_dir."
         )
     nothing = np.zeros(0, np.int64)

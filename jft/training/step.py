@@ -8,7 +8,7 @@
 import contextlib
 import dataclasses
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import flax.linen as nn
 import flax.struct
@@ -19,7 +19,7 @@ import optax
 from jft.metrics import masked_sums
 from jft.metrics.losses import Objective
 from jft.models import Chain
-from jft.training.freeze import Plan, apply_frozen, apply_trainable
+from jft.training.freeze import Params, Plan, apply_frozen, apply_trainable
 from jft.utils import tree
 
 Batch = dict[str, jax.Array]
@@ -131,7 +131,7 @@ def make_train_step(
         rate = {} if schedule is None else {"learning_rate": jnp.float32(schedule(state.step))}
         # Frozen leaves fill the places of their gradients, which the mask never reads.
         updates, opt_state = tx.update(plan.merge(grads, frozen), state.opt_state, state.params, **rate)
-        trainable = jax.tree.map(jnp.add, trainable, plan.split(updates)[0])
+        trainable = jax.tree.map(jnp.add, trainable, plan.split(cast(Params, updates))[0])
         average = jax.tree.map(lambda old, new: ema * old + (1 - ema) * new, state.ema, trainable) if ema else {}
         scalars = {"grad_norm": optax.tree.norm(grads), **rate}
         return TrainState(state.step + 1, plan.merge(trainable, frozen), stats, opt_state, average), {**sums, **scalars}

@@ -5,12 +5,12 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from ml_collections import ConfigDict
 
-from jft.config import default_config
+from jft.config import Config, default_config
 from jft.data.dataset import Dataset
 from jft.data.source import Source
 from jft.training import loop
@@ -64,10 +64,10 @@ def train(
 
 def _configured(
     config: ConfigDict | Mapping[str, Any] | None, known: Mapping[str, Any], fields: Mapping[str, Any]
-) -> tuple[ConfigDict, dict[str, Any]]:
+) -> tuple[Config, dict[str, Any]]:
     """The config with what the data say and then the keywords; and those keywords that are objects."""
     if isinstance(config, ConfigDict):
-        config, given = copy.deepcopy(config), {}
+        config, given = cast(Config, copy.deepcopy(config)), {}  # or a ConfigDict with the same fields
     else:
         config, given = default_config(), dict(config or {})
     # What the data leave at its default, the config may say.
@@ -93,7 +93,7 @@ def _is_data(value: Any) -> bool:
     return value is None or isinstance(value, str | int | float | np.generic | os.PathLike)
 
 
-def _free(config: ConfigDict, data: str) -> Path:
+def _free(config: Config, data: str) -> Path:
     """The first folder of its name that holds no run of another config."""
     name = re.sub(r"[^\w.-]+", "_", f"{data}-{config.model}")
     number = 1

@@ -172,7 +172,7 @@ def _names(group: h5py.Group, attribute: str) -> list[str]:
     return [_text(name) for part in parts for name in _attribute(group, part)]
 
 
-def _attribute(group: h5py.Group, name: str) -> Any:
+def _attribute(group: h5py.Group | h5py.Dataset, name: str) -> Any:
     """An attribute's value. ValueError if it claims to be larger than the file: h5py would allocate that memory."""
     attribute = group.attrs.get_id(name)
     if math.prod(attribute.shape or ()) * attribute.dtype.itemsize > group.file.id.get_filesize():
@@ -182,11 +182,12 @@ def _attribute(group: h5py.Group, name: str) -> Any:
 
 def _walk(group: h5py.Group, path: str) -> Any:
     """The object at `path`, following only hard links: external links may lead to other files."""
+    found: Any = group
     for part in filter(None, path.split("/")):
-        if not isinstance(group, h5py.Group) or not isinstance(group.get(part, getlink=True), h5py.HardLink):
+        if not isinstance(found, h5py.Group) or not isinstance(found.get(part, getlink=True), h5py.HardLink):
             raise ValueError(f"{path!r} is missing, or a link that leads elsewhere")
-        group = group[part]
-    return group
+        found = found[part]
+    return found
 
 
 def _group(parent: h5py.Group, path: str) -> h5py.Group:
