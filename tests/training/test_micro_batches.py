@@ -115,6 +115,16 @@ def test_what_cannot_fit_or_would_change_the_figures_is_refused(config, tmp_path
     assert programs.fitted(create_run(config, tmp_path / "run", images()), {0: {}})[0].accumulate == 1
 
 
+def test_a_device_that_does_not_say_how_much_it_has_refuses_in_words(config, tmp_path, monkeypatch):
+    def refuse(run, phase, batch):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
+
+    monkeypatch.setattr(programs, "compile_train_step", refuse)
+    monkeypatch.setattr(memory, "usable", lambda parallel: None)
+    with pytest.raises(ValueError, match=r"it takes more than the device has\. Freeze more stages"):
+        programs.fitted(create_run(config, tmp_path / "run", images()), {0: {}})
+
+
 def test_a_run_keeps_what_it_chose_and_its_figures_are_the_whole_batchs(config, tmp_path, monkeypatch, capsys):
     parallel, compiled, compile_ = make_parallel("jit"), {}, programs.compile_train_step
     config.update({"steps": 2, "batch_size": 4})
