@@ -67,9 +67,11 @@ def evaluate_model(model: Predictor, source: Source, *, split: str = "all") -> d
 def _labeled_alike(source: Source, class_names: tuple[str, ...]) -> Source:
     """The source with its labels in the order of a model's classes."""
     numbers = tuple(map(str, range(len(class_names))))
-    if source.class_names == class_names or (class_names == numbers and len(source.class_names) == len(numbers)):
+    if source.class_names == class_names:
         return source
     if set(source.class_names) != set(class_names):
+        if class_names == numbers and len(source.class_names) == len(numbers):
+            return source
         raise ValueError(
             f"the model's classes are not the data's: it has {list(class_names)[:20]}, {source.name} has "
             f"{list(source.class_names)[:20]}. Give data of the same classes, named alike."
