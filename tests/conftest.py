@@ -1,6 +1,7 @@
 """Eight CPU devices for every test, real data where there are any, and caches of its own."""
 
 import atexit
+import gc
 import itertools
 import os
 import shutil
@@ -25,6 +26,8 @@ from jft.cli import main
 from jft.data import notes
 from jft.utils import runtime, waiting
 
+# Collections of a heap as large as compiled programs make it take a twentieth of the time; they come less often.
+gc.set_threshold(100_000, 20, 50)
 runtime.configure()
 waiting.PATIENCE = float("inf")  # what is printed does not depend on how busy the machine is
 

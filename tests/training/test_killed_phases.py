@@ -19,7 +19,8 @@ from jft.utils.checkpoint_info import phase_of
 
 ROOT = Path(__file__).parents[2]
 
-pytestmark = pytest.mark.xdist_group("phases")  # which one worker runs for all
+# One worker runs for all. Shorter: the killed runs of test_rollback.py and the resumed ones of test_loop.py.
+pytestmark = [pytest.mark.xdist_group("phases"), pytest.mark.slow]
 
 # Of 200 images the first phase reads 192, which does not pay for extracting them, and the next one 224.
 PHASES = (
