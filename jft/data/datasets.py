@@ -3,16 +3,16 @@
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-from jft.data import cifar, csv_file, decode, digits, folder, gtsrb, memory, splits, tfds
+from jft.data import decode, formats, splits
 from jft.data.image_file import MAX_IMAGE_PIXELS
 from jft.data.names import normal
 from jft.data.notes import report
-from jft.data.source import Source
+from jft.data.source import Source, joined, make_source, of_classes
 from jft.utils import registry, tree
 from jft.utils.text import terminal
 
@@ -64,35 +64,6 @@ def from_arrays(
         count = labels.shape[1] if labels.ndim == 2 else int(labels.max(initial=0)) + 1
         class_names = [str(c) for c in range(count)]
     return make_source(name, tuple(class_names), images, labels)
-
-
-def make_source(
-    name: str,
-    class_names: tuple[str, ...],
-    images: Any,
-    labels: Any,
-    groups: np.ndarray | None = None,
-    regions: np.ndarray | None = None,
-) -> Source:
-    """A source of a whole split, whose labels are checked against its classes; arguments as of `Source`."""
-    labels, class_names = np.asarray(labels), tuple(map(normal, class_names))
-    if labels.ndim == 2:
-        if labels.shape[1] != len(class_names) or not np.isin(labels, (0, 1)).all():
-            raise ValueError(
-                f"labels of {name!r} are {list(labels.shape)} from {labels.min(initial=0)} to {labels.max(initial=0)}; "
-                f"multi-label data need a row of zeros and ones for each image, one for each of {len(class_names)} "
-                "classes."
-            )
-        indices = np.arange(len(labels), dtype=np.int64)
-        return Source(name, class_names, labels.astype(np.uint8), images, indices, groups, regions)
-    labels = labels.astype(np.int32)
-    if len(labels) and not 0 <= labels.min() <= labels.max() < len(class_names):
-        raise ValueError(
-            f"labels of {name!r} lie in {labels.min()}..{labels.max()}, but its classes are numbered "
-            f"0..{len(class_names) - 1}."
-        )
-    indices = np.arange(len(labels), dtype=np.int64)
-    return Source(name, class_names, labels, images, indices, groups, regions)
 
 
 def of_config(
@@ -176,7 +147,7 @@ def load_source(
         for name, read in _official_splits(dataset, data_dir, image_column, label_column).items()
     }
     # Split before looking for unreadable images, so that these do not move other images between splits.
-    source = _keep(_parted(official, split, classes), classes)
+    source = of_classes(_parted(official, split, classes), classes)
     source = dataclasses.replace(source, max_image_pixels=max_image_pixels)
     if split in ("train", "validation") and "validation" not in official:
         held_out = splits.stratified(source.labels, validation, seed, source.class_names, source.groups)
@@ -197,7 +168,7 @@ def load_source(
 def _parted(official: dict[str, Callable[[], Source]], split: str, classes: Sequence[str]) -> Source:
     """One split, before validation is held out. Holds out a test split if the dataset has no official one."""
     if split == "all" and official:
-        return _joined([read() for read in official.values()])
+        return joined([read() for read in official.values()])
     if split != "train" and split in official:
         return official[split]()
     if "train" not in official:
@@ -237,13 +208,13 @@ def _official_splits(
     dataset: str | Source, data_dir: str | None, image_column: str = "", label_column: str = ""
 ) -> dict[str, Callable[[], Source]]:
     """The dataset's official splits in the order train, validation, test: {name: function that reads it}."""
-    if not isinstance(dataset, Source) and _is_own(dataset):
-        dataset = _of_function(registry.imported(dataset, "dataset"), dataset, data_dir)
+    if not isinstance(dataset, Source) and formats.is_own(dataset):
+        dataset = formats.of_function(registry.imported(dataset, "dataset"), dataset, data_dir)
     if isinstance(dataset, Source):
         parts = {"train": dataset, **{split: dataset.official[split] for split in SPLITS if split in dataset.official}}
         return {split: functools.partial(_given, part, split) for split, part in parts.items()}
     try:
-        class_names, readers = _find(dataset, Place(data_dir, image_column, label_column))
+        class_names, readers = formats.find(dataset, formats.Place(data_dir, image_column, label_column))
     except FileNotFoundError as error:
         if not data_dir or pathlib.Path(data_dir).expanduser().is_absolute():
             raise
@@ -260,84 +231,6 @@ def _given(source: Source, split: str) -> Source:
     if not len(source):
         raise ValueError(f"{source.name!r} has no {split} images: none were given, or set apart.")
     return dataclasses.replace(source, official={})
-
-
-class Place(NamedTuple):
-    """Where images lie, and the columns of a CSV file that list them."""
-
-    data_dir: str | None
-    image_column: str = ""
-    label_column: str = ""
-
-
-Found = tuple[tuple[str, ...], Mapping[str, Callable[[], tuple[Any, ...]]]]
-
-
-@dataclasses.dataclass(frozen=True)
-class Format:
-    """A kind of dataset that a config names.
-
-    Attributes:
-      find: place -> class names, and for each official split a function that reads (images, labels[, groups, regions]).
-      of_files: it is made of the user's own files, which may change; else its name identifies its content.
-    """
-
-    find: Callable[[Place], Found]
-    of_files: bool = False
-
-
-def _cifar10(place: Place) -> Found:
-    found = cifar.find(place.data_dir)
-    return found or tfds.find("cifar10", place.data_dir, url=cifar.URL, remedy=cifar.REMEDY)
-
-
-# Adding a format is a module with such a function, and a row.
-FORMATS: dict[str, Format] = {
-    "cifar10": Format(_cifar10),
-    "digits": Format(lambda place: digits.find()),
-    "folder": Format(lambda place: folder.find(place.data_dir), of_files=True),
-    "csv": Format(lambda place: csv_file.find(*place), of_files=True),
-    "gtsrb": Format(lambda place: gtsrb.find(place.data_dir), of_files=True),
-}
-
-
-def may_change(dataset: str) -> bool:
-    """Whether the images of a dataset may be others next time; the name of any other identifies its content."""
-    return _is_own(dataset) or (dataset in FORMATS and FORMATS[dataset].of_files)
-
-
-def _is_own(dataset: str) -> bool:
-    return registry.is_reference(dataset) and not dataset.startswith("tfds:")
-
-
-@functools.lru_cache(maxsize=1)  # a run loads its splits one after another
-def _of_function(function: Callable, name: str, data_dir: str | None) -> Source:
-    """The images that a function of the user's own gives, in memory."""
-    called = f"dataset = {name!r}"
-    found = registry.call_with(function, {"data_dir": data_dir or ""}, what=called)
-    source = getattr(found, "source", found)  # of a `jft.data.Dataset`
-    if isinstance(source, Source):
-        return source
-    if source is None or not isinstance(found, Iterable):
-        raise ValueError(
-            f"{called} gives {type(found).__name__}: give pairs (image, label), or what jft.data.from_iterable or "
-            "from_arrays returns. For a folder or a list, name dataset = 'folder' or 'csv' and its data_dir."
-        )
-    images, labels = memory.of_pairs(found)
-    return memory.source(memory.alike([images])[0], labels, None, name)
-
-
-def _find(dataset: str, place: Place) -> Found:
-    """Class names, and for each official split the function that reads it."""
-    if not dataset:  # a run on a Source records an empty name
-        raise ValueError(
-            "the run was trained on images in memory, which its config cannot name: pass them again from Python, for "
-            "example evaluate(run, dataset=from_arrays(...)), with split='all' if none of them were trained on; or "
-            "pass other data with --dataset and --data."
-        )
-    if dataset in FORMATS:
-        return FORMATS[dataset].find(place)
-    return tfds.find(dataset.removeprefix("tfds:"), place.data_dir, others=tuple(FORMATS))
 
 
 def _read(name: str, class_names: tuple[str, ...], reader: Callable[[], tuple[Any, ...]]) -> Source:
@@ -378,36 +271,3 @@ def official_splits(config: Mapping[str, Any], data_dir: str) -> tuple[str, ...]
     """
     columns = (config.get(field, "") for field in ("image_column", "label_column"))
     return tuple(_official_splits(config["dataset"], data_dir, *columns))
-
-
-def _keep(source: Source, classes: Sequence[str]) -> Source:
-    """The images of the classes of these names, relabeled 0, 1, ... in this order."""
-    if not classes:
-        return source
-    classes = tuple(map(normal, classes))
-    numbers = {name: label for label, name in enumerate(source.class_names)}
-    chosen = [tree.choose(numbers, name, what=f"class of {source.name}") for name in classes]
-    if len(set(chosen)) < len(chosen):
-        raise ValueError(f"classes names a class twice: {', '.join(classes)}.")
-    if source.multi_label:
-        labels = np.ascontiguousarray(source.labels[:, chosen])
-        labeled = np.asarray(labels.any(axis=1))
-        return dataclasses.replace(source.take(labeled), class_names=classes, labels=labels[labeled])
-    relabel = np.full(len(source.class_names), -1, np.int32)
-    relabel[chosen] = np.arange(len(chosen))
-    kept = source.take(relabel[source.labels] >= 0)
-    return dataclasses.replace(kept, class_names=classes, labels=relabel[kept.labels])
-
-
-def _joined(parts: list[Source]) -> Source:
-    """The examples of several splits of one dataset, one after the other."""
-    first = parts[0]
-    if len(parts) == 1:
-        return first
-    decoded = all(part.decoded for part in parts)
-    images = np.concatenate([p.in_memory for p in parts]) if decoded else sum((p.encoded for p in parts), ())
-    labels, groups, regions = (
-        None if getattr(first, name) is None else np.concatenate([getattr(part, name) for part in parts])
-        for name in ("labels", "groups", "regions")
-    )
-    return make_source(first.name, first.class_names, images, labels, groups, regions)

@@ -14,7 +14,7 @@ from collections.abc import Callable
 import numpy as np
 
 from jft.data import listing
-from jft.data.datasets import Source
+from jft.data.source import Source
 from jft.utils import json_file
 
 CLASSES = 1000

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from jft.data import transforms
-from jft.data.datasets import Source
 from jft.data.lazy_tf import import_tensorflow
+from jft.data.source import Source
 from jft.data.splits import make_stream
 from jft.data.transforms import Preprocess, stored_size
 from jft.utils import tree

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from jft.data import datasets, labels
+from jft.data import labels
 from jft.data.given import Given, several
-from jft.data.source import Source
+from jft.data.source import Source, make_source
 
 
 def of_array(images: Any) -> np.ndarray:
@@ -52,7 +52,7 @@ def source(images: Any, own: Any, class_names: Sequence[str] | None, name: str) 
     numbers, names = labels.encode(own, class_names)
     if len(numbers) != len(images):
         raise ValueError(f"{name!r} has {len(images)} images and {len(numbers)} labels: give each image its own.")
-    return datasets.make_source(name, names, images, numbers)
+    return make_source(name, names, images, numbers)
 
 
 def _kept(image: Given) -> Path | bytes:

@@ -6,15 +6,17 @@ import functools
 import hashlib
 import pathlib
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from jft.data import decode, gray_levels, stratify
 from jft.data.image_file import MAX_IMAGE_PIXELS
+from jft.data.names import normal
 from jft.data.notes import report
 from jft.data.transforms import Preprocess
+from jft.utils import tree
 
 _SAMPLE = 256  # images sampled to find the range of their gray levels
 
@@ -178,3 +180,65 @@ class Source:
     def counts(self) -> np.ndarray:
         """Number of images of each class: int [classes]."""
         return stratify.counts(self.labels, len(self.class_names))
+
+
+def make_source(
+    name: str,
+    class_names: tuple[str, ...],
+    images: Any,
+    labels: Any,
+    groups: np.ndarray | None = None,
+    regions: np.ndarray | None = None,
+) -> Source:
+    """A source of a whole split, whose labels are checked against its classes; arguments as of `Source`."""
+    labels, class_names = np.asarray(labels), tuple(map(normal, class_names))
+    if labels.ndim == 2:
+        if labels.shape[1] != len(class_names) or not np.isin(labels, (0, 1)).all():
+            raise ValueError(
+                f"labels of {name!r} are {list(labels.shape)} from {labels.min(initial=0)} to {labels.max(initial=0)}; "
+                f"multi-label data need a row of zeros and ones for each image, one for each of {len(class_names)} "
+                "classes."
+            )
+        indices = np.arange(len(labels), dtype=np.int64)
+        return Source(name, class_names, labels.astype(np.uint8), images, indices, groups, regions)
+    labels = labels.astype(np.int32)
+    if len(labels) and not 0 <= labels.min() <= labels.max() < len(class_names):
+        raise ValueError(
+            f"labels of {name!r} lie in {labels.min()}..{labels.max()}, but its classes are numbered "
+            f"0..{len(class_names) - 1}."
+        )
+    indices = np.arange(len(labels), dtype=np.int64)
+    return Source(name, class_names, labels, images, indices, groups, regions)
+
+
+def of_classes(source: Source, classes: Sequence[str]) -> Source:
+    """The images of the classes of these names, relabeled 0, 1, ... in this order."""
+    if not classes:
+        return source
+    classes = tuple(map(normal, classes))
+    numbers = {name: label for label, name in enumerate(source.class_names)}
+    chosen = [tree.choose(numbers, name, what=f"class of {source.name}") for name in classes]
+    if len(set(chosen)) < len(chosen):
+        raise ValueError(f"classes names a class twice: {', '.join(classes)}.")
+    if source.multi_label:
+        labels = np.ascontiguousarray(source.labels[:, chosen])
+        labeled = np.asarray(labels.any(axis=1))
+        return dataclasses.replace(source.take(labeled), class_names=classes, labels=labels[labeled])
+    relabel = np.full(len(source.class_names), -1, np.int32)
+    relabel[chosen] = np.arange(len(chosen))
+    kept = source.take(relabel[source.labels] >= 0)
+    return dataclasses.replace(kept, class_names=classes, labels=relabel[kept.labels])
+
+
+def joined(parts: list[Source]) -> Source:
+    """The examples of several splits of one dataset, one after the other."""
+    first = parts[0]
+    if len(parts) == 1:
+        return first
+    decoded = all(part.decoded for part in parts)
+    images = np.concatenate([p.in_memory for p in parts]) if decoded else sum((p.encoded for p in parts), ())
+    labels, groups, regions = (
+        None if getattr(first, name) is None else np.concatenate([getattr(part, name) for part in parts])
+        for name in ("labels", "groups", "regions")
+    )
+    return make_source(first.name, first.class_names, images, labels, groups, regions)

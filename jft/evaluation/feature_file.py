@@ -11,7 +11,7 @@ import safetensors.numpy
 
 from jft.config import default_config
 from jft.data import datasets
-from jft.data.datasets import Source
+from jft.data.source import Source
 from jft.data.transforms import Preprocess
 from jft.evaluation.restore import restore
 from jft.features.extract import extract

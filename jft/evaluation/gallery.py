@@ -11,8 +11,8 @@ import numpy as np
 from PIL import Image
 
 from jft.data import grid, transforms
-from jft.data.datasets import Source
 from jft.data.given import Given, several
+from jft.data.source import Source
 from jft.evaluation import feature_file, gradcam, label_issues
 from jft.evaluation.predictor import Images, Predictor
 from jft.features.knn import nearest

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from jft.data.datasets import Source
+from jft.data.source import Source
 from jft.metrics import calibration, classification, masked_sums
 from jft.utils.text import named_step, padded, terminal, width
 

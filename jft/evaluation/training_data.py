@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jft.data import content, datasets, notes
+from jft.data import content, datasets, formats, notes
 from jft.data.record import DataRecord, trained_on
 from jft.data.source import Source
 from jft.evaluation.restore import Trained
@@ -97,7 +97,7 @@ def is_own(
         return False
     there = not given and os.path.abspath(place) == os.path.abspath(trained.place())
     if (
-        there and isinstance(dataset, str) and not datasets.may_change(dataset)
+        there and isinstance(dataset, str) and not formats.may_change(dataset)
     ):  # the others do not change, and can take long to read
         return True
     config = {**trained.meta["config"], **columns, "dataset": dataset}

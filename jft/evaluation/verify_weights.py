@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import safetensors
 
-from jft.data.datasets import Source
+from jft.data.source import Source
 from jft.evaluation.evaluator import Evaluator
 from jft.metrics.losses import Objective
 from jft.models import create_model

@@ -18,8 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jft.data.augment import Augmentation
-from jft.data.datasets import Source
 from jft.data.decode import cannot_read
+from jft.data.source import Source
 from jft.data.transforms import Preprocess
 from jft.features import program_digest
 from jft.features.feature_step import Wanted

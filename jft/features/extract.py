@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from jft.data import loader, transforms
-from jft.data.datasets import Source
+from jft.data.source import Source
 from jft.data.transforms import Preprocess
 from jft.features.cache_key import image_digests, recipe
 from jft.features.feature_step import Wanted, make_feature_step

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jft.data.augment import Augmentation
-from jft.data.datasets import Source
+from jft.data.source import Source
 from jft.data.transforms import stored_size
 from jft.features import extract as extraction
 from jft.features.cache_key import image_digests

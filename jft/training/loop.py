@@ -13,7 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from jft.config import Config
-from jft.data.datasets import Source
+from jft.data.source import Source
 from jft.evaluation.evaluator import Evaluator
 from jft.metrics import image_metrics
 from jft.training import feature_cache, linear_probe, noted_images, programs, rollback

@@ -15,8 +15,8 @@ from markupsafe import Markup
 from PIL import Image
 
 from jft.data import datasets
-from jft.data.datasets import Source
 from jft.data.record import DataRecord, trained_on
+from jft.data.source import Source
 from jft.evaluation import evaluate, gallery, gradcam, results
 from jft.evaluation.predictor import Predictor
 from jft.evaluation.report import charts
