@@ -5,23 +5,38 @@ own BatchNorm is as fast, and its compiler of jax 0.11.2 fails with the 1x1 conv
 """
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+_PARTIAL_SUMS = 64  # for each channel, at most
+
 
 def _sums(x: jax.Array) -> jax.Array:
-    """Sums over all axes but the last: [..., channels] -> float32 (float64 of float64) [channels].
+    """Sums over all axes but the last: [batch, ..., channels] -> float32 (float64 of float64) [channels].
 
-    XLA:CPU reduces the leading axes of a map one number at a time; a product with ones is 3 to 10 times as fast.
+    XLA:CPU reduces the leading axes of a map one number at a time; a product with ones is 3 to 10 times as fast. One
+    long product would lose digits (1e-4 of a variance of 100,000 values), so places side by side give partial sums.
     """
     kind = jnp.promote_types(x.dtype, jnp.float32)
 
     def product(x: jax.Array) -> jax.Array:
-        flat = x.reshape(-1, x.shape[-1])
-        return jnp.dot(jnp.ones(flat.shape[0], x.dtype), flat, precision="highest", preferred_element_type=kind)
+        batch, places, channels = x.shape[0], math.prod(x.shape[1:-1]), x.shape[-1]
+        beside = max(n for n in range(1, min(places, _PARTIAL_SUMS) + 1) if places % n == 0)
+        if beside < 8 < places:  # few divisors: some places are left over
+            beside = min(places, _PARTIAL_SUMS)
+        rest = places % beside
+        # The batch stays an axis of its own, which may be spread over devices, until the places are side by side.
+        flat = x.reshape(batch, places, channels)
+        rows = flat[:, : places - rest].reshape(batch, -1, beside, channels).reshape(-1, beside, channels)
+        rows = rows.reshape(-1, beside * channels)
+        ones = jnp.ones(rows.shape[0], x.dtype)
+        partial = jnp.dot(ones, rows, precision="highest", preferred_element_type=kind)
+        total = jnp.sum(partial.reshape(beside, channels), 0)
+        return total + jnp.sum(flat[:, places - rest :], (0, 1), dtype=kind) if rest else total
 
     def plain(x: jax.Array) -> jax.Array:
         return jnp.sum(x, tuple(range(x.ndim - 1)), dtype=kind)
