@@ -16,7 +16,7 @@ from jft.utils import xla_flags
 from jft.utils.version import __version__
 
 if TYPE_CHECKING:
-    from jft import data
+    from jft import data, models
     from jft.evaluation.create import create_model
     from jft.evaluation.gallery import grad_cam
     from jft.evaluation.predictor import Predictor
@@ -48,6 +48,7 @@ __all__ = [
     "load",
     "make_plan",
     "make_train_step",
+    "models",
     "summary",
     "train",
 ]
@@ -74,8 +75,8 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name == "data":
-        return importlib.import_module("jft.data")
+    if name in ("data", "models"):
+        return importlib.import_module(f"jft.{name}")
     if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

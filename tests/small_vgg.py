@@ -16,7 +16,7 @@ SMALL = functools.partial(VGG, convs=(1, 1, 1), widths=(8, 8, 8), hidden=16, gri
 
 def register():
     """Makes it a model of the zoo, in a process that does nothing else."""
-    MODELS["small"] = SMALL
+    MODELS.register("small", SMALL)
 
 
 def config_of(**changes):

@@ -108,7 +108,7 @@ def add_column_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_code_argument(parser: argparse.ArgumentParser) -> None:
-    """Adds --allow-code, for commands on a run that may name its images or metrics as "module:function"."""
+    """Adds --allow-code, for commands on a run that may name its images, metrics or model as "module:function"."""
     parser.add_argument("--allow-code", action="store_true", help="import what the run names as module:function")
 
 

@@ -49,6 +49,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--force", action="store_true", help="replace the files if they exist")
     parser.add_argument("--uncalibrated", action="store_true", help="probabilities without the fitted temperature")
     parser.add_argument("--batch-size", type=int, default=32, metavar="N", help="images at a time; default: 32")
+    main.add_code_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:

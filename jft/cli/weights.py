@@ -10,6 +10,8 @@ export SOURCE --out F              a run, a set or a file to torchvision's or Ke
 import argparse
 from pathlib import Path
 
+from jft.cli import main
+
 _MARKS = {True: "ok", False: "FAILED", None: "no verdict"}
 
 
@@ -104,6 +106,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         added.add_argument("--weights", metavar="TAG", help="set that a file is like; default: guessed from it")
         added.add_argument("--out", type=Path, required=True, metavar="FILE", help="the file to write")
         added.add_argument("--force", action="store_true", help="replace FILE if it exists")
+        main.add_code_argument(added)
     converted.add_argument("--allow-nonfinite", action="store_true", help="convert NaN and infinity too")
     exported.add_argument("--format", choices=("torchvision", "keras"), default="torchvision", help="whose layout")
     exported.add_argument("--image-size", type=int, metavar="N", help="side in pixels; default: as it was trained")

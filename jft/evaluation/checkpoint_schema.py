@@ -6,9 +6,10 @@ from jft.config import as_json, default_config, json_shape, upgraded
 from jft.data.record import DataRecord
 from jft.data.transforms import Preprocess, check_fit
 from jft.metrics.losses import KINDS
-from jft.models import MODELS
+from jft.models import architecture
 from jft.utils import json_file, tree
 from jft.utils.checkpoint_info import Meta
+from jft.utils.registry import CodeError
 from jft.weights import metadata, provenance
 
 
@@ -90,7 +91,7 @@ def checked(found: Any) -> Meta:
     if problem:
         raise ValueError(problem)
     for name, check in (
-        ("model", lambda model: tree.choose(MODELS, model["name"], what="model")),
+        ("model", lambda model: architecture(model["name"])),
         ("model", lambda model: metadata.check_options(model["options"], model["name"])),
         ("objective", lambda kind: tree.choose(dict.fromkeys(KINDS), kind, what="objective")),
         ("preprocess", Preprocess.from_dict),
@@ -98,6 +99,8 @@ def checked(found: Any) -> Meta:
     ):
         try:
             check(found[name])
+        except CodeError:
+            raise
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error
     if not found["history"] and (found.get("learnt_validation") or found.get("temperature")):

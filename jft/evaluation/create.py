@@ -12,7 +12,7 @@ from jft.data.transforms import Preprocess, check_fit
 from jft.evaluation.load import load
 from jft.evaluation.predictor import Predictor
 from jft.metrics.losses import Objective
-from jft.models import MODELS, initialize
+from jft.models import Chain, architecture, initialize, register
 from jft.models import create_model as create_module
 from jft.utils import tree
 from jft.utils.mesh import make_parallel
@@ -21,7 +21,7 @@ from jft.weights.catalog import WeightSet, find_row
 
 
 def create_model(
-    name: str,
+    name: str | type[Chain],
     weights: str | None = None,
     *,
     num_classes: int | None = None,
@@ -37,7 +37,7 @@ def create_model(
     """A model with its variables and preprocessing.
 
     Args:
-      name: key of `jft.models.MODELS`, such as 'resnet50'; `list_models` gives them.
+      name: a model such as 'resnet50', see `list_models`; or a network of your own, a subclass of `jft.models.Chain`.
       weights: tag of a published weight set, such as 'torchvision'; `list_weights` gives them. None: fresh variables.
       num_classes: logits of a new head, whose classifying layer is fresh. None: the head of the weights, with their
         classes; without weights 1000.
@@ -61,7 +61,8 @@ def create_model(
       OSError: the weights are neither on this machine nor can be downloaded.
     """
     check_fit(fit)
-    tree.choose(MODELS, name, what="model")
+    name = name if isinstance(name, str) else register(name)
+    build = architecture(name)
     names = tuple(class_names)
     if names and num_classes not in (None, len(names)):
         raise ValueError(f"num_classes = {num_classes}, but class_names has {len(names)}: {', '.join(names[:5])}.")
@@ -72,7 +73,7 @@ def create_model(
         return dataclasses.replace(opened, model=opened.model.clone(dtype=jnp.dtype(dtype)), spec=spec, fit=fit)
     count = 1000 if count is None else count
     row = find_row(name, weights) if weights else None
-    options = _options(name, row, options) | {"num_classes": count}
+    options = _options(name, build(), row, options) | {"num_classes": count}
     model = create_module(name, dtype=jnp.dtype(dtype), **options)
     spec = row.preprocess if row else Preprocess().at(model.default_size)
     spec = spec.at(image_size) if image_size else spec
@@ -97,12 +98,12 @@ def create_model(
     )
 
 
-def _options(name: str, row: WeightSet | None, asked: Mapping[str, Any]) -> dict[str, Any]:
+def _options(name: str, model: Chain, row: WeightSet | None, asked: Mapping[str, Any]) -> dict[str, Any]:
     """Fields of the model: those that its weights need, those of a head made anew, and those asked for."""
     own = {field: value for field, value in (row.options if row else {}).items() if field != "num_classes"}
     if asked.get("new_head", "published") == "published":
-        own |= MODELS[name]().NEW_HEAD
-    known = {field.name: None for field in dataclasses.fields(MODELS[name]())}
+        own |= model.NEW_HEAD
+    known = {field.name: None for field in dataclasses.fields(model)}
     for field in asked:
         tree.choose(known, field, what=f"option of {name}")
     return own | dict(asked)

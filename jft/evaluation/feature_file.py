@@ -55,7 +55,7 @@ def of_weights(model: str, tag: str, stage: str, parallel: Parallel, *, weights_
     """The backbone of a weight set up to a stage; the file need not hold later stages.
 
     Args:
-      model: key of `jft.models.MODELS`.
+      model: name of a model, see `jft.models.architecture`.
       tag: tag of the weight set, such as 'torchvision'.
       stage: the last stage needed.
       parallel: the devices.

@@ -13,7 +13,7 @@ import safetensors.numpy
 
 from jft.data.transforms import Preprocess
 from jft.evaluation.restore import Trained, restore
-from jft.models import MODELS, Chain, create_model
+from jft.models import Chain, architecture, create_model
 from jft.utils import tree
 from jft.utils.files import written_whole
 from jft.utils.mesh import make_parallel
@@ -40,7 +40,7 @@ class SourceWeights:
     """Weights and what must be known to use them.
 
     Attributes:
-      model: key of `jft.models.MODELS`.
+      model: name of a model, see `jft.models.architecture`.
       options: fields of the model, its number of classes and auxiliary heads among them.
       spec: preprocessing.
       fit: how an image becomes a square, 'crop' or 'whole', see `preprocess.to_model_input`.
@@ -93,7 +93,7 @@ def open_source(
 
     Args:
       source: folder of a run, name of a weight set such as 'vgg19.torchvision', or path of a weight file.
-      model: key of `jft.models.MODELS`; needed for a file that does not say it, otherwise a check.
+      model: name of a model, see `jft.models.architecture`; needed for a file that does not say it, otherwise a check.
       tag: of the weight set that a file is like, such as 'torchvision'; None: guessed from hash and names.
       image_size: side in pixels that the model shall read; None: as the source was trained.
       weights_path: of a set, its file or a folder that holds it, looked at before the cache and the network.
@@ -102,7 +102,7 @@ def open_source(
       ValueError: no such thing, or not what `model` and `tag` say.
     """
     if model:
-        tree.choose(MODELS, model, what="model")
+        architecture(model)
     path = Path(source).expanduser()
     if source in CATALOG:
         opened = _open_set(CATALOG[source], weights_path)

@@ -47,7 +47,7 @@ class Predictor:
       meta: the JSON of the checkpoint; None for a weight set.
       parallel: the devices.
       batch_size: batch size over all devices.
-      architecture: key of `jft.models.MODELS`.
+      architecture: name of a model, see `jft.models.architecture`.
       options: fields of the model, including its number of classes.
     """
 

@@ -69,7 +69,7 @@ def export(
       source: folder of a run, name of a weight set, or path of a weight file.
       out: the output file, see `write`.
       format: 'torchvision' or 'keras'.
-      model: key of `jft.models.MODELS`, needed for a file that does not name its model.
+      model: name of a model, see `jft.models.architecture`, needed for a file that does not name its model.
       tag: tag of the weight set whose layout a file has; None: guessed.
       image_size: side of the input images in pixels; None: as trained.
 

@@ -3,63 +3,16 @@
 `MODELS` maps names to constructors; `create_model` makes a model by name. Every model is a `Chain` of named stages.
 """
 
-import functools
-from collections.abc import Callable
-from typing import Any
-
-from jft.models.alexnet import AlexNet
 from jft.models.chain import Chain, abstract_variables, between, initialize
-from jft.models.cnn import CNN
-from jft.models.googlenet import GoogLeNet
-from jft.models.inception import InceptionV3
-from jft.models.resnet import RESNET_BLOCKS, ResNet
-from jft.models.squeezenet import SqueezeNet
-from jft.models.vgg import VGG, VGG_CONVS
-from jft.utils import tree
+from jft.models.zoo import MODELS, architecture, create_model, register
 
-__all__ = ["MODELS", "Chain", "abstract_variables", "between", "create_model", "initialize"]
-
-MODELS: dict[str, Callable[..., Chain]] = {
-    "alexnet": AlexNet,
-    "alexnet_caffe": functools.partial(AlexNet, widths=(96, 256, 384, 384, 256), original=True, default_size=227),
-    **{name: functools.partial(VGG, convs=convs) for name, convs in VGG_CONVS.items()},
-    **{f"{name}_bn": functools.partial(VGG, convs=convs, batch_norm=True) for name, convs in VGG_CONVS.items()},
-    "googlenet": GoogLeNet,
-    "googlenet_caffe": functools.partial(GoogLeNet, original=True, dropout=0.4),
-    "inception_v3": InceptionV3,
-    **{
-        name: functools.partial(ResNet, blocks=blocks, bottleneck=name not in ("resnet18", "resnet34"))
-        for name, blocks in RESNET_BLOCKS.items()
-    },
-    "squeezenet1_0": functools.partial(SqueezeNet, conv1=(96, 7), pools=("conv1", "fire4", "fire8")),
-    "squeezenet1_1": functools.partial(SqueezeNet),
-    # Three convolutions for 32-pixel images: the quickstart's network, small enough to travel in the package.
-    "vgg_tiny": functools.partial(VGG, convs=(1, 1, 1), widths=(16, 32, 64), hidden=64, grid=4, default_size=32),
-    # No pretrained weights: what training from scratch gives.
-    "cnn": CNN,
-}
-
-
-def create_model(name: str, **options: Any) -> Chain:
-    """A model of the zoo.
-
-    Args:
-      name: a key of `MODELS`, such as 'vgg19'.
-      **options: fields of the model, such as `num_classes=10` or `dtype=jnp.bfloat16`.
-
-    Returns:
-      An unbound Linen module; `model.apply(variables, x, train=False, start=None, stop=None)`.
-
-    Raises:
-      ValueError: unknown name, or `aux_heads=True` where the model has none.
-    """
-    if "head_hidden" in options:  # a list where it comes from JSON
-        options["head_hidden"] = tuple(options["head_hidden"])
-    model = tree.choose(MODELS, name, what="model")(**options)
-    stages = model.stages()  # refuses a cut that is none
-    if model.aux_heads and not model.auxiliary_heads():
-        having = ", ".join(key for key, build in MODELS.items() if build().auxiliary_heads())
-        raise ValueError(f"{name} has no auxiliary heads, which aux_heads=True asks for; {having} have them.")
-    if model.aux_heads and (lost := [n for n, head in model.auxiliary_heads().items() if head.after not in stages]):
-        raise ValueError(f"cut = {model.cut!r} leaves out what {', '.join(lost)} read: set aux_heads = False.")
-    return model
+__all__ = [
+    "MODELS",
+    "Chain",
+    "abstract_variables",
+    "architecture",
+    "between",
+    "create_model",
+    "initialize",
+    "register",
+]

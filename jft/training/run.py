@@ -20,10 +20,10 @@ from jft.data.transforms import Preprocess
 from jft.metrics import image_metrics
 from jft.metrics.image_metrics import Metric
 from jft.metrics.losses import LOSSES, Objective, make_objective
-from jft.models import MODELS, Chain, abstract_variables, create_model
+from jft.models import Chain, abstract_variables, architecture, create_model
 from jft.training import callbacks
 from jft.training.phases import Phase, make_phases
-from jft.utils import distributed, json_file, tree
+from jft.utils import distributed, json_file
 from jft.utils.checkpoint import Checkpoints
 from jft.utils.checkpoint_info import Meta
 from jft.utils.logger import write_json
@@ -157,7 +157,7 @@ def create_run(
     config_lib.validate(config)
     workdir = Path(workdir)
     check_workdir(config, workdir)
-    tree.choose(MODELS, config.model, what="model")
+    architecture(config.model)
     parallel = make_parallel(config.parallel, config.mesh.to_dict())
     accumulate = None if config.accumulate == "auto" else config.accumulate
     parallel.check_batch_size(config.batch_size, what="batch_size", parts=accumulate or 1)
@@ -223,7 +223,7 @@ def _choose_model(
             "head_dropout": config.head_dropout,
         }
     else:
-        options |= MODELS[config.model]().NEW_HEAD
+        options |= architecture(config.model)().NEW_HEAD
     model = create_model(
         config.model, num_classes=num_outputs, dtype=jnp.dtype(config.dtype), axis_name=axis_name, **options
     )

@@ -1,12 +1,11 @@
 """The summary of a model under a transfer plan."""
 
 from jft.evaluation.predictor import Predictor
-from jft.models import MODELS, Chain, create_model
+from jft.models import Chain, architecture, create_model, register
 from jft.models.flops import parameter_shapes, stage_costs
 from jft.models.summary import Summary
 from jft.models.summary import summarize as of_model
 from jft.training.freeze import make_plan
-from jft.utils import tree
 from jft.weights import catalog
 
 
@@ -21,7 +20,7 @@ def choose_model(
     """The model that a weight set of the catalog fills, or a model of the zoo as it stands.
 
     Args:
-      name: key of `jft.models.MODELS`.
+      name: name of a model, see `jft.models.architecture`.
       num_classes: logits; None takes those of the weight set, or 1000.
       weights: tag of the set, whose options the model gets, or None.
       image_size: side of the images in pixels; None takes the weight set's or the model's own.
@@ -33,7 +32,7 @@ def choose_model(
     Raises:
       ValueError: unknown model or set, no auxiliary heads, or a number below one.
     """
-    tree.choose(MODELS, name, what="model")
+    architecture(name)
     for what, number in (("num_classes", num_classes), ("image_size", image_size)):
         if number is not None and number < 1:
             raise ValueError(f"{what} is {number}: it must be at least 1.")
@@ -55,7 +54,7 @@ def summarize(title: str, model: Chain, size: int, freeze: str = "") -> Summary:
 
 
 def summary(
-    model: str | Predictor,
+    model: str | type[Chain] | Predictor,
     *,
     num_classes: int | None = None,
     weights: str | None = None,
@@ -68,7 +67,7 @@ def summary(
     From shapes alone: nothing is downloaded, allocated or compiled.
 
     Args:
-      model: key of `jft.models.MODELS`, or a model from `create_model`, `load` or `train`.
+      model: name of a model, see `jft.models.architecture`, or a model from `create_model`, `load` or `train`.
       num_classes, weights, image_size, aux_heads: of a model that is named, see `choose_model`.
       freeze: as of a config: a stage, or patterns over parameter names.
 
@@ -78,6 +77,8 @@ def summary(
     Raises:
       ValueError: unknown model or set, or `freeze` means nothing.
     """
+    if isinstance(model, type):
+        model = register(model)
     if isinstance(model, str):
         chain, size = choose_model(
             model, num_classes=num_classes, weights=weights, image_size=image_size, aux_heads=aux_heads

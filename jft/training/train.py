@@ -13,12 +13,14 @@ from ml_collections import ConfigDict
 from jft.config import Config, default_config
 from jft.data.dataset import Dataset
 from jft.data.source import Source
+from jft.models import Chain, register
 from jft.training import loop
 from jft.training import own as own_objects
 from jft.training.run import check_workdir
 from jft.training.trained_run import TrainedRun, open_run
-from jft.utils import tree
+from jft.utils import distributed, tree
 from jft.utils.interrupt import Stopped
+from jft.utils.registry import is_reference
 
 
 def train(
@@ -39,7 +41,7 @@ def train(
       brief: leave out the table of stages.
       **fields: fields of the config, such as `model="resnet50"`, `preset="lp_ft"`, `epochs=5`, `learning_rate=1e-3`.
         `loss`, `optimizer`, `schedule`, `augment`, `metrics` and `callbacks` also take objects of your own, see
-        docs/extending.md.
+        docs/extending.md; `model` takes a subclass of `jft.models.Chain`.
 
     Returns:
       The run, with the model of its best checkpoint.
@@ -50,6 +52,8 @@ def train(
       Stopped: a signal came before the first checkpoint.
     """
     known = data.fields if isinstance(data, Dataset) else {}
+    if isinstance(model := fields.get("model"), type):
+        fields["model"] = _named(cast(type[Chain], model))
     config, own = _configured(config, known, fields)
     source = data.source if isinstance(data, Dataset) else data
     if config.arms:
@@ -60,6 +64,17 @@ def train(
     if not result["finished"] and not (Path(workdir) / "checkpoints").exists():
         raise Stopped(result["signal"])
     return open_run(workdir, source, allow_code=True)  # training has imported what its config names
+
+
+def _named(model: type[Chain]) -> str:
+    """What the config records of a network of the user's own."""
+    name = register(model)
+    if not is_reference(name):
+        distributed.say(
+            f"model {name} is a class that no other process can import: to resume or open this run, first call "
+            f"jft.models.register({name}), or put the class into a module."
+        )
+    return name
 
 
 def _configured(

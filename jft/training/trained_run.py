@@ -139,7 +139,9 @@ def open_run(
     workdir: str | Path, data: Source | None = None, batch_size: int = 32, *, allow_code: bool = False
 ) -> TrainedRun:
     """The run in a folder; arguments as of `TrainedRun` and `load`."""
-    return _of_predictor(load_lib.load(workdir, batch_size=batch_size), Path(workdir), data, allow_code)
+    with code_allowed(allow_code):
+        model = load_lib.load(workdir, batch_size=batch_size)
+    return _of_predictor(model, Path(workdir), data, allow_code)
 
 
 def _of_predictor(model: Predictor, workdir: Path, data: Source | None, allow_code: bool) -> TrainedRun:
@@ -163,17 +165,20 @@ def load(
       weights: tag of the model's weight set, such as 'caffe'; None: one that is on this machine, else torchvision's.
       weights_path: the set's file, or a folder that holds it, looked at before the cache and the network.
       batch_size: images at a time, over all devices of this process; rounded up to a multiple of their number.
-      allow_code: let the run's `evaluate`, `report` and `export` import what it names as "module:function". Importing
-        runs that module: allow it where you trust the run. Opening and predicting import nothing.
+      allow_code: import what the run names as "module:function": its model now, its images and metrics in `evaluate`,
+        `report` and `export`. Importing runs that module: allow it where you trust the run. Without it, a run whose
+        model is one of jft's is opened and predicts, and nothing is imported.
 
     Returns:
       A `TrainedRun` of a run's folder, otherwise a `Predictor`.
 
     Raises:
       ValueError: there is no such run, model or set, or no checkpoint that can be read.
+      CodeRefusedError: the run's model is the user's own, and `allow_code` is False.
       OSError: the weights are neither here nor to be had.
     """
-    model = load_lib.load(source, weights=weights, weights_path=weights_path, batch_size=batch_size)
+    with code_allowed(allow_code):
+        model = load_lib.load(source, weights=weights, weights_path=weights_path, batch_size=batch_size)
     return model if model.meta is None else _of_predictor(model, Path(source), None, allow_code)
 
 
@@ -202,7 +207,7 @@ def evaluate(
     Raises:
       ValueError: the images' classes are not the model's, or a model that is no run was given no data.
     """
-    opened = load(model) if isinstance(model, str | Path) else model
+    opened = load(model, allow_code=allow_code) if isinstance(model, str | Path) else model
     if isinstance(opened, TrainedRun):
         with code_allowed(allow_code):
             return opened.evaluate(data, split=split, tta=tta)

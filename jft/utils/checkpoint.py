@@ -25,6 +25,7 @@ from absl import logging
 from jft.utils import checksum, distributed, json_file
 from jft.utils.checkpoint_info import Meta, best_step
 from jft.utils.fingerprint import fingerprints
+from jft.utils.registry import CodeError
 
 _RETIRED = "retired"  # subfolder of checkpoints that are being deleted
 FORMAT = 3  # 1 had no phases, so other optimizer states; 2 had other digests
@@ -179,7 +180,11 @@ class Checkpoints:
         for step in steps:
             try:
                 found = self._restore(step, abstract)
-            except (CheckpointRefusedError, jax.errors.JaxRuntimeError):  # the latter of devices or another process
+            except (
+                CheckpointRefusedError,
+                CodeError,
+                jax.errors.JaxRuntimeError,
+            ):  # the last: devices, others
                 raise
             except Exception as error:  # Orbax and TensorStore raise many kinds for a damaged file
                 failures[step] = f"checkpoint {step}: {(str(error).splitlines() or [type(error).__name__])[0][:200]}"
@@ -240,6 +245,8 @@ class Checkpoints:
             if found.get("format") != FORMAT or found.get("step") != step:
                 raise ValueError(f"format is {found.get('format')!r} and step {found.get('step')!r}")
             return self._checked(found)
+        except CodeError:  # the checkpoint is whole, and names a model that is not here
+            raise
         except ValueError as error:
             raise CheckpointDamagedError(f"its meta/metadata is not as it was written, {error}; {_RESTORE}") from error
 

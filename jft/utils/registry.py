@@ -27,7 +27,11 @@ _allowed: contextvars.ContextVar[bool] = contextvars.ContextVar("code_allowed", 
 _imported: dict[str, Any] = {}  # by reference; what ran once with permission runs nothing when it is named again
 
 
-class CodeRefusedError(ValueError):
+class CodeError(ValueError):
+    """What a "module:function" names cannot be had: its import is not allowed, or fails."""
+
+
+class CodeRefusedError(CodeError):
     """A "module:function" was named where no code may be imported."""
 
 
@@ -41,6 +45,7 @@ class Registry(Mapping[str, Row], Generic[Row]):
 
     def __init__(self, field: str, signature: str, rows: Mapping[str, Row]) -> None:
         self.field, self.signature, self._rows = field, signature, dict(rows)
+        self._built_in = frozenset(rows)
         _REGISTRIES[field] = self
 
     def __getitem__(self, name: str) -> Row:
@@ -55,11 +60,13 @@ class Registry(Mapping[str, Row], Generic[Row]):
     def register(self, name: str, row: Row) -> None:
         """Adds a row of your own, which a config can then name; a run that names it needs it again to resume.
 
+        A row of your own of the same name is replaced, as when the cell of a notebook runs once more.
+
         Raises:
-          ValueError: the name is taken.
+          ValueError: jft has a row of this name.
         """
-        if name in self._rows:
-            raise ValueError(f"there is a {self.field} {name!r} already: choose another name.")
+        if name in self._built_in:
+            raise ValueError(f"{self.field} {name!r} is one of jft's own: choose another name.")
         self._rows[name] = row
 
     def check(self, value: str) -> None:
@@ -80,7 +87,8 @@ class Registry(Mapping[str, Row], Generic[Row]):
           given: the object, where it was given in Python and `value` is what `name_of` recorded of it.
 
         Raises:
-          ValueError: no such name, module or function, or one that was given in Python and is not here.
+          ValueError: no such name, or a function that was given in Python and is not here.
+          CodeError: no such module or function.
           CodeRefusedError: "module:function", outside of `code_allowed`.
         """
         if given is not None:
@@ -182,14 +190,14 @@ def _import(reference: str, field: str) -> Any:
     try:
         found = importlib.import_module(module)
     except Exception as error:  # whatever the module's own code raises
-        raise ValueError(
+        raise CodeError(
             f"{field} = {reference!r}: importing {module} failed ({type(error).__name__}: {error}). Run from the "
             "folder that holds it, or put that folder into PYTHONPATH."
         ) from error
     for name in path.split("."):
         if not hasattr(found, name):
             guess = tree.did_you_mean(name, dir(found)) or f": {getattr(found, '__file__', module)} defines no such."
-            raise ValueError(f"{field} = {reference!r}: there is no {name!r} in {module}{guess}")
+            raise CodeError(f"{field} = {reference!r}: there is no {name!r} in {module}{guess}")
         found = getattr(found, name)
     _imported[reference] = found
     return found

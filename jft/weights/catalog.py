@@ -6,6 +6,7 @@ from typing import Any
 
 from jft.data.transforms import Preprocess
 from jft.utils import tree
+from jft.utils.registry import is_own
 from jft.weights import catalog_facts as published
 
 TOP = ("fc6", "fc7", "head")  # stages that a 'notop' weight set lacks
@@ -75,6 +76,8 @@ def find_row(model: str, tag: str) -> WeightSet:
     Raises:
       ValueError: unknown model or tag; lists the known ones.
     """
+    if is_own(model):
+        raise ValueError(f"{model} is a network of your own without published weights: set weights = '' to train it.")
     tree.choose({row.model: row for row in CATALOG.values()}, model, what="model with published weights")
     return tree.choose({row.tag: row for row in CATALOG.values() if row.model == model}, tag, what=f"{model} weights")
 

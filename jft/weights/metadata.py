@@ -14,8 +14,9 @@ import safetensors
 
 from jft.data.transforms import Preprocess, check_fit
 from jft.metrics.losses import KINDS
-from jft.models import MODELS
+from jft.models import architecture
 from jft.utils import tree
+from jft.utils.registry import CodeError
 from jft.weights.catalog import CATALOG
 
 _KEYS = ("model", "options", "class_names", "objective", "preprocess", "fit", "temperature")
@@ -50,6 +51,8 @@ def doubted(path: str | os.PathLike) -> Iterator[None]:
     """Turns any error inside the block into one ValueError about the file's metadata."""
     try:
         yield
+    except CodeError:  # it makes sense, and names a model that is not here
+        raise
     except Exception as error:  # JSON, JAX and Flax have no common base error, and JSON may nest too deeply
         why = f"{type(error).__name__}: {textwrap.shorten(str(error), 500).rstrip('.')}"
         raise ValueError(f"{path} says of itself what makes no sense: {why}. Make it anew from its source.") from error
@@ -70,7 +73,7 @@ def _checked(about: Mapping[str, str]) -> dict[str, Any]:
     if "model" in said:
         if not isinstance(said["model"], str):
             raise ValueError(f"model is {reprlib.repr(said['model'])}, which is no name")
-        tree.choose(MODELS, said["model"], what="model")
+        architecture(said["model"])
     if "options" in said:
         check_options(said["options"], said.get("model"))
     if "preprocess" in said:
@@ -103,7 +106,7 @@ def check_options(options: Any, model: str | None) -> None:
     """Numbers and switches of the model alone: what it computes in, or is called, is not the file's to say."""
     if model is None or not isinstance(options, dict):
         raise ValueError(f"options is {reprlib.repr(options)} of the model {model}")
-    built = MODELS[model]()
+    built = architecture(model)()
     defaults = {field.name: getattr(built, field.name) for field in dataclasses.fields(built)}
     defaults = {name: value for name, value in defaults.items() if isinstance(value, bool | int | float)}
     for name, value in options.items():

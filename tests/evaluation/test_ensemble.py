@@ -118,7 +118,7 @@ def test_validation_images_of_two_seeds_are_refused(members, tmp_path):
 
 
 def test_several_labels(folder, monkeypatch):
-    monkeypatch.setitem(MODELS, "small", Small)
+    monkeypatch.setitem(MODELS._rows, "small", Small)
     plain = some_images(60, classes=2)
     labels = np.stack([plain.labels, np.arange(60) % 3 == 0, np.arange(60) % 5 == 0], axis=1)
     source = datasets.from_arrays(plain.images, labels.astype(np.uint8), ("a", "b", "c"))

@@ -113,7 +113,7 @@ def test_a_damaged_cache_is_found():
 def tiny(monkeypatch):
     """VGG-11 of torchvision and VGG-16 of Keras, small, with a proof that goes with neither."""
     for name in ("vgg11", "vgg16"):
-        monkeypatch.setitem(MODELS, name, functools.partial(VGG, convs=(1, 1), widths=(4, 6), hidden=8, grid=56))
+        monkeypatch.setitem(MODELS._rows, name, functools.partial(VGG, convs=(1, 1), widths=(4, 6), hidden=8, grid=56))
     monkeypatch.setattr(proofs, "replay", lambda row: {"224/block1": 2e-7, "224/head": 1e-6})
 
 

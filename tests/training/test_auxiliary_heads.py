@@ -150,7 +150,7 @@ def test_images_too_small_for_an_auxiliary_head():
 
 
 def test_a_run_trains_saves_and_evaluates_with_them(tmp_path, monkeypatch, one_device):
-    monkeypatch.setitem(MODELS, "side", Side)
+    monkeypatch.setitem(MODELS._rows, "side", Side)
     config = default_config()
     config.update({"dataset": "digits", "model": "side", "weights": "", "image_size": 8, "steps": 2, "aux_heads": True})
     config.update({"examples_per_class": 8, "evaluate_every": 100.0})

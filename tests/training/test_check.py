@@ -191,7 +191,7 @@ class Net(Chain):
     ],
 )
 def test_dead_gradients_are_found(tmp_path, monkeypatch, model, head_init, dead, told_of):
-    monkeypatch.setitem(MODELS, "net", model)
+    monkeypatch.setitem(MODELS._rows, "net", model)
     monkeypatch.setattr("jft.training.state.initialize", initialize)
     config = default_config()
     config.update({"model": "net", "weights": "", "batch_size": 16, "head_init": head_init, "validation": 0.0})

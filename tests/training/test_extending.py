@@ -15,11 +15,11 @@ def test_the_examples_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with small_digits.quick():
         exec("\n".join(re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)), {"__name__": "examples"})
-    assert len([*tmp_path.glob("runs/*/config.json")]) == 8
+    assert len([*tmp_path.glob("runs/*/config.json")]) == 9
 
 
 def test_the_tables_are_whole():
-    assert {*re.findall(r"^\| `(\w+)` \| `\(", PAGE, re.MULTILINE)} == {*own.FIELDS, "dataset"}
+    assert {*re.findall(r"^\| `(\w+)` \| (?:`\(|a subclass)", PAGE, re.MULTILINE)} == {*own.FIELDS, "dataset", "model"}
     rows = re.findall(r"^\| \w+ \| `jft/(\w+)/(\w+)\.py` \| `(\w+)` \|", PAGE, re.MULTILINE)
     assert len(rows) == 6
     for room, module, table in rows:

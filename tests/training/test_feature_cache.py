@@ -38,7 +38,7 @@ of_two = pytest.mark.xdist_group("two phases")  # which one worker compiles for 
 def small():
     """The model by its name, and two devices, for which XLA compiles faster than for eight."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(MODELS, "small", Small)
+        patch.setitem(MODELS._rows, "small", Small)
         patch.setattr(jax, "devices", lambda *a: jax.local_devices()[:2])
         yield
 

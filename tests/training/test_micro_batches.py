@@ -72,7 +72,7 @@ CHAIN = {"model": "chain", "image_size": 16, "classes": (), "examples_per_class"
 @pytest.fixture
 def config(one_device, monkeypatch, tmp_path):
     """Of 16 images in a step, whose BatchNorms stay, with micro-batches chosen."""
-    monkeypatch.setitem(MODELS, "chain", functools.partial(Small, new_head="linear", head_dropout=0.5))
+    monkeypatch.setitem(MODELS._rows, "chain", functools.partial(Small, new_head="linear", head_dropout=0.5))
     return config_of(**CHAIN, accumulate="auto", batch_norm="frozen", checkpoint_every=1, log_every=1)
 
 

@@ -8,10 +8,12 @@ import types
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 import pytest
 import small_chain
 import small_digits
+from PIL import Image
 
 import jft
 from jft.config import default_config
@@ -45,7 +47,7 @@ def small():
     module.focal, module.heavy_ball, module.darker = focal, heavy_ball, darker
     module.margin, module.ramp, module.plain = margin, ramp, plain
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(MODELS._rows if hasattr(MODELS, "_rows") else MODELS, "small", small_chain.Small)
+        patch.setitem(MODELS._rows, "small", small_chain.Small)
         patch.setitem(sys.modules, "own_parts", module)
         patch.setattr(jax, "devices", lambda *a: jax.local_devices()[:1])
         yield
@@ -219,6 +221,59 @@ def test_a_dataset_of_the_users_own(tmp_path, monkeypatch):
     monkeypatch.setattr(registry, "_imported", {})  # as in another process
     with pytest.raises(registry.CodeRefusedError, match=r"dataset = 'own_parts:pairs' names code.* --allow-code"):
         evaluate(tmp_path / "whole")
+
+
+def test_a_model_of_the_users_own(tmp_path, monkeypatch, command):
+    """It trains, resumes and opens as one of jft's, and its code is imported only where that is allowed."""
+    monkeypatch.setattr(sys.modules["own_parts"], "Net", small_chain.Small, raising=False)
+    monkeypatch.setattr(registry, "_imported", {})
+    train(make(), tmp_path / "named", small_chain.images())
+    interrupted(monkeypatch, make(model="own_parts:Net"), tmp_path / "own")
+    assert parameters(tmp_path / "named") == parameters(tmp_path / "own")
+    image = small_chain.images().images[:1]
+    Image.fromarray(image[0]).save(tmp_path / "image.png")
+    expected = np.asarray(jft.load(tmp_path / "own", allow_code=True)(image))
+    np.testing.assert_array_equal(expected, np.asarray(jft.load(tmp_path / "named")(image)))
+    jft.load(tmp_path / "own", allow_code=True).save(tmp_path / "own.safetensors")
+    monkeypatch.setattr(registry, "_imported", {})
+    for path in ("own", "own.safetensors"):
+        with pytest.raises(registry.CodeRefusedError, match=r"model = 'own_parts:Net' names code.* --allow-code"):
+            jft.load(tmp_path / path)
+    status, _, error = command("predict", tmp_path / "own", tmp_path / "image.png")
+    assert status == 1 and "own_parts:Net" in error
+    status, printed, error = command("predict", tmp_path / "own", tmp_path / "image.png", "--allow-code")
+    assert status == 0 and "image.png" in printed, error
+    monkeypatch.delattr(sys.modules["own_parts"], "Net")
+    monkeypatch.setattr(registry, "_imported", {})
+    with pytest.raises(registry.CodeError, match=r"there is no 'Net' in own_parts"):
+        jft.load(tmp_path / "own", allow_code=True)
+    assert [*(tmp_path / "own" / "checkpoints").glob("[0-9]*")]  # whole, and not set aside
+
+
+def test_a_class_given_in_python_is_a_model(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys.modules["own_parts"], "Net", small_chain.Small, raising=False)
+
+    class Local(small_chain.Small):
+        """Of no module."""
+
+    fields = {"data": small_chain.images(), "weights": "", "steps": 1, "batch_size": 12, "validation": 12}
+    run = jft.train(model=Local, workdir=tmp_path / "run", eval_batch_size=16, **fields)
+    assert run.config["model"] == "Local" and "jft.models.register(Local)" in capsys.readouterr().out
+    assert jft.create_model(Local, num_classes=3).stages == ("a", "b", "c", "head")
+    assert "a" in str(jft.summary(Local))
+    MODELS._rows.pop("Local")  # another process
+    with pytest.raises(ValueError, match="unknown model 'Local'"):
+        jft.load(tmp_path / "run")
+    jft.models.register(Local)
+    assert jft.load(tmp_path / "run").config["steps"] == 1
+    with pytest.raises(ValueError, match=r"give the name of a model or a subclass of jft\.models\.Chain"):
+        jft.create_model(dict)
+    with pytest.raises(ValueError, match="model 'vgg16' is one of jft's own"):
+        jft.models.register(type("vgg16", (small_chain.Small,), {}))
+    with pytest.raises(ValueError, match=r"is <function focal.*subclass of jft\.models\.Chain is needed"):
+        train(make(model="own_parts:focal"), tmp_path / "wrong", small_chain.images())
+    with pytest.raises(ValueError, match="without published weights: set weights = ''"):
+        train(make(model="own_parts:Net", weights="torchvision"), tmp_path / "wrong", small_chain.images())
 
 
 def test_commands_on_a_run_import_its_code_only_where_it_is_allowed(tmp_path, monkeypatch, command):

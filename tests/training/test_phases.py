@@ -32,7 +32,7 @@ pytestmark = pytest.mark.usefixtures("one_device")
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     """The model by its name."""
-    monkeypatch.setitem(MODELS, "small", Small)
+    monkeypatch.setitem(MODELS._rows, "small", Small)
 
 
 def make(**changes):

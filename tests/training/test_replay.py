@@ -24,7 +24,7 @@ def whole(one_device, tmp_path_factory):
     folder = tmp_path_factory.mktemp("replay")
     often = {"checkpoint_every": 4, "keep_every": 4, "log_every": 3, "eval_batch_size": 24}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(MODELS, "small", SMALL)
+        patch.setitem(MODELS._rows, "small", SMALL)
         train(config_of(phases=PHASES, features_dir=str(folder / "features"), **often), folder / "run")
     return folder / "run"
 
@@ -32,7 +32,7 @@ def whole(one_device, tmp_path_factory):
 @pytest.fixture
 def done(whole, tmp_path, monkeypatch):
     """A copy of the run."""
-    monkeypatch.setitem(MODELS, "small", SMALL)
+    monkeypatch.setitem(MODELS._rows, "small", SMALL)
     return shutil.copytree(whole, tmp_path / "run")
 
 

@@ -60,7 +60,7 @@ def small(one_device, compile_once):
         return broken(make_train_step(*args, **options), FAULTS)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(MODELS, "small", SMALL)
+        patch.setitem(MODELS._rows, "small", SMALL)
         patch.setattr(programs, "make_train_step", make)
         patch.setattr(programs, "compile_train_step", compile_once)
         yield
@@ -181,7 +181,7 @@ def poisoned(make):
 )
 def test_images_left_out_contribute_nothing_on_any_number_of_devices(tmp_path, monkeypatch, parallel, accumulate):
     """Two runs whose images differ in the step that is left out alone; in one of them a loss is not finite for it."""
-    monkeypatch.setitem(MODELS, "chain", Small)
+    monkeypatch.setitem(MODELS._rows, "chain", Small)
     monkeypatch.setattr(jax, "devices", jax.local_devices)
     monkeypatch.setattr(programs, "make_train_step", make_train_step)
     monkeypatch.setattr(programs, "compile_train_step", compile_train_step)

@@ -106,7 +106,7 @@ def test_stopped_killed_and_gone_on_with(pairs):
 @of_pairs
 def test_what_two_processes_saved_one_evaluates(pairs, monkeypatch):
     folder, _ = pairs
-    monkeypatch.setitem(MODELS, "small", SMALL)
+    monkeypatch.setitem(MODELS._rows, "small", SMALL)
     last = records(folder / "whole")[-1]
     found = evaluate(folder / "whole", split="validation")
     assert last["kind"] == "validation" and found["count"] == last["count"] == 72

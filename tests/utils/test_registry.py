@@ -35,8 +35,10 @@ def test_a_row_a_function_and_what_is_registered_later_resolve(flavors):
     flavors.register("sweet", sweet)
     assert flavors.resolve("sweet") is sweet is flavors.resolve(sweet) is flavors.resolve(GIVEN, sweet)
     assert flavors.resolve("sour")() == "sour" and registry.resolve("flavor", "plain")() == "plain"
-    with pytest.raises(ValueError, match=r"a flavor 'sour' already"):
+    with pytest.raises(ValueError, match=r"flavor 'sour' is one of jft's own"):
         flavors.register("sour", sweet)
+    flavors.register("sweet", flavors["sour"])  # the cell of a notebook once more
+    assert flavors.resolve("sweet")() == "sour"
 
 
 def test_a_typo_is_told_with_what_there_is(flavors):
