@@ -6,10 +6,10 @@ from jft.config import as_json, default_config, json_shape, upgraded
 from jft.data.record import DataRecord
 from jft.data.transforms import Preprocess, check_fit
 from jft.metrics.losses import KINDS
-from jft.models import architecture
+from jft.models import MODELS
 from jft.utils import json_file, tree
 from jft.utils.checkpoint_info import Meta
-from jft.utils.registry import CodeError
+from jft.utils.registry import is_own
 from jft.weights import metadata, provenance
 
 
@@ -70,6 +70,13 @@ class Schema(TypedDict):
     digests: dict[str, int]
 
 
+def _check_model(model: Model) -> None:
+    """Imports nothing, so options of a user's own model are checked when it is built."""
+    MODELS.check(model["name"])
+    if not is_own(model["name"]):
+        metadata.check_options(model["options"], model["name"])
+
+
 def checked(found: Any) -> Meta:
     """Checks the JSON of a checkpoint.
 
@@ -91,16 +98,13 @@ def checked(found: Any) -> Meta:
     if problem:
         raise ValueError(problem)
     for name, check in (
-        ("model", lambda model: architecture(model["name"])),
-        ("model", lambda model: metadata.check_options(model["options"], model["name"])),
+        ("model", _check_model),
         ("objective", lambda kind: tree.choose(dict.fromkeys(KINDS), kind, what="objective")),
         ("preprocess", Preprocess.from_dict),
         ("fit", check_fit),
     ):
         try:
             check(found[name])
-        except CodeError:
-            raise
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error
     if not found["history"] and (found.get("learnt_validation") or found.get("temperature")):

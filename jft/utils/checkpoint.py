@@ -245,8 +245,6 @@ class Checkpoints:
             if found.get("format") != FORMAT or found.get("step") != step:
                 raise ValueError(f"format is {found.get('format')!r} and step {found.get('step')!r}")
             return self._checked(found)
-        except CodeError:  # the checkpoint is whole, and names a model that is not here
-            raise
         except ValueError as error:
             raise CheckpointDamagedError(f"its meta/metadata is not as it was written, {error}; {_RESTORE}") from error
 
