@@ -26,7 +26,7 @@ TINY = {
 
 def shrink(monkeypatch):
     for name, build in TINY.items():
-        monkeypatch.setitem(MODELS, name, build)
+        monkeypatch.setitem(MODELS._rows, name, build)
 
 
 def seeded_file(path, model, dialect, size, classes=10):
