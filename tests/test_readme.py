@@ -2,11 +2,12 @@
 
 import importlib.util
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 
-from jft.cli.main import VERBS
+from jft.cli.main import VERBS, parse
 from jft.utils.fields import FIELDS
 
 ROOT = Path(__file__).parents[1]
@@ -61,6 +62,31 @@ def test_every_page_is_in_the_navigation():
 def test_a_program_is_python_and_sets_fields_that_there_are(page, program):
     compile(program, page, "exec")
     assert set(re.findall(r"^\s*config\.(\w+) = ", program, re.M)) <= set(FIELDS)
+
+
+def commands():
+    """(page, verb, arguments) of each `jft VERB ...` and `python scripts/VERB.py ...` in a block."""
+    found = []
+    for page, block in [*blocks(""), *blocks("sh"), *blocks("bash")]:
+        for line in block.replace("\\\n", " ").splitlines():
+            match = re.match(r"(?:.*(?:&&|\|) )?(?:python -m )?(?:jft|python scripts/(?=\w+\.py)) ?(\S+)(.*)", line)
+            verb = match and match[1].removesuffix(".py").replace("_", "-")
+            if verb in VERBS:
+                found.append((page, verb, shlex.split(match[2], comments=True)))
+    return found
+
+
+def test_every_command_is_parsed():
+    wrong = []
+    for page, verb, arguments in commands():
+        try:
+            _, args = parse(verb, arguments)
+        except SystemExit:
+            wrong.append((page, verb, arguments))
+        else:
+            fields = [re.match(r"--config\.(\w+)", field)[1] for field in args.fields]
+            wrong += [(page, verb, field) for field in fields if field not in FIELDS]
+    assert wrong == [] and len(commands()) > 50
 
 
 def test_the_reference_has_every_field_and_command():

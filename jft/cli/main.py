@@ -151,10 +151,7 @@ def run(verb: str, argv: Sequence[str] | None = None, *, prog: str | None = None
     sys.stdout, sys.stderr = map(terminal_stream, (sys.stdout, sys.stderr))
     try:
         runtime.configure()
-        command = importlib.import_module(f"jft.cli.{verb.replace('-', '_')}")  # may set what JAX reads at its import
-        parser = Parser(prog=prog, description=command.__doc__)
-        command.arguments(parser)
-        args = _parsed(parser, command, argv)
+        command, args = parse(verb, argv, prog=prog)
         from jft.utils import cluster
 
         waiting.doing("loading JAX")
@@ -171,8 +168,15 @@ def run(verb: str, argv: Sequence[str] | None = None, *, prog: str | None = None
             os._exit(128 + signal.SIGINT)
 
 
-def _parsed(parser: Parser, command: Any, argv: Sequence[str] | None) -> argparse.Namespace:
-    """The arguments; of a command that takes fields of a config also `fields`, as `--config.field=value`."""
+def parse(verb: str, argv: Sequence[str] | None = None, *, prog: str | None = None) -> tuple[Any, argparse.Namespace]:
+    """Reads a verb's arguments; arguments as of `run`. Ends the process where they are wrong.
+
+    Returns:
+      The verb's module, and its arguments: if it takes fields of a config, those as `--config.field=value` in `fields`.
+    """
+    command = importlib.import_module(f"jft.cli.{verb.replace('-', '_')}")  # may set what JAX reads at its import
+    parser = Parser(prog=prog, description=command.__doc__)
+    command.arguments(parser)
     argv, dotted = sys.argv[1:] if argv is None else argv, []
     if takes := hasattr(command, "TAKES_FIELDS"):
         argv, dotted = field_flags.separate(argv)
@@ -184,7 +188,7 @@ def _parsed(parser: Parser, command: Any, argv: Sequence[str] | None) -> argpars
 
             guess = did_you_mean(others[0].partition("=")[0].replace("_", "-"), parser.flags()) if takes else ""
         parser.error(f"unexpected arguments {others}{guess}")
-    return argparse.Namespace(**vars(args), fields=dotted)
+    return command, argparse.Namespace(**vars(args), fields=dotted)
 
 
 def _status(command: Any, args: argparse.Namespace) -> int:
