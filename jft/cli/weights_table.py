@@ -3,6 +3,7 @@
 import fnmatch
 
 from jft.utils import tree
+from jft.utils.cache_dir import cache_dir
 from jft.utils.text import aligned
 from jft.weights import hub
 from jft.weights.catalog import CATALOG, WeightSet
@@ -34,7 +35,7 @@ def whereabouts(row: WeightSet) -> str:
     file is compared with its hash when it is used.
     """
     path = hub.locate(row)
-    if path is not None and not path.is_relative_to(hub.cache_dir()):
+    if path is not None and not path.is_relative_to(cache_dir()):
         return "packaged"
     if hub.converted(row):
         return "converted"

@@ -18,6 +18,7 @@ from jft.features.extract import extract
 from jft.features.feature_step import Wanted
 from jft.models import Chain, between, create_model
 from jft.utils import distributed, tree
+from jft.utils.cache_dir import cache_dir
 from jft.utils.files import check_new, written_whole
 from jft.utils.interrupt import Interrupt
 from jft.utils.mesh import Parallel, make_parallel
@@ -164,7 +165,7 @@ def compute(
             source,
             spec,
             Wanted(stage, pooled, fit or config["fit"], config["resize_on"]),
-            folder=config["features_dir"] or hub.cache_dir() / "features",
+            folder=config["features_dir"] or cache_dir() / "features",
             parallel=parallel,
             batch_size=batch_size or parallel.rounded(config["eval_batch_size"]),
             interrupt=interrupt,

@@ -13,6 +13,7 @@ from jft.evaluation.evaluator import Evaluator
 from jft.metrics.losses import Objective
 from jft.models import create_model
 from jft.utils import mesh, tree
+from jft.utils.cache_dir import cache_dir
 from jft.weights import convert, hub, proofs, readers
 from jft.weights.catalog import CATALOG, WeightSet, choose_set
 from jft.weights.hashes import Hashes
@@ -103,7 +104,7 @@ def verify(row: WeightSet, *, weights_path: str | None = None, images: Source | 
 def _how_to_get(row: WeightSet) -> str:
     if row.url:
         return f"{row.filename} is not on this machine; `jft weights fetch {row.name}` gets it."
-    place = hub.cache_dir() / "downloads" / row.filename
+    place = cache_dir() / "downloads" / row.filename
     return f"{row.filename} is not on this machine and has no official download: put it at {place}, or --weights_path."
 
 

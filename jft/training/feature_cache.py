@@ -22,10 +22,10 @@ from jft.training.phases import Phase
 from jft.training.run import Run
 from jft.training.step import TrainState
 from jft.utils import distributed
+from jft.utils.cache_dir import cache_dir
 from jft.utils.interrupt import Interrupt
 from jft.utils.logger import Logs
 from jft.utils.text import human_bytes
-from jft.weights.hub import cache_dir
 
 
 @dataclasses.dataclass(frozen=True)

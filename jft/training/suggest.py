@@ -21,6 +21,7 @@ from jft.training import feature_cache, linear_probe
 from jft.training.run import Run, create_run
 from jft.training.state import fresh_state
 from jft.training.timing import forward_cost
+from jft.utils.cache_dir import cache_dir
 from jft.utils.interrupt import Interrupt
 from jft.weights import catalog, hub, provenance
 from jft.weights.catalog import TOP, WeightSet
@@ -99,7 +100,7 @@ def at_hand(patterns: Sequence[str] = (), weights_path: str = "") -> list[tuple[
     if not found:
         like = f" like {', '.join(patterns)}" if patterns else ""
         raise ValueError(
-            f"no weights{like} on this machine, neither in {hub.cache_dir()} nor in weights_path: "
+            f"no weights{like} on this machine, neither in {cache_dir()} nor in weights_path: "
             "`jft weights list` lists all sets, `jft weights fetch NAME` downloads one."
         )
     return found

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from packaging.requirements import Requirement
 
-from jft.utils import distributed, xla_flags
+from jft.utils import compile_cache, distributed, xla_flags
 from jft.utils.findings import Finding, tried
 from jft.utils.mesh import Parallel, make_parallel
 from jft.utils.text import human_bytes
@@ -42,6 +42,7 @@ def examine(workdir: Path) -> list[Finding]:
         tried("devices", _devices),
         tried("all-reduce", _all_reduce),
         tried("xla flags", _xla_flags),
+        tried("compiled", _compiled),
         tried("folder", _folder, workdir),
     ]
 
@@ -74,6 +75,11 @@ def _unfit() -> list[Requirement]:
 
 def _xla_flags() -> Finding:
     return Finding("xla flags", f"those for CPU are {xla_flags.apply().told}")
+
+
+def _compiled() -> Finding:
+    found = compile_cache.use()
+    return Finding("compiled", f"programs are kept in {found.told}" if found.folder else f"not kept: {found.told}")
 
 
 def _devices() -> Finding:

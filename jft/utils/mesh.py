@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from jft.utils import waiting
+from jft.utils import compile_cache, waiting
 
 # Names of the mesh's axes; DATA is also the axis under pmap.
 DATA, FSDP = "data", "fsdp"
@@ -162,7 +162,7 @@ class Parallel:
 
 
 def make_parallel(mode: str, mesh: Mapping[str, int] | None = None, devices: Sequence[Any] | None = None) -> Parallel:
-    """A `Parallel` over devices.
+    """A `Parallel` over devices, whose programs `compile_cache` keeps.
 
     Args:
       mode: 'jit' or 'pmap'.
@@ -174,6 +174,7 @@ def make_parallel(mode: str, mesh: Mapping[str, int] | None = None, devices: Seq
       ValueError: a mesh of other axes or another number of devices, or parts under pmap, which only makes copies.
     """
     devices = jax.devices() if devices is None else devices
+    compile_cache.use()
     sizes = {DATA: 1, FSDP: 1, **(mesh or {DATA: -1})}
     told = f"mesh = {dict(mesh or {})}"
     if set(sizes) != {DATA, FSDP}:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from jft.utils import tree
+from jft.utils.cache_dir import cache_dir
 from jft.weights import hub
 from jft.weights.catalog import CATALOG, WeightSet
 
@@ -68,7 +69,7 @@ def _what_to_fetch(rows: list[WeightSet], command: str) -> str:
     ]
     again = f"\nthen run `{command}` again" if command else "\nthen run the same again"
     return (
-        f"no pretrained weights are on this machine ({hub.cache_dir()}). Fetch a set:\n"
+        f"no pretrained weights are on this machine ({cache_dir()}). Fetch a set:\n"
         + "\n".join(lines)
         + again
         + ". Or add --model NAME, which downloads its weights; or --weights-path FOLDER, where files lie already. "

@@ -15,6 +15,7 @@ from jft.evaluation.restore import restore
 from jft.models import abstract_variables, create_model
 from jft.training.loop import train
 from jft.utils import tree
+from jft.utils.cache_dir import cache_dir
 from jft.utils.mesh import make_parallel
 from jft.weights import catalog, hub, rules, seeded
 
@@ -66,7 +67,7 @@ def test_list_says_what_is_here(script):
 
     assert here("vgg_tiny.digits04") == "packaged"
     assert here("squeezenet1_1.torchvision") == "-"
-    downloads, converted = (hub.cache_dir() / name for name in ("downloads", "converted"))
+    downloads, converted = (cache_dir() / name for name in ("downloads", "converted"))
     downloads.mkdir(parents=True)
     converted.mkdir()
     (downloads / SQUEEZENET.filename).touch()
@@ -96,7 +97,7 @@ def test_fetch_downloads_and_verifies(script, source, monkeypatch):
     for known, status in ((sha256[:8], 0), ("0" * 8, 1)):
         row = dataclasses.replace(SQUEEZENET, url=source.as_uri(), sha256=known, filename=f"{known}.pth")
         monkeypatch.setitem(catalog.CATALOG, row.name, row)
-        place = hub.cache_dir() / "downloads" / row.filename
+        place = cache_dir() / "downloads" / row.filename
         found, printed, error = script("fetch", row.name)
         assert found == status and place.exists() == (status == 0)
         if status == 0:

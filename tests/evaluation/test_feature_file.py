@@ -6,8 +6,8 @@ import safetensors
 
 from jft.data import datasets, transforms
 from jft.evaluation import feature_file
+from jft.utils.cache_dir import cache_dir
 from jft.utils.mesh import make_parallel
-from jft.weights import hub
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def test_npz_holds_features_and_all_their_names(tmp_path, backbone, digits):
         assert held["class_names"].tolist() == list("0123456789")
         recipe = json.loads(str(held["recipe"]))
     assert recipe["boundary"] == "block3" and recipe["preprocess"] == backbone.spec.to_dict()
-    assert len(list((hub.cache_dir() / "features").glob("*/shard-*"))) == 1  # where a run will find them
+    assert len(list((cache_dir() / "features").glob("*/shard-*"))) == 1  # where a run will find them
 
 
 def test_safetensors_of_maps(tmp_path, backbone, digits):

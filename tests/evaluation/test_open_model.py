@@ -12,6 +12,7 @@ import small_files
 from jft.data.transforms import Preprocess
 from jft.evaluation import open_model
 from jft.models import create_model
+from jft.utils.cache_dir import cache_dir
 from jft.weights import catalog, hub, provenance
 from jft.weights.target import leaf_shapes
 
@@ -154,7 +155,7 @@ def test_a_cached_conversion_says_enough(tiny, tmp_path, monkeypatch):
     publish(monkeypatch, "vgg16.keras", preprocess=SPEC_12)
     row = catalog.find_row("vgg16", "keras")
     hub.load(row, leaf_shapes(create_model("vgg16", **row.file_options), 12), weights_path=source)
-    (cached,) = (hub.cache_dir() / "converted").iterdir()
+    (cached,) = (cache_dir() / "converted").iterdir()
     opened = open_model.open_source(str(cached))
     assert (opened.model, opened.build().adaptive_pool, opened.spec) == ("vgg16", False, SPEC_12)
     assert opened.read(False).keys() == leaf_shapes(opened.build(), 12).keys()

@@ -16,6 +16,7 @@ from jft.evaluation import verify_weights as lib
 from jft.models import MODELS, abstract_variables, create_model
 from jft.models.vgg import VGG
 from jft.utils import tree
+from jft.utils.cache_dir import cache_dir
 from jft.weights import catalog, download, hub, proofs, rules, seeded
 
 DIGITS = catalog.find_row("vgg_tiny", "digits04")
@@ -227,7 +228,7 @@ def test_which_sets_are_verified(tmp_path, monkeypatch):
 
     assert names(["vgg19.keras", "vgg19.keras"], None) == ["vgg19.keras"]
     assert names([], None) == ["vgg_tiny.digits04"]
-    place = hub.cache_dir() / "downloads" / "resnet18-f37072fd.pth"
+    place = cache_dir() / "downloads" / "resnet18-f37072fd.pth"
     place.parent.mkdir(parents=True)
     place.touch()
     assert names([], None) == ["resnet18.torchvision", "vgg_tiny.digits04"]

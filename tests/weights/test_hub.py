@@ -19,6 +19,7 @@ import safetensors.numpy
 
 from jft.data.transforms import Preprocess
 from jft.utils import files
+from jft.utils.cache_dir import cache_dir
 from jft.weights import convert, download, hub, readers
 from jft.weights.catalog import WeightSet
 
@@ -114,13 +115,13 @@ def change(row, **fields) -> WeightSet:
 
 def downloads() -> dict[str, bytes]:
     """What lies in the cache's folder of downloads; an empty lock may."""
-    folder = hub.cache_dir() / "downloads"
+    folder = cache_dir() / "downloads"
     files = folder.iterdir() if folder.exists() else ()
     return {path.name: path.read_bytes() for path in files if not path.name.endswith(".lock")}
 
 
 def put_part(text: bytes) -> None:
-    folder = hub.cache_dir() / "downloads"
+    folder = cache_dir() / "downloads"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "weights.safetensors.part").write_bytes(text)
 
@@ -131,20 +132,12 @@ def refused(row, message: str, **options) -> str:
         hub.fetch(row, **options)
     text = str(error.value)
     assert text.count("Get weights.safetensors (2 MiB, ") == 1 and "\n" not in text
-    assert f"put it at {hub.cache_dir() / 'downloads' / row.filename}; or set weights_path to its path." in text
+    assert f"put it at {cache_dir() / 'downloads' / row.filename}; or set weights_path to its path." in text
     assert row.url is None or f"from {row.url}" in text
     return text
 
 
 # Finding
-
-
-def test_cache_dir(monkeypatch):
-    monkeypatch.setenv("JFT_CACHE", "/somewhere")
-    assert hub.cache_dir() == Path("/somewhere")
-    monkeypatch.delenv("JFT_CACHE")
-    monkeypatch.setenv("HOME", "/home/me")
-    assert hub.cache_dir() == Path("/home/me/.cache/jft")
 
 
 @pytest.mark.parametrize(
@@ -176,16 +169,6 @@ def test_a_cache_that_others_may_write_is_refused(row, tmp_path, monkeypatch):
         hub.locate(row)
     tmp_path.chmod(0o755)
     assert hub.locate(row) is None
-
-
-def test_the_cache_is_made_for_its_owner_alone_to_write(tmp_path, monkeypatch):
-    monkeypatch.setenv("JFT_CACHE", str(tmp_path / "new" / "cache"))
-    before = os.umask(0)
-    try:
-        made = hub.make_cache_dir()
-    finally:
-        os.umask(before)
-    assert stat.S_IMODE(made.stat().st_mode) == 0o755 and hub.cache_dir() == made
 
 
 def test_a_weight_file_that_is_no_file_is_not_waited_for(row, tmp_path):
@@ -220,9 +203,9 @@ def test_weights_path_goes_before_the_cache_and_the_network(row, server, tmp_pat
 
 
 def test_download(row, server):
-    assert hub.fetch(row) == (hub.cache_dir() / "downloads" / row.filename, SHA256)
+    assert hub.fetch(row) == (cache_dir() / "downloads" / row.filename, SHA256)
     assert downloads() == {row.filename: FILE}
-    assert not list((hub.cache_dir() / "downloads").glob(".*"))
+    assert not list((cache_dir() / "downloads").glob(".*"))
 
 
 @pytest.mark.parametrize("announced", [True, False])
@@ -374,7 +357,7 @@ def test_two_at_once_download_once(row, server, monkeypatch):
 
 
 def converted() -> list[Path]:
-    folder = hub.cache_dir() / "converted"
+    folder = cache_dir() / "converted"
     return sorted(folder.iterdir()) if folder.exists() else []
 
 
