@@ -10,7 +10,6 @@ from small_vgg import register
 
 import jft.cli.arms  # which train.py imports as late as it can
 import jft.training.feature_cache  # noqa: F401
-from jft.data import lazy_tf
 from jft.utils import runtime
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "train.py"
@@ -19,7 +18,6 @@ SCRIPT = Path(__file__).parents[1] / "scripts" / "train.py"
 def prepare():
     """Once, before the first fork: imports what is left, and makes the small network a model of the zoo."""
     runtime.configure()
-    lazy_tf.import_tensorflow()
     register()
 
 

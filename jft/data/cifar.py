@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from jft.data import tar, tfds
+from jft.data import lazy_tf, tar, tfds
 from jft.utils import safe_pickle
 
 _FOLDER = "cifar-10-batches-py"
@@ -39,13 +39,13 @@ def find(data_dir: str | None) -> tuple[tuple[str, ...], dict[str, Reader]] | No
     Returns:
       The class names, and {'train': function, 'test': function}. Each function returns images, uint8 [n, 32, 32, 3],
       and labels, int64 [n]. A truncated batch that lists more labels than images yields one example for each image.
-      None where TFDS has CIFAR-10 prepared, or neither form is there.
+      None where TFDS has CIFAR-10 prepared and TensorFlow can read it, or neither form is there.
 
     Raises:
       ValueError: a file is missing or broken, or would run code.
     """
     root = tfds.root(data_dir)
-    if tfds.prepared("cifar10", root):
+    if tfds.prepared("cifar10", root) and lazy_tf.is_installed():
         return None
     for place in (root / _FOLDER, root, root / _ARCHIVE):
         if place.is_file():

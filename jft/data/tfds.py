@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from jft.data.lazy_tf import import_tensorflow
+from jft.data.lazy_tf import import_datasets
 from jft.data.names import splits_of
 from jft.utils import tree
 
@@ -44,12 +44,10 @@ def find(
       'validation' but without 'test' has its validation split named 'test'.
 
     Raises:
-      ValueError: TFDS does not know the name, or the dataset is not image classification.
+      ValueError: TFDS does not know the name or is not installed, or the dataset is not image classification.
       FileNotFoundError: the dataset cannot be prepared; says why.
     """
-    import_tensorflow()
-    import tensorflow_datasets as tfds
-
+    tfds = import_datasets(name, others, remedy)
     folder = root(data_dir)
     try:
         builder = tfds.builder(name, data_dir=str(folder))

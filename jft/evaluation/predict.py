@@ -14,9 +14,10 @@ from typing import TextIO
 import numpy as np
 
 from jft.data import listing
+from jft.data.feeds.threads import read_ahead
 from jft.data.names import natural, normal
 from jft.data.notes import report
-from jft.evaluation.predictor import Predictor, read_ahead
+from jft.evaluation.predictor import Predictor
 from jft.utils.text import csv_cell, padded, terminal, width
 
 _LONGEST = 60  # characters of a class name in a table
@@ -108,8 +109,9 @@ def predict_paths(
     if top is not None and top < 1:
         raise ValueError(f"top = {top}: give 1 or more classes per image.")
     temperature = predictor.temperature if calibrated else 1.0
-    ahead = iter(paths)
-    for squares in read_ahead(functools.partial(_read, predictor), paths, predictor.batch_size):
+    ahead, size = iter(paths), predictor.batch_size
+    groups = (paths[start : start + size] for start in range(0, len(paths), size))
+    for squares in read_ahead(functools.partial(_read, predictor), groups):
         readable = [square for square in squares if not isinstance(square, str)]
         if readable:
             rows = iter(predictor.probabilities(predictor.logits(readable), temperature))

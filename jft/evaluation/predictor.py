@@ -2,15 +2,15 @@
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent import futures
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import jax
 import numpy as np
 from PIL import Image
 
-from jft.data import decode, transforms
+from jft.data import decode, host_resize, transforms
+from jft.data.feeds.threads import read_ahead
 from jft.data.given import Given, several
 from jft.data.image_file import MAX_IMAGE_PIXELS
 from jft.data.transforms import Preprocess
@@ -220,24 +220,18 @@ class Predictor:
         if not len(images):
             raise ValueError("there are no images: give at least one.")
         starts = range(0, len(images), self.batch_size)
-        if isinstance(images, np.ndarray) and not self._resizes_on_host:
-            yield from ((start, images[start : start + self.batch_size]) for start in starts)
+        if isinstance(images, np.ndarray):
+            for start in starts:
+                batch = images[start : start + self.batch_size]
+                yield start, host_resize.resize(batch, self.spec, self.fit) if self._resizes_on_host else batch
             return
-        squares = read_ahead(self.read, cast(Sequence[Any], images), self.batch_size)
+        groups = (images[start : start + self.batch_size] for start in starts)
+        squares = read_ahead(self.read, groups)
         yield from ((start, np.stack(batch)) for start, batch in zip(starts, squares, strict=True))
 
     @property
     def _resizes_on_host(self) -> bool:
         return self.meta is not None and self.meta["config"]["resize_on"] == "host"
-
-
-def read_ahead(read: Callable[[Any], Any], images: Sequence[Any], size: int) -> Iterator[list[Any]]:
-    """Yields `read(image)` in batches of `size`; reads the next batch in the background."""
-    with futures.ThreadPoolExecutor() as pool:
-        ahead = [pool.map(read, images[:size])]
-        for end in range(size, len(images) + size, size):
-            ahead.append(pool.map(read, images[end : end + size]))
-            yield list(ahead.pop(0))
 
 
 def _padded(array: np.ndarray, size: int) -> np.ndarray:

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from jft.data import datasets, decode, loader, splits, transforms
+from jft.data.feeds import images as feed_images
 from jft.data.transforms import Preprocess
 
 SPEC = Preprocess(size=24, resize=28)
@@ -19,7 +20,7 @@ OPTIONS = {"fit": "whole", "resize_on": "device", "cache_bytes": 0}
 
 @pytest.fixture(autouse=True)
 def empty_cache(monkeypatch):
-    monkeypatch.setattr(loader, "_decoded", weakref.WeakKeyDictionary())
+    monkeypatch.setattr(feed_images, "_decoded", weakref.WeakKeyDictionary())
 
 
 def arrays(n=20, height=8, width=8):
@@ -167,16 +168,16 @@ def test_decoded_once_or_as_they_stream(tmp_path, fit, monkeypatch):
         list(loader.eval_batches(source, SPEC, batch_size=6, fit=fit, resize_on="host", cache_bytes=enough))
     assert len(decoded) == 20
     list(train(photos(tmp_path / "more"), 1, fit=fit, cache_bytes=2 * enough - 1))  # no room for both
-    assert len(loader._decoded) == 1
+    assert len(feed_images._decoded) == 1
 
 
 def test_the_cache_dies_with_its_source(tmp_path):
     source = photos(tmp_path)
     list(train(source, 1, cache_bytes=10**9))
-    assert source in loader._decoded
+    assert source in feed_images._decoded
     del source
     gc.collect()
-    assert not loader._decoded
+    assert not feed_images._decoded
 
 
 @pytest.mark.parametrize("cache_bytes", [0, 10**9])

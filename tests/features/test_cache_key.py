@@ -168,7 +168,7 @@ def nearly(function):
         ("jft.data.decode._square", turned, {}),
         ("jft.data.transforms.resize_weights", nearly, {"resize_on": "host"}),
         (
-            "jft.data.loader._resize",
+            "jft.data.host_resize.resize",
             lambda resize: lambda images, *how: 255 - resize(images, *how),
             {"resize_on": "host"},
         ),

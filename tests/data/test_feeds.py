@@ -1,0 +1,151 @@
+"""The feeds: the same batches byte for byte, errors at their batch, and threads that end."""
+
+import itertools
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+from test_loader import arrays, assert_same, photos
+
+from jft.data import host_resize, lazy_tf, loader, transforms
+from jft.data.feeds import images as feed_images
+from jft.data.feeds import tf_data, threads
+from jft.data.feeds.images import Images, Reading
+from jft.data.transforms import Preprocess
+
+SPEC = Preprocess(size=24, resize=28)
+BATCH = 6
+
+
+def read(source, how=None, **reading):
+    return Images(
+        source, how or Reading(**{"spec": SPEC, "fit": "whole", "resize_on": "device", "cache_bytes": 0} | reading)
+    )
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    return photos(tmp_path_factory.mktemp("photos"))
+
+
+@pytest.fixture
+def empty_cache(monkeypatch):
+    monkeypatch.setattr(feed_images, "_decoded", type(feed_images._decoded)())
+
+
+CASES = {
+    "arrays": ({}, {}),
+    "arrays resized": ({"resize_on": "host"}, {}),
+    "arrays cropped": ({"resize_on": "host", "fit": "crop"}, {}),
+    "files": ({"files": True}, {}),
+    "files cropped": ({"files": True, "fit": "crop"}, {}),
+    "files kept": ({"files": True, "cache_bytes": 10**9}, {}),
+    "second of three hosts": ({"resize_on": "host"}, {"shard": (1, 3)}),
+    "second host, files": ({"files": True}, {"shard": (1, 2)}),
+    "balanced": ({}, {"balanced": True}),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_feeds_yield_the_same_bytes(case, files, empty_cache):
+    """Over two epochs of 20 images, again from the middle on, and in an evaluation whose last batch is padded."""
+    how, order = map(dict, CASES[case])
+    images = read(files if how.pop("files", False) else arrays(), **how)
+    training = loader.train_rows(images.source, batch_size=BATCH, seed=5, **order)
+    evaluation = loader.eval_rows(images.source, batch_size=BATCH, shard=order.get("shard", (0, 1)))
+    for rows, steps in ((training, range(7)), (training, range(3, 7)), (evaluation, range(4))):
+        assert_same(tf_data.batches(images, rows, steps), threads.batches(images, rows, steps))
+    whole = list(threads.batches(images, training, range(7)))
+    assert_same(threads.batches(images, training, range(3, 7)), whole[3:])
+    assert len(whole) * BATCH >= 2 * len(images.source) and whole[0]["image"].shape[1:] == images.shape
+
+
+@pytest.mark.parametrize("feed", [tf_data, threads])
+def test_an_unreadable_file_is_an_error_at_its_batch(feed, tmp_path, empty_cache):
+    images = read(photos(tmp_path))
+    for row in (13, 15):  # of the third batch
+        images.source.images[row].write_bytes(b"gone")
+    rows = loader.eval_rows(images.source, batch_size=BATCH)
+    batches = feed.batches(images, rows, range(4))
+    assert [next(batches)["index"][0] for _ in range(2)] == [0, 6]
+    with pytest.raises(ValueError, match=f"cannot read {images.source.images[13]} .* set skip_unreadable=True"):
+        next(batches)
+
+
+@pytest.mark.parametrize(("height", "width"), [(8, 8), (30, 21), (28, 35), (300, 26), (24, 24)])
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("fit", transforms.FITS)
+def test_the_host_resizes_as_dense_products_do(height, width, interpolation, fit):
+    spec = Preprocess(24, 28, interpolation)
+    images = arrays(3, height, width).images
+    found = host_resize.resize(images, spec, fit)
+    side = transforms.stored_size(spec, fit)
+    tall, wide = (side, side) if fit == "whole" else transforms.scaled_size(height, width, side)
+    expected = np.einsum("ow,bhwc->bhoc", transforms.resize_weights(width, wide, spec).astype(float), images)
+    expected = np.einsum(
+        "oh,bhwc->bowc", transforms.resize_weights(height, tall, spec).astype(float), expected.clip(0, 255)
+    )
+    top, left = (0, 0) if fit == "whole" else (transforms.stored_offset(n, spec) for n in (tall, wide))
+    expected = expected[:, top : top + side, left : left + side].clip(0, 255)
+    assert found.shape == expected.shape and found.dtype == np.uint8
+    assert np.abs(found - expected).max() <= 0.5001
+    np.testing.assert_array_equal(host_resize.resize(images[1:2], spec, fit), found[1:2])  # whatever the batch
+    out = np.empty_like(found)
+    assert host_resize.resize(images, spec, fit, out) is out
+    np.testing.assert_array_equal(out, found)
+
+
+def running():
+    return [thread for thread in threading.enumerate() if thread.name.startswith("jft-read")]
+
+
+def test_few_groups_are_read_ahead():
+    taken, done = [], []
+    groups = (taken.append(i) or [i] * 2 for i in range(100))
+    results = threads.read_ahead(lambda i: done.append(i) or i, groups)
+    assert next(results) == [0, 0]
+    assert len(taken) <= 1 + threads._AHEAD
+    assert list(results) == [[i, i] for i in range(1, 100)] and len(done) == 200
+    assert not running()
+
+
+@pytest.mark.parametrize("end", ["close", "drop"])
+def test_threads_end_with_the_iterator(end):
+    begun = []
+    results = threads.read_ahead(lambda i: begun.append(i) or time.sleep(0.01), ([i] for i in itertools.count()))
+    next(results)
+    assert running()
+    if end == "close":
+        results.close()
+    del results
+    assert not running()
+    count = len(begun)
+    time.sleep(0.05)
+    assert len(begun) == count
+
+
+def test_ctrl_c_ends_the_threads():
+    """It reaches the caller where it waits for a group, as the thread raises it here."""
+    begun = []
+
+    def read(i):
+        begun.append(i)
+        if i == 1:
+            raise KeyboardInterrupt
+        time.sleep(0.01)
+
+    results = threads.read_ahead(read, ([i] for i in itertools.count()))
+    next(results)
+    with pytest.raises(KeyboardInterrupt):
+        next(results)
+    assert not running() and len(begun) <= 2 + threads._AHEAD
+
+
+def test_host_resizing_works_without_tensorflow(monkeypatch):
+    options = {"batch_size": 4, "fit": "whole", "resize_on": "host", "cache_bytes": 0}
+    with_it = list(loader.eval_batches(arrays(), SPEC, **options))
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    assert not lazy_tf.is_installed()
+    assert_same(loader.eval_batches(arrays(), SPEC, **options), with_it)
