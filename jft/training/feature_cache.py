@@ -18,6 +18,7 @@ from jft.features.cache_key import image_digests
 from jft.features.feature_step import Wanted, make_feature_step
 from jft.features.store import Features, FeatureStore
 from jft.models import abstract_variables
+from jft.training.phase_run import PhaseRun
 from jft.training.phases import Phase
 from jft.training.run import Run
 from jft.training.step import TrainState
@@ -26,19 +27,6 @@ from jft.utils.cache_dir import cache_dir
 from jft.utils.interrupt import Interrupt
 from jft.utils.logger import Logs
 from jft.utils.text import human_bytes
-
-
-@dataclasses.dataclass(frozen=True)
-class Decision:
-    """Whether a phase reads cached features, and why.
-
-    Attributes:
-      use: whether it does.
-      why: the reason, for people.
-    """
-
-    use: bool
-    why: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,8 +42,8 @@ class Cached:
     validation: Features | None
 
 
-def decide(run: Run, state: TrainState | None, saved: Mapping[str, bool]) -> dict[int, Decision]:
-    """Decides for all remaining phases, before the first of them begins.
+def decide(run: Run, state: TrainState | None, saved: Mapping[str, bool]) -> tuple[PhaseRun, ...]:
+    """Decides which of the remaining phases read cached features, before the first of them begins.
 
     Args:
       run: its config says whether to cache, its augmentation whether that is possible.
@@ -64,19 +52,20 @@ def decide(run: Run, state: TrainState | None, saved: Mapping[str, bool]) -> dic
       saved: first step of a phase, as text -> the decision made when the run began; a resumed run keeps it.
 
     Returns:
-      First step of a phase -> decision.
+      The phases that are not over, in order.
 
     Raises:
       ValueError: `config.cache_features` is True, or a solver needs it, and no phase can be cached.
     """
     step = 0 if state is None else int(state.step)
     ahead = [phase for phase in run.phases if phase.last > step]
-    decisions, reserved, counted = {}, 0, set()
+    found: list[PhaseRun] = []
+    reserved, counted = 0, set()
     for phase in ahead:
         if str(phase.first) in saved:
-            use = saved[str(phase.first)]
-            why = _description(run, phase) if use else "computed at each step, as when the run began"
-            decisions[phase.first] = Decision(use, why)
+            cached = saved[str(phase.first)]
+            why = _description(run, phase) if cached else "computed at each step, as when the run began"
+            found.append(PhaseRun(phase, cached, why))
             continue
         before = [other for other in ahead if other.first < phase.first]
         settled = all(set(phase.plan.frozen_stages) <= set(other.plan.frozen_stages) for other in before)
@@ -88,18 +77,17 @@ def decide(run: Run, state: TrainState | None, saved: Mapping[str, bool]) -> dic
             if obstacle is None:
                 reserved += needed
                 counted.add(phase.plan.boundary)
-        decisions[phase.first] = Decision(
-            obstacle is None, _description(run, phase) if obstacle is None else f"computed at each step: {obstacle}"
-        )
+        why = _description(run, phase) if obstacle is None else f"computed at each step: {obstacle}"
+        found.append(PhaseRun(phase, obstacle is None, why))
     wanted = run.config.cache_features is True or run.config.solver != "steps"
-    if wanted and not saved and decisions and not any(decision.use for decision in decisions.values()):
-        reasons = "; ".join(decision.why for decision in decisions.values())
+    if wanted and not saved and found and not any(one.cached for one in found):
+        reasons = "; ".join(one.why for one in found)
         asks = "cache_features = True" if run.config.solver == "steps" else f"solver = {run.config.solver!r}"
         raise ValueError(
             f"{asks}, but the features cannot be cached: {reasons}. "
             "Change that, or set cache_features = 'auto' and solver = 'steps'."
         )
-    return decisions
+    return tuple(found)
 
 
 def _description(run: Run, phase: Phase) -> str:

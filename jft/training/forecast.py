@@ -1,7 +1,7 @@
 """Estimates what a run will cost: seconds, by part of the work, and bytes on disk."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -9,7 +9,7 @@ import jax
 from jft.data.transforms import stored_size
 from jft.models.flops import StageCosts, forward_flops, stage_costs
 from jft.training import feature_cache
-from jft.training.feature_cache import Decision
+from jft.training.phase_run import PhaseRun
 from jft.training.phases import Phase
 from jft.training.run import Run
 from jft.training.state import abstract_state, optimizer_items
@@ -17,8 +17,7 @@ from jft.training.state import abstract_state, optimizer_items
 
 def run_seconds(
     run: Run,
-    decisions: Mapping[int, Decision],
-    steps: Mapping[int, float],
+    phases: Sequence[PhaseRun],
     *,
     forward: float,
     reading: float,
@@ -28,8 +27,8 @@ def run_seconds(
 
     Args:
       run: the run.
-      decisions: first step of a phase -> whether it reads cached features; they are counted as if none were stored.
-      steps: first step of a phase -> seconds of a training step; {} if a solver fits the head.
+      phases: all phases, with the seconds of their steps; None where a solver fits the head. Cached features are
+        counted as if none were stored.
       forward: seconds of a forward pass per image.
       reading: seconds to read and decode an image.
       saving: seconds to write a checkpoint.
@@ -44,18 +43,20 @@ def run_seconds(
     # On CPU, decoding and computing share the cores and add up; on other devices they overlap.
     both = (lambda a, b: a + b) if jax.default_backend() == "cpu" else max
     seconds = dict.fromkeys(("decoding", "features", "steps", "evaluations", "checkpoints"), 0.0)
-    boundaries = {phase.plan.boundary: phase for phase in run.phases if decisions[phase.first].use}
-    for phase in boundaries.values():
+    for phase in _cached_boundaries(phases):
         share = _frozen_share(phase, costs)
         variants = feature_cache.feature_shape(run, phase)[0]
         seconds["features"] += train * both(variants * share * forward, reading)
         seconds["features"] += validation * both(share * forward, reading)
-    for phase in run.phases if steps else ():
+    for one in phases:
+        if one.step_seconds is None:
+            continue
+        phase = one.phase
         evaluations, saves = _evaluations_and_saves(run, phase)
-        stepping = phase.num_steps * steps[phase.first]
+        stepping = phase.num_steps * one.step_seconds
         # Writing a checkpoint overlaps with the steps in the same way.
         seconds["checkpoints"] += both(stepping, saves * saving) - stepping
-        if decisions[phase.first].use:
+        if one.cached:
             seconds["steps"] += stepping
             seconds["evaluations"] += evaluations * validation * (1 - _frozen_share(phase, costs)) * forward
             continue
@@ -88,14 +89,20 @@ def checkpoint_bytes(run: Run) -> tuple[int, int]:
     return max(sizes), run.config.keep_last + 2 + (run.num_steps // every if every else 0)
 
 
-def feature_bytes(run: Run, decisions: Mapping[int, Decision], variables: Any) -> int:
+def feature_bytes(run: Run, phases: Sequence[PhaseRun], variables: Any) -> int:
     """Bytes of the features that the run will add to the cache; reads the image files to know what is stored.
 
     Args:
       run: the run.
-      decisions: first step of a phase -> whether it reads cached features.
+      phases: all phases.
       variables: `{'params', 'batch_stats'}` at the start.
     """
-    phases = {phase.plan.boundary: phase for phase in run.phases if decisions[phase.first].use}.values()
-    lacking = [found for phase in phases for found in feature_cache.missing_of(run, phase, variables)]
+    lacking = [
+        found for phase in _cached_boundaries(phases) for found in feature_cache.missing_of(run, phase, variables)
+    ]
     return sum(store.bytes_needed(count) for store, count in lacking)
+
+
+def _cached_boundaries(phases: Sequence[PhaseRun]) -> list[Phase]:
+    """A phase for each boundary whose features are cached."""
+    return list({one.phase.plan.boundary: one.phase for one in phases if one.cached}.values())

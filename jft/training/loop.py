@@ -4,11 +4,10 @@ import contextlib
 import dataclasses
 import time
 import types
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from tqdm import tqdm
 
@@ -20,8 +19,9 @@ from jft.training import feature_cache, linear_probe, noted_images, programs, ro
 from jft.training import own as own_objects
 from jft.training.batches import make_evaluator, on_device, train_batches
 from jft.training.callbacks import Callbacks, EpochEnd, EvaluationEnd, StepEnd
-from jft.training.feature_cache import Cached, Decision
+from jft.training.feature_cache import Cached
 from jft.training.messages import describe, farewell, percent
+from jft.training.phase_run import PhaseRun
 from jft.training.phases import Phase
 from jft.training.programs import compile_train_step as compile_train_step  # for those who time a step alone
 from jft.training.progress import NonFiniteLossError, Window, all_finite, check_finite
@@ -89,14 +89,14 @@ def train(
 
 def _run(run: Run, interrupt: Interrupt, brief: bool) -> tuple[TrainState, Meta]:
     state, meta = initial_state(run)
-    decisions = feature_cache.decide(run, state, meta["cached"])
-    meta = {**meta, "cached": meta["cached"] | {str(first): decision.use for first, decision in decisions.items()}}
-    distributed.say(describe(run, state, meta, decisions, brief))
+    phases = feature_cache.decide(run, state, meta["cached"])
+    meta = {**meta, "cached": meta["cached"] | {str(one.phase.first): one.cached for one in phases}}
+    distributed.say(describe(run, state, meta, phases, brief))
     if is_finished(run, int(state.step), meta):
         return state, meta
     meta = noted_images.note(run, meta, begins=not int(state.step))
     begin = _start if run.config.solver == "steps" else _solve
-    return begin(run, state, meta, decisions, interrupt)
+    return begin(run, state, meta, phases, interrupt)
 
 
 def checked_run(
@@ -114,9 +114,9 @@ def checked_run(
 
 
 def _solve(
-    run: Run, state: TrainState, meta: Meta, decisions: Mapping[int, Decision], interrupt: Interrupt
+    run: Run, state: TrainState, meta: Meta, phases: Sequence[PhaseRun], interrupt: Interrupt
 ) -> tuple[TrainState, Meta]:
-    del decisions  # a solver always reads cached features
+    del phases  # a solver always reads cached features
     with (
         contextlib.closing(open_folder(run)) as checkpoints,
         contextlib.closing(Logs(run.workdir, int(state.step))) as logs,
@@ -128,19 +128,19 @@ def _solve(
 
 
 def _start(
-    run: Run, state: TrainState, meta: Meta, decisions: Mapping[int, Decision], interrupt: Interrupt
+    run: Run, state: TrainState, meta: Meta, phases: Sequence[PhaseRun], interrupt: Interrupt
 ) -> tuple[TrainState, Meta]:
     """Does everything that can fail (reading, compiling) first, then creates the folder and runs the loop."""
     step, start = int(state.step), time.perf_counter()
-    examples = programs.examples_ahead(run, step, decisions)
+    phases = programs.with_examples(run, phases, step)
     read = time.perf_counter()
     run = dataclasses.replace(run, accumulate=meta["accumulate"])
     if run.accumulate is None:
-        run, compiled, message = programs.fitted(run, examples)
+        run, phases, message = programs.fitted(run, phases)
         distributed.say(message)
     else:  # a resumed run may have other devices
         run.parallel.check_batch_size(run.config.batch_size, what="batch_size", parts=run.accumulate)
-        compiled = programs.compile_ahead(run, examples)
+        phases = programs.compiled(run, phases)
     meta = {**meta, "accumulate": run.accumulate}
     took = {"reading": read - start, "compilation": time.perf_counter() - read}
     if interrupt.check():
@@ -156,7 +156,7 @@ def _start(
                 logs.write(step, kind, {"seconds": seconds})
             loop = Loop(run, meta, checkpoints, logs, interrupt)
             try:
-                state = loop(state, compiled, decisions)
+                state = loop(state, phases)
                 checkpoints.wait()
                 return state, loop.meta
             except NonFiniteLossError as error:
@@ -166,7 +166,7 @@ def _start(
         state, again = initial_state(run)
         kept = {key: meta[key] for key in ("cached", "trained_on", "test_digest") if key in meta}
         meta = {**again, **kept, "accumulate": run.accumulate}
-        if run.phase_after(int(state.step)).first not in compiled:  # the newest checkpoint is damaged meanwhile
+        if run.phase_after(int(state.step)).first < phases[0].phase.first:  # its newest checkpoint is damaged
             raise ValueError(
                 f"{run.workdir} fell back to step {int(state.step)}, because its newest checkpoint is damaged: run the "
                 "same command again."
@@ -188,15 +188,12 @@ class Loop:
         self._callbacks = Callbacks(run.callbacks)
         self._evaluator = make_evaluator(run)  # of images; compiled once, whatever the number of phases
 
-    def __call__(
-        self, state: TrainState, compiled: Mapping[int, jax.stages.Compiled], decisions: Mapping[int, Decision]
-    ) -> TrainState:
+    def __call__(self, state: TrainState, phases: Sequence[PhaseRun]) -> TrainState:
         """Trains until the end of the run, an early stop, or a signal.
 
         Args:
           state: the initial state; its memory is donated.
-          compiled: first step of a phase -> its compiled training step.
-          decisions: first step of a phase -> whether it reads cached features.
+          phases: those that are not over, with their compiled steps.
 
         Returns:
           The state at the end.
@@ -205,8 +202,8 @@ class Loop:
         with progress_bar(
             total=self._run.num_steps, initial=start, unit="step", description=self._run.config.model
         ) as bar:
-            for phase in self._run.phases:
-                step = int(state.step)
+            for one in phases:
+                phase, step = one.phase, int(state.step)
                 if step >= phase.last:
                     continue
                 if self._ended():
@@ -214,17 +211,16 @@ class Loop:
                 if step == phase.first > 0:
                     state = enter_phase(self._run, phase, state)
                 cached = None
-                if decisions[phase.first].use:
+                if one.cached:
                     cached = feature_cache.prepare(self._run, phase, state, self._logs, self._interrupt)
                     if cached is None:
                         break
-                state = self._phase(phase, state, compiled[phase.first], cached, bar)
+                state = self._phase(one, state, cached, bar)
         return state
 
-    def _phase(
-        self, phase: Phase, state: TrainState, train_step: jax.stages.Compiled, cached: Cached | None, bar: tqdm
-    ) -> TrainState:
-        run, config = self._run, self._run.config
+    def _phase(self, one: PhaseRun, state: TrainState, cached: Cached | None, bar: tqdm) -> TrainState:
+        run, config, phase, train_step = self._run, self._run.config, one.phase, one.train_step
+        assert train_step is not None  # see `programs.compiled`
         evaluator = make_evaluator(run, phase) if cached else self._evaluator
         window = Window(run, phase, state, self.meta["window"])
         begin = int(state.step)

@@ -1,14 +1,14 @@
 """The messages of a run on the terminal: its description at the start and its result at the end."""
 
 import signal
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 
 from jft.metrics import image_metrics
 from jft.training import optim
-from jft.training.feature_cache import Decision
+from jft.training.phase_run import PhaseRun
 from jft.training.phases import phase_table
 from jft.training.run import Run
 from jft.training.stage_table import transfer_table
@@ -19,8 +19,8 @@ from jft.utils.text import named_step, terminal
 from jft.weights import provenance
 
 
-def describe(run: Run, state: TrainState, meta: Meta, decisions: Mapping[int, Decision], brief: bool = False) -> str:
-    """Describes model, weights, data, stages and phases at the start of a run; `brief` leaves out the stage table."""
+def describe(run: Run, state: TrainState, meta: Meta, phases: Sequence[PhaseRun], brief: bool = False) -> str:
+    """Describes a run at its start: model, weights, data, stages, and the `phases` ahead; `brief` omits the stages."""
     weights = str(provenance.of_manifest(meta["weights"]) or "none, from scratch")
     if run.config.weights_path and not run.row:
         weights += f" ({run.config.weights_path} is not read)"
@@ -34,11 +34,7 @@ def describe(run: Run, state: TrainState, meta: Meta, decisions: Mapping[int, De
             f"{', '.join(map(terminal, names))}",
             *([] if brief else [_stages(run, state, meta)]),
             *([phase_table(run.phases, state.variables)] if len(run.phases) > 1 else []),
-            *(
-                f"Features{f' of {one.name}' if len(run.phases) > 1 else ''}: {decisions[one.first].why}."
-                for one in run.phases
-                if one.first in decisions
-            ),
+            *(f"Features{f' of {one.phase.name}' if len(run.phases) > 1 else ''}: {one.why}." for one in phases),
             *filter(None, [flags_line()]),
             f"{_work(run, int(state.step))}, in {run.workdir}",
         ]

@@ -15,9 +15,9 @@ from jft.data.transforms import Preprocess
 from jft.models.summary import human_flops
 from jft.training import feature_cache, noted_images, programs
 from jft.training.batches import image_batches
-from jft.training.feature_cache import Decision
 from jft.training.forecast import checkpoint_bytes, feature_bytes, run_seconds
 from jft.training.overfit import RATES, Overfit, overfit
+from jft.training.phase_run import PhaseRun
 from jft.training.phases import Phase, in_force
 from jft.training.run import Run
 from jft.training.state import fresh_state
@@ -47,11 +47,11 @@ class Preflight:
         """
         self._run, self._workdir, self._overfit_steps = run, workdir, overfit_steps
         self._state: TrainState  # on the host, never changed
-        self._decisions: dict[int, Decision] = {}
+        self._phases: list[PhaseRun] = []
         self._batch: dict[str, np.ndarray] = {}
         self._reading = 0.0  # seconds of an image
         self._forward: Cost
-        self._steps: dict[int, Cost] = {}
+        self._compilation = 0.0  # seconds, of all programs
         self._saving = 0.0  # seconds of a checkpoint
         self._overfitted: tuple[Overfit, Phase] | None = None
 
@@ -78,8 +78,8 @@ class Preflight:
             yield costs[-1]
             if costs[-1].wrong:
                 return
-        for phase in self._run.phases if self._run.config.solver == "steps" else ():
-            costs.append(tried(_step_of(self._run, phase), self._step, phase))
+        for number, one in enumerate(self._phases if self._run.config.solver == "steps" else ()):
+            costs.append(tried(_step_of(self._run, one.phase), self._step, number))
             yield costs[-1]
         if any(cost.wrong for cost in costs):
             return
@@ -154,8 +154,9 @@ class Preflight:
         return Finding("input", text)
 
     def _features(self) -> Finding:
-        self._decisions = feature_cache.decide(self._run, self._state, {})
-        parts = [f"{_called(self._run, phase)}{self._decisions[phase.first].why}" for phase in self._run.phases]
+        phases = feature_cache.decide(self._run, self._state, {})
+        self._phases = list(programs.with_examples(self._run, phases, 0, self._batch))
+        parts = [f"{_called(self._run, one.phase)}{one.why}" for one in self._phases]
         return Finding("features", "; ".join(parts))
 
     def _disk(self) -> Finding:
@@ -164,7 +165,7 @@ class Preflight:
         size, count = checkpoint_bytes(run)
         free, needed = shutil.disk_usage(place).free, size * count
         text = f"at most {count} checkpoints of {human_bytes(size)}"
-        stored = feature_bytes(run, self._decisions, self._state.variables)
+        stored = feature_bytes(run, self._phases, self._state.variables)
         if stored and place.stat().st_dev == features.stat().st_dev:
             needed += stored
             text += f" and {human_bytes(stored)} of features"
@@ -178,38 +179,36 @@ class Preflight:
         run, size = self._run, self._run.config.eval_batch_size
         images = np.resize(self._batch["image"], (size // run.parallel.shard[1], *self._batch["image"].shape[1:]))
         self._forward = forward_cost(run, run.parallel.place_state(self._state.variables), images)
+        self._compilation += self._forward.compilation
         return _cost_finding("evaluation", self._forward, size, run)
 
     def _micro_batches(self) -> Finding:
-        self._run, _, text = programs.fitted(
-            self._run, {phase.first: self._example(phase) for phase in self._run.phases}
-        )
+        self._run, _, text = programs.fitted(self._run, self._phases)
         return Finding("micro-batches", text)
 
-    def _example(self, phase: Phase) -> dict[str, np.ndarray]:
-        return feature_cache.example(self._run, phase) if self._decisions[phase.first].use else self._batch
-
-    def _step(self, phase: Phase) -> Finding:
-        run, name, batch = self._run, _step_of(self._run, phase), self._example(phase)
-        self._steps[phase.first], told = step_cost(run, phase, batch, self._state)
+    def _step(self, number: int) -> Finding:
+        run, one = self._run, self._phases[number]
+        name = _step_of(run, one.phase)
+        cost, told = step_cost(run, one, self._state)
+        self._phases[number] = one.replace(step_seconds=cost.seconds)
+        self._compilation += cost.compilation
         if not np.isfinite(told["objective"]):
             rate = f" ({float(told['learning_rate']):.3g})" if "learning_rate" in told else ""
             remedy = f"lower the learning rate{rate} or set clip_norm."
             return Finding(name, f"the loss of the first steps is not finite: {remedy}", wrong=True)
-        return _cost_finding(name, self._steps[phase.first], run.config.batch_size, run)
+        return _cost_finding(name, cost, run.config.batch_size, run)
 
     def _duration(self) -> Finding:
-        run, costs = self._run, (self._forward, *self._steps.values())
-        steps = {first: cost.seconds for first, cost in self._steps.items()}
+        run = self._run
         forward = self._forward.seconds / run.config.eval_batch_size
         parts = {
-            "compilation": sum(cost.compilation for cost in costs),
-            **run_seconds(run, self._decisions, steps, forward=forward, reading=self._reading, saving=self._saving),
+            "compilation": self._compilation,
+            **run_seconds(run, self._phases, forward=forward, reading=self._reading, saving=self._saving),
         }
         most = "at most " if run.config.early_stopping else ""
         text = f"{most}about {human_seconds(sum(parts.values()))} on this machine: "
         text += ", ".join(f"{name} {human_seconds(seconds)}" for name, seconds in parts.items() if seconds >= 0.5)
-        if any(decision.use for decision in self._decisions.values()):
+        if any(one.cached for one in self._phases):
             text += "; less if features are cached already"
         if run.config.solver != "steps":
             text += "; plus the time to fit the head"

@@ -3,8 +3,7 @@
 import bisect
 import dataclasses
 import functools
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Sequence
 
 import jax
 import numpy as np
@@ -15,7 +14,7 @@ from jft.data.mixup import mix
 from jft.models import abstract_variables
 from jft.training import feature_cache
 from jft.training.batches import image_batches, on_device
-from jft.training.feature_cache import Decision
+from jft.training.phase_run import PhaseRun
 from jft.training.phases import Phase, in_force
 from jft.training.run import Run
 from jft.training.state import abstract_state
@@ -24,26 +23,34 @@ from jft.utils import memory
 from jft.utils.text import human_bytes
 
 
-def examples_ahead(run: Run, step: int, decisions: Mapping[int, Decision]) -> dict[int, dict[str, np.ndarray]]:
-    """An example batch for each phase that is not over at `step`, by the phase's first step.
+def with_examples(
+    run: Run, phases: Sequence[PhaseRun], step: int, images: dict[str, np.ndarray] | None = None
+) -> tuple[PhaseRun, ...]:
+    """The phases with an example batch each.
 
-    If images are cached in memory, reading the first batch decodes all of them.
+    Args:
+      run: the run.
+      phases: from `feature_cache.decide`.
+      step: number of steps done; the batch after it is read, unless all phases read cached features. If images are
+        cached in memory, this decodes all of them.
+      images: a batch of images that was read already.
 
     Raises:
       ValueError: an image cannot be read, or the range of gray levels does not fit the weights.
     """
-    ahead = [phase for phase in run.phases if phase.last > step]
-    images: Any = None  # read only where a phase needs them
-    if not all(decisions[phase.first].use for phase in ahead):
+    if images is None and not all(one.cached for one in phases):
         images = next(image_batches(run, step, step + 1))
         transforms.check_range(images["image"], run.spec)
-    return {phase.first: feature_cache.example(run, phase) if decisions[phase.first].use else images for phase in ahead}
+    return tuple(one.replace(example=feature_cache.example(run, one.phase) if one.cached else images) for one in phases)
 
 
-def compile_ahead(run: Run, examples: Mapping[int, dict[str, np.ndarray]]) -> dict[int, jax.stages.Compiled]:
-    """Compiles the training steps of the phases in `examples`, by the phase's first step."""
-    phases = {phase.first: phase for phase in run.phases}
-    return {first: compile_train_step(run, phases[first], batch) for first, batch in examples.items()}
+def compiled(run: Run, phases: Sequence[PhaseRun]) -> tuple[PhaseRun, ...]:
+    """The phases, from `with_examples`, with their compiled training steps."""
+    done = []
+    for one in phases:
+        assert one.example is not None  # see `with_examples`
+        done.append(one.replace(train_step=compile_train_step(run, one.phase, one.example)))
+    return tuple(done)
 
 
 def compile_train_step(run: Run, phase: Phase, batch: dict[str, np.ndarray]) -> jax.stages.Compiled:
@@ -73,7 +80,7 @@ def compile_train_step(run: Run, phase: Phase, batch: dict[str, np.ndarray]) -> 
     return run.parallel.compile(step, state, run.parallel.place_batch(on_device(batch)), donate=True)
 
 
-def fitted(run: Run, examples: Mapping[int, dict[str, np.ndarray]]) -> tuple[Run, dict[int, jax.stages.Compiled], str]:
+def fitted(run: Run, phases: Sequence[PhaseRun]) -> tuple[Run, tuple[PhaseRun, ...], str]:
     """Chooses the micro-batches of `accumulate = 'auto'`: the fewest with which the steps of all phases fit in memory.
 
     The memory of a step is what XLA reports for the compiled program. Results do not depend on the number of
@@ -82,28 +89,29 @@ def fitted(run: Run, examples: Mapping[int, dict[str, np.ndarray]]) -> tuple[Run
 
     Args:
       run: a run whose `accumulate` is None.
-      examples: from `examples_ahead`, of all phases.
+      phases: from `with_examples`, of all phases.
 
     Returns:
-      The run with its `accumulate`, the compiled steps by their phases' first steps, and a message for the log.
+      The run with its `accumulate`, the phases with their compiled steps, and a message for the log.
 
     Raises:
       ValueError: not even one image per device fits, or a BatchNorm would normalize by micro-batches.
     """
     limit, size, devices = memory.usable(run.parallel), run.config.batch_size, run.parallel.mesh.size
     possible = [parts for parts in range(1, size // devices + 1) if size % (parts * devices) == 0]
-    compiled: dict[int, dict[int, jax.stages.Compiled]] = {}
+    tried: dict[int, tuple[PhaseRun, ...]] = {}
     needed: dict[int, int] = {}
 
     def fits(parts: int) -> bool:
         chosen = dataclasses.replace(run, accumulate=parts)
         try:
-            compiled[parts] = compile_ahead(chosen, examples)
+            tried[parts] = compiled(chosen, phases)
         except jax.errors.JaxRuntimeError as error:  # some backends refuse to compile programs that do not fit
             if "RESOURCE_EXHAUSTED" not in str(error):
                 raise
             return False
-        needed[parts] = max(map(memory.program_bytes, compiled[parts].values()))
+        steps = [one.train_step for one in tried[parts] if one.train_step is not None]
+        needed[parts] = max(map(memory.program_bytes, steps))
         return limit is None or needed[parts] <= limit
 
     # More, smaller micro-batches never take more memory, so a binary search compiles few programs.
@@ -125,7 +133,7 @@ def fitted(run: Run, examples: Mapping[int, dict[str, np.ndarray]]) -> tuple[Run
             f"results. Set accumulate = {parts} to accept that, or batch_norm = 'frozen', or a smaller batch_size."
         )
     chosen = dataclasses.replace(run, accumulate=parts)
-    return chosen, compiled[parts], f"accumulate = 'auto' uses {parts}: {text}"
+    return chosen, tried[parts], f"accumulate = 'auto' uses {parts}: {text}"
 
 
 def _norms_move(run: Run, phase: Phase) -> bool:

@@ -15,7 +15,7 @@ from jft.evaluation import checkpoint_schema
 from jft.evaluation.restore import parallel_of
 from jft.training import feature_cache
 from jft.training.loop import Loop, checked_run
-from jft.training.programs import compile_ahead, examples_ahead
+from jft.training.programs import compiled, with_examples
 from jft.training.run import Run
 from jft.training.state import abstract_items, fresh_state, resumed_state
 from jft.utils.checkpoint import Checkpoints
@@ -105,11 +105,11 @@ def replay(workdir: str | Path, step: int, data: Source | None = None) -> Replay
     state, meta = _state_before(run, step)
     start = int(state.step)
     logged = _logged(workdir, start, step)
-    decisions = feature_cache.decide(run, state, then["cached"])
+    phases = feature_cache.decide(run, state, then["cached"])
     log = _Memory()
     with Interrupt() as interrupt:
         loop = Loop(run, meta, cast(Checkpoints, _Nowhere()), cast(Any, log), interrupt)
-        loop(state, compile_ahead(run, examples_ahead(run, start, decisions)), decisions)
+        loop(state, compiled(run, with_examples(run, phases, start)))
         if interrupt.received is not None:
             raise interrupt.stopped()
     exact = then["devices"] == dict(run.parallel.mesh.shape)

@@ -14,7 +14,7 @@ import numpy as np
 
 from jft.features.feature_step import Wanted, make_feature_step
 from jft.training.batches import on_device
-from jft.training.phases import Phase
+from jft.training.phase_run import PhaseRun
 from jft.training.programs import compile_train_step
 from jft.training.run import Run
 from jft.training.state import enter_phase, optimizer_items
@@ -59,18 +59,16 @@ def forward_cost(run: Run, variables: Any, images: np.ndarray) -> Cost:
     return _cost(compiled, compilation, lambda: compiled(variables, placed))
 
 
-def step_cost(
-    run: Run, phase: Phase, batch: dict[str, np.ndarray], state: TrainState
-) -> tuple[Cost, dict[str, jax.Array]]:
-    """Measures a training step; returns its cost and the metrics of the last of a few steps on one batch.
+def step_cost(run: Run, one: PhaseRun, state: TrainState) -> tuple[Cost, dict[str, jax.Array]]:
+    """Measures a training step; returns its cost and the metrics of the last of a few steps on its example batch.
 
     Args:
       run: names model, preprocessing and devices.
-      phase: the phase, whose step reads images or cached features.
-      batch: a training batch of these, on the host.
+      one: the phase, with an example.
       state: the initial state of the phase, on the host; it is not changed.
     """
-    start = time.perf_counter()
+    phase, batch, start = one.phase, one.example, time.perf_counter()
+    assert batch is not None  # see `programs.with_examples`
     compiled = compile_train_step(run, phase, batch)
     compilation = time.perf_counter() - start
     placed = run.parallel.place_batch(on_device(batch))

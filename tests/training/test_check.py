@@ -21,6 +21,7 @@ from jft.models.layers import Head
 from jft.training import feature_cache, forecast, preflight
 from jft.training.check import check
 from jft.training.overfit import overfit
+from jft.training.phase_run import PhaseRun
 from jft.training.preflight import Preflight
 from jft.training.run import create_run
 from jft.training.state import fresh_state, optimizer_items
@@ -250,11 +251,11 @@ def test_bytes_are_those_that_are_written(tmp_path):
     state, _ = fresh_state(run)
     leaves = jax.tree.leaves((state.variables, optimizer_items(state)))
     assert forecast.checkpoint_bytes(run) == (sum(leaf.nbytes for leaf in leaves), 2 + 2 + 2)
-    decisions = feature_cache.decide(run, state, {})
-    needed = forecast.feature_bytes(run, decisions, state.variables)
+    phases = feature_cache.decide(run, state, {})
+    needed = forecast.feature_bytes(run, phases, state.variables)
     assert needed == 4 * 64 * (326 + 108) + 16 * (326 + 108) + 2 * 4096
     examples(config, tmp_path / "run")  # fills the cache
-    assert forecast.feature_bytes(run, decisions, state.variables) == 0
+    assert forecast.feature_bytes(run, phases, state.variables) == 0
 
 
 @pytest.mark.parametrize("every", [0.2, 1.0, 3.0])
@@ -264,14 +265,15 @@ def test_seconds_are_counted_from_what_a_run_does(tmp_path, every):
         make(tmp_path, phases=phases, freeze="", evaluate_every=every, cache_features=False, checkpoint_every=9),
         tmp_path / "run",
     )
-    decisions = {0: feature_cache.Decision(False, ""), 7: feature_cache.Decision(False, "")}
+    phases = [
+        PhaseRun(phase, False, "", step_seconds=seconds) for phase, seconds in zip(run.phases, (1.0, 2.0), strict=True)
+    ]
     costs = {"forward": 0.5, "reading": 0.25, "saving": 0.125}
-    seconds = forecast.run_seconds(run, decisions, {0: 1.0, 7: 2.0}, **costs)
+    seconds = forecast.run_seconds(run, phases, **costs)
     due = {step for step in range(1, 29) if run.is_due(step, every * run.steps_per_epoch) or step == 7}
     saved = {"checkpoints": 0.125 * len(due | {9, 18, 27})}
     assert seconds == {"decoding": 0.25 * 434, "steps": 7 + 42, "evaluations": len(due) * 108 * 0.5, **saved}
-    cached = {0: feature_cache.Decision(True, ""), 7: feature_cache.Decision(False, "")}
-    found = forecast.run_seconds(run, cached, {0: 1.0, 7: 2.0}, **costs)
+    found = forecast.run_seconds(run, [phases[0].replace(cached=True), phases[1]], **costs)
     assert 434 * 0.25 < found["features"] <= 434 * 0.75
     assert found["evaluations"] < seconds["evaluations"] and saved.items() <= found.items()
 

@@ -65,8 +65,8 @@ def decisions(tmp_path, with_state=False, **changes):
     """Of each phase, in order."""
     run = create_run(make(tmp_path, **changes), tmp_path / "run", images())
     found = feature_cache.decide(run, initial_state(run)[0] if with_state else None, {})
-    assert list(found) == [phase.first for phase in run.phases]
-    return list(found.values())
+    assert [one.phase for one in found] == list(run.phases)
+    return found
 
 
 def decision(tmp_path, with_state=False, **changes):
@@ -93,7 +93,7 @@ OBSTACLES = [
 @pytest.mark.parametrize(("changes", "why"), OBSTACLES)
 def test_what_cannot_be_cached_is_computed_or_refused(tmp_path, changes, why):
     found = decision(tmp_path, cache_features="auto", **changes)
-    assert not found.use and found.why.startswith(f"computed at each step: {why}")
+    assert not found.cached and found.why.startswith(f"computed at each step: {why}")
     with pytest.raises(
         ValueError, match=f"cache_features = True, but the features cannot be cached: computed at each step: {why}"
     ):
@@ -103,7 +103,7 @@ def test_what_cannot_be_cached_is_computed_or_refused(tmp_path, changes, why):
 def test_a_disk_without_room_names_the_bytes(tmp_path, monkeypatch):
     free(monkeypatch, 1000)
     found = decision(tmp_path, cache_features="auto", freeze="b", with_state=True)
-    assert not found.use
+    assert not found.cached
     said, _, left = found.why.partition(" bytes and ")
     assert said.startswith("computed at each step: the features of 48 images take ")
     # 8 x 8 maps of 4 channels in float32, and little else.
@@ -116,12 +116,11 @@ def test_a_disk_without_room_names_the_bytes(tmp_path, monkeypatch):
 def test_what_would_not_pay_is_computed_unless_asked_for(tmp_path):
     # 36 images to train, mirrored or not; six steps read as many.
     found = decision(tmp_path, cache_features="auto", flip=True, steps=6)
-    assert found == feature_cache.Decision(
-        False, "computed at each step: not worth it: 72 images to read, 72 to extract first"
-    )
-    assert decision(tmp_path, cache_features="auto", flip=True, steps=7).use
-    assert decision(tmp_path, flip=True, steps=6).use
-    assert not decision(tmp_path, cache_features=False, flip=True, steps=1000).use
+    assert not found.cached
+    assert found.why == "computed at each step: not worth it: 72 images to read, 72 to extract first"
+    assert decision(tmp_path, cache_features="auto", flip=True, steps=7).cached
+    assert decision(tmp_path, flip=True, steps=6).cached
+    assert not decision(tmp_path, cache_features=False, flip=True, steps=1000).cached
 
 
 def test_it_says_what_is_cached_and_where(tmp_path):
@@ -139,15 +138,15 @@ def test_room_is_enough_for_one_of_two_phases(tmp_path, monkeypatch):
     free(monkeypatch, 0)
     found = feature_cache.decide(run, state, {})
     # One stage's output is as large as another's.
-    taken = [re.search(r"take ([\d,]+) bytes", found[first].why).group(1) for first in (0, 6)]
+    taken = [re.search(r"take ([\d,]+) bytes", one.why).group(1) for one in found]
     assert taken[0] == taken[1]
     needed = int(taken[0].replace(",", ""))
     free(monkeypatch, int(needed / 0.6))
-    found = feature_cache.decide(run, state, {})
-    assert found[0].use and not found[6].use
-    assert f"take {needed:,} bytes and" in found[6].why and f"has {int(needed / 0.6) - needed:,} left" in found[6].why
+    first, second = feature_cache.decide(run, state, {})
+    assert first.cached and not second.cached
+    assert f"take {needed:,} bytes and" in second.why and f"has {int(needed / 0.6) - needed:,} left" in second.why
     free(monkeypatch, 2 * needed)
-    assert all(one.use for one in feature_cache.decide(run, state, {}).values())
+    assert all(one.cached for one in feature_cache.decide(run, state, {}))
 
 
 def test_phases_of_one_boundary_take_room_once(tmp_path, monkeypatch):
@@ -155,21 +154,22 @@ def test_phases_of_one_boundary_take_room_once(tmp_path, monkeypatch):
     run = create_run(make(tmp_path, freeze="", steps=0, phases=phases), tmp_path / "run", images())
     state, _ = initial_state(run)
     free(monkeypatch, 60_000)  # for one of 48 KiB
-    assert all(one.use for one in feature_cache.decide(run, state, {}).values())
+    assert all(one.cached for one in feature_cache.decide(run, state, {}))
 
 
 def test_a_preset_is_cached_where_it_can_be(tmp_path):
     probe, tuning = decisions(tmp_path, preset="lp_ft", freeze="", flip=True)
-    assert probe.use and probe.why.startswith("cached after c")
-    assert tuning == feature_cache.Decision(False, "computed at each step: no frozen backbone (set freeze = STAGE)")
+    assert probe.cached and probe.why.startswith("cached after c")
+    assert not tuning.cached and tuning.why == "computed at each step: no frozen backbone (set freeze = STAGE)"
 
 
 def test_a_run_that_is_past_what_is_cached_can_be_resumed(tmp_path):
     run = create_run(make(tmp_path, preset="lp_ft", freeze=""), tmp_path / "run", images())
     state, _ = initial_state(run)
     later = run.phases[1].first
-    found = feature_cache.decide(run, state.replace(step=later + 1), {"0": True, str(later): False})
-    assert found == {later: feature_cache.Decision(False, "computed at each step, as when the run began")}
+    [found] = feature_cache.decide(run, state.replace(step=later + 1), {"0": True, str(later): False})
+    assert found.phase is run.phases[1] and not found.cached
+    assert found.why == "computed at each step, as when the run began"
 
 
 def final(workdir):
@@ -206,7 +206,7 @@ def test_a_cached_run_learns_what_a_live_one_does_and_the_next_computes_nothing(
     assert other["history"][-1]["loss"] != history[-1]["loss"]
     # What is there already needs no room.
     free(monkeypatch, 0)
-    assert decision(tmp_path, with_state=True).use
+    assert decision(tmp_path, with_state=True).cached
     checked_run(make(tmp_path), tmp_path / "full", images())
 
 

@@ -20,6 +20,7 @@ from jft.models import MODELS, initialize
 from jft.training import optim, programs
 from jft.training.freeze import make_plan
 from jft.training.loop import train
+from jft.training.phase_run import PhaseRun
 from jft.training.progress import Window
 from jft.training.run import create_run
 from jft.training.step import Input, TrainState, make_train_step
@@ -90,13 +91,18 @@ def measured(monkeypatch):
     return tried
 
 
+def fitted(run):
+    """Of a run of one phase, whose example the patched compilers do not look at."""
+    return programs.fitted(run, [PhaseRun(run.phases[0], False, "", example={})])
+
+
 @pytest.mark.parametrize(("limit", "parts"), [(None, 1), (388, 1), (387, 2), (148, 6), (147, 8), (101, 288)])
 def test_the_fewest_that_fit(config, tmp_path, monkeypatch, measured, limit, parts):
     """Of the 18 divisors of 288 seven are tried at most; None: nobody says how much there is."""
     monkeypatch.setattr(memory, "usable", lambda parallel: limit)
     config.batch_size = 288
-    chosen, compiled, told = programs.fitted(create_run(config, tmp_path / "run", images()), {0: {}})
-    assert (chosen.accumulate, compiled) == (parts, {0: 288 // parts + 100})
+    chosen, [one], told = fitted(create_run(config, tmp_path / "run", images()))
+    assert (chosen.accumulate, one.train_step) == (parts, 288 // parts + 100)
     assert f"accumulate = 'auto' uses {parts}: {288 // parts} images at a time" in told
     assert len(measured) <= 7
 
@@ -104,15 +110,15 @@ def test_the_fewest_that_fit(config, tmp_path, monkeypatch, measured, limit, par
 def test_what_cannot_fit_or_would_change_the_figures_is_refused(config, tmp_path, monkeypatch, measured):
     monkeypatch.setattr(memory, "usable", lambda parallel: 100)
     with pytest.raises(ValueError, match=r"a step of batch_size = 16 does not fit in memory: with one image at a time"):
-        programs.fitted(create_run(config, tmp_path / "run", images()), {0: {}})
+        fitted(create_run(config, tmp_path / "run", images()))
     config.batch_norm = "statistics"
     monkeypatch.setattr(memory, "usable", lambda parallel: 104)
     with pytest.raises(
         ValueError, match=r"needs 4 micro-batches .* normalize by 4 images instead of 16, which changes"
     ):
-        programs.fitted(create_run(config, tmp_path / "run", images()), {0: {}})
+        fitted(create_run(config, tmp_path / "run", images()))
     monkeypatch.setattr(memory, "usable", lambda parallel: 116)
-    assert programs.fitted(create_run(config, tmp_path / "run", images()), {0: {}})[0].accumulate == 1
+    assert fitted(create_run(config, tmp_path / "run", images()))[0].accumulate == 1
 
 
 def test_a_device_that_does_not_say_how_much_it_has_refuses_in_words(config, tmp_path, monkeypatch):
@@ -122,7 +128,7 @@ def test_a_device_that_does_not_say_how_much_it_has_refuses_in_words(config, tmp
     monkeypatch.setattr(programs, "compile_train_step", refuse)
     monkeypatch.setattr(memory, "usable", lambda parallel: None)
     with pytest.raises(ValueError, match=r"it takes more than the device has\. Freeze more stages"):
-        programs.fitted(create_run(config, tmp_path / "run", images()), {0: {}})
+        fitted(create_run(config, tmp_path / "run", images()))
 
 
 def test_a_run_keeps_what_it_chose_and_its_figures_are_the_whole_batchs(config, tmp_path, monkeypatch, capsys):

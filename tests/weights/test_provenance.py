@@ -112,14 +112,14 @@ def test_weights_of_which_nothing_is_used_are_not_claimed(tmp_path):
         run = create_run(config, tmp_path / "run")
         state, meta = fresh_state(run)
     assert meta["pretrained"] == [] and meta["weights"] == {}
-    assert describe(run, state, meta, {}).splitlines()[0].endswith("weights: none, from scratch")
+    assert describe(run, state, meta, ()).splitlines()[0].endswith("weights: none, from scratch")
 
 
 def test_a_run_on_a_strangers_file_says_so_everywhere(noise, tmp_path):
     with small_digits.quick():
         run = create_run(small_digits.make(tmp_path / "features", weights_path=str(noise)), tmp_path / "run")
         state, meta = fresh_state(run)
-        first = describe(run, state, meta, {}).splitlines()[0]
+        first = describe(run, state, meta, ()).splitlines()[0]
     assert f"weights: {noise.name}, SHA-256 " in first and "license unknown (file not recognized)" in first
     assert f"assumed to be those of {DIGITS.name}" in first
     says_nothing_untrue(meta["weights"], noise)
