@@ -63,15 +63,14 @@ def measure(workdir: str) -> None:
     state, meta = initial_state(run)
     print(describe(run, state, meta, feature_cache.decide(run, state, {})), flush=True)
 
-    batches = image_batches(run, 0, num_steps)
-    first = next(batches)
+    first = next(image_batches(run, 0, 1))
     before = len(compiled)
     step = compile_train_step(run, phase, first)
     print(f"\ntraining step compiled {len(compiled) - before} time(s) in {sum(compiled[before:]):.1f} s")
     state = compare_with_forward(run, step, state, first)
     fingerprints((phase.plan.split(state.params)[0], state.batch_stats))  # which a line of the log holds
     before = len(compiled)
-    state = loop(run, phase, step, state, batches)
+    state = loop(run, phase, step, state)
     print(f"compilations while stepping: {len(compiled) - before}")
     save(run, meta, step, state, first)
     evaluate(run, compiled)
@@ -82,7 +81,7 @@ def compare_with_forward(run, step, state, batch):  # noqa: ANN001, ANN201
     import jax
 
     from jft.data.augment import make_eval_transform
-    from jft.training.batches import on_device
+    from jft.data.feeds.feed import on_device
 
     transform = make_eval_transform(run.spec, fit=run.config.fit)
 
@@ -112,20 +111,23 @@ def compare_with_forward(run, step, state, batch):  # noqa: ANN001, ANN201
     return state
 
 
-def loop(run, phase, step, state, batches):  # noqa: ANN001, ANN201
+def loop(run, phase, step, state):  # noqa: ANN001, ANN201
     """Steps as the training loop does, over real batches; returns the state after them."""
-    from jft.training.batches import on_device
+    from jft.training.batches import input_choice, train_feed, train_rows
     from jft.training.progress import Window
 
+    feed = train_feed(run, None)
+    batches = feed.batches(train_rows(run), range(_STEPS.value))
     window = Window(run, phase, state, {})
     for number in range(2, _STEPS.value + 2):
         batch = window.wait_for(batches)
-        state, sums = step(state, run.parallel.place_batch(on_device(batch)))
+        state, sums = step(state, feed.place(batch))
         window.add(number, sums)
     values = window.close(number, state)
     print(
         f"{_STEPS.value} steps of the loop: {values['images_per_second']:.1f} images/s, "
-        f"waiting for input {values['waiting']:.2%} of the time"
+        f"waiting for input {values['waiting']:.2%} of the time; "
+        f"read by {input_choice(run)}"
     )
     return state
 
@@ -136,7 +138,7 @@ def save(run, meta, step, state, batch) -> None:  # noqa: ANN001
 
     import jax
 
-    from jft.training.batches import on_device
+    from jft.data.feeds.feed import on_device
     from jft.training.state import optimizer_items
     from jft.utils.checkpoint import Checkpoints
     from jft.utils.fingerprint import fingerprints

@@ -162,7 +162,8 @@ def live(run, phase, state, steps: int) -> tuple:  # noqa: ANN001
     """Images a second of as many live steps after the first `steps`; and the parameters after those."""
     import jax
 
-    from jft.training.batches import image_batches, on_device
+    from jft.data.feeds.feed import on_device
+    from jft.training.batches import image_batches
     from jft.training.programs import compile_train_step
 
     batches = list(image_batches(run, 0, 2 * steps))
@@ -185,19 +186,20 @@ def from_cache(run, phase, state, cached, args: argparse.Namespace) -> tuple:  #
     import jax
 
     from jft.training import feature_cache
-    from jft.training.batches import on_device, train_batches
+    from jft.training.batches import train_feed, train_rows
     from jft.training.programs import compile_train_step
     from jft.training.progress import Window
 
     step = compile_train_step(run, phase, feature_cache.example(run, phase))
     length = round(run.steps_per_epoch)
-    batches = train_batches(run, cached, 0, (args.epochs + 1) * length)
+    feed = train_feed(run, cached)
+    batches = feed.batches(train_rows(run), range((args.epochs + 1) * length))
     window, params, seconds = Window(run, phase, state, {}), None, []
     for epoch in range(args.epochs + 1):
         start = time.perf_counter()
         for number in range(epoch * length + 1, (epoch + 1) * length + 1):
             batch = window.wait_for(batches)
-            state, sums = step(state, run.parallel.place_batch(on_device(batch)))
+            state, sums = step(state, feed.place(batch))
             window.add(number, sums)
             if number == args.steps:
                 params = jax.tree.map(lambda x: x.copy(), state.params)

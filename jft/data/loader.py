@@ -9,8 +9,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from jft.data import lazy_tf
-from jft.data.feeds import tf_data, threads
+from jft.data.feeds.choose import host_batches
 from jft.data.feeds.images import Batch, Images, Reading, Rows
 from jft.data.source import Source
 from jft.data.splits import make_stream
@@ -30,6 +29,7 @@ def train_batches(
     cache_bytes: int,
     shard: tuple[int, int] = (0, 1),
     balanced: bool = False,
+    input: str = "auto",
 ) -> Iterator[Batch]:
     """Training batches of the steps start_step, start_step + 1, ...
 
@@ -48,16 +48,18 @@ def train_batches(
         once and kept for as long as the source lives.
       shard: (i, n) yields the i-th of n equal contiguous parts of each batch, for host i of n.
       balanced: draw all classes equally often, see `splits.balanced_order`.
+      input: what reads the images: 'tf.data', 'threads' or 'auto', see `feeds.choose`.
 
     Yields:
       {'image': uint8 [b, h, w, 3] RGB, 'label': int32 [b] or uint8 [b, classes], 'index': int64 [b] from
-      `source.indices`, 'mask': bool [b], all True}, where b = batch_size / n. The arrays are read-only.
+      `source.indices`, 'mask': bool [b], all True}, where b = batch_size / n.
 
     Raises:
       ValueError: the source is empty, or n does not divide the batch; while iterating, an image is unreadable.
     """
     rows = train_rows(source, batch_size=batch_size, seed=seed, shard=shard, balanced=balanced)
-    return _batches(source, spec, rows, range(start_step, start_step + num_steps), fit, resize_on, cache_bytes)
+    images = Images(source, Reading(spec, fit, resize_on, cache_bytes, input))
+    return host_batches(images, rows, range(start_step, start_step + num_steps))
 
 
 def eval_batches(
@@ -69,13 +71,15 @@ def eval_batches(
     resize_on: str,
     cache_bytes: int,
     shard: tuple[int, int] = (0, 1),
+    input: str = "auto",
 ) -> Iterator[Batch]:
     """Evaluation batches: every example once, in order. The last batch is padded with repeats, whose mask is False.
 
     Arguments, batches and errors are those of `train_batches`. All shards yield the same number of batches.
     """
     rows = eval_rows(source, batch_size=batch_size, shard=shard)
-    return _batches(source, spec, rows, range(-(-len(source) // batch_size)), fit, resize_on, cache_bytes)
+    images = Images(source, Reading(spec, fit, resize_on, cache_bytes, input))
+    return host_batches(images, rows, eval_steps(source, batch_size))
 
 
 def train_rows(
@@ -98,6 +102,11 @@ def eval_rows(source: Source, *, batch_size: int, shard: tuple[int, int] = (0, 1
     return rows
 
 
+def eval_steps(source: Source, batch_size: int) -> range:
+    """The numbers of the batches in which each example is evaluated once."""
+    return range(-(-len(source) // batch_size))
+
+
 def _part(source: Source, batch_size: int, shard: tuple[int, int]) -> np.ndarray:
     """The positions within a batch that this shard reads, int64 [batch_size / n]."""
     index, count = shard
@@ -106,11 +115,3 @@ def _part(source: Source, batch_size: int, shard: tuple[int, int]) -> np.ndarray
     if batch_size < 1 or batch_size % count or not 0 <= index < count:
         raise ValueError(f"cannot yield part {index} of {count} of a batch of {batch_size}: {count} must divide it.")
     return np.arange(batch_size, dtype=np.int64).reshape(count, -1)[index]
-
-
-def _batches(
-    source: Source, spec: Preprocess, rows: Rows, steps: range, fit: str, resize_on: str, cache_bytes: int
-) -> Iterator[Batch]:
-    images = Images(source, Reading(spec, fit, resize_on, cache_bytes))
-    feed = tf_data if images.resizes and lazy_tf.is_installed() else threads
-    return feed.batches(images, rows, steps)

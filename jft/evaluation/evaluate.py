@@ -291,6 +291,7 @@ def predict_run(workdir: str | Path, images: Images, views: Augmentation | None 
         batch_size=images.batch_size or trained.parallel.rounded(config["eval_batch_size"]),
         resize_on=config["resize_on"],
         cache_bytes=config["cache_bytes"],
+        input=config.get("input", "auto"),  # which older runs lack
         views=views,
         metrics=image_metrics.restored(config["metrics"]),
     )

@@ -3,17 +3,20 @@
 import dataclasses
 import functools
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import numpy as np
 
-from jft.data import datasets, loader, transforms
+from jft.data import datasets, loader
 from jft.data.augment import Augmentation, make_eval_transform, make_views
+from jft.data.feeds.choose import open_feed
+from jft.data.feeds.feed import Feed
+from jft.data.feeds.images import Images, Reading
 from jft.data.transforms import Preprocess
 from jft.evaluation.eval_step import make_eval_step
-from jft.features.extract import feature_batches
+from jft.features.extract import FeatureFeed
 from jft.features.store import Features
 from jft.metrics import calibration, image_metrics, masked_sums
 from jft.metrics.image_metrics import Metric
@@ -72,6 +75,7 @@ class Evaluator:
         batch_size: int,
         resize_on: str,
         cache_bytes: int,
+        input: str = "auto",
         boundary: str | None = None,
         views: Augmentation | None = None,
         metrics: Mapping[str, Metric] = types.MappingProxyType({}),
@@ -87,6 +91,7 @@ class Evaluator:
           batch_size: batch size over all devices; the last batch is padded and its padding masked.
           resize_on: 'device' or 'host'.
           cache_bytes: memory for decoded images, in bytes.
+          input: what reads the images, see `feeds.choose`.
           boundary: the stage of the cached features, if features are evaluated.
           views: test-time augmentation whose variants are averaged; None for a single, unchanged view.
           metrics: further ones by name, from `image_metrics.resolve`.
@@ -103,8 +108,8 @@ class Evaluator:
             axis_name=parallel.axis_name,
         )
         self._compiled: jax.stages.Compiled | None = None
-        self._spec, self._parallel, self._metrics = spec, parallel, metrics
-        self._reading = {"batch_size": batch_size, "fit": fit, "resize_on": resize_on, "cache_bytes": cache_bytes}
+        self._parallel, self._metrics, self._batch_size = parallel, metrics, batch_size
+        self._reading = Reading(spec, fit, resize_on, cache_bytes, input)
 
     def __call__(self, variables: Any, source: datasets.Source, features: Features | None = None) -> Evaluation:
         """Evaluates all images of a source that is not empty.
@@ -123,12 +128,12 @@ class Evaluator:
             logits.append(np.asarray(sums.pop("logits")))
             return masked_sums.add(total, sums)
 
-        for batch in self._batches(source, features):
-            keys = [key for key in ("image", "feature", "label", "mask") if key in batch]
-            placed = self._parallel.place_batch({key: batch[key] for key in keys})
+        feed = self._feed(source, features)
+        rows = loader.eval_rows(source, batch_size=self._batch_size, shard=self._parallel.shard)
+        for batch in feed.batches(rows, loader.eval_steps(source, self._batch_size)):
+            placed = feed.place(batch)
             if self._compiled is None:
-                if "image" in batch:
-                    transforms.check_range(batch["image"], self._spec)
+                feed.check(batch)
                 self._compiled = self._parallel.compile(self._step, variables, placed, donate=False)
             pending.append(self._compiled(variables, placed))
             if len(pending) > 2:  # fetch results two batches late, so that the device never waits for the host
@@ -149,10 +154,7 @@ class Evaluator:
         whole = np.concatenate(logits)[: len(source)]
         return Evaluation(total, source.labels, whole, image_metrics.measure(self._metrics, whole, source.labels))
 
-    def _batches(self, source: datasets.Source, features: Features | None) -> Iterator[dict[str, np.ndarray]]:
-        shard = self._parallel.shard
+    def _feed(self, source: datasets.Source, features: Features | None) -> Feed:
         if features is None:
-            return loader.eval_batches(source, self._spec, **self._reading, shard=shard)
-        size = self._reading["batch_size"]
-        rows = loader.eval_rows(source, batch_size=size, shard=shard)
-        return feature_batches(source, features, rows, range(-(-len(source) // size)))
+            return open_feed(Images(source, self._reading), self._parallel)
+        return FeatureFeed(source, features, self._parallel)

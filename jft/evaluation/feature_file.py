@@ -168,6 +168,7 @@ def compute(
             folder=config["features_dir"] or cache_dir() / "features",
             parallel=parallel,
             batch_size=batch_size or parallel.rounded(config["eval_batch_size"]),
+            input=config.get("input", "auto"),  # which older runs lack
             interrupt=interrupt,
         )
     if found is None:

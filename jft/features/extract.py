@@ -1,6 +1,7 @@
 """Computes the features that are missing in a store, on all devices, at the speed of inference."""
 
 import collections
+import dataclasses
 import os
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -10,7 +11,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from jft.data import loader, transforms
+from jft.data import loader
+from jft.data.feeds.choose import open_feed
+from jft.data.feeds.feed import Feed, on_device
+from jft.data.feeds.images import Images, Reading, Rows
 from jft.data.source import Source
 from jft.data.transforms import Preprocess
 from jft.features.cache_key import image_digests, recipe
@@ -64,6 +68,7 @@ def extract(
     parallel: Parallel,
     batch_size: int,
     cache_bytes: int = 0,
+    input: str = "auto",
     dtype: str = "float32",
     interrupt: Interrupt | None = None,
 ) -> Features | None:
@@ -83,6 +88,7 @@ def extract(
       parallel: the devices.
       batch_size: images in a batch, over all devices.
       cache_bytes: memory for decoded images, see `loader.train_batches`; 0 if each image is read only once.
+      input: what reads the images, see `feeds.choose`.
       dtype: dtype on disk, 'float32' or 'bfloat16'.
       interrupt: after a signal, the computed features are stored and the extraction ends.
 
@@ -109,17 +115,12 @@ def extract(
         # If all features are missing, use the source itself, so that images already decoded are reused.
         lacking = source if len(rows) == len(source) else source.take(rows)
         step = make_feature_step(model, spec, wanted, dtype=store.dtype.name, axis_name=parallel.axis_name)
-        batches = loader.eval_batches(
-            lacking,
-            spec,
-            batch_size=batch_size,
-            fit=wanted.fit,
-            resize_on=wanted.resize_on,
-            cache_bytes=cache_bytes,
-            shard=parallel.shard,
-        )
+        reading = Reading(spec, wanted.fit, wanted.resize_on, cache_bytes, input)
+        feed = open_feed(Images(lacking, reading), parallel)
+        order = loader.eval_rows(lacking, batch_size=batch_size, shard=parallel.shard)
+        batches = feed.batches(order, loader.eval_steps(lacking, batch_size))
         with _Writer(store, lacking, digests[rows], wanted.boundary) as writer:
-            _run(step, variables, batches, parallel, spec, writer, interrupt)
+            _run(step, variables, feed, batches, parallel, writer, interrupt)
         distributed.wait_for_all("features are written")
     if interrupt and interrupt.received:
         return None
@@ -128,33 +129,45 @@ def extract(
     return store.open(digests)
 
 
-def feature_batches(
-    source: Source, features: Features, rows: Callable[[int], tuple[np.ndarray, np.ndarray]], steps: range
-) -> Iterator[dict[str, np.ndarray]]:
-    """Batches like those of `loader`, with `'feature'` [b, variants, ...] in place of `'image'`.
+@dataclasses.dataclass(frozen=True)
+class FeatureFeed:
+    """A `Feed` of cached features: `'feature'` [b, variants, ...] in place of `'image'`.
 
-    Args:
+    Attributes:
       source: the images.
       features: the features of the images, in the same order.
-      rows: function from a step to rows, int64 [b], and mask, bool [b]; `loader.train_rows` or `loader.eval_rows`.
-      steps: numbers of the batches to yield.
+      parallel: the devices.
     """
-    for step in steps:
-        chosen, mask = rows(step)
-        yield {
-            "feature": features.gather(chosen),
-            "label": source.labels[chosen],
-            "index": source.indices[chosen],
-            "mask": mask,
-        }
+
+    source: Source
+    features: Features
+    parallel: Parallel
+
+    def batches(self, rows: Rows, steps: range) -> Iterator[dict[str, np.ndarray]]:
+        """See `Feed.batches`."""
+        for step in steps:
+            chosen, mask = rows(step)
+            yield {
+                "feature": self.features.gather(chosen),
+                "label": self.source.labels[chosen],
+                "index": self.source.indices[chosen],
+                "mask": mask,
+            }
+
+    def place(self, batch: Mapping[str, np.ndarray]) -> Batch:
+        """See `Feed.place`."""
+        return self.parallel.place_batch(on_device(batch))
+
+    def check(self, batch: Mapping[str, np.ndarray]) -> None:
+        """Nothing to check: the features' images were checked when they were extracted."""
 
 
 def _run(
     step: Callable,
     variables: Mapping[str, Any],
-    batches: Any,
+    feed: Feed,
+    batches: Iterator[dict[str, np.ndarray]],
     parallel: Parallel,
-    spec: Preprocess,
     writer: "_Writer",
     interrupt: Interrupt | None,
 ) -> None:
@@ -162,10 +175,10 @@ def _run(
     compiled, numbers = None, []
     pending: collections.deque[list[jax.Array]] = collections.deque()
     for batch in batches:
-        placed = parallel.place_batch({"image": batch["image"]})
+        placed = {"image": feed.place(batch)["image"]}
         if compiled is None:
-            transforms.check_range(batch["image"], spec)
-            size, variants = len(batch["image"]), writer.store.shape[0]  # this process' part
+            feed.check(batch)
+            size, variants = len(batch["mask"]), writer.store.shape[0]  # this process' part
             numbers = [parallel.place_batch({"number": np.full(size, n, np.int32)}) for n in range(variants)]
             compiled = parallel.compile(step, variables, placed | numbers[0], donate=False)
         pending.append([compiled(variables, placed | number) for number in numbers])

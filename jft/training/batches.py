@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator
 
-import numpy as np
-
 from jft.data import loader
+from jft.data.feeds.choose import Choice, choose, host_batches, open_feed
+from jft.data.feeds.feed import Feed
+from jft.data.feeds.images import Batch, Images, Reading, Rows
+from jft.data.source import Source
 from jft.evaluation.evaluator import Evaluator
-from jft.features.extract import feature_batches
+from jft.features.extract import FeatureFeed
 from jft.training.feature_cache import Cached
 from jft.training.phases import Phase
 from jft.training.run import Run
@@ -23,42 +25,41 @@ def make_evaluator(run: Run, phase: Phase | None = None) -> Evaluator:
         batch_size=run.config.eval_batch_size,
         resize_on=run.config.resize_on,
         cache_bytes=run.config.cache_bytes,
+        input=run.config.input,
         boundary=phase.plan.boundary if phase else None,
         metrics=run.metrics,
     )
 
 
-def image_batches(run: Run, start: int, stop: int) -> Iterator[dict[str, np.ndarray]]:
-    """This process' share of the training batches from step `start` to `stop`; see `loader.train_batches`."""
-    return loader.train_batches(
-        run.train_source,
-        run.spec,
-        batch_size=run.config.batch_size,
-        seed=run.config.seed,
-        start_step=start,
-        num_steps=stop - start,
-        fit=run.config.fit,
-        resize_on=run.config.resize_on,
-        cache_bytes=run.config.cache_bytes,
-        shard=run.parallel.shard,
-        balanced=run.config.balance == "sampling",
-    )
+def images_of(run: Run, source: Source) -> Images:
+    """The images of a source as the run reads them."""
+    config = run.config
+    return Images(source, Reading(run.spec, config.fit, config.resize_on, config.cache_bytes, config.input))
 
 
-def train_batches(run: Run, cached: Cached | None, start: int, stop: int) -> Iterator[dict[str, np.ndarray]]:
-    """Training batches of images, or of their cached features in the same order."""
+def input_choice(run: Run) -> Choice:
+    """Which feed reads the training images, and why."""
+    return choose(images_of(run, run.train_source))
+
+
+def train_feed(run: Run, cached: Cached | None) -> Feed:
+    """The feed of the training images, or of their cached features."""
     if cached is None:
-        return image_batches(run, start, stop)
-    rows = loader.train_rows(
+        return open_feed(images_of(run, run.train_source), run.parallel)
+    return FeatureFeed(run.train_source, cached.train, run.parallel)
+
+
+def train_rows(run: Run) -> Rows:
+    """The order of the training images: a function from a step, from 0, to this process' rows and mask."""
+    return loader.train_rows(
         run.train_source,
         batch_size=run.config.batch_size,
         seed=run.config.seed,
         shard=run.parallel.shard,
         balanced=run.config.balance == "sampling",
     )
-    return feature_batches(run.train_source, cached.train, rows, range(start, stop))
 
 
-def on_device(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The entries of a batch that the steps read; the index stays on the host."""
-    return {key: batch[key] for key in ("image", "feature", "label", "mask") if key in batch}
+def image_batches(run: Run, start: int, stop: int) -> Iterator[Batch]:
+    """This process' share of the training images from step `start` to `stop`, on the host; see `Feed.batches`."""
+    return host_batches(images_of(run, run.train_source), train_rows(run), range(start, stop))

@@ -227,6 +227,7 @@ def features_of(
         folder=features_dir(run),
         parallel=run.parallel,
         batch_size=run.config.eval_batch_size,
+        input=run.config.input,
         dtype=run.config.features_dtype,
         interrupt=interrupt,
     )

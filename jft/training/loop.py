@@ -17,7 +17,7 @@ from jft.evaluation.evaluator import Evaluator
 from jft.metrics import image_metrics
 from jft.training import feature_cache, linear_probe, noted_images, programs, rollback
 from jft.training import own as own_objects
-from jft.training.batches import make_evaluator, on_device, train_batches
+from jft.training.batches import make_evaluator, train_feed, train_rows
 from jft.training.callbacks import Callbacks, EpochEnd, EvaluationEnd, StepEnd
 from jft.training.feature_cache import Cached
 from jft.training.messages import describe, farewell, percent
@@ -222,9 +222,9 @@ class Loop:
         run, config, phase, train_step = self._run, self._run.config, one.phase, one.train_step
         assert train_step is not None  # see `programs.compiled`
         evaluator = make_evaluator(run, phase) if cached else self._evaluator
+        feed, begin = train_feed(run, cached), int(state.step)
+        batches = feed.batches(train_rows(run), range(begin, phase.last))
         window = Window(run, phase, state, self.meta["window"])
-        begin = int(state.step)
-        batches = train_batches(run, cached, begin, phase.last)
         for step in range(begin + 1, phase.last + 1):
             batch = window.wait_for(batches)
             if step in self._skipped:
@@ -232,7 +232,7 @@ class Loop:
                 self._logs.write(step, "skipped", {"fault": self._skipped[step]})
                 sums = {}
             else:
-                state, sums = train_step(state, run.parallel.place_batch(on_device(batch)))
+                state, sums = train_step(state, feed.place(batch))
                 watched = {"finite": all_finite(phase, state)} if config.on_nan == "rollback" else {}
                 window.add(step, {**sums, **watched})
             bar.update()

@@ -8,6 +8,7 @@ import jax
 
 from jft.metrics import image_metrics
 from jft.training import optim
+from jft.training.batches import input_choice
 from jft.training.phase_run import PhaseRun
 from jft.training.phases import phase_table
 from jft.training.run import Run
@@ -35,6 +36,7 @@ def describe(run: Run, state: TrainState, meta: Meta, phases: Sequence[PhaseRun]
             *([] if brief else [_stages(run, state, meta)]),
             *([phase_table(run.phases, state.variables)] if len(run.phases) > 1 else []),
             *(f"Features{f' of {one.phase.name}' if len(run.phases) > 1 else ''}: {one.why}." for one in phases),
+            *([] if all(one.cached for one in phases) else [f"Input: {input_choice(run)}."]),
             *filter(None, [flags_line()]),
             f"{_work(run, int(state.step))}, in {run.workdir}",
         ]

@@ -9,10 +9,10 @@ import numpy as np
 
 from jft.config import Config
 from jft.data.augment import Augmentation, make_train_transform
+from jft.data.feeds.feed import on_device
 from jft.metrics.losses import Objective
 from jft.models import Chain
 from jft.training import optim
-from jft.training.batches import on_device
 from jft.training.freeze import Params, Plan
 from jft.training.phases import Phase
 from jft.training.run import Run

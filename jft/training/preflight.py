@@ -14,7 +14,7 @@ from jft.data import transforms
 from jft.data.transforms import Preprocess
 from jft.models.summary import human_flops
 from jft.training import feature_cache, noted_images, programs
-from jft.training.batches import image_batches
+from jft.training.batches import image_batches, input_choice
 from jft.training.forecast import checkpoint_bytes, feature_bytes, run_seconds
 from jft.training.overfit import RATES, Overfit, overfit
 from jft.training.phase_run import PhaseRun
@@ -145,7 +145,7 @@ class Preflight:
         transforms.check_range(self._batch["image"], run.spec)
         images = np.asarray(transforms.to_model_input(self._batch["image"], run.spec, fit=run.config.fit))
         text = _input_text(self._batch["image"], images, run.spec)
-        text += f"; reads {1 / self._reading:,.0f} images/s"
+        text += f"; reads {1 / self._reading:,.0f} images/s; in a run by {input_choice(run)}"
         if flat:
             source = run.train_source
             first = source.image_name(int(np.flatnonzero(source.indices == flat[0])[0]))

@@ -10,10 +10,11 @@ import numpy as np
 
 from jft.data import transforms
 from jft.data.augment import make_train_transform
+from jft.data.feeds.feed import on_device
 from jft.data.mixup import mix
 from jft.models import abstract_variables
 from jft.training import feature_cache
-from jft.training.batches import image_batches, on_device
+from jft.training.batches import image_batches
 from jft.training.phase_run import PhaseRun
 from jft.training.phases import Phase, in_force
 from jft.training.run import Run

@@ -12,8 +12,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from jft.data.feeds.feed import on_device
 from jft.features.feature_step import Wanted, make_feature_step
-from jft.training.batches import on_device
 from jft.training.phase_run import PhaseRun
 from jft.training.programs import compile_train_step
 from jft.training.run import Run

@@ -1,17 +1,20 @@
 """The feeds: the same batches byte for byte, errors at their batch, and threads that end."""
 
+import dataclasses
 import itertools
 import sys
 import threading
 import time
+import types
 
 import numpy as np
 import pytest
 from test_loader import arrays, assert_same, photos
 
-from jft.data import host_resize, lazy_tf, loader, transforms
+from jft.data import host_resize, loader, transforms
 from jft.data.feeds import images as feed_images
 from jft.data.feeds import tf_data, threads
+from jft.data.feeds.choose import choose
 from jft.data.feeds.images import Images, Reading
 from jft.data.transforms import Preprocess
 
@@ -143,9 +146,38 @@ def test_ctrl_c_ends_the_threads():
     assert not running() and len(begun) <= 2 + threads._AHEAD
 
 
-def test_host_resizing_works_without_tensorflow(monkeypatch):
-    options = {"batch_size": 4, "fit": "whole", "resize_on": "host", "cache_bytes": 0}
-    with_it = list(loader.eval_batches(arrays(), SPEC, **options))
+HOST = {"resize_on": "host"}
+
+
+@pytest.mark.parametrize(
+    ("source", "how", "feed", "why"),
+    [
+        (arrays(4), {}, "threads", "without TensorFlow"),
+        (arrays(4), HOST, "tf.data", "the host resizes arrays"),
+        (arrays(4, 24, 24), HOST, "threads", "without TensorFlow"),  # they have the size
+        (arrays(4), {**HOST, "input": "threads"}, "threads", "as asked for"),
+        (arrays(4), {"input": "tf.data"}, "tf.data", "as asked for"),
+    ],
+)
+def test_auto_chooses_by_the_images(source, how, feed, why):
+    found = choose(read(source, **how))
+    assert found.feed == feed and why in str(found)
+
+
+def test_without_tensorflow_the_choice_is_threads(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow", None)
-    assert not lazy_tf.is_installed()
-    assert_same(loader.eval_batches(arrays(), SPEC, **options), with_it)
+    assert choose(read(arrays(4), **HOST)).feed == "threads"
+    found = choose(read(arrays(4), input="tf.data"))
+    assert found.feed == "threads" and "tf.data needs TensorFlow, which is not installed" in found.why
+
+
+def test_files_of_tensorflow_datasets_stay_with_it(files, monkeypatch):
+    encoded = dataclasses.replace(files, images=tuple(path.read_bytes() for path in files.images))
+    assert choose(read(encoded)).feed == "threads"
+    monkeypatch.setitem(sys.modules, "tensorflow_datasets", types.ModuleType("tensorflow_datasets"))
+    assert (choose(read(encoded)).feed, choose(read(files)).feed) == ("tf.data", "threads")
+
+
+def test_an_unknown_feed_is_refused():
+    with pytest.raises(ValueError, match="unknown input 'thread', did you mean 'threads'"):
+        read(arrays(4), input="thread")

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jft.data import augment, datasets, loader, transforms
+from jft.data import augment, datasets, transforms
 from jft.data.augment import Augmentation
 from jft.data.transforms import Preprocess
 from jft.features import extract as extraction
@@ -65,10 +65,13 @@ def live(source, *, model=MODEL, variables=None, spec=SPEC, fit="whole", boundar
 @pytest.fixture
 def computed(monkeypatch):
     """How many images went through the network, call by call."""
-    counts, batches = [], loader.eval_batches
-    monkeypatch.setattr(
-        loader, "eval_batches", lambda source, *a, **k: (counts.append(len(source)), batches(source, *a, **k))[1]
-    )
+    counts, open_feed = [], extraction.open_feed
+
+    def counting(images, *arguments):
+        counts.append(len(images.source))
+        return open_feed(images, *arguments)
+
+    monkeypatch.setattr(extraction, "open_feed", counting)
     return counts
 
 

@@ -175,6 +175,16 @@ def test_finished_runs_stay_finished(whole, tmp_path):
 
 
 @of_whole
+def test_another_feed_resumes_to_the_same_bits(whole, tmp_path, capsys):
+    """Threads read the images of the first ten steps, tf.data those of the last two."""
+    again = shutil.copytree(whole, tmp_path / "run")
+    shutil.rmtree(again / "checkpoints" / "12")
+    assert train(digits(**WHOLE, input="tf.data"), again)["finished"]
+    assert "Input: tf.data, as asked for." in capsys.readouterr().out
+    assert fingerprints(params(again)) == fingerprints(params(whole))
+
+
+@of_whole
 def test_another_config_is_refused_with_the_difference(whole, tmp_path):
     with pytest.raises(ValueError, match=r"another config \(there -> here\): learning_rate: 0.002 -> 0.5"):
         create_run(digits(**WHOLE, learning_rate=0.5), whole)

@@ -13,6 +13,7 @@ from jft.data import host_resize, transforms
 from jft.data.source import Source
 from jft.data.transforms import Preprocess, stored_size
 from jft.utils import tree
+from jft.utils.fields.data import INPUTS
 from jft.utils.progress_bar import ProgressBar
 
 Batch = dict[str, np.ndarray]
@@ -32,19 +33,22 @@ class Reading:
       resize_on: 'device' leaves arrays at their own size, 'host' resizes them; files are always resized on the host.
       cache_bytes: memory for decoded images of all sources together. If the images of a source fit, they are decoded
         once and kept for as long as the source lives.
+      input: 'auto' or the name of a feed, see `choose.choose`.
 
     Raises:
-      ValueError: an unknown `fit` or `resize_on`.
+      ValueError: an unknown `fit`, `resize_on` or `input`.
     """
 
     spec: Preprocess
     fit: str
     resize_on: str
     cache_bytes: int
+    input: str = "auto"
 
     def __post_init__(self) -> None:
         transforms.check_fit(self.fit)
         tree.choose({"device": 1, "host": 1}, self.resize_on, what="resize_on")
+        tree.choose(dict.fromkeys(INPUTS), self.input, what="input")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,6 +7,9 @@ _GTSRB, _CSV = Needs("dataset", ("gtsrb",)), Needs("dataset", ("csv",))
 _RAND = Needs("auto_augment", ("rand",))
 _STEPS = Needs("solver", ("steps",))
 
+# Ways to read images, `jft.data.feeds`; their batches are the same.
+INPUTS = ("auto", "tf.data", "threads")
+
 
 DATA = (
     Field("dataset", "cifar10", "cifar10, digits, folder, csv, gtsrb, a name of TensorFlow Datasets; module:function"),
@@ -64,6 +67,13 @@ DATA = (
         4 * 10**9,
         "bytes of decoded images kept in memory; a larger data set is streamed",
         check=not_negative,
+        place=True,
+    ),
+    Field(
+        "input",
+        "auto",
+        "what reads images ahead of the steps: tf.data or threads, which need no TensorFlow; auto: as fits the data",
+        choices=INPUTS,
         place=True,
     ),
 )
