@@ -80,6 +80,7 @@ def test_it_is_exported(run, data, tmp_path, monkeypatch):
 def test_the_same_call_finds_it_done(run, data, capsys):
     again = jft.train(data=data, workdir=run.workdir, freeze="fc7", evaluate_every=0.7, **SMALL)
     assert again.history == run.history
+    assert f"To test it: jft.evaluate({str(run.workdir)!r}, data)" in capsys.readouterr().out
     with pytest.raises(ValueError, match="freeze: 'fc7' -> 'fc6'"):
         jft.train(data=data, workdir=run.workdir, freeze="fc6", evaluate_every=0.7, **SMALL)
 

@@ -88,7 +88,7 @@ def _report(workdir: str | Path) -> dict[str, Any] | None:
         return None
     low, high = result["accuracy_interval"] or (0.0, 1.0)
     told = f"test accuracy {result['accuracy']:.2%} (95 % interval {low:.2%} to {high:.2%})"
-    distributed.say(f"{told}, log loss {result['loss']:.4f}. Look at it: {path}")
+    distributed.say(f"{told}, log loss {result['loss']:.4f}. Report: {path}")
     if told := seen_warning(result):
         distributed.say(told)
     return result

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn, cast
 
 from jft.cli import field_flags
-from jft.utils import runtime, waiting
+from jft.utils import option_names, runtime, waiting
 from jft.utils.text import one_record, terminal_stream
 from jft.utils.version import __version__
 
@@ -199,7 +199,7 @@ def _status(command: Any, args: argparse.Namespace) -> int:
     # A config that the user gives is the user's own; a run that the user opens may be a stranger's.
     allowed = hasattr(command, "TAKES_FIELDS") or getattr(args, "allow_code", False)
     try:
-        with code_allowed(allowed):
+        with code_allowed(allowed), option_names.as_flags():
             return command.run(args)
     except (ValueError, OSError) as error:
         if cluster.lost_a_peer(error):  # nothing is wrong with the input

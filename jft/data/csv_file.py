@@ -14,6 +14,7 @@ from jft.data.listing import EXTENSIONS
 from jft.data.names import natural, normal
 from jft.data.notes import report
 from jft.utils import tree
+from jft.utils.option_names import option
 
 SEPARATOR = "|"  # between the labels of one image: class names may contain spaces, commas and semicolons
 # Usual names of columns; where a file has several of them, the first one here is used.
@@ -110,8 +111,8 @@ def _choose(path: pathlib.Path, table: Table, image_column: str, label_column: s
         first = " Its first row must name the columns." if unnamed else ""
         raise ValueError(
             f"{path} has the columns {', '.join(table.columns)}, separated by {table.separator}; it needs path (or "
-            f"{', '.join(_IMAGE[1:4])}, ...) and label (or class, category, ...; or labels, for several). Set the "
-            f"config fields image_column and label_column (--image-column, --label-column) to your columns.{first}"
+            f"{', '.join(_IMAGE[1:4])}, ...) and label (or class, category, ...; or labels, for several). Set "
+            f"{option('image_column')} and {option('label_column')} to your columns.{first}"
         )
     if columns.image == columns.label:
         raise ValueError(f"{path}: {columns.image!r} cannot be both image_column and label_column.")

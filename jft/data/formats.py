@@ -80,9 +80,9 @@ def find(dataset: str, place: Place) -> Found:
     """Class names, and for each official split the function that reads it."""
     if not dataset:  # a run on a Source records an empty name
         raise ValueError(
-            "the run was trained on images in memory, which its config cannot name: pass them again from Python, for "
-            "example evaluate(run, dataset=from_arrays(...)), with split='all' if none of them were trained on; or "
-            "pass other data with --dataset and --data."
+            "the run was trained on images in memory, which its config cannot name: pass them again in Python, as "
+            "in jft.evaluate(run, data), run.report(data=data) or run.export(out, data=data). The command line can "
+            "only evaluate other images, with --dataset and --data."
         )
     if dataset in FORMATS:
         return FORMATS[dataset].find(place)

@@ -20,6 +20,7 @@ from jft.metrics import calibration, image_metrics, masked_sums
 from jft.utils import distributed, json_file, tree
 from jft.utils.checkpoint_info import phase_of
 from jft.utils.logger import write_json
+from jft.utils.option_names import option
 from jft.utils.text import file_name
 
 # Test-time augmentation: name -> the variants of an image that are averaged.
@@ -252,7 +253,8 @@ def _on_same_images(workdirs: Sequence[str | Path], images: Images) -> list[Pred
             raise ValueError(
                 f"the runs have different images: {workdir} has classes {list(member.trained.class_names)} and "
                 f"{len(member.source)} images, {workdirs[0]} has {list(first.trained.class_names)} and "
-                f"{len(first.source)}. Use --split test, or train the runs with the same seed and validation."
+                f"{len(first.source)}. Use {option('split', 'test')}, or train the runs with the same seed and "
+                "validation."
             )
         members.append(member)
     return members
@@ -276,7 +278,7 @@ def predict_run(workdir: str | Path, images: Images, views: Augmentation | None 
     if split == "validation" and own and trained.meta.get("learnt_validation"):
         raise ValueError(
             f"{workdir}'s head was refit on train + validation after choosing C, so validation images were trained on: "
-            "use --split test. The validation metrics before the refit are in its metrics.jsonl."
+            f"use {option('split', 'test')}. The validation metrics before the refit are in its metrics.jsonl."
         )
     if not own:
         source = dataclasses.replace(source, name=Path(images.data_dir or "").name or source.name)

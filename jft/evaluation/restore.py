@@ -15,6 +15,7 @@ from jft.models import Chain, abstract_variables, create_model
 from jft.utils.checkpoint import Checkpoints
 from jft.utils.checkpoint_info import Meta
 from jft.utils.mesh import Parallel, make_parallel
+from jft.utils.option_names import option
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +70,7 @@ class Trained:
         except FileNotFoundError as error:
             if data_dir or not (where := trained_on(self.meta).where):
                 raise
-            raise FileNotFoundError(f"{error} In training they were at {where}: give --data.") from error
+            raise FileNotFoundError(f"{error} In training they were at {where}: give {option('data')}.") from error
         if set(source.class_names) != set(self.class_names):
             raise ValueError(
                 f"the classes of model and data differ: the checkpoint has {list(self.class_names)}, "

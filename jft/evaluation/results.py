@@ -7,6 +7,7 @@ import numpy as np
 
 from jft.data.source import Source
 from jft.metrics import calibration, classification, masked_sums
+from jft.utils.option_names import option
 from jft.utils.text import named_step, padded, terminal, width
 
 _LISTED = 10  # top losses kept
@@ -198,7 +199,7 @@ def seen_before(result: Mapping[str, Any]) -> str:
 def seen_warning(result: Mapping[str, Any]) -> str:
     """`seen_before` as a warning for a terminal, with the remedy; '' for none."""
     sentence = seen_before(result)
-    remedy = "; use --split test" if result.get("split") in ("train", "validation") else ""
+    remedy = f"; use {option('split', 'test')}" if result.get("split") in ("train", "validation") else ""
     return f"WARNING: {sentence}{remedy}" if sentence else ""
 
 

@@ -13,6 +13,7 @@ from jft.data.source import Source
 from jft.evaluation.restore import Trained
 from jft.utils.checkpoint_info import Meta
 from jft.utils.files import open_regular
+from jft.utils.option_names import option
 
 FILE = "images.npz"  # in the run's folder, 8 bytes per image
 
@@ -114,5 +115,5 @@ def is_own(
     raise ValueError(
         f"{place} does not hold the images that {workdir} was trained on: {record.count:,} training images then, "
         f"{len(now):,} others now, so the {split} split may contain images that were trained on. Put the files back, "
-        "or train again; for entirely new images, give --data with --split all."
+        f"or train again; for entirely new images, give {option('data')} with {option('split', 'all')}."
     )

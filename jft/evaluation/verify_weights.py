@@ -105,7 +105,8 @@ def _how_to_get(row: WeightSet) -> str:
     if row.url:
         return f"{row.filename} is not on this machine; `jft weights fetch {row.name}` gets it."
     place = cache_dir() / "downloads" / row.filename
-    return f"{row.filename} is not on this machine and has no official download: put it at {place}, or --weights_path."
+    missing = f"{row.filename} is not on this machine and has no official download"
+    return f"{missing}: put it at {place}, or give --weights-path."
 
 
 def _check_file(path: Path, row: WeightSet) -> tuple[str, Check]:

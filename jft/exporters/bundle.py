@@ -19,6 +19,7 @@ from jft.evaluation.predictor import Predictor
 from jft.exporters import formats, model_card, stablehlo
 from jft.exporters.format import Content
 from jft.utils.files import check_folder
+from jft.utils.option_names import option
 
 LIMIT = 1e-4  # largest difference of a probability between a file and the checkpoint
 _IMAGES = 100  # number of images to compare on
@@ -100,7 +101,7 @@ def check_out(out: Path) -> None:
         raise ValueError(f"{out} exists already and is not overwritten: give another folder, or remove it.")
     if not out.parent.is_dir():
         raise ValueError(f"folder {out.parent} does not exist: create it, or give another folder than {out}.")
-    check_folder(out.parent, "give another --out")
+    check_folder(out.parent, f"give another {option('out')}")
 
 
 def _checked(folder: Path, predictor: Predictor, squares: np.ndarray) -> list[Shipped]:

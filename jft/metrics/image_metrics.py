@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jft.utils.option_names import option
 from jft.utils.registry import CodeRefusedError, Registry
 
 
@@ -95,7 +96,8 @@ def restored(names: Sequence[str]) -> dict[str, Metric]:
             METRICS.resolve(name)
             kept.append(name)
         except CodeRefusedError:
-            logging.warning("metric %s is code of the run's owner, left out: allow it with --allow-code.", name)
+            allow = option("allow_code", True)
+            logging.warning("metric %s is code of the run's owner and is left out: allow it with %s.", name, allow)
         except ValueError as error:
             logging.warning("a metric of the run is left out: %s", error)
     return resolve(kept)

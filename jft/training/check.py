@@ -11,6 +11,7 @@ from jft.training.preflight import Preflight
 from jft.training.run import Run, check_workdir
 from jft.utils.files import check_folder
 from jft.utils.findings import Finding, tried
+from jft.utils.option_names import option
 from jft.utils.registry import code_allowed
 from jft.utils.text import one_line
 
@@ -61,6 +62,6 @@ def _length(run: Run) -> str:
 def _folder(config: Config, workdir: Path) -> Finding:
     """Whether the run's folder can be created and holds no other run."""
     check_workdir(config, workdir)
-    check_folder(workdir, "give another --workdir")
+    check_folder(workdir, f"give another {option('workdir')}")
     begun = (workdir / "config.json").exists()
     return Finding("folder", f"{workdir} {'holds this run, which will resume' if begun else 'is free'}")

@@ -85,13 +85,10 @@ def _ending(run: Run, result: dict[str, Any]) -> str:
     if not result["history"]:
         return f"Done: {result['step']:,} steps in {run.workdir}."
     best = next(values for values in result["history"] if values["step"] == best_step(result))
-    test = f"jft evaluate {run.workdir}"
-    if run.data is not None:
-        test = (
-            f"evaluate({str(run.workdir)!r}, dataset=...), from jft.evaluation.evaluate, with the same images in memory"
-        )
+    # Images in memory are not in the config: only Python can pass them again.
+    test = f"jft evaluate {run.workdir}" if run.data is None else f"jft.evaluate({str(run.workdir)!r}, data)"
     step = named_step(best["step"], phase_of(run.meta(), best["step"]))
-    return f"Done: best validation {percent(best)} at {step}. Test it: {test}"
+    return f"Done: best validation {percent(best)} at {step}. To test it: {test}"
 
 
 def percent(values: dict[str, float]) -> str:

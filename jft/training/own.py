@@ -45,11 +45,14 @@ def recorded(config: Config, own: Mapping[str, Any]) -> tuple[Config, dict[str, 
 
 def tell(config: Config, objects: Mapping[str, Any]) -> None:
     """Prints which objects must be passed again to resume the run."""
-    for field in objects:
-        if field == "callbacks":  # a run may be resumed with other callbacks, or none
-            continue
-        if registry.GIVEN in (config[field] if field in _SEVERAL else (config[field],)):
-            distributed.say(
-                f"{field} was passed in Python and is not a function of a module: pass it again to resume this run. To "
-                f"resume from the config alone, put it into a module and set {field} = 'module:function'."
-            )
+    unnamed = [
+        field
+        for field in objects
+        # A run may be resumed with other callbacks, or none.
+        if field != "callbacks" and registry.GIVEN in (config[field] if field in _SEVERAL else (config[field],))
+    ]
+    if unnamed:
+        distributed.say(
+            f"The config cannot record {', '.join(unnamed)}, which no module defines: pass the same again to resume "
+            f"this run, or define it in a module and pass {unnamed[0]}='module:function'."
+        )

@@ -26,6 +26,7 @@ from jft.training.timing import Cost, forward_cost, save_seconds, step_cost
 from jft.utils import memory, tree
 from jft.utils.files import nearest
 from jft.utils.findings import Finding, tried
+from jft.utils.option_names import option
 from jft.utils.text import human_bytes, human_seconds
 
 # Mean and standard deviation of ImageNet in gray levels, which the networks expect.
@@ -171,7 +172,9 @@ class Preflight:
             text += f" and {human_bytes(stored)} of features"
         text += f", {human_bytes(free)} free at {place}"
         if needed > free:
-            return Finding("disk", f"{text}: free space, lower keep_last, or give another --workdir.", wrong=True)
+            return Finding(
+                "disk", f"{text}: free space, lower keep_last, or give another {option('workdir')}.", wrong=True
+            )
         self._saving = save_seconds(self._state, place)
         return Finding("disk", f"{text}; saving one takes {self._saving:.2g} s")
 
@@ -228,7 +231,7 @@ class Preflight:
         return Finding(
             "overfit",
             f"{text}, the best of the rates {', '.join(f'{rate:g}' for rate in RATES)}: the run cannot overfit one "
-            "batch. Look for similar images with different labels, freeze less, or give more --overfit_steps.",
+            "batch. Look for similar images with different labels, freeze less, or raise --overfit-steps.",
             wrong=True,
         )
 

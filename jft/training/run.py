@@ -28,6 +28,7 @@ from jft.utils.checkpoint import Checkpoints
 from jft.utils.checkpoint_info import Meta
 from jft.utils.logger import write_json
 from jft.utils.mesh import Parallel, make_parallel
+from jft.utils.option_names import option
 from jft.utils.version import __version__
 from jft.weights import catalog
 from jft.weights.catalog import WeightSet
@@ -239,7 +240,7 @@ def _load_splits(config: Config, data: datasets.Source | None) -> tuple[datasets
     if len(train.class_names) < 2:
         raise ValueError(
             f"{train.name} has only one class, {', '.join(train.class_names)!r}, and training needs at least two. "
-            "If this is a class folder, give its parent as data_dir."
+            "If this is a folder of one class, give its parent folder."
         )
     nothing = np.zeros(0, np.int64)
     return train, datasets.of_config(fields, "validation") if config.validation else train.take(nothing)
@@ -247,17 +248,17 @@ def _load_splits(config: Config, data: datasets.Source | None) -> tuple[datasets
 
 def check_workdir(config: Config, workdir: Path) -> None:
     """Raises a ValueError if the folder holds a run with another config, or files that are not a run."""
-    path = workdir / "config.json"
+    path, another = workdir / "config.json", f"give another {option('workdir')}"
     if path.exists():
-        there = json_file.read(path, config_lib.json_shape(), "restore it, or give another --workdir")
+        there = json_file.read(path, config_lib.json_shape(), f"restore it, or {another}")
         lines = config_lib.difference(config_lib.upgraded(there), config_lib.as_json(config))
         if lines:
             raise ValueError(
                 f"{workdir} holds a run with another config (there -> here): {'; '.join(lines)}. "
-                "Set these fields as they were, give another --workdir, or delete the folder to start again."
+                f"Set these fields as they were, {another}, or delete the folder to start again."
             )
     elif workdir.exists() and not (workdir.is_dir() and all(p.name.startswith(".") for p in workdir.iterdir())):
-        raise ValueError(f"{workdir} exists and is not a run (it has no config.json): give another --workdir.")
+        raise ValueError(f"{workdir} exists and is not a run (it has no config.json): {another}.")
 
 
 def open_folder(run: Run) -> Checkpoints:

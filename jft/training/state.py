@@ -17,6 +17,7 @@ from jft.training.step import TrainState
 from jft.utils import distributed, registry, tree
 from jft.utils.checkpoint import CheckpointRefusedError, Checkpoints
 from jft.utils.checkpoint_info import Meta, micro_batches
+from jft.utils.option_names import option
 from jft.weights import hub, pretrained
 
 
@@ -38,7 +39,7 @@ def initial_state(run: Run) -> tuple[TrainState, Meta]:
             if "tree structures do not match" in str(error) and registry.is_own(run.config.optimizer):
                 raise ValueError(
                     f"{error} The state of optimizer = {run.config.optimizer!r} is not what it was when the checkpoint "
-                    "was saved: make the optimizer as it was then, or give another --workdir."
+                    f"was saved: make the optimizer as it was then, or give another {option('workdir')}."
                 ) from error
             raise
         finally:
@@ -144,13 +145,13 @@ def abstract_items(run: Run, saved: Meta) -> tuple[Any, Any]:
     if changed:
         raise CheckpointRefusedError(
             f"{run.workdir} was trained on other data: {'; '.join(changed)}. "
-            "Put the data back, or give another --workdir."
+            f"Put the data back, or give another {option('workdir')}."
         )
     was, now = (json.loads(json.dumps(of["model"]["options"])) for of in (saved, run.meta()))
     if was != now:
         raise CheckpointRefusedError(
             f"{run.workdir} was begun with another network by jft {saved['jft']}: its options were {was}, here "
-            f"{now}. The run can be evaluated and used for prediction; to train, give another --workdir."
+            f"{now}. The run can be evaluated and used for prediction; to train, give another {option('workdir')}."
         )
     state = abstract_state(run, run.phase_after(saved["step"]))
     return state.variables, optimizer_items(state)

@@ -12,6 +12,7 @@ from jft.data import datasets
 from jft.models import create_model
 from jft.training.suggest import Probed, at_hand, make_config, pareto, pick, probe_one, sample
 from jft.utils.files import check_folder, written_whole
+from jft.utils.option_names import option
 from jft.utils.text import aligned, human_bytes, one_line, terminal
 from jft.weights.catalog import WeightSet
 
@@ -48,10 +49,11 @@ def write(config: Config, out: Path, *, patterns: Sequence[str], weights_path: s
       ValueError: the files exist or cannot be written; there are no sets or too few images; or no set could be probed.
       Stopped: a signal came; nothing is written, and the same call resumes.
     """
-    check_folder(out, "give another --out")
+    another = f"give another {option('out')}"
+    check_folder(out, another)
     config_file, plot_file = out / "suggested.py", out / "suggest.png"
     if there := [str(path) for path in (config_file, plot_file) if path.exists() and not force]:
-        raise ValueError(f"{' and '.join(there)} exist already: give another --out, or --force.")
+        raise ValueError(f"{' and '.join(there)} exist already: {another}, or {option('force', True)}.")
     everything = datasets.of_config(config, "train", validation=0)
     sets = at_hand(patterns, weights_path)
     if others := _unknown(weights_path, sets):

@@ -11,6 +11,7 @@ from absl import logging
 
 from jft.utils import distributed
 from jft.utils.files import check_folder
+from jft.utils.option_names import option
 
 LOCK = ".lock"
 
@@ -28,26 +29,26 @@ def claimed(workdir: Path) -> Iterator[None]:
       ValueError: it cannot be made, another process holds the lock, or other processes of this run do not see it.
     """
     made: list[Path] = []
-    held, problem = None, None
+    held, problem, another = None, None, f"give another {option('workdir')}"
     if distributed.is_first():
         try:
-            check_folder(workdir, "give another --workdir")
+            check_folder(workdir, another)
             made = [folder for folder in (workdir, *workdir.parents) if not folder.exists()]
             workdir.mkdir(parents=True, exist_ok=True)
             held = _lock(workdir / LOCK)
         except BlockingIOError:
             problem = (
-                f"another process trains in {workdir}: wait for it, or give another --workdir. (Processes of one run "
+                f"another process trains in {workdir}: wait for it, or {another}. (Processes of one run "
                 "are started with --distributed.)"
             )
         except ValueError as error:
             problem = str(error)
         except OSError as error:
-            problem = f"{workdir} cannot be made or written: {error}. Give another --workdir."
+            problem = f"{workdir} cannot be written ({error}): {another}."
     try:
         if problem := distributed.from_first(problem):
             raise ValueError(problem)
-        distributed.check_shared(workdir, remedy="give a --workdir on a file system that all hosts share.")
+        distributed.check_shared(workdir, remedy=f"give a {option('workdir')} on a file system that all hosts share.")
         yield
     finally:
         _clear(made)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jft.models import create_model
+from jft.utils.option_names import option
 from jft.weights.catalog import CATALOG, TOP, WeightSet
 from jft.weights.rules import Rule, canonical, is_ignored, rules_for, same
 
@@ -62,7 +63,8 @@ class Conversion:
             shown = _SHOWN // 4 if self.hint else _SHOWN
             lines = [line for what, entries in lists.items() for line in _listed(what, entries, shown)]
             stages = dict.fromkeys(_stage(leaf) for leaf in self.missing if leaf not in fresh)
-            anew = f", or train with --config.fresh='{' '.join(stages)}', which starts these anew" if stages else ""
+            fresh_ones = option("fresh", " ".join(stages))
+            anew = f", or train with {fresh_ones}, which initializes these anew" if stages else ""
             remedy = self.hint or f"Give a whole file of this model{anew}."
             raise ValueError("\n".join([f"{source} does not hold the weights {self.row}:", *lines, remedy]))
 

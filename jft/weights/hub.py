@@ -20,6 +20,7 @@ from absl import logging
 
 from jft.utils.cache_dir import cache_dir, make_cache_dir
 from jft.utils.files import written_whole
+from jft.utils.option_names import option
 from jft.utils.version import __version__
 from jft.weights import convert, download, provenance, readers
 from jft.weights.catalog import WeightSet
@@ -111,7 +112,7 @@ def by_hand(row: WeightSet, place: Path) -> str:
     return (
         f"Get {row.filename} ({row.size:.0f} MiB, {' and '.join(hashes) or 'no published hash'})"
         f"{f' from {row.url}' if row.url else ''} and put it at {place}; "
-        "or set weights_path to its path."
+        f"or give its path as {option('weights_path')}."
     )
 
 

@@ -92,7 +92,7 @@ def test_splits_of_its_own(write):
         (
             ["path;sign", "images/1.png;a"],
             r"has the columns path, sign, separated by semicolons; it needs path .* and label \(or class.* "
-            r"image_column and label_column \(--image-column, --label-column\) to your columns\.$",
+            r"Set image_column and label_column to your columns\.$",
         ),
         (["images/1.png,a", "images/2.png,b"], r"has the columns images/1.png, a, .* must name the columns\.$"),
         (["path,label,label", "images/1.png,a,b"], "has 2 columns named 'label'"),

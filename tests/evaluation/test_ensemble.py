@@ -188,7 +188,7 @@ def test_figures_of_other_images_stand_apart(folder, tmp_path):
     assert found["count"] == 24 and found["dataset"] == "new"
     assert json.loads((workdir / "eval-new-test.json").read_text()) == found
     assert evaluate(workdir, data_dir=str(new), split="all")["count"] == 48
-    with pytest.raises(ValueError, match="for entirely new images, give --data with --split all"):
+    with pytest.raises(ValueError, match="for entirely new images, give data with split='all'"):
         evaluate(workdir, data_dir=str(new / "test"))
     assert (workdir / "eval.json").read_text() == own
     assert {path.name for path in workdir.glob("eval*.json")} == {

@@ -221,7 +221,7 @@ def test_somebody_else_s_file_stays(tmp_path_factory, tmp_path, monkeypatch):
     monkeypatch.setattr("jft.evaluation.evaluate.predict_run", None)  # it is said before anything is computed
     own = tmp_path / "report.html"
     own.write_text("<html>mine")
-    with pytest.raises(ValueError, match=r"report\.html exists and is not a report written by jft: give another --out"):
+    with pytest.raises(ValueError, match=r"report\.html exists and is not a report written by jft: give another out"):
         write_report(run, out=own)
     assert own.read_text() == "<html>mine" and list(tmp_path.iterdir()) == [own]
     for place in (tmp_path, tmp_path / "nowhere" / "report.html"):
@@ -267,16 +267,16 @@ def test_training_writes_it_unless_it_is_told_not_to(tmp_path_factory, tmp_path,
     (run / "eval.json").unlink(missing_ok=True)
     train, path = ("train", "--config", tmp_path / "config.py", "--workdir", run), run / "report.html"
     status, printed, _ = command(*train, "--no_report")
-    assert status == 0 and not path.exists() and not (run / "eval.json").exists() and "Look at it" not in printed
+    assert status == 0 and not path.exists() and not (run / "eval.json").exists() and "Report:" not in printed
     status, printed, _ = command(*train)
-    assert status == 0 and printed.splitlines()[-1].endswith(f"Look at it: {path}")
+    assert status == 0 and printed.splitlines()[-1].endswith(f"Report: {path}")
     result = json.loads((run / "eval.json").read_text())
     assert f"test accuracy {result['accuracy']:.2%}" in printed
     assert f"{100 * result['accuracy']:.1f} %" in Page(path.read_text()).words
     # A page that cannot be written is no failed run.
     path.write_text("mine")
     status, printed, _ = command(*train)
-    assert status == 0 and "Look at it" not in printed and path.read_text() == "mine"
+    assert status == 0 and "Report:" not in printed and path.read_text() == "mine"
 
 
 def test_arms_have_a_page_each(tmp_path, monkeypatch, capsys):

@@ -88,7 +88,7 @@ def test_images_in_memory_are_recorded_as_what_they_are(run, given):
 def test_without_them_nothing_else_is_evaluated_in_their_place(run, command, tmp_path):
     status, printed, error = command("evaluate", run)
     assert status == 1 and printed == ""
-    assert "images in memory" in error and "evaluate(run, dataset=from_arrays(...))" in error
+    assert "images in memory" in error and "jft.evaluate(run, data)" in error
     status, _, error = command("extract-features", run, "--stage", "fc7", "--out", tmp_path / "f.npz")
     assert status == 1 and "images in memory" in error
     with pytest.raises(ValueError, match=r"replay\(run, step, data=\.\.\.\)"):

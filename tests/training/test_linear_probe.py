@@ -96,7 +96,7 @@ def test_the_run_is_whole_and_says_what_happened(solved):
         assert evaluate(workdir, split="validation")["accuracy"] == result["history"][0]["accuracy"]
     else:  # which it has learnt from
         with pytest.raises(
-            ValueError, match=r"head was refit on train \+ validation after choosing C.* use --split test"
+            ValueError, match=r"head was refit on train \+ validation after choosing C.* use split='test'"
         ):
             evaluate(workdir, split="validation", dataset="digits")
         assert evaluate(workdir, split="train")["count"] > found["count"]

@@ -323,7 +323,7 @@ def test_files_that_cannot_grow_are_one_error(tmp_path):
 
 def test_a_folder_that_cannot_be_made_is_one_error(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(ValueError, match=r"/file is a file, not a folder: give another --workdir\.$"):
+    with pytest.raises(ValueError, match=r"/file is a file, not a folder: give another workdir\.$"):
         train(digits(), tmp_path / "file" / "run")
 
 
@@ -331,7 +331,7 @@ def test_a_folder_that_cannot_be_made_is_one_error(tmp_path):
 def test_a_read_only_run_is_one_error_and_can_be_evaluated(whole, monkeypatch, caplog):
     before = sorted(whole.rglob("*"))
     monkeypatch.setattr("jft.utils.lock._lock", read_only)  # root may write where others may not
-    with pytest.raises(ValueError, match=r"whole cannot be made or written: .*Read-only file system.* Give another"):
+    with pytest.raises(ValueError, match=r"whole cannot be written \(.*Read-only file system.*: give another workdir"):
         train(digits(**WHOLE), whole)
     monkeypatch.setattr("jft.evaluation.evaluate.write_json", read_only)
     assert evaluate(whole, split="validation")["step"] == 12

@@ -98,7 +98,7 @@ def test_an_own_loss_trains_and_resumes_bit_for_bit(tmp_path, monkeypatch):
 def test_a_function_that_no_module_names_must_be_given_again(tmp_path, capsys):
     own = lambda logits, targets: focal(logits, targets)  # noqa: E731
     result = train(make(), tmp_path / "run", small_chain.images(), loss=own)
-    assert result["finished"] and "pass it again to resume this run" in capsys.readouterr().out
+    assert result["finished"] and "cannot record loss, which no module defines: pass" in capsys.readouterr().out
     assert GIVEN in (tmp_path / "run" / "config.json").read_text()
     with pytest.raises(ValueError, match="loss: '<given in Python>' -> 'softmax'"):
         train(make(), tmp_path / "run", small_chain.images())

@@ -16,7 +16,7 @@ def test_a_second_process_is_refused(tmp_path):
     with claimed(workdir):
         (workdir / "config.json").write_text("{}")
         with (
-            pytest.raises(ValueError, match=r"another process trains in .*run: wait for it, or give another --workdir"),
+            pytest.raises(ValueError, match=r"another process trains in .*run: wait for it, or give another workdir"),
             claimed(workdir),
         ):
             pass
@@ -68,7 +68,7 @@ def test_a_folder_in_which_nothing_was_written_goes_again(tmp_path):
 def test_a_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").write_text("")
     workdir = tmp_path / "file" / "run"
-    with pytest.raises(ValueError, match=r"/file is a file, not a folder: give another --workdir\.$"), claimed(workdir):
+    with pytest.raises(ValueError, match=r"/file is a file, not a folder: give another workdir\.$"), claimed(workdir):
         pass
 
 

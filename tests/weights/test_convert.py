@@ -205,7 +205,7 @@ def test_auxiliary_heads(dialect, file, wanted):
     assert len(side) == (18 if wanted else 0)
     if wanted and not file:
         assert conversion.missing.keys() == side
-        with pytest.raises(ValueError, match=r"missing \(18\):(.|\n)*--config.fresh='aux1 aux2'"):
+        with pytest.raises(ValueError, match=r"missing \(18\):(.|\n)*train with fresh='aux1 aux2'"):
             conversion.check("f")
     else:
         assert set(conversion.leaves) == set(googlenet(wanted))

@@ -57,7 +57,7 @@ def test_partial_weights_need_fresh_stages(torch_file, initial, tmp_path):
     path = tmp_path / "partial.safetensors"
     safetensors.numpy.save_file({k: v for k, v in tensors.items() if k != "layer4.1.conv2.weight"}, path)
     row = catalog.find_row("resnet18", "torchvision")
-    with pytest.raises(ValueError, match=r"missing \(1\):\s+layer4\.1\.conv2\.weight .*--config.fresh='layer4'"):
+    with pytest.raises(ValueError, match=r"missing \(1\):\s+layer4\.1\.conv2\.weight .*train with fresh='layer4'"):
         try:
             pretrained.overlay(initial, row, weights_path=path, fresh="")
         except ValueError as error:

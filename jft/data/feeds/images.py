@@ -14,6 +14,7 @@ from jft.data.source import Source
 from jft.data.transforms import Preprocess, stored_size
 from jft.utils import tree
 from jft.utils.fields.data import INPUTS
+from jft.utils.option_names import option
 from jft.utils.progress_bar import ProgressBar
 
 Batch = dict[str, np.ndarray]
@@ -109,7 +110,7 @@ def _decode(source: Source, reading: Reading, row: int) -> np.ndarray:
     try:
         return source.square(row, reading.spec, reading.fit)
     except ValueError as e:
-        raise ValueError(f"{e} Repair it, or set skip_unreadable=True to leave such images out.") from e
+        raise ValueError(f"{e} Repair it, or set {option('skip_unreadable', True)} to leave such images out.") from e
 
 
 def _known(source: Source, reading: Reading) -> bool:

@@ -17,6 +17,7 @@ from jft.utils import distributed
 from jft.utils.checkpoint_info import Meta
 from jft.utils.files import check_folder, written_whole
 from jft.utils.logger import read_metrics
+from jft.utils.option_names import option
 from jft.utils.text import html
 from jft.utils.version import __version__
 
@@ -92,8 +93,8 @@ def check_out(path: Path) -> None:
     if path.is_dir() or not path.parent.is_dir():
         raise ValueError(f"{path} cannot be written: give a file in a folder that exists.")
     if path.exists() and b'name="generator" content="jft' not in path.read_bytes()[:2000]:
-        raise ValueError(f"{path} exists and is not a report written by jft: give another --out.")
-    check_folder(path.parent, "give another --out")
+        raise ValueError(f"{path} exists and is not a report written by jft: give another {option('out')}.")
+    check_folder(path.parent, f"give another {option('out')}")
 
 
 def _name(workdir: Path) -> str:
@@ -111,8 +112,8 @@ def _commands(meta: Meta, workdir: str | Path) -> dict[str, str]:
     }
     if not trained_on(meta).dataset:  # images in memory: only Python code can pass them
         commands = {
-            "train": f"train(config, 'NEW_FOLDER', data=...)  # in Python, {trained_on(meta).count:,} images in memory",
-            "evaluate": f"evaluate({str(workdir)!r}, dataset=...)",
+            "train": f"jft.train(config, data=data, workdir='NEW_FOLDER')  # {trained_on(meta).count:,} in memory",
+            "evaluate": f"jft.evaluate({str(workdir)!r}, data)",
         }
     return {
         **commands,
