@@ -90,7 +90,7 @@ def validate(config: Config) -> None:
 def refuse(wrong: list[str]) -> None:
     """Raises one ValueError of what is wrong with a config, if anything is."""
     if wrong:
-        raise ValueError("the config is wrong in " + "; ".join(wrong) + ".")
+        raise ValueError(f"the config is wrong: {'; '.join(wrong)}.")
 
 
 def without_effect(config: Mapping[str, Any]) -> dict[str, str]:

@@ -64,6 +64,8 @@ def test_options_of_a_model(quick):
     assert made.preprocess.size == 16 and made.predict(IMAGES).shape == (3, 2)
     for wrong, told in (
         ({"num_classes": 3, "class_names": ("a", "b")}, "num_classes = 3, but class_names has 2"),
+        ({"num_classes": 0}, "num_classes = 0: give a whole number above 0"),
+        ({"num_classes": "3"}, "num_classes = '3': give a whole number above 0"),
         ({"deep": 3}, "unknown option of vgg_tiny 'deep'"),
         ({"weights": "torchvision"}, "unknown vgg_tiny weights"),
     ):

@@ -62,7 +62,12 @@ def test_labels_in_any_form(labels, class_names, stored, names):
     [
         (IMAGES / 255.0, LABELS, "astype"),
         (IMAGES, LABELS[:5], "60 images and 5 labels"),
-        (IMAGES, [0.5] * 60, "labels are of type float"),
+        (IMAGES, [0.5] * 60, r"labels are of type float: .* numbers from 0\.$"),
+        (
+            IMAGES,
+            np.eye(3)[np.arange(60) % 3],
+            r"labels are of type float64: .* such as labels\.argmax\(axis=1\) of one-hot rows",
+        ),
         (IMAGES[:2], ["a", 1], "labels are of type int, str"),
         (IMAGES[0], [0] * 10, "one in color or several in gray"),
     ],

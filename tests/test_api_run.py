@@ -108,10 +108,38 @@ def test_a_config_and_fields(data, quick, tmp_path, monkeypatch):
     assert fit._free(made, "my photos").name == "my_photos-vgg19-2"
     for wrong, told in (
         ({"lerning_rate": 1}, "did you mean 'learning_rate'"),
+        ({"num_classes": 3}, "num_classes is the number of classes of the data: leave it out"),
         ({"arms": (("a", {}),)}, "several runs"),
     ):
         with pytest.raises(ValueError, match=told):
             jft.train(data=data, **wrong)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ("photos", r"data is of type str: pass a data set, made by jft\.data\.from_folder\('photos'\)"),
+        (("list.csv"), r"made by jft\.data\.from_csv\('list\.csv'\)"),
+        ((IMAGES, LABELS), r"data is of type tuple: pass a data set, made by jft\.data\.from_arrays\(images, labels\)"),
+        (IMAGES, r"data is of type ndarray: .* functions of jft\.data"),
+    ],
+)
+def test_what_is_no_data_set_is_refused(run, wrong, told):
+    for call in (
+        lambda: jft.train(data=wrong, **SMALL),
+        lambda: jft.evaluate(run, wrong),
+        lambda: run.evaluate(wrong),
+        lambda: run.report(data=wrong),
+    ):
+        with pytest.raises(TypeError, match=told):
+            call()
+
+
+def test_images_are_passed_as_data(data):
+    with pytest.raises(TypeError, match="pass it as data="):
+        jft.train(data, **SMALL)
+    with pytest.raises(ValueError, match="there are no images: pass data"):
+        jft.train(**SMALL)
 
 
 def test_a_model_that_is_no_run_is_evaluated(quick):

@@ -90,6 +90,18 @@ class Dataset:
         return Path(path)
 
 
+def check_given(data: Any) -> None:
+    """TypeError unless it is a `Dataset`, a `Source` or None; names the function of `jft.data` that makes one of it."""
+    if data is None or isinstance(data, Dataset | Source):
+        return
+    make = "one of the functions of jft.data, such as from_folder"
+    if isinstance(data, str | Path):
+        make = f"jft.data.from_{'csv' if str(data).endswith('.csv') else 'folder'}({str(data)!r})"
+    elif isinstance(data, tuple) and len(data) == 2:
+        make = "jft.data.from_arrays(images, labels)"
+    raise TypeError(f"data is of type {type(data).__name__}: pass a data set, made by {make}.")
+
+
 def _spread(source: Source, count: int) -> list[int]:
     """Rows of a source, of each class as many as of any that has them."""
     if source.multi_label:

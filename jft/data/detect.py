@@ -29,6 +29,8 @@ def detect(where: str) -> dict[str, str]:
         )
     if where in _NAMED or where.startswith("tfds:") or _is_prepared(where):
         return {"dataset": where, "data_dir": ""}
+    if path.suffix in (".py", ".json"):
+        raise ValueError(f"there is no config file {where}: check the path.")
     raise ValueError(
         f"there is no folder or file {where}: give a folder with a folder for each class, a .csv file with the columns "
         f"path and label, CIFAR-10's or GTSRB's folder, or a data set by name: {', '.join(_NAMED)}, tfds:NAME."

@@ -41,7 +41,10 @@ def encode(labels: Any, class_names: Sequence[str] | None = None) -> tuple[np.nd
             raise ValueError(f"labels hold {wrong[0]}, but the classes are numbered 0..{len(known) - 1}.")
     else:
         kinds = sorted({type(each).__name__ for each in flat})
-        raise ValueError(f"labels are of type {', '.join(kinds)}: give all as names of classes, or as numbers from 0.")
+        hot = ", such as labels.argmax(axis=1) of one-hot rows" if several else ""
+        raise ValueError(
+            f"labels are of type {', '.join(kinds)}: give all as names of classes, or as numbers from 0{hot}."
+        )
     if not several:
         return np.array([of_image[0] for of_image in own], np.int32), known
     hot = np.zeros((len(own), len(known)), np.uint8)

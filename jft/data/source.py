@@ -204,8 +204,8 @@ def make_source(
     labels = labels.astype(np.int32)
     if len(labels) and not 0 <= labels.min() <= labels.max() < len(class_names):
         raise ValueError(
-            f"labels of {name!r} lie in {labels.min()}..{labels.max()}, but its classes are numbered "
-            f"0..{len(class_names) - 1}."
+            f"labels of {name!r} lie in {labels.min()}..{labels.max()}, but it has {len(class_names)} "
+            f"classes, numbered 0..{len(class_names) - 1}. Name every class that the labels hold."
         )
     indices = np.arange(len(labels), dtype=np.int64)
     return Source(name, class_names, labels, images, indices, groups, regions)

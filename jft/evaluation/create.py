@@ -64,6 +64,10 @@ def create_model(
     name = name if isinstance(name, str) else register(name)
     build = architecture(name)
     names = tuple(class_names)
+    if num_classes is not None and not (isinstance(num_classes, int | np.integer) and num_classes > 0):
+        raise ValueError(
+            f"num_classes = {num_classes!r}: give a whole number above 0, or None for the weights' own head."
+        )
     if names and num_classes not in (None, len(names)):
         raise ValueError(f"num_classes = {num_classes}, but class_names has {len(names)}: {', '.join(names[:5])}.")
     count = num_classes or len(names) or None

@@ -12,6 +12,7 @@ from jft.metrics.losses import Objective
 from jft.models import MODELS
 from jft.utils import tree
 from jft.utils.mesh import Parallel, make_parallel
+from jft.utils.run_folder import runs_in
 from jft.weights import hub
 from jft.weights.catalog import CATALOG, WeightSet, find_row
 
@@ -48,8 +49,8 @@ def load(
     if Path(source).is_file():
         return from_weights(open_source(str(source)), str(source), batch_size)
     if not Path(source).is_dir():
-        known = tree.did_you_mean(str(source), [*MODELS, *CATALOG])
-        raise ValueError(f"{source} is not the folder of a run, a pretrained model or a weight file{known or '.'}")
+        known = tree.did_you_mean(str(source), [*MODELS, *CATALOG, *runs_in(Path(source).parent)])
+        raise ValueError(f"there is no run or weight file {source}, and no pretrained model of that name{known or '.'}")
     return from_trained(restore(source, _devices()), str(source), batch_size)
 
 

@@ -77,8 +77,6 @@ def replay(workdir: str | Path, step: int, data: Source | None = None) -> Replay
       Stopped: a signal came.
     """
     workdir = Path(workdir)
-    if not (workdir / "config.json").exists():
-        raise ValueError(f"{workdir} holds no run (no config.json): give the folder that train wrote.")
     # The config at the time of the step: a resumed run may save at other intervals, and use other devices.
     with contextlib.closing(Checkpoints(workdir, read_only=True, checked=checkpoint_schema.checked)) as checkpoints:
         then = checkpoints.newest_meta(first_from=step)

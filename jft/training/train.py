@@ -11,7 +11,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from jft.config import Config, default_config
-from jft.data.dataset import Dataset
+from jft.data.dataset import Dataset, check_given
 from jft.data.source import Source
 from jft.models import Chain, register
 from jft.training import loop
@@ -48,13 +48,20 @@ def train(
 
     Raises:
       ValueError: a field or value makes no sense, or data, model and weights do not fit; says what does.
+      TypeError: `data` is no data set, or a value is of another type than its field.
       NonFiniteLossError: the loss is not finite; names the step.
       Stopped: a signal came before the first checkpoint.
     """
+    check_given(data)
+    if isinstance(config, Dataset | Source):
+        raise TypeError("the first argument is a data set, where a config is expected: pass it as data=...")
     known = data.fields if isinstance(data, Dataset) else {}
     if isinstance(model := fields.get("model"), type):
         fields["model"] = _named(cast(type[Chain], model))
+    begun = config
     config, own = _configured(config, known, fields)
+    if data is None and begun is None and not {"dataset", "data_dir"} & {*fields}:
+        raise ValueError("there are no images: pass data, such as jft.data.from_folder(path), or dataset and data_dir.")
     source = data.source if isinstance(data, Dataset) else data
     if config.arms:
         raise ValueError("config.arms are several runs: train each by itself, or all with `jft train`.")
@@ -93,6 +100,8 @@ def _configured(
         if field in own_objects.FIELDS or not _is_data(value):
             own[field] = value
         elif value is not None:
+            if field == "num_classes":
+                raise ValueError("num_classes is the number of classes of the data: leave it out.")
             was = tree.choose(config.to_dict(), field, what="field of the config")
             value = value.item() if isinstance(value, np.generic) else value
             config[field] = tuple(value) if isinstance(was, tuple) and isinstance(value, list) else value

@@ -7,7 +7,7 @@ from typing import Any
 from PIL import Image
 
 from jft.data import grid
-from jft.data.dataset import Dataset
+from jft.data.dataset import Dataset, check_given
 from jft.data.source import Source
 from jft.evaluation import evaluate as evaluate_lib
 from jft.evaluation import load as load_lib
@@ -122,11 +122,13 @@ class TrainedRun(Predictor):
 
     def _own(self, data: Dataset | Source | None) -> Source | None:
         """The images in memory that it was trained on."""
+        check_given(data)
         given = data.source if isinstance(data, Dataset) else data
         return self.data if given is None else given
 
     def _images(self, data: Dataset | Source | None, split: str) -> dict[str, Any]:
         """Fields of `evaluate.Images`."""
+        check_given(data)
         if isinstance(data, Dataset) and data.source is None:
             names = ("dataset", "data_dir", "skip_unreadable", "image_column", "label_column")
             return {"split": split, **{name: data.fields[name] for name in names if name in data.fields}}
@@ -207,6 +209,7 @@ def evaluate(
     Raises:
       ValueError: the images' classes are not the model's, or a model that is no run was given no data.
     """
+    check_given(data)
     opened = load(model, allow_code=allow_code) if isinstance(model, str | Path) else model
     if isinstance(opened, TrainedRun):
         with code_allowed(allow_code):

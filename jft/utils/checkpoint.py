@@ -26,6 +26,7 @@ from jft.utils import checksum, distributed, json_file
 from jft.utils.checkpoint_info import Meta, best_step
 from jft.utils.fingerprint import fingerprints
 from jft.utils.registry import CodeError
+from jft.utils.run_folder import check_run
 
 _RETIRED = "retired"  # subfolder of checkpoints that are being deleted
 FORMAT = 3  # 1 had no phases, so other optimizer states; 2 had other digests
@@ -56,10 +57,8 @@ class Checkpoints:
           ValueError: read_only and there are none.
         """
         self.directory = Path(workdir).absolute() / "checkpoints"
-        if read_only and not self.directory.is_dir():
-            runs = sorted(str(folder.parent) for folder in Path(workdir).glob("*/checkpoints"))
-            where = f"one of {', '.join(runs)}" if runs else "the folder that train wrote"
-            raise ValueError(f"{workdir} holds no checkpoints: give {where}.")
+        if read_only:
+            check_run(workdir)
         self._read_only, self._checked = read_only, checked
         self._keep = _Retention(keep_last, keep_every)
         self._manager = self._open()

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from jft.utils import tree
 from jft.utils.cache_dir import cache_dir
+from jft.utils.option_names import option
 from jft.weights import hub
 from jft.weights.catalog import CATALOG, WeightSet
 
@@ -50,9 +51,14 @@ def _best_in(path: Path, rows: list[WeightSet], model: str) -> WeightSet:
         return max(found, key=_accuracy)
     if model and path.is_file():  # under a name of the user's
         return max(rows, key=_accuracy)
+    place = option("weights_path", str(path))
+    if not path.exists():
+        raise ValueError(f"{place}: there is no such file or folder.")
+    held = f"{', '.join(sorted(names)[:5])}{', ...' if len(names) > 5 else ''}" or "no file"
+    wanted = sorted(rows, key=lambda row: row.name not in _ADVISED)[:3]
     raise ValueError(
-        f"weights_path {path} holds no published weights that are asked for: give a file, or a folder of files, under "
-        "the names that their publishers gave them."
+        f"{place} holds {held}, and no published weights{f' of {model}' if model else ''}. Files keep the names under "
+        f"which they were published, such as {', '.join(f'{row.filename} ({row.name})' for row in wanted)}."
     )
 
 

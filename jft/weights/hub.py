@@ -9,6 +9,7 @@ import hashlib
 import http.client
 import json
 import os
+import urllib.error
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from jft.utils.files import written_whole
 from jft.utils.option_names import option
 from jft.utils.version import __version__
 from jft.weights import convert, download, provenance, readers
-from jft.weights.catalog import WeightSet
+from jft.weights.catalog import CATALOG, WeightSet
 from jft.weights.hashes import Hashes
 from jft.weights.provenance import Provenance
 
@@ -50,7 +51,7 @@ def locate(row: WeightSet, weights_path: str | os.PathLike | None = None) -> Pat
             if row.filename not in held:
                 raise ValueError(
                     f"{path} has no {row.filename} ({row.name}). It holds {', '.join(held[:10]) or 'nothing'}"
-                    f"{', ...' if len(held) > 10 else ''}. Put it there, or give the file's own path."
+                    f"{', ...' if len(held) > 10 else ''}. {_of_the_same_model(row, held)}"
                 )
             return path / row.filename
         if not path.exists():
@@ -62,6 +63,14 @@ def locate(row: WeightSet, weights_path: str | os.PathLike | None = None) -> Pat
         if path.exists():
             return path
     return None
+
+
+def _of_the_same_model(row: WeightSet, held: Collection[str]) -> str:
+    """The remedy where a folder lacks the file of a set: another set of the model that is there, or the file."""
+    others = [other for other in CATALOG.values() if other.model == row.model and other.filename in held]
+    if not others:
+        return "Put it there, or give the file's own path."
+    return f"Put it there, or use {others[0].filename}: {option('weights', others[0].tag)}."
 
 
 def fetch(row: WeightSet, weights_path: str | os.PathLike | None = None) -> tuple[Path, str]:
@@ -91,7 +100,9 @@ def _fetched(row: WeightSet, weights_path: str | os.PathLike | None) -> tuple[Pa
             _checked(aside, row, downloaded=True)
             os.replace(aside, place)
     except (OSError, ValueError, http.client.HTTPException) as error:
-        raise ValueError(f"{row.name} could not be downloaded: {error}. {by_hand(row, place)}") from error
+        reason = error.reason if type(error) is urllib.error.URLError else error
+        # The traceback of the network's libraries says nothing more.
+        raise ValueError(f"{row.name} could not be downloaded: {reason}. {by_hand(row, place)}") from None
     return place, Hashes(place)
 
 

@@ -62,8 +62,13 @@ def test_without_weights_the_error_lists_what_to_fetch(here, photos):
 
 
 def test_weight_files_in_a_folder(here, photos, tmp_path):
-    with pytest.raises(ValueError, match="holds no published weights that are asked for: give a file"):
-        choose_config(photos, None, {"weights_path": str(tmp_path)}, [])
+    for path, model, told in (
+        (tmp_path, "", r"holds photos, and no published weights\. Files .* squeezenet1_1-b8a52dc0\.pth"),
+        (tmp_path, "vgg16", r"no published weights of vgg16\. .* vgg16-397923af\.pth \(vgg16\.torchvision\)"),
+        (tmp_path / "none", "", "none'?: there is no such file or folder"),
+    ):
+        with pytest.raises(ValueError, match=told):
+            choose_config(photos, None, {"weights_path": str(path), "model": model}, [])
     (tmp_path / catalog.CATALOG["resnet34.torchvision"].filename).touch()
     _, config = choose_config(photos, None, {"weights_path": str(tmp_path)}, [])
     assert (config.model, config.weights_path) == ("resnet34", str(tmp_path))
@@ -93,6 +98,7 @@ def test_the_wheel_has_the_configs(monkeypatch, tmp_path):
         (None, None, [], "neither images nor a config: give one"),
         ("photos", "x.py", [], r"both photos and --config x\.py"),
         ("nowhere", None, [], "there is no folder or file nowhere: give a folder with a folder for each class"),
+        ("nowhere.py", None, [], r"there is no config file nowhere\.py: check the path\.$"),
         ("quickstrt", None, [], "Did you mean 'quickstart'"),
         (None, "nothing.py", [], r"there is no config file nothing\.py"),
         ("digits", None, ["--config.learning_rate=1"], r"write --learning-rate 1\."),

@@ -59,7 +59,7 @@ def get_config():
         # The first arm trains from scratch and would do so without these weights.
         (("train", "--config", "configs/quickstart.py", "--config.weights=digits05"), "did you mean 'digits04'?"),
         (("train", "--config", "configs/quickstart.py", "--config.freeze=fc9"), "did you mean 'fc"),
-        (("evaluate", "NOTHING"), "holds no checkpoints: give the folder that train wrote."),
+        (("evaluate", "NOTHING"), "there is no folder NOTHING: give the folder that `jft train` wrote."),
     ],
 )
 def test_wrong_input_is_one_line(tmp_path, command, arguments, message):
@@ -71,6 +71,6 @@ def test_wrong_input_is_one_line(tmp_path, command, arguments, message):
     status, _, error = command(*arguments)
     assert status == 1
     assert error.strip().splitlines()[-1].startswith("error: ")
-    assert message in error
+    assert message.replace("NOTHING", str(tmp_path / "nothing")) in error
     assert "Traceback" not in error
     assert not (tmp_path / "run").exists()

@@ -151,7 +151,7 @@ def test_what_is_no_image(predictor, images, message):
 @pytest.mark.parametrize(
     ("source", "changes", "message"),
     [
-        ("nowhere", {}, "nowhere is not the folder of a run, a pretrained model"),
+        ("nowhere", {}, "there is no run or weight file nowhere, and no pretrained model of that name"),
         ("vgg_tinny", {}, "did you mean 'vgg_tiny'"),
         ("cnn", {}, "cnn has no published weights"),
         ("vgg16", {"weights": "kers"}, "keras"),

@@ -94,4 +94,4 @@ def test_steps_that_cannot_be_replayed(done, step, message):
 
 def test_what_is_no_run_is_said(tmp_path, command):
     status, _, error = command("replay", tmp_path, "--step", 3)
-    assert status == 1 and error.startswith(f"error: {tmp_path} holds no run (no config.json)")
+    assert status == 1 and error.startswith(f"error: {tmp_path} holds no checkpoints")

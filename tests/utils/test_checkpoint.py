@@ -183,7 +183,7 @@ def test_reading_changes_nothing(tmp_path):
     assert reader.best(lambda meta: (abstract()[0], None))[2]["step"] == 1
     reader.close()
     assert sorted(str(p) for p in tmp_path.rglob("*")) == before
-    with pytest.raises(ValueError, match="holds no checkpoints"):
+    with pytest.raises(ValueError, match="elsewhere: give the folder that `jft train` wrote"):
         Checkpoints(tmp_path / "elsewhere", read_only=True)
 
 

@@ -18,6 +18,7 @@ from jft.utils.checkpoint_info import Meta
 from jft.utils.files import check_folder, written_whole
 from jft.utils.logger import read_metrics
 from jft.utils.option_names import option
+from jft.utils.run_folder import check_run
 from jft.utils.text import html
 from jft.utils.version import __version__
 
@@ -47,6 +48,8 @@ def write_report(
     """
     if distributed.several():
         raise ValueError("a report is written by one process, and there are several: run `jft report RUN` on one host.")
+    if not out:
+        check_run(workdir)
     path = Path(out) if out else Path(workdir) / "report.html"
     check_out(path)
     start = time.perf_counter()
