@@ -60,8 +60,8 @@ def measure(workdir: str) -> None:
     config.update({"steps": num_steps, "cache_features": False})  # the whole network is what is measured
     run = create_run(config, workdir + "/run")
     phase = run.phases[0]
-    state, meta = initial_state(run)
-    print(describe(run, state, meta, feature_cache.decide(run, state, {})), flush=True)
+    state, info = initial_state(run)
+    print(describe(run, state, info, feature_cache.decide(run, state, {})), flush=True)
 
     first = next(image_batches(run, 0, 1))
     before = len(compiled)
@@ -72,7 +72,7 @@ def measure(workdir: str) -> None:
     before = len(compiled)
     state = loop(run, phase, step, state)
     print(f"compilations while stepping: {len(compiled) - before}")
-    save(run, meta, step, state, first)
+    save(run, info, step, state, first)
     evaluate(run, compiled)
 
 
@@ -132,7 +132,7 @@ def loop(run, phase, step, state):  # noqa: ANN001, ANN201
     return state
 
 
-def save(run, meta, step, state, batch) -> None:  # noqa: ANN001
+def save(run, info, step, state, batch) -> None:  # noqa: ANN001
     """Saves checkpoints in the background of steps, and times the steps with and without, in turn."""
     import contextlib
 
@@ -157,7 +157,7 @@ def save(run, meta, step, state, batch) -> None:  # noqa: ANN001
             state, seconds = timed(state)
             alone.append(seconds)
             start = time.perf_counter()
-            checkpoints.save(number, state.variables, optimizer_items(state), meta)
+            checkpoints.save(number, state.variables, optimizer_items(state), info.to_json())
             standing.append(time.perf_counter() - start)
             while True:  # the first one begins while it is written, however small it is
                 state, seconds = timed(state)

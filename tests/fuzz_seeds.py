@@ -20,7 +20,8 @@ from jft.cli import config_file
 from jft.config import as_json, default_config, validate
 from jft.data import cifar, csv_file, csv_table, decode, imagenet
 from jft.data.transforms import Preprocess
-from jft.evaluation import checkpoint_schema, open_model
+from jft.evaluation import open_model
+from jft.evaluation.checkpoint_info import CheckpointInfo
 from jft.training import rollback
 from jft.utils import checksum, json_file, logger
 from jft.weights import metadata, readers
@@ -267,7 +268,7 @@ def _read_checkpoint(path: Path) -> None:
     """What a checkpoint says of itself."""
     found = json_file.read(path, dict[str, Any], "restore it")
     try:
-        checkpoint_schema.checked(found)
+        CheckpointInfo.from_json(found)
     except ValueError as error:  # the caller names the checkpoint
         raise ValueError(f"{path}: {error}") from error
 

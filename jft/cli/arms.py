@@ -12,7 +12,7 @@ from jft.evaluation.results import seen_warning
 from jft.training.loop import checked_run, train
 from jft.training.state import check_weights
 from jft.utils import distributed, waiting
-from jft.utils.checkpoint_info import score
+from jft.utils.ranking import score
 from jft.utils.registry import code_allowed
 from jft.utils.text import named_step
 

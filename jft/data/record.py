@@ -8,7 +8,6 @@ from typing import Any
 
 from jft.data.content import content_digest
 from jft.data.source import Source
-from jft.utils.checkpoint_info import Meta
 
 # Checksum fields, and how to describe a difference in them.
 _SUMS = {
@@ -95,29 +94,3 @@ def name_of(dataset: str, data_dir: str) -> str:
     """A dataset's name for messages: the name of the folder or list for the user's own files, else the dataset's."""
     own = Path(data_dir).name if dataset in ("folder", "csv") and data_dir else ""
     return own or dataset
-
-
-def trained_on(meta: Meta) -> DataRecord:
-    """The record of the images that a run was trained on; older checkpoints lack some fields."""
-    if "trained_on" in meta:
-        return DataRecord.from_json(meta["trained_on"]["train"])
-    config = meta["config"]  # of checkpoints before there was a record
-    return DataRecord(
-        name=name_of(config["dataset"], config["data_dir"]),
-        dataset=config["dataset"],
-        where="",
-        count=meta["training_pictures"],
-        labels=meta.get("training_labels"),
-        names=meta.get("training_names"),
-    )
-
-
-def validated_on(meta: Meta) -> DataRecord | None:
-    """The record of the images that a run was validated on; None for checkpoints without a record."""
-    return DataRecord.from_json(meta["trained_on"]["validation"]) if "trained_on" in meta else None
-
-
-def num_trained_on(meta: Meta) -> int:
-    """Number of images a checkpoint was trained on, including validation images if it was refit on them."""
-    joined = meta["history"][-1]["count"] if meta.get("learnt_validation") else 0
-    return trained_on(meta).count + joined

@@ -1,4 +1,4 @@
-"""The schema of a checkpoint's JSON, checked before use: the file may be edited, damaged, or of an older jft."""
+"""The schema of a checkpoint's JSON, checked before `CheckpointInfo` reads it: the file may be edited or damaged."""
 
 from typing import Any, NotRequired, TypedDict, get_type_hints
 
@@ -8,7 +8,6 @@ from jft.data.transforms import Preprocess, check_fit
 from jft.metrics.losses import KINDS
 from jft.models import MODELS
 from jft.utils import json_file, tree
-from jft.utils.checkpoint_info import Meta
 from jft.utils.registry import is_own
 from jft.weights import metadata, provenance
 
@@ -38,7 +37,7 @@ class Splits(TypedDict):
 
 
 class Schema(TypedDict):
-    """The fields that jft reads, of those that `Run.meta`, `state.fresh_state` and `Checkpoints.save` write."""
+    """The fields that `CheckpointInfo.to_json` and `Checkpoints.save` write, and those of older versions."""
 
     jft: str
     config: dict[str, Any]
@@ -66,6 +65,7 @@ class Schema(TypedDict):
     skipped: NotRequired[list[int]]
     stopped: NotRequired[str]  # why a callback ended the run
     window: dict[str, float]
+    data: NotRequired[dict[str, int]]
     step: int
     digests: dict[str, int]
 
@@ -77,7 +77,7 @@ def _check_model(model: Model) -> None:
         metadata.check_options(model["options"], model["name"])
 
 
-def checked(found: Any) -> Meta:
+def checked(found: Any) -> dict[str, Any]:
     """Checks the JSON of a checkpoint.
 
     Args:

@@ -94,7 +94,7 @@ def create_model(
         objective=Objective("softmax", count),
         class_names=names or tuple(map(str, range(count))),
         temperature=1.0,
-        meta=None,
+        info=None,
         parallel=parallel,
         batch_size=parallel.rounded(batch_size),
         architecture=name,

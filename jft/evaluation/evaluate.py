@@ -18,7 +18,6 @@ from jft.evaluation.evaluator import Evaluation, Evaluator
 from jft.evaluation.restore import Trained, restore
 from jft.metrics import calibration, image_metrics, masked_sums
 from jft.utils import distributed, json_file, tree
-from jft.utils.checkpoint_info import phase_of
 from jft.utils.logger import write_json
 from jft.utils.option_names import option
 from jft.utils.text import file_name
@@ -79,7 +78,7 @@ class Predicted:
     @functools.cached_property
     def calibrated(self) -> np.ndarray | None:
         """Probabilities after temperature scaling, float64 [n, classes]; None if the checkpoint has no temperature."""
-        temperature = self.trained.meta.get("temperature")
+        temperature = self.trained.info.temperature
         if temperature is None:
             return None
         logits = self.found.logits.astype(np.float64)
@@ -87,11 +86,11 @@ class Predicted:
 
     def headline(self) -> dict[str, Any]:
         """`{'checkpoint', 'step', 'phase', 'dataset', 'split', 'learnt', 'validated', 'loss', 'accuracy', ...}`."""
-        meta = self.trained.meta
+        info = self.trained.info
         return {
             "checkpoint": str(self.workdir),
-            "step": meta["step"],
-            "phase": phase_of(meta),
+            "step": info.step,
+            "phase": info.phase_of(),
             "dataset": self.source.name,
             "split": self.split,
             **counted(self.recognized),
@@ -102,12 +101,12 @@ class Predicted:
     @functools.cached_property
     def recognized(self) -> tuple[np.ndarray, np.ndarray] | None:
         """Which images the run was trained on, and which it was validated on: see `training_data.recognized`."""
-        return training_data.recognized(training_data.load(self.workdir, self.trained.meta), self.source)
+        return training_data.recognized(training_data.load(self.workdir, self.trained.info), self.source)
 
     def assess(self) -> dict[str, Any]:
         """`results.assess`, and the checkpoint's temperature."""
         metrics = results.assess(self.found.probabilities, self.source, self.trained.class_names, self.calibrated)
-        return {"temperature": self.trained.meta.get("temperature"), **metrics}
+        return {"temperature": self.trained.info.temperature, **metrics}
 
 
 def evaluate(workdir: str | Path, *, tta: str = "", **images: Any) -> dict[str, Any]:
@@ -132,7 +131,7 @@ def evaluate(workdir: str | Path, *, tta: str = "", **images: Any) -> dict[str, 
     if tta:  # first, because it fails for models that do not support these views
         views = tree.choose(VIEWS, tta, what="test-time augmentation")
         averaged = predict_run(workdir, Images(**images), views)
-        count = views.num_variants(averaged.trained.meta["fit"])
+        count = views.num_variants(averaged.trained.info.fit)
         augmented = {"name": tta, "views": count, **averaged.found.summary()}
     return record(predict_run(workdir, Images(**images)), augmented)
 
@@ -267,15 +266,15 @@ def predict_run(workdir: str | Path, images: Images, views: Augmentation | None 
       ValueError: see `evaluate`.
     """
     trained, split = restore(workdir), images.split
-    config = trained.meta["config"]
+    config = trained.info.config
     source = trained.images(split, dataset=images.dataset, data_dir=images.data_dir, **images.changes())
     dataset, place = training_data.asked(trained, images.dataset, images.data_dir)
     columns = datasets.columns(images.image_column, images.label_column)
     record = DataRecord.of(source, dataset, place, content=True)
     own = training_data.is_own(workdir, trained, split, dataset, place, **columns)
     if own and split == "test" and not images.skip_unreadable:  # same training images, perhaps other test images
-        own = trained.meta.get("test_digest", record.digest) == record.digest
-    if split == "validation" and own and trained.meta.get("learnt_validation"):
+        own = trained.info.test_digest in (None, record.digest)
+    if split == "validation" and own and trained.info.learnt_validation:
         raise ValueError(
             f"{workdir}'s head was refit on train + validation after choosing C, so validation images were trained on: "
             f"use {option('split', 'test')}. The validation metrics before the refit are in its metrics.jsonl."
@@ -289,7 +288,7 @@ def predict_run(workdir: str | Path, images: Images, views: Augmentation | None 
         trained.spec,
         trained.parallel,
         objective=trained.objective,
-        fit=trained.meta["fit"],
+        fit=trained.info.fit,
         batch_size=images.batch_size or trained.parallel.rounded(config["eval_batch_size"]),
         resize_on=config["resize_on"],
         cache_bytes=config["cache_bytes"],

@@ -100,8 +100,8 @@ def features(predictor: Predictor, source: Source) -> np.ndarray:
     Returns:
       float32 [n, d].
     """
-    assert predictor.meta is not None  # neighbors are sought among what a run was trained on
-    config = predictor.meta["config"]
+    assert predictor.info is not None  # neighbors are sought among what a run was trained on
+    config = predictor.info.config
     backbone = feature_file.Backbone(predictor.model, predictor.variables, predictor.spec, config)
     values, _ = feature_file.compute(backbone, source, stage=predictor.stages[-2], fit=predictor.fit)
     return values.reshape(len(values), -1)

@@ -63,13 +63,13 @@ def from_trained(trained: Trained, name: str, batch_size: int = 32) -> Predictor
         model=trained.model,
         variables=trained.variables,
         spec=trained.spec,
-        fit=trained.meta["fit"],
+        fit=trained.info.fit,
         objective=trained.objective,
         class_names=trained.class_names,
-        temperature=trained.meta.get("temperature") or 1.0,
-        meta=trained.meta,
-        architecture=trained.meta["model"]["name"],
-        options={**trained.meta["model"]["options"], "num_classes": trained.model.num_classes},
+        temperature=trained.info.temperature or 1.0,
+        info=trained.info,
+        architecture=trained.info.model,
+        options={**trained.info.options, "num_classes": trained.model.num_classes},
     )
 
 
@@ -89,7 +89,7 @@ def from_weights(opened: SourceWeights, name: str, batch_size: int = 32) -> Pred
         objective=Objective(opened.objective, len(names)),
         class_names=names,
         temperature=opened.temperature,
-        meta=None,
+        info=None,
         architecture=opened.model,
         options=opened.options,
     )

@@ -168,13 +168,13 @@ def _open_set(row: WeightSet, weights_path: str | os.PathLike | None) -> SourceW
 
 def of_trained(trained: Trained, name: str) -> SourceWeights:
     """The weights of a run that is restored already, called `name`."""
-    model = trained.meta["model"]["name"]
-    options = {**trained.meta["model"]["options"], "num_classes": trained.model.num_classes}
-    facts = {"source": f"{name}, step {trained.meta['step']}", "dialect": "jft"}
-    if base := provenance.of_manifest(trained.meta["weights"]):
+    info = trained.info
+    options = {**info.options, "num_classes": trained.model.num_classes}
+    facts = {"source": f"{name}, step {info.step}", "dialect": "jft"}
+    if base := info.provenance:
         facts["license"] = base.license
-    how = trained.spec, trained.meta["fit"], trained.class_names, trained.meta["objective"]
-    return of_variables(name, model, options, trained.variables, *how, facts)
+    how = trained.spec, info.fit, trained.class_names, info.objective
+    return of_variables(name, info.model, options, trained.variables, *how, facts)
 
 
 def of_variables(

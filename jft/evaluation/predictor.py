@@ -14,12 +14,12 @@ from jft.data.feeds.threads import read_ahead
 from jft.data.given import Given, several
 from jft.data.image_file import MAX_IMAGE_PIXELS
 from jft.data.transforms import Preprocess
+from jft.evaluation.checkpoint_info import CheckpointInfo
 from jft.evaluation.open_model import of_variables, write_own
 from jft.features.feature_step import Wanted, make_feature_step
 from jft.metrics import calibration
 from jft.metrics.losses import Objective
 from jft.models import Chain, between
-from jft.utils.checkpoint_info import Meta
 from jft.utils.mesh import Parallel
 
 # One image; several of one size as an array; or several of any sizes: see `given.several`.
@@ -44,7 +44,7 @@ class Predictor:
       objective: converts logits to probabilities.
       class_names: names of the classes, in the order of the outputs.
       temperature: divisor of the logits that calibrates the probabilities; 1 if none was fitted.
-      meta: the JSON of the checkpoint; None for a weight set.
+      info: what the checkpoint says of itself and its run; None for a weight set.
       parallel: the devices.
       batch_size: batch size over all devices.
       architecture: name of a model, see `jft.models.architecture`.
@@ -59,7 +59,7 @@ class Predictor:
     objective: Objective
     class_names: tuple[str, ...]
     temperature: float
-    meta: Meta | None
+    info: CheckpointInfo | None
     parallel: Parallel
     batch_size: int
     architecture: str
@@ -83,7 +83,7 @@ class Predictor:
     @property
     def max_image_pixels(self) -> int:
         """The largest number of pixels of an image file, from the run's config."""
-        return (self.meta or {"config": {}})["config"].get("max_image_pixels", MAX_IMAGE_PIXELS)
+        return MAX_IMAGE_PIXELS if self.info is None else self.info.config["max_image_pixels"]
 
     @property
     def module(self) -> Chain:
@@ -231,7 +231,7 @@ class Predictor:
 
     @property
     def _resizes_on_host(self) -> bool:
-        return self.meta is not None and self.meta["config"]["resize_on"] == "host"
+        return self.info is not None and self.info.config["resize_on"] == "host"
 
 
 def _padded(array: np.ndarray, size: int) -> np.ndarray:

@@ -6,14 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from jft.data import datasets
-from jft.data.names import normal
-from jft.data.record import trained_on
 from jft.data.transforms import Preprocess
-from jft.evaluation import checkpoint_schema
+from jft.evaluation.checkpoint_info import CheckpointInfo
 from jft.metrics.losses import Objective
 from jft.models import Chain, abstract_variables, create_model
 from jft.utils.checkpoint import Checkpoints
-from jft.utils.checkpoint_info import Meta
 from jft.utils.mesh import Parallel, make_parallel
 from jft.utils.option_names import option
 
@@ -27,7 +24,7 @@ class Trained:
       variables: `{'params', 'batch_stats'}` on the devices.
       spec: its preprocessing.
       class_names: names of the classes in the order of the outputs, in NFC.
-      meta: the JSON of the checkpoint.
+      info: what the checkpoint says of itself and its run.
       parallel: the devices.
     """
 
@@ -35,13 +32,13 @@ class Trained:
     variables: Any
     spec: Preprocess
     class_names: tuple[str, ...]
-    meta: Meta
+    info: CheckpointInfo
     parallel: Parallel
 
     @property
     def objective(self) -> Objective:
         """The objective for evaluation, without label smoothing and class weights."""
-        return _objective(self.meta)
+        return _objective(self.info)
 
     def images(
         self, split: str, *, dataset: str | datasets.Source | None = None, data_dir: str | None = None, **changes: Any
@@ -68,7 +65,7 @@ class Trained:
         try:
             source = load(**changes)
         except FileNotFoundError as error:
-            if data_dir or not (where := trained_on(self.meta).where):
+            if data_dir or not (where := self.info.trained_on.where):
                 raise
             raise FileNotFoundError(f"{error} In training they were at {where}: give {option('data')}.") from error
         if set(source.class_names) != set(self.class_names):
@@ -80,13 +77,13 @@ class Trained:
 
     def fields(self, dataset: str | datasets.Source | None = None) -> dict[str, Any]:
         """Fields of the config with the dataset that the run was trained on; for images in memory `dataset`, or ''."""
-        config, trained = self.meta["config"], trained_on(self.meta).dataset
+        config, trained = self.info.config, self.info.trained_on.dataset
         again = isinstance(dataset, datasets.Source) and {*config["classes"]} <= {*dataset.class_names}
         return {**config, "dataset": dataset if again and not trained else trained}
 
     def place(self, dataset: str | datasets.Source | None = None) -> str:
         """The current place of the run's data; for another `dataset`, that of the config."""
-        config, record = self.meta["config"], trained_on(self.meta)
+        config, record = self.info.config, self.info.trained_on
         return record.place(config["data_dir"]) if dataset in (None, record.dataset) else config["data_dir"]
 
 
@@ -104,39 +101,32 @@ def restore(workdir: str | Path, parallel: Parallel | None = None) -> Trained:
     Raises:
       ValueError: there is no readable checkpoint.
     """
-    checkpoints = Checkpoints(workdir, read_only=True, checked=checkpoint_schema.checked)
+    checkpoints = Checkpoints(workdir, read_only=True, from_json=CheckpointInfo.from_json)
 
-    def abstract(meta: Meta) -> tuple[Any, None]:
-        return (parallel or parallel_of(meta)).abstract(
-            abstract_variables(_model(meta), meta["preprocess"]["size"])
-        ), None
+    def abstract(info: CheckpointInfo) -> tuple[Any, None]:
+        return (parallel or parallel_of(info)).abstract(abstract_variables(_model(info), info.preprocess.size)), None
 
     try:
-        variables, _, meta = checkpoints.best(abstract)
+        variables, _, info = checkpoints.best(abstract)
     finally:
         checkpoints.close()
-    parallel = parallel or parallel_of(meta)
-    model = _model(meta).clone(axis_name=parallel.axis_name)
-    spec = Preprocess.from_dict(meta["preprocess"])
-    return Trained(model, variables, spec, tuple(map(normal, meta["class_names"])), meta, parallel)
+    parallel = parallel or parallel_of(info)
+    model = _model(info).clone(axis_name=parallel.axis_name)
+    return Trained(model, variables, info.preprocess, info.class_names, info, parallel)
 
 
-def parallel_of(meta: Meta) -> Parallel:
+def parallel_of(info: CheckpointInfo) -> Parallel:
     """The mesh of a run if this machine has enough devices, else a copy on each device."""
     try:
-        return make_parallel("jit", meta["config"]["mesh"])
+        return make_parallel("jit", info.config["mesh"])
     except ValueError:  # another number of devices
         return make_parallel("jit")
 
 
-def _model(meta: Meta) -> Chain:
-    return create_model(
-        meta["model"]["name"],
-        num_classes=_objective(meta).num_outputs,
-        dtype=meta["config"]["dtype"],
-        **meta["model"]["options"],
-    )
+def _model(info: CheckpointInfo) -> Chain:
+    outputs = _objective(info).num_outputs
+    return create_model(info.model, num_classes=outputs, dtype=info.config["dtype"], **info.options)
 
 
-def _objective(meta: Meta) -> Objective:
-    return Objective(meta["objective"], len(meta["class_names"]))
+def _objective(info: CheckpointInfo) -> Objective:
+    return Objective(info.objective, len(info.class_names))

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from jft.data import content, datasets, formats, notes
-from jft.data.record import DataRecord, trained_on
+from jft.data.record import DataRecord
 from jft.data.source import Source
+from jft.evaluation.checkpoint_info import CheckpointInfo
 from jft.evaluation.restore import Trained
-from jft.utils.checkpoint_info import Meta
 from jft.utils.files import open_regular
 from jft.utils.option_names import option
 
@@ -31,7 +31,7 @@ class Known:
     validation: np.ndarray
 
 
-def load(workdir: str | Path, meta: Meta) -> Known | None:
+def load(workdir: str | Path, info: CheckpointInfo) -> Known | None:
     """Reads the digests of a run; None if there are none. If the head was refit on validation, they count as train."""
     try:
         with open_regular(Path(workdir) / FILE) as file, np.load(file, allow_pickle=False) as held:
@@ -40,9 +40,9 @@ def load(workdir: str | Path, meta: Meta) -> Known | None:
         return None
     if any(array.dtype != np.uint64 or array.ndim != 1 for array in (known.train, known.validation)):
         return None
-    if len(known.train) != trained_on(meta).count:
+    if len(known.train) != info.trained_on.count:
         return None
-    if meta.get("learnt_validation"):
+    if info.learnt_validation:
         return Known(np.concatenate([known.train, known.validation]), known.validation[:0])
     return known
 
@@ -68,7 +68,7 @@ def recognized(known: Known | None, source: Source) -> tuple[np.ndarray, np.ndar
 def asked(trained: Trained, dataset: str | Source | None, data_dir: str | None) -> tuple[str | Source, str]:
     """The requested dataset and its place, as `datasets.load_source` takes them; None stands for those of the run."""
     place = trained.place(dataset) if data_dir is None else data_dir
-    return trained_on(trained.meta).dataset if dataset is None else dataset, place
+    return trained.info.trained_on.dataset if dataset is None else dataset, place
 
 
 def is_own(
@@ -90,7 +90,7 @@ def is_own(
       ValueError: images were added or removed since training, so that other images would be held out, including some
         that it was trained on.
     """
-    record = trained_on(trained.meta)
+    record = trained.info.trained_on
     given = isinstance(dataset, Source)
     if given and split == "all":  # images by themselves: nothing is held out of them, and a few could not be split
         return False
@@ -101,7 +101,7 @@ def is_own(
         there and isinstance(dataset, str) and not formats.may_change(dataset)
     ):  # the others do not change, and can take long to read
         return True
-    config = {**trained.meta["config"], **columns, "dataset": dataset}
+    config = {**trained.info.config, **columns, "dataset": dataset}
     parted = datasets.official_splits(config, place)
     if "train" not in parted:
         return there

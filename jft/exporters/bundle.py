@@ -87,7 +87,7 @@ def ship(
     try:
         skipped = {form.name: why for form in formats.FORMATS if (why := form.write(content, aside / form.name))}
         found = _checked(aside, predictor, squares)
-        card = model_card.model_card(trained.meta, evaluation, [file.name for file in found])
+        card = model_card.model_card(trained.info, evaluation, [file.name for file in found])
         (aside / "README.md").write_text(card, encoding="utf-8")
         os.rename(aside, out)
     finally:

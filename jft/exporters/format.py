@@ -7,9 +7,9 @@ from typing import Any
 
 import jax
 
+from jft.evaluation.checkpoint_info import CheckpointInfo
 from jft.evaluation.open_model import SourceWeights
 from jft.evaluation.predictor import Predictor
-from jft.utils.checkpoint_info import Meta
 
 Predict = Callable[[jax.Array], jax.Array]
 
@@ -41,7 +41,7 @@ class Format:
       write: (content, path) -> '', or the reason why the file cannot be written for this model on this machine.
       read: path -> function from images, uint8 [batch, side, side, 3], to probabilities, float32 [batch, classes]. A
         fresh process checks the file by it. The other files of the export lie beside it.
-      usage: (meta of the checkpoint, metrics of the card) -> Markdown for the card: how to use the file.
+      usage: (info of the checkpoint, metrics of the card) -> Markdown for the card: how to use the file.
       complete: whether preprocessing and temperature are in the file. If not, it is compared with the probabilities
         without temperature, and the card says what its user must do.
     """
@@ -49,7 +49,7 @@ class Format:
     name: str
     write: Callable[[Content, Path], str]
     read: Callable[[Path], Callable[[Any], Any]]
-    usage: Callable[[Meta, Mapping[str, Any]], list[str]]
+    usage: Callable[[CheckpointInfo, Mapping[str, Any]], list[str]]
     complete: bool
 
 

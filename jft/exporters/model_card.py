@@ -1,18 +1,15 @@
 """The model card of an exported run: model, data, metrics, classes, preprocessing, use of each file, and limits."""
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from jft.data import image_file, transforms
-from jft.data.record import num_trained_on, trained_on
-from jft.data.transforms import Preprocess
+from jft.evaluation.checkpoint_info import CheckpointInfo
 from jft.evaluation.results import seen_before
 from jft.exporters import formats
 from jft.exporters.format import code_block
-from jft.utils.checkpoint_info import Meta, phase_of
 from jft.utils.text import markdown, named_step
-from jft.weights import provenance
 
 _SMALL = 1000  # below this number of test images, the accuracy is uncertain by 3 points and more
 _FEW = 30  # below this number of images, the accuracy of a class says little
@@ -28,11 +25,11 @@ _METRICS = {
 }
 
 
-def model_card(meta: Meta, evaluation: Mapping[str, Any], files: Collection[str]) -> str:
+def model_card(info: CheckpointInfo, evaluation: Mapping[str, Any], files: Collection[str]) -> str:
     """Writes the card.
 
     Args:
-      meta: meta of the checkpoint.
+      info: what the checkpoint says of itself and its run.
       evaluation: result of `jft.evaluation.evaluate.evaluate`. The card shows the metrics of the exported model: with
         temperature scaling, if there is a temperature.
       files: names of the files beside the card, of those in `formats.FORMATS`.
@@ -41,19 +38,19 @@ def model_card(meta: Meta, evaluation: Mapping[str, Any], files: Collection[str]
       Markdown.
     """
     metrics = {**evaluation, **evaluation.get("calibrated", {})}
-    name, classes = meta["model"]["name"], meta["class_names"]
+    name, classes = info.model, info.class_names
     lines = [
-        f"# {_text(name)}: {len(classes)} classes of {_text(_dataset(meta))}",
+        f"# {_text(name)}: {len(classes)} classes of {_text(info.trained_on.name)}",
         "",
-        f"An image classifier, trained with jft {_text(meta['jft'])}. Input: RGB images of "
-        f"{transforms.stored_size(_spec(meta), meta['fit'])} pixels. Output: {_outcome(meta)}.",
-        *("", "## Model", "", *_model(meta, metrics)),
-        *("", "## Data", "", *_data(meta, metrics)),
+        f"An image classifier, trained with jft {_text(info.jft)}. Input: RGB images of "
+        f"{transforms.stored_size(info.preprocess, info.fit)} pixels. Output: {_outcome(info)}.",
+        *("", "## Model", "", *_model(info, metrics)),
+        *("", "## Data", "", *_data(info, metrics)),
         *("", "## Metrics", "", *_metrics(metrics)),
         *("", "## Classes", "", "The outputs are in this order.", "", *_classes(classes, metrics)),
-        *("", "## Preprocessing", "", *_images(meta)),
-        *("", "## Use", "", *_use(meta, metrics, files)),
-        *("", "## Limits", "", *_limits(meta, metrics)),
+        *("", "## Preprocessing", "", *_images(info)),
+        *("", "## Use", "", *_use(info, metrics, files)),
+        *("", "## Limits", "", *_limits(info, metrics)),
     ]
     return "\n".join(lines) + "\n"
 
@@ -75,50 +72,42 @@ def _table(head: tuple[str, ...], rows: list[tuple[Any, ...]]) -> list[str]:
     return [f"| {' | '.join(map(_text, line))} |" for line in lines]
 
 
-def _spec(meta: Meta) -> Preprocess:
-    return Preprocess.from_dict(meta["preprocess"])
-
-
-def _dataset(meta: Meta) -> str:
-    return trained_on(meta).name
-
-
-def _outcome(meta: Meta) -> str:
-    if meta["objective"] == "multilabel":
+def _outcome(info: CheckpointInfo) -> str:
+    if info.objective == "multilabel":
         return "for each class, the probability that it is present"
     return "the probability of each class; the probabilities add up to 1"
 
 
-def _model(meta: Meta, metrics: Mapping[str, Any]) -> list[str]:
-    base = provenance.of_manifest(meta["weights"])
+def _model(info: CheckpointInfo, metrics: Mapping[str, Any]) -> list[str]:
+    base = info.provenance
     rows = [
-        ("Architecture", meta["model"]["name"]),
-        ("Checkpoint", named_step(meta["step"], phase_of(meta))),
+        ("Architecture", info.model),
+        ("Checkpoint", named_step(info.step, info.phase_of())),
         ("Parameters", f"{metrics['parameters']:,}"),
     ]
     facts = base.facts("base weights") if base else {"Base weights": "none, trained from scratch"}
     return _table(("", ""), [*rows, *((name, _link(value)) for name, value in facts.items())])
 
 
-def _data(meta: Meta, metrics: Mapping[str, Any]) -> list[str]:
+def _data(info: CheckpointInfo, metrics: Mapping[str, Any]) -> list[str]:
     rows = [
-        ("Dataset", _dataset(meta)),
-        ("Classes", len(meta["class_names"])),
-        ("Training images", _trained_on(meta)),
+        ("Dataset", info.trained_on.name),
+        ("Classes", len(info.class_names)),
+        ("Training images", _trained_on(info)),
         ("Test images", f"{metrics['count']:,}, {metrics['dataset']} {metrics['split']}"),
         ("Test images trained on", "unknown" if metrics["learnt"] is None else f"{metrics['learnt']:,}"),
     ]
-    if digest := trained_on(meta).digest:
+    if digest := info.trained_on.digest:
         rows.insert(3, ("Digest of the training images", digest))
     return _table(("", ""), rows)
 
 
-def _trained_on(meta: Meta) -> str:
+def _trained_on(info: CheckpointInfo) -> str:
     """Number of training images; early checkpoints may have drawn only a part of them."""
-    count, drawn = num_trained_on(meta), meta["step"] * meta["config"]["batch_size"]
-    if meta["config"]["solver"] != "steps" or drawn >= count:
+    count, drawn = info.num_trained, info.step * info.config["batch_size"]
+    if info.config["solver"] != "steps" or drawn >= count:
         return f"{count:,}"
-    return f"at most {drawn:,} of {count:,}, in {meta['step']:,} steps"
+    return f"at most {drawn:,} of {count:,}, in {info.step:,} steps"
 
 
 def _metrics(metrics: Mapping[str, Any]) -> list[str]:
@@ -129,7 +118,7 @@ def _metrics(metrics: Mapping[str, Any]) -> list[str]:
     return _table((f"{metrics['dataset']} {metrics['split']}, {metrics['count']:,} images", ""), rows)
 
 
-def _classes(classes: list[str], metrics: Mapping[str, Any]) -> list[str]:
+def _classes(classes: Sequence[str], metrics: Mapping[str, Any]) -> list[str]:
     per_class = metrics["per_class"]
     rates = ("precision", "recall", "f1", *(("average_precision",) if "mean_average_precision" in metrics else ()))
     rows = [
@@ -139,10 +128,10 @@ def _classes(classes: list[str], metrics: Mapping[str, Any]) -> list[str]:
     return _table(("output", "class", "test images", *(rate.replace("_", " ") for rate in rates)), rows)
 
 
-def _images(meta: Meta) -> list[str]:
+def _images(info: CheckpointInfo) -> list[str]:
     """Preprocessing on the host, as code, and what the exported model does after it."""
-    spec = _spec(meta)
-    side, crop = transforms.stored_size(spec, meta["fit"]), meta["fit"] == "crop"
+    spec = info.preprocess
+    side, crop = transforms.stored_size(spec, info.fit), info.fit == "crop"
     method = f"Image.Resampling.{spec.interpolation.upper()}"
     if crop:
         squared = [
@@ -190,14 +179,14 @@ def _images(meta: Meta) -> list[str]:
     ]
 
 
-def _use(meta: Meta, metrics: Mapping[str, Any], files: Collection[str]) -> list[str]:
+def _use(info: CheckpointInfo, metrics: Mapping[str, Any], files: Collection[str]) -> list[str]:
     blocks = [
-        ["", f"### {form.name}", "", *form.usage(meta, metrics)] for form in formats.FORMATS if form.name in files
+        ["", f"### {form.name}", "", *form.usage(info, metrics)] for form in formats.FORMATS if form.name in files
     ]
     return [line for block in blocks for line in block][1:]
 
 
-def _limits(meta: Meta, metrics: Mapping[str, Any]) -> list[str]:
+def _limits(info: CheckpointInfo, metrics: Mapping[str, Any]) -> list[str]:
     count, per_class = metrics["count"], metrics["per_class"]
     lines = [f"The model was tested on {count:,} images of {_text(metrics['dataset'])} only."]
     if warning := seen_before(metrics):
@@ -207,7 +196,7 @@ def _limits(meta: Meta, metrics: Mapping[str, Any]) -> list[str]:
         lines += [f"The test set is small: its accuracy is uncertain by up to {100 * spread:.1f} points."]
     if few := [name for name, of in per_class.items() if of["count"] < _FEW]:
         lines += [f"{len(few)} of {len(per_class)} classes have fewer than {_FEW} test images."]
-    if meta["objective"] == "multilabel":
+    if info.objective == "multilabel":
         lines += ["The model knows only these labels, and may assign them to images of anything else."]
     else:
         lines += [
@@ -215,7 +204,7 @@ def _limits(meta: Meta, metrics: Mapping[str, Any]) -> list[str]:
             "image shows something else."
         ]
     if temperature := metrics["temperature"]:
-        fitted = f"the temperature {temperature:.4g}, fitted on {meta['history'][-1]['count']:,} images"
+        fitted = f"the temperature {temperature:.4g}, fitted on {info.num_validated:,} images"
         lines += [f"Logits are divided by {fitted}; other data may need another temperature."]
     else:
         lines += ["The probabilities are not calibrated."]

@@ -13,8 +13,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from jft.evaluation.checkpoint_info import CheckpointInfo
 from jft.exporters.format import Content, Format, Predict, code_block
-from jft.utils.checkpoint_info import Meta
 from jft.utils.files import written_whole
 
 _OPSET = 21
@@ -108,7 +108,7 @@ def _write(content: Content, path: Path) -> str:
     return ""
 
 
-def _usage(meta: Meta, metrics: Mapping[str, Any]) -> list[str]:
+def _usage(info: CheckpointInfo, metrics: Mapping[str, Any]) -> list[str]:
     return code_block(
         *("import onnxruntime", ""),
         'session = onnxruntime.InferenceSession("model.onnx")',

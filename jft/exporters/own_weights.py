@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from jft.evaluation import open_model
+from jft.evaluation.checkpoint_info import CheckpointInfo
 from jft.evaluation.load import load
 from jft.exporters.format import CHECK_BATCH, Content, Format, code_block
-from jft.utils.checkpoint_info import Meta
 
 
 def _write(content: Content, path: Path) -> str:
@@ -21,7 +21,7 @@ def _read(path: Path) -> Callable[[np.ndarray], np.ndarray]:
     return load(path, batch_size=CHECK_BATCH).predict
 
 
-def _usage(meta: Meta, metrics: Mapping[str, Any]) -> list[str]:
+def _usage(info: CheckpointInfo, metrics: Mapping[str, Any]) -> list[str]:
     temperature = f", {metrics['temperature']:.6g}" if metrics["temperature"] else ""
     return code_block(
         *("import jft", ""),

@@ -10,10 +10,10 @@ from jax import export
 
 from jft.data import transforms
 from jft.data.transforms import Preprocess
+from jft.evaluation.checkpoint_info import CheckpointInfo
 from jft.exporters.format import Content, Format, Predict, code_block
 from jft.metrics.losses import Objective
 from jft.models import Chain
-from jft.utils.checkpoint_info import Meta
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 
@@ -101,7 +101,7 @@ def _write(content: Content, path: Path) -> str:
     return ""
 
 
-def _usage(meta: Meta, metrics: Mapping[str, Any]) -> list[str]:
+def _usage(info: CheckpointInfo, metrics: Mapping[str, Any]) -> list[str]:
     return [
         "Runs on CPU, CUDA and TPU with any batch size, without jft: `pip install jax flatbuffers pillow`. Written "
         f"with JAX {jax.__version__}; JAX guarantees that versions up to 6 months newer can run it.",

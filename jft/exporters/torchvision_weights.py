@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from jft.data import transforms
-from jft.data.transforms import Preprocess
+from jft.evaluation.checkpoint_info import CheckpointInfo
 from jft.evaluation.load import from_weights
 from jft.evaluation.open_model import open_source
 from jft.exporters import own_weights, state_dict
@@ -16,7 +16,6 @@ from jft.exporters.format import CHECK_BATCH, Content, Format, code_block
 from jft.exporters.layouts import FORMATS
 from jft.metrics.losses import Objective
 from jft.models import create_model
-from jft.utils.checkpoint_info import Meta
 
 
 def _write(content: Content, path: Path) -> str:
@@ -36,12 +35,12 @@ def _read(path: Path) -> Callable[[np.ndarray], np.ndarray]:
     return from_weights(dataclasses.replace(opened, **how), path.name, batch_size=CHECK_BATCH).predict
 
 
-def _usage(meta: Meta, metrics: Mapping[str, Any]) -> list[str]:
-    spec, name = Preprocess.from_dict(meta["preprocess"]), meta["model"]["name"]
-    outputs = Objective(meta["objective"], len(meta["class_names"])).num_outputs
-    model = create_model(name, **{**meta["model"]["options"], "num_classes": outputs})
-    load = FORMATS["torchvision"].how_to_load(name, model, spec.size, Path("weights_torchvision.safetensors"))
-    side = transforms.stored_size(spec, meta["fit"])
+def _usage(info: CheckpointInfo, metrics: Mapping[str, Any]) -> list[str]:
+    spec = info.preprocess
+    outputs = Objective(info.objective, len(info.class_names)).num_outputs
+    model = create_model(info.model, **{**info.options, "num_classes": outputs})
+    load = FORMATS["torchvision"].how_to_load(info.model, model, spec.size, Path("weights_torchvision.safetensors"))
+    side = transforms.stored_size(spec, info.fit)
     first = transforms.crop_offset(side, spec.size)
     cut = f"[:, {first}:{first + spec.size}, {first}:{first + spec.size}]" if side != spec.size else ""
     order = ".flip(-1)" if spec.channels == "BGR" else ""
@@ -54,7 +53,7 @@ def _usage(meta: Meta, metrics: Mapping[str, Any]) -> list[str]:
         f"images = torch.from_numpy(images){cut}{order} * {spec.scale!r}",
         f"images = (images - torch.tensor({list(spec.mean)})) / torch.tensor({list(spec.std)})",
         f"logits = model.eval()(images.permute(0, 3, 1, 2)){divided}",
-        f"probabilities = {ends.get(meta['objective'], sigmoid)}",
+        f"probabilities = {ends.get(info.objective, sigmoid)}",
     )
 
 

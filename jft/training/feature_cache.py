@@ -42,14 +42,14 @@ class Cached:
     validation: Features | None
 
 
-def decide(run: Run, state: TrainState | None, saved: Mapping[str, bool]) -> tuple[PhaseRun, ...]:
+def decide(run: Run, state: TrainState | None, saved: Mapping[int, bool]) -> tuple[PhaseRun, ...]:
     """Decides which of the remaining phases read cached features, before the first of them begins.
 
     Args:
       run: its config says whether to cache, its augmentation whether that is possible.
       state: the current state, read only if disk space is short, to find the features that are stored already. None
         in a check before there is a state; disk space is not checked then.
-      saved: first step of a phase, as text -> the decision made when the run began; a resumed run keeps it.
+      saved: first step of a phase -> the decision made when the run began; a resumed run keeps it.
 
     Returns:
       The phases that are not over, in order.
@@ -62,8 +62,8 @@ def decide(run: Run, state: TrainState | None, saved: Mapping[str, bool]) -> tup
     found: list[PhaseRun] = []
     reserved, counted = 0, set()
     for phase in ahead:
-        if str(phase.first) in saved:
-            cached = saved[str(phase.first)]
+        if phase.first in saved:
+            cached = saved[phase.first]
             why = _description(run, phase) if cached else "computed at each step, as when the run began"
             found.append(PhaseRun(phase, cached, why))
             continue

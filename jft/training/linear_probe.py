@@ -1,9 +1,11 @@
 """Linear probe: a run whose head is fitted directly on cached features, by L-BFGS or ridge, instead of in steps."""
 
+import dataclasses
 import time
 
 import numpy as np
 
+from jft.evaluation.checkpoint_info import CheckpointInfo
 from jft.features import linear
 from jft.features.examples import Examples
 from jft.features.store import Features
@@ -17,7 +19,6 @@ from jft.training.state import optimizer_items
 from jft.training.step import TrainState
 from jft.utils import distributed, tree
 from jft.utils.checkpoint import Checkpoints
-from jft.utils.checkpoint_info import Meta
 from jft.utils.interrupt import Interrupt
 from jft.utils.logger import Logs
 
@@ -44,25 +45,25 @@ def check_head(run: Run) -> None:
 
 
 def solve(
-    run: Run, state: TrainState, meta: Meta, checkpoints: Checkpoints, logs: Logs, interrupt: Interrupt
-) -> tuple[TrainState, Meta]:
+    run: Run, state: TrainState, info: CheckpointInfo, checkpoints: Checkpoints, logs: Logs, interrupt: Interrupt
+) -> tuple[TrainState, CheckpointInfo]:
     """Fits the head at the C that is best on validation, evaluates it, and refits it on training + validation images.
 
     Args:
       run: with `config.solver` 'lbfgs' or 'ridge'; see `check_head`.
       state: the initial state.
-      meta: meta of the checkpoint.
+      info: of the checkpoint.
       checkpoints: saves the head, at step 1.
       logs: receives C, the time and the validation metrics.
       interrupt: a signal ends the extraction of features; then nothing is saved.
 
     Returns:
-      The state at step 1, and the meta as saved, whose history holds the validation metrics before the refit.
+      The state at step 1, and the info as saved, whose history holds the validation metrics before the refit.
     """
     phase = run.phases[0]
     cached = feature_cache.prepare(run, phase, state, logs, interrupt)
     if cached is None:
-        return state, meta
+        return state, info
     start = time.perf_counter()
     found = _fit(run, cached)
     seconds = time.perf_counter() - start
@@ -73,7 +74,7 @@ def solve(
         start, variables = time.perf_counter(), _with_head(run, state, found.chosen).variables
         tried = make_evaluator(run, phase)(variables, run.validation_source, cached.validation)
         values = tried.summary()
-        meta = {**meta, "history": [{"step": 1, **values}], "temperature": tried.temperature()}
+        info = dataclasses.replace(info, history=({"step": 1, **values},), temperature=tried.temperature())
         logs.write(1, "validation", {**values, "seconds": time.perf_counter() - start})
         for c, score in found.scores.items():
             distributed.say(f"C = {c:<8g} validation {score:.2%}, {_LOSSES[run.config.solver]} {found.losses[c]:.4f}")
@@ -82,8 +83,9 @@ def solve(
         distributed.say(f"C = {found.regularization:g} ({why}): {result}")
     state = _with_head(run, state, found.linear).replace(step=run.parallel.place_state(np.int32(1)))
     joined = cached.validation is not None and _joins(run)
-    checkpoints.save(1, state.variables, optimizer_items(state), {**meta, "data": {}, "learnt_validation": joined})
-    return state, meta
+    info = dataclasses.replace(info, learnt_validation=joined)
+    checkpoints.save(1, state.variables, optimizer_items(state), info.to_json())
+    return state, info
 
 
 def _fit(run: Run, cached: Cached) -> linear.Fit:

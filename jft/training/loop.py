@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from jft.config import Config
 from jft.data.source import Source
+from jft.evaluation.checkpoint_info import CheckpointInfo
 from jft.evaluation.evaluator import Evaluator
 from jft.metrics import image_metrics
 from jft.training import feature_cache, linear_probe, noted_images, programs, rollback
@@ -30,10 +31,10 @@ from jft.training.state import enter_phase, initial_state, optimizer_items
 from jft.training.step import TrainState
 from jft.utils import distributed
 from jft.utils.checkpoint import Checkpoints
-from jft.utils.checkpoint_info import Meta, score
 from jft.utils.interrupt import Interrupt
 from jft.utils.lock import claimed
 from jft.utils.logger import Logs, progress_bar
+from jft.utils.ranking import score
 from jft.utils.registry import code_allowed
 
 
@@ -71,32 +72,32 @@ def train(
         with claimed(run.workdir):
             check_workdir(config, run.workdir)  # again, now that the lock keeps other processes out
             own_objects.tell(config, own)
-            state, meta = _run(run, interrupt, brief)
-    step, history = int(state.step), meta["history"]
-    finished = is_finished(run, step, meta)
+            state, info = _run(run, interrupt, brief)
+    step = int(state.step)
+    finished = is_finished(run, step, info)
     result = {
         "step": step,
         "finished": finished,
         "signal": None if finished else interrupt.received,
-        "history": history,
+        "history": list(info.history),
         "skipped": [skipped.step for skipped in rollback.read(run.workdir)],
     }
-    if "stopped" in meta:
-        distributed.say(f"Stopped by {meta['stopped']}.")
+    if info.stopped is not None:
+        distributed.say(f"Stopped by {info.stopped}.")
     distributed.say(farewell(run, result))
     return result
 
 
-def _run(run: Run, interrupt: Interrupt, brief: bool) -> tuple[TrainState, Meta]:
-    state, meta = initial_state(run)
-    phases = feature_cache.decide(run, state, meta["cached"])
-    meta = {**meta, "cached": meta["cached"] | {str(one.phase.first): one.cached for one in phases}}
-    distributed.say(describe(run, state, meta, phases, brief))
-    if is_finished(run, int(state.step), meta):
-        return state, meta
-    meta = noted_images.note(run, meta, begins=not int(state.step))
+def _run(run: Run, interrupt: Interrupt, brief: bool) -> tuple[TrainState, CheckpointInfo]:
+    state, info = initial_state(run)
+    phases = feature_cache.decide(run, state, info.cached)
+    info = dataclasses.replace(info, cached=info.cached | {one.phase.first: one.cached for one in phases})
+    distributed.say(describe(run, state, info, phases, brief))
+    if is_finished(run, int(state.step), info):
+        return state, info
+    info = noted_images.note(run, info, begins=not int(state.step))
     begin = _start if run.config.solver == "steps" else _solve
-    return begin(run, state, meta, phases, interrupt)
+    return begin(run, state, info, phases, interrupt)
 
 
 def checked_run(
@@ -114,37 +115,37 @@ def checked_run(
 
 
 def _solve(
-    run: Run, state: TrainState, meta: Meta, phases: Sequence[PhaseRun], interrupt: Interrupt
-) -> tuple[TrainState, Meta]:
+    run: Run, state: TrainState, info: CheckpointInfo, phases: Sequence[PhaseRun], interrupt: Interrupt
+) -> tuple[TrainState, CheckpointInfo]:
     del phases  # a solver always reads cached features
     with (
         contextlib.closing(open_folder(run)) as checkpoints,
         contextlib.closing(Logs(run.workdir, int(state.step))) as logs,
     ):
         noted_images.save(run, begins=not int(state.step))
-        state, meta = linear_probe.solve(run, state, meta, checkpoints, logs, interrupt)
+        state, info = linear_probe.solve(run, state, info, checkpoints, logs, interrupt)
         checkpoints.wait()
-    return state, meta
+    return state, info
 
 
 def _start(
-    run: Run, state: TrainState, meta: Meta, phases: Sequence[PhaseRun], interrupt: Interrupt
-) -> tuple[TrainState, Meta]:
+    run: Run, state: TrainState, info: CheckpointInfo, phases: Sequence[PhaseRun], interrupt: Interrupt
+) -> tuple[TrainState, CheckpointInfo]:
     """Does everything that can fail (reading, compiling) first, then creates the folder and runs the loop."""
     step, start = int(state.step), time.perf_counter()
     phases = programs.with_examples(run, phases, step)
     read = time.perf_counter()
-    run = dataclasses.replace(run, accumulate=meta["accumulate"])
+    run = dataclasses.replace(run, accumulate=info.accumulate)
     if run.accumulate is None:
         run, phases, message = programs.fitted(run, phases)
         distributed.say(message)
     else:  # a resumed run may have other devices
         run.parallel.check_batch_size(run.config.batch_size, what="batch_size", parts=run.accumulate)
         phases = programs.compiled(run, phases)
-    meta = {**meta, "accumulate": run.accumulate}
+    info = dataclasses.replace(info, accumulate=run.accumulate)
     took = {"reading": read - start, "compilation": time.perf_counter() - read}
     if interrupt.check():
-        return state, meta
+        return state, info
     while True:
         step = int(state.step)
         with (
@@ -154,18 +155,24 @@ def _start(
             noted_images.save(run, begins=not step)
             for kind, seconds in took.items():
                 logs.write(step, kind, {"seconds": seconds})
-            loop = Loop(run, meta, checkpoints, logs, interrupt)
+            loop = Loop(run, info, checkpoints, logs, interrupt)
             try:
                 state = loop(state, phases)
                 checkpoints.wait()
-                return state, loop.meta
+                return state, loop.info
             except NonFiniteLossError as error:
                 rollback.record(run, error)
         took = {}
         # Continue exactly like a resumed run.
         state, again = initial_state(run)
-        kept = {key: meta[key] for key in ("cached", "trained_on", "test_digest") if key in meta}
-        meta = {**again, **kept, "accumulate": run.accumulate}
+        info = dataclasses.replace(
+            again,
+            cached=info.cached,
+            trained_on=info.trained_on,
+            validated_on=info.validated_on,
+            test_digest=info.test_digest,
+            accumulate=run.accumulate,
+        )
         if run.phase_after(int(state.step)).first < phases[0].phase.first:  # its newest checkpoint is damaged
             raise ValueError(
                 f"{run.workdir} fell back to step {int(state.step)}, because its newest checkpoint is damaged: run the "
@@ -177,12 +184,14 @@ class Loop:
     """The training loop over all phases: step, log, evaluate, save.
 
     Attributes:
-      meta: meta of the next checkpoint; its history grows with the evaluations.
+      info: of the next checkpoint; its history grows with the evaluations.
     """
 
-    def __init__(self, run: Run, meta: Meta, checkpoints: Checkpoints, logs: Logs, interrupt: Interrupt) -> None:
+    def __init__(
+        self, run: Run, info: CheckpointInfo, checkpoints: Checkpoints, logs: Logs, interrupt: Interrupt
+    ) -> None:
         """Stores where to write; writes nothing yet."""
-        self.meta = meta
+        self.info = info
         self._run, self._checkpoints, self._logs, self._interrupt = run, checkpoints, logs, interrupt
         self._skipped = {skipped.step: skipped.fault for skipped in rollback.read(run.workdir)}
         self._callbacks = Callbacks(run.callbacks)
@@ -224,7 +233,7 @@ class Loop:
         evaluator = make_evaluator(run, phase) if cached else self._evaluator
         feed, begin = train_feed(run, cached), int(state.step)
         batches = feed.batches(train_rows(run), range(begin, phase.last))
-        window = Window(run, phase, state, self.meta["window"])
+        window = Window(run, phase, state, self.info.window)
         for step in range(begin + 1, phase.last + 1):
             batch = window.wait_for(batches)
             if step in self._skipped:
@@ -259,7 +268,7 @@ class Loop:
         bar.set_postfix_str(_postfix(values), refresh=False)
 
     def _ended(self) -> bool:
-        stopped = bool(self._callbacks.stopped) or _stops_early(self._run.config, self.meta["history"])
+        stopped = bool(self._callbacks.stopped) or _stops_early(self._run.config, self.info.history)
         return self._interrupt.check() or stopped
 
     def _about(self, step: int, phase: Phase) -> dict[str, Any]:
@@ -285,35 +294,31 @@ class Loop:
         found = evaluator(state.variables, source, cached.validation if cached else None)
         values = found.summary()
         values |= image_metrics.score(self._run.config.select_by, values)
-        self.meta = {
-            **self.meta,
-            "history": [*self.meta["history"], {"step": step, **values}],
-            "temperature": found.temperature(),
-        }
+        history = (*self.info.history, {"step": step, **values})
+        self.info = dataclasses.replace(self.info, history=history, temperature=found.temperature())
         self._logs.write(step, "validation", {**values, "seconds": time.perf_counter() - start})
         if distributed.is_first():
             bar.write(f"step {step}: validation {percent(values)}")
-        history = tuple(self.meta["history"])
         self._callbacks.tell(EvaluationEnd(**self._about(step, phase), metrics=values, history=history))
 
     def _save(self, step: int, phase: Phase, state: TrainState, window: Window) -> None:
         skipped = sorted(number for number in self._skipped if number <= step)
-        self.meta = {
-            **self.meta,
-            "data": data_position(self._run, step),
-            "window": window.save(),
-            "skipped": skipped,
-            **({"stopped": self._callbacks.stopped} if self._callbacks.stopped else {}),
-        }
+        self.info = dataclasses.replace(
+            self.info,
+            data=data_position(self._run, step),
+            window=window.save(),
+            skipped=tuple(skipped),
+            stopped=self._callbacks.stopped or self.info.stopped,
+        )
         check_finite(phase, step, state)
         start = time.perf_counter()
-        if self._checkpoints.save(step, state.variables, optimizer_items(state), self.meta):
+        if self._checkpoints.save(step, state.variables, optimizer_items(state), self.info.to_json()):
             self._logs.write(step, "checkpoint", {"seconds": time.perf_counter() - start})
 
 
-def is_finished(run: Run, step: int, meta: Meta) -> bool:
-    """Whether a run with this checkpoint meta is finished after `step` steps."""
-    return step >= run.num_steps or "stopped" in meta or _stops_early(run.config, meta["history"])
+def is_finished(run: Run, step: int, info: CheckpointInfo) -> bool:
+    """Whether a run with this checkpoint info is finished after `step` steps."""
+    return step >= run.num_steps or info.stopped is not None or _stops_early(run.config, info.history)
 
 
 def data_position(run: Run, step: int) -> dict[str, int]:
@@ -322,7 +327,7 @@ def data_position(run: Run, step: int) -> dict[str, int]:
     return {"seed": run.config.seed, "epoch": epoch, "position": position}
 
 
-def _stops_early(config: Config, history: list[dict]) -> bool:
+def _stops_early(config: Config, history: Sequence[Mapping[str, Any]]) -> bool:
     """Whether the best validation score is `early_stopping` evaluations old; depends on the history only."""
     if not config.early_stopping or not history:
         return False

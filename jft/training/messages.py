@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 
+from jft.evaluation.checkpoint_info import CheckpointInfo
 from jft.metrics import image_metrics
 from jft.training import optim
 from jft.training.batches import input_choice
@@ -15,14 +16,13 @@ from jft.training.run import Run
 from jft.training.stage_table import transfer_table
 from jft.training.step import TrainState
 from jft.utils import xla_flags
-from jft.utils.checkpoint_info import Meta, best_step, phase_of
+from jft.utils.ranking import best_step
 from jft.utils.text import named_step, terminal
-from jft.weights import provenance
 
 
-def describe(run: Run, state: TrainState, meta: Meta, phases: Sequence[PhaseRun], brief: bool = False) -> str:
+def describe(run: Run, state: TrainState, info: CheckpointInfo, phases: Sequence[PhaseRun], brief: bool = False) -> str:
     """Describes a run at its start: model, weights, data, stages, and the `phases` ahead; `brief` omits the stages."""
-    weights = str(provenance.of_manifest(meta["weights"]) or "none, from scratch")
+    weights = str(info.provenance or "none, from scratch")
     if run.config.weights_path and not run.row:
         weights += f" ({run.config.weights_path} is not read)"
     names = run.train_source.class_names
@@ -33,7 +33,7 @@ def describe(run: Run, state: TrainState, meta: Meta, phases: Sequence[PhaseRun]
             f"{terminal(run.train_source.name)}: {len(run.train_source):,} training images, "
             f"{len(run.validation_source):,} validation images, {len(names)} classes: "
             f"{', '.join(map(terminal, names))}",
-            *([] if brief else [_stages(run, state, meta)]),
+            *([] if brief else [_stages(run, state, info)]),
             *([phase_table(run.phases, state.variables)] if len(run.phases) > 1 else []),
             *(f"Features{f' of {one.phase.name}' if len(run.phases) > 1 else ''}: {one.why}." for one in phases),
             *([] if all(one.cached for one in phases) else [f"Input: {input_choice(run)}."]),
@@ -49,7 +49,7 @@ def flags_line() -> str:
     return f"XLA's flags for CPU are {found.told}." if found.slow and jax.default_backend() == "cpu" else ""
 
 
-def _stages(run: Run, state: TrainState, meta: Meta) -> str:
+def _stages(run: Run, state: TrainState, info: CheckpointInfo) -> str:
     """The stage table of the current phase."""
     params, phase = state.params, run.phase_after(int(state.step))
     everything = optim.make_optimizer(phase.config, jax.tree.map(lambda _: False, params), given=phase.given)
@@ -57,7 +57,7 @@ def _stages(run: Run, state: TrainState, meta: Meta) -> str:
         run.model,
         state.variables,
         phase.plan,
-        frozenset(meta["pretrained"]),
+        frozenset(info.pretrained),
         run.spec.size,
         (_nbytes(jax.eval_shape(phase.tx.init, params)), _nbytes(jax.eval_shape(everything.init, params))),
     )
@@ -84,10 +84,10 @@ def _ending(run: Run, result: dict[str, Any]) -> str:
         return f"{name}: saved at step {result['step']:,} of {run.num_steps:,}. Run the same command again to resume."
     if not result["history"]:
         return f"Done: {result['step']:,} steps in {run.workdir}."
-    best = next(values for values in result["history"] if values["step"] == best_step(result))
+    best = next(values for values in result["history"] if values["step"] == best_step(result["history"]))
     # Images in memory are not in the config: only Python can pass them again.
     test = f"jft evaluate {run.workdir}" if run.data is None else f"jft.evaluate({str(run.workdir)!r}, data)"
-    step = named_step(best["step"], phase_of(run.meta(), best["step"]))
+    step = named_step(best["step"], run.info().phase_of(best["step"]))
     return f"Done: best validation {percent(best)} at {step}. To test it: {test}"
 
 

@@ -6,31 +6,31 @@ import dataclasses
 import numpy as np
 
 from jft.data import content, datasets
-from jft.data.record import DataRecord, trained_on, validated_on
 from jft.data.source import Source
+from jft.evaluation.checkpoint_info import CheckpointInfo
 from jft.evaluation.training_data import FILE, Known, touched
 from jft.training.run import Run
 from jft.utils import distributed
-from jft.utils.checkpoint_info import Meta
 from jft.utils.files import written_whole
 
 
-def note(run: Run, meta: Meta, *, begins: bool) -> Meta:
-    """Adds the content digests of a run's images to its meta, and reports images that occur more than once.
+def note(run: Run, info: CheckpointInfo, *, begins: bool) -> CheckpointInfo:
+    """Adds the content digests of a run's images to its info, and reports images that occur more than once.
 
     A run that resumes has done so when it began; its images are not decoded again.
     """
     if (
         not begins
         and (run.workdir / FILE).exists()
-        and all(known and known.digest for known in (trained_on(meta), validated_on(meta)))
+        and all(known and known.digest for known in (info.trained_on, info.validated_on))
     ):
-        return meta
+        return info
     splits = _splits(run)
     if repeated := str(content.repeats(**splits)):
         distributed.say(f"WARNING: comparing pixels, {repeated}.")
-    test = {"test_digest": content.content_digest(splits["test"])} if "test" in splits else {}
-    return {**meta, "trained_on": run.records(content=True), **test}
+    test = content.content_digest(splits["test"]) if "test" in splits else info.test_digest
+    train, validation = run.records(content=True)
+    return dataclasses.replace(info, trained_on=train, validated_on=validation, test_digest=test)
 
 
 def repeats(run: Run) -> content.Repeats:
@@ -57,12 +57,12 @@ def save(run: Run, *, begins: bool) -> None:
             np.savez(file, **dataclasses.asdict(known))
 
 
-def differences(run: Run, meta: Meta) -> list[str]:
+def differences(run: Run, info: CheckpointInfo) -> list[str]:
     """Differences between a run's training images and those of its checkpoint, see `DataRecord.differences`.
 
     Files are decoded and compared by content if they may have changed under the same names and sizes.
     """
-    known, now = trained_on(meta), DataRecord.from_json(run.records()["train"])
+    known, (now, _) = info.trained_on, run.records()
     if known.digest and not now.digest and (known.where != now.where or touched(run.workdir, run.train_source)):
         now = dataclasses.replace(now, digest=content.content_digest(run.train_source))
     return known.differences(now)

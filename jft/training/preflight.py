@@ -114,14 +114,14 @@ class Preflight:
         return Finding("repeats", f"{text}; compared the pixels of {found.count:,} images in {seconds:.2g} s")
 
     def _weights(self) -> Finding:
-        state, meta = fresh_state(self._run)
+        state, info = fresh_state(self._run)
         self._state = jax.tree.map(np.array, state)
         names = {f"{kind}/{name}" for kind, leaves in state.variables.items() for name in tree.flatten(leaves)}
-        fresh = sorted(names - {*meta["pretrained"]})
+        fresh = sorted(names - {*info.pretrained})
         if self._run.row is None:
             return Finding("weights", f"none: all {len(fresh)} leaves are newly initialized")
         stages = dict.fromkeys(name.split("/")[1] for name in fresh)
-        text = f"{meta['weights']['source']}: {len(meta['pretrained'])} leaves pretrained, {len(fresh)} initialized"
+        text = f"{info.weights['source']}: {len(info.pretrained)} leaves pretrained, {len(fresh)} initialized"
         return Finding("weights", f"{text} (in {', '.join(stages)})")
 
     def _trainable(self) -> Finding:

@@ -9,9 +9,8 @@ from typing import Any, cast
 import numpy as np
 
 from jft.config import default_config, effective
-from jft.data.record import trained_on
 from jft.data.source import Source
-from jft.evaluation import checkpoint_schema
+from jft.evaluation.checkpoint_info import CheckpointInfo
 from jft.evaluation.restore import parallel_of
 from jft.training import feature_cache
 from jft.training.loop import Loop, checked_run
@@ -19,7 +18,6 @@ from jft.training.programs import compiled, with_examples
 from jft.training.run import Run
 from jft.training.state import abstract_items, fresh_state, resumed_state
 from jft.utils.checkpoint import Checkpoints
-from jft.utils.checkpoint_info import micro_batches
 from jft.utils.interrupt import Interrupt
 from jft.utils.logger import read_metrics
 
@@ -78,39 +76,39 @@ def replay(workdir: str | Path, step: int, data: Source | None = None) -> Replay
     """
     workdir = Path(workdir)
     # The config at the time of the step: a resumed run may save at other intervals, and use other devices.
-    with contextlib.closing(Checkpoints(workdir, read_only=True, checked=checkpoint_schema.checked)) as checkpoints:
-        then = checkpoints.newest_meta(first_from=step)
+    with contextlib.closing(Checkpoints(workdir, read_only=True, from_json=CheckpointInfo.from_json)) as checkpoints:
+        then = checkpoints.newest_info(first_from=step)
     if then is None:
         raise ValueError(f"{workdir} holds no finished checkpoint, so its config is unknown: train it further first.")
-    record = trained_on(then)
+    record = then.trained_on
     if data is None and not record.dataset:
         raise ValueError(
             f"{workdir} was trained on images in memory, which no command can read: call "
             "jft.training.replay.replay(run, step, data=...) with them."
         )
     config = default_config()
-    if unknown := [name for name in then["config"] if name not in config]:
+    if unknown := [name for name in then.config if name not in config]:
         raise ValueError(
-            f"{workdir} was written by jft {then['jft']}, and this jft does not know {unknown} of its config: replay "
+            f"{workdir} was written by jft {then.jft}, and this jft does not know {unknown} of its config: replay "
             "it with that version."
         )
-    data_dir = record.place(then["config"]["data_dir"])
-    config.update({**then["config"], "data_dir": data_dir, "mesh": dict(parallel_of(then).mesh.shape)})
+    data_dir = record.place(then.config["data_dir"])
+    config.update({**then.config, "data_dir": data_dir, "mesh": dict(parallel_of(then).mesh.shape)})
     config.update(effective(config.to_dict()))
     if config.solver != "steps":
         raise ValueError(f"{workdir}'s head was fitted by {config.solver}, so there are no steps to replay.")
-    run = dataclasses.replace(_cut(checked_run(config, workdir, data), step), accumulate=micro_batches(then))
-    state, meta = _state_before(run, step)
+    run = dataclasses.replace(_cut(checked_run(config, workdir, data), step), accumulate=then.accumulate)
+    state, info = _state_before(run, step)
     start = int(state.step)
     logged = _logged(workdir, start, step)
-    phases = feature_cache.decide(run, state, then["cached"])
+    phases = feature_cache.decide(run, state, then.cached)
     log = _Memory()
     with Interrupt() as interrupt:
-        loop = Loop(run, meta, cast(Checkpoints, _Nowhere()), cast(Any, log), interrupt)
+        loop = Loop(run, info, cast(Checkpoints, _Nowhere()), cast(Any, log), interrupt)
         loop(state, compiled(run, with_examples(run, phases, start)))
         if interrupt.received is not None:
             raise interrupt.stopped()
-    exact = then["devices"] == dict(run.parallel.mesh.shape)
+    exact = then.devices == dict(run.parallel.mesh.shape)
     return Replay(start, [_compared(line, log.lines, exact) for line in logged], exact)
 
 
@@ -123,8 +121,10 @@ def _cut(run: Run, step: int) -> Run:
 
 
 def _state_before(run: Run, step: int) -> tuple[Any, Any]:
-    with contextlib.closing(Checkpoints(run.workdir, read_only=True, checked=checkpoint_schema.checked)) as checkpoints:
-        found = checkpoints.latest(lambda meta: abstract_items(run, meta), before=step)
+    with contextlib.closing(
+        Checkpoints(run.workdir, read_only=True, from_json=CheckpointInfo.from_json)
+    ) as checkpoints:
+        found = checkpoints.latest(lambda info: abstract_items(run, info), before=step)
     return resumed_state(run, *found) if found else fresh_state(run)
 
 

@@ -17,6 +17,7 @@ from jft.data import augmentations, datasets
 from jft.data.augment import Augmentation
 from jft.data.record import DataRecord
 from jft.data.transforms import Preprocess
+from jft.evaluation.checkpoint_info import CheckpointInfo
 from jft.metrics import image_metrics
 from jft.metrics.image_metrics import Metric
 from jft.metrics.losses import LOSSES, Objective, make_objective
@@ -25,7 +26,6 @@ from jft.training import callbacks
 from jft.training.phases import Phase, make_phases
 from jft.utils import distributed, json_file
 from jft.utils.checkpoint import Checkpoints
-from jft.utils.checkpoint_info import Meta
 from jft.utils.logger import write_json
 from jft.utils.mesh import Parallel, make_parallel
 from jft.utils.option_names import option
@@ -93,23 +93,26 @@ class Run:
         every = max(every, 1.0)
         return step == self.num_steps or math.floor(step / every) > math.floor((step - 1) / every)
 
-    def meta(self) -> Meta:
-        """The JSON of every checkpoint, with which it can be used without this config or the data."""
-        return {
-            "jft": __version__,
-            "config": config_lib.as_json(self.config),
-            "model": {"name": self.config.model, "options": self.model_options},
-            "objective": self.objective.kind,
-            "class_names": list(self.train_source.class_names),
-            "preprocess": self.spec.to_dict(),
-            "fit": self.config.fit,
-            "trained_on": self.records(),
-            "accumulate": self.accumulate,
-            "phases": [[phase.name, phase.last] for phase in self.phases],
-            "devices": dict(self.parallel.mesh.shape),
-            "device_kind": self.parallel.mesh.devices.flat[0].device_kind,
-            "jax": jax.__version__,
-        }
+    def info(self) -> CheckpointInfo:
+        """What every checkpoint says of the run, before anything was trained."""
+        trained_on, validated_on = self.records()
+        return CheckpointInfo(
+            jft=__version__,
+            config=config_lib.as_json(self.config),
+            model=self.config.model,
+            options=self.model_options,
+            objective=self.objective.kind,
+            class_names=self.train_source.class_names,
+            preprocess=self.spec,
+            fit=self.config.fit,
+            trained_on=trained_on,
+            validated_on=validated_on,
+            accumulate=self.accumulate,
+            phases=tuple((phase.name, phase.last) for phase in self.phases),
+            devices=dict(self.parallel.mesh.shape),
+            device_kind=self.parallel.mesh.devices.flat[0].device_kind,
+            jax=jax.__version__,
+        )
 
     def identity(self) -> dict[str, Any]:
         """Fields of the config and the images, which must be the same in all processes of a run."""
@@ -118,7 +121,10 @@ class Run:
         return {
             **kept,
             "jft": __version__,
-            **{f"{split} images": {**record, "name": "", "where": ""} for split, record in self.records().items()},
+            **{
+                f"{split} images": {**record.to_json(), "name": "", "where": ""}
+                for split, record in zip(("train", "validation"), self.records(), strict=True)
+            },
         }
 
     @property
@@ -126,12 +132,13 @@ class Run:
         """Fields of the config for `datasets.of_config`; images in memory replace its dataset."""
         return {**self.config, **({} if self.data is None else {"dataset": self.data})}
 
-    def records(self, *, content: bool = False) -> dict[str, Any]:
-        """`DataRecord.to_json` of 'train' and 'validation'; with `content`, files are decoded for their digests."""
-        return {
-            split: DataRecord.of(source, self.fields["dataset"], self.config.data_dir, content=content).to_json()
-            for split, source in (("train", self.train_source), ("validation", self.validation_source))
-        }
+    def records(self, *, content: bool = False) -> tuple[DataRecord, DataRecord]:
+        """Records of the training and the validation images; with `content`, files are decoded for their digests."""
+        train, validation = (
+            DataRecord.of(source, self.fields["dataset"], self.config.data_dir, content=content)
+            for source in (self.train_source, self.validation_source)
+        )
+        return train, validation
 
 
 def create_run(

@@ -1,5 +1,6 @@
 """The training state of a run: how to initialize it, pass it to the next phase, save and restore it."""
 
+import dataclasses
 import json
 from typing import Any
 
@@ -7,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jft.data.names import normal
-from jft.evaluation import checkpoint_schema
+from jft.data.record import DataRecord
+from jft.evaluation.checkpoint_info import CheckpointInfo
 from jft.models import abstract_variables, initialize
 from jft.training import noted_images, optim
 from jft.training.phases import Phase
@@ -16,25 +17,24 @@ from jft.training.run import Run
 from jft.training.step import TrainState
 from jft.utils import distributed, registry, tree
 from jft.utils.checkpoint import CheckpointRefusedError, Checkpoints
-from jft.utils.checkpoint_info import Meta, micro_batches
 from jft.utils.option_names import option
 from jft.weights import hub, pretrained
 
 
-def initial_state(run: Run) -> tuple[TrainState, Meta]:
+def initial_state(run: Run) -> tuple[TrainState, CheckpointInfo]:
     """The state to start from: the newest checkpoint or, without one, pretrained weights over initial values.
 
     Returns:
-      The state on the devices, and the meta of all further checkpoints; `meta['history']` lists the evaluations so
-      far, `meta['pretrained']` the leaves that came from pretrained weights.
+      The state on the devices, and the info of all further checkpoints, with the evaluations so far and the leaves
+      that came from pretrained weights.
 
     Raises:
       ValueError: the weights are unavailable, see `pretrained.overlay`; or the checkpoint was trained on other data.
     """
     if distributed.from_first((run.workdir / "config.json").exists()):
-        checkpoints = Checkpoints(run.workdir, checked=checkpoint_schema.checked)
+        checkpoints = Checkpoints(run.workdir, from_json=CheckpointInfo.from_json)
         try:
-            found = checkpoints.latest(lambda meta: abstract_items(run, meta))
+            found = checkpoints.latest(lambda info: abstract_items(run, info))
         except ValueError as error:
             if "tree structures do not match" in str(error) and registry.is_own(run.config.optimizer):
                 raise ValueError(
@@ -55,7 +55,7 @@ def check_weights(run: Run) -> None:
         hub.check_obtainable(run.row, run.config.weights_path or None)
 
 
-def fresh_state(run: Run) -> tuple[TrainState, Meta]:
+def fresh_state(run: Run) -> tuple[TrainState, CheckpointInfo]:
     """As `initial_state`, for a run without checkpoints."""
     variables = initialize(run.model, run.spec.size, run.config.seed, head_init=run.config.head_init)
     loaded, manifest = frozenset(), {}
@@ -73,15 +73,9 @@ def fresh_state(run: Run) -> tuple[TrainState, Meta]:
         ema=jax.tree.map(jnp.copy, phase.plan.split(variables["params"])[0]) if run.config.ema else {},
         **variables,
     )
-    return state, {
-        **run.meta(),
-        "weights": manifest if loaded else {},  # {} if all leaves are fresh, so that none comes from the weights
-        "pretrained": sorted(loaded),
-        "cached": {},
-        "history": [],
-        "temperature": None,
-        "window": {},
-    }
+    # Where all leaves are fresh, none comes from the weights.
+    info = dataclasses.replace(run.info(), weights=manifest if loaded else {}, pretrained=tuple(sorted(loaded)))
+    return state, info
 
 
 def enter_phase(run: Run, phase: Phase, state: TrainState) -> TrainState:
@@ -114,31 +108,46 @@ def optimizer_items(state: TrainState) -> dict[str, Any]:
     return {**items, "learning": tree.unflatten({name: params[name] for name in tree.flatten(state.ema)})}
 
 
-def resumed_state(run: Run, variables: Any, optimizer: Any, saved: Meta) -> tuple[TrainState, Meta]:
+def resumed_state(run: Run, variables: Any, optimizer: Any, saved: CheckpointInfo) -> tuple[TrainState, CheckpointInfo]:
     """As `initial_state`, from the contents of a checkpoint."""
-    kept = {key: saved[key] for key in ("weights", "pretrained", "cached", "history", "window")}
-    kept["accumulate"] = micro_batches(saved)
-    kept["trained_on"] = {
-        split: {**record, "digest": record["digest"] or saved.get("trained_on", {}).get(split, {}).get("digest")}
-        for split, record in run.records().items()
-    }
-    kept |= {key: saved[key] for key in ("test_digest", "stopped") if key in saved}  # test images; a callback's reason
-    kept["temperature"] = saved.get("temperature")  # checkpoints before 0.1.0 had none
     average = {}
     if "learning" in optimizer:
         trained, params = tree.flatten(optimizer.pop("learning")), tree.flatten(variables["params"])
         average = tree.unflatten({name: params[name] for name in trained})
         variables = {**variables, "params": tree.unflatten({**params, **trained})}
-    return TrainState(**variables, **optimizer, ema=average), {**run.meta(), **kept}
+    return TrainState(**variables, **optimizer, ema=average), _resumed_info(run.info(), saved)
 
 
-def abstract_items(run: Run, saved: Meta) -> tuple[Any, Any]:
+def _resumed_info(now: CheckpointInfo, saved: CheckpointInfo) -> CheckpointInfo:
+    """Config, versions and devices of now, with what the run has found out and decided so far."""
+    return dataclasses.replace(
+        now,
+        trained_on=_with_digest(now.trained_on, saved.trained_on),
+        validated_on=now.validated_on and _with_digest(now.validated_on, saved.validated_on),
+        accumulate=saved.accumulate,
+        weights=saved.weights,
+        pretrained=saved.pretrained,
+        cached=saved.cached,
+        history=saved.history,
+        temperature=saved.temperature,
+        window=saved.window,
+        test_digest=saved.test_digest,
+        stopped=saved.stopped,
+    )
+
+
+def _with_digest(now: DataRecord, saved: DataRecord | None) -> DataRecord:
+    """A record with the digest that was computed when the run began."""
+    return dataclasses.replace(now, digest=now.digest or (saved.digest if saved else None))
+
+
+def abstract_items(run: Run, saved: CheckpointInfo) -> tuple[Any, Any]:
     """Shapes and shardings of the `variables` and `optimizer` of a checkpoint of the run.
 
     Raises:
       CheckpointRefusedError: it was trained on other data, or is of another network.
     """
-    names, were = list(run.train_source.class_names), [normal(name) for name in saved.get("class_names") or ()]
+    names, were = list(run.train_source.class_names), list(saved.class_names)
     changed = noted_images.differences(run, saved)
     if were != names:
         changed.insert(0, f"class_names was {were} and is {names}")
@@ -147,13 +156,13 @@ def abstract_items(run: Run, saved: Meta) -> tuple[Any, Any]:
             f"{run.workdir} was trained on other data: {'; '.join(changed)}. "
             f"Put the data back, or give another {option('workdir')}."
         )
-    was, now = (json.loads(json.dumps(of["model"]["options"])) for of in (saved, run.meta()))
+    was, now = saved.options, json.loads(json.dumps(run.model_options))  # a checkpoint has lists for tuples
     if was != now:
         raise CheckpointRefusedError(
-            f"{run.workdir} was begun with another network by jft {saved['jft']}: its options were {was}, here "
+            f"{run.workdir} was begun with another network by jft {saved.jft}: its options were {was}, here "
             f"{now}. The run can be evaluated and used for prediction; to train, give another {option('workdir')}."
         )
-    state = abstract_state(run, run.phase_after(saved["step"]))
+    state = abstract_state(run, run.phase_after(saved.step))
     return state.variables, optimizer_items(state)
 
 

@@ -23,7 +23,7 @@ from jft.training.state import fresh_state
 from jft.training.timing import forward_cost
 from jft.utils.cache_dir import cache_dir
 from jft.utils.interrupt import Interrupt
-from jft.weights import catalog, hub, provenance
+from jft.weights import catalog, hub
 from jft.weights.catalog import TOP, WeightSet
 from jft.weights.provenance import Provenance
 
@@ -169,7 +169,7 @@ def probe_one(config: Config, source: datasets.Source) -> Probed:
     frozen.update({"preset": "linear_probe", "validation": 0.0, "skip_unreadable": False})
     with tempfile.TemporaryDirectory() as folder:
         run = create_run(frozen, Path(folder) / "run", source)
-    state, meta = fresh_state(run)
+    state, info = fresh_state(run)
     with Interrupt() as interrupt:
         features = feature_cache.features_of(run, run.phases[0], state, source, Augmentation(), interrupt)
     if features is None:
@@ -182,7 +182,7 @@ def probe_one(config: Config, source: datasets.Source) -> Probed:
         run.config.eval_batch_size / cost.seconds,
         cost.nbytes,
         sum(leaf.size for leaf in jax.tree.leaves(state.params)),
-        provenance.of_manifest(meta["weights"]),
+        info.provenance,
     )
 
 

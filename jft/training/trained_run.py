@@ -38,7 +38,8 @@ class TrainedRun(Predictor):
     @property
     def config(self) -> dict[str, Any]:
         """Every field of the config, in types that JSON has."""
-        return dict((self.meta or {})["config"])
+        assert self.info is not None  # a run has one
+        return dict(self.info.config)
 
     @property
     def log(self) -> list[dict[str, Any]]:
@@ -181,7 +182,7 @@ def load(
     """
     with code_allowed(allow_code):
         model = load_lib.load(source, weights=weights, weights_path=weights_path, batch_size=batch_size)
-    return model if model.meta is None else _of_predictor(model, Path(source), None, allow_code)
+    return model if model.info is None else _of_predictor(model, Path(source), None, allow_code)
 
 
 def evaluate(

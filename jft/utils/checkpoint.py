@@ -13,9 +13,9 @@ This is the only module that knows Orbax, and it knows pytrees, not models.
 import contextlib
 import math
 import shutil
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -23,16 +23,18 @@ import orbax.checkpoint as ocp
 from absl import logging
 
 from jft.utils import checksum, distributed, json_file
-from jft.utils.checkpoint_info import Meta, best_step
 from jft.utils.fingerprint import fingerprints
+from jft.utils.ranking import best_step
 from jft.utils.registry import CodeError
 from jft.utils.run_folder import check_run
 
 _RETIRED = "retired"  # subfolder of checkpoints that are being deleted
+Info = TypeVar("Info")  # what a caller makes of the JSON of a checkpoint
+_PLAIN: Any = dict  # the JSON as it is, for who saves without reading
 FORMAT = 3  # 1 had no phases, so other optimizer states; 2 had other digests
 
 
-class Checkpoints:
+class Checkpoints(Generic[Info]):
     """The checkpoints of one run, in `<workdir>/checkpoints`: the last, the best by validation accuracy, every n-th."""
 
     def __init__(
@@ -42,7 +44,7 @@ class Checkpoints:
         read_only: bool = False,
         keep_last: int = 2,
         keep_every: int = 0,
-        checked: Callable[[Any], Meta] = dict,
+        from_json: Callable[[dict[str, Any]], Info] = _PLAIN,
     ) -> None:
         """Opens them.
 
@@ -51,7 +53,8 @@ class Checkpoints:
           read_only: True to evaluate: nothing is created, renamed or deleted.
           keep_last: how many of the newest are kept.
           keep_every: the first after each so many steps is kept for good; 0: none is.
-          checked: an object of JSON that was read -> the meta it holds; ValueError where it holds none.
+          from_json: JSON of a checkpoint -> what the methods return and pass on of it, below called info; ValueError
+            where it is not as it was written.
 
         Raises:
           ValueError: read_only and there are none.
@@ -59,7 +62,7 @@ class Checkpoints:
         self.directory = Path(workdir).absolute() / "checkpoints"
         if read_only:
             check_run(workdir)
-        self._read_only, self._checked = read_only, checked
+        self._read_only, self._from_json = read_only, from_json
         self._keep = _Retention(keep_last, keep_every)
         self._manager = self._open()
 
@@ -80,14 +83,14 @@ class Checkpoints:
             handlers = {**arrays, "meta": ocp.JsonCheckpointHandler()}
             return _Manager(self.directory, options=options, item_handlers=handlers)
 
-    def save(self, step: int, variables: Any, optimizer: Any, meta: Meta) -> bool:
+    def save(self, step: int, variables: Any, optimizer: Any, meta: Mapping[str, Any]) -> bool:
         """Saves in the background; returns when the arrays have been copied from the devices.
 
         Args:
           step: number of the checkpoint; one that exists is left alone.
           variables: pytree of arrays.
           optimizer: pytree of arrays.
-          meta: JSON-able dict, not changed afterwards; its `history` lists the evaluations `{'step', 'accuracy', ...}`.
+          meta: JSON, not changed afterwards; its `history` lists the evaluations `{'step', 'accuracy', ...}`.
 
         Returns:
           Whether there was none of that number yet.
@@ -98,9 +101,9 @@ class Checkpoints:
         if step in self._manager.all_steps():
             return False
         self._check_space(variables, optimizer)
-        self._keep.best = best_step(meta)
-        meta = {**meta, "format": FORMAT, "step": step, "digests": fingerprints((variables, optimizer))}
-        meta = checksum.added(meta)
+        self._keep.best = best_step(meta.get("history", ()))
+        own = {"format": FORMAT, "step": step, "digests": fingerprints((variables, optimizer))}
+        meta = checksum.added({**meta, **own})
         variables, optimizer = _detached((variables, optimizer))
         items = ocp.args.Composite(
             variables=ocp.args.PyTreeSave(variables),
@@ -139,12 +142,12 @@ class Checkpoints:
             raise CheckpointWriteError(message) from error
 
     def latest(
-        self, abstract: Callable[[Meta], tuple[Any, Any]], *, before: float = math.inf
-    ) -> tuple[Any, Any, Meta] | None:
-        """(variables, optimizer, meta) of the newest checkpoint that can be read, or None where there is none.
+        self, abstract: Callable[[Info], tuple[Any, Any]], *, before: float = math.inf
+    ) -> tuple[Any, Any, Info] | None:
+        """(variables, optimizer, info) of the newest checkpoint that can be read, or None where there is none.
 
         Args:
-          abstract: meta -> pytrees of `jax.ShapeDtypeStruct` with shardings for variables and optimizer; may raise a
+          abstract: info -> pytrees of `jax.ShapeDtypeStruct` with shardings for variables and optimizer; may raise a
             CheckpointRefusedError.
           before: a step; later checkpoints, and one of this step, are not looked at.
 
@@ -154,27 +157,32 @@ class Checkpoints:
         steps = [step for step in self._manager.all_steps() if step < before]
         return self._first_readable(sorted(steps, reverse=True), abstract)
 
-    def best(self, abstract: Callable[[Meta], tuple[Any, None]]) -> tuple[Any, Any, Meta]:
+    def best(self, abstract: Callable[[Info], tuple[Any, None]]) -> tuple[Any, Any, Info]:
         """The checkpoint with the best validation accuracy, as `latest` returns it; ValueError if there is none."""
         steps = sorted(self._manager.all_steps(), reverse=True)
-        newest = self.newest_meta()  # it knows all evaluations
-        best = best_step(newest) if newest else None
+        newest = self._newest(steps)  # it knows all evaluations
+        best = best_step(newest[0].get("history", ())) if newest else None
         found = self._first_readable(sorted(steps, key=lambda step: step != best), abstract)
         if found is None:
             raise ValueError(f"{self.directory} holds no finished checkpoint: train longer, or look elsewhere.")
         return found
 
-    def newest_meta(self, *, first_from: int | None = None) -> Meta | None:
-        """The newest meta that can be read, or the oldest from a step on; None where there is none."""
+    def newest_info(self, *, first_from: int | None = None) -> Info | None:
+        """The newest info that can be read, or the oldest from a step on; None where there is none."""
         steps = sorted(self._manager.all_steps(), reverse=True)
         if first_from is not None and any(step >= first_from for step in steps):
             steps = [step for step in reversed(steps) if step >= first_from]
+        found = self._newest(steps)
+        return None if found is None else found[1]
+
+    def _newest(self, steps: Sequence[int]) -> tuple[dict[str, Any], Info] | None:
+        """JSON and info of the first of the steps whose JSON can be read."""
         for step in steps:
             with contextlib.suppress(CheckpointDamagedError):  # said where the checkpoint's arrays are wanted
                 return self._meta(step)
         return None
 
-    def _first_readable(self, steps: list[int], abstract: Callable) -> tuple[Any, Any, Meta] | None:
+    def _first_readable(self, steps: list[int], abstract: Callable) -> tuple[Any, Any, Info] | None:
         failures: dict[int, str] = {}
         for step in steps:
             try:
@@ -224,8 +232,8 @@ class Checkpoints:
             self._rename(step)
         raise RuntimeError(f"{failure}. It is set aside: start all processes again, to fall back.")
 
-    def _meta(self, step: int) -> Meta:
-        """What `JsonSave` wrote, checked; process 0 reads it for all."""
+    def _meta(self, step: int) -> tuple[dict[str, Any], Info]:
+        """The JSON that `JsonSave` wrote, and the info that it holds; process 0 reads it for all."""
         found = failure = None
         if distributed.is_first():
             try:
@@ -243,13 +251,13 @@ class Checkpoints:
         try:
             if found.get("format") != FORMAT or found.get("step") != step:
                 raise ValueError(f"format is {found.get('format')!r} and step {found.get('step')!r}")
-            return self._checked(found)
+            return found, self._from_json(found)
         except ValueError as error:
             raise CheckpointDamagedError(f"its meta/metadata is not as it was written, {error}; {_RESTORE}") from error
 
-    def _restore(self, step: int, abstract: Callable) -> tuple[Any, Any, Meta]:
-        meta = self._meta(step)
-        variables, optimizer = abstract(meta)
+    def _restore(self, step: int, abstract: Callable) -> tuple[Any, Any, Info]:
+        meta, info = self._meta(step)
+        variables, optimizer = abstract(info)
         items = {"variables": _as(variables)}
         if optimizer is not None:
             items["optimizer"] = _as(optimizer)
@@ -258,7 +266,7 @@ class Checkpoints:
         wrong = [name for name, crc in found.items() if meta["digests"].get(name) != crc]
         if wrong:
             raise CheckpointDamagedError(f"{len(wrong)} arrays differ from what was saved, first {wrong[0]}")
-        return restored.variables, restored.get("optimizer"), meta
+        return restored.variables, restored.get("optimizer"), info
 
     @property
     def saving(self) -> bool:

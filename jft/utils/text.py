@@ -183,7 +183,7 @@ def human_seconds(seconds: float) -> str:
 
 
 def named_step(step: int, phase: str) -> str:
-    """'step 75', or 'step 75, in phase probe (1 of 2)'; `phase` as of `meta.phase_of`."""
+    """'step 75', or 'step 75, in phase probe (1 of 2)'; `phase` as of `CheckpointInfo.phase_of`."""
     return f"step {step:,}{f', in phase {phase}' if phase else ''}"
 
 

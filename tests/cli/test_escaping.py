@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from absl import logging as absl_logging
-from exporters.test_model_card import evaluation_of, meta_of
+from exporters.test_model_card import card_info, evaluation_of
 from PIL import Image
 
 from jft.data import datasets, grid, notes
@@ -122,7 +122,7 @@ def test_csv_of_suspects_and_of_comparisons(tmp_path, monkeypatch):
 
 
 def test_a_card_has_no_markup_of_theirs():
-    card = model_card(meta_of(NAMES, jft="<b>0.1"), evaluation_of(NAMES, dataset=TAGS), [])
+    card = model_card(card_info(NAMES, jft="<b>0.1"), evaluation_of(NAMES, dataset=TAGS), [])
     table = re.search(r"## Classes\n\n.*?\n\n((?:\|.*\n)+)", card).group(1).splitlines()
     assert len(table) == 2 + len(NAMES)
     assert {len(re.findall(r"(?<!\\)\|", line.replace("\\\\", ""))) for line in table} == {7}
@@ -137,9 +137,9 @@ def test_the_address_of_a_set_is_a_link():
     """And nothing else is one."""
     row = CATALOG["squeezenet1_1.torchvision"]
     weights = {"source": "a.pth", "source_sha256": f"{row.sha256:0<64}", "weights": row.name, "dialect": row.dialect}
-    assert f"| {row.url} |" in model_card(meta_of(weights=weights), evaluation_of(), [])
+    assert f"| {row.url} |" in model_card(card_info(weights=weights), evaluation_of(), [])
     weights |= {"source": f"<b>{row.url}", "source_sha256": "0" * 64}
-    assert "https://" not in model_card(meta_of(weights=weights), evaluation_of(), [])
+    assert "https://" not in model_card(card_info(weights=weights), evaluation_of(), [])
 
 
 @pytest.mark.parametrize("name", ["a_b", "resnet18.torchvision", "10 %", "rose (red)", EMOJI])

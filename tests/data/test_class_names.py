@@ -9,6 +9,7 @@ from small_digits import make
 
 from jft.data import datasets
 from jft.evaluation import restore
+from jft.evaluation.checkpoint_info import CheckpointInfo
 from jft.training.run import create_run
 from jft.training.state import abstract_items
 from jft.utils.checkpoint import CheckpointRefusedError
@@ -26,16 +27,21 @@ def run(tmp_path):
     )
 
 
+def info_of(run, class_names):
+    """As read from a checkpoint that spells the class names so."""
+    return CheckpointInfo.from_json({**run.info().to_json(), "class_names": [*class_names], "step": 0, "digests": {}})
+
+
 def test_a_run_goes_on(run):
     assert run.train_source.class_names == COMPOSED
-    abstract_items(run, {**run.meta(), "class_names": list(APART), "step": 0})
+    abstract_items(run, info_of(run, APART))
     with pytest.raises(CheckpointRefusedError, match=r"class_names was \['bar', 'cafe'\]"):
-        abstract_items(run, {**run.meta(), "class_names": ["bar", "cafe"], "step": 0})
+        abstract_items(run, info_of(run, ["bar", "cafe"]))
 
 
 def test_a_run_is_evaluated(run, monkeypatch):
-    meta = {**run.meta(), "class_names": list(APART)}
-    found = SimpleNamespace(best=lambda abstract: (None, None, meta), close=lambda: None)
+    info = info_of(run, APART)
+    found = SimpleNamespace(best=lambda abstract: (None, None, info), close=lambda: None)
     monkeypatch.setattr(restore, "Checkpoints", lambda workdir, **_: found)
     restored = restore.restore("anywhere")
     assert restored.class_names == COMPOSED

@@ -55,9 +55,9 @@ def found(members):
 def probabilities(workdir, source):
     """As the run's own model has them, one image after the other prepared outside of the evaluator."""
     trained = restore(workdir, make_parallel("jit"))
-    images = to_model_input(source.images, trained.spec, fit=trained.meta["fit"])
+    images = to_model_input(source.images, trained.spec, fit=trained.info.fit)
     logits = np.asarray(jax.jit(lambda v, x: trained.model.apply(v, x, train=False))(trained.variables, images))
-    if trained.meta["objective"] == "multilabel":
+    if trained.info.objective == "multilabel":
         return 1 / (1 + np.exp(-logits.astype(np.float64)))
     powers = np.exp(logits.astype(np.float64) - logits.max(-1, keepdims=True))
     return powers / powers.sum(-1, keepdims=True)

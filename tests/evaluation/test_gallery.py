@@ -8,7 +8,6 @@ import small_run
 from PIL import Image
 
 from jft.data import datasets, decode, grid
-from jft.data.record import trained_on
 from jft.evaluation import gallery, gradcam
 from jft.evaluation.load import from_trained
 from jft.evaluation.restore import Trained, restore
@@ -34,9 +33,9 @@ def train(trained):
 
 
 def test_the_training_pictures_are_those_that_it_learnt_from(trained, train):
-    assert len(train) == trained_on(trained.meta).count == 90
+    assert len(train) == trained.info.trained_on.count == 90
     assert train.class_names == trained.class_names
-    assert train.names_crc() == trained_on(trained.meta).names
+    assert train.names_crc() == trained.info.trained_on.names
 
 
 def test_features_and_neighbors(predictor, train):

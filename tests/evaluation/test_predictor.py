@@ -34,7 +34,7 @@ def by_hand(run):
     trained = restore(run, make_parallel("jit"))
 
     def logits(squares):
-        images = transforms.to_model_input(squares, trained.spec, fit=trained.meta["fit"])
+        images = transforms.to_model_input(squares, trained.spec, fit=trained.info.fit)
         return np.asarray(trained.model.apply(trained.variables, images, train=False))
 
     return logits
@@ -97,7 +97,7 @@ def test_probabilities_and_temperature(predictor, by_hand, kind):
 
 
 def test_the_temperature_is_the_checkpoint_s(predictor, run):
-    fitted = restore(run, make_parallel("jit")).meta["temperature"]
+    fitted = restore(run, make_parallel("jit")).info.temperature
     assert predictor.temperature == fitted != 1
     assert predictor.class_names == ("5", "6", "7")
 
@@ -172,7 +172,7 @@ def test_a_folder_without_a_checkpoint(tmp_path):
 def test_a_pretrained_model(monkeypatch):
     """Which travels with the package, and knows the digits 0 to 4."""
     pretrained = jft.load("vgg_tiny", weights="digits04", batch_size=8)
-    assert pretrained.meta is None and pretrained.temperature == 1
+    assert pretrained.info is None and pretrained.temperature == 1
     from jft.data import datasets
 
     source = datasets.load_source(

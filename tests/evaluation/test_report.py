@@ -1,5 +1,6 @@
 """The page about a run: it says what is so, needs nothing else, and replaces nothing of anybody else's."""
 
+import dataclasses
 import html
 import json
 import re
@@ -13,6 +14,7 @@ import small_chain
 import small_digits
 import small_run
 from small_digits import write_config
+from small_info import info_of
 
 from jft.cli.arms import train_arms
 from jft.evaluation.report import charts, write_report
@@ -135,25 +137,27 @@ def test_its_numbers_are_those_of_the_evaluation(written):
     assert f"{result['parameters']:,} parameters" in words
 
 
+def parts_of(info):
+    return Parts(SimpleNamespace(info=info), None, {}, "")
+
+
 def test_a_checkpoint_of_an_early_phase_is_said():
-    meta = {"step": 12, "phases": [["probe", 12], ["fine-tune", 30]]}
-    parts = Parts(SimpleNamespace(meta=meta), None, {}, "")
+    info = info_of(step=12, phases=(("probe", 12), ("fine-tune", 30)))
+    parts = parts_of(info)
     validated = [{"step": step, "kind": "validation", "accuracy": 0.5, "loss": step} for step in (12, 30)]
     assert "Metrics are of step 12, in phase probe (1 of 2): validation was best here" in parts.early(validated)
     assert parts.early([validated[0], {"step": 13, "kind": "train"}]) == parts.early([]) == ""  # none was looked at
-    meta["step"] = 13
-    assert parts.early(validated) == ""
+    assert parts_of(dataclasses.replace(info, step=13)).early(validated) == ""
 
 
 def test_a_checkpoint_is_the_best_only_where_no_better_one_is_lost():
     """As where the best is damaged: the log knows of it, the checkpoint that stands in for it need not."""
     history = [{"step": step, "accuracy": accuracy, "loss": 1.0} for step, accuracy in ((10, 0.5), (20, 0.6))]
     lines = [{**values, "kind": "validation"} for values in history]
-    phases = [["probe", 10], ["fine-tune", 30]]
-    meta = {"step": 20, "phases": phases, "history": history, "config": {"solver": "steps"}}
-    parts = Parts(SimpleNamespace(meta=meta), None, {}, "")
-    assert parts._checkpoint(lines) == "step 20, in phase fine-tune (2 of 2), best on validation"
-    meta |= {"step": 10, "history": history[:1]}
+    phases = (("probe", 10), ("fine-tune", 30))
+    info = info_of(step=20, phases=phases, history=tuple(history), config={"solver": "steps"})
+    assert parts_of(info)._checkpoint(lines) == "step 20, in phase fine-tune (2 of 2), best on validation"
+    parts = parts_of(dataclasses.replace(info, step=10, history=tuple(history[:1])))
     told = parts._checkpoint(lines)
     assert told.startswith("step 10, in phase probe (1 of 2); the best on validation, step 20,")
     lines.append({**lines[1], "step": 30, "accuracy": 0.4})
@@ -167,7 +171,7 @@ def test_a_stage_of_which_part_was_loaded_is_not_called_pretrained():
         model=model,
         variables=initialize(model, 8, 0),
         spec=SimpleNamespace(size=8),
-        meta={"pretrained": [f"params/{leaf}" for leaf in leaves]},
+        info=info_of(pretrained=tuple(f"params/{leaf}" for leaf in leaves)),
     )
     sources = {stage["name"]: stage["source"] for stage in Parts(predictor, None, {}, "").stages()}
     assert sources == {"a": "pretrained", "b": "1 of 4 pretrained", "c": "initialized", "head": "initialized"}

@@ -111,13 +111,13 @@ def test_the_temperature_helps_on_validation_and_survives_a_resume(tmp_path_fact
     run = small_run.run(tmp_path_factory, "steps")
     before = (run / "eval.json").read_bytes() if (run / "eval.json").exists() else None
     found = predict_run(run, Images(split="validation"))
-    result, kept = found.assess(), found.trained.meta["temperature"]
+    result, kept = found.assess(), found.trained.info.temperature
     assert result["calibrated"]["loss"] < found.found.summary()["loss"]  # a run this short is not sure of the right
     own = special.softmax(found.found.logits.astype(np.float64) / kept, axis=1)
     assert result["calibrated"]["loss"] == pytest.approx(sklearn.metrics.log_loss(found.source.labels, own), rel=1e-5)
     # What the same command would go on with, and write into the next checkpoint.
-    state, meta = initial_state(create_run(small_run.config(tmp_path_factory, "steps"), run))
-    assert int(state.step) == 8 and meta["temperature"] == kept != 1
+    state, info = initial_state(create_run(small_run.config(tmp_path_factory, "steps"), run))
+    assert int(state.step) == 8 and info.temperature == kept != 1
     assert ((run / "eval.json").read_bytes() if before else None) == before
 
 
@@ -134,16 +134,16 @@ def test_views_are_averaged_by_probability(tmp_path_factory, name):
     trained, source = predicted.trained, predicted.source
     read = source.images
     if not source.decoded:
-        read = np.stack([decode.decode(path, trained.spec, fit=trained.meta["fit"]) for path in read])
+        read = np.stack([decode.decode(path, trained.spec, fit=trained.info.fit) for path in read])
 
     @jax.jit
     def logits_of(variables, images):
-        x = transforms.to_model_input(images, trained.spec, fit=trained.meta["fit"])
+        x = transforms.to_model_input(images, trained.spec, fit=trained.info.fit)
         return trained.model.apply(variables, x, train=False)
 
     def probabilities(images):
         logits = np.asarray(logits_of(trained.variables, images), np.float64)
-        if trained.meta["objective"] == "multilabel":
+        if trained.info.objective == "multilabel":
             return special.expit(logits)
         return special.softmax(logits, axis=1)
 

@@ -12,10 +12,12 @@ import pytest
 import small_digits
 from data import test_cifar, test_gtsrb
 from PIL import Image
+from small_info import GOLDEN, info_of
 
 from jft.data import datasets
-from jft.data.record import DataRecord, trained_on, validated_on
+from jft.data.record import DataRecord
 from jft.evaluation import training_data
+from jft.evaluation.checkpoint_info import CheckpointInfo
 from jft.evaluation.evaluate import evaluate, evaluate_ensemble
 from jft.evaluation.restore import Trained, restore
 from jft.evaluation.results import format_evaluation
@@ -78,11 +80,11 @@ def listed(source, folder):
 
 
 def test_images_in_memory_are_recorded_as_what_they_are(run, given):
-    meta = restore(run).meta
-    found = trained_on(meta)
+    info = restore(run).info
+    found = info.trained_on
     assert (found.name, found.dataset, found.where, found.count) == ("my digits", "", "", 215)
-    assert validated_on(meta).count == 72 and found.digest != validated_on(meta).digest
-    assert meta["config"]["dataset"] == "digits"  # which it was not trained on
+    assert info.validated_on.count == 72 and found.digest != info.validated_on.digest
+    assert info.config["dataset"] == "digits"  # which it was not trained on
 
 
 def test_without_them_nothing_else_is_evaluated_in_their_place(run, command, tmp_path):
@@ -132,10 +134,10 @@ def test_other_images_of_a_name_take_no_file_of_those_before(run, given, tmp_pat
 
 def test_the_page_and_the_card_say_it(run, given):
     found = evaluate(run, dataset="digits")
-    card = model_card(restore(run).meta, found, [])
+    card = model_card(restore(run).info, found, [])
     assert "| Dataset | my digits |" in card and "| Test images trained on | 287 |" in card
     assert "- 287 of these images were trained on" in card
-    assert trained_on(restore(run).meta).digest in card
+    assert restore(run).info.trained_on.digest in card
 
 
 def test_an_ensemble_counts_what_any_of_its_members_was_trained_on(run, given, tmp_path_factory):
@@ -150,12 +152,12 @@ def test_a_run_without_its_list_says_that_it_is_not_known(run, given, tmp_path):
     found = evaluate(copied, dataset="digits")
     assert found["learnt"] is None and found["validated"] is None
     assert "it is unknown whether any of these images were trained on" in format_evaluation(found)
-    assert "| Test images trained on | unknown |" in model_card(restore(copied).meta, found, [])
+    assert "| Test images trained on | unknown |" in model_card(restore(copied).info, found, [])
 
 
 def test_a_fifo_in_place_of_the_list_is_not_waited_for(run, tmp_path):
     os.mkfifo(tmp_path / "images.npz")
-    assert training_data.load(tmp_path, restore(run).meta) is None
+    assert training_data.load(tmp_path, restore(run).info) is None
 
 
 def test_other_images_in_memory_do_not_resume_a_run(run, given):
@@ -174,12 +176,12 @@ def test_what_occurs_twice_is_said_at_the_start(given, tmp_path, capsys):
     config = small_digits.make(tmp_path / "features", dataset="folder", data_dir=str(tmp_path / "signs"), classes=())
     config.validation = 0
     run = create_run(config, tmp_path / "run")
-    meta = noted_images.note(run, {"trained_on": run.records()}, begins=True)
+    info = noted_images.note(run, run.info(), begins=True)
     assert "WARNING: comparing pixels, 10 train images are also in test (" in capsys.readouterr().out
-    assert trained_on(meta).digest and not list(tmp_path.glob("run/*"))
+    assert info.trained_on.digest and info.test_digest and not list(tmp_path.glob("run/*"))
     (tmp_path / "run").mkdir()
     noted_images.save(run, begins=True)
-    noted_images.note(run, meta, begins=False)  # goes on: what was said is not found out again
+    assert noted_images.note(run, info, begins=False) is info  # goes on: what was said is not found out again
     assert capsys.readouterr().out == ""
 
 
@@ -188,11 +190,11 @@ def test_a_run_that_begins_anew_notes_its_own_images(given, tmp_path):
     first, second = (create_run(config_of(tmp_path), tmp_path, data=data) for data in (given, inverted(given)))
     for run in (first, second):
         noted_images.save(run, begins=True)
-    meta = second.meta()
-    trained, _ = training_data.recognized(training_data.load(tmp_path, meta), second.train_source)
+    info = second.info()
+    trained, _ = training_data.recognized(training_data.load(tmp_path, info), second.train_source)
     assert trained.all()
     noted_images.save(first, begins=False)  # one that goes on leaves what is there
-    trained, _ = training_data.recognized(training_data.load(tmp_path, meta), second.train_source)
+    trained, _ = training_data.recognized(training_data.load(tmp_path, info), second.train_source)
     assert trained.all()
 
 
@@ -215,13 +217,14 @@ def test_other_files_of_the_same_names_and_sizes_do_not_resume_a_run(given, tmp_
     run = run_of("here")
     run.workdir.mkdir()
     open_folder(run).close()
-    meta = {**run.meta(), "trained_on": run.records(content=True)}
+    train, validation = run.records(content=True)
+    info = dataclasses.replace(run.info(), trained_on=train, validated_on=validation)
     noted_images.save(run, begins=True)
     told = ["the content of images or labels differs"]
-    assert noted_images.differences(run_of("there"), meta) == told
-    assert noted_images.differences(run_of("copies"), meta) == noted_images.differences(run, meta) == []
+    assert noted_images.differences(run_of("there"), info) == told
+    assert noted_images.differences(run_of("copies"), info) == noted_images.differences(run, info) == []
     saved(inverted(given).take(np.arange(60)), tmp_path / "here", ".bmp")
-    assert noted_images.differences(run_of("here"), meta) == told
+    assert noted_images.differences(run_of("here"), info) == told
 
 
 def test_other_test_images_beside_the_same_training_images_are_not_the_own(given, tmp_path):
@@ -251,9 +254,8 @@ def of(source, dataset, place):
     """A run that was trained on a source."""
     config = small_digits.make("", dataset=dataset, data_dir=str(place), classes=(), validation=0.25).to_dict()
     config = json.loads(json.dumps(config))
-    record = DataRecord.of(source, dataset, str(place), content=True).to_json()
-    meta = {"config": config, "trained_on": {"train": record, "validation": record}}
-    return Trained(None, None, None, source.class_names, meta, None)
+    record = DataRecord.of(source, dataset, str(place), content=True)
+    return Trained(None, None, None, source.class_names, info_of(config=config, trained_on=record), None)
 
 
 def is_own(run, place, split="test"):
@@ -306,10 +308,13 @@ def test_a_relative_place_is_found_from_another_folder(given, tmp_path, monkeypa
 
 
 def test_a_record_of_before_knows_less():
-    config = {"dataset": "folder", "data_dir": "/home/me/signs"}
-    meta = {"config": config, "training_pictures": 3, "training_labels": 4, "training_names": 5}
-    before = trained_on(meta)
-    assert before == DataRecord("signs", "folder", "", 3, 4, 5) and validated_on(meta) is None
+    said = json.loads(GOLDEN.read_text())
+    del said["trained_on"]
+    said |= {"training_pictures": 3, "training_labels": 4, "training_names": 5}
+    said["config"] |= {"dataset": "folder", "data_dir": "/home/me/signs"}
+    info = CheckpointInfo.from_json(said)
+    before = info.trained_on
+    assert before == DataRecord("signs", "folder", "", 3, 4, 5) and info.validated_on is None
     now = dataclasses.replace(before, nbytes=77, digest="ab", where="/mnt/signs", name="other")
     assert before.differences(now) == [] and DataRecord.from_json(now.to_json()) == now
     assert before.differences(dataclasses.replace(now, count=4)) == ["count was 3 and is 4"]

@@ -77,7 +77,7 @@ def test_an_export(tmp_path_factory, tmp_path):
     # Bare weights, from whose file alone a predictor is made.
     again = jft.load(out / "weights.safetensors")
     assert again.class_names == held.class_names and (again.spec, again.fit) == (held.spec, held.fit)
-    assert again.meta is None and again.temperature == 1
+    assert again.info is None and again.temperature == 1
     np.testing.assert_allclose(again.predict(paths), held.predict(paths, calibrated=False), atol=1e-5)
     for name in FILES - {"README.md"}:
         assert f"### {name}" in card
@@ -105,7 +105,7 @@ def test_other_objectives(tmp_path_factory, tmp_path, in_this_process, name):
     plain, exact = (held.predict(images, calibrated=calibrated) for calibrated in (False, True))
     np.testing.assert_allclose(jft.load(tmp_path / "out" / "weights.safetensors").predict(images), plain, atol=1e-5)
     np.testing.assert_allclose(stablehlo.read(tmp_path / "out" / "model.stablehlo")(images), exact, atol=1e-5)
-    assert (np.abs(exact - plain).max() > 0.01) == (predicted.trained.meta["temperature"] is not None)
+    assert (np.abs(exact - plain).max() > 0.01) == (predicted.trained.info.temperature is not None)
     if name == "binary":
         np.testing.assert_allclose(exact.sum(1), 1, atol=1e-5)
     else:
@@ -184,7 +184,7 @@ def test_a_format_is_one_row(tmp_path_factory, tmp_path, monkeypatch, in_this_pr
     """It is written, read again, compared with or without temperature, and described in the card."""
     own = formats.FORMATS[0 if complete else 2]
     assert own.complete == complete
-    row = Format("mine.bin", own.write, own.read, lambda meta, metrics: [f"For {meta['model']['name']}."], complete)
+    row = Format("mine.bin", own.write, own.read, lambda info, metrics: [f"For {info.model}."], complete)
     refused = Format("never.bin", lambda content, path: "it never works", own.read, own.usage, complete)
     monkeypatch.setattr(formats, "FORMATS", (row, refused))
     run, out = small_run.run(tmp_path_factory, "steps"), tmp_path / "out"

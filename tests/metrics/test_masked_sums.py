@@ -6,7 +6,7 @@ import pytest
 import sklearn.metrics
 
 from jft.metrics import masked_sums
-from jft.utils.checkpoint_info import score
+from jft.utils.ranking import score
 
 classification_sums = jax.jit(masked_sums.classification_sums)
 label_sums = jax.jit(masked_sums.label_sums)

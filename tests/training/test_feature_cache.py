@@ -167,7 +167,7 @@ def test_a_run_that_is_past_what_is_cached_can_be_resumed(tmp_path):
     run = create_run(make(tmp_path, preset="lp_ft", freeze=""), tmp_path / "run", images())
     state, _ = initial_state(run)
     later = run.phases[1].first
-    [found] = feature_cache.decide(run, state.replace(step=later + 1), {"0": True, str(later): False})
+    [found] = feature_cache.decide(run, state.replace(step=later + 1), {0: True, later: False})
     assert found.phase is run.phases[1] and not found.cached
     assert found.why == "computed at each step, as when the run began"
 

@@ -14,8 +14,8 @@ import orbax.checkpoint as ocp
 import pytest
 from small_vgg import records, write_config
 
+from jft.evaluation.checkpoint_info import CheckpointInfo
 from jft.utils import tree
-from jft.utils.checkpoint_info import phase_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -128,8 +128,9 @@ def test_the_best_checkpoint_is_named_with_its_phase(runs):
         == PHASES[int(number) - 1]["name"]
         == next(line["phase"] for line in lines if line["kind"] == "train" and line["step"] == int(step))
     )
-    meta = json.loads((folder / "whole" / "checkpoints" / str(END) / "meta" / "metadata").read_text())
-    assert [phase_of(meta, step) for step in (1, 12, 13, 26, 27, END)] == [
+    said = json.loads((folder / "whole" / "checkpoints" / str(END) / "meta" / "metadata").read_text())
+    info = CheckpointInfo.from_json(said)
+    assert [info.phase_of(step) for step in (1, 12, 13, 26, 27, END)] == [
         *["shift (1 of 3)"] * 2,
         *["top (2 of 3)"] * 2,
         *["all (3 of 3)"] * 2,

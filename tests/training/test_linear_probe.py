@@ -1,5 +1,7 @@
 """A head solved for at once, in a run: what it equals, what it is told, and what cannot be solved for."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import small_digits
@@ -175,7 +177,7 @@ def test_a_run_s_own_squeezenet_head_has_no_relu_on_its_logits(features, tmp_pat
     run = create_run(config, tmp_path / "run")
     assert run.model_options == {"clipped": False} and not run.model.clipped
     # One that was begun with it does not go on without.
-    before = {**run.meta(), "step": 1, "model": {"name": "squeezenet1_1", "options": {}}}
+    before = dataclasses.replace(run.info(), step=1, options={})
     with pytest.raises(
         CheckpointRefusedError, match=r"its options were \{\}, here \{'clipped': False\}.* give another"
     ):

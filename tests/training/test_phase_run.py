@@ -19,11 +19,11 @@ PHASES = ({"steps": 5, "freeze": "fc7"}, {"steps": 3, "freeze": ""})
 
 
 def begin(tmp_path, **changes):
-    """A run of two phases, of which only the first can be cached, its state, meta and phases."""
+    """A run of two phases, of which only the first can be cached, its state, info and phases."""
     config = make(tmp_path / "features", phases=PHASES, freeze="", batch_size=8, validation=0.0, **changes)
     run = create_run(config, tmp_path / "run")
-    state, meta = fresh_state(run)
-    return run, state, meta, feature_cache.decide(run, state, {})
+    state, info = fresh_state(run)
+    return run, state, info, feature_cache.decide(run, state, {})
 
 
 def test_an_example_is_of_what_the_phase_reads(tmp_path, monkeypatch):
@@ -39,7 +39,7 @@ def test_an_example_is_of_what_the_phase_reads(tmp_path, monkeypatch):
 
 
 def test_the_loop_takes_the_step_of_each_phase(tmp_path):
-    run, state, meta, phases = begin(tmp_path, cache_features=False)
+    run, state, info, phases = begin(tmp_path, cache_features=False)
     taken = []
 
     def step_of(name):
@@ -55,6 +55,6 @@ def test_the_loop_takes_the_step_of_each_phase(tmp_path):
     checkpoints = SimpleNamespace(save=lambda step, *_: saved.append(step))
     logs = SimpleNamespace(write=lambda *_: None)
     with Interrupt() as interrupt:
-        state = Loop(run, meta, checkpoints, logs, interrupt)(state, phases)
+        state = Loop(run, info, checkpoints, logs, interrupt)(state, phases)
     assert taken == ["phase 1"] * 5 + ["phase 2"] * 3
     assert int(state.step) == saved[-1] == 8

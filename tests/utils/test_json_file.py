@@ -1,6 +1,7 @@
 """JSON that people edit: whatever stands for whatever key, it is taken, or refused in one line that names the file."""
 
 import copy
+import dataclasses
 import json
 import os
 import re
@@ -13,17 +14,16 @@ import small_digits
 from jft.cli import config_file
 from jft.config import as_json, default_config
 from jft.data import imagenet
-from jft.data.record import num_trained_on
 from jft.data.transforms import Preprocess
-from jft.evaluation import checkpoint_schema
+from jft.evaluation.checkpoint_info import CheckpointInfo
 from jft.evaluation.restore import _model, parallel_of
 from jft.features.store import FeatureStore
 from jft.training.replay import _logged
 from jft.training.run import check_workdir, create_run
 from jft.utils import checksum, json_file
 from jft.utils.checkpoint import Checkpoints
-from jft.utils.checkpoint_info import best_step, phase_of
 from jft.utils.logger import Logs, read_metrics
+from jft.utils.ranking import best_step
 
 WRONG = (None, "text", [], [None], {}, {"a": []}, 1.5, 7, -1, True, 10**400, float("nan"))
 
@@ -107,30 +107,38 @@ def meta(tmp_path_factory):
     folder = tmp_path_factory.mktemp("meta")
     with small_digits.quick():
         run = create_run(small_digits.make(folder / "features", solver="steps"), folder / "run")
-    history = [{"step": 4, "loss": 1.0, "accuracy": 0.5, "top5": 1.0, "count": 108}]
-    began = {"weights": {"source": "a", "source_sha256": "ab"}, "pretrained": ["params/a"], "cached": {"0": True}}
-    state = {"history": history, "temperature": 1.5, "window": {"count": 3.0}, "learnt_validation": True}
-    return {**run.meta(), **began, **state, "step": 4, "format": 3, "digests": {"a": 1}}
+    info = dataclasses.replace(
+        run.info(),
+        weights={"source": "a", "source_sha256": "ab"},
+        pretrained=("params/a",),
+        cached={0: True},
+        history=({"step": 4, "loss": 1.0, "accuracy": 0.5, "top5": 1.0, "count": 108},),
+        temperature=1.5,
+        window={"count": 3.0},
+        learnt_validation=True,
+    )
+    return {**info.to_json(), "step": 4, "format": 3, "digests": {"a": 1}}
 
 
 def test_a_checkpoints_meta(meta):
-    assert checkpoint_schema.checked(meta) == {**meta, "weights": checkpoint_schema.checked(meta)["weights"]}
     refused = 0
     for where, edited in edits(meta, (None, "text", [None], {"a": 3}, 1.5, 10**400)):
         try:
-            found = checkpoint_schema.checked(copy.deepcopy(edited))
+            found = CheckpointInfo.from_json(copy.deepcopy(edited))
         except ValueError as error:
             assert "\n" not in str(error), where
             refused += 1
             continue
-        for use in (best_step, phase_of, num_trained_on, parallel_of, _model):
+        assert found.num_trained and found.phase_of() == ""
+        for use in (CheckpointInfo.to_json, parallel_of, _model):
             use(found)
+        best_step(found.history)
     assert refused > 400
 
 
 def test_a_config_that_is_too_old_for_a_field_has_its_default(meta):
     young = {name: value for name, value in meta["config"].items() if name != "ema"}
-    assert checkpoint_schema.checked({**meta, "config": young})["config"] == meta["config"]
+    assert CheckpointInfo.from_json({**meta, "config": young}).config == meta["config"]
 
 
 def test_an_edited_checkpoint_is_named_and_not_used(tmp_path, meta):
@@ -140,7 +148,7 @@ def test_an_edited_checkpoint_is_named_and_not_used(tmp_path, meta):
     checkpoints.close()
     path = tmp_path / "checkpoints" / "4" / "meta" / "metadata"
     whole = checksum.removed(json.loads(path.read_text()))  # as of an earlier version, whose edits show by their types
-    reader = Checkpoints(tmp_path, read_only=True, checked=checkpoint_schema.checked)
+    reader = Checkpoints(tmp_path, read_only=True, from_json=CheckpointInfo.from_json)
     for edited in ([], 3, {}, {**whole, "history": [3]}, {**whole, "step": 5}, {**whole, "format": "3"}):
         path.write_text(json.dumps(edited))
         with pytest.raises(ValueError, match=f"no checkpoint in {tmp_path}.* can be read; checkpoint 4: .*restore the"):

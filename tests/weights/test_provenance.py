@@ -110,27 +110,27 @@ def test_weights_of_which_nothing_is_used_are_not_claimed(tmp_path):
     with small_digits.quick():
         config = small_digits.make(tmp_path / "features", freeze="", fresh="block1 block2 block3 fc6 fc7")
         run = create_run(config, tmp_path / "run")
-        state, meta = fresh_state(run)
-    assert meta["pretrained"] == [] and meta["weights"] == {}
-    assert describe(run, state, meta, ()).splitlines()[0].endswith("weights: none, from scratch")
+        state, info = fresh_state(run)
+    assert info.pretrained == () and info.weights == {}
+    assert describe(run, state, info, ()).splitlines()[0].endswith("weights: none, from scratch")
 
 
 def test_a_run_on_a_strangers_file_says_so_everywhere(noise, tmp_path):
     with small_digits.quick():
         run = create_run(small_digits.make(tmp_path / "features", weights_path=str(noise)), tmp_path / "run")
-        state, meta = fresh_state(run)
-        first = describe(run, state, meta, ()).splitlines()[0]
+        state, info = fresh_state(run)
+        first = describe(run, state, info, ()).splitlines()[0]
     assert f"weights: {noise.name}, SHA-256 " in first and "license unknown (file not recognized)" in first
     assert f"assumed to be those of {DIGITS.name}" in first
-    says_nothing_untrue(meta["weights"], noise)
-    meta |= {"step": 1}
-    trained = Trained(run.model, state.variables, run.spec, run.train_source.class_names, meta, run.parallel)
+    says_nothing_untrue(info.weights, noise)
+    info = dataclasses.replace(info, step=1)
+    trained = Trained(run.model, state.variables, run.spec, run.train_source.class_names, info, run.parallel)
     assert open_model.of_trained(trained, "run").facts["license"] == provenance.UNKNOWN
     per_class = {name: {"precision": None, "recall": None, "f1": None, "count": 0} for name in trained.class_names}
     figures = {"parameters": 1, "count": 1, "learnt": 0, "validated": 0, "dataset": "d", "split": "test"}
     result = {**figures, "accuracy": 1.0, "accuracy_interval": None, "temperature": None, "per_class": per_class}
     page = Parts(from_trained(trained, "run"), None, result, "block3").facts([])
-    card = model_card(trained.meta, result, [])
+    card = model_card(trained.info, result, [])
     for told in (card, str(page)):
         assert f"{noise.name} (file not recognized)" in told and provenance.UNKNOWN in told
         assert told.count(DIGITS.name) == 1 and f"layout and preprocessing of {DIGITS.name}" in told

@@ -8,13 +8,12 @@ from typing import Any
 import jinja2
 
 from jft.config import as_json, default_config
-from jft.data.record import trained_on
 from jft.data.source import Source
 from jft.evaluation import evaluate, gradcam, results
+from jft.evaluation.checkpoint_info import CheckpointInfo
 from jft.evaluation.load import from_trained
 from jft.evaluation.report.parts import IMAGES, Parts
 from jft.utils import distributed
-from jft.utils.checkpoint_info import Meta
 from jft.utils.files import check_folder, written_whole
 from jft.utils.logger import read_metrics
 from jft.utils.option_names import option
@@ -61,13 +60,13 @@ def write_report(
     parts = Parts(predictor, predicted, result, stage, data)
     lines = read_metrics(Path(workdir))
     train, known = parts.known(len(predicted.source) / seconds)
-    meta = parts.meta
+    info = parts.info
     page = (
         _environment()
         .get_template("report.html")
         .render(
             name=_name(Path(workdir).resolve()),
-            data=trained_on(meta).name,
+            data=info.trained_on.name,
             seen_before=results.seen_before(result),
             version=__version__,
             result=result,
@@ -83,7 +82,7 @@ def write_report(
             losses=parts.losses(train, known),
             suspects=parts.suspects(train, known),
             num_known=len(train),
-            commands=_commands(meta, workdir),
+            commands=_commands(info, workdir),
         )
     )
     with written_whole(path) as aside:
@@ -105,17 +104,17 @@ def _name(workdir: Path) -> str:
     return "/".join(part for part in workdir.parts[-2:] if part != "runs")
 
 
-def _commands(meta: Meta, workdir: str | Path) -> dict[str, str]:
+def _commands(info: CheckpointInfo, workdir: str | Path) -> dict[str, str]:
     """The commands that reproduce the run, and the fields of its config that differ from the defaults."""
     defaults = as_json(default_config())
-    changed = {key: value for key, value in meta["config"].items() if value != defaults.get(key)}
+    changed = {key: value for key, value in info.config.items() if value != defaults.get(key)}
     commands = {
         "train": shlex.join(["jft", "train", "--config", f"{workdir}/config.json", "--workdir", "NEW_FOLDER"]),
         "evaluate": shlex.join(["jft", "evaluate", str(workdir)]),
     }
-    if not trained_on(meta).dataset:  # images in memory: only Python code can pass them
+    if not info.trained_on.dataset:  # images in memory: only Python code can pass them
         commands = {
-            "train": f"jft.train(config, data=data, workdir='NEW_FOLDER')  # {trained_on(meta).count:,} in memory",
+            "train": f"jft.train(config, data=data, workdir='NEW_FOLDER')  # {info.trained_on.count:,} in memory",
             "evaluate": f"jft.evaluate({str(workdir)!r}, data)",
         }
     return {

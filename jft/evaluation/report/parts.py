@@ -15,17 +15,17 @@ from markupsafe import Markup
 from PIL import Image
 
 from jft.data import datasets
-from jft.data.record import DataRecord, trained_on
+from jft.data.record import DataRecord
 from jft.data.source import Source
 from jft.evaluation import evaluate, gallery, gradcam, results
+from jft.evaluation.checkpoint_info import CheckpointInfo
 from jft.evaluation.predictor import Predictor
 from jft.evaluation.report import charts
 from jft.metrics import calibration
 from jft.models.flops import stage_costs
 from jft.utils import tree
-from jft.utils.checkpoint_info import Meta, best_step, phase_of
+from jft.utils.ranking import best_step
 from jft.utils.text import named_step, share_of
-from jft.weights import provenance
 
 IMAGES = 10  # in the grid, among the largest losses, among labels that look wrong
 _NEIGHBOURS = 3
@@ -52,63 +52,62 @@ class Parts:
     data: Source | None = None
 
     @property
-    def meta(self) -> Meta:
+    def info(self) -> CheckpointInfo:
         """What the checkpoint says of the run."""
-        assert self.predictor.meta is not None  # a report is about a run, not about published weights
-        return self.predictor.meta
+        assert self.predictor.info is not None  # a report is about a run, not about published weights
+        return self.predictor.info
 
     def facts(self, lines: list[dict[str, Any]]) -> dict[str, str]:
         """Model, weights, data and settings of the run, as texts; `lines` of the log."""
-        meta, spec = self.meta, self.predictor.spec
-        config, weights = meta["config"], provenance.of_manifest(meta["weights"])
-        held_out = f", {meta['history'][-1]['count']:,} for validation" if meta["history"] else ""
-        held_out += " (then also used to refit the head)" if meta.get("learnt_validation") else ""
+        info, spec = self.info, self.predictor.spec
+        config, weights = info.config, info.provenance
+        held_out = f", {info.num_validated:,} for validation" if info.history else ""
+        held_out += " (then also used to refit the head)" if info.learnt_validation else ""
         frames = "squashed to a square" if self.predictor.fit == "whole" else "center crop"
         facts = {
-            "Model": f"{meta['model']['name']}, {self.result['parameters']:,} parameters",
+            "Model": f"{info.model}, {self.result['parameters']:,} parameters",
             **(weights.facts() if weights else {"Weights": "none: trained from scratch"}),
-            "Data": _data_text(trained_on(meta), config["data_dir"]),
-            "Images": f"{trained_on(meta).count:,} for training{held_out}, {self.result['count']:,} of the "
+            "Data": _data_text(info.trained_on, config["data_dir"]),
+            "Images": f"{info.trained_on.count:,} for training{held_out}, {self.result['count']:,} of the "
             f"{self.result['split']} split evaluated here",
             "Classes": ", ".join(self.predictor.class_names[:20])
             + (", ..." if len(self.predictor.class_names) > 20 else ""),
             "Input": f"{spec.size} x {spec.size} pixels, {frames}, {spec.channels}, mean {_numbers(spec.mean)}, "
             f"standard deviation {_numbers(spec.std)} after x {spec.scale:.4g}",
             "Checkpoint": self._checkpoint(lines),
-            "Skipped steps": ", ".join(map(str, meta.get("skipped", []))),
+            "Skipped steps": ", ".join(map(str, info.skipped or ())),
             "Seed": str(config["seed"]),
-            "Trained with": f"jft {meta['jft']}, JAX {meta['jax']}, {math.prod(meta['devices'].values())} x "
-            f"{meta['device_kind']}",
+            "Trained with": f"jft {info.jft}, JAX {info.jax}, {math.prod(info.devices.values())} x {info.device_kind}",
         }
         return {name: text for name, text in facts.items() if text}
 
     def _checkpoint(self, lines: list[dict[str, Any]]) -> str:
-        meta = self.meta
-        if meta["config"]["solver"] != "steps":
-            return f"head fitted by {meta['config']['solver']}"
-        step, best = named_step(meta["step"], phase_of(meta)), self._best(lines)
-        if best in (None, meta["step"]):
-            return step + (", best on validation" if meta["history"] else "")
-        return f"{step}; the best on validation, {named_step(best, phase_of(meta, best))}, cannot be read"
+        info = self.info
+        if info.config["solver"] != "steps":
+            return f"head fitted by {info.config['solver']}"
+        step, best = named_step(info.step, info.phase_of()), self._best(lines)
+        if best in (None, info.step):
+            return step + (", best on validation" if info.history else "")
+        return f"{step}; the best on validation, {named_step(best, info.phase_of(best))}, cannot be read"
 
     def _best(self, lines: list[dict[str, Any]]) -> int | None:
         """The step that is best on validation, from the log: its checkpoint may be damaged or deleted."""
-        return best_step({"history": [line for line in lines if line["kind"] == "validation"]})
+        return best_step(line for line in lines if line["kind"] == "validation")
 
     def early(self, lines: list[dict[str, Any]]) -> str:
         """A note if the best checkpoint is from a phase before the last, else ''."""
-        meta = self.meta
-        kept, validated = phase_of(meta), [line["step"] for line in lines if line["kind"] == "validation"]
-        if not kept or not validated or phase_of(meta, validated[-1]) == kept or self._best(lines) != meta["step"]:
+        info = self.info
+        kept, validated = info.phase_of(), [line["step"] for line in lines if line["kind"] == "validation"]
+        if not kept or not validated or info.phase_of(validated[-1]) == kept or self._best(lines) != info.step:
             return ""
         return (
-            f"Metrics are of {named_step(meta['step'], kept)}: validation was best here, so layers unfrozen later are "
+            f"Metrics are of {named_step(info.step, kept)}: validation was best here, so layers unfrozen later are "
             "still at their pretrained values."
         )
 
     def stages(self) -> list[dict[str, Any]]:
         """Each stage: the shape of its output, its number of parameters, and how many of its leaves are pretrained."""
-        loaded = {name.removeprefix("params/") for name in self.meta["pretrained"]}
+        loaded = {name.removeprefix("params/") for name in self.info.pretrained}
         leaves = tree.flatten(self.predictor.variables["params"])
         own = collections.defaultdict(set)
         for leaf in leaves:
