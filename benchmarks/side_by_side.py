@@ -4,8 +4,8 @@
 
 Each rival runs in its own process; they take turns, so that drift of the machine hits all alike. Items are in order of
 their worth and what no time is left for is left out, and listed. It needs jax, flax, optax, orbax-checkpoint,
-ml_collections, tensorboardX, and torch with torchvision for the rivals; neither TensorFlow nor the network. The table
-goes to standard output, everything measured to a JSON file, which is written anew after each item.
+ml_collections, and torch with torchvision for the rivals; neither TensorFlow nor the network. The table goes to
+standard output, everything measured to a JSON file, which is written anew after each item.
 """
 
 import argparse

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
 from jft.utils import checksum, distributed, json_file
+from jft.utils.event_file import EventFile
 from jft.utils.files import open_regular, written_whole
 from jft.utils.progress_bar import ProgressBar
 
@@ -70,15 +71,13 @@ class Logs:
         self._writes = distributed.is_first()
         if not self._writes:
             return
-        import tensorboardX  # which imports torch where that is installed: for seconds that only training need wait
-
         path = workdir / "metrics.jsonl"
         if path.exists():
             lines = [line for line in read_metrics(workdir) if line["step"] <= step]
             with written_whole(path) as aside:
                 aside.write_text("".join(_as_text(line) for line in lines))
         self._file = path.open("a")
-        self._board = tensorboardX.SummaryWriter(str(workdir / "tensorboard"), purge_step=step + 1 if step else None)
+        self._board = EventFile(workdir / "tensorboard", purge_step=step + 1 if step else 0)
 
     def write(self, step: int, kind: str, values: dict[str, float | str]) -> None:
         """One line `{'step', 'kind', 'time', ...values}`, the time UTC; in TensorBoard the tags are '<kind>/<name>'."""
@@ -87,9 +86,7 @@ class Logs:
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
         self._file.write(_as_text({"step": step, "kind": kind, "time": now, **values}))
         self._file.flush()
-        for name, value in values.items():
-            if not isinstance(value, str):
-                self._board.add_scalar(f"{kind}/{name}", value, step)
+        self._board.add(step, {f"{kind}/{k}": value for k, value in values.items() if not isinstance(value, str)})
 
     def close(self) -> None:
         """Closes both."""
