@@ -98,26 +98,22 @@ def layer_costs(model: Chain, size: int) -> list[LayerCosts]:
 
 def stage_costs(model: Chain, size: int) -> dict[str, StageCosts]:
     """Costs by stage, {name: costs}, in execution order; arguments and errors as in `layer_costs`."""
-    layers: dict[str, LayerCosts] = {}
-    outputs: dict[str, Shape] = {}
+    called: dict[str, tuple[nn.Module, Shape]] = {}
 
     def record(call: Any, args: tuple, kwargs: dict, context: nn.module.InterceptorContext) -> Any:
         output, module = call(*args, **kwargs), context.module
         if context.method_name == "__call__" and module.path:
-            name = "/".join(module.path)
-            if len(module.path) == 1:
-                outputs[name] = output.shape[1:]
-            own = {kind: _own(module.variables.get(kind, {})) for kind in ("params", "batch_stats")}
-            if any(own.values()):
-                # jft's BatchNorm calls Flax's: the outer call of one name replaces the inner.
-                layers[name] = _layer(module, name, output.shape[1:], own["params"], own["batch_stats"])
+            # jft's BatchNorm calls Flax's: the outer call of one name replaces the inner.
+            called["/".join(module.path)] = module, output.shape[1:]
         return output
 
     with nn.intercept_methods(record):
-        trace(model, size)
+        shapes = trace(model, size)
+    layers = [layer for name, call in called.items() if (layer := _layer(*call, name, shapes))]
+    outputs = {name: output for name, (_, output) in called.items() if "/" not in name}
     after = {name: head.after for name, head in model.auxiliary_heads().items()}
     return {
-        name: StageCosts(name, output, tuple(v for v in layers.values() if v.stage == name), after.get(name))
+        name: StageCosts(name, output, tuple(v for v in layers if v.stage == name), after.get(name))
         for name, output in outputs.items()
     }
 
@@ -133,13 +129,18 @@ def parameter_shapes(stages: dict[str, StageCosts]) -> dict[str, Any]:
     return tree.unflatten({name: jax.ShapeDtypeStruct(shape, "float32") for name, shape in flat.items()})
 
 
-def _own(variables: Any) -> dict[str, Shape]:
-    return {name: leaf.shape for name, leaf in variables.items() if hasattr(leaf, "shape")}
+def _own(variables: Any, name: str) -> dict[str, Shape]:
+    """Shapes of the leaves that a module has itself, by their names."""
+    for part in name.split("/"):
+        variables = variables.get(part, {})
+    return {leaf: value.shape for leaf, value in variables.items() if hasattr(value, "shape")}
 
 
-def _layer(
-    module: nn.Module, name: str, output: Shape, params: dict[str, Shape], stats: dict[str, Shape]
-) -> LayerCosts:
+def _layer(module: nn.Module, output: Shape, name: str, shapes: Mapping[str, Any]) -> LayerCosts | None:
+    """The costs of a module; None if it has no parameters of its own."""
+    params, stats = (_own(shapes.get(kind, {}), name) for kind in ("params", "batch_stats"))
+    if not (params or stats):
+        return None
     if isinstance(module, nn.BatchNorm):
         flops = 2 * math.prod(output)
     else:  # A grouped convolution's kernel is smaller by as much as it saves.

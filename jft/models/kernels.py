@@ -67,6 +67,7 @@ def batch_norm(
     return _batch_norm_forward(x, scale, bias, epsilon, axis_name)[0]
 
 
+@functools.partial(jax.jit, static_argnums=(3, 4))
 def _batch_norm_forward(
     x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float, axis_name: str | None
 ) -> tuple[tuple, tuple]:
@@ -78,6 +79,7 @@ def _batch_norm_forward(
     return (y.astype(x.dtype), mean, variance), (x, scale, mean, inverse)
 
 
+@functools.partial(jax.jit, static_argnums=(0, 1))
 def _batch_norm_backward(
     epsilon: float, axis_name: str | None, saved: tuple, cotangents: tuple
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -104,6 +106,7 @@ def _average(maps: tuple[jax.Array, ...], axis_name: str | None) -> list[jax.Arr
 
 
 @jax.custom_vjp
+@jax.jit
 def conv_1x1(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """A 1x1 convolution without stride: y[..., o] = sum over i of x[..., i] * kernel[i, o].
 
@@ -131,6 +134,7 @@ def _conv_1x1_forward(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, tuple
     return conv_1x1(x, kernel), (x, kernel)
 
 
+@jax.jit
 def _conv_1x1_backward(saved: tuple, dy: jax.Array) -> tuple[jax.Array, jax.Array]:
     def products(x: jax.Array, kernel: jax.Array, dy: jax.Array) -> tuple[jax.Array, jax.Array]:
         flat, of_outputs = x.reshape(-1, x.shape[-1]), dy.reshape(-1, dy.shape[-1])

@@ -12,9 +12,15 @@ from jax import lax
 
 from jft.models import kernels
 
+
+def _traced_once(init: nn.initializers.Initializer) -> nn.initializers.Initializer:
+    """The initializer, which Flax asks for shapes whenever a model is traced: kernels of one shape share a trace."""
+    return jax.jit(init, static_argnums=(1, 2))
+
+
 # Kaiming normal over the fan-out, as torchvision initializes convolutions trained from scratch.
-conv_init = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
-head_init = nn.initializers.normal(0.01)
+conv_init = _traced_once(nn.initializers.variance_scaling(2.0, "fan_out", "normal"))
+head_init = _traced_once(nn.initializers.normal(0.01))
 
 Dense = functools.partial(nn.Dense, kernel_init=head_init)
 
