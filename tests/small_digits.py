@@ -24,8 +24,8 @@ from jft.utils.interrupt import Interrupt
 def quick():
     """One device, and what is not pretrained drawn by NumPy, for neither of which XLA compiles long."""
 
-    def drawn(model, size, seed, *, head_init):
-        del head_init
+    def drawn(model, size, seed, *, head_init, only=None):
+        del head_init, only
         rng, ones = np.random.default_rng(seed), ("scale", "var")
 
         def draw(name, leaf):

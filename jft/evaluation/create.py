@@ -1,6 +1,7 @@
 """A model of the zoo, with pretrained weights or fresh ones, ready for images."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ from jft.data.transforms import Preprocess, check_fit
 from jft.evaluation.load import load
 from jft.evaluation.predictor import Predictor
 from jft.metrics.losses import Objective
-from jft.models import Chain, architecture, initialize, register
+from jft.models import Chain, abstract_variables, architecture, initialize, register
 from jft.models import create_model as create_module
 from jft.utils import tree
 from jft.utils.mesh import make_parallel
@@ -81,9 +82,14 @@ def create_model(
     model = create_module(name, dtype=jnp.dtype(dtype), **options)
     spec = row.preprocess if row else Preprocess().at(model.default_size)
     spec = spec.at(image_size) if image_size else spec
-    variables: Mapping[str, Any] = initialize(model, spec.size, seed)
+    draw = functools.partial(initialize, model, spec.size, seed)
     if row:
-        variables, _, _ = pretrained.overlay(dict(variables), row, weights_path=weights_path, fresh="")
+        shapes = abstract_variables(model, spec.size)
+        variables, _, _ = pretrained.overlay(
+            shapes, lambda only: draw(only=only), row, weights_path=weights_path, fresh=""
+        )
+    else:
+        variables = draw()
     parallel = make_parallel("jit", devices=jax.local_devices())
     return Predictor(
         name=f"{row.name if row else name}",

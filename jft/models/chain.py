@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import flax.linen as nn
@@ -173,7 +173,9 @@ def trace(model: Chain, size: int) -> dict[str, Any]:
 _traced = functools.lru_cache(maxsize=64)(trace)  # a run asks for the same shapes a dozen times
 
 
-def initialize(model: Chain, size: int, seed: int, *, head_init: float = 1.0) -> dict[str, Any]:
+def initialize(
+    model: Chain, size: int, seed: int, *, head_init: float = 1.0, only: Collection[str] | None = None
+) -> dict[str, Any]:
     """Initializes variables on the default device, float32. The result depends only on the seed.
 
     Args:
@@ -181,10 +183,18 @@ def initialize(model: Chain, size: int, seed: int, *, head_init: float = 1.0) ->
       size: see `abstract_variables`.
       seed: of the initializers.
       head_init: factor on the classifying layer's kernel; with 0 the first logits are 0 (biases start there).
+      only: names of leaves such as 'params/head/head/bias'; the others are neither computed nor in the result.
+
+    Returns:
+      Nested dicts of arrays, `{'params': ..., 'batch_stats': ...}`.
     """
     image = jnp.zeros((1, size, size, 3))
-    variables = jax.jit(lambda: model.init(jax.random.key(seed), image, train=False))()
-    if head_init != 1.0:
-        classifier = variables["params"]["head"]["head"]
-        classifier["kernel"] = head_init * classifier["kernel"]
-    return {"params": variables["params"], "batch_stats": variables.get("batch_stats", {})}
+
+    def wanted() -> dict[str, jax.Array]:
+        leaves = tree.flatten(model.init(jax.random.key(seed), image, train=False))
+        return {name: leaf for name, leaf in leaves.items() if only is None or name in only}
+
+    leaves = {} if only is not None and not only else jax.jit(wanted)()
+    if head_init != 1.0 and (classifier := "params/head/head/kernel") in leaves:
+        leaves[classifier] = head_init * leaves[classifier]
+    return {"params": {}, "batch_stats": {}} | tree.unflatten(leaves)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Collection
 from typing import Any
 
 import jax
@@ -57,12 +58,16 @@ def check_weights(run: Run) -> None:
 
 def fresh_state(run: Run) -> tuple[TrainState, CheckpointInfo]:
     """As `initial_state`, for a run without checkpoints."""
-    variables = initialize(run.model, run.spec.size, run.config.seed, head_init=run.config.head_init)
-    loaded, manifest = frozenset(), {}
+
+    def draw(only: Collection[str] | None = None) -> dict[str, Any]:
+        return initialize(run.model, run.spec.size, run.config.seed, head_init=run.config.head_init, only=only)
+
     if run.row:
-        variables, loaded, manifest = pretrained.overlay(
-            variables, run.row, weights_path=run.config.weights_path or None, fresh=run.config.fresh
-        )
+        shapes = abstract_variables(run.model, run.spec.size)
+        how = {"weights_path": run.config.weights_path or None, "fresh": run.config.fresh}
+        variables, loaded, manifest = pretrained.overlay(shapes, draw, run.row, **how)
+    else:
+        variables, loaded, manifest = draw(), frozenset(), {}
     same = "give every process the same weights file (weights_path), or none."
     distributed.agree({"the weights' SHA-256": manifest.get("source_sha256")}, remedy=same)
     variables = run.parallel.place_state(variables)

@@ -1,5 +1,6 @@
-"""Loads pretrained weights into a model's variables, except the classifying layers and stages in `fresh`."""
+"""Variables of a model from pretrained weights, except the classifying layers and stages in `fresh`."""
 
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from jft.models import create_model
@@ -10,12 +11,18 @@ from jft.weights.target import leaf_shapes
 
 
 def overlay(
-    variables: dict[str, Any], row: WeightSet, *, weights_path: str | None, fresh: str
+    shapes: Mapping[str, Any],
+    draw: Callable[[Collection[str]], Mapping[str, Any]],
+    row: WeightSet,
+    *,
+    weights_path: str | None,
+    fresh: str,
 ) -> tuple[dict[str, Any], frozenset[str], dict[str, Any]]:
-    """Replaces initialized values by pretrained ones.
+    """Pretrained values, and initial ones where there are none.
 
     Args:
-      variables: from `models.initialize`, with the new head.
+      shapes: from `models.abstract_variables`, with the new head.
+      draw: names of leaves, such as 'params/head/...' -> nested dicts of their initial values, as `models.initialize`.
       row: the weight set, which `hub.load` finds, downloads, verifies and converts as needed.
       weights_path: file or folder to look in first, or None.
       fresh: stages or patterns over leaf names, separated by spaces, that keep their initial values. The classifying
@@ -27,13 +34,14 @@ def overlay(
     Raises:
       ValueError: the weights are unavailable or damaged, or belong to another model.
     """
-    flat = tree.flatten(variables)
+    names = tree.flatten(shapes).keys()
     own = leaf_shapes(create_model(row.model, **row.file_options), row.preprocess.size)
-    names = {name.split("/", 1)[1] for name in flat}
-    keep = tree.matching(["(.+/)?head", *fresh.split()], names, what="fresh")
-    fresh_names = {name for name in flat if name.split("/", 1)[1] in keep}
-    unneeded = own.keys() - flat.keys()  # auxiliary heads that this model does not have
+    bare = {name.split("/", 1)[1] for name in names}
+    keep = tree.matching(["(.+/)?head", *fresh.split()], bare, what="fresh")
+    fresh_names = {name for name in names if name.split("/", 1)[1] in keep}
+    unneeded = own.keys() - names  # auxiliary heads that this model does not have
     leaves, manifest = hub.load(row, own, weights_path=weights_path, fresh=fresh_names | unneeded)
-    loaded = frozenset(flat.keys() & own.keys() - fresh_names)
-    merged = tree.unflatten({n: leaves[n] if n in loaded else leaf for n, leaf in flat.items()})
-    return {**variables, **merged}, loaded, manifest
+    loaded = frozenset(names & own.keys() - fresh_names)
+    drawn = tree.flatten(draw(names - loaded))
+    merged = tree.unflatten({name: leaves[name] if name in loaded else drawn[name] for name in names})
+    return {**shapes, **merged}, loaded, manifest

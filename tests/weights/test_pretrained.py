@@ -18,6 +18,16 @@ def initial():
     return initialize(create_model("resnet18", num_classes=5), 64, seed=0)
 
 
+def overlay(initial, row, **options):
+    """Over the initial values of all leaves, of which those are asked for that the weights do not give."""
+    shapes = jax.eval_shape(lambda: initial)
+
+    def draw(only):
+        return tree.unflatten({name: leaf for name, leaf in tree.flatten(initial).items() if name in only})
+
+    return pretrained.overlay(shapes, draw, row, **options)
+
+
 @pytest.fixture(scope="module")
 def torch_file(tmp_path_factory):
     """ResNet-18 in torchvision's names and layout, drawn from a seed by name."""
@@ -39,7 +49,7 @@ def torch_file(tmp_path_factory):
 def test_what_comes_from_the_weights(torch_file, initial, fresh, anew):
     path, tensors = torch_file
     row = catalog.find_row("resnet18", "torchvision")
-    variables, loaded, manifest = pretrained.overlay(initial, row, weights_path=path, fresh=fresh)
+    variables, loaded, manifest = overlay(initial, row, weights_path=path, fresh=fresh)
     before, after = tree.flatten(initial), tree.flatten(variables)
     assert before.keys() == after.keys()
     for name, leaf in after.items():
@@ -59,20 +69,29 @@ def test_partial_weights_need_fresh_stages(torch_file, initial, tmp_path):
     row = catalog.find_row("resnet18", "torchvision")
     with pytest.raises(ValueError, match=r"missing \(1\):\s+layer4\.1\.conv2\.weight .*train with fresh='layer4'"):
         try:
-            pretrained.overlay(initial, row, weights_path=path, fresh="")
+            overlay(initial, row, weights_path=path, fresh="")
         except ValueError as error:
             raise ValueError(str(error).replace("\n", " ")) from error
-    _, loaded, _ = pretrained.overlay(initial, row, weights_path=path, fresh="layer4")
+    _, loaded, _ = overlay(initial, row, weights_path=path, fresh="layer4")
     assert not any("layer4" in name for name in loaded)
 
 
 def test_fresh_that_matches_nothing(torch_file, initial):
     row = catalog.find_row("resnet18", "torchvision")
     with pytest.raises(ValueError, match="fresh: pattern 'layer9' matches none"):
-        pretrained.overlay(initial, row, weights_path=torch_file[0], fresh="layer9")
+        overlay(initial, row, weights_path=torch_file[0], fresh="layer9")
 
 
 def test_initial_values_are_a_function_of_the_seed():
     one, two, other = (initialize(Small(num_classes=3), 8, seed) for seed in (0, 0, 1))
     assert all(np.array_equal(a, b) for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(two), strict=True))
     assert not np.array_equal(one["params"]["head"]["head"]["kernel"], other["params"]["head"]["head"]["kernel"])
+
+
+def test_leaves_that_are_drawn_alone_have_the_values_that_they_have_among_all():
+    model = Small(num_classes=3)
+    every, wanted = tree.flatten(initialize(model, 8, 0)), ["params/head/head/kernel", "params/a/conv/kernel"]
+    some = tree.flatten(initialize(model, 8, 0, only=wanted))
+    assert sorted(some) == sorted(wanted) and every.keys() > some.keys()
+    assert all(np.array_equal(leaf, every[name]) for name, leaf in some.items())
+    assert initialize(model, 8, 0, only=()) == {"params": {}, "batch_stats": {}}
