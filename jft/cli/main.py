@@ -193,8 +193,8 @@ def parse(verb: str, argv: Sequence[str] | None = None, *, prog: str | None = No
 
 def _status(command: Any, args: argparse.Namespace) -> int:
     from jft.utils import cluster
-    from jft.utils.interrupt import Stopped
     from jft.utils.registry import code_allowed
+    from jft.utils.stopped import Stopped
 
     # A config that the user gives is the user's own; a run that the user opens may be a stranger's.
     allowed = hasattr(command, "TAKES_FIELDS") or getattr(args, "allow_code", False)

@@ -1,117 +1,24 @@
-"""Preprocessing: `Preprocess` describes what a weight set expects; functions apply it on the host and the device."""
+"""Preprocessing on the device, and its matrices: functions that apply a `Preprocess`."""
 
-import dataclasses
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jft.utils import tree
+# What needs no JAX is used by name from here, too.
+from jft.data.preprocess import FITS as FITS
+from jft.data.preprocess import Preprocess as Preprocess
+from jft.data.preprocess import check_fit as check_fit
+from jft.data.preprocess import crop_offset as crop_offset
+from jft.data.preprocess import scaled_size as scaled_size
+from jft.data.preprocess import stored_offset as stored_offset
+from jft.data.preprocess import stored_size as stored_size
 from jft.utils.arrays import Array
-from jft.utils.color import check_background
-
-# Values of fields that older specs lack.
-_BEFORE = {"background": "", "max_value": 0.0}
-
-FITS = ("crop", "whole")  # ways to fit an image to a square, see `to_model_input`
 
 # A resized pixel is a weighted sum of a few pixels (2 for bilinear enlarging, 4 for bicubic). Up to this number,
 # summing gathered rows and columns is 1.2 to 5 times as fast as a matrix product on a CPU, without temporary copies.
 _FEW_TAPS = 8
-
-
-@dataclasses.dataclass(frozen=True)
-class Preprocess:
-    """The preprocessing that a weight set was trained with. It is part of the weight set's row in the catalog.
-
-    An image is resized so that its shorter side is `resize`, center-cropped to `size`, multiplied by `scale`, put in
-    the order of `channels`, and normalized as `(x - mean) / std`.
-
-    Attributes:
-      size: side of the square that the network reads, in pixels.
-      resize: shorter side before the central crop, in pixels.
-      interpolation: 'bilinear' or 'bicubic'.
-      antialias: whether downsampling averages over all covered pixels, as PIL and torchvision do.
-      channels: channel order of the network, 'RGB' or 'BGR'.
-      scale: factor from gray levels 0 .. 255 to the range of `mean` and `std`.
-      mean: mean of each channel, in the order of `channels`, after `scale`.
-      std: standard deviation of each channel, in the order of `channels`, after `scale`.
-      background: color behind transparent pixels, by its name in `PIL.ImageColor`; empty: drop alpha and read the
-        hidden colors.
-      max_value: the value of white in images of more than 8 bits a pixel, see `gray_levels`; 0: unknown.
-
-    Raises:
-      ValueError: a field has an invalid value.
-    """
-
-    size: int = 224
-    resize: int = 256
-    interpolation: str = "bilinear"
-    antialias: bool = True
-    channels: str = "RGB"
-    scale: float = 1 / 255
-    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
-    background: str = "white"
-    max_value: float = 0.0
-
-    def __post_init__(self) -> None:
-        tree.choose({"bilinear": 1, "bicubic": 1}, self.interpolation, what="interpolation")
-        tree.choose({"RGB": 1, "BGR": 1}, self.channels, what="order of channels")
-        for name in ("size", "resize", "scale"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"Preprocess.{name} is {getattr(self, name)}; it must be positive.")
-        if len(self.mean) != 3 or len(self.std) != 3 or not all(s > 0 for s in self.std):
-            raise ValueError(f"Preprocess needs 3 means and 3 positive stds, not mean={self.mean}, std={self.std}.")
-        if not self.max_value >= 0:
-            raise ValueError(f"Preprocess.max_value is {self.max_value}; it must be 0 or above.")
-        check_background(self.background)
-
-    def at(self, size: int) -> "Preprocess":
-        """The same preprocessing for another input size in pixels, with `resize` in proportion."""
-        return dataclasses.replace(self, size=size, resize=round(self.resize * size / self.size))
-
-    def to_dict(self) -> dict[str, Any]:
-        """The fields as a dict of JSON types."""
-        return {key: list(v) if isinstance(v, tuple) else v for key, v in dataclasses.asdict(self).items()}
-
-    @classmethod
-    def from_dict(cls, fields: dict[str, Any]) -> "Preprocess":
-        """Inverse of `to_dict`. ValueError for an unknown or missing field, so that none silently gets a default."""
-        fields = _BEFORE | fields
-        known = {field.name: None for field in dataclasses.fields(cls)}
-        for name in fields:
-            tree.choose(known, name, what="preprocessing field")
-        if missing := [name for name in known if name not in fields]:
-            raise ValueError(f"preprocessing lacks {', '.join(missing)}.")
-        values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in fields.items()}
-        return cls(**values)
-
-
-def scaled_size(height: int, width: int, short: int) -> tuple[int, int]:
-    """Height and width after resizing the shorter side to `short`, rounded down like torchvision's Resize."""
-    if height <= width:
-        return short, int(short * width / height)
-    return int(short * height / width), short
-
-
-def crop_offset(length: int, size: int) -> int:
-    """Pixels before a central crop, rounded half to even like torchvision's CenterCrop."""
-    return round((length - size) / 2)
-
-
-def stored_size(spec: Preprocess, fit: str) -> int:
-    """Side in pixels of the squares made on the host: `spec.resize` for 'crop', which the device then crops."""
-    return spec.resize if check_fit(fit) == "crop" else spec.size
-
-
-def stored_offset(length: int, spec: Preprocess) -> int:
-    """Pixels before the central square of side `spec.resize`, from which the device crops `spec.size`.
-
-    Both crops round. This one is placed so that together they match torchvision's single CenterCrop(size).
-    """
-    return crop_offset(length, spec.size) - crop_offset(spec.resize, spec.size)
 
 
 def resize_weights(source: int, target: int, spec: Preprocess) -> np.ndarray:
@@ -209,12 +116,6 @@ def to_model_input(images: Array, spec: Preprocess, *, fit: str) -> jax.Array:
     if check_fit(fit) == "crop":
         return normalize(center_crop(resize_shorter(images, spec), spec.size), spec)
     return normalize(resize(images, spec.size, spec.size, spec), spec)
-
-
-def check_fit(fit: str) -> str:
-    """Returns `fit`; ValueError unless it is one of `FITS`."""
-    tree.choose(dict.fromkeys(FITS), fit, what="fit")
-    return fit
 
 
 def check_range(images: Any, spec: Preprocess) -> None:

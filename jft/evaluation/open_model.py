@@ -135,7 +135,7 @@ def write_own(opened: SourceWeights, out: Path, *, allow_nonfinite: bool = False
       ValueError: see `SourceWeights.read`.
     """
     leaves = opened.read(allow_nonfinite)
-    about = {**opened.facts, **opened.to_json(), "converter_version": str(convert.CONVERTER_VERSION)}
+    about = {**opened.facts, **opened.to_json(), "converter_version": str(provenance.CONVERTER_VERSION)}
     with written_whole(out) as aside:
         safetensors.numpy.save_file(dict(leaves), aside, about)
     parameters = sum(leaf.size for name, leaf in leaves.items() if name.startswith("params/"))

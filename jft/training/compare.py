@@ -15,10 +15,10 @@ from jft.training.loop import checked_run, train
 from jft.training.state import check_weights
 from jft.utils import text
 from jft.utils.files import written_whole
-from jft.utils.interrupt import Stopped
 from jft.utils.logger import read_metrics
 from jft.utils.ranking import score
 from jft.utils.registry import code_allowed
+from jft.utils.stopped import Stopped
 from jft.utils.text import human_seconds
 
 COLUMNS = (

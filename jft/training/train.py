@@ -19,8 +19,8 @@ from jft.training import own as own_objects
 from jft.training.run import check_workdir
 from jft.training.trained_run import TrainedRun, open_run
 from jft.utils import distributed, tree
-from jft.utils.interrupt import Stopped
 from jft.utils.registry import is_reference
+from jft.utils.stopped import Stopped
 
 
 def train(

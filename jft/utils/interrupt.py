@@ -11,20 +11,9 @@ from typing import Any
 from jax.experimental import multihost_utils
 
 from jft.utils import distributed
+from jft.utils.stopped import Stopped
 
 _asked = itertools.count(1)
-
-
-class Stopped(Exception):
-    """A signal ended something that keeps what it has computed: the same call goes on.
-
-    Attributes:
-      signal: its number.
-    """
-
-    def __init__(self, signal: int) -> None:
-        super().__init__(f"stopped by signal {int(signal)}")
-        self.signal = int(signal)
 
 
 class Interrupt:

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from jft.data.transforms import Preprocess
+from jft.data.preprocess import Preprocess
 from jft.utils import tree
 from jft.utils.registry import is_own
 from jft.weights import catalog_facts as published

@@ -1,6 +1,6 @@
 """The facts of published weight sets, as tables; `catalog` makes its rows of them. Sources stand above each table."""
 
-from jft.data.transforms import Preprocess
+from jft.data.preprocess import Preprocess
 
 # Bilinear resize of the shorter side to 256 with antialias, central crop of 224, RGB, ImageNet's mean and std.
 IMAGENET = Preprocess()

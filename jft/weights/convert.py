@@ -12,9 +12,6 @@ from jft.utils.option_names import option
 from jft.weights.catalog import CATALOG, TOP, WeightSet
 from jft.weights.rules import Rule, canonical, is_ignored, rules_for, same
 
-# Part of the cache's manifest: increase it whenever the same file would convert to different leaves.
-CONVERTER_VERSION = 1
-
 _SHOWN = 20  # lines of each list in an error
 
 

@@ -12,9 +12,8 @@ import os
 import urllib.error
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import jax
 import numpy as np
 import safetensors.numpy
 from absl import logging
@@ -23,10 +22,13 @@ from jft.utils.cache_dir import cache_dir, make_cache_dir
 from jft.utils.files import written_whole
 from jft.utils.option_names import option
 from jft.utils.version import __version__
-from jft.weights import convert, download, provenance, readers
+from jft.weights import download, provenance, readers
 from jft.weights.catalog import CATALOG, WeightSet
 from jft.weights.hashes import Hashes
 from jft.weights.provenance import Provenance
+
+if TYPE_CHECKING:
+    import jax
 
 _PACKAGED = Path(__file__).parent / "packaged"
 
@@ -165,7 +167,7 @@ def _checked(path: Path, row: WeightSet, downloaded: bool = False) -> Hashes:
 
 def load(
     row: WeightSet,
-    target: Mapping[str, jax.ShapeDtypeStruct],
+    target: Mapping[str, "jax.ShapeDtypeStruct"],
     *,
     weights_path: str | os.PathLike | None = None,
     fresh: Collection[str] = frozenset(),
@@ -196,6 +198,8 @@ def load(
     leaves = _read_converted(cached, target, known)
     if leaves is not None:
         return leaves, manifest
+    from jft.weights import convert  # here, as it loads JAX, which a list of what is here does not need
+
     conversion = convert.convert(readers.read_tensors(path), row, target)
     conversion.check(path, fresh)
     if len(conversion.leaves) == len(target) and not (conversion.unexpected or conversion.nonfinite):
@@ -231,15 +235,15 @@ def converted(row: WeightSet) -> list[Provenance]:
 
 
 def _converted_path(row: WeightSet, sha256: str) -> Path:
-    return cache_dir() / "converted" / f"{row.name}-{sha256[:16]}-v{convert.CONVERTER_VERSION}.safetensors"
+    return cache_dir() / "converted" / f"{row.name}-{sha256[:16]}-v{provenance.CONVERTER_VERSION}.safetensors"
 
 
 def _manifest(known: Provenance) -> dict[str, str]:
-    return {**known.manifest(), "converter_version": str(convert.CONVERTER_VERSION), "jft": __version__}
+    return {**known.manifest(), "converter_version": str(provenance.CONVERTER_VERSION), "jft": __version__}
 
 
 def _read_converted(
-    path: Path, target: Mapping[str, jax.ShapeDtypeStruct], known: Provenance
+    path: Path, target: Mapping[str, "jax.ShapeDtypeStruct"], known: Provenance
 ) -> dict[str, np.ndarray] | None:
     """The cached leaves, or None if there are none or they are damaged."""
     if not path.exists():

@@ -12,7 +12,7 @@ from typing import Any
 
 import safetensors
 
-from jft.data.transforms import Preprocess, check_fit
+from jft.data.preprocess import Preprocess, check_fit
 from jft.metrics.losses import KINDS
 from jft.models import architecture
 from jft.utils import tree

@@ -12,6 +12,9 @@ from jft.weights.hashes import Hashes
 
 UNKNOWN = "unknown (file not recognized)"
 
+# Of `convert.convert`, part of the cache's manifest: increase it whenever the same file would convert to other leaves.
+CONVERTER_VERSION = 1
+
 
 @dataclasses.dataclass(frozen=True)
 class Provenance:

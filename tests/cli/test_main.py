@@ -17,7 +17,8 @@ import pytest
 import jft.cli
 from jft.cli import main
 from jft.utils import cluster
-from jft.utils.interrupt import Interrupt, Stopped
+from jft.utils.interrupt import Interrupt
+from jft.utils.stopped import Stopped
 from jft.utils.version import __version__
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"

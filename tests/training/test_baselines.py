@@ -9,7 +9,8 @@ from small_digits import examples, make, write_config
 from jft.features import linear
 from jft.features.knn import choose_neighbors, nearest_neighbors
 from jft.training.baselines import format_baselines, measure
-from jft.utils.interrupt import Interrupt, Stopped
+from jft.utils.interrupt import Interrupt
+from jft.utils.stopped import Stopped
 
 # One worker trains for all of them.
 pytestmark = [pytest.mark.xdist_group("baselines"), pytest.mark.usefixtures("quick")]

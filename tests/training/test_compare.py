@@ -11,7 +11,7 @@ from small_digits import make, records, write_config
 
 from jft.training import compare as lib
 from jft.training.compare import COLUMNS, Row, compare, markdown
-from jft.utils.interrupt import Stopped
+from jft.utils.stopped import Stopped
 
 # One worker trains for all of them.
 pytestmark = [pytest.mark.xdist_group("compare"), pytest.mark.usefixtures("quick")]

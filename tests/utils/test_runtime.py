@@ -9,6 +9,7 @@ import warnings
 import jax
 import pytest
 
+from jft.cli import main
 from jft.training import messages
 from jft.utils import doctor, xla_flags
 
@@ -76,29 +77,32 @@ def test_a_release_nobody_has_measured_is_said(monkeypatch):
     assert OURS in str(doctor._xla_flags()) and not messages.flags_line()
 
 
-NEVER = {"tensorflow", "tensorflow_datasets", "torch", "keras", "sklearn", "matplotlib", "jinja2"}
-LIST = """
-import jax
-eval_shape, jax.eval_shape = jax.eval_shape, None  # what shapes are found with: no model is built
-try:
-    main.main(["weights", "list"])
-except SystemExit as end:
-    assert end.code == 0
-jax.eval_shape = eval_shape
-"""
+NEVER = {"tensorflow", "tensorflow_datasets", "torch", "keras", "sklearn", "scipy", "matplotlib", "jinja2"}
+# Commands that answer without JAX, which takes most of a second.
+WITHOUT_JAX = [
+    *(["--help"], ["--version"], ["weights", "list"], ["weights", "list", "vgg*"], ["train", "--no-such-flag"]),
+    *([verb, "--help"] for verb in main.VERBS),
+]
 # What one process does, in this order, as what is imported stays; and what is not there after it, beside `NEVER`.
 STATEMENTS = {
     "import jft": {"jax", "numpy"},
     "from jft.cli import main; main.usage()": {"jax", "numpy"},
+    "for verb in main.VERBS: importlib.import_module('jft.cli.' + verb.replace('-', '_'))": {"jax", "numpy"},
+    f"for arguments in {WITHOUT_JAX}: command(arguments)": {"jax", "flax", "orbax.checkpoint"},
     "from jft.data import imagenet; imagenet.class_ids()": {"orbax.checkpoint"},
     "import jft.data; import_all(jft.data)": {"orbax.checkpoint"},
-    "for verb in main.VERBS: importlib.import_module('jft.cli.' + verb.replace('-', '_'))": {"orbax.checkpoint"},
-    LIST: {"orbax.checkpoint"},
+    "import jft.evaluation.predict": set(),
     "import jft.evaluation.evaluate": set(),
     "import jft.training.loop": set(),
 }
 PROGRAM = """
 import importlib, json, pkgutil, sys
+
+def command(arguments):
+    try:
+        main.main(arguments)
+    except SystemExit as end:
+        assert end.code == (1 if "--no-such-flag" in arguments else 0)
 
 def import_all(package):
     for found in pkgutil.iter_modules(package.__path__):
@@ -112,6 +116,7 @@ for statement in sys.argv[1:]:
 
 
 def test_imports_stay_light():
+    """Of commands and rooms; TensorFlow and what only some results need are imported by what needs them."""
     done = subprocess.run([sys.executable, "-c", PROGRAM, *STATEMENTS], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     found = [set(json.loads(line[3:])) for line in done.stdout.splitlines() if line.startswith("== ")]

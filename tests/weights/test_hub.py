@@ -20,7 +20,7 @@ import safetensors.numpy
 from jft.data.transforms import Preprocess
 from jft.utils import files
 from jft.utils.cache_dir import cache_dir
-from jft.weights import convert, download, hub, readers
+from jft.weights import download, hub, provenance, readers
 from jft.weights.catalog import WeightSet
 
 RNG = np.random.default_rng(0)
@@ -393,11 +393,11 @@ def test_load_converts_once(row, reads):
             "weights": "squeezenet1_1.test",
             "dialect": "jft",
             "license": "Apache-2.0",
-            "converter_version": str(convert.CONVERTER_VERSION),
+            "converter_version": str(provenance.CONVERTER_VERSION),
         }
     assert len(reads) == 1
     (path,) = converted()
-    assert path.name == f"squeezenet1_1.test-{SHA256[:16]}-v{convert.CONVERTER_VERSION}.safetensors"
+    assert path.name == f"squeezenet1_1.test-{SHA256[:16]}-v{provenance.CONVERTER_VERSION}.safetensors"
     with safetensors.safe_open(path, "np") as file:
         assert file.metadata()["source_sha256"] == SHA256 and file.metadata()["url"] == row.url
 
@@ -440,7 +440,7 @@ def test_another_source_or_converter_is_converted_anew(row, reads, monkeypatch, 
     leaves, manifest = hub.load(row, TARGET, weights_path=other)
     np.testing.assert_array_equal(leaves["params/head/bias"], LEAVES["params/head/bias"] + 1)
     assert manifest["source"] == "other.safetensors"
-    monkeypatch.setattr(convert, "CONVERTER_VERSION", convert.CONVERTER_VERSION + 1)
+    monkeypatch.setattr(provenance, "CONVERTER_VERSION", provenance.CONVERTER_VERSION + 1)
     same(hub.load(row, TARGET)[0])
     assert len(reads) == 3 and len(converted()) == 3
 
