@@ -12,9 +12,9 @@ import hasty
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
+from small_info import info_of
 from small_vgg import records, write_config
 
-from jft.evaluation.checkpoint_info import CheckpointInfo
 from jft.utils import tree
 
 ROOT = Path(__file__).parents[2]
@@ -129,7 +129,7 @@ def test_the_best_checkpoint_is_named_with_its_phase(runs):
         == next(line["phase"] for line in lines if line["kind"] == "train" and line["step"] == int(step))
     )
     said = json.loads((folder / "whole" / "checkpoints" / str(END) / "meta" / "metadata").read_text())
-    info = CheckpointInfo.from_json(said)
+    info = info_of(phases=tuple(map(tuple, said["phases"])))
     assert [info.phase_of(step) for step in (1, 12, 13, 26, 27, END)] == [
         *["shift (1 of 3)"] * 2,
         *["top (2 of 3)"] * 2,

@@ -127,7 +127,7 @@ def test_from_scratch_reads_no_weights(tmp_path):
     config.preset = "from_scratch"
     run = create_run(config, tmp_path)
     assert run.row is None
-    assert initial_state(run)[1]["pretrained"] == []
+    assert initial_state(run)[1].pretrained == ()
 
 
 def test_the_rate_is_a_function_of_the_runs_step():
