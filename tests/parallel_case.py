@@ -8,6 +8,9 @@ import numpy as np
 import optax
 from small_chain import Small, images
 
+from jft.data.feeds.choose import open_feed
+from jft.data.feeds.images import Images, Reading
+from jft.data.feeds.resident import nbytes_held
 from jft.data.transforms import Preprocess
 from jft.evaluation.evaluator import Evaluator
 from jft.metrics.losses import Objective
@@ -20,6 +23,7 @@ from jft.utils.fingerprint import fingerprints
 
 OBJECTIVE = Objective("softmax", 3)
 BATCH = 16
+SPEC = Preprocess().at(8)
 
 
 # The leaves of a network that compiles quickly are small: here they are cut all the same.
@@ -35,8 +39,8 @@ def run(mode, mesh, devices=None, *, steps=20, accumulate=1):
       accumulate: micro-batches in a step.
 
     Returns:
-      `{'losses', 'count', 'correct', 'loss', 'probabilities', 'bytes', 'whole_bytes', 'leaves'}`; bytes are those of
-      parameters and optimizer state on the first device, and of one copy.
+      `{'losses', 'count', 'correct', 'loss', 'probabilities', 'bytes', 'whole_bytes', 'leaves', 'feed', 'images'}`. Of
+      'bytes', parameters and optimizer state on the first device, and of one copy; 'images', what lives on each device.
     """
     parallel = parallel_lib.make_parallel(mode, mesh, devices)
     model = Small(num_classes=3, axis_name=parallel.axis_name)
@@ -59,29 +63,35 @@ def run(mode, mesh, devices=None, *, steps=20, accumulate=1):
     )
     data = images(n=100)
     index, parts = parallel.shard
+
+    def rows(number):
+        part = np.arange(BATCH).reshape(parts, -1)[index]
+        return (part + BATCH * number) % len(data), np.ones(len(part), bool)
+
+    feed = open_feed(Images(data, Reading(SPEC, "whole", "device", cache_bytes=0, input="resident")), parallel)
     compiled, losses = None, []
-    for number in range(steps):
-        rows = (np.arange(BATCH).reshape(parts, -1)[index] + BATCH * number) % len(data)
-        placed = parallel.place_batch(
-            {"image": data.images[rows], "label": data.labels[rows], "mask": np.ones(len(rows), bool)}
-        )
+    for batch in feed.batches(rows, range(steps)):
+        placed = feed.place(batch)
         compiled = compiled or parallel.compile(step, state, placed, donate=True)
         state, sums = compiled(state, placed)
         losses.append(float(sums["objective"]))
     evaluator = Evaluator(
         model,
-        Preprocess().at(8),
+        SPEC,
         parallel,
         objective=OBJECTIVE,
         fit="whole",
         batch_size=BATCH,
         resize_on="device",
         cache_bytes=0,
+        input="resident",
     )
     found = evaluator(state.variables, data)
     held = jax.tree.leaves((state.params, state.opt_state))
     return {
         **found.summary(),
+        "feed": type(feed).__name__,
+        "images": nbytes_held(parallel),
         "losses": losses,
         "correct": float(found.sums["correct"]),
         "probabilities": found.probabilities.tolist(),

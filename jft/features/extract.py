@@ -116,7 +116,7 @@ def extract(
         lacking = source if len(rows) == len(source) else source.take(rows)
         step = make_feature_step(model, spec, wanted, dtype=store.dtype.name, axis_name=parallel.axis_name)
         reading = Reading(spec, wanted.fit, wanted.resize_on, cache_bytes, input)
-        feed = open_feed(Images(lacking, reading), parallel)
+        feed = open_feed(Images(lacking, reading), parallel, once=True)
         order = loader.eval_rows(lacking, batch_size=batch_size, shard=parallel.shard)
         batches = feed.batches(order, loader.eval_steps(lacking, batch_size))
         with _Writer(store, lacking, digests[rows], wanted.boundary) as writer:

@@ -39,7 +39,14 @@ def images_of(run: Run, source: Source) -> Images:
 
 def input_choice(run: Run) -> Choice:
     """Which feed reads the training images, and why."""
-    return choose(images_of(run, run.train_source))
+    return choose(images_of(run, run.train_source), run.parallel)
+
+
+def open_images(run: Run) -> None:
+    """Places the images of training and validation that live on the devices, whose memory is taken from now on."""
+    for source in (run.train_source, run.validation_source):
+        if len(source):
+            open_feed(images_of(run, source), run.parallel)
 
 
 def train_feed(run: Run, cached: Cached | None) -> Feed:

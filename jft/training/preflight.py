@@ -146,7 +146,7 @@ class Preflight:
         transforms.check_range(self._batch["image"], run.spec)
         images = np.asarray(transforms.to_model_input(self._batch["image"], run.spec, fit=run.config.fit))
         text = _input_text(self._batch["image"], images, run.spec)
-        text += f"; reads {1 / self._reading:,.0f} images/s; in a run by {input_choice(run)}"
+        text += f"; reads {1 / self._reading:,.0f} images/s; input: {input_choice(run)}"
         if flat:
             source = run.train_source
             first = source.image_name(int(np.flatnonzero(source.indices == flat[0])[0]))

@@ -10,11 +10,12 @@ import numpy as np
 
 from jft.data import transforms
 from jft.data.augment import make_train_transform
+from jft.data.feeds import resident
 from jft.data.feeds.feed import on_device
 from jft.data.mixup import mix
 from jft.models import abstract_variables
 from jft.training import feature_cache
-from jft.training.batches import image_batches
+from jft.training.batches import image_batches, open_images
 from jft.training.phase_run import PhaseRun
 from jft.training.phases import Phase, in_force
 from jft.training.run import Run
@@ -42,6 +43,7 @@ def with_examples(
     if images is None and not all(one.cached for one in phases):
         images = next(image_batches(run, step, step + 1))
         transforms.check_range(images["image"], run.spec)
+        open_images(run)
     return tuple(one.replace(example=feature_cache.example(run, one.phase) if one.cached else images) for one in phases)
 
 
@@ -99,6 +101,7 @@ def fitted(run: Run, phases: Sequence[PhaseRun]) -> tuple[Run, tuple[PhaseRun, .
       ValueError: not even one image per device fits, or a BatchNorm would normalize by micro-batches.
     """
     limit, size, devices = memory.usable(run.parallel), run.config.batch_size, run.parallel.mesh.size
+    limit = None if limit is None else limit - resident.nbytes_held(run.parallel)
     possible = [parts for parts in range(1, size // devices + 1) if size % (parts * devices) == 0]
     tried: dict[int, tuple[PhaseRun, ...]] = {}
     needed: dict[int, int] = {}

@@ -40,6 +40,16 @@ def device_limit(parallel: Parallel) -> int | None:
     return None if free is None else free // len(local)
 
 
+def free(parallel: Parallel) -> int | None:
+    """Bytes of memory on each device that nothing holds, the minimum over all processes; None if unknown."""
+    device = next(device for device in parallel.mesh.devices.flat if device.process_index == jax.process_index())
+    stats = device.memory_stats() or {}
+    limit = device_limit(parallel)
+    own = None if limit is None else limit - stats.get("bytes_in_use", 0)
+    everyone = [bytes_ for bytes_ in distributed.gather(own) if bytes_ is not None]
+    return min(everyone) if everyone else None
+
+
 def host_available() -> int | None:
     """Bytes of free memory on the host, or in the container of this process; None if unknown."""
     found = []

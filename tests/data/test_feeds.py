@@ -1,22 +1,27 @@
 """The feeds: the same batches byte for byte, errors at their batch, and threads that end."""
 
 import dataclasses
+import gc
 import itertools
 import sys
 import threading
 import time
 import types
 
+import jax
 import numpy as np
 import pytest
 from test_loader import arrays, assert_same, photos
 
-from jft.data import host_resize, loader, transforms
+from jft.data import datasets, host_resize, loader, transforms
 from jft.data.feeds import images as feed_images
-from jft.data.feeds import tf_data, threads
+from jft.data.feeds import resident, tf_data, threads
 from jft.data.feeds.choose import choose
+from jft.data.feeds.feed import HostFeed
 from jft.data.feeds.images import Images, Reading
 from jft.data.transforms import Preprocess
+from jft.utils import memory
+from jft.utils.mesh import make_parallel
 
 SPEC = Preprocess(size=24, resize=28)
 BATCH = 6
@@ -146,36 +151,117 @@ def test_ctrl_c_ends_the_threads():
     assert not running() and len(begun) <= 2 + threads._AHEAD
 
 
-HOST = {"resize_on": "host"}
+RESIDENT = [case for case, (how, order) in CASES.items() if "resize_on" not in how and "shard" not in order]
+MESHES = {"one device": {"data": 1}, "eight devices": {"data": 8}, "two by four": {"data": 2, "fsdp": 4}}
+
+
+@pytest.mark.parametrize("mesh", MESHES)
+@pytest.mark.parametrize("case", RESIDENT)
+def test_resident_images_are_the_same_bytes(case, mesh, files, empty_cache):
+    """As a step expects them: over two epochs, resumed, and in an evaluation that is padded; 20 rows on 8 devices."""
+    how, order = map(dict, CASES[case])
+    images = read(files if how.pop("files", False) else arrays(), **{**how, "cache_bytes": 10**9})
+    parallel = make_parallel("jit", MESHES[mesh], jax.devices()[: np.prod(list(MESHES[mesh].values()))])
+    feed, host = resident.ResidentFeed(images, parallel), HostFeed(images, parallel, threads.batches)
+    training = loader.train_rows(images.source, batch_size=8, seed=5, **order)
+    for rows, steps in (
+        (training, range(5)),
+        (training, range(2, 5)),
+        (loader.eval_rows(images.source, batch_size=8), range(3)),
+    ):
+        for ours, theirs in zip(feed.batches(rows, steps), host.batches(rows, steps), strict=True):
+            assert ours.keys() - {"row"} == theirs.keys() - {"image"} and ours["row"].dtype == np.int32
+            np.testing.assert_array_equal(ours["index"], theirs["index"])
+            placed, expected = feed.place(ours), host.place(theirs)
+            assert placed.keys() == expected.keys()
+            for name, value in expected.items():
+                assert placed[name].sharding == value.sharding and placed[name].dtype == value.dtype
+                np.testing.assert_array_equal(placed[name], value)
+
+
+def test_images_are_placed_once_and_live_as_long_as_their_source(monkeypatch):
+    monkeypatch.setattr(resident, "_placed", type(resident._placed)())
+    parallel, source = make_parallel("jit"), arrays()
+    one, two = (resident.ResidentFeed(read(source, **how), parallel) for how in ({}, {"fit": "crop"}))
+    assert one._held is two._held  # the device resizes: arrays do not depend on that
+    assert len(one._held.sharding.device_set) == 8 and one._held.shape == (24, 8 * 8 * 3)
+    assert resident.nbytes_held(parallel) == 3 * 8 * 8 * 3 == resident.nbytes_of(read(source), parallel)
+    del one, two, source
+    gc.collect()
+    assert not resident.nbytes_held(parallel)
+
+
+def test_resident_images_scaled_to_one_are_refused():
+    source = datasets.from_arrays(np.ones((8, 4, 4, 3), np.uint8), np.arange(8) % 2)
+    feed = resident.ResidentFeed(read(source), make_parallel("jit"))
+    (batch,) = feed.batches(loader.eval_rows(source, batch_size=8), range(1))
+    with pytest.raises(ValueError, match=r"the images seem scaled to 0\.\.1"):
+        feed.check(batch)
+    with pytest.raises(ValueError, match="not arrays of one size"):
+        resident.ResidentFeed(read(source, **HOST), make_parallel("jit"))
+
+
+HOST, GIB = {"resize_on": "host"}, 2**30
 
 
 @pytest.mark.parametrize(
-    ("source", "how", "feed", "why"),
+    ("how", "mode", "free", "feed", "why"),
     [
-        (arrays(4), {}, "threads", "without TensorFlow"),
-        (arrays(4), HOST, "tf.data", "the host resizes arrays"),
-        (arrays(4, 24, 24), HOST, "threads", "without TensorFlow"),  # they have the size
-        (arrays(4), {**HOST, "input": "threads"}, "threads", "as asked for"),
-        (arrays(4), {"input": "tf.data"}, "tf.data", "as asked for"),
+        ({}, "jit", GIB, "resident", "MB of images on the device"),
+        ({"side": 24, **HOST}, "jit", GIB, "resident", "MB of images on the device"),  # they have the size
+        ({"files": True, "cache_bytes": 10**9}, "jit", GIB, "resident", "MB of images on the device"),
+        ({"files": True}, "jit", GIB, "threads", "20 decoded images of 0.0 MB do not fit in cache_bytes = 0.0 MB"),
+        ({}, "jit", 3071, "threads", "MB of images are more than 25% of a device's free"),
+        ({}, "jit", None, "threads", "the device does not report its memory"),
+        ({}, "pmap", GIB, "threads", "parallel = 'pmap' gives each device a batch of its own"),
+        (HOST, "jit", GIB, "tf.data", "because the host resizes arrays (resize_on = 'host')"),
+        ({**HOST, "input": "threads"}, "jit", GIB, "threads", "as asked for"),
+        ({"input": "tf.data"}, "jit", GIB, "tf.data", "as asked for"),
+        ({"input": "resident"}, "jit", None, "resident", "MB of images on the device"),
+        ({"input": "resident"}, "pmap", GIB, "threads", "and not resident: parallel = 'pmap'"),
+        ({"input": "resident", **HOST}, "jit", GIB, "tf.data", "and not resident: the host resizes arrays"),
     ],
 )
-def test_auto_chooses_by_the_images(source, how, feed, why):
-    found = choose(read(source, **how))
+def test_auto_chooses_by_images_and_memory(how, mode, free, feed, why, files, empty_cache, monkeypatch):
+    monkeypatch.setattr(memory, "free", lambda parallel: free)
+    how = dict(how)
+    source = files.take(np.arange(20)) if how.pop("files", False) else arrays(4, *[how.pop("side", 8)] * 2)
+    found = choose(read(source, **how), make_parallel(mode, devices=jax.devices()[:1]))
     assert found.feed == feed and why in str(found)
+
+
+def test_what_pays_on_an_accelerator_need_not_on_several_cpu_devices():
+    assert choose(read(arrays()), make_parallel("jit")).feed == "threads"
+    assert choose(read(arrays(), input="resident"), make_parallel("jit")).feed == "resident"
+    one = make_parallel("jit", devices=jax.devices()[:1])
+    assert (choose(read(arrays()), one).feed, choose(read(arrays()), one, once=True).feed) == ("resident", "threads")
+
+
+def test_what_was_chosen_once_holds(monkeypatch):
+    """Memory that was free when it was said may be taken when the images are placed."""
+    images, one = read(arrays()), make_parallel("jit", devices=jax.devices()[:1])
+    found = choose(images, one)
+    monkeypatch.setattr(memory, "free", lambda parallel: 0)
+    assert choose(images, one) == found and choose(read(arrays()), one) != found
 
 
 def test_without_tensorflow_the_choice_is_threads(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow", None)
-    assert choose(read(arrays(4), **HOST)).feed == "threads"
-    found = choose(read(arrays(4), input="tf.data"))
+    parallel = make_parallel("jit")
+    assert choose(read(arrays(4), **HOST), parallel).feed == "threads"
+    found = choose(read(arrays(4), input="tf.data"), parallel)
     assert found.feed == "threads" and "tf.data needs TensorFlow, which is not installed" in found.why
 
 
 def test_files_of_tensorflow_datasets_stay_with_it(files, monkeypatch):
-    encoded = dataclasses.replace(files, images=tuple(path.read_bytes() for path in files.images))
-    assert choose(read(encoded)).feed == "threads"
+    encoded, parallel = (
+        dataclasses.replace(files, images=tuple(path.read_bytes() for path in files.images)),
+        make_parallel("jit"),
+    )
+    assert choose(read(encoded), parallel).feed == "threads"
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", types.ModuleType("tensorflow_datasets"))
-    assert (choose(read(encoded)).feed, choose(read(files)).feed) == ("tf.data", "threads")
+    assert choose(read(dataclasses.replace(encoded)), parallel).feed == "tf.data"
+    assert choose(read(dataclasses.replace(files)), parallel).feed == "threads"
 
 
 def test_an_unknown_feed_is_refused():

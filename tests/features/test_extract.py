@@ -67,9 +67,9 @@ def computed(monkeypatch):
     """How many images went through the network, call by call."""
     counts, open_feed = [], extraction.open_feed
 
-    def counting(images, *arguments):
+    def counting(images, *arguments, **options):
         counts.append(len(images.source))
-        return open_feed(images, *arguments)
+        return open_feed(images, *arguments, **options)
 
     monkeypatch.setattr(extraction, "open_feed", counting)
     return counts

@@ -176,7 +176,7 @@ def test_finished_runs_stay_finished(whole, tmp_path):
 
 @of_whole
 def test_another_feed_resumes_to_the_same_bits(whole, tmp_path, capsys):
-    """Threads read the images of the first ten steps, tf.data those of the last two."""
+    """The images of the first ten steps live on the device, tf.data reads those of the last two."""
     again = shutil.copytree(whole, tmp_path / "run")
     shutil.rmtree(again / "checkpoints" / "12")
     assert train(digits(**WHOLE, input="tf.data"), again)["finished"]

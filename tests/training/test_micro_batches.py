@@ -13,6 +13,7 @@ from small_vgg import config_of, killing, saved_meta
 
 from jft.config import default_config
 from jft.data.augment import Augmentation, make_train_transform
+from jft.data.feeds import resident
 from jft.data.transforms import Preprocess
 from jft.evaluation.restore import restore
 from jft.metrics.losses import Objective
@@ -107,6 +108,13 @@ def test_the_fewest_that_fit(config, tmp_path, monkeypatch, measured, limit, par
     assert len(measured) <= 7
 
 
+def test_images_that_live_on_the_device_leave_less(config, tmp_path, monkeypatch, measured):
+    monkeypatch.setattr(memory, "usable", lambda parallel: 388)
+    monkeypatch.setattr(resident, "nbytes_held", lambda parallel: 1)
+    config.batch_size = 288
+    assert fitted(create_run(config, tmp_path / "run", images()))[0].accumulate == 2
+
+
 def test_what_cannot_fit_or_would_change_the_figures_is_refused(config, tmp_path, monkeypatch, measured):
     monkeypatch.setattr(memory, "usable", lambda parallel: 100)
     with pytest.raises(ValueError, match=r"a step of batch_size = 16 does not fit in memory: with one image at a time"):
@@ -133,7 +141,7 @@ def test_a_device_that_does_not_say_how_much_it_has_refuses_in_words(config, tmp
 
 def test_a_run_keeps_what_it_chose_and_its_figures_are_the_whole_batchs(config, tmp_path, monkeypatch, capsys):
     parallel, compiled, compile_ = make_parallel("jit"), {}, programs.compile_train_step
-    config.update({"steps": 2, "batch_size": 4})
+    config.update({"steps": 2, "batch_size": 4, "input": "threads"})  # the limits below are those of the step alone
 
     def compile_or_recall(run, phase, batch):
         if run.accumulate not in compiled:

@@ -5,7 +5,6 @@ import os
 import weakref
 from collections.abc import Callable
 from concurrent import futures
-from typing import Any
 
 import numpy as np
 
@@ -20,8 +19,8 @@ from jft.utils.progress_bar import ProgressBar
 Batch = dict[str, np.ndarray]
 Rows = Callable[[int], tuple[np.ndarray, np.ndarray]]  # step -> int64 [b] rows of the source, bool [b] mask
 
-# Decoded images, kept for as long as their source lives: {source: {(spec, fit): decoded source}}.
-_decoded: weakref.WeakKeyDictionary[Source, dict[Any, Source]] = weakref.WeakKeyDictionary()
+# Decoded files, kept for as long as their source lives: {source: {(spec, fit): uint8 [n, side, side, 3]}}.
+_decoded: weakref.WeakKeyDictionary[Source, dict[tuple[Preprocess, str], np.ndarray]] = weakref.WeakKeyDictionary()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,17 +77,31 @@ class Images:
         """Whether they are arrays that the host resizes."""
         return self.source.decoded and self.source.in_memory.shape[1:] != self.shape
 
+    @property
+    def kept_as(self) -> tuple[Preprocess, str]:
+        """What decoded files depend on."""
+        return self.reading.spec, self.reading.fit
+
     def arrays(self) -> np.ndarray | None:
         """All images as arrays: uint8 [n, h, w, 3]; None if they are files that do not fit in `cache_bytes`.
 
         The first call decodes files. Arrays are not resized, see `resizes`.
         """
-        kept = _kept(self.source, self.reading)
-        return kept.in_memory if kept.decoded else None
+        if self.source.decoded:
+            return self.source.in_memory
+        if not self.fit_in_cache():
+            return None
+        kept = _decoded.get(self.source, {})
+        if self.kept_as not in kept:
+            _decoded[self.source] = kept = kept | {self.kept_as: _decode_all(self)}
+        return kept[self.kept_as]
 
     def fit_in_cache(self) -> bool:
         """Whether `arrays` gives arrays, told without decoding anything."""
-        return self.source.decoded or _known(self.source, self.reading) or _has_room(self.source, self.reading)
+        if self.source.decoded or self.kept_as in _decoded.get(self.source, {}):
+            return True
+        held = sum(array.nbytes for arrays in _decoded.values() for array in arrays.values())
+        return held + len(self.source) * int(np.prod(self.shape)) <= self.reading.cache_bytes
 
     def read(self, array: np.ndarray, rows: np.ndarray, out: np.ndarray) -> None:
         """Writes the images of some rows of `arrays()` to `out`, uint8 [b, *shape], resized if the host does that."""
@@ -99,48 +112,22 @@ class Images:
 
     def decode(self, row: int) -> np.ndarray:
         """Decodes one file: uint8 [side, side, 3]; ValueError names it if it is unreadable."""
-        return _decode(self.source, self.reading, row)
+        try:
+            return self.source.square(row, *self.kept_as)
+        except ValueError as e:
+            raise ValueError(f"{e} Repair it, or set {option('skip_unreadable', True)} to leave such images out.") from e
 
     def batch(self, image: np.ndarray, rows: np.ndarray, mask: np.ndarray) -> Batch:
         """A batch of images with what belongs to them, see `loader.train_batches`."""
         return {"image": image, "label": self.source.labels[rows], "index": self.source.indices[rows], "mask": mask}
 
 
-def _decode(source: Source, reading: Reading, row: int) -> np.ndarray:
-    try:
-        return source.square(row, reading.spec, reading.fit)
-    except ValueError as e:
-        raise ValueError(f"{e} Repair it, or set {option('skip_unreadable', True)} to leave such images out.") from e
-
-
-def _known(source: Source, reading: Reading) -> bool:
-    return (reading.spec, reading.fit) in _decoded.get(source, {})
-
-
-def _has_room(source: Source, reading: Reading) -> bool:
-    held = sum(other.in_memory.nbytes for others in _decoded.values() for other in others.values())
-    side = stored_size(reading.spec, reading.fit)
-    return held + len(source) * side * side * 3 <= reading.cache_bytes
-
-
-def _kept(source: Source, reading: Reading) -> Source:
-    """The source with its images decoded, if they fit into `cache_bytes`; otherwise the source itself."""
-    if source.decoded:
-        return source
-    key = reading.spec, reading.fit
-    if not _known(source, reading):
-        if not _has_room(source, reading):
-            return source
-        _decoded[source] = _decoded.get(source, {}) | {key: _decode_all(source, reading)}
-    return _decoded[source][key]
-
-
-def _decode_all(source: Source, reading: Reading) -> Source:
-    side = stored_size(reading.spec, reading.fit)
-    images = np.empty((len(source), side, side, 3), np.uint8)
+def _decode_all(images: Images) -> np.ndarray:
+    source = images.source
+    array = np.empty((len(source), *images.shape), np.uint8)
 
     def read(row: int) -> None:
-        images[row] = _decode(source, reading, row)
+        array[row] = images.decode(row)
 
     with futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         work = pool.map(read, range(len(source)))
@@ -152,4 +139,4 @@ def _decode_all(source: Source, reading: Reading) -> Source:
         except BaseException:  # stop at the first unreadable image or Ctrl-C without decoding the rest
             pool.shutdown(cancel_futures=True)
             raise
-    return dataclasses.replace(source, images=images, regions=None)
+    return array

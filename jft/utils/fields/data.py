@@ -8,7 +8,7 @@ _RAND = Needs("auto_augment", ("rand",))
 _STEPS = Needs("solver", ("steps",))
 
 # Ways to read images, `jft.data.feeds`; their batches are the same.
-INPUTS = ("auto", "tf.data", "threads")
+INPUTS = ("auto", "tf.data", "threads", "resident")
 
 
 DATA = (
@@ -72,7 +72,7 @@ DATA = (
     Field(
         "input",
         "auto",
-        "what reads images ahead of the steps: tf.data or threads, which need no TensorFlow; auto: as fits the data",
+        "where batches come from: tf.data; threads; resident: images live on the devices; auto: as fits the images",
         choices=INPUTS,
         place=True,
     ),
