@@ -115,7 +115,8 @@ class Images:
         try:
             return self.source.square(row, *self.kept_as)
         except ValueError as e:
-            raise ValueError(f"{e} Repair it, or set {option('skip_unreadable', True)} to leave such images out.") from e
+            remedy = f"Repair it, or set {option('skip_unreadable', True)} to leave such images out."
+            raise ValueError(f"{e} {remedy}") from e
 
     def batch(self, image: np.ndarray, rows: np.ndarray, mask: np.ndarray) -> Batch:
         """A batch of images with what belongs to them, see `loader.train_batches`."""
