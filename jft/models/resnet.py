@@ -9,7 +9,7 @@ import functools
 import flax.linen as nn
 import jax
 
-from jft.models import layers
+from jft.models import kernels, layers
 from jft.models.chain import Chain, Stages
 
 # Table 1 of the paper: residual blocks in layer1 .. layer4.
@@ -101,7 +101,7 @@ class BasicBlock(nn.Module):
         y = nn.relu(self.norm(name="bn1")(y, train=train))
         y = self.conv(self.width, (3, 3), padding=1, name="conv2")(y)
         y = self.norm(name="bn2")(y, train=train)
-        return nn.relu(y + _shortcut(x, y, self.stride, self.conv, self.norm, train))
+        return kernels.residual(y, _shortcut(x, y, self.stride, self.conv, self.norm, train))
 
 
 class Bottleneck(nn.Module):
@@ -123,7 +123,7 @@ class Bottleneck(nn.Module):
         y = nn.relu(self.norm(name="bn2")(y, train=train))
         y = self.conv(4 * self.width, (1, 1), padding=0, name="conv3")(y)
         y = self.norm(name="bn3")(y, train=train)
-        return nn.relu(y + _shortcut(x, y, self.stride, self.conv, self.norm, train))
+        return kernels.residual(y, _shortcut(x, y, self.stride, self.conv, self.norm, train))
 
 
 def _shortcut(

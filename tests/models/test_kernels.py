@@ -14,7 +14,7 @@ from jax.test_util import check_grads
 from jft.models import kernels, layers
 
 EPSILON = 1e-3
-SHAPES = [(2, 5, 3, 4), (8, 1, 1, 3), (3, 7, 7, 1), (6, 5), (2, 8, 8, 3), (2, 11, 11, 2), (2, 71, 1, 3)]
+SHAPES = [(2, 5, 3, 4), (8, 1, 1, 3), (3, 7, 7, 1), (6, 5), (2, 8, 8, 3), (2, 11, 11, 2), (2, 71, 1, 3), (1, 19, 19, 2)]
 
 
 def values(*shape, seed=0, kind=np.float64):
@@ -61,6 +61,19 @@ def test_sums_of_many_values_keep_their_digits(side):
     wide = x.astype(np.float64)
     np.testing.assert_allclose(mean, wide.mean((0, 1, 2)), rtol=5e-6)
     np.testing.assert_allclose(variance, wide.var((0, 1, 2)), rtol=2e-5)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, jnp.bfloat16])
+def test_residual_is_relu_of_the_sum_bit_for_bit(dtype):
+    with jax.enable_x64(dtype == np.float64):
+        y, shortcut = (jnp.asarray(values(3, 5, 4, 7, seed=seed), dtype) for seed in (0, 1))
+        y = y.at[0].set(-shortcut[0]).at[1, 0].set(jnp.inf).at[1, 1].set(jnp.nan)  # sums that are 0, inf and NaN
+        ours, back = jax.vjp(jax.jit(kernels.residual), y, shortcut)
+        wanted, plain_back = jax.vjp(lambda y, shortcut: nn.relu(y + shortcut), y, shortcut)
+        np.testing.assert_array_equal(*(np.asarray(map_, np.float64) for map_ in (ours, wanted)))
+        cotangent = jnp.asarray(values(*y.shape, seed=3), dtype)
+        for found, expected in zip(back(cotangent), plain_back(cotangent), strict=True):
+            np.testing.assert_array_equal(*(np.asarray(map_, np.float64) for map_ in (found, expected)))
 
 
 @pytest.mark.parametrize("shape", [(2, 5, 3, 4), (1, 1, 1, 2)])
