@@ -1,6 +1,5 @@
 """Layers shared by the models: dense layers, pooling as in the original frameworks, and the papers' initializers."""
 
-import functools
 from typing import Any
 
 import flax.linen as nn
@@ -8,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax.linen.dtypes import promote_dtype
+from flax.linen.linear import canonicalize_padding
 from jax import lax
 
 from jft.models import kernels
@@ -22,28 +22,49 @@ def _traced_once(init: nn.initializers.Initializer) -> nn.initializers.Initializ
 conv_init = _traced_once(nn.initializers.variance_scaling(2.0, "fan_out", "normal"))
 head_init = _traced_once(nn.initializers.normal(0.01))
 
-Dense = functools.partial(nn.Dense, kernel_init=head_init)
+
+class Dense(nn.Dense):
+    """`flax.linen.Dense`, whose product is `kernels.dense`."""
+
+    kernel_init: nn.initializers.Initializer = head_init
+
+    @nn.compact
+    def __call__(self, inputs: jax.Array) -> jax.Array:
+        """[batch, inputs] -> [batch, features]."""
+        kernel = self.param("kernel", self.kernel_init, (inputs.shape[-1], self.features), self.param_dtype)
+        bias = self.param("bias", self.bias_init, (self.features,), self.param_dtype)
+        x, kernel, bias = promote_dtype(inputs, kernel, bias, dtype=self.dtype)
+        return kernels.dense(x, kernel) + bias
 
 
 class Conv(nn.Conv):
-    """`flax.linen.Conv`, whose plain 1x1 convolutions are `kernels.conv_1x1` after the stride."""
+    """`flax.linen.Conv` of images, whose plain 1x1 convolutions are `kernels.conv_1x1` after the stride."""
 
     kernel_init: nn.initializers.Initializer = conv_init
 
     @nn.compact
     def __call__(self, inputs: jax.Array) -> jax.Array:
         """[batch, h, w, c] -> [batch, h', w', features]."""
+        height, width = (self.kernel_size,) * 2 if isinstance(self.kernel_size, int) else self.kernel_size
         strides = (self.strides,) * 2 if isinstance(self.strides, int) else tuple(self.strides or (1, 1))
-        padded = self.padding not in (0, "SAME", "VALID", ((0, 0), (0, 0)))
-        size = self.kernel_size
-        if isinstance(size, int) or tuple(size) != (1, 1) or padded or self.feature_group_count != 1:
-            return super().__call__(inputs)
-        shape = (1, 1, inputs.shape[-1], self.features)
+        padding = canonicalize_padding(self.padding, 2)
+        shape = (height, width, inputs.shape[-1] // self.feature_group_count, self.features)
         kernel = self.param("kernel", self.kernel_init, shape, self.param_dtype)
         bias = self.param("bias", self.bias_init, (self.features,), self.param_dtype) if self.use_bias else None
         x, kernel, bias = promote_dtype(inputs, kernel, bias, dtype=self.dtype)
-        y = kernels.conv_1x1(x[:, :: strides[0], :: strides[1]], kernel[0, 0])
-        return y if bias is None else y + bias
+        unpadded = padding in ("SAME", "VALID") or not np.any(padding)
+        if (height, width, self.feature_group_count) == (1, 1, 1) and unpadded:
+            y = kernels.conv_1x1(x[:, :: strides[0], :: strides[1]], kernel[0, 0])
+        else:
+            y = lax.conv_general_dilated(
+                x,
+                kernel,
+                strides,
+                padding,
+                dimension_numbers=("NHWC", "HWIO", "NHWC"),
+                feature_group_count=self.feature_group_count,
+            )
+        return y if bias is None else kernels.add_bias(y, bias)
 
 
 class BatchNorm(nn.BatchNorm):
@@ -131,9 +152,7 @@ class Head(nn.Module):
         x = jnp.mean(x, axis=(1, 2)) if x.ndim == 4 else x
         drop = nn.Dropout(self.dropout, deterministic=not train)
         for number, units in enumerate(self.hidden, 1):
-            x = nn.Dense(units, kernel_init=nn.initializers.he_normal(), dtype=self.dtype, name=f"hidden{number}")(
-                drop(x)
-            )
+            x = Dense(units, kernel_init=nn.initializers.he_normal(), dtype=self.dtype, name=f"hidden{number}")(drop(x))
             x = nn.relu(x)
         x = drop(x)
         return Dense(self.num_classes, dtype=self.dtype, name="head")(x)

@@ -98,7 +98,7 @@ class Head(nn.Module):
         """[batch, h, w, 512] -> logits [batch, num_classes]; clipped: none below zero."""
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
         options = {"padding": self.padding, "kernel_init": layers.head_init, "dtype": self.dtype}
-        x = nn.Conv(self.num_classes, (1, 1), **options, name="head")(x)
+        x = layers.Conv(self.num_classes, (1, 1), **options, name="head")(x)
         return jnp.mean(nn.relu(x) if self.clipped else x, axis=(1, 2))
 
 

@@ -76,16 +76,30 @@ def test_residual_is_relu_of_the_sum_bit_for_bit(dtype):
             np.testing.assert_array_equal(*(np.asarray(map_, np.float64) for map_ in (found, expected)))
 
 
-@pytest.mark.parametrize("shape", [(2, 5, 3, 4), (1, 1, 1, 2)])
-def test_conv_1x1_and_its_gradient(shape):
+@pytest.mark.parametrize(
+    ("ours", "plain", "x", "parameter"),
+    [
+        (kernels.conv_1x1, plain_conv, (2, 5, 3, 4), (4, 6)),
+        (kernels.conv_1x1, plain_conv, (2, 5, 3, 6), (6, 4)),  # narrower outputs are transposed in place of inputs
+        (kernels.conv_1x1, plain_conv, (1, 1, 1, 2), (2, 6)),
+        (kernels.dense, jnp.dot, (3, 20), (20, 7)),  # a kernel that is larger than the batch of gradients
+        (kernels.dense, jnp.dot, (30, 4), (4, 5)),  # and a smaller one
+        (kernels.add_bias, jnp.add, (2, 9, 7, 3), (3,)),
+        (kernels.add_bias, jnp.add, (5, 3), (3,)),
+    ],
+)
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_an_operation_and_its_gradient(monkeypatch, elsewhere, ours, plain, x, parameter):
+    if elsewhere:
+        as_elsewhere(monkeypatch)
     with jax.enable_x64(True):
-        arguments = values(*shape), values(shape[-1], 6, seed=1)
-        ours, back = jax.vjp(jax.jit(kernels.conv_1x1), *arguments)
-        wanted, plain_back = jax.vjp(plain_conv, *arguments)
+        arguments = values(*x), values(*parameter, seed=1)
+        y, back = jax.vjp(jax.jit(ours), *arguments)
+        wanted, plain_back = jax.vjp(plain, *arguments)
         cotangent = values(*wanted.shape, seed=3)
-        close(ours, wanted, 1e-12)
+        close(y, wanted, 1e-12)
         close(back(cotangent), plain_back(cotangent), 1e-12)
-        check_grads(kernels.conv_1x1, arguments, order=1, modes=["rev"])
+        check_grads(ours, arguments, order=1, modes=["rev"])
 
 
 def as_elsewhere(monkeypatch):
@@ -147,12 +161,15 @@ def test_devices_normalize_by_the_whole_batch(how):
         {"strides": (2, 1)},
         {"padding": 1, "use_bias": False},
         {"feature_group_count": 2, "padding": 0},
+        {"kernel_size": (3, 3), "padding": 1, "strides": 2},
+        {"kernel_size": (3, 3), "padding": ((0, 1), (2, 0)), "feature_group_count": 2},
+        {"kernel_size": (5, 1), "padding": "VALID", "use_bias": False},
     ],
 )
 def test_a_layer_is_flax_s(options):
+    options = {"kernel_size": (1, 1), **options}
     x = values(2, 7, 6, 4, kind=np.float32)
-    plain = nn.Conv(6, (1, 1), **options)
-    ours = layers.Conv(6, (1, 1), **options)
+    plain, ours = nn.Conv(6, **options), layers.Conv(6, **options)
     variables = jax.tree.map(lambda leaf: values(*leaf.shape, kind=np.float32), plain.init(jax.random.key(0), x))
     assert jax.tree.map(jnp.shape, ours.init(jax.random.key(0), x)) == jax.tree.map(jnp.shape, variables)
     wanted, back = jax.vjp(plain.apply, variables, x)
@@ -160,6 +177,14 @@ def test_a_layer_is_flax_s(options):
     close(found, wanted, 1e-5)
     cotangent = values(*wanted.shape, seed=3, kind=np.float32)
     close(our_back(cotangent), back(cotangent), 1e-5)
+
+
+def test_a_dense_layer_is_flax_s():
+    x = values(3, 4, kind=np.float32)
+    plain, ours = nn.Dense(6), layers.Dense(6)
+    variables = jax.tree.map(lambda leaf: values(*leaf.shape, kind=np.float32), plain.init(jax.random.key(0), x))
+    assert jax.tree.map(jnp.shape, ours.init(jax.random.key(0), x)) == jax.tree.map(jnp.shape, variables)
+    close(ours.apply(variables, x), plain.apply(variables, x), 1e-6)
 
 
 def test_statistics_move_as_flax_s():
