@@ -22,7 +22,7 @@ from jft.metrics import calibration, image_metrics, masked_sums
 from jft.metrics.image_metrics import Metric
 from jft.metrics.losses import Objective
 from jft.models import Chain
-from jft.utils import distributed
+from jft.utils import distributed, waiting
 from jft.utils.mesh import Parallel
 
 
@@ -111,6 +111,7 @@ class Evaluator:
         self._parallel, self._metrics, self._batch_size = parallel, metrics, batch_size
         self._reading = Reading(spec, fit, resize_on, cache_bytes, input)
 
+    @waiting.during("evaluating")
     def __call__(self, variables: Any, source: datasets.Source, features: Features | None = None) -> Evaluation:
         """Evaluates all images of a source that is not empty.
 

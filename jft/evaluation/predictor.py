@@ -20,6 +20,7 @@ from jft.features.feature_step import Wanted, make_feature_step
 from jft.metrics import calibration
 from jft.metrics.losses import Objective
 from jft.models import Chain, between
+from jft.utils import waiting
 from jft.utils.mesh import Parallel
 
 # One image; several of one size as an array; or several of any sizes: see `given.several`.
@@ -173,6 +174,7 @@ class Predictor:
         write_own(dataclasses.replace(opened, temperature=self.temperature), Path(path))
         return Path(path)
 
+    @waiting.during("running the model")
     def run(self, key: Any, step: Callable[[Any, Any], jax.Array], images: Images, **others: Any) -> np.ndarray:
         """Runs a pure step over images, a padded batch at a time.
 

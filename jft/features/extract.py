@@ -21,7 +21,7 @@ from jft.features.cache_key import image_digests, recipe
 from jft.features.feature_step import Wanted, make_feature_step
 from jft.features.store import Features, FeatureStore
 from jft.models import Chain
-from jft.utils import distributed
+from jft.utils import distributed, waiting
 from jft.utils.interrupt import Interrupt
 from jft.utils.mesh import Parallel
 from jft.utils.progress_bar import ProgressBar
@@ -162,6 +162,7 @@ class FeatureFeed:
         """Nothing to check: the features' images were checked when they were extracted."""
 
 
+@waiting.during("extracting features")
 def _run(
     step: Callable,
     variables: Mapping[str, Any],

@@ -64,7 +64,7 @@ def decide(run: Run, state: TrainState | None, saved: Mapping[int, bool]) -> tup
     for phase in ahead:
         if phase.first in saved:
             cached = saved[phase.first]
-            why = _description(run, phase) if cached else "computed at each step, as when the run began"
+            why = _description(run, phase) if cached else "not cached, as when the run began"
             found.append(PhaseRun(phase, cached, why))
             continue
         before = [other for other in ahead if other.first < phase.first]
@@ -77,15 +77,14 @@ def decide(run: Run, state: TrainState | None, saved: Mapping[int, bool]) -> tup
             if obstacle is None:
                 reserved += needed
                 counted.add(phase.plan.boundary)
-        why = _description(run, phase) if obstacle is None else f"computed at each step: {obstacle}"
+        why = _description(run, phase) if obstacle is None else f"not cached: {obstacle}"
         found.append(PhaseRun(phase, obstacle is None, why))
     wanted = run.config.cache_features is True or run.config.solver != "steps"
     if wanted and not saved and found and not any(one.cached for one in found):
         reasons = "; ".join(one.why for one in found)
         asks = "cache_features = True" if run.config.solver == "steps" else f"solver = {run.config.solver!r}"
         raise ValueError(
-            f"{asks}, but the features cannot be cached: {reasons}. "
-            "Change that, or set cache_features = 'auto' and solver = 'steps'."
+            f"{asks}, but the features are {reasons}. Change that, or set cache_features = 'auto' and solver = 'steps'."
         )
     return tuple(found)
 
@@ -108,7 +107,7 @@ def _obstacle(run: Run, phase: Phase) -> str | None:
     if config.cache_features is False:
         return "cache_features = False"
     if phase.plan.boundary is None:
-        return "no frozen backbone (set freeze = STAGE)"
+        return "no stage is frozen (set freeze = STAGE)"
     if why := run.augmentation.uncountable(run.spec, config.fit):
         return f"{why}, so an image has no fixed number of variants"
     if config.mixup or config.cutmix:
@@ -136,7 +135,7 @@ def _loss(run: Run, phase: Phase) -> str | None:
     extracted, read = len(run.train_source) * variants, phase.num_steps * run.config.batch_size
     if read > extracted:
         return None
-    return f"not worth it: {read:,} images to read, {extracted:,} to extract first"
+    return f"the phase reads {read:,} images, and {extracted:,} would be extracted first"
 
 
 def abstract_params(run: Run) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from jft.training.progress import NonFiniteLossError, Window, all_finite, check_
 from jft.training.run import Run, check_workdir, create_run, open_folder
 from jft.training.state import enter_phase, initial_state, optimizer_items
 from jft.training.step import TrainState
-from jft.utils import distributed
+from jft.utils import distributed, waiting
 from jft.utils.checkpoint import Checkpoints
 from jft.utils.interrupt import Interrupt
 from jft.utils.lock import claimed
@@ -83,7 +83,7 @@ def train(
         "skipped": [skipped.step for skipped in rollback.read(run.workdir)],
     }
     if info.stopped is not None:
-        distributed.say(f"Stopped by {info.stopped}.")
+        distributed.say(f"Stopped early: {info.stopped}.")
     distributed.say(farewell(run, result))
     return result
 
@@ -197,6 +197,7 @@ class Loop:
         self._callbacks = Callbacks(run.callbacks)
         self._evaluator = make_evaluator(run)  # of images; compiled once, whatever the number of phases
 
+    @waiting.during("training")
     def __call__(self, state: TrainState, phases: Sequence[PhaseRun]) -> TrainState:
         """Trains until the end of the run, an early stop, or a signal.
 

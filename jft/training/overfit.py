@@ -17,7 +17,7 @@ from jft.training.freeze import Params, Plan
 from jft.training.phases import Phase
 from jft.training.run import Run
 from jft.training.step import Input, TrainState, make_train_step
-from jft.utils import tree
+from jft.utils import tree, waiting
 
 # Learning rates of Adam, tried in this order until one succeeds: heads need larger rates than pretrained backbones.
 RATES = (1e-3, 1e-2, 1e-4)
@@ -59,6 +59,7 @@ class Overfit:
         return self.loss < min(self.first, self.guessing) / 2 or self.accuracy == 1
 
 
+@waiting.during("overfitting one batch")
 def overfit(run: Run, phase: Phase, state: TrainState, batch: dict[str, np.ndarray], *, steps: int = 30) -> Overfit:
     """Trains on one batch of at most 32 images, without augmentation, dropout, weight decay, smoothing or weights.
 

@@ -19,6 +19,7 @@ from jft.training.programs import compile_train_step
 from jft.training.run import Run
 from jft.training.state import enter_phase, optimizer_items
 from jft.training.step import TrainState
+from jft.utils import waiting
 from jft.utils.checkpoint import Checkpoints
 from jft.utils.memory import program_bytes
 
@@ -42,6 +43,7 @@ class Cost:
     flops: float
 
 
+@waiting.during("timing the forward pass")
 def forward_cost(run: Run, variables: Any, images: np.ndarray) -> Cost:
     """Measures a forward pass from decoded images to logits.
 
@@ -59,6 +61,7 @@ def forward_cost(run: Run, variables: Any, images: np.ndarray) -> Cost:
     return _cost(compiled, compilation, lambda: compiled(variables, placed))
 
 
+@waiting.during("timing the training step")
 def step_cost(run: Run, one: PhaseRun, state: TrainState) -> tuple[Cost, dict[str, jax.Array]]:
     """Measures a training step; returns its cost and the metrics of the last of a few steps on its example batch.
 

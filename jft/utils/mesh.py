@@ -130,10 +130,8 @@ class Parallel:
         Returns:
           The compiled step, with JAX's `cost_analysis()` and `memory_analysis()`. What it tells is whole everywhere.
         """
-        waiting.doing("compiling the training step" if donate else "compiling")
-        compiled = self._lowered(step, state, batch, donate).compile()
-        waiting.doing("computing")
-        return compiled
+        with waiting.during("compiling the training step" if donate else "compiling the forward pass"):
+            return self._lowered(step, state, batch, donate).compile()
 
     def _lowered(self, step: Callable, state: Any, batch: Any, donate: bool) -> jax.stages.Lowered:
         donated = (0,) if donate else ()

@@ -1,4 +1,4 @@
-"""Settings of programs: quiets libraries, escapes untrusted names in logs, and collects garbage less often."""
+"""Settings of programs: quiets libraries, how warnings look, untrusted names escaped, garbage collected less often."""
 
 import gc
 import logging as std_logging
@@ -7,7 +7,16 @@ import warnings
 
 from absl import logging
 
+from jft.utils import waiting
 from jft.utils.text import one_record
+
+
+class _Plain(std_logging.Handler):
+    """Writes 'WARNING: ...' to standard error, above a progress bar if there is one."""
+
+    def emit(self, record: std_logging.LogRecord) -> None:
+        """Writes one record."""
+        waiting.say(f"{record.levelname}: {record.getMessage()}")
 
 
 def configure() -> None:
@@ -15,6 +24,11 @@ def configure() -> None:
     # Tracing a model makes objects by the hundred thousand, which all stay: to look for garbage among them after every
     # 700 of them, as Python does, takes a fifth of the time.
     gc.set_threshold(100_000, 20, 50)
+    """Quiets libraries and escapes what is logged. Programs call it; XLA's flags, importing jft sets (`xla_flags`)."""
+    if not std_logging.root.handlers:  # a program that embeds jft has its own
+        plain = _Plain()
+        plain.addFilter(_escape)
+        std_logging.root.addHandler(plain)
     logging.set_verbosity(logging.WARNING)
     # They warn of their own defaults, and tell of one failure many times; what matters of it jft says itself.
     libraries = re.compile("orbax|tensorflow_datasets")

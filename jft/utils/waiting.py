@@ -19,6 +19,18 @@ def doing(what: str) -> None:
 
 
 @contextlib.contextmanager
+def during(what: str) -> Iterator[None]:
+    """`doing` within it, also as a decorator; afterwards goes on what went on before, such as training."""
+    global _doing, _since
+    before = _doing, _since
+    doing(what)
+    try:
+        yield
+    finally:
+        _doing, _since = before
+
+
+@contextlib.contextmanager
 def told_while_silent() -> Iterator[None]:
     """Within it, whoever waits is told what of `doing` goes on, once for each, on standard error."""
     ended = threading.Event()
@@ -32,17 +44,17 @@ def told_while_silent() -> Iterator[None]:
 
 
 def _watch(ended: threading.Event) -> None:
-    told = None
+    told = set()
     while not ended.wait(0.1):
         begun = _doing, _since
         heard = max(getattr(stream, "written", 0.0) for stream in (sys.stdout, sys.stderr))
-        if begun != told and time.monotonic() - max(_since, heard) > PATIENCE:
-            told = begun
+        if begun not in told and time.monotonic() - max(_since, heard) > PATIENCE:
+            told.add(begun)
             with contextlib.suppress(OSError, ValueError):  # nobody reads
-                _say(f"{_doing} ...")
+                say(f"{_doing} ...")
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
     """A line on standard error, above a progress bar if there is one."""
     if "tqdm" in sys.modules:
         from tqdm import tqdm

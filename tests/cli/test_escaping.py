@@ -198,7 +198,10 @@ def test_printed_and_logged(command, capsys, caplog, tmp_path):
     notes._warn.__wrapped__(f"left out {RED}{LINES}")
     record = logging.LogRecord("absl", logging.WARNING, "file.py", 1, "%s", (f"{TURNED}\nerror",), None)
     assert runtime._escape(record) and record.getMessage() == r"gpj.\u202eexe" + "\n  error"
-    assert absl_logging.get_absl_logger()
+    capsys.readouterr()
+    for logger in (absl_logging.get_absl_logger(), logging.getLogger("other")):
+        logger.warning("left out %s", TURNED)
+        assert capsys.readouterr().err == "WARNING: left out gpj.\\u202eexe\n"
 
 
 def test_a_progress_bar_goes_back_to_the_start_of_its_line():

@@ -55,7 +55,7 @@ def test_a_stopped_run_is_evaluated_saved_and_at_its_end(tmp_path, capsys):
     result = train(make(steps=50), tmp_path / "run", small_chain.images(), callbacks=Notes(stop=3))
     assert (result["finished"], result["step"], result["signal"]) == (True, 3, None)
     assert [values["step"] for values in result["history"]] == [3]
-    assert "Stopped by Notes." in capsys.readouterr().out
+    assert "Stopped early: Notes." in capsys.readouterr().out
     assert [line["step"] for line in small_digits.records(tmp_path / "run", "train")] == [2, 3]
     again = train(make(steps=50), tmp_path / "run", small_chain.images())  # with none, and nothing is left to do
     assert (again["finished"], again["step"]) == (True, 3)

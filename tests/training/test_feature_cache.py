@@ -80,8 +80,8 @@ def free(monkeypatch, size):
 
 
 OBSTACLES = [
-    ({"freeze": ""}, "no frozen backbone"),
-    ({"freeze": "b/.*"}, "no frozen backbone"),
+    ({"freeze": ""}, "no stage is frozen"),
+    ({"freeze": "b/.*"}, "no stage is frozen"),
     ({"crop_padding": 0.125}, "crop_padding = 0.125 cuts every image at a random place, so an image has no fixed"),
     ({"auto_augment": "trivial"}, "auto_augment = 'trivial' changes every image anew"),
     ({"fit": "crop"}, "crop = 'random' cuts 8 pixels"),
@@ -93,10 +93,8 @@ OBSTACLES = [
 @pytest.mark.parametrize(("changes", "why"), OBSTACLES)
 def test_what_cannot_be_cached_is_computed_or_refused(tmp_path, changes, why):
     found = decision(tmp_path, cache_features="auto", **changes)
-    assert not found.cached and found.why.startswith(f"computed at each step: {why}")
-    with pytest.raises(
-        ValueError, match=f"cache_features = True, but the features cannot be cached: computed at each step: {why}"
-    ):
+    assert not found.cached and found.why.startswith(f"not cached: {why}")
+    with pytest.raises(ValueError, match=f"cache_features = True, but the features are not cached: {why}"):
         decision(tmp_path, **changes)
 
 
@@ -105,7 +103,7 @@ def test_a_disk_without_room_names_the_bytes(tmp_path, monkeypatch):
     found = decision(tmp_path, cache_features="auto", freeze="b", with_state=True)
     assert not found.cached
     said, _, left = found.why.partition(" bytes and ")
-    assert said.startswith("computed at each step: the features of 48 images take ")
+    assert said.startswith("not cached: the features of 48 images take ")
     # 8 x 8 maps of 4 channels in float32, and little else.
     assert 48 * 1024 < int(said.split()[-1].replace(",", "")) < 2 * 48 * 1024
     assert left == f"{tmp_path / 'features'} has 1,000 left; fix that, or set features_dir"
@@ -117,7 +115,7 @@ def test_what_would_not_pay_is_computed_unless_asked_for(tmp_path):
     # 36 images to train, mirrored or not; six steps read as many.
     found = decision(tmp_path, cache_features="auto", flip=True, steps=6)
     assert not found.cached
-    assert found.why == "computed at each step: not worth it: 72 images to read, 72 to extract first"
+    assert found.why == "not cached: the phase reads 72 images, and 72 would be extracted first"
     assert decision(tmp_path, cache_features="auto", flip=True, steps=7).cached
     assert decision(tmp_path, flip=True, steps=6).cached
     assert not decision(tmp_path, cache_features=False, flip=True, steps=1000).cached
@@ -160,7 +158,7 @@ def test_phases_of_one_boundary_take_room_once(tmp_path, monkeypatch):
 def test_a_preset_is_cached_where_it_can_be(tmp_path):
     probe, tuning = decisions(tmp_path, preset="lp_ft", freeze="", flip=True)
     assert probe.cached and probe.why.startswith("cached after c")
-    assert not tuning.cached and tuning.why == "computed at each step: no frozen backbone (set freeze = STAGE)"
+    assert not tuning.cached and tuning.why == "not cached: no stage is frozen (set freeze = STAGE)"
 
 
 def test_a_run_that_is_past_what_is_cached_can_be_resumed(tmp_path):
@@ -169,7 +167,7 @@ def test_a_run_that_is_past_what_is_cached_can_be_resumed(tmp_path):
     later = run.phases[1].first
     [found] = feature_cache.decide(run, state.replace(step=later + 1), {0: True, later: False})
     assert found.phase is run.phases[1] and not found.cached
-    assert found.why == "computed at each step, as when the run began"
+    assert found.why == "not cached, as when the run began"
 
 
 def final(workdir):
@@ -290,7 +288,7 @@ def test_a_resumed_run_computes_as_it_began(whole, tmp_path, monkeypatch, capsys
     stop_at(monkeypatch, 0)
     capsys.readouterr()
     assert train(config, tmp_path / "run", images())["finished"]
-    said = "cached after b" if cached else "computed at each step, as when the run began"
+    said = "cached after b" if cached else "not cached, as when the run began"
     assert f"Features of phase 2: {said}" in capsys.readouterr().out
     assert sorted(path for path in (tmp_path / "features").rglob("*") if path.is_file()) == features
     resumed = final(tmp_path / "run")

@@ -113,9 +113,9 @@ def test_the_log_says_what_the_table_said(runs):
         for step in range(first + 1, last + 1):
             said = [lines[step][key] for key in ("phase", "boundary", "learning", "batch_norm")]
             assert said == [name, boundary.replace("-", ""), learning, norm]
-    assert "Features of shift: computed at each step: not worth it: 192 images to read" in told
+    assert "Features of shift: not cached: the phase reads 192 images" in told
     assert "Features of top: cached after block2" in told
-    assert "Features of all: computed at each step: no frozen backbone" in told
+    assert "Features of all: not cached: no stage is frozen" in told
 
 
 def test_the_best_checkpoint_is_named_with_its_phase(runs):

@@ -167,7 +167,7 @@ def test_what_a_solver_would_ignore_is_refused(features, tmp_path, changes, mess
 
 
 def test_variants_that_cannot_be_counted_cannot_be_solved_for(features, tmp_path):
-    message = r"solver = 'ridge', but the features cannot be cached: computed at each step: crop_padding = 0\.125 cuts"
+    message = r"solver = 'ridge', but the features are not cached: crop_padding = 0\.125 cuts"
     with pytest.raises(ValueError, match=message):
         checked_run(make(features, crop_padding=0.125), tmp_path / "run")
 

@@ -19,6 +19,22 @@ def test_silence_is_explained_once_for_each_thing(capsys, monkeypatch):
     assert capsys.readouterr().err == "loading JAX ...\ncompiling ...\n"
 
 
+def test_what_is_within_something_ends_with_it(capsys, monkeypatch):
+    monkeypatch.setattr(waiting, "PATIENCE", 0.2)
+
+    @waiting.during("evaluating")
+    def evaluate():
+        with waiting.during("compiling the forward pass"):
+            time.sleep(0.6)
+        time.sleep(0.6)
+
+    with waiting.told_while_silent():
+        waiting.doing("training")
+        evaluate()
+        time.sleep(0.6)
+    assert capsys.readouterr().err.splitlines() == ["compiling the forward pass ...", "evaluating ...", "training ..."]
+
+
 def test_what_is_printed_is_word_enough(capsys, monkeypatch):
     monkeypatch.setattr(waiting, "PATIENCE", 0.5)
     monkeypatch.setattr(sys, "stdout", terminal_stream(sys.stdout))
