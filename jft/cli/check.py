@@ -1,10 +1,9 @@
-"""The pre-flight: whether a config will train, and what that takes. Leaves nothing in the run's folder.
+"""Checks before a run that a config will train, and how long that will take. Writes nothing into the run's folder.
 
-Looks at folder, data, weights, input and disk; compiles what the run would, and prints its memory on each device, FLOPs
-and time, and from that the run's duration; and learns one batch by heart, which shows whether the gradient reaches all
-that is to learn. A line each, ok or FAIL with the remedy. Weights that are not here are downloaded. Fields of the
-config are set as for train, --config.field=value.
-Exit status: 0 all is ok, 1 something failed.
+It checks the folder, data, weights and disk, and downloads missing weights. It compiles the steps of the run and prints
+their memory per device, FLOPs and time, and the expected duration of the run. Then it overfits one batch, which shows
+that the gradient reaches every trainable parameter. Each line says ok, or FAIL with a remedy. Config fields are set as
+for train. Exit status: 0 all checks passed, 1 one failed.
 """
 
 import argparse
@@ -20,9 +19,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the verb's arguments."""
     parser.add_argument("what", nargs="?", metavar="IMAGES|CONFIG", help=field_flags.WHAT)
     parser.add_argument("--config", action=main.Renamed, now="CONFIG without --config", default=None)
-    parser.add_argument("--workdir", metavar="DIR", help="folder of the run; default: runs/<name of the config file>")
+    parser.add_argument("--workdir", metavar="DIR", help="folder of the run; default: runs/NAME of images or config")
     parser.add_argument(
-        "--overfit-steps", type=int, default=30, metavar="N", help="to learn one batch by heart; default: 30"
+        "--overfit-steps", type=int, default=30, metavar="N", help="most steps to overfit one batch; default: 30"
     )
     field_flags.add(parser)
 

@@ -1,8 +1,7 @@
-"""Trains and tests configs side by side, each with several seeds.
+"""Trains and tests several configs, each with several seeds, and compares them.
 
-Writes a table (compare.md, compare.csv) and a plot (compare.png) into --out. Features that runs have in common are
-computed once; what is trained there already is not trained again, so the same command goes on where it was stopped.
-Fields of every config are set as for train, --config.field=value.
+Writes a table (compare.md, compare.csv) and a plot (compare.png) to --out. Runs share cached features. To resume, run
+the same command again: finished runs are not repeated. Config fields are set for all configs, as for train.
 """
 
 import argparse
@@ -14,9 +13,11 @@ TAKES_FIELDS = True  # of every config, --config.field=value
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the verb's arguments."""
-    parser.add_argument("config", nargs="+", metavar="CONFIG", help="config files, or names of configs, as of train")
-    parser.add_argument("--seeds", type=int, default=3, help="runs of each config; default: 3")
-    parser.add_argument("--out", default="runs/compare", metavar="DIR", help="default: runs/compare")
+    parser.add_argument(
+        "config", nargs="+", metavar="CONFIG", help="config files, or names of configs that come with jft"
+    )
+    parser.add_argument("--seeds", type=int, default=3, help="number of seeds for each config; default: 3")
+    parser.add_argument("--out", default="runs/compare", metavar="DIR", help="output folder; default: runs/compare")
     field_flags.add(parser)
 
 

@@ -1,7 +1,7 @@
-"""Checks whether these machines can train together.
+"""Checks the installation, and whether several machines can train together.
 
-Versions, devices, a timed all-reduce, and a folder that every host sees. Start it on each host, as the training is.
-Its line says what is wrong, if something is.
+It prints versions and devices, times an all-reduce, and checks that every host can write to the folder of the runs.
+Start it on each host, as you start training. Each line says ok, or FAIL with the reason.
 """
 
 import argparse
@@ -13,8 +13,8 @@ from jft.utils import cluster
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the verb's arguments."""
-    parser.add_argument("--workdir", default="runs", metavar="DIR", help="where runs are to be written; default: runs")
-    parser.add_argument("--timeout", type=int, default=60, help="seconds to wait for the others; default: 60")
+    parser.add_argument("--workdir", default="runs", metavar="DIR", help="folder of the runs; default: runs")
+    parser.add_argument("--timeout", type=int, default=60, help="seconds to wait for the other processes; default: 60")
     cluster.add_arguments(parser)
 
 

@@ -1,7 +1,8 @@
-"""Tests a run on its test images, and writes the figures to RUN/eval.json.
+"""Evaluates a run on its test images, and writes the metrics to RUN/eval.json.
 
-A folder of arms gives a table of its runs. With several runs, RUN1 RUN2 ..., their probabilities are averaged: an
-ensemble. With --against, RUN is compared with another on the same images, by McNemar's test.
+For a folder of arms, such as runs/quickstart, it prints one table of all arms. For several runs, RUN1 RUN2 ..., it
+evaluates their ensemble: the average of their probabilities. With --against, it compares RUN with another run on the
+same images, by McNemar's test.
 """
 
 import argparse
@@ -19,15 +20,19 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--split",
         default="test",
         choices=("train", "validation", "test", "all"),
-        help="images to evaluate; all: of other data, unsplit (of the run's own it includes the training images)",
+        help="split to evaluate; all: every image of other data, or of the run's own, training images included",
     )
-    parser.add_argument("--dataset", help="other data of the same classes: folder, cifar10, digits, a TFDS name")
-    parser.add_argument("--data", metavar="DIR", help="where the data lie; default: where they lay in training")
+    parser.add_argument("--dataset", help="other data with the same classes: folder, cifar10, digits, a TFDS name")
+    parser.add_argument("--data", metavar="DIR", help="folder of the images; default: where they were in training")
     main.add_column_arguments(parser)
     parser.add_argument("--batch-size", type=int, help="images at a time; default: the run's eval_batch_size")
-    parser.add_argument("--skip-unreadable", action="store_true", help="leave out images that cannot be read")
-    parser.add_argument("--tta", choices=("flip", "crops"), help="also average over mirrored images; or five crops")
-    parser.add_argument("--against", metavar="RUN", help="the run to compare with")
+    parser.add_argument("--skip-unreadable", action="store_true", help="skip images that cannot be read")
+    parser.add_argument(
+        "--tta",
+        choices=("flip", "crops"),
+        help="test-time augmentation: average over mirrored images, or over five crops",
+    )
+    parser.add_argument("--against", metavar="RUN", help="another run to compare RUN with")
     main.add_code_argument(parser)
     cluster.add_arguments(parser)
 

@@ -1,12 +1,12 @@
-"""Grad-CAM and the nearest training images of images; or training labels that look wrong.
+"""Draws Grad-CAM and the nearest training images, or lists training labels that look wrong.
 
     jft explain runs/flowers photo.jpg other.jpg --out looked.png --stage fire5
     jft explain runs/flowers --labels --out suspects.csv
 
-The first draws each image with its prediction, Grad-CAM of that, and the nearest training images in feature space.
-An image that cannot be read is reported on stderr and skipped. The second lists training images
-that a classifier which did not learn from them takes for another class (confident learning): a list to look at, not
-one to delete. Exit status: 0 all were read, 1 some were not or wrong input.
+The first command draws each image with its prediction, Grad-CAM of the predicted class, and the nearest training
+images in feature space. An image that cannot be read is reported on stderr and skipped. The second command lists
+training images that a cross-validated classifier assigns to another class (confident learning). Check these labels;
+some of them are right. Exit status: 0 all images were read, 1 some could not be read, or wrong input.
 """
 
 import argparse
@@ -22,9 +22,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", help=RUN)
     parser.add_argument("paths", nargs="*", metavar="IMAGES", help="images, folders of images, patterns, or -")
     parser.add_argument("--labels", action="store_true", help="list labels that look wrong, as CSV")
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="a .png, .svg or .pdf; or a .csv")
-    parser.add_argument("--stage", help="whose map is drawn; default: the last one with a map")
-    parser.add_argument("--neighbors", type=int, default=3, metavar="K", help="training images shown; default: 3")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="FILE", help="a .png, .svg or .pdf file; with --labels a .csv file"
+    )
+    parser.add_argument("--stage", help="stage for Grad-CAM; default: the last one with a feature map")
+    parser.add_argument(
+        "--neighbors", type=int, default=3, metavar="K", help="nearest training images to show; default: 3"
+    )
     parser.add_argument("--force", action="store_true", help="replace FILE if it exists")
     main.add_code_argument(parser)
 

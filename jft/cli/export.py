@@ -1,12 +1,12 @@
-"""Writes a run into a folder, in forms that work without jft, with a model card.
+"""Exports a run to a folder of files that work without jft, with a model card.
 
-  model.stablehlo                    uint8 images in, probabilities out, preprocessing inside; JAX alone runs it
+  model.stablehlo                    uint8 images to probabilities, preprocessing included; needs only JAX
   weights.safetensors                weights under jft's names
-  weights_torchvision.safetensors    under torchvision's, where torchvision has the architecture
-  model.onnx                         as the first, where it can be converted; pip install 'jft[onnx]'
-  README.md                          the model card: data, license of the weights, figures, use, limits
+  weights_torchvision.safetensors    under torchvision's names, if torchvision has the architecture
+  model.onnx                         as model.stablehlo, if it can be converted; needs pip install 'jft[onnx]'
+  README.md                          the model card: data, license of the weights, metrics, use, limits
 
-Each file is opened again in a process of its own and compared with the checkpoint on test images before it is kept.
+Each file is loaded in a fresh process and compared with the checkpoint on test images before it is kept.
 """
 
 import argparse
@@ -19,9 +19,9 @@ from jft.utils.text import RUN
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the verb's arguments."""
     parser.add_argument("run", metavar="RUN", help=RUN)
-    parser.add_argument("--out", metavar="DIR", help="the folder to make; must not exist; required")
+    parser.add_argument("--out", metavar="DIR", help="folder to create; required, must not exist")
     parser.add_argument("--to", dest="out", action=main.Renamed, now="--out")
-    parser.add_argument("--data", metavar="DIR", help="where the data lie; default: where they lay in training")
+    parser.add_argument("--data", metavar="DIR", help="folder of the images; default: where they were in training")
     main.add_code_argument(parser)
 
 

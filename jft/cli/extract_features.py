@@ -1,4 +1,4 @@
-"""Writes features of images, from any stage of any model, to one file, .npz or .safetensors.
+"""Writes the output of a stage for many images to one .npz or .safetensors file.
 
 jft extract-features --model alexnet --weights torchvision --stage fc6 --dataset folder --data DIR --out fc6.npz
 jft extract-features runs/vgg19_cifar10 --stage fc7 --split test --out fc7.safetensors
@@ -16,38 +16,50 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the verb's arguments."""
     parser.add_argument("run", nargs="?", default=argparse.SUPPRESS, metavar="RUN", help=RUN)
     parser.add_argument("--checkpoint", dest="run", action=main.Renamed, now="RUN without --checkpoint")
-    parser.add_argument("--model", metavar="NAME", help="in place of RUN: such as vgg19; needs --weights")
+    parser.add_argument("--model", metavar="NAME", help="a model in place of RUN, such as vgg19; needs --weights")
     parser.add_argument("--weights", metavar="TAG", help="weight set of the model, such as torchvision")
-    parser.add_argument("--weights-path", metavar="PATH", help="its file or folder, looked at before cache and network")
     parser.add_argument(
-        "--stage", required=True, metavar="NAME", help="whose output the features are; they are cached, too"
+        "--weights-path", metavar="PATH", help="weight file, or folder of them; tried before cache and network"
     )
     parser.add_argument(
-        "--dataset", metavar="NAME", help="folder, csv, cifar10, digits, a TFDS name; default: cifar10, or the run's"
+        "--stage", required=True, metavar="NAME", help="stage whose output is written; it is also cached"
     )
-    parser.add_argument("--data", metavar="DIR", help="folder of the data; default: the run's")
+    parser.add_argument(
+        "--dataset", metavar="NAME", help="folder, csv, cifar10, digits or a TFDS name; default: the run's, or cifar10"
+    )
+    parser.add_argument("--data", metavar="DIR", help="folder of the images; default: the run's")
     parser.add_argument("--data-dir", dest="data", action=main.Renamed, now="--data")
     main.add_column_arguments(parser)
     splits = ("train", "validation", "test", "all")
     parser.add_argument(
-        "--split", default="all", choices=splits, metavar="SPLIT", help=f"{', '.join(splits)}, the default"
+        "--split", default="all", choices=splits, metavar="SPLIT", help=f"one of {', '.join(splits)}; default: all"
     )
     parser.add_argument(
-        "--pool", action=argparse.BooleanOptionalAction, default=True, help="average maps over height and width"
+        "--pool",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="average feature maps over height and width; default: --pool",
     )
-    parser.add_argument("--image-size", type=int, metavar="PIXELS", help="default: what the weights were trained on")
     parser.add_argument(
-        "--fit", choices=("whole", "crop"), help="squash the image, or crop it; default: the run's; whole"
+        "--image-size",
+        type=int,
+        metavar="PIXELS",
+        help="side of the square input; default: as the weights were trained",
     )
-    parser.add_argument("--batch-size", type=int, metavar="N", help="images at a time, over all devices")
+    parser.add_argument(
+        "--fit",
+        choices=("whole", "crop"),
+        help="whole: squash the image to a square; crop: center crop; default: the run's, or whole",
+    )
+    parser.add_argument("--batch-size", type=int, metavar="N", help="batch size, over all devices")
     parser.add_argument(
         "--out",
         required=True,
         type=Path,
         metavar="FILE",
-        help="will hold features float32 [n, ...], labels, indices, and names",
+        help="the file: features float32 [n, ...], labels, indices, names",
     )
-    parser.add_argument("--force", action="store_true", help="replace the file if it exists")
+    parser.add_argument("--force", action="store_true", help="replace FILE if it exists")
     main.add_code_argument(parser)
     cluster.add_arguments(parser)
 

@@ -44,7 +44,7 @@ def add(parser: argparse.ArgumentParser, skip: Collection[str] = ()) -> None:
     parser.usage = " ".join([*parser.format_usage().removeprefix("usage: ").split(), "[--FIELD VALUE ...]"])
     parser.set_defaults(settings={})
     for title, fields in GROUPS.items():
-        group = parser.add_argument_group(f"fields of the config: {title}")
+        group = parser.add_argument_group(f"config fields: {title}")
         for field in fields:
             if field.name not in skip:
                 group.add_argument(

@@ -1,7 +1,8 @@
 """One command, `jft COMMAND ...`; the scripts are the same commands, one a file.
 
-Exit status of all of them: 0 done; 1 wrong input, or something found wrong, which a line says; 75 another process of
-the run failed, start all again; 128 + n stopped by signal n: 130 by Ctrl-C, 143 by SIGTERM, start again to go on.
+Exit status: 0 success; 1 wrong input or a failed check, with a message that says why; 75 another process of the run
+failed, start all of them again; 128 + n stopped by signal n (130 by Ctrl-C, 143 by SIGTERM), run the same command
+again to resume.
 """
 
 import argparse
@@ -23,20 +24,20 @@ from jft.utils.version import __version__
 # verb -> what it does; each is a module of jft.cli with `arguments(parser)` and `run(args) -> exit status`.
 VERBS = {
     "train": "train a model on images, or resume a run",
-    "evaluate": "test a run: accuracy, intervals, calibration; or an ensemble, or two runs",
-    "predict": "classes and probabilities of images",
-    "explain": "Grad-CAM, nearest training images, suspicious labels",
+    "evaluate": "test a run, an ensemble or a folder of arms; compare two runs",
+    "predict": "predict classes and probabilities of images",
+    "explain": "draw Grad-CAM and nearest training images; list suspicious labels",
     "report": "write a self-contained HTML page about a run",
-    "export": "export a run: StableHLO, ONNX, safetensors",
+    "export": "export a run as StableHLO, ONNX and safetensors",
     "suggest": "compare pretrained models on your images, and choose one",
     "check": "check that a config will train: memory, time, data, weights",
     "compare": "train several configs with several seeds, and compare them",
-    "probe": "linear-probe and k-NN accuracy of frozen features",
+    "probe": "measure linear-probe and k-NN accuracy of frozen features",
     "extract-features": "write features of any stage to one file",
     "weights": "list, fetch, convert, verify and export weights",
     "summary": "print the stages and layers of a model, and draw it",
     "doctor": "check that these machines can train together",
-    "replay": "run some steps of a run again, and compare",
+    "replay": "repeat some steps of a run, and compare the results",
 }
 
 
@@ -102,14 +103,16 @@ def hint(before: str, now: str) -> None:
 
 def add_column_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds --image-column and --label-column, for verbs that read a CSV file which no config describes."""
-    told = "column of the images in a CSV file; also --label-column, of their labels"  # a screen is short
+    told = "image column of a CSV file; --label-column NAME is the label column"  # a screen is short
     parser.add_argument("--image-column", default="", metavar="NAME", help=told)
     parser.add_argument("--label-column", default="", metavar="NAME", help=argparse.SUPPRESS)
 
 
 def add_code_argument(parser: argparse.ArgumentParser) -> None:
     """Adds --allow-code, for commands on a run that may name its images, metrics or model as "module:function"."""
-    parser.add_argument("--allow-code", action="store_true", help="import what the run names as module:function")
+    parser.add_argument(
+        "--allow-code", action="store_true", help="import the code that the run names as module:function"
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
@@ -135,7 +138,7 @@ def usage() -> str:
     """All verbs on one screen."""
     verbs = "\n".join(f"  {verb:<17} {told}" for verb, told in VERBS.items())
     more = (__doc__ or "").partition("\n\n")[2].strip()
-    return f"usage: jft COMMAND ...\n\n{verbs}\n\n`jft COMMAND --help` describes one.\n\n{more}"
+    return f"usage: jft COMMAND ...\n\n{verbs}\n\nRun `jft COMMAND --help` for the options of a command.\n\n{more}"
 
 
 def run(verb: str, argv: Sequence[str] | None = None, *, prog: str | None = None) -> NoReturn:

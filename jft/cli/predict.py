@@ -1,11 +1,11 @@
-"""Classes and probabilities of images: files, folders, 'patterns/*.jpg', or - for a list on standard input.
+"""Predicts the classes of images: files, folders, 'patterns/*.jpg', or - for a list on standard input.
 
     jft predict runs/flowers photos/ --top 3 --grid photos.png
     jft predict --model squeezenet1_1 cat.jpg dog.jpg
     find . -name '*.jpg' | jft predict runs/flowers - --format jsonl > flowers.jsonl
 
-An image that cannot be read is reported on stderr and skipped. Exit status: 0 all were read, 1 some
-were not or wrong input.
+An image that cannot be read is reported on stderr and skipped. Exit status: 0 all images were read, 1
+some could not be read, or wrong input.
 """
 
 import argparse
@@ -32,22 +32,29 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the verb's arguments."""
     parser.add_argument("paths", nargs="*", metavar="RUN IMAGES", help=f"{RUN}; then images, folders, patterns, or -")
     parser.add_argument("--checkpoint", action=main.Renamed, now="RUN before the images", default=None)
-    parser.add_argument("--model", metavar="NAME", help="in place of RUN: of ImageNet, such as squeezenet1_1")
-    parser.add_argument("--weights", metavar="TAG", help="weight set of the model; default: one that is here")
-    parser.add_argument("--weights-path", metavar="PATH", help="its file or folder, looked at before cache and network")
+    parser.add_argument("--model", metavar="NAME", help="an ImageNet model in place of RUN, such as squeezenet1_1")
+    parser.add_argument("--weights", metavar="TAG", help="weight set of the model; default: one on this machine")
     parser.add_argument(
-        "--top", type=int, metavar="K", help="classes an image; default: 1, or of several labels those from 1/2 on"
+        "--weights-path", metavar="PATH", help="weight file, or folder of them; tried before cache and network"
     )
-    parser.add_argument("--format", choices=("table", "csv", "jsonl"), help="default: what --out ends in, else a table")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="write there, not to standard output")
+    parser.add_argument(
+        "--top",
+        type=int,
+        metavar="K",
+        help="classes per image; default: 1; of a multi-label model all of probability 0.5 or more",
+    )
+    parser.add_argument(
+        "--format", choices=("table", "csv", "jsonl"), help="default: the extension of --out, else table"
+    )
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write to FILE instead of standard output")
     parser.add_argument(
         "--grid",
         type=Path,
         metavar="FILE",
-        help=f"also draw {_DRAWN}, spread over folders; class folders tell which are wrong",
+        help=f"also draw {_DRAWN} of the images with their predictions; class folders show which are wrong",
     )
     parser.add_argument("--force", action="store_true", help="replace the files if they exist")
-    parser.add_argument("--uncalibrated", action="store_true", help="probabilities without the fitted temperature")
+    parser.add_argument("--uncalibrated", action="store_true", help="do not apply the fitted temperature")
     parser.add_argument("--batch-size", type=int, default=32, metavar="N", help="images at a time; default: 32")
     main.add_code_argument(parser)
 

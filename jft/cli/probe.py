@@ -1,8 +1,8 @@
-"""Linear-probe and k-NN accuracy of frozen features.
+"""Measures linear-probe and k-NN accuracy of frozen features.
 
-Ridge, logistic regression (L-BFGS) and nearest neighbors on the features of a config's last stage before the head
-(config.cut puts that earlier), each chosen on validation and measured on test. The features are cached. Fields of the
-config are set as for train, --config.field=value.
+Fits ridge regression, logistic regression (L-BFGS) and nearest neighbors to the features of the last stage before the
+head (--cut STAGE chooses an earlier one). Hyperparameters are chosen on validation, and accuracy is measured on test.
+Features are cached. Config fields are set as for train.
 """
 
 import argparse

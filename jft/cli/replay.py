@@ -1,7 +1,8 @@
-"""Runs a stretch of a run again.
+"""Repeats some steps of a run, and compares the results with its log.
 
-Restores the checkpoint before step N, trains on to N, and says whether metrics and the parameters' fingerprint are what
-the run logged. Nothing in RUN changes. Exit status: 0 the same, 1 something differs or cannot be compared.
+Restores the checkpoint before step N, trains up to step N, and compares the metrics and a fingerprint of the parameters
+with those that the run logged. Nothing in RUN changes. Exit status: 0 all are equal, 1 one differs or cannot be
+compared.
 """
 
 import argparse
@@ -12,8 +13,8 @@ from jft.utils import cluster
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the verb's arguments."""
-    parser.add_argument("run", metavar="RUN", help="folder that train wrote")
-    parser.add_argument("--step", type=int, required=True, help="to train to; one that the run logged")
+    parser.add_argument("run", metavar="RUN", help="folder of a run")
+    parser.add_argument("--step", type=int, required=True, metavar="N", help="step to train up to; a logged one")
     main.add_code_argument(parser)
     cluster.add_arguments(parser)
 

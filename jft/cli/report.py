@@ -1,7 +1,8 @@
-"""Writes one self-contained page about a run: RUN/report.html, images inline, no network needed.
+"""Writes a report of a run, RUN/report.html: one HTML file that needs no network.
 
-What was trained on what, curves, ten images, confusions, how sure it is, the largest losses with where it looked and
-the training images nearest to them, training labels that look wrong, where the time went, how to do it again.
+It shows the model, data and settings; training curves; ten example images; the confusion matrix; calibration; the
+images with the largest losses, with Grad-CAM and the nearest training images; training labels that look wrong; where
+the time went; and the commands that reproduce the run.
 """
 
 import argparse
@@ -14,9 +15,11 @@ from jft.utils.text import RUN
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the verb's arguments."""
     parser.add_argument("run", metavar="RUN", help=RUN)
-    parser.add_argument("--split", default="test", choices=("test", "validation"), help="images to judge it by")
+    parser.add_argument(
+        "--split", default="test", choices=("test", "validation"), help="split to evaluate; default: test"
+    )
     parser.add_argument("--out", metavar="FILE", help="default: RUN/report.html")
-    parser.add_argument("--stage", help="whose Grad-CAM is drawn; default: the last one with a map")
+    parser.add_argument("--stage", help="stage for Grad-CAM; default: the last one with a feature map")
     main.add_code_argument(parser)
 
 

@@ -1,11 +1,11 @@
-"""Which pretrained model suits these images and this machine.
+"""Compares pretrained models on your images and this machine, and picks one.
 
-Every weight set that is here (trained on ImageNet; `jft weights fetch NAME` gets more) is probed on a sample of the
-training images: logistic regression on its frozen features, which are cached, accuracy by 5-fold cross-validation
-with its 95 % interval. The forward pass is timed and its memory counted. Prints the table, * on the Pareto front of
-accuracy and speed, and writes OUT/suggest.png and OUT/suggested.py, a config of the pick: of those within one standard
-error of the highest accuracy, the fastest. Weights that fail to load, or are too large for the memory, are reported
-and skipped.
+For every ImageNet weight set on this machine (`jft weights fetch NAME` gets more), it fits a logistic regression to
+the frozen features of a sample of the training images, and measures its accuracy by 5-fold cross-validation, with a 95
+% interval, and the time and memory of the forward pass. Features are cached. It prints a table, with * for models on
+the Pareto front of accuracy and speed, and writes OUT/suggest.png and OUT/suggested.py, a config of its pick: the
+fastest model within one standard error of the highest accuracy. Weights that cannot be loaded, or do not fit in
+memory, are reported and skipped.
 """
 
 import argparse
@@ -26,11 +26,21 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         metavar="IMAGES",
         help="a folder of class folders, a .csv file, CIFAR-10, GTSRB, digits",
     )
-    parser.add_argument("--models", nargs="+", default=[], metavar="PATTERN", help="such as 'vgg*' resnet50.keras")
-    parser.add_argument("--images", type=int, default=500, metavar="N", help="of the sample; default: 500")
-    parser.add_argument("--batch-size", type=int, default=32, metavar="N", help="to compute features; default: 32")
-    parser.add_argument("--out", default="runs/suggest", type=Path, metavar="DIR", help="default: runs/suggest")
-    parser.add_argument("--force", action="store_true", help="replace the files if they exist")
+    parser.add_argument(
+        "--models",
+        nargs="+",
+        default=[],
+        metavar="PATTERN",
+        help="models or weight sets to compare, such as 'vgg*' resnet50.keras; default: all",
+    )
+    parser.add_argument("--images", type=int, default=500, metavar="N", help="images in the sample; default: 500")
+    parser.add_argument(
+        "--batch-size", type=int, default=32, metavar="N", help="batch size of feature extraction; default: 32"
+    )
+    parser.add_argument(
+        "--out", default="runs/suggest", type=Path, metavar="DIR", help="output folder; default: runs/suggest"
+    )
+    parser.add_argument("--force", action="store_true", help="replace files that exist")
     field_flags.add(parser, skip=("batch_size", "eval_batch_size"))
 
 

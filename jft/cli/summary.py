@@ -1,4 +1,4 @@
-"""The table of a model, stage by stage and layer by layer, and a drawing of its chain."""
+"""Prints the stages and layers of a model with shapes, parameters and FLOPs, and draws its chain of stages."""
 
 import argparse
 import os
@@ -11,14 +11,20 @@ os.environ["JAX_PLATFORMS"] = "cpu"  # shapes alone: no accelerator's memory is 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the verb's arguments."""
-    parser.add_argument("model", nargs="?", default=argparse.SUPPRESS, metavar="MODEL", help="such as vgg16")
+    parser.add_argument(
+        "model", nargs="?", default=argparse.SUPPRESS, metavar="MODEL", help="name of a model, such as vgg16"
+    )
     parser.add_argument("--model", action=main.Renamed, now="MODEL without --model")
-    parser.add_argument("--num-classes", type=int, help="default: the weight set's, or 1000")
-    parser.add_argument("--freeze", default="", help="as in a config: a stage, or patterns over parameter names")
+    parser.add_argument("--num-classes", type=int, metavar="N", help="default: the weight set's, or 1000")
+    parser.add_argument(
+        "--freeze", default="", metavar="STAGE", help="as in a config: a stage, or patterns over parameter names"
+    )
     parser.add_argument("--image-size", type=int, metavar="PIXELS", help="default: the weight set's or the model's own")
-    parser.add_argument("--weights", metavar="TAG", help="the model in the form that these weights need, such as keras")
-    parser.add_argument("--aux-heads", action="store_true", help="with the auxiliary heads, which only training runs")
-    parser.add_argument("--graph", type=Path, metavar="FILE", help="also draw the chain: a .svg or a .png")
+    parser.add_argument("--weights", metavar="TAG", help="the variant of the model for this weight set, such as keras")
+    parser.add_argument(
+        "--aux-heads", action="store_true", help="include the auxiliary heads, which are used only in training"
+    )
+    parser.add_argument("--graph", type=Path, metavar="FILE", help="also draw the chain to a .svg or .png file")
 
 
 def run(args: argparse.Namespace) -> int:

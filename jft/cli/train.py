@@ -1,12 +1,12 @@
-"""Trains a model on images, or resumes what an interrupted run began: the same command goes on where it stopped.
+"""Trains a model on images. To resume an interrupted run, run the same command again.
 
     jft train flower_photos                         the best weights on this machine; ends with report.html
     jft train flower_photos --model resnet50 --epochs 5
     jft train quickstart                            a config that comes with jft
     jft train my_config.py --learning-rate 0.01     a config file with a field changed
 
-With images, the head is trained first and then the whole network (--preset lp_ft). Each field below can be set, also
-as --config.field=value. Of several processes (--distributed), each is started with the same command.
+With images, the head is trained first and then the whole network (--preset lp_ft). Every config field below can be
+set as a flag, or as --config.field=value. With several processes (--distributed), start each with the same command.
 """
 
 import argparse

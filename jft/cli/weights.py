@@ -1,10 +1,10 @@
-"""Published weights: {list,fetch,convert,verify,export}, each with --help of its own.
+"""Lists, downloads, converts, verifies and exports weights. Each command has its own --help.
 
-list [PATTERN]                     what there is
+list [PATTERN]                     list the published weight sets
 fetch NAME                         download a set and check its hash
-convert SOURCE --out F             any weight file, or a run, to jft's own safetensors
-verify [NAME]                      replay the proof of a set, without a network
-export SOURCE --out F              a run, a set or a file to torchvision's or Keras' layout, proved
+convert SOURCE --out F             convert a weight file or a run to jft's safetensors format
+verify [NAME]                      check a set against the original framework's activations, offline
+export SOURCE --out F              write a run, a set or a file in torchvision's or Keras' layout
 """
 
 import argparse
@@ -16,14 +16,14 @@ _MARKS = {True: "ok", False: "FAILED", None: "no verdict"}
 
 
 def list_sets(args: argparse.Namespace) -> None:
-    """Prints the catalog."""
+    """Lists the published weight sets: name, parameters, ImageNet accuracy, size, license, and whether it is here."""
     from jft.cli import weights_table
 
     print(weights_table.table(args.pattern))
 
 
 def fetch(args: argparse.Namespace) -> None:
-    """Downloads what is not here yet, and prints where it lies."""
+    """Downloads weight sets that are not on this machine yet, checks their hashes, and prints their paths."""
     from jft.weights import catalog, hub
 
     for row in [catalog.choose_set(name) for name in args.name]:
@@ -33,7 +33,7 @@ def fetch(args: argparse.Namespace) -> None:
 
 
 def convert(args: argparse.Namespace) -> None:
-    """Writes jft's own safetensors."""
+    """Converts a weight file or a run to jft's own safetensors format."""
     from jft.evaluation import open_model
     from jft.utils import files
 
@@ -43,7 +43,7 @@ def convert(args: argparse.Namespace) -> None:
 
 
 def verify(args: argparse.Namespace) -> None:
-    """Prints each part of the proofs; ValueError if one does not hold."""
+    """Verifies weight sets offline: file hash, checksums of all parameters, and activations of every stage."""
     from jft.data import imagenet
     from jft.evaluation.verify_weights import choose_rows
     from jft.evaluation.verify_weights import verify as verify_set
@@ -67,7 +67,7 @@ def verify(args: argparse.Namespace) -> None:
 
 
 def export(args: argparse.Namespace) -> None:
-    """Writes another framework's file."""
+    """Writes weights in torchvision's or Keras' layout, and checks the file by loading it again."""
     from jft.exporters import state_dict as lib
     from jft.utils import files
 
@@ -88,28 +88,39 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     listed = verb(list_sets, "list")
     listed.add_argument("pattern", nargs="?", default="", help="a part of the name, or a pattern such as 'vgg1?.*'")
     fetched = verb(fetch, "fetch")
-    fetched.add_argument("name", nargs="+", help="such as vgg19.torchvision")
+    fetched.add_argument("name", nargs="+", help="weight sets, such as vgg19.torchvision")
     verified = verb(verify, "verify")
-    verified.add_argument("name", nargs="*", help="such as vgg19.torchvision; default: every set that is here")
+    verified.add_argument(
+        "name", nargs="*", help="weight sets, such as vgg19.torchvision; default: every set on this machine"
+    )
     verified.add_argument(
         "--imagenet",
         metavar="DIR",
-        help="images of ImageNet, named or sorted by WordNet id; only its validation images tell an accuracy",
+        help="ImageNet images, named or sorted by WordNet id, to measure accuracy; use validation images",
     )
-    verified.add_argument("--weights-path", metavar="PATH", help="the file, or a folder that holds it")
+    verified.add_argument("--weights-path", metavar="PATH", help="weight file, or folder of weight files")
 
     converted, exported = verb(convert, "convert"), verb(export, "export")
-    converted.add_argument("source", help=".pth, .safetensors, Keras .h5, Caffe .npy, a file of jft's own, or a run")
+    converted.add_argument("source", help="a .pth, .safetensors, Keras .h5 or Caffe .npy file, or the folder of a run")
     exported.add_argument("source", help="folder of a run, name of a set, or a weight file")
     for added in (converted, exported):
-        added.add_argument("--model", help="such as vgg19; needed for a file that does not say it")
-        added.add_argument("--weights", metavar="TAG", help="set that a file is like; default: guessed from it")
+        added.add_argument(
+            "--model", metavar="NAME", help="model of the file, such as vgg19; needed if the file does not name it"
+        )
+        added.add_argument("--weights", metavar="TAG", help="weight set whose layout the file has; default: detected")
         added.add_argument("--out", type=Path, required=True, metavar="FILE", help="the file to write")
         added.add_argument("--force", action="store_true", help="replace FILE if it exists")
         main.add_code_argument(added)
-    converted.add_argument("--allow-nonfinite", action="store_true", help="convert NaN and infinity too")
-    exported.add_argument("--format", choices=("torchvision", "keras"), default="torchvision", help="whose layout")
-    exported.add_argument("--image-size", type=int, metavar="N", help="side in pixels; default: as it was trained")
+    converted.add_argument("--allow-nonfinite", action="store_true", help="accept weights with NaN or infinity")
+    exported.add_argument(
+        "--format",
+        choices=("torchvision", "keras"),
+        default="torchvision",
+        help="layout of the file; default: torchvision",
+    )
+    exported.add_argument(
+        "--image-size", type=int, metavar="N", help="side of the input in pixels; default: as trained"
+    )
 
 
 def run(args: argparse.Namespace) -> int:

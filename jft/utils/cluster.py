@@ -47,11 +47,11 @@ class Cluster:
 
 # {flag: (default, help)}; the values of the flags make a `Cluster`.
 FLAGS: dict[str, tuple[Any, str]] = {
-    "distributed": (False, "one of several processes; the environment of SLURM, GKE, Cloud TPU or Open MPI names them"),
-    "coordinator": ("", "of process 0, where no such environment does"),
-    "num_processes": (0, "how many there are, with --coordinator"),
-    "process_id": (-1, "number of this one, with --coordinator"),
-    "one_machine": (False, "all processes run on this machine, so that --coordinator may be a loopback"),
+    "distributed": (False, "run as one of several processes, found from SLURM, GKE, Cloud TPU or Open MPI"),
+    "coordinator": ("", "address of process 0, where none of these is found"),
+    "num_processes": (0, "number of processes, with --coordinator"),
+    "process_id": (-1, "index of this process from 0, with --coordinator"),
+    "one_machine": (False, "all processes run on this machine: --coordinator may be a loopback address"),
 }
 
 

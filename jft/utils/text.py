@@ -138,7 +138,7 @@ def padded(text: str, columns: int) -> str:
 
 
 # What a verb says of its argument RUN.
-RUN = "folder that train wrote: its best checkpoint on validation, else the newest"
+RUN = "folder of a run; its best checkpoint on validation is used, else the newest"
 
 
 def aligned(rows: list[tuple[str, ...]], right: Collection[int]) -> list[str]:

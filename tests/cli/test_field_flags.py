@@ -24,7 +24,7 @@ def test_help_shows_every_field_by_group(monkeypatch):
     field_flags.add(parser)
     text = " ".join(parser.format_help().split())
     for title in GROUPS:
-        assert f"fields of the config: {title}:" in text
+        assert f"config fields: {title}:" in text
     for field in FIELDS.values():
         assert field_flags.flag(field.name) in text and f"{field.doc}; default: " in text
     assert "usage: jft train [-h] [--FIELD VALUE ...]" in text

@@ -47,7 +47,7 @@ def fits(text, columns=120):
 @pytest.mark.parametrize("verb", ["predict", "evaluate", "explain", "export", "report", "extract-features"])
 def test_help_says_which_checkpoint_is_used(capsys, verb):
     status, printed, _ = ended(capsys, verb, "--help")
-    assert status == 0 and "best checkpoint on validation, else the newest" in " ".join(printed.split())
+    assert status == 0 and "best checkpoint on validation is used, else the newest" in " ".join(printed.split())
 
 
 @pytest.mark.parametrize("columns", [80, 120])

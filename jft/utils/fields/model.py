@@ -12,74 +12,74 @@ _PRETRAINED = Needs("preset", tuple(preset for preset in _PRESETS if preset != "
 MODEL = (
     Field("model", "vgg19", "the architecture, such as resnet50; `jft weights list` names those with weights"),
     Field("weights", "torchvision", "weight set of the model, such as torchvision or timm; empty: train from scratch"),
-    Field("weights_path", "", "file or folder looked at before the cache and the network", place=True),
+    Field(
+        "weights_path", "", "weight file, or folder of weight files; tried before the cache and the network", place=True
+    ),
     Field(
         "aux_heads",
         False,
-        "train the auxiliary heads of GoogLeNet or Inception-V3 too, at their published weights",
+        "also train the auxiliary heads of GoogLeNet or Inception-V3, with their published loss weights",
         needs=(_STEPS,),
     ),
     Field(
         "fresh",
         "",
-        "stages or patterns that start from initialization, beside the head: 'layer4 head'",
+        "stages or parameter patterns to initialize anew, in addition to the head, such as layer4",
         needs=(_PRETRAINED, Needs("weights")),
     ),
 )
 
 HEAD = (
-    Field("cut", "", "the stage after which the head comes; later stages are left out; empty: none is"),
+    Field("cut", "", "attach the head after this stage and drop the later ones; empty: keep all stages"),
     Field(
         "head",
         "published",
-        "published: the network's own; linear: average of the map, hidden layers, logits",
+        "published: as in the paper; linear: global average pooling, hidden layers, logits",
         choices=("published", "linear"),
     ),
     Field(
         "head_hidden",
         (),
-        "linear head: units of its hidden layers, each with ReLU",
+        "linear head: sizes of its hidden layers, each followed by ReLU",
         element=int,
         needs=(_STEPS, _LINEAR),
     ),
     Field(
         "head_dropout",
         0.0,
-        "linear head: dropout rate before each of its layers",
+        "linear head: dropout rate before each layer",
         check=share,
         needs=(_STEPS, _LINEAR),
     ),
-    Field(
-        "head_init", 1.0, "factor on the initial kernel of the classifying layer; 0: starts from zeros", needs=(_STEPS,)
-    ),
+    Field("head_init", 1.0, "factor on the initial kernel of the classifying layer; 0: zeros", needs=(_STEPS,)),
     Field(
         "loss",
         "softmax",
-        "softmax; sigmoid: one unit for two classes, or one a class where images have several labels; module:function",
+        "softmax; sigmoid: for two classes with one output, or for several labels per image; module:function",
     ),
     Field(
         "balance",
         "",
-        "weights: class weights by inverse frequency; sampling: classes are drawn equally often",
+        "weights: class weights by inverse frequency; sampling: draw all classes equally often; empty: neither",
         choices=("", "weights", "sampling"),
         needs=(_STEPS,),
     ),
     # The loss is divided by the sum of the weights of the batch's labels, as in torch; where images have several
     # labels, by their number.
-    Field("class_weights", (), "factors on the loss, one a class; empty: 1", element=float, needs=(_STEPS,)),
+    Field("class_weights", (), "weight of each class in the loss; empty: 1", element=float, needs=(_STEPS,)),
 )
 
 TRANSFER = (
     Field(
         "freeze",
         "",
-        "a stage (it and all before it), or patterns over parameter names; empty: all is trainable",
+        "a stage (frozen with all stages before it), or patterns over parameter names; empty: train all",
         phase=True,
     ),
     Field(
         "batch_norm",
         "trained",
-        "BatchNorm of trainable stages: trained; statistics: scale and bias fixed; frozen: statistics fixed too",
+        "BatchNorm of trainable stages: trained; statistics: scale and bias frozen; frozen: statistics fixed too",
         choices=("trained", "statistics", "frozen"),
         needs=(_STEPS,),
         phase=True,
@@ -87,25 +87,25 @@ TRANSFER = (
     Field(
         "layer_decay",
         1.0,
-        "factor on the learning rate for each stage further from the head",
+        "learning rate factor for each stage further from the head",
         check=positive,
         needs=(_STEPS,),
         phase=True,
     ),
     Field(
-        "preset", "", "phases by name, such as lp_ft: linear probe, then fine-tune", choices=_PRESETS, needs=(_STEPS,)
+        "preset", "", "named phases, such as lp_ft: linear probe, then fine-tuning", choices=_PRESETS, needs=(_STEPS,)
     ),
     Field(
         "phases",
         (),
-        'own phases: ({"epochs": 2, "freeze": "fc7"}, {"epochs": 5, "freeze": ""})',
+        'your own phases: ({"epochs": 2, "freeze": "fc7"}, {"epochs": 5, "freeze": ""})',
         element=dict[str, Any],
         needs=(_STEPS,),
     ),
     Field(
         "cache_features",
         "auto",
-        "keep what frozen stages compute on disk: True, False, or auto: where it can be kept and saves time",
+        "cache the features of frozen stages on disk: True, False, or auto: if that saves time",
         check=switch_or_auto,
         auto=bool,
     ),
@@ -113,20 +113,20 @@ TRANSFER = (
     Field(
         "features_dtype",
         "float32",
-        "type in which features are kept",
+        "type of the cached features",
         choices=("float32", "bfloat16"),
         needs=(Needs("cache_features"),),
     ),
     Field(
         "solver",
         "steps",
-        "steps: gradient descent; lbfgs or ridge: solve for a linear head at once, on cached features",
+        "steps: gradient descent; lbfgs or ridge: fit a linear head directly, on cached features",
         choices=("steps", "lbfgs", "ridge"),
     ),
     Field(
         "regularization",
         (),
-        "lbfgs, ridge: inverse strengths (C) to choose from on validation; empty: a usual range",
+        "lbfgs, ridge: inverse regularization strengths (C) to choose from on validation; empty: a usual range",
         element=float,
         needs=(_SOLVED,),
     ),

@@ -9,7 +9,7 @@ _STEPS = Needs("solver", ("steps",))
 _STEP_SCHEDULE = Needs("schedule", ("step",))
 
 OPTIMIZATION = (
-    Field("batch_size", 32, "images in a step, over all devices", check=positive, needs=(_STEPS,)),
+    Field("batch_size", 32, "batch size, over all devices", check=positive, needs=(_STEPS,)),
     Field(
         "epochs",
         10.0,
@@ -17,11 +17,11 @@ OPTIMIZATION = (
         check=not_negative,
         needs=(_STEPS, Needs("steps", (0,)), Needs("phases", ((),))),
     ),
-    Field("steps", 0, "length in steps; 0: as epochs says", check=not_negative, needs=(_STEPS,)),
+    Field("steps", 0, "number of training steps; 0: use epochs", check=not_negative, needs=(_STEPS,)),
     Field(
         "optimizer",
         "adamw",
-        "adam, adamw, sgd (Nesterov momentum); any of Optax by name: lion, rmsprop, ...; module:function",
+        "adam, adamw, sgd (with Nesterov momentum), any optimizer of Optax such as lion, or module:function",
         needs=(_STEPS,),
         phase=True,
     ),
@@ -29,14 +29,14 @@ OPTIMIZATION = (
     Field(
         "momentum",
         0.9,
-        "momentum of sgd, and of those of Optax that have it: rmsprop, lars, sm3, adafactor",
+        "momentum of sgd, rmsprop, lars, sm3 and adafactor",
         needs=(_STEPS, Needs("optimizer", ("sgd", "rmsprop", "lars", "sm3", "adafactor"), own=True)),
         phase=True,
     ),
     Field(
         "weight_decay",
         0.0,
-        "on kernels, not on biases or BatchNorm; decoupled in adamw, an L2 term elsewhere",
+        "weight decay of kernels, not of biases or BatchNorm; decoupled for adamw, an L2 term otherwise",
         check=not_negative,
         needs=(_STEPS,),
         phase=True,
@@ -44,15 +44,15 @@ OPTIMIZATION = (
     Field(
         "schedule",
         "constant",
-        "constant; cosine, to 0; step; inverse_time: rate / (1 + rate_decay * step); module:function",
+        "constant; cosine (to 0); step; inverse_time: rate / (1 + rate_decay * step); module:function",
         needs=(_STEPS,),
         phase=True,
     ),
-    Field("warmup_epochs", 0.0, "epochs of linear warm-up from 0", check=not_negative, needs=(_STEPS,), phase=True),
+    Field("warmup_epochs", 0.0, "epochs of linear warmup from 0", check=not_negative, needs=(_STEPS,), phase=True),
     Field(
         "step_epochs",
         (),
-        "schedule step: epochs at which the rate is multiplied by step_factor",
+        "schedule step: epochs at which the learning rate is multiplied by step_factor",
         element=float,
         needs=(_STEPS, _STEP_SCHEDULE),
         phase=True,
@@ -67,7 +67,7 @@ OPTIMIZATION = (
     Field(
         "rate_decay",
         0.0,
-        "schedule inverse_time: what Keras' SGD calls decay",
+        "schedule inverse_time: the decay rate, named decay in Keras' SGD",
         check=not_negative,
         needs=(_STEPS, Needs("schedule", ("inverse_time",))),
         phase=True,
@@ -75,16 +75,16 @@ OPTIMIZATION = (
     Field(
         "clip_norm",
         0.0,
-        "largest global norm of the gradient of trainable parameters; 0: not clipped",
+        "clip the gradient to this global norm; 0: do not clip",
         check=not_negative,
         needs=(_STEPS,),
         phase=True,
     ),
-    Field("label_smoothing", 0.0, "probability spread over all classes", check=share, needs=(_STEPS,)),
+    Field("label_smoothing", 0.0, "label smoothing: probability spread over all classes", check=share, needs=(_STEPS,)),
     Field(
         "accumulate",
         1,
-        "micro-batches in a step, to fit a large batch in memory; auto: as few as fit",
+        "micro-batches per step, to fit a large batch in memory; auto: as few as fit",
         check=count_or_auto,
         auto=int,
         needs=(_STEPS,),
@@ -92,7 +92,7 @@ OPTIMIZATION = (
     Field(
         "ema",
         0.0,
-        "decay of a moving average of the trainable parameters, which is then what is evaluated; 0: none",
+        "decay of an exponential moving average of the trainable parameters, which is evaluated instead; 0: none",
         check=share,
         needs=(_STEPS,),
     ),
@@ -100,7 +100,7 @@ OPTIMIZATION = (
     Field(
         "on_nan",
         "stop",
-        "a loss, gradient or update that is not finite: stop; rollback: to the newest checkpoint, without that step",
+        "if a loss, gradient or update is not finite: stop, or rollback to the newest checkpoint and skip the step",
         choices=("stop", "rollback"),
         needs=(_STEPS,),
         resume=True,
@@ -108,7 +108,7 @@ OPTIMIZATION = (
     Field(
         "max_rollbacks",
         3,
-        "on_nan rollback: steps left out at most",
+        "on_nan rollback: most steps to skip",
         check=positive,
         needs=(_STEPS, Needs("on_nan", ("rollback",))),
         resume=True,
@@ -116,7 +116,7 @@ OPTIMIZATION = (
     Field(
         "spike_norm",
         0.0,
-        "gradient norm above which a step counts as not finite; 0: none does",
+        "treat a gradient norm above this as not finite; 0: no limit",
         check=not_negative,
         needs=(_STEPS,),
         resume=True,
@@ -124,33 +124,33 @@ OPTIMIZATION = (
     Field(
         "early_stopping",
         0,
-        "evaluations without a better validation accuracy before stopping; 0: never",
+        "stop after this many evaluations without improvement on validation; 0: never",
         check=not_negative,
         needs=(_STEPS, Needs("validation")),
     ),
-    Field("seed", 0, "of initialization, order, augmentation and splits"),
+    Field("seed", 0, "random seed of initialization, order, augmentation and splits"),
 )
 
 MACHINE = (
     Field(
         "dtype",
         "float32",
-        "of the computation; parameters, statistics and loss stay float32",
+        "type of computation; parameters, statistics and loss stay float32",
         choices=("float32", "bfloat16"),
     ),
     Field(
         "parallel",
         "jit",
-        "jit: one program over a mesh of devices; pmap: one program a device",
+        "jit: one program over a mesh of devices; pmap: one program per device",
         choices=("jit", "pmap"),
     ),
     Field(
         "mesh",
         {"data": -1, "fsdp": 1},
-        "devices: copies of the state, and parts that each copy is cut into; -1: as many as there are",
+        "data: copies of the state; fsdp: shards of each copy; -1: as many as there are devices",
         resume=True,
     ),
-    Field("eval_batch_size", 64, "images at a time in evaluation, over all devices", check=positive, resume=True),
+    Field("eval_batch_size", 64, "batch size of evaluation, over all devices", check=positive, resume=True),
     Field(
         "initialization_timeout",
         300,
@@ -161,7 +161,7 @@ MACHINE = (
     Field(
         "heartbeat_timeout",
         100,
-        "seconds of silence after which a process is taken for dead, and the others end",
+        "seconds without a heartbeat after which a process counts as dead, and the others exit",
         check=positive,
         resume=True,
     ),
@@ -171,38 +171,40 @@ CADENCE = (
     Field(
         "metrics",
         (),
-        "further ones of evaluations: top3_accuracy, top5_accuracy, brier_score, label_f1, module:function",
+        "more metrics to evaluate: top3_accuracy, top5_accuracy, brier_score, label_f1, module:function",
         element=str,
     ),
     Field(
         "select_by",
         "",
-        "metric that chooses the best checkpoint, as -loss where less is better; empty: accuracy",
+        "metric that chooses the best checkpoint; with a minus where less is better: -loss; empty: accuracy",
         needs=(_STEPS, Needs("validation")),
     ),
     Field(
         "callbacks",
         (),
-        "told step, epoch and evaluation ends; may stop the run: stop_when_perfect, module:function",
+        "called after each step, epoch and evaluation, may stop the run: stop_when_perfect, module:function",
         element=str,
         needs=(_STEPS,),
         resume=True,
     ),
-    Field("log_every", 20, "steps between lines of the log", check=positive, resume=True),
+    Field("log_every", 20, "steps between log lines", check=positive, resume=True),
     Field(
         "evaluate_every",
         1.0,
-        "epochs between evaluations; a checkpoint is saved at each",
+        "epochs between evaluations; each saves a checkpoint",
         check=positive,
         needs=(_STEPS,),
     ),
-    Field("checkpoint_every", 0, "steps between further checkpoints; 0: none", check=not_negative, resume=True),
+    Field("checkpoint_every", 0, "steps between additional checkpoints; 0: none", check=not_negative, resume=True),
     # Two, to have one to fall back on.
-    Field("keep_last", 2, "newest checkpoints kept, beside the best on validation", check=positive, resume=True),
+    Field(
+        "keep_last", 2, "newest checkpoints to keep, in addition to the best on validation", check=positive, resume=True
+    ),
     Field(
         "keep_every",
         0,
-        "also keep for good the first checkpoint after each so many steps; 0: none",
+        "also keep the first checkpoint after every this many steps; 0: none",
         check=not_negative,
         resume=True,
     ),
@@ -212,7 +214,7 @@ COMPARISON = (
     Field(
         "arms",
         (),
-        "((name, {field: value}), ...): trains each arm in turn and tests all on the same images",
+        "((name, {field: value}), ...): train each arm in turn, and test all on the same images",
         element=tuple[str, dict[str, Any]],
     ),
 )
