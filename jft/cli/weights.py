@@ -86,7 +86,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         return added
 
     listed = verb(list_sets, "list")
-    listed.add_argument("pattern", nargs="?", default="", help="a part of the name, or a pattern such as 'vgg1?.*'")
+    listed.add_argument(
+        "pattern",
+        nargs="?",
+        default="",
+        help="part of a name, or a pattern such as 'vgg1?.*'; of a full name also file, address, hash",
+    )
     fetched = verb(fetch, "fetch")
     fetched.add_argument("name", nargs="+", help="weight sets, such as vgg19.torchvision")
     verified = verb(verify, "verify")

@@ -12,7 +12,9 @@ _HEADER = ("set", "dialect", "parameters", "top-1", "top-5", "MiB", "license", "
 
 
 def table(pattern: str = "") -> str:
-    """The sets whose name holds `pattern`, or matches it as a shell's ('vgg1?.*'), one a line.
+    """The sets whose name holds `pattern`, or matches it as a shell's ('vgg1?.*'), one per line.
+
+    For the full name of a set its file, address and hash follow.
 
     Raises:
       ValueError: there are none.
@@ -20,7 +22,18 @@ def table(pattern: str = "") -> str:
     rows = [row for name, row in CATALOG.items() if pattern in name or fnmatch.fnmatchcase(name, pattern)]
     if not rows:
         raise ValueError(f"no weight set is called {pattern!r}{tree.did_you_mean(pattern, CATALOG) or '.'}")
-    return "\n".join(aligned([_HEADER, *(_line(row) for row in rows)], right=(2, 3, 4, 5)))
+    lines = aligned([_HEADER, *(_line(row) for row in rows)], right=(2, 3, 4, 5))
+    return "\n".join([*lines, *(_origin(CATALOG[pattern]) if pattern in CATALOG else [])])
+
+
+def _origin(row: WeightSet) -> list[str]:
+    hashes = [f"SHA-256 {row.sha256}{'...' if len(row.sha256) < 64 else ''}"] if row.sha256 else []
+    hashes += [f"MD5 {row.md5}"] if row.md5 else []
+    return [
+        f"file: {row.filename}",
+        f"address: {row.url or 'none is published'}",
+        f"hash: {', '.join(hashes) or 'none is published'}",
+    ]
 
 
 def _line(row: WeightSet) -> tuple[str, ...]:

@@ -56,6 +56,12 @@ def test_list(script):
     assert [line.split()[0] for line in script("list", "resnet*.keras")[1].splitlines()[1:]] == [
         f"resnet{depth}.keras" for depth in (50, 101, 152)
     ]
+    for name, file, address, digest in (
+        ("squeezenet1_1.torchvision", SQUEEZENET.filename, SQUEEZENET.url, f"SHA-256 {SQUEEZENET.sha256}..."),
+        ("squeezenet1_0.caffe", "squeezenet_v1.0.npy", "none is published", "none is published"),
+    ):
+        last = script("list", name)[1].splitlines()[2:]
+        assert last == [f"file: {file}", f"address: {address}", f"hash: {digest}"]
     status, printed, error = script("list", "vgg16.kerras")
     assert (status, printed) == (1, "")
     assert error == "error: no weight set is called 'vgg16.kerras', did you mean 'vgg16.keras'?\n"
