@@ -199,7 +199,7 @@ def _warn_not_held_out(source: Source, held_out: np.ndarray, split: str, classes
     if absent := splits.absent(source.labels, held_out, source.class_names, tuple(map(normal, classes))):
         more = "raise validation" if split == "validation" else "give a test split of your own"
         report(
-            f"{source.name}: too few images to hold any out for {split} ({absent}): its metrics will not cover these "
+            f"{source.name}: {split} has no image of some classes ({absent}): its metrics will not cover these "
             f"classes. Add images, {more}, or leave the classes out."
         )
 

@@ -124,8 +124,9 @@ def stratified(
     available = stratify.counts(labels, len(names))
     if amount and not count:
         raise ValueError(
-            f"a share of {amount:g} of {len(labels)} images for {what} is none ({_few(available, names)}): add images, "
-            f"or hold out a larger share or a count{', or none (0)' if what == 'validation' else ''}."
+            f"there are too few images for {what}: {amount:g} of {len(labels)} is less than one image "
+            f"({_few(available, names)}). Add images, or hold out a larger share or a count"
+            f"{', or none (0)' if what == 'validation' else ''}."
         )
     if labels.ndim == 2 or groups is not None:
         groups = np.arange(len(labels)) if groups is None else groups

@@ -139,14 +139,14 @@ def write_own(opened: SourceWeights, out: Path, *, allow_nonfinite: bool = False
     with written_whole(out) as aside:
         safetensors.numpy.save_file(dict(leaves), aside, about)
     parameters = sum(leaf.size for name, leaf in leaves.items() if name.startswith("params/"))
-    lines = [f"{key}: {value}" for key, value in opened.facts.items()]
+    lines = [f"{key}: {value}" for key, value in opened.facts.items() if value]
     lines.append(f"parameters: {parameters:,} in {len(leaves)} tensors")
     if bad := [name for name, leaf in leaves.items() if not np.isfinite(leaf).all()]:
         lines.append(f"holding NaN or infinity: {', '.join(bad[:5])}{', ...' if len(bad) > 5 else ''}")
     lines.append(f"wrote {out}")
     if name := opened.facts.get("weights") or opened.facts.get("like"):
         tag = CATALOG[name].tag
-        lines.append(f"use --config.model={opened.model} --config.weights={tag} --config.weights_path={out}")
+        lines.append(f"use it with --model {opened.model} --weights {tag} --weights-path {out}")
     return "\n".join(lines)
 
 

@@ -150,7 +150,7 @@ def format_evaluation(result: Mapping[str, Any]) -> str:
         return "\n".join([*map(_headline, result["members"]), comparison])
     lines = [_headline(result), *_calibration_lines(result)]
     for member in result.get("members", []):
-        lines.append(f"  {member['checkpoint']} alone: {member['accuracy']:.2%}, cross entropy {member['loss']:.4f}")
+        lines.append(f"  {member['checkpoint']} alone: {member['accuracy']:.2%}, log loss {member['loss']:.4f}")
     if "augmented" in result:
         augmented = result["augmented"]
         lines.append(f"  averaged over {augmented['views']} views ({augmented['name']}): {_rates(augmented)}")
@@ -210,7 +210,7 @@ def _rates(result: Mapping[str, Any]) -> str:
     else:
         rates = f"top-1 {result['accuracy']:.2%}" + (f", top-5 {result['top5']:.2%}" if "top5" in result else "")
     further = "".join(f", {name} {result[name]:.4f}" for name in result.get("metrics", ()))
-    return f"{rates}, cross entropy {result['loss']:.4f}{further}"
+    return f"{rates}, log loss {result['loss']:.4f}{further}"
 
 
 def _calibration_lines(result: Mapping[str, Any]) -> list[str]:
@@ -220,7 +220,7 @@ def _calibration_lines(result: Mapping[str, Any]) -> list[str]:
     after = result["calibrated"]
     return [
         f"{line}; with temperature {result['temperature']:.3f} (fitted on validation) "
-        f"{after['calibration_error']:.2%}, cross entropy {after['loss']:.4f}"
+        f"{after['calibration_error']:.2%}, log loss {after['loss']:.4f}"
     ]
 
 

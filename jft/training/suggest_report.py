@@ -72,7 +72,7 @@ def write(config: Config, out: Path, *, patterns: Sequence[str], weights_path: s
         plot(rows, aside)
     with written_whole(config_file) as aside:
         aside.write_text(config_text(chosen, config_file, len(source.class_names)))
-    print(f"\n{table(rows)}\n\nPick: {chosen.title}\n  jft train --config {config_file}\n  plot: {plot_file}")
+    print(f"\n{table(rows)}\n\nPick: {chosen.title}\n  jft train {config_file}\n  plot: {plot_file}")
 
 
 def _unknown(weights_path: str, sets: Sequence[tuple[WeightSet, str]]) -> list[str]:
@@ -155,7 +155,7 @@ def config_text(row: Probed, path: Path, classes: int) -> str:
     return (
         f'"""{data}, {classes} classes, on {_plain(row.title)}: a probe of its frozen features; and '
         f"its later half fine-tuned.\n\n"
-        f"    jft train --config {command}\n\n"
+        f"    jft train {command}\n\n"
         f"`jft suggest` cross-validated a probe on {len(row.right):,} training images: {100 * row.accuracy:.2f} %\n"
         f"(95 % interval {low_high}), {row.images_per_second:,.1f} images/s forward. The fine-tuned arm was not run.\n"
         '"""\n\n'

@@ -1,4 +1,4 @@
-"""Settings of programs: quiets libraries, how warnings look, untrusted names escaped, garbage collected less often."""
+"""Settings of programs: formats warnings, quiets libraries, escapes untrusted names, collects garbage less often."""
 
 import gc
 import logging as std_logging
@@ -24,7 +24,6 @@ def configure() -> None:
     # Tracing a model makes objects by the hundred thousand, which all stay: to look for garbage among them after every
     # 700 of them, as Python does, takes a fifth of the time.
     gc.set_threshold(100_000, 20, 50)
-    """Quiets libraries and escapes what is logged. Programs call it; XLA's flags, importing jft sets (`xla_flags`)."""
     if not std_logging.root.handlers:  # a program that embeds jft has its own
         plain = _Plain()
         plain.addFilter(_escape)

@@ -142,7 +142,7 @@ def test_convert(script, source, tmp_path):
     assert status == 0
     for line in ("dialect: torchvision", "parameters: 1,235,496 in 52 tensors", "source_sha256: "):
         assert line in printed
-    assert "use --config.model=squeezenet1_1 --config.weights=torchvision --config.weights_path=" in printed
+    assert "use it with --model squeezenet1_1 --weights torchvision --weights-path " in printed
     leaves = safetensors.numpy.load_file(out)
     kernel = tensors["features.0.weight"].transpose(2, 3, 1, 0)
     np.testing.assert_array_equal(leaves["params/conv1/conv1/kernel"], kernel)

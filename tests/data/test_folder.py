@@ -135,9 +135,9 @@ def test_classes_without_a_test_or_validation_image_are_named(tmp_path):
     for split in ("train", "validation"):
         _, said = load(tmp_path, split, validation=0.1)
         assert said == [
-            "folder: too few images to hold any out for test ('one' has 1): its metrics will not cover these "
+            "folder: test has no image of some classes ('one' has 1): its metrics will not cover these "
             "classes. Add images, give a test split of your own, or leave the classes out.",
-            "folder: too few images to hold any out for validation ('one' has 1, 'two' has 1): its metrics will not "
+            "folder: validation has no image of some classes ('one' has 1, 'two' has 1): its metrics will not "
             "cover these classes. Add images, raise validation, or leave the classes out.",
         ]
     # Of classes that were left out nobody asks.
@@ -153,11 +153,14 @@ def test_a_split_of_its_own_that_lacks_a_class_is_said(tmp_path):
 def test_too_few_images_for_a_share_are_said_by_class(tmp_path):
     make(tmp_path / "two", {"a": 2, "b": 2})
     with pytest.raises(
-        ValueError, match=r"0.1 of 3 images for validation is none \('.' has 1, '.' has 2\): add images, or"
+        ValueError,
+        match=r"too few images for validation: 0.1 of 3 is less than one image \('.' has 1, '.' has 2\)",
     ):
         load(tmp_path / "two", "train", validation=0.1)
     make(tmp_path / "one", {"a": 1, "b": 1})
-    with pytest.raises(ValueError, match=r"0.2 of 2 images for test is none \('a' has 1, 'b' has 1\)"):
+    with pytest.raises(
+        ValueError, match=r"too few images for test: 0.2 of 2 is less than one image \('a' has 1, 'b' has 1\)"
+    ):
         load(tmp_path / "one", "train")
 
 

@@ -40,7 +40,7 @@ def test_quotas(counts, amount, held_out):
         ((5, 5), 9, "leave some class without"),
         ((5, 5), 2.5, "share in"),
         ((5, 5), -0.1, "share in"),
-        ((5, 5), 0.01, "is none"),
+        ((5, 5), 0.01, "is less than one image"),
     ],
 )
 def test_impossible_amounts(counts, amount, message):

@@ -146,7 +146,7 @@ def test_script(members, found, command):
     assert status == 0
     assert printed == format_evaluation(found) + "\n"
     assert f"{members[0]} + {members[1]} on digits test, {found['count']} images:" in printed
-    assert f"top-1 {found['accuracy']:.2%}, top-5 {found['top5']:.2%}, cross entropy {found['loss']:.4f}" in printed
+    assert f"top-1 {found['accuracy']:.2%}, top-5 {found['top5']:.2%}, log loss {found['loss']:.4f}" in printed
     assert f"{members[1]} alone: {found['members'][1]['accuracy']:.2%}" in printed
     status, printed, error = command("evaluate", members[0] / "nothing", members[1])
     assert status == 1 and printed == "" and error.startswith("error: ") and error.count("\n") == 1

@@ -126,13 +126,13 @@ def test_only_the_hash_shows_what_a_file_is(tiny, tmp_path, monkeypatch, dialect
         kept = {key: value for key, value in opened.facts.items() if key in ("weights", "like", "license")}
         assert kept == claimed and opened.facts["dialect"] == dialect
         text = open_model.write_own(opened, own)
-        assert text.endswith(f"use --config.model=vgg16 --config.weights={dialect} --config.weights_path={own}")
+        assert text.endswith(f"use it with --model vgg16 --weights {dialect} --weights-path {own}")
         # What was written still knows its model and options, is no published file, and is taken for that set's.
         reopened = open_model.open_source(str(own))
         assert (reopened.model, reopened.build(), reopened.spec) == ("vgg16", opened.build(), opened.spec)
         assert reopened.facts["like"] == name and "weights" not in reopened.facts
         assert reopened.facts["license"] == provenance.UNKNOWN and "url" not in reopened.facts
-        assert open_model.write_own(reopened, again).endswith(f"--config.weights_path={again}")
+        assert open_model.write_own(reopened, again).endswith(f"--weights-path {again}")
         row = catalog.find_row("vgg16", dialect)
         leaves, _ = hub.load(row, leaf_shapes(create_model("vgg16", **row.file_options), 12), weights_path=own)
         wanted = opened.read(False)

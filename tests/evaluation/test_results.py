@@ -91,7 +91,7 @@ def test_the_lines_for_a_terminal(told):
     run, _, result = told
     lines = format_evaluation(result)
     assert f"{run} (step {result['step']}) on {result['dataset']} test, {result['count']} images:" in lines
-    assert f"cross entropy {result['loss']:.4f}" in lines
+    assert f"log loss {result['loss']:.4f}" in lines
     for name, one in result["per_class"].items():
         row = next(line for line in lines.splitlines() if line.startswith(f"  {terminal(name)} "))
         assert row.endswith(f"{one['count']:>10,}") and f"{one['recall']:.2%}" in row

@@ -181,7 +181,7 @@ def test_the_command_and_what_it_writes(command, tmp_path, monkeypatch, weights)
         assert image.format == "PNG" and min(image.size) > 100
 
     text = (tmp_path / "out" / "suggested.py").read_text()
-    assert f"jft train --config {tmp_path}/out/suggested.py" in text and f"{sound[0]:.2f} %" in text
+    assert f"jft train {tmp_path}/out/suggested.py" in text and f"{sound[0]:.2f} %" in text
     assert len([line for line in text.splitlines() if line.startswith("    config.")]) <= 15
     fields = ["--config.examples_per_class=1", "--config.evaluate_every=100"]
     config = read_config(tmp_path / "out" / "suggested.py", fields)
