@@ -191,7 +191,9 @@ def initialize(
     image = jnp.zeros((1, size, size, 3))
 
     def wanted() -> dict[str, jax.Array]:
-        leaves = tree.flatten(model.init(jax.random.key(seed), image, train=False))
+        variables = model.init(jax.random.key(seed), image, train=False)
+        kept = {kind: variables[kind] for kind in ("params", "batch_stats") if kind in variables}  # not what heads sow
+        leaves = tree.flatten(kept)
         return {name: leaf for name, leaf in leaves.items() if only is None or name in only}
 
     leaves = {} if only is not None and not only else jax.jit(wanted)()
