@@ -265,16 +265,38 @@ def max_pool(x: jax.Array, window: tuple[int, int], stride: int, pads: tuple) ->
     Returns:
       [batch, out_height, out_width, channels].
     """
-    return lax.reduce_window(x, -jnp.inf, lax.max, (1, *window, 1), (1, stride, stride, 1), ((0, 0), *pads, (0, 0)))
+
+    def windows(x: jax.Array) -> jax.Array:
+        spread = ((0, 0), *pads, (0, 0))
+        return lax.reduce_window(x, -jnp.inf, lax.max, (1, *window, 1), (1, stride, stride, 1), spread)
+
+    def places(x: jax.Array) -> jax.Array:
+        return functools.reduce(jnp.maximum, _places(_padded(x, pads), window, stride))
+
+    if any(n + sum(pad) < w for n, pad, w in zip(x.shape[1:3], pads, window, strict=True)):
+        return windows(x)  # no window fits: an empty map
+    # On CPU a window at a time takes 1.5 to 10 times as long as a place of all windows at a time.
+    return lax.platform_dependent(x, cpu=places, default=windows)
+
+
+def _padded(x: jax.Array, pads: tuple) -> jax.Array:
+    return lax.pad(x, jnp.array(-jnp.inf, x.dtype), ((0, 0, 0), *((*pad, 0) for pad in pads), (0, 0, 0)))
+
+
+def _places(padded: jax.Array, window: tuple[int, int], stride: int) -> list[jax.Array]:
+    """What all windows have at their first place, at their second, and so on: each [batch, rows, columns, channels]."""
+    batch, height, width, channels = padded.shape
+    rows, columns = ((n - w) // stride * stride + 1 for n, w in zip((height, width), window, strict=True))
+    return [
+        lax.slice(padded, (0, i, j, 0), (batch, i + rows, j + columns, channels), (1, stride, stride, 1))
+        for i, j in np.ndindex(*window)
+    ]
 
 
 def _max_pool_forward(x: jax.Array, window: tuple[int, int], stride: int, pads: tuple) -> tuple[jax.Array, tuple]:
-    padded = lax.pad(x, jnp.array(-jnp.inf, x.dtype), ((0, 0, 0), *((*pad, 0) for pad in pads), (0, 0, 0)))
-    out = [(n - w) // stride + 1 for n, w in zip(padded.shape[1:3], window, strict=True)]
+    padded = _padded(x, pads)
     best = winner = None
-    for number, (i, j) in enumerate(np.ndindex(*window)):
-        end = (x.shape[0], i + (out[0] - 1) * stride + 1, j + (out[1] - 1) * stride + 1, x.shape[3])
-        candidate = lax.slice(padded, (0, i, j, 0), end, (1, stride, stride, 1))
+    for number, candidate in enumerate(_places(padded, window, stride)):
         if best is None or winner is None:
             best, winner = candidate, jnp.zeros(candidate.shape, jnp.uint8)
         else:
