@@ -4,28 +4,31 @@ Copies, moved folders, and the same pixels in a list, an array or another lossle
 that was resized, cropped, or saved again as JPEG has other pixels, so it has another digest.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import itertools
 import os
-import pathlib
 import weakref
 from collections.abc import Sequence
 from concurrent import futures
+from pathlib import Path
 
 import numpy as np
+import PIL
 
 from jft.data.image_file import open_image
 from jft.data.source import Source
-from jft.utils.files import open_regular
+from jft.utils.cache_dir import cache_dir, make_cache_dir
+from jft.utils.files import open_regular, written_whole
 from jft.utils.progress_bar import ProgressBar
 
 _SHOWN = 3  # repeated images named in a message
 
-# Decoding takes about a millisecond an image, and a process needs the same digests several times: each arm of a config
-# loads the same data set again. {source: digests}, and for files {fingerprint of the source: digests}.
+# Decoding takes about a millisecond an image, and the same digests are needed several times: each arm of a config, and
+# each start, loads the same data set again. {source: digests}; of files they are kept in the cache, too.
 _of_source: weakref.WeakKeyDictionary[Source, np.ndarray] = weakref.WeakKeyDictionary()
-_of_files: dict[str, np.ndarray] = {}
+_KEPT = 1000  # data sets in the cache, above which those go that were not used for longest
 
 
 def image_digests(source: Source) -> np.ndarray:
@@ -40,14 +43,44 @@ def image_digests(source: Source) -> np.ndarray:
       at full depth. For an unreadable file it is the digest of its bytes.
     """
     if source not in _of_source:
-        key = None if source.decoded else source.fingerprint()
-        digests = _of_files.get(key) if key else None
-        if digests is None:
-            digests = _digests(source)
-        if key:
-            _of_files[key] = digests
-        _of_source[source] = digests
+        paths = [image for image in source.images if isinstance(image, Path)] if not source.decoded else []
+        _of_source[source] = _kept(source, paths) if len(paths) == len(source) else _digests(source)
     return _of_source[source]
+
+
+def _kept(source: Source, paths: Sequence[Path]) -> np.ndarray:
+    """The digests of files, from the cache where they were hashed before and have not been touched since."""
+    place: Path | None = None
+    with contextlib.suppress(OSError, ValueError):  # a file is missing; or the cache is not safe, or has none of them
+        place = cache_dir() / "digests" / f"{_state(source, paths)}.npy"
+        known = np.load(place)
+        if known.dtype == np.uint64 and known.shape == (len(source),):
+            os.utime(place)
+            return known
+    digests = _digests(source)
+    with contextlib.suppress(OSError, ValueError):
+        if place is not None:
+            _keep(place, digests)
+    return digests
+
+
+def _state(source: Source, paths: Sequence[Path]) -> str:
+    """A digest of the paths, sizes and times of files. A time of change cannot be set, as one of modification can."""
+    decoder = PIL.__version__, source.max_image_pixels
+    digest = hashlib.blake2b(repr(decoder).encode(), digest_size=16)
+    for path in paths:
+        status = path.stat()
+        digest.update(repr((str(path), status.st_size, status.st_mtime_ns, status.st_ctime_ns)).encode())
+    return digest.hexdigest()
+
+
+def _keep(place: Path, digests: np.ndarray) -> None:
+    make_cache_dir()
+    place.parent.mkdir(exist_ok=True)
+    with written_whole(place) as aside, aside.open("wb") as file:
+        np.save(file, digests)
+    for old in sorted(place.parent.glob("*.npy"), key=lambda kept: kept.stat().st_mtime)[:-_KEPT]:
+        old.unlink()
 
 
 def _digests(source: Source) -> np.ndarray:
@@ -63,7 +96,7 @@ def _digests(source: Source) -> np.ndarray:
             raise
 
 
-def _digest_of_file(file: pathlib.Path | bytes, max_pixels: int) -> int:
+def _digest_of_file(file: Path | bytes, max_pixels: int) -> int:
     try:
         with open_image(file, max_pixels) as image:
             image.load()
@@ -75,7 +108,7 @@ def _digest_of_file(file: pathlib.Path | bytes, max_pixels: int) -> int:
         return _digest_of_bytes(file)
 
 
-def _digest_of_bytes(image: pathlib.Path | bytes) -> int:
+def _digest_of_bytes(image: Path | bytes) -> int:
     if isinstance(image, bytes):
         return _hashed(image)
     try:

@@ -2,13 +2,15 @@
 
 import dataclasses
 import io
+import os
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from jft.data import datasets
+from jft.data import content, datasets
 from jft.data.content import content_digest, image_digests, repeats
+from jft.utils.cache_dir import cache_dir
 
 
 @pytest.fixture
@@ -85,6 +87,44 @@ def test_a_file_that_cannot_be_read_is_known_by_its_bytes(arrays, tmp_path):
     assert one == again != other
     gone = dataclasses.replace(arrays.take([0]), images=(tmp_path / "gone.png",))
     assert len(image_digests(gone)) == 1
+
+
+def test_files_are_hashed_once_and_again_when_they_were_touched(arrays, tmp_path, monkeypatch):
+    paths = [tmp_path / f"{row}.png" for row in range(12)]
+    for path, file in zip(paths, encoded(arrays, "PNG").images, strict=True):
+        path.write_bytes(file)
+    hashed, digests_of = [], content._digests
+    monkeypatch.setattr(content, "_digests", lambda source: hashed.append(len(source)) or digests_of(source))
+
+    def of(paths):
+        """As another process does, which has another source."""
+        found = image_digests(dataclasses.replace(arrays, images=tuple(paths)))
+        return found.tolist(), len(hashed)
+
+    first, _ = of(paths)
+    assert of(paths) == (first, 1) and first == image_digests(arrays).tolist()
+    before = paths[3].stat()
+    other = Image.fromarray(arrays.images[3] ^ 1)
+    paths[3].write_bytes(paths[3].read_bytes())
+    os.utime(paths[3], ns=(before.st_atime_ns, before.st_mtime_ns))  # of the same size and time
+    count = len(hashed)
+    assert of(paths) == (first, count + 1)
+    other.save(paths[3])
+    changed, _ = of(paths)
+    assert [a == b for a, b in zip(changed, first, strict=True)].count(False) == 1
+    assert of(paths[::-1])[0] == changed[::-1]
+    count = len(hashed)
+    (kept,) = {path for path in (cache_dir() / "digests").iterdir() if np.load(path).tolist() == changed}
+    kept.write_bytes(b"damaged")
+    assert of(paths) == (changed, count + 1) and of(paths) == (changed, count + 1)
+
+
+def test_files_are_hashed_where_nothing_can_be_kept(arrays, tmp_path, monkeypatch):
+    Image.fromarray(arrays.images[0]).save(tmp_path / "0.png")
+    (tmp_path / "cache").write_text("in the way")
+    files = dataclasses.replace(arrays.take([0]), images=(tmp_path / "0.png",))
+    monkeypatch.setenv("JFT_CACHE", str(tmp_path / "cache"))
+    assert image_digests(files)[0] == image_digests(arrays)[0]
 
 
 def test_the_digest_of_a_data_set_tells_images_labels_classes_and_order_and_no_place(arrays):
