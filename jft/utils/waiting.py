@@ -6,8 +6,8 @@ import threading
 import time
 from collections.abc import Iterator
 
-# Seconds of silence after which it speaks. Nobody should wait longer than two.
-PATIENCE = 1.5
+# Seconds of silence after which it speaks. Nobody should wait longer than two, on a busy machine either.
+PATIENCE = 1.3
 
 _doing, _since = "", 0.0
 

@@ -13,7 +13,7 @@ from jft.evaluation import evaluate, gradcam, results
 from jft.evaluation.checkpoint_info import CheckpointInfo
 from jft.evaluation.load import from_trained
 from jft.evaluation.report.parts import IMAGES, Parts
-from jft.utils import distributed
+from jft.utils import distributed, waiting
 from jft.utils.files import check_folder, written_whole
 from jft.utils.logger import read_metrics
 from jft.utils.option_names import option
@@ -54,6 +54,7 @@ def write_report(
     start = time.perf_counter()
     predicted = evaluate.predict_run(workdir, evaluate.Images(split=split, dataset=data))
     seconds = time.perf_counter() - start
+    waiting.doing("computing the figures, and drawing the page")
     result = evaluate.record(predicted)
     predictor = from_trained(predicted.trained, str(workdir), batch_size=IMAGES)
     stage = stage or gradcam.default_stage(predictor.model, predictor.spec.size)
