@@ -16,7 +16,8 @@ def check_run(workdir: str | Path) -> None:
     """ValueError unless a folder holds checkpoints; names the runs in it, or, if it does not exist, a similar name."""
     folder = Path(workdir)
     if not folder.exists():
-        guess = tree.did_you_mean(str(folder), runs_in(folder.parent)) or f": give {_GIVE}."
+        arms = sorted({str(path.parent.parent) for path in folder.parent.glob("*/*/checkpoints")})
+        guess = tree.did_you_mean(str(folder), [*runs_in(folder.parent), *arms]) or f": give {_GIVE}."
         raise ValueError(f"there is no folder {folder}{guess}")
     if not (folder / "checkpoints").is_dir():
         runs = ", ".join(runs_in(folder))

@@ -78,6 +78,6 @@ def _what_to_fetch(rows: list[WeightSet], command: str) -> str:
         f"no pretrained weights are on this machine ({cache_dir()}). Fetch a set:\n"
         + "\n".join(lines)
         + again
-        + ". Or add --model NAME, which downloads its weights; or --weights-path FOLDER, where files lie already. "
+        + ". Or add --model NAME, which downloads its weights; or --weights-path FOLDER with weight files. "
         "`jft weights list` shows all sets."
     )

@@ -125,7 +125,7 @@ def by_hand(row: WeightSet, place: Path) -> str:
     return (
         f"Get {row.filename} ({row.size:.0f} MiB, {' and '.join(hashes) or 'no published hash'})"
         f"{f' from {row.url}' if row.url else ''} and put it at {place}; "
-        f"or give its path as {option('weights_path')}."
+        f"or give its path as {option('weights_path')} to what needs it."
     )
 
 

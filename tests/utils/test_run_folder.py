@@ -13,6 +13,7 @@ def test_which_run_may_be_meant(tmp_path, monkeypatch):
     check_run("runs/signs")
     for folder, told in (
         ("runs/sings", r"there is no folder runs/sings, did you mean 'runs/signs'\?$"),
+        ("runs/flower", r"there is no folder runs/flower, did you mean 'runs/flowers'\?$"),
         ("elsewhere", r"there is no folder elsewhere: give the folder that `jft train` wrote\.$"),
         ("photos", r"photos holds no checkpoints: give the folder that `jft train` wrote\.$"),
         ("runs/flowers", r"holds no checkpoints: give one of runs/flowers/frozen, runs/flowers/tuned\.$"),

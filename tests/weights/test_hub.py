@@ -132,7 +132,10 @@ def refused(row, message: str, **options) -> str:
         hub.fetch(row, **options)
     text = str(error.value)
     assert text.count("Get weights.safetensors (2 MiB, ") == 1 and "\n" not in text
-    assert f"put it at {cache_dir() / 'downloads' / row.filename}; or give its path as weights_path." in text
+    assert (
+        f"put it at {cache_dir() / 'downloads' / row.filename}; or give its path as weights_path to what needs it."
+        in text
+    )
     assert row.url is None or f"from {row.url}" in text
     return text
 
