@@ -16,7 +16,7 @@ import re
 import tempfile
 import time
 
-import rivals
+from jft_rival import Jft
 
 # (kind, pattern of the operation's line in XLA's text); the first that matches counts.
 KINDS = (
@@ -68,7 +68,7 @@ def main() -> None:
     parser.add_argument("--operations", type=int, default=0, metavar="N", help="also list the N longest operations")
     args = parser.parse_args()
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # before JAX makes its threads
-    jft = rivals.Jft("cpu")
+    jft = Jft("cpu")
     import jax
 
     compiled: list[str] = []

@@ -1,11 +1,12 @@
-"""jft beside other frameworks on this machine, in one run: images/s, ratios and their spread.
+"""jft beside other frameworks on this machine, in one run: images/s, ratios, FLOPs, memory.
 
-    python benchmarks/side_by_side.py [--device gpu] [--seconds 480] [--limit 180] [--out results/NAME.json]
+    python benchmarks/side_by_side.py [--device gpu] [--quick] [--seconds 480] [--out results/NAME.json]
 
-Each rival runs in its own process; they take turns, so that drift of the machine hits all alike. Items are in order of
-their worth and what no time is left for is left out, and listed. It needs jax, flax, optax, orbax-checkpoint,
-ml_collections, and torch with torchvision for the rivals; neither TensorFlow nor the network. The table goes to
-standard output, everything measured to a JSON file, which is written anew after each item.
+Each rival that is installed runs in its own process; they take turns, so that drift of the machine hits all alike.
+Items are in order of their worth; what no time is left for is left out, and listed. jft, torch and Keras are measured
+on a CPU, jft and torch on a GPU. It needs jax, flax, optax, orbax-checkpoint, ml_collections and tensorboardX, and on
+a GPU torch; neither TensorFlow nor the network. Everything measured goes to a JSON file, which is written anew after
+each item, and its tables (`tables.py`) to a Markdown file beside it.
 """
 
 import argparse
@@ -13,46 +14,47 @@ import json
 import os
 import platform
 import select
-import statistics
 import subprocess
 import sys
 import time
+from concurrent import futures
 from pathlib import Path
 from typing import Any
 
+import rivals
+import tables
+from items import Item, items, keep
+
 HERE = Path(__file__).parent
+MEMORY = 3 << 30  # bytes that must be available before another network is built
 
 
-class Rival:
+class Process:
     """A process of `rivals.py`, and what it is asked."""
 
-    def __init__(self, name: str, device: str) -> None:
+    def __init__(self, rival: str, device: str) -> None:
         """Starts it."""
-        self.name, self._device = name, device
+        self._command = [sys.executable, str(HERE / "rivals.py"), rival, device]
         self._start()
 
     def _start(self) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, str(HERE / "rivals.py"), self.name, self._device],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
+            self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
         )
 
-    def ask(self, limit: float = 120, **request: Any) -> dict[str, Any]:
+    def ask(self, kind: str, value: Any = None, *, limit: float = 120) -> dict[str, Any]:
         """Its answer; `{'error'}` where it failed, died, or took more than `limit` seconds, which ends it.
 
-        A process that has ended is started again for the next `build`.
+        A process that has ended is started again for the next 'build'.
         """
-        if "build" in request and self._process.poll() is not None:
+        if kind == "build" and self._process.poll() is not None:
             self._start()
         try:
-            self._process.stdin.write(json.dumps(request) + "\n")
+            self._process.stdin.write(json.dumps({kind: value}) + "\n")
             self._process.stdin.flush()
-        except BrokenPipeError:
+        except (BrokenPipeError, ValueError):
             return {"error": "the process ended"}
-        answered, _, _ = select.select([self._process.stdout], [], [], limit)
+        answered, _, _ = select.select([self._process.stdout], [], [], max(limit, 1))
         if not answered:
             self.end()
             return {"error": f"no answer in {limit:.0f} s"}
@@ -67,131 +69,148 @@ class Rival:
         self._process.wait()
 
 
-def items(device: str, batch: int = 0) -> list[dict[str, Any]]:
-    """What is measured, the most telling first: the rivals, what they build, images (or fits) a step."""
-    eager = ["jft", "torch"]
-    large, dtype, side = (256, "bfloat16", 8192) if device == "gpu" else (8, "float32", 2048)
-    large = batch or large
-
-    def item(rivals: list[str], what: str, batch: int = large, model: str = "resnet50", **more: Any) -> dict[str, Any]:
-        options = {"what": what, "model": model, "batch": batch, "dtype": dtype, **more}
-        return {"rivals": rivals, "build": options, "per_step": batch}
-
-    def kernel(name: str, form: str) -> dict[str, Any]:
-        options = {"what": "kernel", "name": name, "variant": form, "batch": large // 4 or 1, "dtype": dtype}
-        return {"rivals": ["jft"], "build": options, "per_step": options["batch"]}
-
-    forms = {
-        **{f"max_pool_{size}": ("xla", "jft", "split") for size in ("3x3_2", "2x2_2", "3x3_1")},
-        "batch_norm": ("xla", "jft"),
-        "conv_1x1": ("xla", "jft"),
-    }
-    listed = [
-        {"rivals": eager, "build": {"what": "matmul", "side": side, "dtype": dtype}, "per_step": 1},
-        item([*eager, "torch-compile"], "train"),
-        item([*eager, "torch-compile"], "infer"),
-        item(eager, "train", model="vgg16"),
-        item(eager, "infer", model="vgg16"),
-        item(eager, "frozen"),
-        item(eager, "frozen", model="vgg16"),
-        item(eager, "infer", size=32),  # CIFAR-10 images resized on the device, as features are extracted
-        *(kernel(name, form) for name, variants in forms.items() for form in variants),
-    ]
-    if device == "gpu":
-        listed += [item(eager, what, batch) for batch in (64, 512) for what in ("train", "infer")]
-    fits = {"what": "probe", "rows": 50_000, "columns": 2048}
-    tuned = [item(["jft", "torch-autotune"], what) for what in ("infer", "train")]  # the longest to build
-    return [*listed, {"rivals": ["jft", "scikit-learn"], "build": fits, "per_step": 1, "rounds": 2}, *tuned]
+def available() -> float:
+    """Bytes of free memory; infinity where the system does not say."""
+    meminfo = Path("/proc/meminfo")
+    lines = dict(line.split(":", 1) for line in meminfo.read_text().splitlines()) if meminfo.exists() else {}
+    return 1024 * int(lines["MemAvailable"].split()[0]) if "MemAvailable" in lines else float("inf")
 
 
-def measure(
-    item: dict[str, Any], rivals: dict[str, Rival], rounds: int, seconds: float, limit: float
-) -> dict[str, Any]:
+def build(item: Item, processes: dict[str, Process], limit: float, at_once: int) -> dict[str, dict[str, Any]]:
+    """Builds an item in each of its processes, `at_once` at a time; the answers by label, errors among them."""
+
+    def one(label: str) -> dict[str, Any]:
+        if available() < MEMORY:
+            return {"error": f"less than {MEMORY >> 30} GiB of memory available"}
+        return processes[label].ask("build", item.sides[label].build, limit=limit)
+
+    with futures.ThreadPoolExecutor(at_once) as pool:
+        return dict(zip(item.sides, pool.map(one, item.sides), strict=True))
+
+
+def measure(item: Item, processes: dict[str, Process], flags: argparse.Namespace, left: float) -> dict[str, Any]:
     """Builds an item with each of its rivals, then lets them take turns.
 
     Args:
-      item: one of `items`.
-      rivals: processes by name.
-      rounds: turns that each rival takes.
-      seconds: aimed-at length of one turn.
-      limit: seconds that building with one rival may take; compilers that tune themselves can take many minutes.
+      item: one of `items.items`.
+      processes: by label of a side.
+      flags: rounds, seconds of a turn and of building, device.
+      left: seconds until the whole should end; no build takes longer.
 
     Returns:
-      By rival: `{'build': seconds, 'rates': [images/s of each turn]}` or `{'error'}`.
+      By label: `{'build': seconds, 'rates': [images/s of each turn], 'memory': {what counts: bytes}}` or `{'error'}`.
     """
     found: dict[str, Any] = {}
-    steps: dict[str, int] = {}
-    for name in item["rivals"]:
-        built = rivals[name].ask(build=item["build"], limit=limit)
-        once = built if "error" in built else rivals[name].ask(steps=2)
-        if "error" in once:
-            found[name] = once
+    counts: dict[str, int] = {}
+    # On a GPU, autotuners measure while they build: others would disturb them.
+    at_once = 1 if flags.device == "gpu" else os.cpu_count() or 1
+    for label, built in build(item, processes, min(flags.limit, left), at_once).items():
+        if "error" in built:
+            found[label] = built
             continue
-        steps[name] = max(1, min(1000, round(2 * seconds / max(once["seconds"], 1e-6))))
-        found[name] = {"build": built["seconds"], "bytes": built["bytes"], "rates": []}
-    for _ in range(min(rounds, item.get("rounds", rounds))):
-        for name, count in steps.items():
-            answer = rivals[name].ask(steps=count)
-            if "seconds" in answer:
-                found[name]["rates"].append(count * item["per_step"] / answer["seconds"])
+        counts[label] = max(1, min(1000, round(flags.turn / max(built["step"], 1e-6))))
+        found[label] = {"build": built["seconds"], "flops": built["flops"], "rates": []}
+    for turn in range(min(flags.rounds, item.rounds)):
+        for label in list(counts) if turn % 2 == 0 else reversed(counts):
+            if "error" in found[label]:
+                continue
+            answer = processes[label].ask("run", counts[label], limit=600)
+            if "error" in answer:
+                found[label]["error"] = answer["error"]
+            else:
+                found[label]["rates"].append(counts[label] * item.per_step / answer["seconds"])
+    for label in counts:
+        found[label]["memory"] = processes[label].ask("memory", limit=180) if "error" not in found[label] else {}
+        processes[label].ask("drop")
     return found
 
 
-def line(item: dict[str, Any], found: dict[str, Any]) -> str:
-    """One row for people: medians, and the median ratio of jft to each rival with its range."""
-    options = item["build"]
-    words = [str(v) for k, v in options.items() if k != "dtype"]
-    cells = []
-    for name, result in found.items():
-        if not result.get("rates"):
-            cells.append(f"{name}: {result.get('error', 'nothing')}")
-            continue
-        size = f" in {result['bytes'] / 2**30:.2f} GiB" if result["bytes"] else ""
-        cells.append(f"{name} {statistics.median(result['rates']):.4g}/s{size}")
-        ours = found.get("jft", {}).get("rates")
-        if name != "jft" and ours:
-            ratios = sorted(a / b for a, b in zip(ours, result["rates"], strict=False))
-            cells.append(f"(jft / it {statistics.median(ratios):.3f}, {ratios[0]:.3f} to {ratios[-1]:.3f})")
-    return f"{' '.join(words)}: {'  '.join(cells)}"
+def machine() -> dict[str, Any]:
+    """What the figures depend on beside the versions."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {
+        "cpu": model or platform.processor(),
+        "cores": cores,
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "date": time.strftime("%Y-%m-%d"),
+    }
+
+
+def about(processes: dict[str, Process]) -> dict[str, dict[str, Any]]:
+    """Versions by label; all import at once."""
+    with futures.ThreadPoolExecutor() as pool:
+        return dict(zip(processes, pool.map(lambda process: process.ask("about"), processes.values()), strict=True))
+
+
+def choose(flags: argparse.Namespace) -> tuple[list[Item], dict[str, str]]:
+    """The items that can be measured here, and why rivals are left out, by name."""
+    everything = items(flags.device, quick=flags.quick, models=flags.models, batch=flags.batch)
+    chosen = [kept for item in everything if (kept := keep(item, flags.only, flags.rivals))]
+    wanted = {side.rival for item in everything for side in item.sides.values()}
+    return chosen, {name: why for name in sorted(wanted) if (why := rivals.missing(name))}
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The flags, with defaults that depend on others."""
+    words = {"type": lambda text: tuple(filter(None, text.split(","))), "default": ()}
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu")
+    parser.add_argument("--quick", action="store_true", help="small shapes and two rounds, to see that all works")
+    parser.add_argument("--models", metavar="NAME,...", help="only these models", **words)
+    parser.add_argument("--rivals", metavar="NAME,...", help=f"only these of {', '.join(rivals.RIVALS)}", **words)
+    parser.add_argument("--only", default="", help="items whose name holds this text")
+    parser.add_argument("--batch", type=int, default=0, help="images a step; 0: 256 on a GPU, 8 on a CPU")
+    parser.add_argument("--rounds", type=int, help="turns of each rival; 7, or 2 with --quick")
+    parser.add_argument("--turn", type=float, help="aimed-at seconds of one turn; 0.5, or 0.05 with --quick")
+    parser.add_argument("--seconds", type=float, help="begin no item after this time; 480 on a GPU, 2400 on a CPU")
+    parser.add_argument("--limit", type=float, default=180, help="seconds in which a rival must have built an item")
+    parser.add_argument("--out", type=Path, default=Path("results/side_by_side.json"))
+    flags = parser.parse_args(arguments)
+    if unknown := set(flags.rivals) - set(rivals.RIVALS):
+        parser.error(f"--rivals: no {', '.join(sorted(unknown))}; there are {', '.join(rivals.RIVALS)}")
+    flags.rounds = flags.rounds or (2 if flags.quick else 7)
+    flags.turn = flags.turn or (0.05 if flags.quick else 0.5)
+    flags.seconds = flags.seconds or (480 if flags.device == "gpu" else 2400)
+    return flags
 
 
 def main() -> None:
     """Measures, prints, writes."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu")
-    parser.add_argument("--seconds", type=float, default=480, help="begin no item after this time")
-    parser.add_argument("--limit", type=float, default=180, help="seconds in which a rival must have built an item")
-    parser.add_argument("--rounds", type=int, default=7, help="turns of each rival")
-    parser.add_argument("--turn", type=float, default=0.5, help="aimed-at seconds of one turn")
-    parser.add_argument("--batch", type=int, default=0, help="images a step; 0: 256 on a GPU, 8 on a CPU")
-    parser.add_argument("--only", default="", help="items whose row holds this text")
-    parser.add_argument("--out", type=Path, default=Path("results/side_by_side.json"))
-    flags = parser.parse_args()
     start = time.perf_counter()
-    chosen = [item for item in items(flags.device, flags.batch) if flags.only in line(item, {})]
-    names = list(dict.fromkeys(name for item in chosen for name in item["rivals"]))
-    rivals = {name: Rival(name, flags.device) for name in names}
+    flags = parse()
+    chosen, not_installed = choose(flags)
+    sides = {label: side.rival for item in chosen for label, side in item.sides.items()}
+    processes = {label: Process(rival, flags.device) for label, rival in sides.items()}
     result: dict[str, Any] = {
-        "machine": {"platform": platform.platform(), "cpus": os.cpu_count(), "python": platform.python_version()},
-        "rivals": {name: rival.ask(about=None) for name, rival in rivals.items()},
+        "machine": machine(),
+        "device": flags.device,
+        "quick": flags.quick,
         "rounds": flags.rounds,
+        "rivals": about(processes),
+        "not_installed": not_installed,
         "items": [],
         "left_out": [],
     }
-    print(json.dumps({**result["machine"], **result["rivals"]}), flush=True)
     flags.out.parent.mkdir(parents=True, exist_ok=True)
     for item in chosen:
-        if time.perf_counter() - start > flags.seconds:
-            result["left_out"].append(item["build"])
+        left = flags.seconds - (time.perf_counter() - start)
+        if left <= 0:
+            result["left_out"].append(item.about)
         else:
-            found = measure(item, rivals, flags.rounds, flags.turn, flags.limit)
-            result["items"].append({**item["build"], "found": found})
-            print(f"[{time.perf_counter() - start:5.0f} s] {line(item, found)}", flush=True)
-        flags.out.write_text(json.dumps(result, indent=1))
-    for rival in rivals.values():
-        rival.end()
-    for left in result["left_out"]:
-        print("left out:", left)
+            found = measure(item, processes, flags, left)
+            result["items"].append({**item.about, "found": found})
+            print(f"[{time.perf_counter() - start:5.0f} s] {item}: {tables.line(found)}", flush=True)
+        result["seconds"] = time.perf_counter() - start
+        flags.out.write_text(json.dumps(result, indent=1) + "\n")
+    for process in processes.values():
+        process.end()
+    text = tables.markdown(result)
+    flags.out.with_suffix(".md").write_text(text)
+    print(f"\n{text}\nWritten: {flags.out}, {flags.out.with_suffix('.md')}")
 
 
 if __name__ == "__main__":
