@@ -66,11 +66,7 @@ def items(device: str = "cpu", *, quick: bool = False, models: Sequence[str] = (
       batch: images a step; 0 for 8 on a CPU, 256 on a GPU.
     """
     make = _Maker(device, quick, batch or (2 if quick else 256 if device == "gpu" else 8))
-    if device == "gpu" and not quick:
-        found = _on_gpu(make, models)
-    else:
-        found = _on_cpu(make, models)
-    return tuple(found)
+    return tuple((_on_gpu if device == "gpu" else _on_cpu)(make, models))
 
 
 class _Maker:
@@ -135,7 +131,9 @@ def _on_cpu(make: _Maker, models: Sequence[str]) -> list[Item]:
         slow = () if model in IN_KERAS else KERAS
         slow += COMPILED if make.quick and model != "squeezenet1_1" else ()  # they take a minute to build
         sides = [name for name in ALL if name not in slow]
-        found += [make.model(what, model, sides) for what in default.get(model, ("train", "infer"))]
+        eager = [name for name in sides if name not in COMPILED]  # a frozen step is a forward pass
+        kinds = default.get(model, ("train", "infer"))
+        found += [make.model(what, model, eager if what == "frozen" else sides) for what in kinds]
     if small := next((model for model in models or default if model.startswith("resnet")), ""):
         eager = ["jft", "torch-cl"]
         found.append(make.resident(small))
@@ -157,7 +155,8 @@ def _on_gpu(make: _Maker, models: Sequence[str]) -> list[Item]:
     if first.startswith("resnet"):
         found += [make.model("infer", first, eager, source=32), make.extraction(first, eager), make.resident(first)]
     found += make.kernels()
-    found += [make.model(what, first, eager, batch) for batch in (64, 512) for what in ("train", "infer")]
+    batches = () if make.quick else (64, 512)
+    found += [make.model(what, first, eager, batch) for batch in batches for what in ("train", "infer")]
     tuned = [make.model(what, first, ["jft", "torch-cl-autotune"]) for what in ("infer", "train")]  # longest to build
     return [*found, make.probe(), *tuned]
 

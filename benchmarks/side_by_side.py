@@ -108,8 +108,11 @@ def measure(item: Item, processes: dict[str, Process], flags: argparse.Namespace
         if "error" in built:
             found[label] = built
             continue
-        counts[label] = max(1, min(1000, round(flags.turn / max(built["step"], 1e-6))))
         found[label] = {"build": built["seconds"], "flops": built["flops"], "rates": []}
+        step = built["step"]
+        if step < flags.turn:  # measured while others were built, so that it may be far shorter
+            step = processes[label].ask("run", 1).get("seconds", step)
+        counts[label] = max(1, min(1000, round(flags.turn / max(step, 1e-6))))
     for turn in range(min(flags.rounds, item.rounds)):
         for label in list(counts) if turn % 2 == 0 else reversed(counts):
             if "error" in found[label]:
