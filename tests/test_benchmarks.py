@@ -119,6 +119,14 @@ def test_a_rival_that_is_not_installed_or_not_asked_for_is_left_out(items):
     assert items.keep(item, "resnet50", [], missing) is None
 
 
+def test_why_a_rival_cannot_run_is_said(items, monkeypatch):
+    monkeypatch.setattr(items.rivals.importlib.util, "find_spec", lambda name: None if name == "keras" else name)
+    assert items.rivals.missing("keras-tf") == "not installed: keras" and items.rivals.missing("jft") == ""
+    monkeypatch.setattr(items.rivals.shutil, "which", lambda name: None)
+    assert items.rivals.missing("torch-compile") == "torch.compile needs a C++ compiler"
+    assert items.rivals.missing("torch") == ""
+
+
 def test_the_networks_without_torchvision_are_torchvisions(monkeypatch):
     torch = pytest.importorskip("torch")
     monkeypatch.syspath_prepend(BENCHMARKS)
@@ -162,5 +170,4 @@ def test_everything_of_jft_is_measured_without_tensorflow(tmp_path):
     for item in measured["items"]:
         for label, found in item["found"].items():
             assert len(found["rates"]) == 2, (item["what"], label, found)
-    assert measured["not_installed"]["keras-tf"] == "not installed: keras, tensorflow"
     assert "images/s" in out.with_suffix(".md").read_text()
