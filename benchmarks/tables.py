@@ -114,7 +114,9 @@ def markdown(result: Mapping[str, Any]) -> str:
     ]
     if result["quick"]:
         parts.append("**Small shapes (`--quick`): these figures say only that everything runs.**")
-    parts += [_versions(result), _goals(result)] if result["device"] == "cpu" else [_versions(result)]
+    parts.append(_versions(result))
+    if result["device"] == "cpu" and not result["quick"]:
+        parts.append(_goals(result))
     parts += [_rates(result), _ratios(result), _flops(result), _memory(result), _kernels(result), _rest(result)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
