@@ -7,9 +7,10 @@ from absl import logging
 from sklearn.linear_model import LogisticRegression, Ridge, RidgeClassifier
 from sklearn.preprocessing import StandardScaler
 
-from jft.features import linear
+from jft.features import lbfgs, linear
 from jft.features.examples import Examples
 from jft.features.linear import Linear, fit, logistic, ridge
+from jft.features.standard import Standard
 
 
 def clusters(n, d, classes, seed=0, spread=1.5):
@@ -85,6 +86,40 @@ def test_a_warm_started_sweep_gives_what_each_alone_gives():
         assert_equal(head, single.kernel, single.bias, train, 1e-5)
     norms = [np.linalg.norm(head.kernel * train.features.std(0)[:, None]) for head in heads]
     assert norms[1] < norms[2] < norms[0]
+
+
+def objective(head, examples, c):
+    """What scikit-learn minimizes, an example, of the head over raw features."""
+    logits = examples.features.astype(np.float64) @ head.kernel + head.bias
+    scaled = head.kernel * examples.features.std(0, dtype=np.float64)[:, None]
+    return float(lbfgs.nats(logits, examples.labels).mean() + (scaled**2).sum() / (2 * c * len(examples)))
+
+
+@pytest.mark.parametrize("spread", [0.3, 1.5])  # apart, where the gradient is small long before the loss is; and not
+def test_the_objective_is_within_a_ten_thousandth_of_its_minimum(spread):
+    train = clusters(400, 24, 4, spread=spread)
+    strengths = np.logspace(-4, 0, 9)
+    with jax.enable_x64(True):
+        path = logistic(train, 4, strengths)
+        minima = [objective(Linear(*reference(exact(c), train)), train, c) for c in strengths]
+        found = [objective(head, train, c) for head, c in zip(path, strengths, strict=True)]
+    np.testing.assert_allclose(found, minima, rtol=1e-4)
+
+
+def test_a_path_keeps_what_it_learned_of_the_curvature():
+    train = clusters(400, 24, 4)
+    z = Standard.of(train.features, np.float32).apply(train.features, np.float32)
+    first, _, _ = lbfgs.solve(z, train.labels, 0.01, lbfgs.start(4, 24, np.float32), 1e-5, 100)
+    forgotten = lbfgs.start(4, 24, np.float32)._replace(params=first.params)
+    (_, kept, _), (_, without, _) = (lbfgs.solve(z, train.labels, 0.03, s, 1e-5, 100) for s in (first, forgotten))
+    assert kept < without
+
+
+def test_solving_again_gives_the_same_bits():
+    train = clusters(2000, 300, 4)
+    first, second = (logistic(train, 4, [0.1])[0] for _ in range(2))
+    np.testing.assert_array_equal(first.kernel, second.kernel)
+    np.testing.assert_array_equal(first.bias, second.bias)
 
 
 def wide(seed=0):
