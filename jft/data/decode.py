@@ -221,7 +221,7 @@ def _resize_and_crop(image: Image.Image, side: int, spec: Preprocess) -> np.ndar
     _check_aspect(image)
     height, width = transforms.scaled_size(image.height, image.width, side)
     top, left = transforms.stored_offset(height, spec), transforms.stored_offset(width, spec)
-    return _resize(image, height, width, spec)[top : top + side, left : left + side]
+    return _resize(image, height, width, spec, (left, top, left + side, top + side))
 
 
 def _check_aspect(image: Image.Image) -> None:
@@ -229,11 +229,17 @@ def _check_aspect(image: Image.Image) -> None:
         raise ValueError(f"{image.height}x{image.width} pixels are too elongated to be cropped to a square")
 
 
-def _resize(image: Image.Image, height: int, width: int, spec: Preprocess) -> np.ndarray:
+def _resize(
+    image: Image.Image, height: int, width: int, spec: Preprocess, box: tuple[int, int, int, int] | None = None
+) -> np.ndarray:
+    """Resizes to height and width, and cuts out a box (left, top, right, bottom) if there is one."""
     if spec.antialias:  # PIL always does
-        return np.asarray(image.resize((width, height), _FILTERS[spec.interpolation]))
+        resized = image.resize((width, height), _FILTERS[spec.interpolation])
+        return np.asarray(resized if box is None else resized.crop(box))
     columns = transforms.resize_weights(image.width, width, spec)
     pixels = np.clip(columns @ np.asarray(image, np.float32), 0, 255)
     rows = transforms.resize_weights(image.height, height, spec)
     pixels = rows @ pixels.reshape(image.height, width * 3)
-    return np.clip(np.rint(pixels), 0, 255).astype(np.uint8).reshape(height, width, 3)
+    pixels = np.clip(np.rint(pixels), 0, 255).astype(np.uint8).reshape(height, width, 3)
+    left, top, right, bottom = box or (0, 0, width, height)
+    return pixels[top:bottom, left:right]

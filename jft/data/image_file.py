@@ -24,6 +24,7 @@ MAX_IMAGE_PIXELS = 89_478_485  # Pillow's limit: a quarter of 1 GiB at 3 bytes a
 # Limit on the pixels decoded at the same time, for each CPU (but at least one image of the allowed size): photographs
 # are decoded by all threads in parallel, huge images one after the other.
 _PIXELS_PER_CPU = 2**24
+_CPUS = os.cpu_count() or 1  # asked once: it reads files
 
 _TILE_WIDTH, _TILE_LENGTH = 322, 323  # tags of TIFF
 # Encoders write a JPEG in up to about 14 scans. 20 scans of an image with the most pixels allowed take some seconds.
@@ -141,7 +142,7 @@ class _InFlight:
     @contextlib.contextmanager
     def holding(self, pixels: int, max_pixels: int) -> Iterator[None]:
         """Waits until `pixels` more fit under the limit, or no other image is being decoded."""
-        most = max(max_pixels, _PIXELS_PER_CPU * (os.cpu_count() or 1))
+        most = max(max_pixels, _PIXELS_PER_CPU * _CPUS)
         with self._changed:
             self._changed.wait_for(lambda: not self._pixels or self._pixels + pixels <= most)
             self._pixels += pixels

@@ -9,4 +9,4 @@ def without_alpha(image: Image.Image, background: str) -> Image.Image:
         image = image.convert("RGBA")  # convert("RGB") would warn about every palette
         if background:
             image = Image.alpha_composite(Image.new("RGBA", image.size, background), image)
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")  # convert would copy
