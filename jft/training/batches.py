@@ -12,6 +12,7 @@ from jft.features.extract import FeatureFeed
 from jft.training.feature_cache import Cached
 from jft.training.phases import Phase
 from jft.training.run import Run
+from jft.training.stretches import StretchFeed
 
 
 def make_evaluator(run: Run, phase: Phase | None = None) -> Evaluator:
@@ -49,10 +50,12 @@ def open_images(run: Run) -> None:
             open_feed(images_of(run, source), run.parallel)
 
 
-def train_feed(run: Run, cached: Cached | None) -> Feed:
-    """The feed of the training images, or of their cached features."""
+def train_feed(run: Run, cached: Cached | None, stretch: int = 1) -> Feed:
+    """The feed of the training images, or of their cached features, in stretches of as many steps at most."""
     if cached is None:
         return open_feed(images_of(run, run.train_source), run.parallel)
+    if stretch > 1:
+        return StretchFeed(run, run.train_source, cached.train, stretch)
     return FeatureFeed(run.train_source, cached.train, run.parallel)
 
 

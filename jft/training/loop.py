@@ -16,7 +16,7 @@ from jft.data.source import Source
 from jft.evaluation.checkpoint_info import CheckpointInfo
 from jft.evaluation.evaluator import Evaluator
 from jft.metrics import image_metrics
-from jft.training import feature_cache, linear_probe, noted_images, programs, rollback
+from jft.training import feature_cache, linear_probe, noted_images, programs, rollback, stretches
 from jft.training import own as own_objects
 from jft.training.batches import make_evaluator, train_feed, train_rows
 from jft.training.callbacks import Callbacks, EpochEnd, EvaluationEnd, StepEnd
@@ -90,7 +90,7 @@ def train(
 
 def _run(run: Run, interrupt: Interrupt, brief: bool) -> tuple[TrainState, CheckpointInfo]:
     state, info = initial_state(run)
-    phases = feature_cache.decide(run, state, info.cached)
+    phases = stretches.decide(run, feature_cache.decide(run, state, info.cached))
     info = dataclasses.replace(info, cached=info.cached | {one.phase.first: one.cached for one in phases})
     distributed.say(describe(run, state, info, phases, brief))
     if is_finished(run, int(state.step), info):
@@ -232,11 +232,13 @@ class Loop:
         run, config, phase, train_step = self._run, self._run.config, one.phase, one.train_step
         assert train_step is not None  # see `programs.compiled`
         evaluator = make_evaluator(run, phase) if cached else self._evaluator
-        feed, begin = train_feed(run, cached), int(state.step)
-        batches = feed.batches(train_rows(run), range(begin, phase.last))
+        feed, step = train_feed(run, cached, one.stretch), int(state.step)
+        batches = feed.batches(train_rows(run), range(step, phase.last))
         window = Window(run, phase, state, self.info.window)
-        for step in range(begin + 1, phase.last + 1):
+        while step < phase.last:
             batch = window.wait_for(batches)
+            count = int(batch.get("count", 1))  # of steps, of which none but the last is followed by anything
+            step += count
             if step in self._skipped:
                 state = state.replace(step=run.parallel.place_state(np.int32(step)))
                 self._logs.write(step, "skipped", {"fault": self._skipped[step]})
@@ -244,8 +246,8 @@ class Loop:
             else:
                 state, sums = train_step(state, feed.place(batch))
                 watched = {"finite": all_finite(phase, state)} if config.on_nan == "rollback" else {}
-                window.add(step, {**sums, **watched})
-            bar.update()
+                window.add(step, {**sums, **watched}, *([count] if one.stretch > 1 else []))
+            bar.update(count)
             self._tell_step(step, phase, sums)
             last = step == phase.last or bool(self._callbacks.stopped)
             if run.is_due(step, config.log_every) or last:

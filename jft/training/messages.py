@@ -35,7 +35,11 @@ def describe(run: Run, state: TrainState, info: CheckpointInfo, phases: Sequence
             f"{', '.join(map(terminal, names))}",
             *([] if brief else [_stages(run, state, info)]),
             *([phase_table(run.phases, state.variables)] if len(run.phases) > 1 else []),
-            *(f"Features{f' of {one.phase.name}' if len(run.phases) > 1 else ''}: {one.why}." for one in phases),
+            *(
+                f"Features{f' of {one.phase.name}' if len(run.phases) > 1 else ''}: {one.why}"
+                f"{f', up to {one.stretch} steps in a call' if one.stretch > 1 else ''}."
+                for one in phases
+            ),
             *([] if all(one.cached for one in phases) else [f"Input: {input_choice(run)}."]),
             *filter(None, [flags_line()]),
             f"{_work(run, int(state.step))}, in {run.workdir}",

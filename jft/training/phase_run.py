@@ -20,6 +20,7 @@ class PhaseRun:
       cached: whether it reads cached features; False: it reads images, and computes the frozen stages at each step.
       why: which features are cached and where, or why none are, for people.
       example: a batch on the host, whose shapes its step is compiled for; None until `programs.with_examples`.
+      stretch: the most steps that one call of `train_step` takes, see `stretches`; 1: it takes single steps.
       train_step: its compiled training step, which donates its input state; None until `programs.compiled`.
       step_seconds: measured seconds of a training step; None where it was not measured.
     """
@@ -27,6 +28,7 @@ class PhaseRun:
     phase: Phase
     cached: bool
     why: str
+    stretch: int = 1
     example: dict[str, np.ndarray] | None = None
     train_step: jax.stages.Compiled | None = None
     step_seconds: float | None = None

@@ -3,7 +3,7 @@
 import bisect
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import numpy as np
@@ -14,7 +14,7 @@ from jft.data.feeds import resident
 from jft.data.feeds.feed import on_device
 from jft.data.mixup import mix
 from jft.models import abstract_variables
-from jft.training import feature_cache
+from jft.training import feature_cache, stretches
 from jft.training.batches import image_batches, open_images
 from jft.training.phase_run import PhaseRun
 from jft.training.phases import Phase, in_force
@@ -52,7 +52,11 @@ def compiled(run: Run, phases: Sequence[PhaseRun]) -> tuple[PhaseRun, ...]:
     done = []
     for one in phases:
         assert one.example is not None  # see `with_examples`
-        done.append(one.replace(train_step=compile_train_step(run, one.phase, one.example)))
+        if one.stretch > 1:
+            program = stretches.compile_stretch(run, one, _train_step(run, one.phase))
+        else:
+            program = compile_train_step(run, one.phase, one.example)
+        done.append(one.replace(train_step=program))
     return tuple(done)
 
 
@@ -61,9 +65,15 @@ def compile_train_step(run: Run, phase: Phase, batch: dict[str, np.ndarray]) -> 
 
     `run.accumulate` must be known; see `fitted` to choose it.
     """
+    state, placed = abstract_state(run, phase), run.parallel.place_batch(on_device(batch))
+    return run.parallel.compile(_train_step(run, phase), state, placed, donate=True)
+
+
+def _train_step(run: Run, phase: Phase) -> Callable:
+    """A phase's training step, not compiled."""
     config = run.config
     mixes = config.mixup or config.cutmix
-    step = make_train_step(
+    return make_train_step(
         run.model,
         phase.plan,
         phase.tx,
@@ -79,8 +89,6 @@ def compile_train_step(run: Run, phase: Phase, batch: dict[str, np.ndarray]) -> 
         accumulate=run.accumulate or 1,
         axis_name=run.parallel.axis_name,
     )
-    state = abstract_state(run, phase)
-    return run.parallel.compile(step, state, run.parallel.place_batch(on_device(batch)), donate=True)
 
 
 def fitted(run: Run, phases: Sequence[PhaseRun]) -> tuple[Run, tuple[PhaseRun, ...], str]:

@@ -1,5 +1,6 @@
 """Metrics and times between two log lines, and the NaN/inf check."""
 
+import itertools
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -45,7 +46,7 @@ class Window:
         self._rate = saved.get(
             "learning_rate"
         )  # of the last step in it; none of an empty one or a rate of the optimizer's own
-        self._pending: list[tuple[int, Any]] = []
+        self._pending: list[tuple[int, Any, int]] = []
         self.restart()
 
     def restart(self) -> None:
@@ -59,17 +60,23 @@ class Window:
         self._waited += time.perf_counter() - start
         return batch
 
-    def add(self, step: int, sums: masked_sums.Sums) -> None:
-        """Adds a step's sums, which the device may still be computing; with `'finite'` if every step checks it."""
-        self._pending.append((step, sums))
-        self._steps += 1
+    def add(self, step: int, sums: masked_sums.Sums, stretch: int = 0) -> None:
+        """Adds the sums of a step, which the device may still be computing.
+
+        Args:
+          step: its number.
+          sums: from the training step; with `'finite'` if every step checks it.
+          stretch: of as many steps up to this one, each sum is an array of one number a step or more; 0: of this one.
+        """
+        self._pending.append((step, sums, stretch))
+        self._steps += stretch or 1
         # At most two steps in the queue: more would blur the timing and keep their batches in memory.
         if len(self._pending) > 2:
             jax.block_until_ready(self._pending[-3][1])
 
     def check(self) -> None:
         """Fetches pending sums; raises a NonFiniteLossError naming the first step at fault."""
-        for step, sums in self._pending:
+        for step, sums in itertools.chain.from_iterable(itertools.starmap(_each, self._pending)):
             if fault := _fault(step, sums, self._run.config.spike_norm):
                 raise NonFiniteLossError(step, fault, _remedy(self._phase, step))
             self._total = masked_sums.add(self._total, {name: sums[name] for name in _LOGGED})
@@ -141,6 +148,16 @@ def _is_finite(leaf: jax.Array) -> jax.Array:
 @jax.jit
 def _are_finite(leaves: dict[str, jax.Array]) -> jax.Array:
     return jnp.stack([jnp.isfinite(leaf).all() for leaf in leaves.values()]).all()
+
+
+def _each(last: int, sums: masked_sums.Sums, stretch: int) -> Iterator[tuple[int, masked_sums.Sums]]:
+    """The number and the sums of each step."""
+    if not stretch:
+        yield last, sums
+        return
+    fetched = {name: np.asarray(values) for name, values in sums.items()}
+    for place in range(stretch):
+        yield last - stretch + 1 + place, {name: values[place] for name, values in fetched.items()}
 
 
 def _fault(step: int, sums: masked_sums.Sums, spike_norm: float) -> str:
