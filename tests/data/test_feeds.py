@@ -258,6 +258,7 @@ def test_files_of_tensorflow_datasets_stay_with_it(files, monkeypatch):
         dataclasses.replace(files, images=tuple(path.read_bytes() for path in files.images)),
         make_parallel("jit"),
     )
+    monkeypatch.delitem(sys.modules, "tensorflow_datasets", raising=False)  # another test may have imported it
     assert choose(read(encoded), parallel).feed == "threads"
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", types.ModuleType("tensorflow_datasets"))
     assert choose(read(dataclasses.replace(encoded)), parallel).feed == "tf.data"
