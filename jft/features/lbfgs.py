@@ -19,7 +19,7 @@ from jft.utils.arrays import Array
 _MEMORY = 10  # pairs of steps and of changes of the gradient
 _CLOSE = 0.1  # of the slope at its beginning: a line search ends within
 _TRIES = 20
-_LOSS = 3e-5  # relative: while the objective is expected to fall by more, it goes on; it ends within some 1e-4
+_LOSS = 1e-5  # relative: while the objective is expected to fall by more, it goes on; it ends within some 1e-4
 
 
 class State(NamedTuple):
@@ -34,22 +34,29 @@ class State(NamedTuple):
       steps: [_MEMORY, outputs, d + 1], a ring.
       changes: likewise.
       pairs: how many have been written to the rings.
+      logits: [n, outputs] of the parameters.
+      of_loss: [outputs, d + 1], gradient of the mean loss.
+      moved: [outputs, d + 1], by which the parameters differ from the solution before, at another C.
+      slopes: [n, outputs], by which the logits do.
     """
 
     params: jax.Array
     steps: jax.Array
     changes: jax.Array
     pairs: jax.Array
+    logits: jax.Array
+    of_loss: jax.Array
+    moved: jax.Array
+    slopes: jax.Array
 
 
-def start(outputs: int, d: int, dtype: Any) -> State:
-    """All parameters 0, nothing known."""
-    return State(
-        jnp.zeros((outputs, d + 1), dtype),
-        jnp.zeros((_MEMORY, outputs, d + 1), dtype),
-        jnp.zeros((_MEMORY, outputs, d + 1), dtype),
-        jnp.zeros((), jnp.int32),
-    )
+def start(z: jax.Array, targets: jax.Array, outputs: int) -> State:
+    """All parameters 0, nothing known; the arguments are those of `solve`."""
+    params = jnp.zeros((outputs, z.shape[1] + 1), z.dtype)
+    ring = jnp.zeros((_MEMORY, *params.shape), z.dtype)
+    logits = jnp.zeros((len(z), outputs), z.dtype)
+    of_loss = jax.jit(_Problem.of_loss)(_Problem(z, targets, params[0]), logits)
+    return State(params, ring, ring, jnp.zeros((), jnp.int32), logits, of_loss, params, logits)
 
 
 class _Problem(NamedTuple):
@@ -89,8 +96,6 @@ class _Problem(NamedTuple):
 class _Point(NamedTuple):
     """What is known at the parameters of a state."""
 
-    logits: jax.Array
-    of_loss: jax.Array
     direction: jax.Array
     slope: jax.Array  # of the objective along the direction, below 0
     gradient: jax.Array  # its largest component
@@ -106,13 +111,14 @@ def solve(
     """Minimizes mean(nats) + |kernel|**2 / (2 C n).
 
     It ends where the largest component of the gradient is within the tolerance, and either the objective is expected to
-    fall by less than 3e-5 of itself or it no longer falls by more than rounding.
+    fall by less than 1e-5 of itself or it no longer falls by more than rounding.
 
     Args:
       z: features [n, d].
       targets: classes int32 [n] of a softmax, or 0 and 1 [n, outputs] of sigmoid units.
       c: C, the inverse strength of the penalty.
-      state: where to begin: `start`, or the solution at another C.
+      state: where to begin: `start`, or the solution at another C. The first step from a second solution goes on along
+        the line from the first.
       tolerance: of the gradient.
       max_steps: after so many it ends anyway.
 
@@ -122,13 +128,12 @@ def solve(
     penalty = jnp.ones_like(state.params[0]).at[-1].set(0) / (c * len(z))
     problem = _Problem(z, targets, penalty)
 
-    def point(state: State, logits: jax.Array, of_loss: jax.Array, before: Any, taken: Any) -> _Point:
-        gradient = of_loss + penalty * state.params
+    def point(state: State, before: Any, taken: Any) -> _Point:
+        gradient = state.of_loss + penalty * state.params
         direction = -_inverse_hessian(state, penalty, gradient)
-        objective = problem.objective(logits, state.params)
+        objective = problem.objective(state.logits, state.params)
         fell = before - objective > 4 * jnp.finfo(z.dtype).eps * objective
-        largest = jnp.max(jnp.abs(gradient))
-        return _Point(logits, of_loss, direction, _dot(gradient, direction), largest, objective, fell, taken)
+        return _Point(direction, _dot(gradient, direction), jnp.max(jnp.abs(gradient)), objective, fell, taken)
 
     def going(carry: tuple[State, _Point]) -> jax.Array:
         at = carry[1]
@@ -136,22 +141,27 @@ def solve(
         short = (at.gradient > tolerance) | (at.fell & (expected > _LOSS * at.objective))
         return short & (at.taken < max_steps)
 
+    def along(state: State, direction: jax.Array, slopes: jax.Array) -> State:
+        t = _line_search(problem, state, direction, slopes)
+        params, logits, row = state.params + t * direction, state.logits + t * slopes, state.pairs % _MEMORY
+        of_loss = problem.of_loss(logits)
+        steps = state.steps.at[row].set(t * direction)
+        changes = state.changes.at[row].set(of_loss - state.of_loss)
+        return state._replace(
+            params=params, steps=steps, changes=changes, pairs=state.pairs + 1, logits=logits, of_loss=of_loss
+        )
+
     def advance(carry: tuple[State, _Point]) -> tuple[State, _Point]:
         state, at = carry
-        slopes = problem.logits(at.direction)
-        t = _line_search(problem, state, at, slopes)
-        params, logits = state.params + t * at.direction, at.logits + t * slopes
-        of_loss = problem.of_loss(logits)
-        row = state.pairs % _MEMORY
-        steps = state.steps.at[row].set(t * at.direction)
-        changes = state.changes.at[row].set(of_loss - at.of_loss)
-        state = State(params, steps, changes, state.pairs + 1)
-        return state, point(state, logits, of_loss, at.objective, at.taken + 1)
+        state = along(state, at.direction, problem.logits(at.direction))
+        return state, point(state, at.objective, at.taken + 1)
 
-    logits = problem.logits(state.params)
-    first = point(state, logits, problem.of_loss(logits), jnp.inf, 0)
-    state, last = lax.while_loop(going, advance, (state, first))
-    return state, last.taken, last.gradient
+    # Solutions at one C after the other lie about on a line: the first step goes on along it, without a product.
+    onwards = jnp.any(state.moved != 0)
+    begun = lax.cond(onwards, lambda: along(state, state.moved, state.slopes), lambda: state)
+    found, last = lax.while_loop(going, advance, (begun, point(begun, jnp.inf, 0)))
+    found = found._replace(moved=found.params - state.params, slopes=found.logits - state.logits)
+    return found, last.taken, last.gradient
 
 
 def _inverse_hessian(state: State, penalty: jax.Array, gradient: jax.Array) -> jax.Array:
@@ -182,17 +192,18 @@ def _inverse_hessian(state: State, penalty: jax.Array, gradient: jax.Array) -> j
     return lax.fori_loop(0, _MEMORY, oldest_first, scale * q)
 
 
-def _line_search(problem: _Problem, state: State, at: _Point, slopes: jax.Array) -> jax.Array:
+def _line_search(problem: _Problem, state: State, direction: jax.Array, slopes: jax.Array) -> jax.Array:
     """The length of a step, where little is left of the slope: Newton's method within bounds, as all is convex."""
-    linear = _dot(problem.penalty * state.params, at.direction)
-    square = _dot(problem.penalty * at.direction, at.direction)
+    linear = _dot(problem.penalty * state.params, direction)
+    square = _dot(problem.penalty * direction, direction)
+    begins = jnp.abs(_dot(state.of_loss, direction) + linear)
 
     def derivatives(t: Any) -> tuple[jax.Array, jax.Array]:
-        slope, curvature = problem.derivatives(at.logits + t * slopes, slopes)
+        slope, curvature = problem.derivatives(state.logits + t * slopes, slopes)
         return slope + linear + t * square, curvature + square
 
     def seeking(carry: tuple) -> jax.Array:
-        return (jnp.abs(carry[1]) > _CLOSE * jnp.abs(at.slope)) & (carry[-1] < _TRIES)
+        return (jnp.abs(carry[1]) > _CLOSE * begins) & (carry[-1] < _TRIES)
 
     def closer(carry: tuple) -> tuple:
         t, slope, curvature, low, high, tries = carry

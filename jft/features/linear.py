@@ -189,8 +189,8 @@ def logistic(
     """Logistic regression by L-BFGS on the device: softmax over classes, or sigmoid units.
 
     Minimizes `sum(loss) + |kernel|**2 / (2 C)` over standardized features, the bias unpenalized: scikit-learn's
-    LogisticRegression. The features are placed once; each C starts from the solution of the next smaller one and what
-    was learned of the curvature there. In float32, or float64 where JAX has it enabled. The objective ends within about
+    LogisticRegression. The features are placed once; each C starts where the solutions of the smaller ones point
+    to, with what was learned of the curvature there. In float32, or float64 where JAX has it enabled. The objective ends within about
     1e-4 of its minimum, relatively, also where a small gradient alone would leave it larger.
 
     Args:
@@ -211,7 +211,7 @@ def logistic(
     dtype = jnp.result_type(float)
     standard = Standard.of(train.features, dtype)
     z, targets = jax.device_put((standard.apply(train.features, dtype), targets))
-    state = lbfgs.start(outputs, z.shape[1], dtype)
+    state = lbfgs.start(z, targets, outputs)
     heads = {}
     for c in sorted(set(regularization)):
         state, steps, gradient = lbfgs.solve(z, targets, c, state, tolerance, max_steps)

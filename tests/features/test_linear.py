@@ -109,10 +109,23 @@ def test_the_objective_is_within_a_ten_thousandth_of_its_minimum(spread):
 def test_a_path_keeps_what_it_learned_of_the_curvature():
     train = clusters(400, 24, 4)
     z = Standard.of(train.features, np.float32).apply(train.features, np.float32)
-    first, _, _ = lbfgs.solve(z, train.labels, 0.01, lbfgs.start(4, 24, np.float32), 1e-5, 100)
-    forgotten = lbfgs.start(4, 24, np.float32)._replace(params=first.params)
+    first, _, _ = lbfgs.solve(z, train.labels, 0.01, lbfgs.start(z, train.labels, 4), 1e-5, 100)
+    forgotten = lbfgs.start(z, train.labels, 4)._replace(
+        params=first.params, logits=first.logits, of_loss=first.of_loss
+    )
     (_, kept, _), (_, without, _) = (lbfgs.solve(z, train.labels, 0.03, s, 1e-5, 100) for s in (first, forgotten))
     assert kept < without
+
+
+def test_a_path_goes_on_along_its_line():
+    train = clusters(400, 24, 4)
+    z = Standard.of(train.features, np.float32).apply(train.features, np.float32)
+    state = lbfgs.start(z, train.labels, 4)
+    for c in (0.001, 0.003):
+        state, _, _ = lbfgs.solve(z, train.labels, c, state, 1e-5, 100)
+    staying = state._replace(moved=0 * state.moved)
+    (_, onwards, _), (_, without, _) = (lbfgs.solve(z, train.labels, 0.01, s, 1e-5, 100) for s in (state, staying))
+    assert onwards < without
 
 
 def test_solving_again_gives_the_same_bits():
