@@ -186,6 +186,10 @@ def main() -> None:
     start = time.perf_counter()
     flags = parse()
     chosen, not_installed = choose(flags)
+    if not chosen:
+        there = "\n  ".join(map(str, items(flags.device, quick=flags.quick, models=flags.models, batch=flags.batch)))
+        lacking = "; ".join(f"{name} {why}" for name, why in not_installed.items())
+        sys.exit(f"No item holds {flags.only!r} for these rivals ({lacking or 'all are installed'}). Items:\n  {there}")
     sides = {label: side.rival for item in chosen for label, side in item.sides.items()}
     processes = {label: Process(rival, flags.device) for label, rival in sides.items()}
     result: dict[str, Any] = {

@@ -151,6 +151,15 @@ def test_the_networks_without_torchvision_are_torchvisions(monkeypatch):
         torch_networks.make("alexnet", 10)
 
 
+def test_an_item_that_is_not_there_is_told_with_those_that_are(monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    monkeypatch.setattr(sys, "argv", ["side_by_side.py", "--only", "fly", "--models", "vgg16"])
+    import side_by_side
+
+    with pytest.raises(SystemExit, match=r"(?s)No item holds 'fly' .*\n  infer vgg16 8\n"):
+        side_by_side.main()
+
+
 @pytest.mark.slow
 def test_everything_of_jft_is_measured_without_tensorflow(tmp_path):
     (tmp_path / "sitecustomize.py").write_text(HIDING)
