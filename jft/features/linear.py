@@ -189,9 +189,9 @@ def logistic(
     """Logistic regression by L-BFGS on the device: softmax over classes, or sigmoid units.
 
     Minimizes `sum(loss) + |kernel|**2 / (2 C)` over standardized features, the bias unpenalized: scikit-learn's
-    LogisticRegression. The features are placed once; each C starts where the solutions of the smaller ones point
-    to, with what was learned of the curvature there. In float32, or float64 where JAX has it enabled. The objective ends within about
-    1e-4 of its minimum, relatively, also where a small gradient alone would leave it larger.
+    LogisticRegression. The features are placed once; each C starts where the solutions of the smaller ones point to,
+    with what was learned of the curvature there. In float32, or float64 where JAX has it enabled. The objective ends
+    within about 1e-4 of its minimum, relatively, also where a small gradient alone would leave it larger.
 
     Args:
       train: the examples.
