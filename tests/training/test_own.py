@@ -252,6 +252,7 @@ def test_a_model_of_the_users_own(tmp_path, monkeypatch, command):
 
 def test_a_class_given_in_python_is_a_model(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys.modules["own_parts"], "Net", small_chain.Small, raising=False)
+    monkeypatch.setattr(MODELS, "_rows", dict(MODELS))
 
     class Local(small_chain.Small):
         """Of no module."""
