@@ -111,7 +111,7 @@ def predict_paths(
     temperature = predictor.temperature if calibrated else 1.0
     ahead, size = iter(paths), predictor.batch_size
     groups = (paths[start : start + size] for start in range(0, len(paths), size))
-    for squares in read_ahead(functools.partial(_read, predictor), groups):
+    for _, squares in read_ahead(functools.partial(_read, predictor), groups):
         readable = [square for square in squares if not isinstance(square, str)]
         if readable:
             rows = iter(predictor.probabilities(predictor.logits(readable), temperature))

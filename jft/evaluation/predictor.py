@@ -228,8 +228,8 @@ class Predictor:
                 yield start, host_resize.resize(batch, self.spec, self.fit) if self._resizes_on_host else batch
             return
         groups = (images[start : start + self.batch_size] for start in starts)
-        squares = read_ahead(self.read, groups)
-        yield from ((start, np.stack(batch)) for start, batch in zip(starts, squares, strict=True))
+        done = read_ahead(self.read, groups)
+        yield from ((start, np.stack(squares)) for start, (_, squares) in zip(starts, done, strict=True))
 
     @property
     def _resizes_on_host(self) -> bool:

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jft.data.feeds.images import Batch, Rows
+from jft.data.feeds.threads import made_ahead
 from jft.data.source import Source
 from jft.features.store import Features
 from jft.metrics.masked_sums import Sums
@@ -78,12 +79,15 @@ class StretchFeed:
 
     def batches(self, rows: Rows, steps: range) -> Iterator[Batch]:
         """The stretches of `steps`, in order; see `Feed.batches`."""
-        for stretch in cut(self._run, steps, self._most):
+
+        def batch(stretch: range) -> Batch:
             chosen, mask = (np.stack(parts) for parts in zip(*map(rows, stretch), strict=True))
-            batch = {"row": chosen.astype(np.int32), "label": self._source.labels[chosen], "mask": mask}
+            own = {"row": chosen.astype(np.int32), "label": self._source.labels[chosen], "mask": mask}
             missing = self._most - len(stretch)
-            filled = {name: np.concatenate([part, np.repeat(part[-1:], missing, 0)]) for name, part in batch.items()}
-            yield {**filled, "count": np.array(len(stretch), np.int32)}
+            filled = {name: np.concatenate([part, np.repeat(part[-1:], missing, 0)]) for name, part in own.items()}
+            return {**filled, "count": np.array(len(stretch), np.int32)}
+
+        return made_ahead(batch, cut(self._run, steps, self._most))
 
     def place(self, batch: Batch) -> dict[str, jax.Array]:
         """See `Feed.place`."""

@@ -3,6 +3,7 @@
 import dataclasses
 import gc
 import itertools
+import subprocess
 import sys
 import threading
 import time
@@ -113,9 +114,9 @@ def test_few_groups_are_read_ahead():
     taken, done = [], []
     groups = (taken.append(i) or [i] * 2 for i in range(100))
     results = threads.read_ahead(lambda i: done.append(i) or i, groups)
-    assert next(results) == [0, 0]
+    assert next(results) == ([0] * 2, [0] * 2)
     assert len(taken) <= 1 + threads._AHEAD
-    assert list(results) == [[i, i] for i in range(1, 100)] and len(done) == 200
+    assert list(results) == [([i] * 2, [i] * 2) for i in range(1, 100)] and len(done) == 200
     assert not running()
 
 
@@ -149,6 +150,16 @@ def test_ctrl_c_ends_the_threads():
     with pytest.raises(KeyboardInterrupt):
         next(results)
     assert not running() and len(begun) <= 2 + threads._AHEAD
+
+
+def test_a_program_may_end_amid_a_batch():
+    """Its iterator is dropped when the modules are gone; nothing is printed, and nothing waited for."""
+    program = (
+        "import itertools; from jft.data.feeds.threads import read_ahead\n"
+        "results = read_ahead(str, ([i] for i in itertools.count())); print(next(results))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr, done.returncode) == ("([0], ['0'])\n", "", 0)
 
 
 RESIDENT = [case for case, (how, order) in CASES.items() if "resize_on" not in how and "shard" not in order]

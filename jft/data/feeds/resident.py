@@ -15,6 +15,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jft.data import transforms
 from jft.data.feeds.images import Batch, Images, Rows
+from jft.data.feeds.threads import made_ahead
 from jft.data.source import Source
 from jft.utils.mesh import DATA, FSDP, Parallel
 
@@ -52,10 +53,13 @@ class ResidentFeed:
     def batches(self, rows: Rows, steps: range) -> Iterator[Batch]:
         """See `Feed.batches`."""
         source = self._images.source
-        for step in steps:
+
+        def batch(step: int) -> Batch:
             chosen, mask = rows(step)
             labels, indices = source.labels[chosen], source.indices[chosen]
-            yield {"row": chosen.astype(np.int32), "label": labels, "index": indices, "mask": mask}
+            return {"row": chosen.astype(np.int32), "label": labels, "index": indices, "mask": mask}
+
+        return made_ahead(batch, steps)
 
     def place(self, batch: Batch) -> dict[str, jax.Array]:
         """See `Feed.place`."""

@@ -3,21 +3,24 @@
 import collections
 import contextlib
 import dataclasses
-import itertools
 import os
+import queue
+import sys
+import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent import futures
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
 from jft.data.feeds.images import Batch, Images, Rows
 
-_AHEAD = 3  # batches that are read while the caller has another
+_AHEAD = 3  # batches that are read while the caller has another; 2 or more
 _RESIZED = 8  # arrays that a thread resizes at a time
 
 Item = TypeVar("Item")
 Done = TypeVar("Done")
+Group = TypeVar("Group", bound=Sequence)
 
 
 def batches(images: Images, rows: Rows, steps: range) -> Iterator[Batch]:
@@ -43,9 +46,8 @@ def batches(images: Images, rows: Rows, steps: range) -> Iterator[Batch]:
             images.read(array, part.rows, part.out)
 
     size = 1 if array is None else _RESIZED if images.resizes else None
-    plans, ahead = itertools.tee(_Plan(images, *rows(step)) for step in steps)
-    with contextlib.closing(read_ahead(read, (plan.parts(size) for plan in ahead))) as done:
-        for plan, _ in zip(plans, done, strict=True):
+    with contextlib.closing(read_ahead(read, (_Plan(images, *rows(step), size) for step in steps))) as done:
+        for plan, _ in done:
             yield images.batch(plan.out, plan.rows, plan.mask)
 
 
@@ -57,38 +59,83 @@ class _Part:
     out: np.ndarray
 
 
-class _Plan:
-    """A batch to be read."""
+class _Plan(Sequence[_Part]):
+    """A batch to be read, in parts of `size` images; None: the whole."""
 
-    def __init__(self, images: Images, rows: np.ndarray, mask: np.ndarray) -> None:
+    def __init__(self, images: Images, rows: np.ndarray, mask: np.ndarray, size: int | None) -> None:
         self.rows, self.mask = rows, mask
         self.out = np.empty((len(rows), *images.shape), np.uint8)
+        starts = range(0, len(rows), size or len(rows))
+        ends = [*starts[1:], len(rows)]
+        self._parts = [_Part(rows[i:end], self.out[i:end]) for i, end in zip(starts, ends, strict=True)]
 
-    def parts(self, size: int | None) -> list[_Part]:
-        """In parts of `size` images; None: the whole."""
-        size = size or len(self.rows)
-        starts = range(0, len(self.rows), size)
-        return [_Part(self.rows[start : start + size], self.out[start : start + size]) for start in starts]
+    def __getitem__(self, number: Any) -> Any:
+        return self._parts[number]
+
+    def __len__(self) -> int:
+        return len(self._parts)
 
 
-def read_ahead(read: Callable[[Item], Done], groups: Iterable[Sequence[Item]]) -> Generator[list[Done], None, None]:
-    """Yields `[read(item), ...]` of each group, in order, while threads read the groups after it.
+def read_ahead(
+    read: Callable[[Item], Done], groups: Iterable[Group]
+) -> Generator[tuple[Group, list[Done]], None, None]:
+    """Yields each group with `[read(item) for item in group]`, in order, while threads read the groups after it.
 
     An error is raised when its group's turn has come, the first of the group's. The threads end with the iterator, also
     if it is dropped or Ctrl-C comes; then they finish the items that they have begun and no others.
 
     Args:
       read: called in a thread.
-      groups: what to read; a few groups are taken ahead of the caller.
+      groups: sequences of items, pure; a thread takes a few of them ahead of the caller.
     """
+    finalizing = sys.is_finalizing  # is gone with its module where an iterator is dropped by the end of the program
     pool = futures.ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="jft-read")
-    ahead: collections.deque[list[futures.Future[Done]]] = collections.deque()
+    ready: queue.SimpleQueue[tuple[Group, list[Done]] | BaseException | None] = queue.SimpleQueue()
+    room = threading.Semaphore(_AHEAD)
+    # The caller only takes what is ready: handing out items one by one, it would wait for Python's lock at each.
+    planner = threading.Thread(target=_plan, args=(read, iter(groups), pool, room, ready), name="jft-read", daemon=True)
+    planner.start()
     try:
-        for group in groups:
-            ahead.append([pool.submit(read, item) for item in group])
-            if len(ahead) > _AHEAD:
-                yield [future.result() for future in ahead.popleft()]
-        while ahead:
-            yield [future.result() for future in ahead.popleft()]
+        while (found := ready.get()) is not None:
+            room.release()
+            if isinstance(found, BaseException):
+                raise found
+            yield found
     finally:
-        pool.shutdown(cancel_futures=True)
+        if not finalizing():
+            pool.shutdown(wait=False, cancel_futures=True)
+            room.release()  # the planner finds the pool closed
+            planner.join()
+            pool.shutdown()
+
+
+def made_ahead(make: Callable[[Item], Done], items: Iterable[Item]) -> Iterator[Done]:
+    """Yields `make(item)` of each item, in order, which threads make ahead; see `read_ahead`."""
+    with contextlib.closing(read_ahead(make, ([item] for item in items))) as done:
+        for _, (made,) in done:
+            yield made
+
+
+def _plan(
+    read: Callable[[Item], Done],
+    groups: Iterator[Sequence[Item]],
+    pool: futures.ThreadPoolExecutor,
+    room: threading.Semaphore,
+    ready: queue.SimpleQueue,
+) -> None:
+    """Hands the groups' items to the pool while there is room, and tells what is ready; None or an error ends it."""
+    begun: collections.deque[tuple[Sequence[Item], list[futures.Future[Done]]]] = collections.deque()
+    try:
+        while True:
+            room.acquire()
+            if (group := next(groups, None)) is not None:
+                begun.append((group, [pool.submit(read, item) for item in group]))
+            # One more group is begun before the first is waited for, so that no thread is idle at a group's end.
+            while begun and (group is None or len(begun) > 1):
+                first, reading = begun.popleft()
+                ready.put((first, [future.result() for future in reading]))
+            if group is None:
+                ready.put(None)
+                return
+    except BaseException as error:  # the caller's to raise; where it has closed the pool nobody looks
+        ready.put(error)
