@@ -84,7 +84,7 @@ ON_DEMAND = on_demand("test_proofs replays it, and test_rules has the names that
     "keras_name",
     [
         pytest.param("InceptionV3", marks=[pytest.mark.xdist_group("proofs of inception"), ON_DEMAND]),
-        pytest.param("ResNet50", marks=pytest.mark.xdist_group("proofs of resnet")),
+        pytest.param("ResNet50", marks=[pytest.mark.xdist_group("proofs of resnet"), pytest.mark.slow]),
     ],
 )
 def test_whole_file(keras_name, tmp_path):

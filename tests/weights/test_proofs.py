@@ -42,6 +42,8 @@ def marked(name):
         marks.append(on_demand("test_rules makes the same leaves of timm's tensors and of torchvision's"))
     elif name != SMALLEST[kin(row)]:
         marks.append(on_demand(f"{SMALLEST[kin(row)]} has the same layers"))
+    elif name in ("inception_v3.keras", "googlenet_caffe.caffe"):  # nine seconds each
+        marks.append(pytest.mark.slow)
     return pytest.param(name, marks=marks)
 
 
