@@ -159,18 +159,41 @@ def abstract_variables(model: Chain, size: int) -> dict[str, Any]:
     Raises:
       ValueError: the model does not take images of this size.
     """
-    shapes = _traced(model, size)
+    shapes = trace(model, size).variables
     # Mapped, so that the dicts are the caller's own.
     return {kind: jax.tree.map(lambda leaf: leaf, shapes.get(kind, {})) for kind in ("params", "batch_stats")}
 
 
-def trace(model: Chain, size: int) -> dict[str, Any]:
-    """Runs a model's initialization, including auxiliary heads, on shapes only; see `abstract_variables`."""
+@dataclasses.dataclass(frozen=True)
+class Trace:
+    """What a model's initialization, including auxiliary heads, does with shapes.
+
+    Attributes:
+      variables: nested dicts of `jax.ShapeDtypeStruct` by collection.
+      calls: path of a module such as 'layer1/block0/conv1' -> the module, unbound, and the shape of its output without
+        the batch; in the order of their calls.
+    """
+
+    variables: Mapping[str, Any]
+    calls: Mapping[str, tuple[nn.Module, tuple[int, ...]]]
+
+
+@functools.lru_cache(maxsize=64)  # a run asks for the same shapes a dozen times
+def trace(model: Chain, size: int) -> Trace:
+    """Runs a model's initialization on shapes only; see `abstract_variables`."""
+    calls: dict[str, tuple[nn.Module, tuple[int, ...]]] = {}
+
+    def record(call: Any, args: tuple, kwargs: dict, context: nn.module.InterceptorContext) -> Any:
+        output, module = call(*args, **kwargs), context.module
+        if context.method_name == "__call__" and module.path:
+            # jft's BatchNorm calls Flax's: the outer call of one name replaces the inner.
+            calls["/".join(module.path)] = module.clone(parent=None), output.shape[1:]
+        return output
+
     image = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
-    return jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), image)
-
-
-_traced = functools.lru_cache(maxsize=64)(trace)  # a run asks for the same shapes a dozen times
+    with nn.intercept_methods(record):
+        variables = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), image)
+    return Trace(variables, calls)
 
 
 def initialize(

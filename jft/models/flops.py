@@ -98,19 +98,9 @@ def layer_costs(model: Chain, size: int) -> list[LayerCosts]:
 
 def stage_costs(model: Chain, size: int) -> dict[str, StageCosts]:
     """Costs by stage, {name: costs}, in execution order; arguments and errors as in `layer_costs`."""
-    called: dict[str, tuple[nn.Module, Shape]] = {}
-
-    def record(call: Any, args: tuple, kwargs: dict, context: nn.module.InterceptorContext) -> Any:
-        output, module = call(*args, **kwargs), context.module
-        if context.method_name == "__call__" and module.path:
-            # jft's BatchNorm calls Flax's: the outer call of one name replaces the inner.
-            called["/".join(module.path)] = module, output.shape[1:]
-        return output
-
-    with nn.intercept_methods(record):
-        shapes = trace(model, size)
-    layers = [layer for name, call in called.items() if (layer := _layer(*call, name, shapes))]
-    outputs = {name: output for name, (_, output) in called.items() if "/" not in name}
+    traced = trace(model, size)
+    layers = [layer for name, call in traced.calls.items() if (layer := _layer(*call, name, traced.variables))]
+    outputs = {name: output for name, (_, output) in traced.calls.items() if "/" not in name}
     after = {name: head.after for name, head in model.auxiliary_heads().items()}
     return {
         name: StageCosts(name, output, tuple(v for v in layers if v.stage == name), after.get(name))

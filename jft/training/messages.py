@@ -63,7 +63,7 @@ def _stages(run: Run, state: TrainState, info: CheckpointInfo) -> str:
         phase.plan,
         frozenset(info.pretrained),
         run.spec.size,
-        (_nbytes(jax.eval_shape(phase.tx.init, params)), _nbytes(jax.eval_shape(everything.init, params))),
+        (_nbytes(phase.init.eval_shape(params)), _nbytes(jax.eval_shape(everything.init, params))),
     )
 
 

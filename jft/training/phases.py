@@ -13,10 +13,12 @@ The length of a phase is one of `steps`, `epochs` and `examples`; fields that it
 """
 
 import dataclasses
+import functools
 import types
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 import optax
 
@@ -63,6 +65,11 @@ class Phase:
     def num_steps(self) -> int:
         """Number of steps of the phase."""
         return self.last - self.first
+
+    @functools.cached_property
+    def init(self) -> Any:
+        """`tx.init` under jit, traced once for parameters of the same shapes, whoever asks."""
+        return jax.jit(self.tx.init)
 
 
 def make_phases(

@@ -97,8 +97,8 @@ def enter_phase(run: Run, phase: Phase, state: TrainState) -> TrainState:
 
 
 def _fresh_opt_state(run: Run, phase: Phase, params: Any) -> Any:
-    shardings = run.parallel.shardings(jax.eval_shape(phase.tx.init, params))
-    return jax.jit(phase.tx.init, out_shardings=shardings)(params)
+    shardings = run.parallel.shardings(phase.init.eval_shape(params))
+    return jax.jit(phase.init, out_shardings=shardings)(params)
 
 
 def optimizer_items(state: TrainState) -> dict[str, Any]:
@@ -176,7 +176,7 @@ def abstract_state(run: Run, phase: Phase) -> TrainState:
     variables = abstract_variables(run.model, run.spec.size)
     state = TrainState(
         step=jax.ShapeDtypeStruct((), jnp.int32),
-        opt_state=jax.eval_shape(phase.tx.init, variables["params"]),
+        opt_state=phase.init.eval_shape(variables["params"]),
         ema=phase.plan.split(variables["params"])[0] if run.config.ema else {},
         **variables,
     )
