@@ -9,7 +9,6 @@ import safetensors.numpy
 
 from jft.exporters import keras_h5
 from jft.models import Chain
-from jft.weights.catalog_facts import TORCHVISION_AUX
 from jft.weights.rules import Rule
 
 Tensors = Mapping[str, np.ndarray]
@@ -57,7 +56,7 @@ def _write_torch(path: Path, model: Chain, rules: list[Rule], tensors: Tensors, 
 
 def _how_to_load_torch(name: str, model: Chain, size: int, path: Path) -> str:
     del size
-    side = f", aux_logits={model.aux_heads}, init_weights=False" if name in TORCHVISION_AUX else ""
+    side = f", aux_logits={model.aux_heads}, init_weights=False" if model.auxiliary_heads() else ""
     build = f"torchvision.models.{name}(num_classes={model.num_classes}{side})"
     return f"model = {build}; model.load_state_dict(safetensors.torch.load_file({str(path)!r}))"
 

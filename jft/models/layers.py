@@ -1,5 +1,6 @@
 """Layers shared by the models: dense layers, pooling as in the original frameworks, and the papers' initializers."""
 
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -90,6 +91,57 @@ class BatchNorm(nn.BatchNorm):
             for running, value in zip((mean, variance), of_batch, strict=True):
                 running.value = self.momentum * running.value + (1 - self.momentum) * value
         return y
+
+
+class LayerNorm(nn.LayerNorm):
+    """`flax.linen.LayerNorm` over the last axis with the epsilon of ConvNeXt and ViT, and torch's variance.
+
+    Flax's fast variance, E[x^2] - E[x]^2, loses digits where the mean is large.
+    """
+
+    epsilon: float = 1e-6
+    use_fast_variance: bool = False
+
+
+class DropPath(nn.Module):
+    """Stochastic depth (Huang et al., 2016, https://arxiv.org/abs/1603.09382): drops a residual branch, image by image.
+
+    As `torchvision.ops.StochasticDepth` in mode "row" and timm's `DropPath`: what stays is divided by its share.
+
+    Attributes:
+      rate: dropped share of the images in training, 0 to 1.
+    """
+
+    rate: float = 0.0
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """[batch, ...] -> the same shape; needs the rng 'dropout' where it drops."""
+        others = tuple(range(1, x.ndim))
+        return nn.Dropout(self.rate, broadcast_dims=others, deterministic=not train)(x)
+
+
+class SqueezeExcite(nn.Module):
+    """Scales channels by what their averages say (Hu et al., 2018, https://arxiv.org/abs/1709.01507).
+
+    Attributes:
+      squeezed: channels between the two 1x1 convolutions, `reduce` and `expand`, which have biases.
+      activation: after the first.
+      gate: after the second; gives 0 to 1.
+      dtype: of the computation.
+    """
+
+    squeezed: int
+    activation: Callable[[jax.Array], jax.Array] = nn.relu
+    gate: Callable[[jax.Array], jax.Array] = nn.sigmoid
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[batch, h, w, c] -> the same shape."""
+        y = jnp.mean(x, axis=(1, 2), keepdims=True)
+        y = self.activation(Conv(self.squeezed, (1, 1), dtype=self.dtype, name="reduce")(y))
+        return x * self.gate(Conv(x.shape[-1], (1, 1), dtype=self.dtype, name="expand")(y))
 
 
 class Hidden(nn.Module):

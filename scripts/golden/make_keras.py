@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Iterator
 
+import families
 import numpy as np
 import proof_file
 
@@ -28,10 +29,14 @@ MODELS = {
     "resnet152": ("ResNet152", (224, 96)),
     "inception_v3": ("InceptionV3", (299, 75)),
 }
+FAMILIES = families.find("KERAS")
+MODELS |= {model: (reference.name, reference.sizes) for model, (reference, _) in FAMILIES.items()}
 
 
 def stages(name: str, model: keras.Model) -> dict[str, str]:
     """jft's name of each stage -> the layer that ends it."""
+    if name in FAMILIES:
+        return FAMILIES[name][1].keras_stages(model)
     layers = [layer.name for layer in model.layers]
     if name.startswith("vgg"):
         names = {f"block{i}": f"block{i}_pool" for i in range(1, 6)}
@@ -65,7 +70,10 @@ def build(name: str, size: int) -> keras.Model:
     """The model for images of one size, with seeded weights; logits, where it has its top."""
     top = size == 224 or not name.startswith("vgg")
     constructor = getattr(keras.applications, MODELS[name][0])
-    model = constructor(weights=None, include_top=top, classifier_activation=None, input_shape=(size, size, 3))
+    options = FAMILIES[name][0].options if name in FAMILIES else {}
+    model = constructor(
+        weights=None, include_top=top, classifier_activation=None, input_shape=(size, size, 3), **options
+    )
     for layer, canonical in canonical_names(name, model).items():
         weights = model.get_layer(layer).weights
         tensors = seeded.seeded_keras({f"{canonical}/{i}": tuple(w.shape) for i, w in enumerate(weights)})

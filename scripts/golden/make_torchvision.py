@@ -7,6 +7,7 @@ Needs torch and torchvision, which neither jft nor its tests import; made with t
 
 import sys
 
+import families
 import numpy as np
 import proof_file
 import torch
@@ -25,8 +26,14 @@ SIZES = {
 GOOGLENET_POOLS = {"stem": "maxpool2", "3b": "maxpool3", "4e": "maxpool4"}
 
 
+FAMILIES = families.find("TORCHVISION")
+SIZES |= {model: reference.sizes for model, (reference, _) in FAMILIES.items()}
+
+
 def stages(name: str, model: torch.nn.Module) -> dict[str, str]:
     """jft's name of each stage -> the module that ends it."""
+    if name in FAMILIES:
+        return FAMILIES[name][1].torchvision_stages(model)
     if name == "alexnet":
         ends = dict(zip((f"conv{i}" for i in range(1, 6)), (2, 5, 7, 9, 12), strict=True))
         features = {stage: f"features.{i}" for stage, i in ends.items()}
@@ -59,6 +66,9 @@ def build(name: str) -> torch.nn.Module:
     """The model without the change of range that its weights ask for, which jft's catalog has as preprocessing."""
     options = {"aux_logits": True, "transform_input": False, "init_weights": False}
     with torch.device("meta"):
+        if name in FAMILIES:
+            reference = FAMILIES[name][0]
+            return torchvision.models.get_model(reference.name, weights=None, **reference.options)
         wants = options if name in ("googlenet", "inception_v3") else {}
         return torchvision.models.get_model(name, weights=None, **wants)
 

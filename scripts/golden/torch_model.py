@@ -69,16 +69,20 @@ def outputs(
 
     Args:
       model: in inference mode.
-      stages: jft's name of a stage -> name of the module that ends it.
+      stages: jft's name of a stage -> name of the module that ends it, or 'module:input' for what a module reads.
       auxiliary: jft's name of an auxiliary head -> its module, and the stage that it reads.
       images: [batch, h, w, 3].
     """
     seen: dict[str, torch.Tensor] = {}
-    hooks = [
+
+    def watch(stage: str, module: str) -> torch.utils.hooks.RemovableHandle:
         # Cloned, for the next layer may work in place.
-        model.get_submodule(module).register_forward_hook(lambda _, __, y, stage=stage: seen.update({stage: y.clone()}))
-        for stage, module in stages.items()
-    ]
+        name, _, side = module.partition(":")
+        if side == "input":
+            return model.get_submodule(name).register_forward_pre_hook(lambda _, x: seen.update({stage: x[0].clone()}))
+        return model.get_submodule(name).register_forward_hook(lambda _, __, y: seen.update({stage: y.clone()}))
+
+    hooks = [watch(stage, module) for stage, module in stages.items()]
     logits = model(images_to_torch(images))
     for hook in hooks:
         hook.remove()

@@ -5,9 +5,10 @@ import math
 
 import jax
 import jax.numpy as jnp
+import kinds
 import pytest
 
-from jft.models import MODELS, abstract_variables, create_model
+from jft.models import abstract_variables, create_model
 from jft.models.flops import forward_flops, layer_costs, parameter_shapes, stage_costs
 from jft.utils import tree
 
@@ -31,9 +32,9 @@ def test_flops_are_twice_the_published_multiply_adds(name):
     assert flops / 2e9 == pytest.approx(PUBLISHED[name], rel=0.01)
 
 
-@pytest.mark.parametrize(("name", "aux"), [*((name, False) for name in MODELS), *((name, True) for name in HAVING_AUX)])
-def test_layers_hold_every_leaf_of_the_model(name, aux):
-    model = create_model(name, aux_heads=aux)
+@pytest.mark.parametrize("name", kinds.each_model())
+def test_layers_hold_every_leaf_of_the_model(name):
+    model = create_model(name, aux_heads=name in HAVING_AUX)
     shapes = abstract_variables(model, model.default_size)
     leaves = {leaf: value.shape for leaf, value in tree.flatten(shapes["params"]).items()}
     stages = stage_costs(model, model.default_size)

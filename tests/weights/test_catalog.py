@@ -6,6 +6,7 @@ import math
 import re
 
 import jax
+import kinds
 import numpy as np
 import pytest
 
@@ -97,7 +98,7 @@ def test_row(name):
     assert all(count == 1 + (source in twice) for source, count in read.items())
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", kinds.each_set(NAMES))
 def test_there_and_back(name):
     """Leaves to tensors to leaves, and each rule's tensors to its leaf and back."""
     row = catalog.CATALOG[name]

@@ -5,22 +5,16 @@ bias before BatchNorm, BatchNorm's epsilon and missing scale. What it does not a
 row. Every rule goes both ways, so the same tables write files for the other frameworks.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
 from jft.models import Chain, create_model
-from jft.models.alexnet import AlexNet
-from jft.models.googlenet import GoogLeNet
-from jft.models.inception import InceptionV3
-from jft.models.resnet import ResNet
-from jft.models.squeezenet import SqueezeNet
-from jft.models.vgg import VGG
 from jft.utils import tree
 from jft.weights.catalog import WeightSet
 from jft.weights.rules import alexnet, googlenet, inception, resnet, squeezenet, vgg
-from jft.weights.rules.rule import Rule, Rules
+from jft.weights.rules.rule import Family, Rule
 from jft.weights.rules.transforms import Transform, dense, dense_of_conv, dense_of_map, hwio, same
 
 __all__ = [
@@ -38,13 +32,16 @@ __all__ = [
     "sources_of",
 ]
 
-_FAMILIES: dict[type[Chain], dict[str, Callable[[Any], Rules]]] = {
-    AlexNet: alexnet.RULES,
-    GoogLeNet: googlenet.RULES,
-    InceptionV3: inception.RULES,
-    ResNet: resnet.RULES,
-    SqueezeNet: squeezenet.RULES,
-    VGG: vgg.RULES,
+_FAMILIES: dict[type[Chain], Family] = {
+    family.model: family
+    for family in (
+        alexnet.FAMILY,
+        googlenet.FAMILY,
+        inception.FAMILY,
+        resnet.FAMILY,
+        squeezenet.FAMILY,
+        vgg.FAMILY,
+    )
 }
 
 
@@ -62,11 +59,12 @@ def rules_for(row: WeightSet, model: Chain) -> list[Rule]:
     Raises:
       ValueError: nobody has published such a model in this dialect.
     """
-    families = {family.__name__: family for family in _FAMILIES if row.dialect in _FAMILIES[family]}
+    families = {model.__name__: family for model, family in _FAMILIES.items() if row.dialect in family.rules}
     if not families:
-        tree.choose({dialect: None for rules in _FAMILIES.values() for dialect in rules}, row.dialect, what="dialect")
+        dialects = {dialect: None for family in _FAMILIES.values() for dialect in family.rules}
+        tree.choose(dialects, row.dialect, what="dialect")
     family = tree.choose(families, type(model).__name__, what=f"{row.dialect} family")
-    return list(_FAMILIES[family][row.dialect](model))
+    return list(family.rules[row.dialect](model))
 
 
 def is_ignored(name: str) -> bool:
@@ -84,24 +82,10 @@ def canonical(row: WeightSet, names: Iterable[str]) -> dict[str, str]:
     Returns:
       {name that the rules use: name in the file}. A tensor that would take the name of another keeps its own.
     """
-    names = dict.fromkeys(names)
     model = create_model(row.model, **row.options)
-    if row.dialect == "keras" and isinstance(model, InceptionV3):
-        return inception.by_order(names)
-    synonyms = _synonyms(row, model)
-    return {new if (new := synonyms.get(name, name)) not in names else name: name for name in names}
-
-
-def _synonyms(row: WeightSet, model: Chain) -> dict[str, str]:
-    """Other names of tensors: that of the rules."""
-    if row.dialect == "keras":
-        # keras-applications 1.0.7, which the published ResNet files belong to, called the classifier 'probs'.
-        return {f"probs/{i}": f"predictions/{i}" for i in (0, 1)}
-    if row.dialect == "caffe":
-        # caffe-tensorflow writes 'inception_3a_1x1' for 'inception_3a/1x1'.
-        sources = [source for rule in rules_for(row, model) for source in rule.sources]
-        return {source.replace("/", "_", source.count("/") - 1): source for source in sources}
-    return {}
+    family = _FAMILIES.get(type(model))
+    find = family.names.get(row.dialect) if family else None
+    return dict(find(model, tuple(names))) if find else {name: name for name in names}
 
 
 def sources_of(table: Iterable[Rule], leaves: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

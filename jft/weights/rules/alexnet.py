@@ -1,7 +1,7 @@
 """AlexNet: the single tower in torchvision's names, the network of 2012 in Caffe's."""
 
 from jft.models.alexnet import KERNELS, AlexNet
-from jft.weights.rules.rule import Rules, layer, torch_dense, torch_layer
+from jft.weights.rules.rule import Family, Rules, layer, torch_dense, torch_layer
 from jft.weights.rules.transforms import dense_of_map
 
 
@@ -24,4 +24,4 @@ def _caffe(model: AlexNet) -> Rules:
     yield from layer("head/head", "fc8")
 
 
-RULES = {"torchvision": _torchvision, "caffe": _caffe}
+FAMILY = Family(AlexNet, {"torchvision": _torchvision, "caffe": _caffe})

@@ -1,7 +1,7 @@
 """GoogLeNet: with BatchNorm in torchvision's names, the paper's network in Caffe's."""
 
 from jft.models.googlenet import INCEPTIONS, GoogLeNet
-from jft.weights.rules.rule import Rules, layer, torch_dense, torch_layer, torch_unit
+from jft.weights.rules.rule import Family, Rules, caffe_names, layer, torch_dense, torch_layer, torch_unit
 from jft.weights.rules.transforms import dense_of_map
 
 # jft's unit: torchvision's. A branch is a list of its steps, among which pools count.
@@ -43,4 +43,8 @@ def _caffe(model: GoogLeNet) -> Rules:
         yield from layer(f"{aux}/head", f"loss{i}/classifier")
 
 
-RULES = {"torchvision": _torchvision, "caffe": _caffe}
+FAMILY = Family(
+    GoogLeNet,
+    {"torchvision": _torchvision, "caffe": _caffe},
+    {"caffe": lambda model, names: caffe_names(_caffe(model), names)},
+)

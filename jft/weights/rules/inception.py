@@ -8,7 +8,7 @@ import collections
 from collections.abc import Iterable, Iterator
 
 from jft.models.inception import InceptionV3
-from jft.weights.rules.rule import Rules, keras_unit, layer, torch_dense, torch_unit
+from jft.weights.rules.rule import Family, Rules, keras_unit, layer, torch_dense, torch_unit
 
 # jft's unit: torchvision's.
 _STEM = {
@@ -97,4 +97,8 @@ def by_order(names: Iterable[str]) -> dict[str, str]:
     return found
 
 
-RULES = {"torchvision": _torchvision, "timm": _timm, "keras": _keras}
+FAMILY = Family(
+    InceptionV3,
+    {"torchvision": _torchvision, "timm": _timm, "keras": _keras},
+    {"keras": lambda _, names: by_order(names)},
+)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from jft.models.resnet import ResNet
-from jft.weights.rules.rule import Rules, keras_conv_norm, layer, torch_dense, torch_layer, torch_norm
+from jft.weights.rules.rule import Family, Rules, keras_conv_norm, layer, synonyms, torch_dense, torch_layer, torch_norm
 
 
 def _blocks(model: ResNet) -> Iterator[tuple[int, int, bool]]:
@@ -38,4 +38,10 @@ def _keras(model: ResNet) -> Rules:
     yield from layer("head/head", "predictions")
 
 
-RULES = {"torchvision": _torch, "timm": _torch, "keras": _keras}
+def _keras_names(model: ResNet, names: tuple[str, ...]) -> dict[str, str]:
+    """keras-applications 1.0.7, which the published files belong to, called the classifier 'probs'."""
+    del model
+    return synonyms(names, {f"probs/{i}": f"predictions/{i}" for i in (0, 1)})
+
+
+FAMILY = Family(ResNet, {"torchvision": _torch, "timm": _torch, "keras": _keras}, {"keras": _keras_names})

@@ -1,8 +1,10 @@
 """`Rule`: how one leaf is made of tensors; and groups of rules that several families share."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
+from jft.models.chain import Chain
 from jft.weights.rules import transforms
 from jft.weights.rules.transforms import Transform, dense, hwio, same
 
@@ -25,6 +27,39 @@ class Rule:
 
 
 Rules = Iterator[Rule]
+
+
+@dataclasses.dataclass(frozen=True)
+class Family:
+    """The rules of one class of models.
+
+    Attributes:
+      model: the class.
+      rules: dialect -> function of a model that gives its rules: one for each leaf, and for those of its auxiliary
+        heads.
+      names: dialect -> function of a model and the names of a file's tensors, in the file's order, that gives
+        {name in the rules: name in the file} for all of them; for dialects whose files do not agree on names.
+    """
+
+    model: type[Chain]
+    rules: Mapping[str, Callable[[Any], Rules]]
+    names: Mapping[str, Callable[[Any, tuple[str, ...]], Mapping[str, str]]] = dataclasses.field(default_factory=dict)
+
+
+def synonyms(names: tuple[str, ...], others: Mapping[str, str]) -> dict[str, str]:
+    """What `Family.names` gives where tensors have other names: {name in the rules: name in the file}.
+
+    Args:
+      names: of the file's tensors.
+      others: {another name: name in the rules}. A tensor that would take the name of another keeps its own.
+    """
+    return {new if (new := others.get(name, name)) not in names else name: name for name in names}
+
+
+def caffe_names(rules: Rules, names: tuple[str, ...]) -> dict[str, str]:
+    """`synonyms` of Caffe's names: caffe-tensorflow writes 'inception_3a_1x1' for 'inception_3a/1x1'."""
+    sources = [source for rule in rules for source in rule.sources]
+    return synonyms(names, {source.replace("/", "_", source.count("/") - 1): source for source in sources})
 
 
 # torchvision, and timm: 'layer.weight', kernels [out, in, height, width].

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from jft.models.squeezenet import SQUEEZE, SqueezeNet
-from jft.weights.rules.rule import Rules, layer, torch_layer
+from jft.weights.rules.rule import Family, Rules, caffe_names, layer, torch_layer
 
 
 def _fires() -> Iterable[tuple[str, tuple[str, ...]]]:
@@ -29,4 +29,8 @@ def _caffe(model: SqueezeNet) -> Rules:
     yield from layer("head/head", "conv10")
 
 
-RULES = {"torchvision": _torchvision, "caffe": _caffe}
+FAMILY = Family(
+    SqueezeNet,
+    {"torchvision": _torchvision, "caffe": _caffe},
+    {"caffe": lambda model, names: caffe_names(_caffe(model), names)},
+)

@@ -1,7 +1,7 @@
 """VGG in torchvision's, timm's, Keras' and Caffe's names."""
 
 from jft.models.vgg import VGG
-from jft.weights.rules.rule import Rules, layer, torch_dense, torch_layer, torch_norm
+from jft.weights.rules.rule import Family, Rules, layer, torch_dense, torch_layer, torch_norm
 from jft.weights.rules.transforms import dense_of_conv, dense_of_map
 
 
@@ -48,4 +48,4 @@ def _caffe(model: VGG) -> Rules:
     yield from layer("head/head", "fc8")
 
 
-RULES = {"torchvision": _torchvision, "timm": _timm, "keras": _keras, "caffe": _caffe}
+FAMILY = Family(VGG, {"torchvision": _torchvision, "timm": _timm, "keras": _keras, "caffe": _caffe})

@@ -1,0 +1,5 @@
+"""The rows of the catalog, a file for each family. To add a weight set, add a row to its family's `ROWS`."""
+
+from jft.weights.rows import alexnet, googlenet, inception, resnet, squeezenet, vgg
+
+FAMILIES = (alexnet, vgg, googlenet, inception, resnet, squeezenet)

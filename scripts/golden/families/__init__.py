@@ -1,0 +1,39 @@
+"""What the reference frameworks call the stages of jft's models, a file for each family.
+
+A file may have, for each framework:
+
+- `TORCHVISION`, `TIMM` or `KERAS`: {jft's name of a model: `Reference`}, the framework's own name, and sizes in pixels;
+- `torchvision_stages`, `timm_stages` or `keras_stages`: a function of the framework's model that gives
+  {jft's name of a stage: the framework's module or layer whose output it is, or 'module:input' for what one reads}.
+"""
+
+import dataclasses
+import importlib
+import pathlib
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Reference:
+    """A model of a framework.
+
+    Attributes:
+      name: the framework's, such as timm's 'tf_efficientnet_lite0'.
+      sizes: of the images of the proof, in pixels: that of the published weights and a smaller one.
+      options: further arguments of the framework's constructor.
+    """
+
+    name: str
+    sizes: tuple[int, ...]
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+def find(framework: str) -> dict[str, tuple[Reference, ModuleType]]:
+    """{jft's name of a model: its reference in a framework ('TORCHVISION', …), and its family's file}."""
+    files = sorted(path.stem for path in pathlib.Path(__file__).parent.glob("[a-z]*.py"))
+    modules = [importlib.import_module(f"families.{name}") for name in files]
+    return {
+        model: (reference, module) for module in modules for model, reference in getattr(module, framework, {}).items()
+    }
