@@ -309,15 +309,57 @@ def _max_pool_forward(x: jax.Array, window: tuple[int, int], stride: int, pads: 
 def _max_pool_backward(
     window: tuple[int, int], stride: int, pads: tuple, saved: tuple, dy: jax.Array
 ) -> tuple[jax.Array]:
-    winner, (height, width) = saved
-    batch, rows, columns, channels = dy.shape
+    winner, shape = saved
+    backward = (
+        functools.partial(_by_phases, window, stride, shape),
+        functools.partial(_by_places, window, stride, shape),
+    )
+    dx = lax.platform_dependent(winner, dy, cpu=backward[0], default=backward[1])
+    return (lax.pad(dx, jnp.zeros((), dy.dtype), ((0, 0, 0), *((-b, -a, 0) for b, a in pads), (0, 0, 0))),)
+
+
+def _by_places(
+    window: tuple[int, int], stride: int, shape: tuple[int, int], winner: jax.Array, dy: jax.Array
+) -> jax.Array:
+    """The gradient before the padding's is cut off: a place of all windows at a time, spread over the whole map."""
+    (height, width), (batch, rows, columns, channels) = shape, dy.shape
     zero = jnp.zeros((), dy.dtype)
     dx = jnp.zeros((batch, height, width, channels), dy.dtype)
     for number, (i, j) in enumerate(np.ndindex(*window)):
         below, right = height - i - (rows - 1) * stride - 1, width - j - (columns - 1) * stride - 1
         edges = (0, 0, 0), (i, below, stride - 1), (j, right, stride - 1), (0, 0, 0)
         dx += lax.pad(jnp.where(winner == number, dy, zero), zero, edges)
-    return (lax.pad(dx, zero, ((0, 0, 0), *((-before, -after, 0) for before, after in pads), (0, 0, 0))),)
+    return dx
+
+
+def _by_phases(
+    window: tuple[int, int], stride: int, shape: tuple[int, int], winner: jax.Array, dy: jax.Array
+) -> jax.Array:
+    """As `_by_places`, in its order, for pixels of equal remainders by the stride: those are in the same few windows.
+
+    On CPU one loop over such pixels reads their windows, where each place of `_by_places` writes a whole map.
+    """
+    batch, _, _, channels = dy.shape
+    # Windows before the first and behind the last, none of which has a maximum.
+    reach = [-(-w // stride) - 1 for w in window]
+    counts = [-(-n // stride) for n in shape]
+    edges = [(r, n - size, 0) for r, n, size in zip(reach, counts, dy.shape[1:3], strict=True)]
+    around = ((0, 0, 0), *edges, (0, 0, 0))
+    winner = lax.pad(winner, jnp.uint8(window[0] * window[1]), around)
+    dy = lax.pad(dy, jnp.zeros((), dy.dtype), around)
+
+    def phase(first: int, second: int) -> jax.Array:
+        dx = jnp.zeros((batch, *counts, channels), dy.dtype)
+        for i in range(first, window[0], stride):
+            for j in range(second, window[1], stride):
+                top, left = reach[0] - i // stride, reach[1] - j // stride
+                here = (slice(None), slice(top, top + counts[0]), slice(left, left + counts[1]))
+                dx += jnp.where(winner[here] == i * window[1] + j, dy[here], 0)
+        return dx
+
+    rows = [jnp.stack([phase(i, j) for j in range(stride)], axis=3) for i in range(stride)]
+    dx = jnp.stack(rows, axis=2).reshape(batch, counts[0] * stride, counts[1] * stride, channels)
+    return dx[:, : shape[0], : shape[1]]
 
 
 max_pool.defvjp(_max_pool_forward, _max_pool_backward)
