@@ -202,7 +202,7 @@ def _open_file(path: Path, model: str | None, tag: str | None, image_size: int |
     model = own.get("model", model)
     if model is None:
         raise ValueError(f"{path} does not say which model it is for: give --model.")
-    row = _choose_row(list(tensors), model, tag or own.get("tag"), hashes)
+    row = _choose_row(tensors, model, tag or own.get("tag"), hashes)
     if row.tag == "jft" and "options" not in own:
         _check_unambiguous(path, model)
     options = {**row.options, **own.get("options", {}), **_sizes(tensors, row)}
@@ -236,18 +236,18 @@ def _own_row(model: str) -> WeightSet:
     return dataclasses.replace(row, model=model, tag="jft", preprocess=spec, **facts)
 
 
-def _choose_row(names: list[str], model: str, tag: str | None, hashes: Hashes) -> WeightSet:
-    """The catalog row of `tag`, or of this hash, or the one that the tensors' names look like."""
+def _choose_row(tensors: Leaves, model: str, tag: str | None, hashes: Hashes) -> WeightSet:
+    """The catalog row of `tag`, or of this hash, or the one that the tensors look like."""
     if tag:
         return catalog.find_row(model, tag)
     rows = [row for row in CATALOG.values() if row.model == model]
     if published := next((row for row in rows if hashes.judge(row)[0]), None):
         return published
-    if convert.is_jft(names):  # of any model, published or not
+    if convert.is_jft(tensors):  # of any model, published or not
         return _own_row(model)
-    row = convert.guess_row(names, rows)
+    row = convert.guess_row(tensors, rows)
     if row is None:
-        other = convert.guess_row(names, CATALOG.values())
+        names, other = list(tensors), convert.guess_row(tensors, CATALOG.values())
         raise ValueError(
             f"the file does not look like weights of {model}, but like {other.name if other else 'no known set'}; its "
             f"tensors are {', '.join(names[:3])}, … Sets of {model}: {', '.join(row.tag for row in rows) or 'none'}."

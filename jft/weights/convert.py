@@ -1,16 +1,18 @@
 """Converts `{name: array}` in any dialect to jft's leaves: pure, strict both ways, one error for all problems."""
 
 import dataclasses
+import functools
 from collections.abc import Collection, Iterable, Mapping
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jft.models import create_model
+from jft.models import Chain, create_model
 from jft.utils.option_names import option
 from jft.weights.catalog import CATALOG, TOP, WeightSet
-from jft.weights.rules import Rule, canonical, is_ignored, rules_for, same
+from jft.weights.rules import Rule, canonical, is_ignored, rules_for, same, source_shapes
+from jft.weights.target import leaf_shapes
 
 _SHOWN = 20  # lines of each list in an error
 
@@ -101,26 +103,46 @@ def convert(
             nonfinite[leaf] = bad
     used = {name for rule in rules.values() for name in rule.sources}
     unexpected = tuple(original for name, original in names.items() if name not in used and not is_ignored(name))
-    hint = _hint(list(tensors), row, len(leaves) / len(target)) if missing or unexpected else ""
+    strange = missing or unexpected or any(_stage(leaf) != "head" for leaf in misshaped)
+    hint = _hint(tensors, row, len(leaves) / len(target)) if strange else ""
     return Conversion(leaves, missing, unexpected, misshaped, nonfinite, row.name, hint)
 
 
-def guess_row(names: Iterable[str], rows: Iterable[WeightSet]) -> WeightSet | None:
-    """The row whose tensor names resemble these most; the first one on a tie; None below 75 % overlap.
+def guess_row(tensors: Iterable[str] | Mapping[str, np.ndarray], rows: Iterable[WeightSet]) -> WeightSet | None:
+    """The row whose tensor names resemble these most; None below 75 % overlap.
+
+    Of models that share their names, as ResNet-50, ResNeXt-50 and Wide ResNet-50 do, it is the one whose tensors have
+    these shapes, but for the head's; else, or where only names are given, the first.
 
     Args:
-      names: tensor names of a file, in its order.
+      tensors: of a file, in its order: their names, or {name: array}.
       rows: the rows to choose from.
     """
-    names = [name for name in names if not is_ignored(name)]
-    best, likeness = None, 0.75
+    names = [name for name in tensors if not is_ignored(name)]
+    best: list[WeightSet] = []
+    likeness = 0.75
     for row in rows:
-        known = {name for rule in _published_rules(row) for name in rule.sources}
+        known = _published_names(row, create_model(row.model, **row.options))
         found = canonical(row, names).keys()
         alike = len(found & known) / max(len(found | known), 1)
         if alike > likeness:
-            best, likeness = row, alike
-    return best
+            best, likeness = [], alike
+        if alike == likeness and alike > 0.75:
+            best.append(row)
+    models = {(row.model, row.dialect): row for row in reversed(best)}  # the first set of each
+    if len(models) > 1 and isinstance(tensors, Mapping):
+        best = [row for row in reversed(models.values()) if _has_shapes(row, tensors)] or best
+    return best[0] if best else None
+
+
+def _has_shapes(row: WeightSet, tensors: Mapping[str, np.ndarray]) -> bool:
+    """Whether the tensors that a file shares with the row's model have its shapes, but for the head's."""
+    model = create_model(row.model, **row.options)
+    rules = {rule.target: rule for rule in rules_for(row, model) if _stage(rule.target) != "head"}
+    target = {leaf: shape for leaf, shape in leaf_shapes(model, row.preprocess.size).items() if leaf in rules}
+    own = canonical(row, tensors)
+    shapes = source_shapes(rules.values(), target)
+    return all(np.shape(tensors[own[name]]) == shape for name, shape in shapes.items() if name in own)
 
 
 def is_jft(names: Iterable[str]) -> bool:
@@ -143,13 +165,14 @@ def _rules(names: Iterable[str], row: WeightSet, target: Iterable[str]) -> list[
     return [Rule(leaf, (leaf,), same) for leaf in dict.fromkeys([*target, *side])]
 
 
-def _published_rules(row: WeightSet) -> list[Rule]:
-    """The rules for the tensors in the row's published file."""
+@functools.lru_cache(maxsize=512)  # to guess is to ask for those of the whole catalog
+def _published_names(row: WeightSet, model: Chain) -> frozenset[str]:
+    """Names of the tensors in the row's published file, as the rules have them."""
     if row.dialect == "jft":
-        return []
-    model = create_model(row.model, **row.options)
+        return frozenset()
     lacking = {*(() if row.top else TOP), *(() if row.aux else model.auxiliary_heads())}
-    return [rule for rule in rules_for(row, model) if _stage(rule.target) not in lacking]
+    rules = [rule for rule in rules_for(row, model) if _stage(rule.target) not in lacking]
+    return frozenset(name for rule in rules for name in rule.sources)
 
 
 def _stage(leaf: str) -> str:
@@ -173,10 +196,10 @@ def _finite(array: np.ndarray) -> bool:
         return bool(np.isfinite(array.astype(np.float32, copy=False)).all())
 
 
-def _hint(names: Collection[str], row: WeightSet, fitting: float) -> str:
-    if is_jft(names):
+def _hint(tensors: Mapping[str, np.ndarray], row: WeightSet, fitting: float) -> str:
+    if is_jft(tensors):
         return "" if fitting > 0.5 else "jft wrote this file for another model."
-    guess = guess_row(names, [row, *CATALOG.values()])
+    guess = guess_row(tensors, [row, *CATALOG.values()])
     if guess is None:
         return "" if fitting > 0.5 else "It looks like no weights of the catalog."
     return "" if guess.name == row.name else f"It looks like weights of another kind: {guess.name}."

@@ -13,11 +13,20 @@ import pytest
 from jft.models import MODELS, abstract_variables, create_model
 from jft.utils import tree
 from jft.weights import catalog, convert, hub, rules
+from jft.weights.rows import FAMILIES
 
 ROWS = [row for row in catalog.CATALOG.values() if row.dialect != "jft"]  # published by others
 NAMES = [row.name for row in ROWS]
 OWN = {"vgg_tiny", "cnn"}  # nobody has published these
-KERAS = {"vgg16", "vgg19", "inception_v3", "resnet50", "resnet101", "resnet152"}
+# Published sets of each family, by the file of its rows and by dialect.
+SETS = {
+    "alexnet": {"torchvision": 1, "caffe": 1},
+    "vgg": {"torchvision": 8, "timm": 8, "keras": 4, "caffe": 2},
+    "googlenet": {"torchvision": 1, "caffe": 1},
+    "inception": {"torchvision": 1, "timm": 1, "keras": 2},
+    "resnet": {"torchvision": 8, "timm": 33, "keras": 6},
+    "squeezenet": {"torchvision": 2, "caffe": 2},
+}
 
 
 @functools.cache
@@ -31,17 +40,16 @@ def tags(model):
 
 def test_every_published_model_has_its_sets():
     assert {row.model for row in ROWS} == set(MODELS) - OWN
-    for model in MODELS.keys() - OWN:
-        assert ("torchvision" in tags(model)) is not model.endswith("_caffe")
-        assert ("timm" in tags(model)) is model.startswith(("vgg", "resnet", "inception"))
-        assert ("keras" in tags(model)) is ("keras_notop" in tags(model)) is (model in KERAS)
+    dialects = {family: collections.Counter(row.dialect for row in family.ROWS if row in ROWS) for family in FAMILIES}
+    assert {family.__name__.split(".")[-1]: dict(count) for family, count in dialects.items()} == SETS
+    assert len(ROWS) == sum(count.total() for count in dialects.values())
+    for model in MODELS:
+        assert ("keras" in tags(model)) is ("keras_notop" in tags(model))
     assert tags("vgg19") == ["torchvision", "timm", "keras", "keras_notop", "caffe"]
-    assert tags("resnet152") == ["torchvision", "torchvision_v2", "timm", "timm_v2", "keras", "keras_notop"]
-    assert tags("inception_v3") == ["torchvision", "timm", "keras", "keras_notop"]
-    assert tags("squeezenet1_1") == ["torchvision", "caffe"]
-    assert tags("alexnet") == tags("googlenet") == ["torchvision"]
-    assert tags("alexnet_caffe") == tags("googlenet_caffe") == ["caffe"]
-    assert len(ROWS) == 56
+    assert tags("resnet34") == ["torchvision", "timm", "a1", "a2", "a3", "ra4", "gluon"]
+    recipes = ["a1", "a1h", "a2", "a3", "gluon"]
+    both = ["torchvision", "torchvision_v2", "timm", "timm_v2"]
+    assert tags("resnet152") == [*both, *recipes, "keras", "keras_notop"]
 
 
 @pytest.mark.parametrize(
@@ -174,6 +182,10 @@ HALF = (0.5, 0.5, 0.5)
         ("resnet50.torchvision", 224, 256, "RGB", 1 / 255, (0.485, 0.456, 0.406)),
         ("resnet50.torchvision_v2", 224, 232, "RGB", 1 / 255, (0.485, 0.456, 0.406)),
         ("resnet50.timm_v2", 224, 232, "RGB", 1 / 255, (0.485, 0.456, 0.406)),
+        ("resnet50.a1", 224, 235, "RGB", 1 / 255, (0.485, 0.456, 0.406)),
+        ("resnet50.a1h", 224, 224, "RGB", 1 / 255, (0.485, 0.456, 0.406)),
+        ("resnet50.ra", 224, 256, "RGB", 1 / 255, (0.485, 0.456, 0.406)),
+        ("resnet34.ra4", 224, 248, "RGB", 1 / 255, HALF),
         ("googlenet.torchvision", 224, 256, "RGB", 1 / 255, HALF),
         ("inception_v3.torchvision", 299, 342, "RGB", 1 / 255, HALF),
         ("inception_v3.timm", 299, 341, "RGB", 1 / 255, HALF),
@@ -189,7 +201,8 @@ HALF = (0.5, 0.5, 0.5)
 def test_preprocessing(name, size, resize, channels, scale, mean):
     spec = catalog.CATALOG[name].preprocess
     assert (spec.size, spec.resize, spec.antialias) == (size, resize, True)
-    assert spec.interpolation == ("bicubic" if name == "inception_v3.timm" else "bilinear")
+    bicubic = ("inception_v3.timm", "resnet50.a1", "resnet50.a1h", "resnet50.ra", "resnet34.ra4")
+    assert spec.interpolation == ("bicubic" if name in bicubic else "bilinear")
     assert (spec.channels, spec.scale, spec.mean) == (channels, scale, mean)
     assert spec.std == {1.0: (1.0, 1.0, 1.0)}.get(scale, HALF if mean == HALF else (0.229, 0.224, 0.225))
 
