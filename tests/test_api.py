@@ -83,6 +83,32 @@ def test_a_saved_model_is_the_same(model, tmp_path):
     assert np.abs(again.predict(IMAGES) - model.predict(IMAGES)).max() > 1e-3
 
 
+def test_gray_levels_and_other_channels(model, tmp_path):
+    gray = jft.create_model("vgg_tiny", weights="digits04", num_classes=3, in_channels=1)
+    assert gray.preprocess.channels == "L" and gray.variables["params"]["block1"]["conv1_1"]["kernel"].shape[2] == 1
+    levels = np.repeat(IMAGES[..., :1], 3, axis=-1)
+    np.testing.assert_allclose(gray.features(levels, "fc7"), model.features(levels, "fc7"), atol=0.2)
+    again = jft.load(gray.save(tmp_path / "gray.safetensors"))
+    np.testing.assert_allclose(again.predict(IMAGES), gray.predict(IMAGES), atol=1e-6)
+    five = jft.create_model("vgg_tiny", num_classes=3, in_channels=5)
+    assert five.module.apply(five.variables, np.zeros((1, 32, 32, 5), np.float32), train=False).shape == (1, 3)
+    with pytest.raises(ValueError, match=r"images have 3 channels.* the model reads 5"):
+        five(IMAGES)
+    for wrong in (0, "1"):
+        with pytest.raises(ValueError, match=f"in_channels = {wrong!r}: give the images' channels, 1 or more"):
+            jft.create_model("vgg_tiny", in_channels=wrong)
+
+
+def test_a_run_on_gray_levels(tmp_path, quick):
+    data = jft.data.from_arrays(IMAGES.repeat(8, axis=0), np.arange(24) % 3)
+    fields = {"model": "vgg_tiny", "weights": "digits04", "weights_path": "", "preset": "full", "epochs": 1}
+    run = jft.train(data=data, in_channels=1, batch_size=8, workdir=str(tmp_path / "run"), **fields)
+    assert run.preprocess.channels == "L" and run.module.in_channels == 1
+    np.testing.assert_array_equal(jft.load(tmp_path / "run").predict(IMAGES), run.predict(IMAGES))
+    with pytest.raises(ValueError, match=r"in_channels.*choose 1 or 3"):
+        jft.train(data=data, in_channels=4, workdir=str(tmp_path / "other"), **fields)
+
+
 def test_a_summary_is_a_table(model):
     told = jft.summary("vgg16", freeze="block5")
     assert told.num_params == 138_357_544 and told.num_trainable < told.num_params

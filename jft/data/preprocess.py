@@ -16,15 +16,16 @@ FITS = ("crop", "whole")  # ways to fit an image to a square, see `to_model_inpu
 class Preprocess:
     """The preprocessing that a weight set was trained with. It is part of the weight set's row in the catalog.
 
-    An image is resized so that its shorter side is `resize`, center-cropped to `size`, multiplied by `scale`, put in
-    the order of `channels`, and normalized as `(x - mean) / std`.
+    An image is resized so that its shorter side is `resize`, center-cropped to `size`, put in the order of `channels`
+    or made gray, multiplied by `scale`, and normalized as `(x - mean) / std`.
 
     Attributes:
       size: side of the square that the network reads, in pixels.
       resize: shorter side before the central crop, in pixels.
       interpolation: 'bilinear' or 'bicubic'.
       antialias: whether downsampling averages over all covered pixels, as PIL and torchvision do.
-      channels: channel order of the network, 'RGB' or 'BGR'.
+      channels: channel order of the network, 'RGB' or 'BGR'; or 'L', gray levels as ITU-R 601 weighs red, green and
+        blue, as of Pillow's mode L.
       scale: factor from gray levels 0 .. 255 to the range of `mean` and `std`.
       mean: mean of each channel, in the order of `channels`, after `scale`.
       std: standard deviation of each channel, in the order of `channels`, after `scale`.
@@ -42,19 +43,23 @@ class Preprocess:
     antialias: bool = True
     channels: str = "RGB"
     scale: float = 1 / 255
-    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
     background: str = "white"
     max_value: float = 0.0
 
     def __post_init__(self) -> None:
         tree.choose({"bilinear": 1, "bicubic": 1}, self.interpolation, what="interpolation")
-        tree.choose({"RGB": 1, "BGR": 1}, self.channels, what="order of channels")
+        tree.choose({"RGB": 1, "BGR": 1, "L": 1}, self.channels, what="order of channels")
         for name in ("size", "resize", "scale"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"Preprocess.{name} is {getattr(self, name)}; it must be positive.")
-        if len(self.mean) != 3 or len(self.std) != 3 or not all(s > 0 for s in self.std):
-            raise ValueError(f"Preprocess needs 3 means and 3 positive stds, not mean={self.mean}, std={self.std}.")
+        count = len(self.channels)
+        if len(self.mean) != count or len(self.std) != count or not all(s > 0 for s in self.std):
+            raise ValueError(
+                f"Preprocess of {self.channels} needs as many means and positive stds as channels, {count}, not "
+                f"mean={self.mean}, std={self.std}."
+            )
         if not self.max_value >= 0:
             raise ValueError(f"Preprocess.max_value is {self.max_value}; it must be 0 or above.")
         check_background(self.background)
@@ -62,6 +67,11 @@ class Preprocess:
     def at(self, size: int) -> "Preprocess":
         """The same preprocessing for another input size in pixels, with `resize` in proportion."""
         return dataclasses.replace(self, size=size, resize=round(self.resize * size / self.size))
+
+    def gray(self) -> "Preprocess":
+        """The same preprocessing for a network that reads one channel: gray levels, the means of `mean` and `std`."""
+        mean, std = (round(sum(values) / len(values), 6) for values in (self.mean, self.std))
+        return dataclasses.replace(self, channels="L", mean=(mean,), std=(std,))
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as a dict of JSON types."""

@@ -52,7 +52,9 @@ def create_model(
       seed: of fresh variables.
       batch_size: images at a time, over all devices of this process.
       **options: further fields of the model, such as `cut='fire8'`, the stage after which the head comes, or
-        `new_head='linear'` with `head_hidden=(256,)` and `head_dropout=0.2`.
+        `new_head='linear'` with `head_hidden=(256,)` and `head_dropout=0.2`. With `in_channels=1` images are made
+        gray and pretrained first kernels summed; with other counts than 1 and 3 the first kernel is repeated, and only
+        `.module` and `.variables` are of use, with images that you normalize yourself.
 
     Returns:
       The model: `.module`, `.variables`, `.preprocess`, `.stages`; called with images it gives logits.
@@ -82,6 +84,7 @@ def create_model(
     model = create_module(name, dtype=jnp.dtype(dtype), **options)
     spec = row.preprocess if row else Preprocess().at(model.default_size)
     spec = spec.at(image_size) if image_size else spec
+    spec = spec.gray() if model.in_channels == 1 else spec
     draw = functools.partial(initialize, model, spec.size, seed)
     if row:
         shapes = abstract_variables(model, spec.size)

@@ -44,6 +44,7 @@ _OF_TRAINING = frozenset(
         "head_dropout",
         "bn_momentum",
         "axis_name",
+        "in_channels",  # says what `preprocess` does
     )
 )
 _OF_THE_HEAD = frozenset(("num_classes", "cut", "new_head", "head_hidden"))

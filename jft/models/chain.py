@@ -44,6 +44,7 @@ class Chain(nn.Module):
       new_head: 'published', the network's own head; 'linear', `layers.Head`: average, hidden layers, logits.
       head_hidden: units of a linear head's hidden layers.
       head_dropout: dropped share before each layer of a linear head.
+      in_channels: channels of the images, 3 as published; the first kernel has as many inputs.
       dtype: type of the computation; parameters and batch statistics stay float32.
       axis_name: the `jax.pmap` axis over which BatchNorm averages, or None.
     """
@@ -65,6 +66,7 @@ class Chain(nn.Module):
     new_head: str = "published"
     head_hidden: tuple[int, ...] = ()
     head_dropout: float = 0.0
+    in_channels: int = 3
     dtype: Any = jnp.float32
     axis_name: str | None = None
 
@@ -98,7 +100,8 @@ class Chain(nn.Module):
         """Runs the stages after `start` up to and including `stop`.
 
         Args:
-          x: images [batch, height, width, 3], normalized as the weights ask; or, with `start`, that stage's output.
+          x: images [batch, height, width, in_channels], normalized as the weights ask; or, with `start`, the output
+            of that stage.
           train: True uses batch statistics and dropout; False running averages and none.
           start: name of the stage whose output `x` is; None when `x` holds images.
           stop: name of the last stage to run; None runs to the end.
@@ -107,8 +110,14 @@ class Chain(nn.Module):
           Logits, float32 [batch, num_classes], or the output of `stop` in `dtype`.
 
         Raises:
-          ValueError: unknown stage, nothing between `start` and `stop`, or images too small for the stages.
+          ValueError: unknown stage, nothing between `start` and `stop`, images of other channels, or images too small
+            for the stages.
         """
+        if start is None and x.shape[-1] != self.in_channels:
+            raise ValueError(
+                f"the images have {x.shape[-1]} channels, shape {x.shape}, and the model reads {self.in_channels}: "
+                f"give other images, or make the model with in_channels={x.shape[-1]}."
+            )
         stages = self.stages()
         side = self.auxiliary_heads() if self.aux_heads and (train or self.is_initializing()) else {}
         logits = {}
@@ -190,7 +199,7 @@ def trace(model: Chain, size: int) -> Trace:
             calls["/".join(module.path)] = module.clone(parent=None), output.shape[1:]
         return output
 
-    image = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
+    image = jax.ShapeDtypeStruct((1, size, size, model.in_channels), jnp.float32)
     with nn.intercept_methods(record):
         variables = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), image)
     return Trace(variables, calls)
@@ -211,7 +220,7 @@ def initialize(
     Returns:
       Nested dicts of arrays, `{'params': ..., 'batch_stats': ...}`.
     """
-    image = jnp.zeros((1, size, size, 3))
+    image = jnp.zeros((1, size, size, model.in_channels))
 
     def wanted() -> dict[str, jax.Array]:
         variables = model.init(jax.random.key(seed), image, train=False)

@@ -84,8 +84,10 @@ def create_model(name: str, **options: Any) -> Chain:
       An unbound Linen module; `model.apply(variables, x, train=False, start=None, stop=None)`.
 
     Raises:
-      ValueError: unknown name, or `aux_heads=True` where the model has none.
+      ValueError: unknown name, `aux_heads=True` where the model has none, or no input channel.
     """
+    if not (isinstance(channels := options.get("in_channels", 3), int) and channels > 0):
+        raise ValueError(f"in_channels = {channels!r}: give the images' channels, 1 or more.")
     if "head_hidden" in options:  # a list where it comes from JSON
         options["head_hidden"] = tuple(options["head_hidden"])
     model = architecture(name)(**options)

@@ -224,6 +224,7 @@ def _choose_model(
     options = {k: v for k, v in (row.options if row else {}).items() if k != "num_classes"}
     options |= {"aux_heads": True} if config.aux_heads else {}
     options |= {"cut": config.cut} if config.cut else {}
+    options |= {"in_channels": config.in_channels} if config.in_channels != 3 else {}
     if config.head == "linear":
         options |= {
             "new_head": "linear",
@@ -236,6 +237,7 @@ def _choose_model(
         config.model, num_classes=num_outputs, dtype=jnp.dtype(config.dtype), axis_name=axis_name, **options
     )
     spec = row.preprocess if row else Preprocess().at(model.default_size)  # from scratch: ImageNet's usual one
+    spec = spec.gray() if config.in_channels == 1 else spec
     spec = train_source.ranged(dataclasses.replace(spec, background=config.background, max_value=config.max_value))
     return model, options, spec.at(config.image_size) if config.image_size else spec
 

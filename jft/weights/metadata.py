@@ -8,7 +8,7 @@ import os
 import reprlib
 import textwrap
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import safetensors
 
@@ -103,13 +103,22 @@ _OF_THE_HEAD = {
 
 
 def check_options(options: Any, model: str | None) -> None:
-    """Numbers and switches of the model alone: what it computes in, or is called, is not the file's to say."""
+    """Numbers, switches and words of the model alone: what it computes in, or is called, is not the file's to say.
+
+    A field takes a word where its type is a `Literal`, which lists them.
+    """
     if model is None or not isinstance(options, dict):
         raise ValueError(f"options is {reprlib.repr(options)} of the model {model}")
     built = architecture(model)()
     defaults = {field.name: getattr(built, field.name) for field in dataclasses.fields(built)}
     defaults = {name: value for name, value in defaults.items() if isinstance(value, bool | int | float)}
+    hints = get_type_hints(type(built))
+    words = {name: get_args(hint) for name, hint in hints.items() if get_origin(hint) is Literal}
     for name, value in options.items():
+        if name in words:
+            if value not in words[name]:
+                raise ValueError(f"option {name} is {reprlib.repr(value)}, which is none of {', '.join(words[name])}")
+            continue
         if name in _OF_THE_HEAD:
             if not _OF_THE_HEAD[name](value):
                 raise ValueError(f"option {name} is {reprlib.repr(value)}")
@@ -121,9 +130,9 @@ def check_options(options: Any, model: str | None) -> None:
 
 
 def _preprocess(fields: Any) -> Preprocess:
-    usual = Preprocess().to_dict()
     if not isinstance(fields, dict):
         raise ValueError(f"preprocess is {reprlib.repr(fields)}")
+    usual = (Preprocess().gray() if fields.get("channels") == "L" else Preprocess()).to_dict()
     for name, value in fields.items():
         if name in usual:
             _check_like(f"preprocess {name}", value, usual[name])

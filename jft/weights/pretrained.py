@@ -7,6 +7,7 @@ from jft.models import create_model
 from jft.utils import tree
 from jft.weights import hub
 from jft.weights.catalog import WeightSet
+from jft.weights.fit import fitted
 from jft.weights.target import leaf_shapes
 
 
@@ -33,6 +34,8 @@ def overlay(
 
     Raises:
       ValueError: the weights are unavailable or damaged, or belong to another model.
+
+    A model that reads other channels than three gets the first kernel as `fit.other_channels` makes it.
     """
     names = tree.flatten(shapes).keys()
     own = leaf_shapes(create_model(row.model, **row.file_options), row.preprocess.size)
@@ -43,5 +46,7 @@ def overlay(
     leaves, manifest = hub.load(row, own, weights_path=weights_path, fresh=fresh_names | unneeded)
     loaded = frozenset(names & own.keys() - fresh_names)
     drawn = tree.flatten(draw(names - loaded))
-    merged = tree.unflatten({name: leaves[name] if name in loaded else drawn[name] for name in names})
+    wanted = {name: leaf.shape for name, leaf in tree.flatten(shapes).items()}
+    pretrained = fitted({name: leaves[name] for name in loaded}, wanted)
+    merged = tree.unflatten({name: pretrained[name] if name in loaded else drawn[name] for name in names})
     return {**shapes, **merged}, loaded, manifest

@@ -95,13 +95,14 @@ def test_two_crops_land_where_one_would(size, resize):
             Preprocess(scale=1 / 127.5, mean=(1.0,) * 3, std=(1.0,) * 3),
             [200 / 127.5 - 1, 100 / 127.5 - 1, 50 / 127.5 - 1],
         ),
+        (Preprocess().gray(), [((0.299 * 200 + 0.587 * 100 + 0.114 * 50) / 255 - 0.449) / 0.226]),
     ],
 )
 def test_normalize(spec, expected):
     red_green_blue = np.full((1, 2, 2, 3), (200, 100, 50), np.uint8)
     out = jax.jit(lambda x: transforms.normalize(x, spec))(red_green_blue)
     assert out.dtype == jnp.float32
-    np.testing.assert_allclose(out, np.broadcast_to(np.float32(expected), out.shape), rtol=2e-6)
+    np.testing.assert_allclose(out, np.broadcast_to(np.float32(expected), (1, 2, 2, len(expected))), rtol=2e-6)
 
 
 @pytest.mark.parametrize("shape", [(32, 32), (48, 40), (64, 64), (90, 70)])
@@ -137,7 +138,7 @@ def test_check_range():
 
 
 def test_dict_round_trip_through_json():
-    for spec in (Preprocess(), CAFFE):
+    for spec in (Preprocess(), CAFFE, CAFFE.gray()):
         assert Preprocess.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
     with pytest.raises(ValueError, match="unknown preprocessing field 'sise', did you mean 'size'"):
         Preprocess.from_dict({**CAFFE.to_dict(), "sise": 3})
@@ -151,8 +152,9 @@ def test_dict_round_trip_through_json():
         ("interpolation", "nearest", "unknown interpolation"),
         ("channels", "GRB", "unknown order of channels"),
         ("size", 0, "must be positive"),
-        ("std", (1.0, 0.0, 1.0), "3 positive stds"),
-        ("mean", (0.5,), "3 means"),
+        ("std", (1.0, 0.0, 1.0), "positive stds as channels, 3"),
+        ("mean", (0.5,), "as many means"),
+        ("channels", "L", "Preprocess of L needs as many means and positive stds as channels, 1"),
     ],
 )
 def test_impossible_specs_are_refused(field, value, message):

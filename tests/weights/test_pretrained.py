@@ -8,7 +8,7 @@ from small_chain import Small
 
 from jft.models import abstract_variables, create_model, initialize
 from jft.utils import tree
-from jft.weights import catalog, pretrained, rules
+from jft.weights import catalog, fit, pretrained, rules
 
 pytestmark = pytest.mark.xdist_group("ResNet-18 from a file")
 
@@ -60,6 +60,33 @@ def test_what_comes_from_the_weights(torch_file, initial, fresh, anew):
     )
     np.testing.assert_array_equal(after["batch_stats/stem/bn1/var"], tensors["bn1.running_var"])
     assert manifest["source"] == "resnet18.safetensors" and len(manifest["source_sha256"]) == 64
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4, 7])
+def test_a_first_kernel_for_other_channels(torch_file, channels):
+    """As timm's adapt_input_conv, with one channel: red, green and blue alike give the same as that channel alone."""
+    path, tensors = torch_file
+    model = create_model("resnet18", num_classes=5, in_channels=channels)
+    variables, loaded, _ = overlay(
+        initialize(model, 64, 0), catalog.find_row("resnet18", "torchvision"), weights_path=path, fresh=""
+    )
+    name = "params/stem/conv1/kernel"
+    kernel, rgb = tree.flatten(variables)[name], tensors["conv1.weight"].transpose(2, 3, 1, 0)
+    assert name in loaded and kernel.shape == (7, 7, channels, 64)
+    scale = 1 if channels == 1 else 3 / channels
+    for i in range(channels):
+        one = rgb.sum(axis=2) if channels == 1 else rgb[:, :, i % 3]
+        np.testing.assert_allclose(kernel[:, :, i], one * np.float32(scale), rtol=1e-6)
+    images = np.random.default_rng(0).random((1, 64, 64, channels), np.float32)
+    assert model.apply(variables, images, train=False).shape == (1, 5)
+    with pytest.raises(ValueError, match=rf"images have 9 channels.* the model reads {channels}.*in_channels=9"):
+        model.apply(variables, np.zeros((1, 64, 64, 9)), train=False)
+
+
+def test_leaves_of_another_size_are_not_fitted():
+    leaf = {"params/fc6/dense/kernel": np.zeros((4, 2))}
+    with pytest.raises(ValueError, match=r"fc6/dense/kernel of the weights is \[4, 2\], where the model has \[6, 2\]"):
+        fit.fitted(leaf, {"params/fc6/dense/kernel": (6, 2)})
 
 
 def test_partial_weights_need_fresh_stages(torch_file, initial, tmp_path):

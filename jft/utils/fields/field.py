@@ -99,6 +99,11 @@ def up_to_30(value: float) -> str:
     return "" if 0 <= value <= 30 else "must be in 0 .. 30"
 
 
+def one_or_three(value: int) -> str:
+    """A check: channels of gray or colored images."""
+    return "" if value in (1, 3) else "choose 1 or 3"
+
+
 def switch_or_auto(value: Any) -> str:
     """A check: True, False or 'auto'."""
     return "" if value == "auto" or isinstance(value, bool) else "choose 'auto', True or False"

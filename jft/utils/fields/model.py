@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from jft.utils.fields.field import Field, Needs, positive, share, switch_or_auto
+from jft.utils.fields.field import Field, Needs, one_or_three, positive, share, switch_or_auto
 
 _STEPS, _SOLVED = Needs("solver", ("steps",)), Needs("solver", ("lbfgs", "ridge"))
 _LINEAR = Needs("head", ("linear",))
@@ -20,6 +20,12 @@ MODEL = (
         False,
         "also train the auxiliary heads of GoogLeNet or Inception-V3, with their published loss weights",
         needs=(_STEPS,),
+    ),
+    Field(
+        "in_channels",
+        3,
+        "channels that the network reads; 1: gray levels, with the first kernel summed over red, green and blue",
+        check=one_or_three,
     ),
     Field(
         "fresh",
