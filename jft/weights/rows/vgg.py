@@ -60,13 +60,13 @@ ROWS = [
         row.timm(
             model,
             f"{model}.tv_in1k",
-            *facts,
+            *facts[1:],
             IMAGENET,
             tag="timm",
             license="BSD-3-Clause",
             sha256=_TIMM_SHA256.get(model),
         )
-        for model, (_, *facts) in _TORCHVISION.items()
+        for model, facts in _TORCHVISION.items()
     ),
     *(
         row.keras(model, f"{_FILE.format(model)}.h5", *facts, KERAS_CAFFE, license=_OXFORD, options=_FIXED)
