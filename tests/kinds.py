@@ -13,9 +13,10 @@ from jft.weights.catalog import CATALOG
 
 
 def kind(model):
-    """Equal for models of one class whose fields differ in sizes, counts and tables alone."""
+    """Equal for models of one class whose fields differ in sizes, counts and tables alone, but for having groups."""
     fields = ((field.name, getattr(model, field.name)) for field in dataclasses.fields(model))
-    return type(model).__name__, *(value for _, value in fields if isinstance(value, bool | str | None))
+    values = (value > 1 if name == "groups" else value for name, value in fields)
+    return type(model).__name__, *(value for value in values if isinstance(value, bool | str | None))
 
 
 @functools.cache

@@ -21,6 +21,7 @@ TINY = {
     "vgg16": functools.partial(VGG, convs=(1, 2), widths=(4, 6), hidden=8, grid=3, default_size=12),
     "resnet34": functools.partial(ResNet, blocks=(1, 1, 1, 1), bottleneck=False),
     "resnet50": functools.partial(ResNet, blocks=(2, 1), bottleneck=True),
+    "resnext50_32x4d": functools.partial(ResNet, blocks=(1, 1), groups=4, width_per_group=2),
 }
 
 

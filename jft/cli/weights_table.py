@@ -33,6 +33,7 @@ def _origin(row: WeightSet) -> list[str]:
         f"file: {row.filename}",
         f"address: {row.url or 'none is published'}",
         f"hash: {', '.join(hashes) or 'none is published'}",
+        *([f"numbers: {row.dtype}"] if row.dtype != "float32" else []),
     ]
 
 

@@ -1,7 +1,9 @@
-"""ResNet (He et al., 2015, https://arxiv.org/abs/1512.03385).
+"""ResNet (He et al., 2015, https://arxiv.org/abs/1512.03385), and two networks that widen its bottlenecks.
 
-Layers carry torchvision's names. Reference: torchvision/models/resnet.py (v1.5: the stride sits in the 3x3) and
-keras/applications/resnet.py (v1, as the paper: the stride sits in the first 1x1).
+ResNeXt (Xie et al., 2016, https://arxiv.org/abs/1611.05431) splits their 3x3 convolutions into groups, Wide ResNet
+(Zagoruyko & Komodakis, 2016, https://arxiv.org/abs/1605.07146) gives them more channels. Layers carry torchvision's
+names. Reference: torchvision/models/resnet.py (v1.5: the stride sits in the 3x3) and keras/applications/resnet.py (v1,
+as the paper: the stride sits in the first 1x1).
 """
 
 import functools
@@ -12,13 +14,19 @@ import jax
 from jft.models import kernels, layers
 from jft.models.chain import Chain, Stages
 
-# Table 1 of the paper: residual blocks in layer1 .. layer4.
-RESNET_BLOCKS = {
-    "resnet18": (2, 2, 2, 2),
-    "resnet34": (3, 4, 6, 3),
-    "resnet50": (3, 4, 6, 3),
-    "resnet101": (3, 4, 23, 3),
-    "resnet152": (3, 8, 36, 3),
+# The tables of the papers: residual blocks in layer1 .. layer4, whether they are bottlenecks, groups of these, and
+# channels of a group in layer1.
+_VARIANTS = {
+    "resnet18": ((2, 2, 2, 2), False, 1, 64),
+    "resnet34": ((3, 4, 6, 3), False, 1, 64),
+    "resnet50": ((3, 4, 6, 3), True, 1, 64),
+    "resnet101": ((3, 4, 23, 3), True, 1, 64),
+    "resnet152": ((3, 8, 36, 3), True, 1, 64),
+    "resnext50_32x4d": ((3, 4, 6, 3), True, 32, 4),
+    "resnext101_32x8d": ((3, 4, 23, 3), True, 32, 8),
+    "resnext101_64x4d": ((3, 4, 23, 3), True, 64, 4),
+    "wide_resnet50_2": ((3, 4, 6, 3), True, 1, 128),
+    "wide_resnet101_2": ((3, 4, 23, 3), True, 1, 128),
 }
 
 
@@ -28,12 +36,16 @@ class ResNet(Chain):
     Attributes:
       blocks: residual blocks in each layer.
       bottleneck: 1x1, 3x3, 1x1 blocks with four times as many outputs (50 and deeper); else two 3x3.
+      groups: of a bottleneck's 3x3 convolution (ResNeXt's cardinality).
+      width_per_group: channels of a group in layer1; each later layer has twice as many.
       stride_in_1x1: a layer's first bottleneck strides in its first 1x1, as the paper and Keras have it.
       bn_momentum: share of the old running average that one training step keeps.
     """
 
-    blocks: tuple[int, ...] = RESNET_BLOCKS["resnet50"]
+    blocks: tuple[int, ...] = (3, 4, 6, 3)
     bottleneck: bool = True
+    groups: int = 1
+    width_per_group: int = 64
     stride_in_1x1: bool = False
     bn_momentum: float = 0.9
 
@@ -43,7 +55,8 @@ class ResNet(Chain):
         norm = functools.partial(
             layers.BatchNorm, momentum=self.bn_momentum, dtype=self.dtype, axis_name=self.axis_name
         )
-        block = functools.partial(Bottleneck, self.stride_in_1x1) if self.bottleneck else BasicBlock
+        bottleneck = functools.partial(Bottleneck, self.stride_in_1x1, self.groups, self.width_per_group)
+        block = bottleneck if self.bottleneck else BasicBlock
         return {
             "stem": functools.partial(Stem, conv, norm),
             **{
@@ -101,13 +114,15 @@ class BasicBlock(nn.Module):
         y = nn.relu(self.norm(name="bn1")(y, train=train))
         y = self.conv(self.width, (3, 3), padding=1, name="conv2")(y)
         y = self.norm(name="bn2")(y, train=train)
-        return kernels.residual(y, _shortcut(x, y, self.stride, self.conv, self.norm, train))
+        return kernels.residual(y, shortcut(x, y, self.stride, self.conv, self.norm, train))
 
 
 class Bottleneck(nn.Module):
     """1x1, 3x3, 1x1 convolutions around a shortcut; 4 x `width` outputs."""
 
     stride_in_1x1: bool
+    groups: int
+    width_per_group: int
     width: int
     stride: int
     conv: functools.partial
@@ -117,16 +132,17 @@ class Bottleneck(nn.Module):
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """[batch, h, w, c] -> [batch, h / stride, w / stride, 4 * width]."""
         first, second = (self.stride, 1) if self.stride_in_1x1 else (1, self.stride)
-        y = self.conv(self.width, (1, 1), first, padding=0, name="conv1")(x)
+        inner = self.groups * (self.width_per_group * self.width // 64)
+        y = self.conv(inner, (1, 1), first, padding=0, name="conv1")(x)
         y = nn.relu(self.norm(name="bn1")(y, train=train))
-        y = self.conv(self.width, (3, 3), second, padding=1, name="conv2")(y)
+        y = self.conv(inner, (3, 3), second, padding=1, feature_group_count=self.groups, name="conv2")(y)
         y = nn.relu(self.norm(name="bn2")(y, train=train))
         y = self.conv(4 * self.width, (1, 1), padding=0, name="conv3")(y)
         y = self.norm(name="bn3")(y, train=train)
-        return kernels.residual(y, _shortcut(x, y, self.stride, self.conv, self.norm, train))
+        return kernels.residual(y, shortcut(x, y, self.stride, self.conv, self.norm, train))
 
 
-def _shortcut(
+def shortcut(
     x: jax.Array, y: jax.Array, stride: int, conv: functools.partial, norm: functools.partial, train: bool
 ) -> jax.Array:
     """The identity, or a 1x1 projection where the shape changes (option B of the paper)."""
@@ -134,3 +150,9 @@ def _shortcut(
         return x
     x = conv(y.shape[-1], (1, 1), stride, padding=0, name="downsample_conv")(x)
     return norm(name="downsample_bn")(x, train=train)
+
+
+RESNETS = {
+    name: functools.partial(ResNet, blocks=blocks, bottleneck=bottleneck, groups=groups, width_per_group=width)
+    for name, (blocks, bottleneck, groups, width) in _VARIANTS.items()
+}

@@ -9,7 +9,7 @@ from jft.models.chain import Chain
 from jft.models.cnn import CNN
 from jft.models.googlenet import GoogLeNet
 from jft.models.inception import InceptionV3
-from jft.models.resnet import RESNET_BLOCKS, ResNet
+from jft.models.resnet import RESNETS
 from jft.models.squeezenet import SqueezeNet
 from jft.models.vgg import VGG, VGG_CONVS
 from jft.utils.registry import GIVEN, Registry, name_of
@@ -25,10 +25,7 @@ MODELS: Registry[Callable[..., Chain]] = Registry(
         "googlenet": GoogLeNet,
         "googlenet_caffe": functools.partial(GoogLeNet, original=True, dropout=0.4),
         "inception_v3": InceptionV3,
-        **{
-            name: functools.partial(ResNet, blocks=blocks, bottleneck=name not in ("resnet18", "resnet34"))
-            for name, blocks in RESNET_BLOCKS.items()
-        },
+        **RESNETS,
         "squeezenet1_0": functools.partial(SqueezeNet, conv1=(96, 7), pools=("conv1", "fire4", "fire8")),
         "squeezenet1_1": functools.partial(SqueezeNet),
         # Three convolutions for 32-pixel images: the quickstart's network, small enough to travel in the package.

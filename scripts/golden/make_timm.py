@@ -26,7 +26,7 @@ def stages(name: str, model: torch.nn.Module) -> dict[str, str]:
         return FAMILIES[name][1].timm_stages(model)
     if name.startswith("vgg"):
         return torch_model.vgg(model, "pre_logits.act1", "pre_logits.act2", "head")
-    return torch_model.inception_v3("Pool2") if name == "inception_v3" else torch_model.RESNET
+    return torch_model.inception_v3("Pool2")
 
 
 def main(name: str) -> None:

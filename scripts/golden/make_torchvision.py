@@ -45,8 +45,6 @@ def stages(name: str, model: torch.nn.Module) -> dict[str, str]:
         return {**{stage: GOOGLENET_POOLS.get(stage, f"inception{stage}") for stage in names}, "head": "fc"}
     if name == "inception_v3":
         return torch_model.inception_v3("maxpool2")
-    if name.startswith("resnet"):
-        return torch_model.RESNET
     # A stage of SqueezeNet ends with a Fire or, where one follows, with its pool; its first two layers end none.
     layers = [*model.features, None]
     ends = [i for i in range(2, len(layers) - 1) if not isinstance(layers[i + 1], torch.nn.MaxPool2d)]
@@ -65,10 +63,11 @@ def auxiliary(name: str, size: int) -> dict[str, tuple[str, str]]:
 def build(name: str) -> torch.nn.Module:
     """The model without the change of range that its weights ask for, which jft's catalog has as preprocessing."""
     options = {"aux_logits": True, "transform_input": False, "init_weights": False}
-    with torch.device("meta"):
-        if name in FAMILIES:
-            reference = FAMILIES[name][0]
+    if name in FAMILIES:
+        reference = FAMILIES[name][0]
+        with torch.device(reference.device):
             return torchvision.models.get_model(reference.name, weights=None, **reference.options)
+    with torch.device("meta"):
         wants = options if name in ("googlenet", "inception_v3") else {}
         return torchvision.models.get_model(name, weights=None, **wants)
 

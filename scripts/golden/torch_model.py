@@ -19,21 +19,18 @@ _LIBRARY.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor
 SIZES = {
     **{f"vgg{n}{bn}": (224, 160) for n in (11, 13, 16, 19) for bn in ("", "_bn")},
     "inception_v3": (299, 75),
-    **{f"resnet{n}": (224, 96) for n in (18, 34, 50, 101, 152)},
 }
-# jft's name of each stage -> the module that ends it.
-RESNET = {"stem": "maxpool", **{layer: layer for layer in ("layer1", "layer2", "layer3", "layer4")}, "head": "fc"}
 
 
 def vgg(model: torch.nn.Module, *ends: str) -> dict[str, str]:
-    """As `RESNET`, for a VGG; `ends` are the modules that end fc6, fc7 and head."""
+    """jft's name of each stage of a VGG -> the module that ends it; `ends` are those of fc6, fc7 and head."""
     pools = [i for i, layer in enumerate(model.features) if isinstance(layer, torch.nn.MaxPool2d)]
     blocks = {f"block{block}": f"features.{i}" for block, i in enumerate(pools, 1)}
     return {**blocks, **dict(zip(("fc6", "fc7", "head"), ends, strict=True))}
 
 
 def inception_v3(stem: str) -> dict[str, str]:
-    """As `RESNET`, for Inception; `stem` is the module that ends its stem."""
+    """As `vgg`, for Inception; `stem` is the module that ends its stem."""
     mixed = [f"{block}{letter}" for block, letters in {5: "bcd", 6: "abcde", 7: "abc"}.items() for letter in letters]
     return {"stem": stem, **{f"mixed_{block}": f"Mixed_{block}" for block in mixed}, "head": "fc"}
 
@@ -69,7 +66,8 @@ def outputs(
 
     Args:
       model: in inference mode.
-      stages: jft's name of a stage -> name of the module that ends it, or 'module:input' for what a module reads.
+      stages: jft's name of a stage -> name of the module that ends it; 'module:input' for what a module reads, and
+        'module:relu' for a ReLU after it that is no module.
       auxiliary: jft's name of an auxiliary head -> its module, and the stage that it reads.
       images: [batch, h, w, 3].
     """
@@ -80,7 +78,8 @@ def outputs(
         name, _, side = module.partition(":")
         if side == "input":
             return model.get_submodule(name).register_forward_pre_hook(lambda _, x: seen.update({stage: x[0].clone()}))
-        return model.get_submodule(name).register_forward_hook(lambda _, __, y: seen.update({stage: y.clone()}))
+        after = torch.relu if side == "relu" else torch.clone
+        return model.get_submodule(name).register_forward_hook(lambda _, __, y: seen.update({stage: after(y)}))
 
     hooks = [watch(stage, module) for stage, module in stages.items()]
     logits = model(images_to_torch(images))

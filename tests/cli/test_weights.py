@@ -62,6 +62,7 @@ def test_list(script):
     ):
         last = script("list", name)[1].splitlines()[2:]
         assert last == [f"file: {file}", f"address: {address}", f"hash: {digest}"]
+    assert script("list", "wide_resnet50_2.torchvision")[1].splitlines()[-1] == "numbers: float16"
     status, printed, error = script("list", "vgg16.kerras")
     assert (status, printed) == (1, "")
     assert error == "error: no weight set is called 'vgg16.kerras', did you mean 'vgg16.keras'?\n"

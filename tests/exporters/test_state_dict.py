@@ -36,6 +36,7 @@ def tiny(monkeypatch):
         ("vgg13_bn", 12),
         ("resnet34", 32),
         ("resnet50", 32),
+        ("resnext50_32x4d", 32),
         ("squeezenet1_0", 64),
         ("squeezenet1_1", 64),
         ("googlenet", 224),

@@ -21,6 +21,7 @@ PUBLISHED = {
     "inception_v3": 5.73,
     "resnet18": 1.82,
     "resnet50": 4.11,
+    "resnext50_32x4d": 4.26,
 }
 HAVING_AUX = ["googlenet", "googlenet_caffe", "inception_v3"]
 

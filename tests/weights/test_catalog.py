@@ -24,7 +24,7 @@ SETS = {
     "vgg": {"torchvision": 8, "timm": 8, "keras": 4, "caffe": 2},
     "googlenet": {"torchvision": 1, "caffe": 1},
     "inception": {"torchvision": 1, "timm": 1, "keras": 2},
-    "resnet": {"torchvision": 8, "timm": 33, "keras": 6},
+    "resnet": {"torchvision": 17, "timm": 51, "keras": 6},
     "squeezenet": {"torchvision": 2, "caffe": 2},
 }
 
@@ -50,6 +50,8 @@ def test_every_published_model_has_its_sets():
     recipes = ["a1", "a1h", "a2", "a3", "gluon"]
     both = ["torchvision", "torchvision_v2", "timm", "timm_v2"]
     assert tags("resnet152") == [*both, *recipes, "keras", "keras_notop"]
+    assert tags("resnext101_64x4d") == ["torchvision", "timm", "c1", "gluon"]
+    assert tags("wide_resnet50_2") == [*both, "racm"]
 
 
 @pytest.mark.parametrize(
@@ -148,7 +150,7 @@ def test_provenance(name):
     assert (row.md5 is not None) is (row.dialect == "keras")
     assert row.license
     if name != "squeezenet1_1.caffe":  # whose pickle for Python 2 spends two bytes on every other one
-        assert row.num_params * 4 / 2**20 == pytest.approx(row.size, rel=0.05)
+        assert row.num_params * np.dtype(row.dtype).itemsize / 2**20 == pytest.approx(row.size, rel=0.05)
     if row.top1 is None:
         assert row.top5 is None
         assert name == "squeezenet1_1.caffe" or not row.top
@@ -184,6 +186,7 @@ HALF = (0.5, 0.5, 0.5)
         ("resnet50.timm_v2", 224, 232, "RGB", 1 / 255, (0.485, 0.456, 0.406)),
         ("resnet50.a1", 224, 235, "RGB", 1 / 255, (0.485, 0.456, 0.406)),
         ("resnet50.a1h", 224, 224, "RGB", 1 / 255, (0.485, 0.456, 0.406)),
+        ("resnext101_64x4d.torchvision", 224, 232, "RGB", 1 / 255, (0.485, 0.456, 0.406)),
         ("resnet50.ra", 224, 256, "RGB", 1 / 255, (0.485, 0.456, 0.406)),
         ("resnet34.ra4", 224, 248, "RGB", 1 / 255, HALF),
         ("googlenet.torchvision", 224, 256, "RGB", 1 / 255, HALF),

@@ -135,6 +135,17 @@ def names_of(row):
     return list(dict.fromkeys(source for rule in table for source in rule.sources))
 
 
+# Models that share their names, as SqueezeNet 1.1 and 1.0 do in Caffe: the first is taken for the others.
+SHARED = {
+    "squeezenet1_1.caffe": "squeezenet1_0.caffe",
+    "resnext50_32x4d.torchvision": "resnet50.torchvision",
+    "resnext101_32x8d.torchvision": "resnet101.torchvision",
+    "resnext101_64x4d.torchvision": "resnet101.torchvision",
+    "wide_resnet50_2.torchvision": "resnet50.torchvision",
+    "wide_resnet101_2.torchvision": "resnet101.torchvision",
+}
+
+
 @pytest.mark.parametrize(
     "name",
     [
@@ -147,10 +158,25 @@ def test_a_file_is_known_by_its_names(name):
     row = catalog.CATALOG[name]
     names = names_of(row)
     guess = convert.guess_row(names, catalog.CATALOG.values())
-    assert guess.name == ("squeezenet1_0.caffe" if name == "squeezenet1_1.caffe" else name)  # these share their names
+    assert guess.name == SHARED.get(name, name)
     wrong = catalog.CATALOG["vgg11.torchvision" if name != "vgg11.torchvision" else "resnet34.torchvision"]
     with pytest.raises(ValueError, match=f"It looks like weights of another kind: {guess.name}"):
         convert.convert(dict.fromkeys(names, np.ones(1, "f4")), wrong, target_of(wrong)).check("f")
+
+
+def test_models_that_share_their_names_are_told_apart_by_shapes():
+    """Whatever the number of classes."""
+    resnet50, wide = catalog.find_row("resnet50", "torchvision"), catalog.find_row("wide_resnet50_2", "timm_v2")
+    table = rules.rules_for(wide, create_model(wide.model))
+    shapes = rules.source_shapes(table, target_of(wide))
+    shapes |= {"fc.weight": (10, 2048), "fc.bias": (10,)}
+    file = {name: np.broadcast_to(np.float32(1), shape) for name, shape in shapes.items()}
+    assert convert.guess_row(file, catalog.CATALOG.values()).name == "wide_resnet50_2.torchvision"
+    with pytest.raises(ValueError, match=r"It looks like weights of another kind: wide_resnet50_2\.torchvision"):
+        convert.convert(file, resnet50, target_of(resnet50)).check("f", fresh=["params/head/head/kernel"])
+    # Of none of them: the first.
+    file["conv1.weight"] = np.ones((64, 3, 5, 5), "f4")
+    assert convert.guess_row(file, catalog.CATALOG.values()) is resnet50
 
 
 def test_a_file_is_known_by_order_and_by_caffes_other_names():

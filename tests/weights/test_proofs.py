@@ -22,7 +22,7 @@ ROWS = list(catalog.CATALOG.values())
 # Rows that share model and dialect share the proof, and so a replay.
 REPLAYED = {f"{row.model}.{row.dialect}": row for row in reversed(ROWS)}
 # Models of these families share compiled operations, so one worker takes all of a family.
-FAMILIES = ("resnet", "inception", "googlenet", "squeezenet")
+FAMILIES = ("resnet", "resnext", "inception", "googlenet", "squeezenet")
 
 
 # The smallest of each kin.

@@ -1,4 +1,4 @@
-"""Weight sets of ResNet."""
+"""Weight sets of ResNet, ResNeXt and Wide ResNet."""
 
 from jft.weights.rows import row
 from jft.weights.rows.preprocessing import IMAGENET, IMAGENET_V2, KERAS_CAFFE, cropped, half
@@ -9,6 +9,11 @@ _PARAMS = {
     "resnet50": 25_557_032,
     "resnet101": 44_549_160,
     "resnet152": 60_192_808,
+    "resnext50_32x4d": 25_028_904,
+    "resnext101_32x8d": 88_791_336,
+    "resnext101_64x4d": 83_455_272,
+    "wide_resnet50_2": 68_883_240,
+    "wide_resnet101_2": 126_886_696,
 }
 _TORCHVISION = {
     # file: MiB, top-1, top-5
@@ -17,12 +22,23 @@ _TORCHVISION = {
     "resnet50-0676ba61": (97.781, 76.130, 92.862),
     "resnet101-63fe2227": (170.511, 77.374, 93.546),
     "resnet152-394f9c45": (230.434, 78.312, 94.046),
+    "resnext50_32x4d-7cdf4587": (95.789, 77.618, 93.698),
+    "resnext101_32x8d-8ba56ff5": (339.586, 79.312, 94.526),
+    "wide_resnet50_2-95faca4d": (131.820, 78.468, 94.086),
+    "wide_resnet101_2-32ee1156": (242.896, 78.848, 94.284),
 }
 _TORCHVISION_V2 = {
     "resnet50-11ad3fa6": (97.790, 80.858, 95.434),
     "resnet101-cd907fc2": (170.530, 81.886, 95.780),
     "resnet152-f82ba261": (230.474, 82.284, 96.002),
+    "resnext50_32x4d-1a0047aa": (95.833, 81.198, 95.340),
+    "resnext101_32x8d-110c445d": (339.673, 82.834, 96.228),
+    "resnext101_64x4d-173b62eb": (319.318, 83.246, 96.454),
+    "wide_resnet50_2-9ba9bcbe": (263.124, 81.602, 95.758),
+    "wide_resnet101_2-d733dc28": (484.747, 82.510, 96.020),
 }
+_ONCE = "resnext101_64x4d"  # published by the second recipe alone, which is torchvision's V1 here
+_FLOAT16 = ("wide_resnet50_2-95faca4d", "wide_resnet101_2-32ee1156")
 
 # timm publishes torchvision's weights again, and what others and itself trained, as safetensors of float32.
 _TIMM_MIB = {
@@ -31,13 +47,18 @@ _TIMM_MIB = {
     "resnet50": 97.7,
     "resnet101": 170.4,
     "resnet152": 230.3,
+    "resnext50_32x4d": 95.8,
+    "resnext101_32x8d": 339.5,
+    "resnext101_64x4d": 319.2,
+    "wide_resnet50_2": 263.1,
+    "wide_resnet101_2": 484.6,
 }
 _TIMM_SHA256 = {  # of torchvision's, where known
     "resnet18": "694f673df6520a3158624e8a89af086f59923ee4cd7436fe5bc3bc71d295ad81",
     "resnet34": "0bb82595a564991a9d424708b33f5d843f5aaed7f6c0886ff10849ff97022235",
     "resnet50": "5d061a3c593d795bfe682d9b152bafbcf550579873492def3515b46db1189888",
 }
-# a1 .. a3: "ResNet strikes back" (Wightman et al., 2021, https://arxiv.org/abs/2110.00476). The A recipes train a
+# a1 .. a3, c1: "ResNet strikes back" (Wightman et al., 2021, https://arxiv.org/abs/2110.00476). The A recipes train a
 # sigmoid for each class: all logits are low, and their temperature is another. Accuracies: results-imagenet.csv of
 # timm, with the size and the crop that the rows have.
 _TIMM = {
@@ -67,11 +88,21 @@ _TIMM = {
     "resnet152.a2": (81.764, 95.270),
     "resnet152.a3": (80.548, 95.004),
     "resnet152.gluon": (79.712, 94.720),
+    "resnext50_32x4d.a1": (80.526, 94.458),
+    "resnext50_32x4d.a1h": (81.140, 95.320),
+    "resnext50_32x4d.a2": (80.444, 94.630),
+    "resnext50_32x4d.a3": (79.258, 94.308),
+    "resnext50_32x4d.ra": (79.800, 94.608),
+    "resnext50_32x4d.gluon": (79.354, 94.424),
+    "resnext101_64x4d.c1": (82.446, 95.920),
+    "resnext101_64x4d.gluon": (80.640, 95.000),
+    "wide_resnet50_2.racm": (81.466, 95.544),
 }
 _WHOLE_NAMES = {"ra4": "ra4_e3600_r224_in1k"}
 _OTHER_CROPS = {
     "gluon": cropped(0.875),
     "ra": cropped(0.875),
+    "racm": cropped(0.875),
     "ra4": half(224, 248, "bicubic"),
     "resnet50.a1h": cropped(1.0),  # trained at 176 pixels; this is how timm tests it at 224
 }
@@ -96,8 +127,11 @@ _TOP = 2048 * 1000 + 1000
 def _torchvision(file: str, size: float, top1: float, top5: float) -> list[row.WeightSet]:
     """torchvision's set, and the same from timm."""
     model, second = file.split("-")[0], file in _TORCHVISION_V2
-    spec, version = (IMAGENET_V2 if second else IMAGENET), ("_v2" if second else "")
-    ours = row.torchvision(model, file, _PARAMS[model], size, top1, top5, spec, tag=f"torchvision{version}")
+    spec, version = (IMAGENET_V2 if second else IMAGENET), ("_v2" if second and model != _ONCE else "")
+    dtype = "float16" if file in _FLOAT16 else "float32"
+    ours = row.torchvision(
+        model, file, _PARAMS[model], size, top1, top5, spec, tag=f"torchvision{version}", dtype=dtype
+    )
     again = row.timm(
         model,
         f"{model}.{'tv2' if version else 'tv'}_in1k",

@@ -20,6 +20,7 @@ class WeightSet:
       sha256: SHA-256 of the file, or its published first digits; None where only `md5` is published.
       md5: MD5 of the file, or None.
       size: size in MiB, rounded; checked after a download if no hash is published.
+      dtype: type of the numbers in the file, which become float32.
       license: license of the weights, as stated by their publisher.
       num_params: number of parameters in the file, as fields `file_options` of the model; statistics do not count.
       top1: published ImageNet top-1 accuracy in percent, or None.
@@ -46,6 +47,7 @@ class WeightSet:
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict, hash=False)
     top: bool = True
     aux: bool = False
+    dtype: str = "float32"
 
     @property
     def name(self) -> str:
@@ -71,6 +73,7 @@ def torchvision(
     license: str = "BSD-3-Clause",
     options: Mapping[str, Any] | None = None,
     aux: bool = False,
+    dtype: str = "float32",
 ) -> WeightSet:
     """A set of https://download.pytorch.org/models. The digits that end `file` begin the SHA-256 (torch.hub checks)."""
     return WeightSet(
@@ -89,6 +92,7 @@ def torchvision(
         preprocess=preprocess,
         options=options or {},
         aux=aux,
+        dtype=dtype,
     )
 
 

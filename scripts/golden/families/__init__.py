@@ -23,11 +23,13 @@ class Reference:
       name: the framework's, such as timm's 'tf_efficientnet_lite0'.
       sizes: of the images of the proof, in pixels: that of the published weights and a smaller one.
       options: further arguments of the framework's constructor.
+      device: where torchvision makes it: 'meta' takes no memory, 'cpu' is for models whose constructors compute.
     """
 
     name: str
     sizes: tuple[int, ...]
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    device: str = "meta"
 
 
 def find(framework: str) -> dict[str, tuple[Reference, ModuleType]]:
