@@ -42,6 +42,7 @@ _OF_TRAINING = frozenset(
         "aux_dropout",
         "dropout",
         "head_dropout",
+        "drop_path",
         "bn_momentum",
         "axis_name",
         "in_channels",  # says what `preprocess` does

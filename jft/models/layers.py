@@ -21,6 +21,8 @@ def _traced_once(init: nn.initializers.Initializer) -> nn.initializers.Initializ
 
 # Kaiming normal over the fan-out, as torchvision initializes convolutions trained from scratch.
 conv_init = _traced_once(nn.initializers.variance_scaling(2.0, "fan_out", "normal"))
+# The same for a depthwise kernel [h, w, 1, channels], each of whose outputs has h * w values.
+depthwise_init = _traced_once(nn.initializers.variance_scaling(2.0, "fan_in", "normal"))
 head_init = _traced_once(nn.initializers.normal(0.01))
 
 

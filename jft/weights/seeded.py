@@ -6,7 +6,7 @@ Uses only NumPy: the reference frameworks, installed without JAX, draw the same 
 import math
 import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 
 import numpy as np
 
@@ -14,6 +14,8 @@ import numpy as np
 # normal numbers takes seconds. The block's length is prime, so no two outputs of a layer start at the same position.
 _LARGE = 2**20
 _BLOCK = 65_521
+
+_RANGES = {"scale": (0.5, 1.5), "var": (0.5, 1.5), "last_scale": (0.1, 0.3), "project_scale": (0.2, 0.6)}
 
 
 def generator(name: str) -> np.random.Generator:
@@ -28,7 +30,8 @@ def seeded_tensor(name: str, shape: tuple[int, ...], kind: str) -> np.ndarray:
       name: name of the tensor, which is the seed.
       shape: shape of the tensor.
       kind: 'oihw' or 'hwio': a kernel or matrix, He-normal, outputs first or last; 'scale' and 'var': 0.5 .. 1.5;
-        'last_scale': 0.1 .. 0.3 for residual branches, or 50 blocks would sum to 1e15; 'bias' and 'mean': small.
+        'last_scale': 0.1 .. 0.3 for residual branches, or 50 blocks would sum to 1e15; 'project_scale': 0.2 .. 0.6 for
+        those of inverted bottlenecks, whose last layer has no activation; 'bias' and 'mean': small.
     """
     rng = generator(name)
     if kind in ("oihw", "hwio"):
@@ -42,7 +45,7 @@ def seeded_tensor(name: str, shape: tuple[int, ...], kind: str) -> np.ndarray:
         kernel = np.resize(kernel, shape)
         kernel *= scale.reshape([-1 if i == outputs % len(shape) else 1 for i in range(len(shape))])
         return kernel
-    low, high = {"scale": (0.5, 1.5), "var": (0.5, 1.5), "last_scale": (0.1, 0.3)}.get(kind, (-0.2, 0.2))
+    low, high = _RANGES.get(kind, (-0.2, 0.2))
     return rng.uniform(low, high, shape).astype(np.float32)
 
 
@@ -57,9 +60,16 @@ def seeded_torch(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]
         kind = {"running_mean": "mean", "running_var": "var", "bias": "bias"}.get(leaf, "oihw")
         if leaf == "weight" and len(shape) == 1:
             last = stem.endswith(".bn3") or (stem.endswith(".bn2") and f"{stem[:-1]}3.weight" not in shapes)
-            kind = "last_scale" if last else "scale"
+            kind = "project_scale" if _projects(stem, shapes) else "last_scale" if last else "scale"
         tensors[name] = seeded_tensor(name, shape, kind)
     return tensors
+
+
+def _projects(norm: str, names: Container[str]) -> bool:
+    """Whether a BatchNorm is an inverted bottleneck's last, in the names of timm or of efficientnet_lite_pytorch."""
+    if found := re.fullmatch(r"(blocks\.\d+\.\d+\.bn)(\d)", norm):
+        return f"{found[1]}{int(found[2]) + 1}.weight" not in names
+    return re.fullmatch(r"_blocks\.\d+\._bn2", norm) is not None
 
 
 def seeded_keras(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
@@ -87,6 +97,7 @@ def seeded_leaves(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray
 SEEDED = {
     "torchvision": seeded_torch,
     "timm": seeded_torch,
+    "efficientnet_lite": seeded_torch,
     "keras": seeded_keras,
     "caffe": seeded_keras,
     "jft": seeded_leaves,

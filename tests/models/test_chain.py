@@ -36,6 +36,11 @@ COUNTS = {
     "resnet152": 60_192_808,
     "squeezenet1_0": 1_248_424,
     "squeezenet1_1": 1_235_496,
+    "efficientnet_lite0": 4_652_008,
+    "efficientnet_lite1": 5_416_680,
+    "efficientnet_lite2": 6_092_072,
+    "efficientnet_lite3": 8_197_096,
+    "efficientnet_lite4": 13_006_568,
     "vgg_tiny": 158_344,
     "cnn": 24_092_648,
 }
@@ -326,7 +331,7 @@ def test_models_without_auxiliary_heads_refuse_them():
 
 
 # A replay gives each stage what the one before it gave, and ends with the whole network's logits.
-REPLAYED = ("googlenet", "googlenet_caffe", "inception_v3")
+REPLAYED = ("googlenet", "googlenet_caffe", "inception_v3", "efficientnet_lite0")
 LONG = {
     **dict.fromkeys(REPLAYED, on_demand("test_proofs replays it stage by stage")),
     "resnet50": on_demand("as resnet18"),

@@ -26,6 +26,7 @@ SETS = {
     "inception": {"torchvision": 1, "timm": 1, "keras": 2},
     "resnet": {"torchvision": 17, "timm": 51, "keras": 6},
     "squeezenet": {"torchvision": 2, "caffe": 2},
+    "efficientnet": {"efficientnet_lite": 3, "timm": 5},
 }
 
 
@@ -52,6 +53,8 @@ def test_every_published_model_has_its_sets():
     assert tags("resnet152") == [*both, *recipes, "keras", "keras_notop"]
     assert tags("resnext101_64x4d") == ["torchvision", "timm", "c1", "gluon"]
     assert tags("wide_resnet50_2") == [*both, "racm"]
+    assert tags("efficientnet_lite0") == tags("efficientnet_lite2") == ["efficientnet_lite", "timm"]
+    assert tags("efficientnet_lite3") == ["timm"]
 
 
 @pytest.mark.parametrize(
@@ -175,6 +178,7 @@ def test_files_and_addresses_are_distinct():
 
 
 HALF = (0.5, 0.5, 0.5)
+LITE = ("efficientnet_lite0.efficientnet_lite", "efficientnet_lite1.efficientnet_lite")
 
 
 @pytest.mark.parametrize(
@@ -199,12 +203,15 @@ HALF = (0.5, 0.5, 0.5)
         ("alexnet_caffe.caffe", 227, 256, "BGR", 1.0, (104.00699, 116.66877, 122.67892)),
         ("googlenet_caffe.caffe", 224, 256, "BGR", 1.0, (104.0, 117.0, 123.0)),
         ("squeezenet1_1.caffe", 224, 256, "BGR", 1.0, (104.0, 117.0, 123.0)),
+        ("efficientnet_lite0.efficientnet_lite", 224, 256, "RGB", 1 / 255, HALF),
+        ("efficientnet_lite1.efficientnet_lite", 240, 272, "RGB", 1 / 255, HALF),
+        ("efficientnet_lite4.timm", 380, 413, "RGB", 1 / 255, HALF),
     ],
 )
 def test_preprocessing(name, size, resize, channels, scale, mean):
     spec = catalog.CATALOG[name].preprocess
     assert (spec.size, spec.resize, spec.antialias) == (size, resize, True)
-    bicubic = ("inception_v3.timm", "resnet50.a1", "resnet50.a1h", "resnet50.ra", "resnet34.ra4")
+    bicubic = ("inception_v3.timm", "resnet50.a1", "resnet50.a1h", "resnet50.ra", "resnet34.ra4", *LITE)
     assert spec.interpolation == ("bicubic" if name in bicubic else "bilinear")
     assert (spec.channels, spec.scale, spec.mean) == (channels, scale, mean)
     assert spec.std == {1.0: (1.0, 1.0, 1.0)}.get(scale, HALF if mean == HALF else (0.229, 0.224, 0.225))

