@@ -30,7 +30,7 @@ HEAD = "params/head/head/bias"  # its length is the number of classes
 BENIGN = frozenset(
     {
         *("num_classes", "default_size", "aux_heads", "dtype", "axis_name", "parent", "name"),
-        *("adaptive_pool", "bn_momentum", "dropout", "aux_dropout", "drop_path"),
+        *("adaptive_pool", "bn_momentum", "dropout", "aux_dropout", "drop_path", "layer_scale"),
     }
 )
 

@@ -14,6 +14,7 @@ import numpy as np
 from jft.models import Chain
 from jft.models.blocks import Fork, Steps, Unit
 from jft.models.inception import InceptionV3
+from jft.models.resnet import ResNet
 from jft.weights.rules import Rule
 
 _VARIABLES = {
@@ -39,13 +40,22 @@ def write(path: str | os.PathLike, layers: Mapping[str, list[np.ndarray]], notes
         file.attrs["keras_version"] = b"2.15.0"  # the last version with this layout by default
         for layer, tensors in layers.items():
             group = file.create_group(layer)
-            names = [f"{layer}/{variable}:0" for variable in _VARIABLES[len(tensors)]]
+            names = [f"{layer}/{variable}:0" for variable in _variables(layer, len(tensors))]
             group.attrs["weight_names"] = np.array([name.encode() for name in names])
             for name, tensor in zip(names, tensors, strict=True):
                 group.create_dataset(name, data=np.ascontiguousarray(tensor))
         for key, note in notes.items():
             # Not an attribute: those are limited to 64 kB, and class names can take more.
             file.create_dataset(f"jft/{key}", data=note)
+
+
+def _variables(layer: str, count: int) -> tuple[str, ...]:
+    """What Keras calls the tensors of a layer; it reads them by their order."""
+    if layer.startswith("convnext"):
+        norm, conv = ("gamma", "beta"), ("kernel", "bias")
+        named = {"stem": (*conv, *norm), "layernorm": norm, "scale": ("gamma",)}
+        return named.get(layer.rpartition("_")[2], (*norm, *conv) if count == 4 else conv)
+    return _VARIABLES[count]
 
 
 def in_order(model: Chain, rules: list[Rule], tensors: Mapping[str, np.ndarray]) -> dict[str, list[np.ndarray]]:
@@ -62,7 +72,9 @@ def in_order(model: Chain, rules: list[Rule], tensors: Mapping[str, np.ndarray])
     if isinstance(model, InceptionV3):
         return {name: _tensors(tensors, layer) for name, layer in _inception(model, rules)}
     layers = list(dict.fromkeys(name.rpartition("/")[0] for name in tensors))
-    return {layer: _tensors(tensors, layer) for layer in _with_projections(layers)}
+    if isinstance(model, ResNet):
+        layers = _with_projections(layers)
+    return {layer: _tensors(tensors, layer) for layer in layers}
 
 
 def _tensors(tensors: Mapping[str, np.ndarray], layer: str) -> list[np.ndarray]:

@@ -86,10 +86,10 @@ class Chain(nn.Module):
         return {**{name: stages[name] for name in kept}, "head": head}
 
     def averages_after(self, stage: str) -> bool:
-        """Whether the next stage is a head that first averages the feature map, so that it needs only the average."""
+        """Whether the next stage first averages the feature map, as heads do, so that it needs only the average."""
         stages = self.stages()
         follower = next(iter(between(tuple(stages), stage, None)))
-        return getattr(stages[follower], "func", None) is layers.Head
+        return getattr(getattr(stages[follower], "func", None), "averages", False)
 
     def auxiliary_heads(self) -> dict[str, AuxiliaryHead]:
         """{name: auxiliary head}, regardless of the field `aux_heads`; {} for most models."""

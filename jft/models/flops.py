@@ -2,8 +2,9 @@
 
 FLOPs as papers and profilers count them: a multiplication and an addition are two, so a convolution or a dense layer
 costs twice its multiply-adds, windows over padding included, and its bias nothing (a sum of n products that starts from
-a bias has n additions). BatchNorm costs two per element. Pools, ReLU, dropout, local response normalization and the
-additions of shortcuts are left out.
+a bias has n additions). BatchNorm costs two per element, LayerNorm five, as fvcore counts them; layer scale one, and
+global response normalization six. Pools, activations, dropout, local response normalization and the additions of
+shortcuts are left out.
 """
 
 import dataclasses
@@ -15,9 +16,12 @@ import flax.linen as nn
 import jax
 
 from jft.models.chain import Chain, trace
+from jft.models.scales import GlobalResponseNorm, LayerScale
 from jft.utils import tree
 
 Shape = tuple[int, ...]
+
+_PER_ELEMENT = {nn.BatchNorm: 2, nn.LayerNorm: 5, LayerScale: 1, GlobalResponseNorm: 6}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,8 +135,8 @@ def _layer(module: nn.Module, output: Shape, name: str, shapes: Mapping[str, Any
     params, stats = (_own(shapes.get(kind, {}), name) for kind in ("params", "batch_stats"))
     if not (params or stats):
         return None
-    if isinstance(module, nn.BatchNorm):
-        flops = 2 * math.prod(output)
+    if each := next((each for kind, each in _PER_ELEMENT.items() if isinstance(module, kind)), 0):
+        flops = each * math.prod(output)
     else:  # A grouped convolution's kernel is smaller by as much as it saves.
         flops = 2 * math.prod(params["kernel"]) * math.prod(output[:-1]) if "kernel" in params else 0
     return LayerCosts(

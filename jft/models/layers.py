@@ -195,6 +195,8 @@ class Head(nn.Module):
       hidden: units of the layers before it, `hidden1`, ..., each with ReLU.
     """
 
+    averages = True  # of a map it needs the average alone, see `Chain.averages_after`
+
     num_classes: int
     dtype: jnp.dtype
     dropout: float = 0.0

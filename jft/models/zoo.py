@@ -7,6 +7,7 @@ from typing import Any
 from jft.models.alexnet import AlexNet
 from jft.models.chain import Chain
 from jft.models.cnn import CNN
+from jft.models.convnext import CONVNEXT
 from jft.models.efficientnet import EFFICIENTNETS
 from jft.models.googlenet import GoogLeNet
 from jft.models.inception import InceptionV3
@@ -30,6 +31,7 @@ MODELS: Registry[Callable[..., Chain]] = Registry(
         "squeezenet1_0": functools.partial(SqueezeNet, conv1=(96, 7), pools=("conv1", "fire4", "fire8")),
         "squeezenet1_1": functools.partial(SqueezeNet),
         **EFFICIENTNETS,
+        **CONVNEXT,
         # Three convolutions for 32-pixel images: the quickstart's network, small enough to travel in the package.
         "vgg_tiny": functools.partial(VGG, convs=(1, 1, 1), widths=(16, 32, 64), hidden=64, grid=4, default_size=32),
         # No pretrained weights: what training from scratch gives.

@@ -221,8 +221,9 @@ def _dropout_of_part(part: jax.Array, parts: int) -> contextlib.AbstractContextM
             return call(*args, **kwargs)
         [x] = args
         keep = 1 - drop.rate
-        whole = jax.random.bernoulli(drop.make_rng("dropout"), keep, (len(x) * parts, *x.shape[1:]))
-        mask = jax.lax.dynamic_index_in_dim(whole.reshape(-1, parts, *x.shape[1:]), part, 1, keepdims=False)
+        alike = [1 if axis in drop.broadcast_dims else size for axis, size in enumerate(x.shape)][1:]
+        whole = jax.random.bernoulli(drop.make_rng("dropout"), keep, (len(x) * parts, *alike))
+        mask = jax.lax.dynamic_index_in_dim(whole.reshape(-1, parts, *alike), part, 1, keepdims=False)
         return jnp.where(mask, x / keep, jnp.zeros_like(x))
 
     return nn.intercept_methods(intercept)

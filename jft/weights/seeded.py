@@ -49,6 +49,16 @@ def seeded_tensor(name: str, shape: tuple[int, ...], kind: str) -> np.ndarray:
     return rng.uniform(low, high, shape).astype(np.float32)
 
 
+# Layer scales, as the last scale of a residual branch. What is not here is a kernel, or a scale if it has one axis.
+_TORCH_KINDS = {
+    "running_mean": "mean",
+    "running_var": "var",
+    "bias": "bias",
+    "gamma": "last_scale",
+    "layer_scale": "last_scale",
+}
+
+
 def seeded_torch(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
     """Every tensor of a torch state dict."""
     tensors = {}
@@ -57,7 +67,7 @@ def seeded_torch(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]
         if leaf == "num_batches_tracked":
             tensors[name] = np.zeros((), np.int64)
             continue
-        kind = {"running_mean": "mean", "running_var": "var", "bias": "bias"}.get(leaf, "oihw")
+        kind = _TORCH_KINDS.get(leaf, "oihw")
         if leaf == "weight" and len(shape) == 1:
             last = stem.endswith(".bn3") or (stem.endswith(".bn2") and f"{stem[:-1]}3.weight" not in shapes)
             kind = "project_scale" if _projects(stem, shapes) else "last_scale" if last else "scale"
@@ -79,6 +89,12 @@ def seeded_keras(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]
         layer, position = name.rsplit("/", 1)
         if layer.endswith("_bn"):
             kinds = ("last_scale" if layer.endswith("_3_bn") else "scale", "bias", "mean", "var")
+        elif layer.endswith("_layer_scale"):
+            kinds = ("last_scale",)
+        elif layer.endswith("_layernorm"):
+            kinds = ("scale", "bias")
+        elif re.search(r"convnext_.*_(stem|downsampling_block_\d)$", layer):  # a convolution and a LayerNorm
+            kinds = ("hwio", "bias", "scale", "bias") if layer.endswith("_stem") else ("scale", "bias", "hwio", "bias")
         else:  # bn1 .. bn94 are Inception's, which have no scale
             kinds = ("bias", "mean", "var") if re.fullmatch(r"bn\d+", layer) else ("hwio", "bias")
         tensors[name] = seeded_tensor(name, shape, kinds[int(position)])

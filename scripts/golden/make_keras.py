@@ -81,13 +81,19 @@ def build(name: str, size: int) -> keras.Model:
     return model
 
 
+def tensor(model: keras.Model, name: str) -> keras.KerasTensor:
+    """The output of a layer, or of 'layer:input' what it reads."""
+    layer, _, side = name.partition(":")
+    return model.get_layer(layer).input if side else model.get_layer(layer).output
+
+
 def main(name: str) -> None:
     """Writes the proof of one model."""
 
     def network(images: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
         model = build(name, images.shape[1])
         ends = stages(name, model)
-        outputs = keras.Model(model.input, [model.get_layer(layer).output for layer in ends.values()])
+        outputs = keras.Model(model.input, [tensor(model, layer) for layer in ends.values()])
         for stage, x in zip(ends, outputs(images, training=False), strict=True):
             yield stage, keras.ops.convert_to_numpy(x)
 

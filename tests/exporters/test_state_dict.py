@@ -32,6 +32,7 @@ def tiny(monkeypatch):
     ("model", "size"),
     [
         ("alexnet", 64),
+        ("convnext_tiny", 32),
         ("vgg11", 20),
         ("vgg13_bn", 12),
         ("resnet34", 32),
@@ -78,6 +79,7 @@ def keras_model(name, size):
 
     options = {"weights": None, "classes": 10, "classifier_activation": None, "input_shape": (size, size, 3)}
     if name != "ResNet":
+        options |= {"include_preprocessing": False} if name.startswith("ConvNeXt") else {}
         return getattr(keras.applications, name)(**options)
 
     def stack(x):  # as ResNet50's, but for the number of blocks
@@ -106,6 +108,7 @@ def learn_scales(path):
         ("resnet50", "ResNet", 64, False),
         pytest.param("resnet50", "ResNet50", 64, False, marks=on_demand("the case above has its first blocks")),
         pytest.param("inception_v3", "InceptionV3", 75, True, marks=on_demand("long")),
+        pytest.param("convnext_tiny", "ConvNeXtTiny", 64, False, marks=on_demand("large")),
     ],
 )
 def test_keras_loads_what_was_written(tmp_path, monkeypatch, model, name, size, learnt):

@@ -51,6 +51,7 @@ SMALL = {
     "alexnet": (64, {"hidden": 16}),
     "alexnet_caffe": (227, {"hidden": 16}),
     "cnn": (32, {}),
+    "convnext_atto": (32, {"blocks": (1, 2, 1, 1), "width": 8}),
     "googlenet": (48, {}),
     "googlenet_caffe": (48, {}),
     "inception_v3": (75, {}),
@@ -122,6 +123,31 @@ NAMES = {
     "alexnet": [
         *[f"conv{i}/conv{i}/{leaf}" for i in range(1, 6) for leaf in ("bias", "kernel")],
         *[f"{layer}/{leaf}" for layer in ("fc6/dense", "fc7/dense", "head/head") for leaf in ("bias", "kernel")],
+    ],
+    "convnext_atto": [
+        "head/head/bias",
+        "head/head/kernel",
+        "norm/norm/bias",
+        "norm/norm/scale",
+        *[
+            f"stage{i}/{layer}"
+            for i, blocks in ((1, 2), (2, 2), (3, 6), (4, 2))
+            for layer in [
+                *(
+                    f"block{b}/{layer}"
+                    for b in range(blocks)
+                    for layer in [
+                        *("dwconv/bias", "dwconv/kernel", "layer_scale/gamma", "norm/bias", "norm/scale"),
+                        *("pwconv1/bias", "pwconv1/kernel", "pwconv2/bias", "pwconv2/kernel"),
+                    ]
+                ),
+                *(f"downsample_{layer}" for layer in ("conv/bias", "conv/kernel", "norm/bias", "norm/scale") if i > 1),
+            ]
+        ],
+        "stem/conv/bias",
+        "stem/conv/kernel",
+        "stem/norm/bias",
+        "stem/norm/scale",
     ],
     "cnn": [
         *[f"conv{i}/conv{i}/{leaf}" for i in range(1, 4) for leaf in ("bias", "kernel")],
@@ -304,6 +330,8 @@ def test_auxiliary_heads_of_one_size(name, size, message):
         ("squeezenet1_1", {"head": 0.5}),
         ("resnet18", {}),
         ("cnn", {"conv2": 0.25}),
+        # Of a stage the last block's branch, of 18 in all: linear in depth.
+        ("convnext_tiny", {f"stage{i}": 0.1 * n / 17 for i, n in ((1, 2), (2, 5), (3, 14), (4, 17))}),
     ],
 )
 def test_what_training_drops(name, wanted):

@@ -22,6 +22,7 @@ PUBLISHED = {
     "resnet18": 1.82,
     "resnet50": 4.11,
     "resnext50_32x4d": 4.26,
+    "convnext_tiny": 4.456,
 }
 HAVING_AUX = ["googlenet", "googlenet_caffe", "inception_v3"]
 

@@ -3,6 +3,7 @@
 import functools
 import json
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,7 +18,7 @@ from jft.data.feeds import resident
 from jft.data.transforms import Preprocess
 from jft.evaluation.restore import restore
 from jft.metrics.losses import Objective
-from jft.models import MODELS, initialize
+from jft.models import MODELS, initialize, layers
 from jft.training import optim, programs
 from jft.training.freeze import make_plan
 from jft.training.loop import train
@@ -28,19 +29,32 @@ from jft.training.step import Input, TrainState, make_train_step
 from jft.utils import memory, tree
 from jft.utils.mesh import make_parallel
 
-MODEL = Small(num_classes=4, new_head="linear", head_hidden=(16,), head_dropout=0.5)
+HEAD = {"num_classes": 4, "new_head": "linear", "head_hidden": (16,), "head_dropout": 0.5}
 
 
-def one_step(accumulate, images):
+class Branch(nn.Module):
+    @nn.compact
+    def __call__(self, x, *, train):
+        return x + layers.DropPath(0.5)(nn.Conv(4, (3, 3), name="conv")(x), train=train)
+
+
+class Residual(Small):
+    """Small, whose last stage has a branch with stochastic depth."""
+
+    def published(self):
+        return {**super().published(), "c": Branch}
+
+
+def one_step(model, accumulate, images):
     """Gradient descent at rate 1 with random augmentation, mixing and dropout: what learns afterwards, and sums."""
-    variables = initialize(MODEL, 8, seed=0)
-    plan = make_plan(MODEL, variables, "a", batch_norm="frozen")
+    variables = initialize(model, 8, seed=0)
+    plan = make_plan(model, variables, "a", batch_norm="frozen")
     config = default_config()
     config.update({"optimizer": "sgd", "momentum": 0.0})
     tx = optim.make_optimizer(config, plan.freeze_mask(variables["params"]))
     augmentation = Augmentation(flip=True, crop_padding=0.25)
     step = make_train_step(
-        MODEL,
+        model,
         plan,
         tx,
         schedule=optax.constant_schedule(1.0),
@@ -59,10 +73,11 @@ def one_step(accumulate, images):
     return plan.split(state.params)[0], sums
 
 
-def test_what_is_random_is_that_of_the_whole_batch():
+@pytest.mark.parametrize("model", [Small(**HEAD), Residual(**HEAD)], ids=["dropout", "stochastic depth"])
+def test_what_is_random_is_that_of_the_whole_batch(model):
     images = np.random.default_rng(0).integers(0, 256, (12, 8, 8, 3), dtype=np.uint8)
-    whole, sums = one_step(1, images)
-    parts, told = one_step(3, images)
+    whole, sums = one_step(model, 1, images)
+    parts, told = one_step(model, 3, images)
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5), whole, parts)
     for name in sums:
         np.testing.assert_allclose(told[name], sums[name], rtol=1e-5, err_msg=name)

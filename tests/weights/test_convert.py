@@ -143,6 +143,8 @@ SHARED = {
     "resnext101_64x4d.torchvision": "resnet101.torchvision",
     "wide_resnet50_2.torchvision": "resnet50.torchvision",
     "wide_resnet101_2.torchvision": "resnet101.torchvision",
+    "convnext_base.torchvision": "convnext_small.torchvision",
+    "convnext_large.torchvision": "convnext_small.torchvision",
 }
 
 

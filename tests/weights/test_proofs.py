@@ -22,7 +22,7 @@ ROWS = list(catalog.CATALOG.values())
 # Rows that share model and dialect share the proof, and so a replay.
 REPLAYED = {f"{row.model}.{row.dialect}": row for row in reversed(ROWS)}
 # Models of these families share compiled operations, so one worker takes all of a family.
-FAMILIES = ("resnet", "resnext", "inception", "googlenet", "squeezenet", "efficientnet")
+FAMILIES = ("resnet", "resnext", "inception", "googlenet", "squeezenet", "efficientnet", "convnext")
 
 
 # The smallest of each kin.
@@ -33,11 +33,12 @@ def marked(name):
     row = REPLAYED[name]
     family = next((family for family in FAMILIES if name.startswith(family)), None)
     marks = [pytest.mark.xdist_group(f"proofs of {family}")] if family else []
-    if row.dialect == "timm":
+    if row.dialect == "timm" and f"{row.model}.torchvision" in REPLAYED:
         marks.append(on_demand("test_rules makes the same leaves of timm's tensors and of torchvision's"))
     elif name != SMALLEST[kinds.kin(row)]:
         marks.append(on_demand(f"{SMALLEST[kinds.kin(row)]} has the same layers"))
-    elif name in ("inception_v3.keras", "googlenet_caffe.caffe"):  # nine seconds each
+    elif name in ("inception_v3.keras", "googlenet_caffe.caffe", "convnext_tiny.torchvision", "convnext_tiny.keras"):
+        # Up to nine seconds each.
         marks.append(pytest.mark.slow)
     return pytest.param(name, marks=marks)
 

@@ -13,7 +13,16 @@ import numpy as np
 from jft.models import Chain, create_model
 from jft.utils import tree
 from jft.weights.catalog import WeightSet
-from jft.weights.rules import alexnet, efficientnet, googlenet, inception, resnet, squeezenet, vgg
+from jft.weights.rules import (
+    alexnet,
+    convnext,
+    efficientnet,
+    googlenet,
+    inception,
+    resnet,
+    squeezenet,
+    vgg,
+)
 from jft.weights.rules.rule import Family, Rule
 from jft.weights.rules.transforms import Transform, dense, dense_of_conv, dense_of_map, hwio, same
 
@@ -36,6 +45,7 @@ _FAMILIES: dict[type[Chain], Family] = {
     family.model: family
     for family in (
         alexnet.FAMILY,
+        convnext.FAMILY,
         efficientnet.FAMILY,
         googlenet.FAMILY,
         inception.FAMILY,

@@ -80,6 +80,12 @@ def torch_norm(target: str, source: str) -> Rules:
     yield Rule(f"batch_stats/{target}/var", (f"{source}.running_var",), same)
 
 
+def torch_layer_norm(target: str, source: str) -> Rules:
+    """A LayerNorm, or V2's global response normalization: two vectors."""
+    yield Rule(f"params/{target}/scale", (f"{source}.weight",), same)
+    yield Rule(f"params/{target}/bias", (f"{source}.bias",), same)
+
+
 def torch_unit(target: str, source: str) -> Rules:
     """torchvision's BasicConv2d: a convolution without bias, and its BatchNorm."""
     yield from torch_layer(f"{target}/conv", f"{source}.conv", bias=False)
@@ -94,10 +100,16 @@ def torch_dense(target: str, source: str) -> Rules:
 # Keras and Caffe: 'layer/position', kernels in jft's own layout.
 
 
-def layer(target: str, source: str) -> Rules:
-    """A convolution or a fully connected layer with its bias."""
-    yield Rule(f"params/{target}/kernel", (f"{source}/0",), same)
-    yield Rule(f"params/{target}/bias", (f"{source}/1",), same)
+def layer(target: str, source: str, first: int = 0, kernel: Transform = same) -> Rules:
+    """A convolution or a fully connected layer with its bias, which are the tensors from `first` on of `source`."""
+    yield Rule(f"params/{target}/kernel", (f"{source}/{first}",), kernel)
+    yield Rule(f"params/{target}/bias", (f"{source}/{first + 1}",), same)
+
+
+def keras_layer_norm(target: str, source: str, first: int = 0) -> Rules:
+    """A LayerNorm, whose tensors are those from `first` on of `source`."""
+    yield Rule(f"params/{target}/scale", (f"{source}/{first}",), same)
+    yield Rule(f"params/{target}/bias", (f"{source}/{first + 1}",), same)
 
 
 def keras_conv_norm(conv: str, norm: str, source: str) -> Rules:

@@ -37,6 +37,19 @@ same = Transform(lambda array: array, lambda leaf: (leaf,))
 hwio = _permuted((2, 3, 1, 0))
 # Torch's [out, in] to [in, out].
 dense = _permuted((1, 0))
+# A fully connected layer that reads each place of a map: torch's [out, in], Keras' [in, out], to a 1x1 convolution's.
+conv_of_dense = Transform(lambda array: array.T[None, None], lambda leaf: (leaf[0, 0].T,))
+conv_of_keras_dense = Transform(lambda array: array[None, None], lambda leaf: (leaf[0, 0],))
+
+
+def _vector(array: np.ndarray) -> np.ndarray:
+    if array.shape[1:] != (1, 1):
+        raise ValueError(f"{array.shape} is not [channels, 1, 1]")
+    return array[:, 0, 0]
+
+
+# torchvision's layer scale, [channels, 1, 1], to [channels].
+vector = Transform(_vector, lambda leaf: (leaf[:, None, None],))
 
 
 @functools.cache
