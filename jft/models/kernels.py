@@ -7,7 +7,9 @@ own BatchNorm is as fast, and its compiler of jax 0.11.2 fails with the 1x1 conv
 """
 
 import functools
+import itertools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -270,40 +272,98 @@ def max_pool(x: jax.Array, window: tuple[int, int], stride: int, pads: tuple) ->
         spread = ((0, 0), *pads, (0, 0))
         return lax.reduce_window(x, -jnp.inf, lax.max, (1, *window, 1), (1, stride, stride, 1), spread)
 
-    def places(x: jax.Array) -> jax.Array:
-        return functools.reduce(jnp.maximum, _places(_padded(x, pads), window, stride))
+    def pieces(x: jax.Array) -> jax.Array:
+        return _in_pieces(x, window, stride, pads, lambda places: functools.reduce(jnp.maximum, places.values()))
 
-    if any(n + sum(pad) < w for n, pad, w in zip(x.shape[1:3], pads, window, strict=True)):
-        return windows(x)  # no window fits: an empty map
+    if stride == 1 or any(n + sum(pad) < w for n, pad, w in zip(x.shape[1:3], pads, window, strict=True)):
+        return windows(x)  # of stride 1 it is the fastest; and where no window fits, an empty map
     # On CPU a window at a time takes 1.5 to 10 times as long as a place of all windows at a time.
-    return lax.platform_dependent(x, cpu=places, default=windows)
+    return lax.platform_dependent(x, cpu=pieces, default=windows)
 
 
-def _padded(x: jax.Array, pads: tuple) -> jax.Array:
-    return lax.pad(x, jnp.array(-jnp.inf, x.dtype), ((0, 0, 0), *((*pad, 0) for pad in pads), (0, 0, 0)))
+# Numbers of places of a window in reading order, and what all windows of a part of the map have there.
+_Places = dict[int, jax.Array]
 
 
-def _places(padded: jax.Array, window: tuple[int, int], stride: int) -> list[jax.Array]:
-    """What all windows have at their first place, at their second, and so on: each [batch, rows, columns, channels]."""
-    batch, height, width, channels = padded.shape
-    rows, columns = ((n - w) // stride * stride + 1 for n, w in zip((height, width), window, strict=True))
-    return [
-        lax.slice(padded, (0, i, j, 0), (batch, i + rows, j + columns, channels), (1, stride, stride, 1))
-        for i, j in np.ndindex(*window)
-    ]
+def _in_pieces(
+    x: jax.Array, window: tuple[int, int], stride: int, pads: tuple, reduce: Callable[[_Places], Any]
+) -> Any:
+    """Reduces windows without writing a padded map, which takes XLA:CPU longer than the pool itself.
+
+    Windows that meet the border read fewer places. So the inner ones, those of each edge and those of each corner are
+    reduced by themselves, and put together.
+
+    Args:
+      x: [batch, height, width, channels].
+      window: see `max_pool`, as `stride` and `pads`.
+      reduce: of the places inside the map, each [batch, rows, columns, channels], to an array or several of that shape.
+
+    Returns:
+      What `reduce` returns, of all windows: [batch, out_height, out_width, channels].
+    """
+    runs = [_runs(n, w, stride, pad) for n, w, pad in zip(x.shape[1:3], window, pads, strict=True)]
+
+    def piece(rows: _Run, columns: _Run) -> Any:
+        (top, down, height), (left, right, width) = rows, columns
+        return reduce(
+            {
+                i * window[1] + j: lax.slice(
+                    x,
+                    (0, top + i, left + j, 0),
+                    (len(x), top + i + (height - 1) * stride + 1, left + j + (width - 1) * stride + 1, x.shape[-1]),
+                    (1, stride, stride, 1),
+                )
+                for i in down
+                for j in right
+            }
+        )
+
+    def joined(parts: list, axis: int) -> Any:
+        return parts[0] if len(parts) == 1 else jax.tree.map(lambda *y: lax.concatenate(y, axis), *parts)
+
+    return joined([joined([piece(rows, columns) for columns in runs[1]], 2) for rows in runs[0]], 1)
+
+
+# Neighboring windows with the same places inside the map: where the first begins, these places, how many windows.
+_Run = tuple[int, tuple[int, ...], int]
+
+
+def _runs(size: int, window: int, stride: int, pad: tuple[int, int]) -> list[_Run]:
+    """The windows along an axis, from the first to the last."""
+    starts = range(-pad[0], size + pad[1] - window + 1, stride)
+    inside = [tuple(i for i in range(window) if 0 <= start + i < size) for start in starts]
+    grouped = itertools.groupby(zip(starts, inside, strict=True), key=lambda item: item[1])
+    runs = [(places, [start for start, _ in items]) for places, items in grouped]
+    return [(starts[0], places, len(starts)) for places, starts in runs]
+
+
+def _at_places(
+    x: jax.Array, window: tuple[int, int], stride: int, pads: tuple, reduce: Callable[[_Places], Any]
+) -> Any:
+    """As `_in_pieces`, of a map that is padded by -inf."""
+    padded = lax.pad(x, jnp.array(-jnp.inf, x.dtype), ((0, 0, 0), *((*pad, 0) for pad in pads), (0, 0, 0)))
+    return _in_pieces(padded, window, stride, ((0, 0), (0, 0)), reduce)
 
 
 def _max_pool_forward(x: jax.Array, window: tuple[int, int], stride: int, pads: tuple) -> tuple[jax.Array, tuple]:
-    padded = _padded(x, pads)
-    best = winner = None
-    for number, candidate in enumerate(_places(padded, window, stride)):
-        if best is None or winner is None:
-            best, winner = candidate, jnp.zeros(candidate.shape, jnp.uint8)
-        else:
-            better = (candidate > best) | jnp.isnan(candidate)
-            best, winner = jnp.where(better, candidate, best), jnp.where(better, jnp.uint8(number), winner)
-    assert best is not None  # a window has at least one place
-    return best, (winner, padded.shape[1:3])
+    def first_best(places: _Places) -> tuple[jax.Array, jax.Array]:
+        best = winner = None
+        for number, candidate in places.items():
+            if best is None or winner is None:
+                best, winner = candidate, jnp.full(candidate.shape, number, jnp.uint8)
+            else:
+                better = (candidate > best) | jnp.isnan(candidate)
+                best, winner = jnp.where(better, candidate, best), jnp.where(better, jnp.uint8(number), winner)
+        assert best is not None and winner is not None  # a window has at least one place
+        return best, winner
+
+    if not all(_runs(n, w, stride, pad) for n, w, pad in zip(x.shape[1:3], window, pads, strict=True)):
+        empty = max_pool(x, window, stride, pads)
+        return empty, (jnp.zeros(empty.shape, jnp.uint8), x.shape[1:3])
+    how = {"window": window, "stride": stride, "pads": pads, "reduce": first_best}
+    in_pieces, at_places = functools.partial(_in_pieces, **how), functools.partial(_at_places, **how)
+    best, winner = lax.platform_dependent(x, cpu=in_pieces, default=at_places)
+    return best, (winner, tuple(n + sum(pad) for n, pad in zip(x.shape[1:3], pads, strict=True)))
 
 
 def _max_pool_backward(

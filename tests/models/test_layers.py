@@ -274,3 +274,10 @@ def test_adaptive_avg_pool_windows():
     np.testing.assert_allclose(layers.adaptive_avg_pool(x, 3)[0, :, 0, 0], [0.5, 2.0, 3.5])
     assert layers.adaptive_avg_pool(x, 5) is x
     np.testing.assert_allclose(layers.adaptive_avg_pool(x[:, 2:3, 2:3], 7), np.full((1, 7, 7, 1), 2.0))
+
+
+def test_where_no_window_of_a_pool_fits_the_map_is_empty_and_so_is_the_gradient():
+    x = jnp.ones((1, 2, 2, 3))
+    y, back = jax.vjp(lambda x: layers.max_pool(x, 3, 2), x)
+    assert y.shape == (1, 0, 0, 3)
+    np.testing.assert_array_equal(back(y)[0], jnp.zeros_like(x))
