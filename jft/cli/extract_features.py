@@ -38,7 +38,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--pool",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="average feature maps over height and width; default: --pool",
+        help="pool feature maps to their averages, and a transformer's tokens as its head does; default: --pool",
     )
     parser.add_argument(
         "--image-size",

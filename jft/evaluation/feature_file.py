@@ -143,7 +143,7 @@ def compute(
       backbone: from `of_run` or `of_weights`.
       source: the n images.
       stage: the stage whose output is taken.
-      pooled: average feature maps over height and width.
+      pooled: pool feature maps and tokens, see `Chain.pooled`.
       fit: 'crop' or 'whole'; None: from the backbone's config.
       image_size: side in pixels; None: the size that the weights were trained on.
       batch_size: batch size over all devices; None: from the backbone's config.

@@ -23,7 +23,8 @@ def make_grad_cam(model: Chain, *, stage: str, objective: Objective) -> GradCAM:
 
     With A the output of the stage, [h, w, c], and y the class's logit, the map is `relu(sum_c w_c A_c)`, where w_c is
     the mean of dy / dA_c over the h x w positions. A single sigmoid unit z counts as logit z of the second of two
-    classes and -z of the first. Earlier stages only run forward and are not differentiated.
+    classes and -z of the first. Earlier stages only run forward and are not differentiated. A transformer's map are the
+    tokens of its patches; after its last block a head on the class token does not depend on them.
 
     Args:
       model: the chain of stages.
@@ -42,9 +43,16 @@ def make_grad_cam(model: Chain, *, stage: str, objective: Objective) -> GradCAM:
     maps = _maps(model, model.default_size)
     if stage not in maps:
         raise ValueError(
-            f"stage {stage!r} has no feature map [height, width, channels]: choose one that has, such as the last, "
-            f"{list(maps)[-1]!r}, of {', '.join(maps)}."
+            f"stage {stage!r} has no feature map [height, width, channels] that the logits depend on: choose one that "
+            f"has, such as the last, {list(maps)[-1]!r}, of {', '.join(maps)}."
         )
+
+    def as_map(x: jax.Array) -> jax.Array:
+        if x.ndim == 4:
+            return x
+        size = model.map_size(x.shape[1:])
+        assert size is not None  # the stage is among `maps`
+        return x[:, model.prefix_tokens :].reshape(len(x), *size, -1)
 
     def grad_cam(variables: Any, x: jax.Array, classes: jax.Array) -> jax.Array:
         def logits_of(features: jax.Array) -> jax.Array:
@@ -54,8 +62,8 @@ def make_grad_cam(model: Chain, *, stage: str, objective: Objective) -> GradCAM:
         features = model.apply(variables, x, train=False, stop=stage)
         logits, pull_back = jax.vjp(logits_of, features)
         (gradient,) = pull_back(jnp.ones_like(logits))  # at inference, images do not depend on each other
-        weights = jnp.mean(jnp.asarray(gradient, logits.dtype), axis=(1, 2))
-        return jax.nn.relu(jnp.einsum("bhwc,bc->bhw", features, weights, precision="highest"))
+        weights = jnp.mean(as_map(jnp.asarray(gradient, logits.dtype)), axis=(1, 2))
+        return jax.nn.relu(jnp.einsum("bhwc,bc->bhw", as_map(features), weights, precision="highest"))
 
     return grad_cam
 
@@ -122,6 +130,7 @@ def _scores(objective: Objective, logits: jax.Array) -> jax.Array:
 
 
 def _maps(model: Chain, size: int) -> dict[str, tuple[int, int]]:
-    """Height and width of each feature map before the head, in order; skips stages without a map."""
+    """Height and width of each feature map before the head that the logits depend on, in order."""
     costs = {name: stage for name, stage in stage_costs(model, size).items() if stage.after is None}
-    return {name: stage.output[:2] for name, stage in costs.items() if len(stage.output) == 3}
+    maps = {name: model.map_size(stage.output) for name, stage in costs.items() if model.reads_patches(name)}
+    return {name: size for name, size in maps.items() if size is not None}

@@ -48,7 +48,8 @@ _OF_TRAINING = frozenset(
         "in_channels",  # says what `preprocess` does
     )
 )
-_OF_THE_HEAD = frozenset(("num_classes", "cut", "new_head", "head_hidden"))
+# `pool` shows in the program.
+_OF_THE_HEAD = frozenset(("num_classes", "cut", "new_head", "head_hidden", "pool"))
 
 
 def recipe(model: Chain, variables: Mapping[str, Any], spec: Preprocess, wanted: Wanted) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from jft.data import augment, transforms
 from jft.data.augment import Augmentation
@@ -21,7 +20,7 @@ class Wanted:
 
     Attributes:
       boundary: the last stage to run.
-      pooled: whether to average a feature map over height and width.
+      pooled: whether to pool feature maps and tokens to the vector that a head reads, see `Chain.pooled`.
       fit: 'crop' or 'whole', see `transforms.to_model_input`.
       resize_on: 'device' or 'host'; the host rounds the resized image to whole gray levels.
       augmentation: compute features of all its variants of the image; None: of the image as in evaluation.
@@ -64,8 +63,7 @@ def make_feature_step(
         else:
             x = transforms.to_model_input(batch["image"], spec, fit=wanted.fit)
         x = model.apply(variables, x, train=False, stop=wanted.boundary)
-        if wanted.pooled and x.ndim == 4:
-            x = jnp.mean(x, axis=(1, 2))
+        x = model.pooled(x) if wanted.pooled else x
         x = x.astype(dtype)
         return x if axis_name is None else jax.lax.all_gather(x, axis_name, tiled=True)
 

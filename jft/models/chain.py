@@ -2,17 +2,20 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Collection, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from jft.models import layers
+from jft.models.pooling import pooled
 from jft.utils import tree
 
 Stages = dict[str, Callable[..., nn.Module]]
+Pool = Literal["average", "token", "both"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +48,8 @@ class Chain(nn.Module):
       head_hidden: units of a linear head's hidden layers.
       head_dropout: dropped share before each layer of a linear head.
       in_channels: channels of the images, 3 as published; the first kernel has as many inputs.
+      pool: what `layers.Head` reads of a stage's output: 'average', over all positions; of a transformer also 'token',
+        the class token alone, or 'both', the class token and the average of the patches, concatenated.
       dtype: type of the computation; parameters and batch statistics stay float32.
       axis_name: the `jax.pmap` axis over which BatchNorm averages, or None.
     """
@@ -67,6 +72,7 @@ class Chain(nn.Module):
     head_hidden: tuple[int, ...] = ()
     head_dropout: float = 0.0
     in_channels: int = 3
+    pool: Pool = "average"
     dtype: Any = jnp.float32
     axis_name: str | None = None
 
@@ -75,21 +81,59 @@ class Chain(nn.Module):
         raise NotImplementedError
 
     def stages(self) -> Stages:
-        """The stages in order, after the changes by `cut` and `new_head`; ValueError if `cut` is not a stage."""
+        """The stages in order, after the changes by `cut` and `new_head`.
+
+        Raises:
+          ValueError: `cut` is not a stage, or `pool` is not possible.
+        """
+        if self.pool not in get_args(Pool) or (self.pool != "average" and not self.prefix_tokens):
+            known = get_args(Pool) if self.prefix_tokens else ("average",)
+            raise ValueError(f"pool = {self.pool!r}: {type(self).__name__} has {', '.join(known)}.")
         stages = self.published()
         head = stages.pop("head")
         kept = between(tuple(stages), None, self.cut or None)
         if self.new_head == "linear":
             head = functools.partial(
-                layers.Head, self.num_classes, self.dtype, self.head_dropout, tuple(self.head_hidden)
+                layers.Head,
+                self.num_classes,
+                self.dtype,
+                self.head_dropout,
+                tuple(self.head_hidden),
+                pool=self.pool,
+                prefix=self.prefix_tokens,
             )
         return {**{name: stages[name] for name in kept}, "head": head}
 
     def averages_after(self, stage: str) -> bool:
-        """Whether the next stage first averages the feature map, as heads do, so that it needs only the average."""
+        """Whether the next stage first pools what it reads, as heads do, so that `pooled` is all it needs."""
         stages = self.stages()
         follower = next(iter(between(tuple(stages), stage, None)))
         return getattr(getattr(stages[follower], "func", None), "averages", False)
+
+    @property
+    def prefix_tokens(self) -> int:
+        """Tokens before those of the patches in the outputs [batch, tokens, channels] of a transformer; 0 of a CNN."""
+        return 0
+
+    def pooled(self, x: jax.Array) -> jax.Array:
+        """What `layers.Head` reads of a stage's output, a vector for each image; see `pool`."""
+        return pooled(x, self.pool, self.prefix_tokens)
+
+    def map_size(self, output: tuple[int, ...]) -> tuple[int, int] | None:
+        """Height and width of a stage's output for square images as a feature map; None if it is none.
+
+        Args:
+          output: its shape without the batch: [h, w, channels], or [tokens, channels] of a transformer.
+        """
+        if len(output) == 2 and self.prefix_tokens:
+            side = math.isqrt(output[0] - self.prefix_tokens)
+            return side, side
+        return output[:2] if len(output) == 3 else None
+
+    def reads_patches(self, stage: str) -> bool:
+        """Whether the logits depend on every position of a stage's output."""
+        del stage
+        return True
 
     def auxiliary_heads(self) -> dict[str, AuxiliaryHead]:
         """{name: auxiliary head}, regardless of the field `aux_heads`; {} for most models."""

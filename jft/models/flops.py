@@ -2,9 +2,9 @@
 
 FLOPs as papers and profilers count them: a multiplication and an addition are two, so a convolution or a dense layer
 costs twice its multiply-adds, windows over padding included, and its bias nothing (a sum of n products that starts from
-a bias has n additions). BatchNorm costs two per element, LayerNorm five, as fvcore counts them; layer scale one, and
-global response normalization six. Pools, activations, dropout, local response normalization and the additions of
-shortcuts are left out.
+a bias has n additions). Attention costs its two matrix products. BatchNorm costs two per element, LayerNorm five, as
+fvcore counts them; layer scale and the addition of positions one, and global response normalization six. Pools,
+activations, softmax, dropout, local response normalization and the additions of shortcuts are left out.
 """
 
 import dataclasses
@@ -15,23 +15,24 @@ from typing import Any
 import flax.linen as nn
 import jax
 
+from jft.models.attention import Product, Tokens
 from jft.models.chain import Chain, trace
 from jft.models.scales import GlobalResponseNorm, LayerScale
 from jft.utils import tree
 
 Shape = tuple[int, ...]
 
-_PER_ELEMENT = {nn.BatchNorm: 2, nn.LayerNorm: 5, LayerScale: 1, GlobalResponseNorm: 6}
+_PER_ELEMENT = {nn.BatchNorm: 2, nn.LayerNorm: 5, LayerScale: 1, GlobalResponseNorm: 6, Tokens: 1}
 
 
 @dataclasses.dataclass(frozen=True)
 class LayerCosts:
-    """A module with parameters of its own.
+    """A module with parameters of its own, or the products of attention.
 
     Attributes:
       stage: the stage or auxiliary head that it belongs to.
       name: of the layer, as its leaves have it: 'layer1/block0/conv1'.
-      kind: 'conv 3x3', with its stride and groups where it has any: 'conv 7x7 /2'; 'dense'; 'BatchNorm'.
+      kind: 'conv 3x3', with its stride and groups where it has any: 'conv 7x7 /2'; 'dense'; 'BatchNorm'; 'attention'.
       output: shape of its output, without the batch.
       params: shapes of its parameters, by the name of the leaf: 'layer1/block0/conv1/kernel'.
       num_statistics: values of BatchNorm's moving mean and variance, which are no parameters.
@@ -131,11 +132,13 @@ def _own(variables: Any, name: str) -> dict[str, Shape]:
 
 
 def _layer(module: nn.Module, output: Shape, name: str, shapes: Mapping[str, Any]) -> LayerCosts | None:
-    """The costs of a module; None if it has no parameters of its own."""
+    """The costs of a module; None if it has no parameters of its own and is no product of attention."""
     params, stats = (_own(shapes.get(kind, {}), name) for kind in ("params", "batch_stats"))
-    if not (params or stats):
+    if not (params or stats or isinstance(module, Product)):
         return None
-    if each := next((each for kind, each in _PER_ELEMENT.items() if isinstance(module, kind)), 0):
+    if isinstance(module, Product):  # of queries and keys, and of the weights and values, [tokens, tokens] both
+        flops = 4 * output[0] * math.prod(output)
+    elif each := next((each for kind, each in _PER_ELEMENT.items() if isinstance(module, kind)), 0):
         flops = each * math.prod(output)
     else:  # A grouped convolution's kernel is smaller by as much as it saves.
         flops = 2 * math.prod(params["kernel"]) * math.prod(output[:-1]) if "kernel" in params else 0
@@ -151,6 +154,8 @@ def _layer(module: nn.Module, output: Shape, name: str, shapes: Mapping[str, Any
 
 
 def _kind(module: nn.Module) -> str:
+    if isinstance(module, Product):
+        return "attention"
     if not isinstance(module, nn.Conv):
         return "dense" if isinstance(module, nn.Dense) else type(module).__name__
     stride = module.strides if isinstance(module.strides, int) else max(module.strides or (1,))

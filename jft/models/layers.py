@@ -12,6 +12,7 @@ from flax.linen.linear import canonicalize_padding
 from jax import lax
 
 from jft.models import kernels
+from jft.models.pooling import pooled
 
 
 def _traced_once(init: nn.initializers.Initializer) -> nn.initializers.Initializer:
@@ -193,6 +194,7 @@ class Head(nn.Module):
       dtype: of the computation.
       dropout: dropped share of each layer's inputs, averaged, in training.
       hidden: units of the layers before it, `hidden1`, ..., each with ReLU.
+      pool, prefix: see `pooled`.
     """
 
     averages = True  # of a map it needs the average alone, see `Chain.averages_after`
@@ -201,11 +203,13 @@ class Head(nn.Module):
     dtype: jnp.dtype
     dropout: float = 0.0
     hidden: tuple[int, ...] = ()
+    pool: str = "average"
+    prefix: int = 0
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """[batch, h, w, c] or [batch, c] -> logits [batch, num_classes]."""
-        x = jnp.mean(x, axis=(1, 2)) if x.ndim == 4 else x
+        """[batch, h, w, c], [batch, tokens, c], or pooled, [batch, inputs] -> logits [batch, num_classes]."""
+        x = pooled(x, self.pool, self.prefix)
         drop = nn.Dropout(self.dropout, deterministic=not train)
         for number, units in enumerate(self.hidden, 1):
             x = Dense(units, kernel_init=nn.initializers.he_normal(), dtype=self.dtype, name=f"hidden{number}")(drop(x))

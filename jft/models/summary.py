@@ -56,10 +56,10 @@ class Summary:
         return forward_flops(self.stages)
 
     def state(self, part: StageCosts | LayerCosts) -> str:
-        """'trainable', 'partly frozen' or 'frozen', for the parameters of a stage or layer."""
+        """'trainable', 'partly frozen' or 'frozen', for the parameters of a stage or layer; '' if it has none."""
         frozen = part.params.keys() & self.frozen
         if not frozen:
-            return TRAINABLE
+            return TRAINABLE if part.params else ""
         return FROZEN if len(frozen) == len(part.params) else PARTLY
 
 

@@ -14,6 +14,7 @@ from jft.models.inception import InceptionV3
 from jft.models.resnet import RESNETS
 from jft.models.squeezenet import SqueezeNet
 from jft.models.vgg import VGG, VGG_CONVS
+from jft.models.vit import VIT
 from jft.utils.registry import GIVEN, Registry, name_of
 
 MODELS: Registry[Callable[..., Chain]] = Registry(
@@ -32,6 +33,7 @@ MODELS: Registry[Callable[..., Chain]] = Registry(
         "squeezenet1_1": functools.partial(SqueezeNet),
         **EFFICIENTNETS,
         **CONVNEXT,
+        **VIT,
         # Three convolutions for 32-pixel images: the quickstart's network, small enough to travel in the package.
         "vgg_tiny": functools.partial(VGG, convs=(1, 1, 1), widths=(16, 32, 64), hidden=64, grid=4, default_size=32),
         # No pretrained weights: what training from scratch gives.

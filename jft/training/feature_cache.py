@@ -28,6 +28,8 @@ from jft.utils.interrupt import Interrupt
 from jft.utils.logger import Logs
 from jft.utils.text import human_bytes
 
+_POOLED = {"average": ", averaged", "token": ", class token", "both": ", class token and average"}
+
 
 @dataclasses.dataclass(frozen=True)
 class Cached:
@@ -94,9 +96,10 @@ def _description(run: Run, phase: Phase) -> str:
     variants, *shape = feature_shape(run, phase)
     count = len(run.train_source) * variants + len(run.validation_source)
     size = count * int(np.prod(shape)) * jnp.dtype(run.config.features_dtype).itemsize
-    pooled = ", averaged" if run.model.averages_after(_boundary(phase)) and len(_output(run, phase)) > 1 else ""
+    pooled = run.model.averages_after(_boundary(phase)) and len(_output(run, phase)) > 1
+    how = _POOLED[run.model.pool] if pooled else ""
     return (
-        f"cached after {phase.plan.boundary}{pooled}, {count:,} x {' x '.join(map(str, shape))} "
+        f"cached after {phase.plan.boundary}{how}, {count:,} x {' x '.join(map(str, shape))} "
         f"({human_bytes(size)}) in {features_dir(run)}"
     )
 
@@ -145,16 +148,15 @@ def abstract_params(run: Run) -> dict[str, Any]:
 
 def feature_shape(run: Run, phase: Phase) -> tuple[int, ...]:
     """Shape of the cached features of one training image: [variants, ...]."""
-    output = _output(run, phase)
-    shape = output[-1:] if run.model.averages_after(_boundary(phase)) else output
+    shape = _output(run, phase, run.model.averages_after(_boundary(phase)))
     return (run.augmentation.num_variants(run.config.fit), *shape)
 
 
-def _output(run: Run, phase: Phase) -> tuple[int, ...]:
+def _output(run: Run, phase: Phase, pooled: bool = False) -> tuple[int, ...]:
     """Shape of the boundary stage's output for one image."""
     side = stored_size(run.spec, run.config.fit)
     batch = {"image": jax.ShapeDtypeStruct((1, side, side, 3), jnp.uint8)}
-    wanted = Wanted(_boundary(phase), pooled=False, fit=run.config.fit)
+    wanted = Wanted(_boundary(phase), pooled, fit=run.config.fit)
     step = make_feature_step(run.model, run.spec, wanted)
     return jax.eval_shape(step, abstract_variables(run.model, run.spec.size), batch).shape[1:]
 

@@ -29,8 +29,11 @@ class Optimizer(Protocol):
 
 
 def kernels(params: Any) -> Any:
-    """Tree of bools, True for what weights decay: no biases, nothing of BatchNorm."""
-    return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
+    """Tree of bools, True for what decays: leaves called kernel, as Flax names the weights of its layers.
+
+    Not biases, scales of norms, layer scales, and a transformer's tokens and position embeddings.
+    """
+    return jax.tree_util.tree_map_with_path(lambda path, leaf: path[-1].key == "kernel", params)
 
 
 def adam(learning_rate: Any, weight_decay: float) -> optax.GradientTransformation:

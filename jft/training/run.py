@@ -225,6 +225,7 @@ def _choose_model(
     options |= {"aux_heads": True} if config.aux_heads else {}
     options |= {"cut": config.cut} if config.cut else {}
     options |= {"in_channels": config.in_channels} if config.in_channels != 3 else {}
+    options |= {"pool": config.pool} if config.pool else {}
     if config.head == "linear":
         options |= {
             "new_head": "linear",

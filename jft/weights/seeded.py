@@ -15,7 +15,10 @@ import numpy as np
 _LARGE = 2**20
 _BLOCK = 65_521
 
-_RANGES = {"scale": (0.5, 1.5), "var": (0.5, 1.5), "last_scale": (0.1, 0.3), "project_scale": (0.2, 0.6)}
+_RANGES = {
+    **{"scale": (0.5, 1.5), "var": (0.5, 1.5), "last_scale": (0.1, 0.3), "project_scale": (0.2, 0.6)},
+    "token": (-1.0, 1.0),
+}
 
 
 def generator(name: str) -> np.random.Generator:
@@ -31,7 +34,8 @@ def seeded_tensor(name: str, shape: tuple[int, ...], kind: str) -> np.ndarray:
       shape: shape of the tensor.
       kind: 'oihw' or 'hwio': a kernel or matrix, He-normal, outputs first or last; 'scale' and 'var': 0.5 .. 1.5;
         'last_scale': 0.1 .. 0.3 for residual branches, or 50 blocks would sum to 1e15; 'project_scale': 0.2 .. 0.6 for
-        those of inverted bottlenecks, whose last layer has no activation; 'bias' and 'mean': small.
+        those of inverted bottlenecks, whose last layer has no activation; 'token': -1 .. 1, a transformer's tokens
+        and positions; 'bias' and 'mean': small.
     """
     rng = generator(name)
     if kind in ("oihw", "hwio"):
@@ -56,6 +60,8 @@ _TORCH_KINDS = {
     "bias": "bias",
     "gamma": "last_scale",
     "layer_scale": "last_scale",
+    "in_proj_bias": "bias",
+    **dict.fromkeys(("cls_token", "class_token", "reg_token", "pos_embed", "pos_embedding"), "token"),
 }
 
 
@@ -63,7 +69,7 @@ def seeded_torch(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]
     """Every tensor of a torch state dict."""
     tensors = {}
     for name, shape in shapes.items():
-        stem, leaf = name.rsplit(".", 1)
+        stem, _, leaf = name.rpartition(".")
         if leaf == "num_batches_tracked":
             tensors[name] = np.zeros((), np.int64)
             continue

@@ -77,6 +77,8 @@ def main(name: str) -> None:
     model = torch_model.fill(build(name))
 
     def network(images: np.ndarray) -> list[tuple[str, np.ndarray]]:
+        if adapt := getattr(FAMILIES.get(name, (None, None))[1], "torchvision_at", None):
+            adapt(model, images.shape[1])
         return list(torch_model.outputs(model, stages(name, model), auxiliary(name, images.shape[1]), images))
 
     source = torch_model.versions(torchvision)

@@ -1,5 +1,7 @@
 """Grad-CAM: against finite differences, of each row's own class; and what is laid over an image."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +13,7 @@ from jft.evaluation.gradcam import default_stage, make_grad_cam, overlay
 from jft.metrics.losses import Objective
 from jft.models import abstract_variables, create_model
 from jft.models.vgg import VGG
+from jft.models.vit import ViT
 from jft.utils import tree
 
 
@@ -73,6 +76,32 @@ def test_earlier_stages_are_run_but_not_differentiated():
     program = str(jax.make_jaxpr(grad_cam)(abstract_variables(model, 8), images, classes))
     # a, b and c forward, c backward, and the head's gradient, which CPUs compute as a convolution
     assert program.count("conv_general_dilated[") == 5
+
+
+def test_the_map_of_a_transformer_is_that_of_its_patches():
+    model = ViT(num_classes=3, width=8, depth=1, heads=2, patch=4, grid=4, default_size=16, registers=1)
+    rng = np.random.default_rng(2)
+    variables = jax.tree.map(lambda x: rng.normal(size=x.shape).astype(np.float32), abstract_variables(model, 16))
+    x, classes = rng.normal(size=(2, 16, 16, 3)).astype(np.float32), np.array([2, 0])
+    run = functools.partial(model.apply, variables, train=False)
+    tokens = jax.jit(functools.partial(run, stop="embed"))(x)
+    logit = jax.jit(lambda tokens: run(tokens, start="embed")[np.arange(2), classes].sum())
+    gradient = jax.grad(logit)(tokens)
+    cam = jax.jit(make_grad_cam(model, stage="embed", objective=Objective("softmax", 3)))(variables, x, classes)
+    assert cam.shape == (2, 4, 4) and cam.max() > 0.01
+    for image, i, j in ((0, 1, 2), (1, 3, 0), (1, 0, 1)):
+        wanted = tokens[image, 2 + 4 * i + j] @ gradient[image, 2:].mean(0)
+        np.testing.assert_allclose(cam[image, i, j], max(wanted, 0), atol=1e-5)
+
+
+def test_stages_of_a_transformer():
+    """After the last block a head on the class token does not see the patches."""
+    model = create_model("vit_tiny_patch16")
+    assert default_stage(model, 224) == "block11"
+    assert default_stage(model.clone(cut="block5", new_head="linear"), 224) == "block4"
+    assert default_stage(model.clone(pool="average"), 224) == default_stage(model.clone(pool="both"), 224) == "norm"
+    with pytest.raises(ValueError, match=r"stage 'norm' has no feature map .* the last, 'block11', of embed, block1,"):
+        make_grad_cam(model, stage="norm", objective=Objective("softmax", 1000))
 
 
 def test_stages():

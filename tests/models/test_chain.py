@@ -61,6 +61,7 @@ SMALL = {
     "squeezenet1_1": (48, {}),
     "vgg11_bn": (32, {"hidden": 16}),
     "vgg_tiny": (32, {}),
+    "vit_tiny_patch16": (48, {"width": 32, "depth": 2, "heads": 2}),
 }
 
 
@@ -179,6 +180,23 @@ NAMES = {
         "head/head/bias",
         "head/head/kernel",
     ],
+    "vit_tiny_patch16": sorted(
+        [
+            *[f"embed/patch/{leaf}" for leaf in ("bias", "kernel")],
+            *[f"embed/tokens/{leaf}" for leaf in ("cls", "position")],
+            *[
+                f"block{i}/{layer}/{leaf}"
+                for i in range(1, 13)
+                for layer, leaves in {
+                    **dict.fromkeys(("norm1", "norm2"), ("bias", "scale")),
+                    **dict.fromkeys(("attention/qkv", "attention/proj", "fc1", "fc2"), ("bias", "kernel")),
+                }.items()
+                for leaf in leaves
+            ],
+            *[f"norm/norm/{leaf}" for leaf in ("bias", "scale")],
+            *[f"head/head/{leaf}" for leaf in ("bias", "kernel")],
+        ]
+    ),
     "resnet18": [
         "head/head/bias",
         "head/head/kernel",

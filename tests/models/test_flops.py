@@ -23,6 +23,7 @@ PUBLISHED = {
     "resnet50": 4.11,
     "resnext50_32x4d": 4.26,
     "convnext_tiny": 4.456,
+    "vit_base_patch16": 17.564,
 }
 HAVING_AUX = ["googlenet", "googlenet_caffe", "inception_v3"]
 
@@ -70,6 +71,12 @@ def test_by_hand():
     assert layers["conv1/conv1"].kind == "conv 11x11 /4"
     dense = layers["head/head"]
     assert (dense.stage, dense.kind, dense.output, dense.flops) == ("head", "dense", (1000,), 2 * 4096 * 1000)
+    tokens = create_model("vit_tiny_patch16", width=32, depth=1, heads=2)
+    layers = {layer.name: layer for layer in layer_costs(tokens, 48)}
+    product = layers["block1/attention/product"]  # of 10 x 16 by 16 x 10 and of 10 x 10 by 10 x 16, in two heads
+    assert (product.kind, product.output, product.params) == ("attention", (10, 32), {})
+    assert product.flops == 2 * 2 * (2 * 10 * 16 * 10)
+    assert layers["embed/tokens"].flops == 10 * 32 and layers["block1/norm1"].flops == 5 * 10 * 32
     norm = layer_costs(create_model("resnet18"), 224)[1]
     assert (norm.name, norm.kind, norm.output) == ("stem/bn1", "BatchNorm", (112, 112, 64))
     assert (norm.num_params, norm.num_statistics, norm.flops) == (128, 128, 2 * 112 * 112 * 64)

@@ -116,6 +116,9 @@ def test_an_unknown_cut_is_named(cut, guess):
         ("squeezenet1_1", {"new_head": "linear"}, "fire8", False),
         ("vgg16", {}, "block5", False),
         ("vgg16", {"new_head": "linear", "cut": "block5", "head_hidden": (9,)}, "block5", True),
+        ("vit_tiny_patch16", {}, "norm", True),
+        ("vit_tiny_patch16", {}, "block12", False),
+        ("vit_tiny_patch16", {"cut": "block6", "new_head": "linear"}, "block6", True),
     ],
 )
 def test_whether_the_average_is_all_that_follows_needs(name, options, after, wanted):

@@ -8,8 +8,10 @@ import optax
 import pytest
 
 from jft.config import BELONGS_TO, default_config
+from jft.models import abstract_variables, create_model
 from jft.training import optim, optimizers
 from jft.training.optimizers import OPTIMIZERS
+from jft.utils import tree
 from jft.utils.registry import GIVEN, code_allowed
 
 
@@ -62,6 +64,17 @@ def test_first_direction(changes, kernel, bias):
     updates = one_update(**changes)
     np.testing.assert_allclose(updates["kernel"], -kernel, rtol=1e-5)
     np.testing.assert_allclose(updates["bias"], -bias, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "vit_tiny_patch16", "deit3_small_patch16"])
+def test_kernels_alone_decay(name):
+    """Of a transformer positions and registers have two axes, as its kernels do."""
+    model = create_model(name, **({} if name == "resnet18" else {"width": 8, "depth": 1, "heads": 1, "registers": 4}))
+    params = abstract_variables(model, 32)["params"]
+    decayed = {leaf for leaf, decays in tree.flatten(optimizers.kernels(params)).items() if decays}
+    assert decayed == {leaf for leaf in tree.flatten(params) if leaf.endswith("/kernel")}
+    spared = {leaf for leaf, value in tree.flatten(params).items() if value.ndim > 1} - decayed
+    assert spared == (set() if name == "resnet18" else {"embed/tokens/position", "embed/tokens/registers"})
 
 
 @pytest.mark.parametrize("name", [name for name in OPTIMIZERS if name not in ("adam", "adamw", "sgd")])

@@ -28,6 +28,7 @@ SETS = {
     "squeezenet": {"torchvision": 2, "caffe": 2},
     "efficientnet": {"efficientnet_lite": 3, "timm": 5},
     "convnext": {"torchvision": 4, "timm": 26, "keras": 8},
+    "vit": {"torchvision": 2, "timm": 23},
 }
 
 
@@ -57,6 +58,8 @@ def test_every_published_model_has_its_sets():
     assert tags("wide_resnet50_2") == [*both, "racm"]
     assert tags("efficientnet_lite0") == tags("efficientnet_lite2") == ["efficientnet_lite", "timm"]
     assert tags("efficientnet_lite3") == ["timm"]
+    assert tags("vit_tiny_patch16") == ["augreg_in21k_ft_in1k", "deit"]
+    assert tags("vit_base_patch32") == ["torchvision", "augreg_in21k_ft_in1k", "augreg_in1k", "sam_in1k"]
 
 
 @pytest.mark.parametrize(
@@ -216,15 +219,19 @@ LITE = ("efficientnet_lite0.efficientnet_lite", "efficientnet_lite1.efficientnet
         ("efficientnet_lite0.efficientnet_lite", 224, 256, "RGB", 1 / 255, HALF),
         ("efficientnet_lite1.efficientnet_lite", 240, 272, "RGB", 1 / 255, HALF),
         ("efficientnet_lite4.timm", 380, 413, "RGB", 1 / 255, HALF),
+        ("vit_tiny_patch16.augreg_in21k_ft_in1k", 224, 248, "RGB", 1 / 255, HALF),
+        ("vit_small_patch16.dino", 224, 248, "RGB", 1 / 255, (0.485, 0.456, 0.406)),
+        ("deit3_small_patch16.fb_in22k_ft_in1k", 224, 224, "RGB", 1 / 255, (0.485, 0.456, 0.406)),
+        ("vit_base_patch32.torchvision", 224, 256, "RGB", 1 / 255, (0.485, 0.456, 0.406)),
     ],
 )
 def test_preprocessing(name, size, resize, channels, scale, mean):
     spec = catalog.CATALOG[name].preprocess
     assert (spec.size, spec.resize, spec.antialias) == (size, resize, True)
     bicubic = ("inception_v3.timm", "resnet50.a1", "resnet50.a1h", "resnet50.ra", "resnet34.ra4", *LITE)
-    bicubic = ("inception_v3.timm", "resnet50.a1", "resnet50.a1h", "resnet50.ra", "resnet34.ra4")
     bicubic += ("convnext_tiny.in12k_ft", "convnext_tiny.keras")
-    assert spec.interpolation == ("bicubic" if name in bicubic else "bilinear")
+    smooth = name in bicubic or name.startswith(("vit_tiny", "vit_small", "deit3"))
+    assert spec.interpolation == ("bicubic" if smooth else "bilinear")
     assert (spec.channels, spec.scale, spec.mean) == (channels, scale, mean)
     assert spec.std == {1.0: (1.0, 1.0, 1.0)}.get(scale, HALF if mean == HALF else (0.229, 0.224, 0.225))
 

@@ -145,6 +145,7 @@ SHARED = {
     "wide_resnet101_2.torchvision": "resnet101.torchvision",
     "convnext_base.torchvision": "convnext_small.torchvision",
     "convnext_large.torchvision": "convnext_small.torchvision",
+    "vit_base_patch32.torchvision": "vit_base_patch16.torchvision",
 }
 
 

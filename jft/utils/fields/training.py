@@ -36,7 +36,7 @@ OPTIMIZATION = (
     Field(
         "weight_decay",
         0.0,
-        "weight decay of kernels, not of biases or BatchNorm; decoupled for adamw, an L2 term otherwise",
+        "weight decay of kernels alone, not of biases, scales or positions; decoupled for adamw, an L2 term otherwise",
         check=not_negative,
         needs=(_STEPS,),
         phase=True,

@@ -9,6 +9,7 @@ from jft.weights.rows import (
     resnet,
     squeezenet,
     vgg,
+    vit,
 )
 
 # One in each line, in the order of the catalog.
@@ -21,4 +22,5 @@ FAMILIES = (
     squeezenet,
     efficientnet,
     convnext,
+    vit,
 )

@@ -22,6 +22,7 @@ from jft.weights.rules import (
     resnet,
     squeezenet,
     vgg,
+    vit,
 )
 from jft.weights.rules.rule import Family, Rule
 from jft.weights.rules.transforms import Transform, dense, dense_of_conv, dense_of_map, hwio, same
@@ -52,6 +53,7 @@ _FAMILIES: dict[type[Chain], Family] = {
         resnet.FAMILY,
         squeezenet.FAMILY,
         vgg.FAMILY,
+        vit.FAMILY,
     )
 }
 

@@ -50,6 +50,10 @@ def _vector(array: np.ndarray) -> np.ndarray:
 
 # torchvision's layer scale, [channels, 1, 1], to [channels].
 vector = Transform(_vector, lambda leaf: (leaf[:, None, None],))
+# A transformer's learned tokens [1, tokens, channels], which torch has as a batch of one, to [tokens, channels]; and a
+# single one, [1, 1, channels], to [channels].
+of_one = Transform(lambda array: array.squeeze(0), lambda leaf: (leaf[None],))
+vector_of_one = Transform(lambda array: array.squeeze((0, 1)), lambda leaf: (leaf[None, None],))
 
 
 @functools.cache

@@ -4,7 +4,8 @@ A file may have, for each framework:
 
 - `TORCHVISION`, `TIMM` or `KERAS`: {jft's name of a model: `Reference`}, the framework's own name, and sizes in pixels;
 - `torchvision_stages`, `timm_stages` or `keras_stages`: a function of the framework's model that gives
-  {jft's name of a stage: the framework's module or layer whose output it is, or 'module:input' for what one reads}.
+  {jft's name of a stage: the framework's module or layer whose output it is, or 'module:input' for what one reads};
+- `torchvision_at`: a function that makes torchvision's model take images of a size in pixels, where it takes only one.
 """
 
 import dataclasses
