@@ -358,7 +358,7 @@ def _max_pool_forward(x: jax.Array, window: tuple[int, int], stride: int, pads: 
         return best, winner
 
     if not all(_runs(n, w, stride, pad) for n, w, pad in zip(x.shape[1:3], window, pads, strict=True)):
-        empty = max_pool(x, window, stride, pads)
+        empty: Any = max_pool(x, window, stride, pads)
         return empty, (jnp.zeros(empty.shape, jnp.uint8), x.shape[1:3])
     how = {"window": window, "stride": stride, "pads": pads, "reduce": first_best}
     in_pieces, at_places = functools.partial(_in_pieces, **how), functools.partial(_at_places, **how)
