@@ -21,6 +21,7 @@ _KERAS_NAMES = {
     "resnet101": "ResNet101",
     "resnet152": "ResNet152",
     **{f"convnext_{size}": f"ConvNeXt{size.title()}" for size in ("tiny", "small", "base", "large")},
+    **{f"densenet{depth}": f"DenseNet{depth}" for depth in (121, 169, 201)},
 }
 
 

@@ -8,6 +8,7 @@ from jft.models.alexnet import AlexNet
 from jft.models.chain import Chain
 from jft.models.cnn import CNN
 from jft.models.convnext import CONVNEXT
+from jft.models.densenet import DENSENETS
 from jft.models.efficientnet import EFFICIENTNETS
 from jft.models.googlenet import GoogLeNet
 from jft.models.inception import InceptionV3
@@ -29,6 +30,7 @@ MODELS: Registry[Callable[..., Chain]] = Registry(
         "googlenet_caffe": functools.partial(GoogLeNet, original=True, dropout=0.4),
         "inception_v3": InceptionV3,
         **RESNETS,
+        **DENSENETS,
         "squeezenet1_0": functools.partial(SqueezeNet, conv1=(96, 7), pools=("conv1", "fire4", "fire8")),
         "squeezenet1_1": functools.partial(SqueezeNet),
         **EFFICIENTNETS,

@@ -129,7 +129,7 @@ def guess_row(tensors: Iterable[str] | Mapping[str, np.ndarray], rows: Iterable[
             best, likeness = [], alike
         if alike == likeness and alike > 0.75:
             best.append(row)
-    models = {(row.model, row.dialect): row for row in reversed(best)}  # the first set of each
+    models = {create_model(row.model, **row.options): row for row in reversed(best)}  # the first set of each
     if len(models) > 1 and isinstance(tensors, Mapping):
         best = [row for row in reversed(models.values()) if _has_shapes(row, tensors)] or best
     return best[0] if best else None

@@ -75,7 +75,8 @@ def seeded_torch(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]
             continue
         kind = _TORCH_KINDS.get(leaf, "oihw")
         if leaf == "weight" and len(shape) == 1:
-            last = stem.endswith(".bn3") or (stem.endswith(".bn2") and f"{stem[:-1]}3.weight" not in shapes)
+            last = stem.endswith((".bn3", ".conv3.bn", ".f.c.1"))  # of ResNet; of RegNet, timm's and torchvision's
+            last = last or (stem.endswith(".bn2") and f"{stem[:-1]}3.weight" not in shapes)
             kind = "project_scale" if _projects(stem, shapes) else "last_scale" if last else "scale"
         tensors[name] = seeded_tensor(name, shape, kind)
     return tensors
@@ -93,7 +94,7 @@ def seeded_keras(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]
     tensors = {}
     for name, shape in shapes.items():
         layer, position = name.rsplit("/", 1)
-        if layer.endswith("_bn"):
+        if layer.endswith("_bn") or layer == "bn":
             kinds = ("last_scale" if layer.endswith("_3_bn") else "scale", "bias", "mean", "var")
         elif layer.endswith("_layer_scale"):
             kinds = ("last_scale",)

@@ -38,6 +38,7 @@ def tiny(monkeypatch):
         ("resnet34", 32),
         ("resnet50", 32),
         ("resnext50_32x4d", 32),
+        ("densenet121", 32),
         ("squeezenet1_0", 64),
         ("squeezenet1_1", 64),
         ("googlenet", 224),
@@ -75,9 +76,11 @@ def test_torchvision_in_and_out_is_the_same_file_but_for_counters(tiny, tmp_path
 def keras_model(name, size):
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     import keras
-    from keras.src.applications import resnet
+    from keras.src.applications import densenet, resnet
 
     options = {"weights": None, "classes": 10, "classifier_activation": None, "input_shape": (size, size, 3)}
+    if name == "DenseNet":
+        return densenet.DenseNet([2, 1, 1, 1], **options)  # DenseNet121 has more layers in each block
     if name != "ResNet":
         options |= {"include_preprocessing": False} if name.startswith("ConvNeXt") else {}
         return getattr(keras.applications, name)(**options)
@@ -106,13 +109,14 @@ def learn_scales(path):
     ("model", "name", "size", "learnt"),
     [
         ("resnet50", "ResNet", 64, False),
+        ("densenet121", "DenseNet", 32, False),
         pytest.param("resnet50", "ResNet50", 64, False, marks=on_demand("the case above has its first blocks")),
         pytest.param("inception_v3", "InceptionV3", 75, True, marks=on_demand("long")),
         pytest.param("convnext_tiny", "ConvNeXtTiny", 64, False, marks=on_demand("large")),
     ],
 )
 def test_keras_loads_what_was_written(tmp_path, monkeypatch, model, name, size, learnt):
-    if name == "ResNet":
+    if name in ("ResNet", "DenseNet"):
         small_files.shrink(monkeypatch)
     source, own, out = tmp_path / "source.h5", tmp_path / "own.safetensors", tmp_path / "out.h5"
     tensors = small_files.seeded_file(source, model, "keras", size)
@@ -142,7 +146,7 @@ def test_keras_loads_what_was_written(tmp_path, monkeypatch, model, name, size, 
             for layer in file.attrs["layer_names"]
         ]
     assert [weights for _, weights in written] == [weights for _, weights in held]
-    if model == "resnet50":  # Inception's names count what the process has built before
+    if model != "inception_v3":  # whose names count what the process has built before
         assert written == held
     images = seeded.seeded_images(size)
     weights = open_model.open_source(str(own), image_size=size)

@@ -52,6 +52,7 @@ SMALL = {
     "alexnet_caffe": (227, {"hidden": 16}),
     "cnn": (32, {}),
     "convnext_atto": (32, {"blocks": (1, 2, 1, 1), "width": 8}),
+    "densenet121": (32, {"blocks": (2, 1), "growth": 8}),
     "googlenet": (48, {}),
     "googlenet_caffe": (48, {}),
     "inception_v3": (75, {}),

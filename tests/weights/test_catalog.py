@@ -25,6 +25,7 @@ SETS = {
     "googlenet": {"torchvision": 1, "caffe": 1},
     "inception": {"torchvision": 1, "timm": 1, "keras": 2},
     "resnet": {"torchvision": 17, "timm": 51, "keras": 6},
+    "densenet": {"torchvision": 4, "timm": 5, "keras": 6},
     "squeezenet": {"torchvision": 2, "caffe": 2},
     "efficientnet": {"efficientnet_lite": 3, "timm": 5},
     "convnext": {"torchvision": 4, "timm": 26, "keras": 8},
@@ -94,7 +95,7 @@ def drawn(rng, shapes):
     return {name: rng.uniform(0.5, 1.5, shape).astype(np.float32) for name, shape in shapes.items()}
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", kinds.each_set(NAMES))  # to trace a large model takes a second
 def test_row(name):
     row = catalog.CATALOG[name]
     assert row.name == name == f"{row.model}.{row.tag}"
@@ -188,7 +189,17 @@ def test_files_and_addresses_are_distinct():
 
 
 HALF = (0.5, 0.5, 0.5)
-LITE = ("efficientnet_lite0.efficientnet_lite", "efficientnet_lite1.efficientnet_lite")
+BICUBIC = {
+    "inception_v3.timm",
+    "resnet50.a1",
+    "resnet50.a1h",
+    "resnet50.ra",
+    "resnet34.ra4",
+    "convnext_tiny.in12k_ft",
+    "convnext_tiny.keras",
+    "efficientnet_lite0.efficientnet_lite",
+    "efficientnet_lite1.efficientnet_lite",
+}
 
 
 @pytest.mark.parametrize(
@@ -211,6 +222,7 @@ LITE = ("efficientnet_lite0.efficientnet_lite", "efficientnet_lite1.efficientnet
         ("inception_v3.timm", 299, 341, "RGB", 1 / 255, HALF),
         ("inception_v3.keras", 299, 342, "RGB", 1 / 255, HALF),
         ("inception_v3.keras_notop", 299, 342, "RGB", 1 / 255, HALF),
+        ("densenet121.keras", 224, 256, "RGB", 1 / 255, (0.485, 0.456, 0.406)),
         ("vgg19.keras", 224, 256, "BGR", 1.0, (103.939, 116.779, 123.68)),
         ("vgg19.caffe", 224, 256, "BGR", 1.0, (103.939, 116.779, 123.68)),
         ("alexnet_caffe.caffe", 227, 256, "BGR", 1.0, (104.00699, 116.66877, 122.67892)),
@@ -228,9 +240,7 @@ LITE = ("efficientnet_lite0.efficientnet_lite", "efficientnet_lite1.efficientnet
 def test_preprocessing(name, size, resize, channels, scale, mean):
     spec = catalog.CATALOG[name].preprocess
     assert (spec.size, spec.resize, spec.antialias) == (size, resize, True)
-    bicubic = ("inception_v3.timm", "resnet50.a1", "resnet50.a1h", "resnet50.ra", "resnet34.ra4", *LITE)
-    bicubic += ("convnext_tiny.in12k_ft", "convnext_tiny.keras")
-    smooth = name in bicubic or name.startswith(("vit_tiny", "vit_small", "deit3"))
+    smooth = name in BICUBIC or name.startswith(("vit_tiny", "vit_small", "deit3"))
     assert spec.interpolation == ("bicubic" if smooth else "bilinear")
     assert (spec.channels, spec.scale, spec.mean) == (channels, scale, mean)
     assert spec.std == {1.0: (1.0, 1.0, 1.0)}.get(scale, HALF if mean == HALF else (0.229, 0.224, 0.225))

@@ -202,6 +202,23 @@ def test_caffe_names_with_underscores():
     assert fire == {"fire2/squeeze1x1/0": "fire2_squeeze1x1/0"}
 
 
+def test_densenets_older_names():
+    """Of the published files, which torchvision renames and Keras reads by order."""
+    torch = {
+        "norm1.weight": "norm.1.weight",
+        "conv2.weight": "conv.2.weight",
+        "norm2.running_var": "norm.2.running_var",
+    }
+    layer = "features.denseblock4.denselayer16"
+    names = {f"{layer}.{new}": f"{layer}.{old}" for new, old in torch.items()} | {"features.norm5.bias": ""}
+    file = [old or new for new, old in names.items()]
+    for dialect in ("torchvision", "timm"):
+        found = rules.canonical(catalog.find_row("densenet121", dialect), file)
+        assert found == {new: old or new for new, old in names.items()}
+    keras = {"conv1_conv/0": "conv1/conv/0", "conv1_bn/3": "conv1/bn/3", "predictions/1": "fc1000/1", "bn/0": "bn/0"}
+    assert rules.canonical(catalog.find_row("densenet121", "keras"), [*keras.values()]) == keras
+
+
 def test_by_order():
     names = ["c7/0", "b7/0", "b7/1", "b7/2", "c2/0", "conv1/0", "conv1/1", "conv1/2", "conv1/3", "d/0", "d/1", "e/0"]
     assert inception.by_order([*names, "e/1"]) == {

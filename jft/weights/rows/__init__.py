@@ -3,6 +3,7 @@
 from jft.weights.rows import (
     alexnet,
     convnext,
+    densenet,
     efficientnet,
     googlenet,
     inception,
@@ -19,6 +20,7 @@ FAMILIES = (
     googlenet,
     inception,
     resnet,
+    densenet,
     squeezenet,
     efficientnet,
     convnext,

@@ -16,6 +16,7 @@ from jft.weights.catalog import WeightSet
 from jft.weights.rules import (
     alexnet,
     convnext,
+    densenet,
     efficientnet,
     googlenet,
     inception,
@@ -47,6 +48,7 @@ _FAMILIES: dict[type[Chain], Family] = {
     for family in (
         alexnet.FAMILY,
         convnext.FAMILY,
+        densenet.FAMILY,
         efficientnet.FAMILY,
         googlenet.FAMILY,
         inception.FAMILY,

@@ -53,7 +53,8 @@ def synonyms(names: tuple[str, ...], others: Mapping[str, str]) -> dict[str, str
       names: of the file's tensors.
       others: {another name: name in the rules}. A tensor that would take the name of another keeps its own.
     """
-    return {new if (new := others.get(name, name)) not in names else name: name for name in names}
+    held = set(names)
+    return {new if (new := others.get(name, name)) not in held else name: name for name in names}
 
 
 def caffe_names(rules: Rules, names: tuple[str, ...]) -> dict[str, str]:
