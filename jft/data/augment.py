@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from jft.data import auto_augment as automatic
-from jft.data import transforms
+from jft.data import resized_crop, transforms
 from jft.data.augmentations import AugmentFunction
 from jft.data.transforms import Preprocess
 from jft.utils import tree
@@ -32,6 +32,8 @@ class Augmentation:
         classic 4 of 32 pixels are 0.125. 0 adds none.
       crop: what fit 'crop' cuts out: 'random', at any place; 'center'; 'five', one of the center and the four corners
         (Krizhevsky et al. 2012). Fit 'whole' keeps the whole image whatever stands here.
+      resized_crop: least and largest share of an image's area that a random resized crop takes, in place of `crop` and
+        `crop_padding`; see `resized_crop.draw_boxes`. (): none.
       auto_augment: what the raw images go through first: 'trivial', `auto_augment.trivial_augment`; 'rand',
         `auto_augment.rand_augment`; empty: nothing.
       rand_operations: of 'rand': operations on an image.
@@ -40,12 +42,13 @@ class Augmentation:
         before they are normalized; see `augmentations.AugmentFunction`.
 
     Raises:
-      ValueError: a crop or automatic augmentation that there is not.
+      ValueError: a crop or automatic augmentation that there is not, or shares of an area that are none.
     """
 
     flip: bool = False
     crop_padding: float = 0.0
     crop: str = "center"
+    resized_crop: tuple[float, ...] = ()
     auto_augment: str = ""
     rand_operations: int = 2
     rand_magnitude: int = 9
@@ -54,12 +57,21 @@ class Augmentation:
     def __post_init__(self) -> None:
         tree.choose(dict.fromkeys(CROPS), self.crop, what="crop")
         tree.choose(dict.fromkeys(AUTO_AUGMENTS), self.auto_augment, what="auto_augment")
+        if self.resized_crop and not (
+            len(self.resized_crop) == 2 and 0 < self.resized_crop[0] <= self.resized_crop[1] <= 1
+        ):
+            raise ValueError(
+                f"resized_crop = {self.resized_crop}: give the least and the largest share of the image's area, such "
+                "as (0.35, 1.0), or () for no resized crops."
+            )
+        if self.resized_crop and self.crop_padding:
+            raise ValueError(f"resized_crop takes the place of crop_padding = {self.crop_padding:g}: set one of them.")
 
     @classmethod
     def from_config(cls, config: Any, augment: tuple[AugmentFunction, ...] = ()) -> "Augmentation":
         """What a config's fields of the same names say, but for `augment`, whose names are resolved already."""
         own = {field.name: config[field.name] for field in dataclasses.fields(cls) if field.name != "augment"}
-        return cls(**own, augment=augment)
+        return cls(**{**own, "resized_crop": tuple(config.resized_crop), "augment": augment})
 
     def uncountable(self, spec: Preprocess, fit: str) -> str | None:
         """Why an image has more variants than can be counted, for the log; None where `num_variants` counts them."""
@@ -67,6 +79,8 @@ class Augmentation:
             return f"auto_augment = {self.auto_augment!r} changes every image anew"
         if self.augment:
             return "augment changes every image anew"
+        if self.resized_crop:
+            return "resized_crop takes another part of every image"
         if self.crop_padding:
             return f"crop_padding = {self.crop_padding:g} cuts every image at a random place"
         if self.cuts_anywhere(fit):
@@ -209,6 +223,9 @@ def make_train_transform(
         own_rng = None
         if augmentation.augment:
             own_rng, rng = jax.random.split(rng)
+        if augmentation.resized_crop:
+            images = _resized_crops(images, rng, spec, augmentation)
+            return _finished(images, spec, augmentation, own_rng)
         if not cuts_anywhere:
             number = augmentation.draw(rng, len(images), fit=fit)
             return variant(images, number, spec, fit=fit, augmentation=augmentation, key=own_rng)
@@ -243,6 +260,18 @@ def make_views(
         return variant(images, numbers, spec, fit=fit, augmentation=augmentation)
 
     return augmentation.num_variants(fit), view
+
+
+def _resized_crops(images: jax.Array, rng: jax.Array, spec: Preprocess, augmentation: Augmentation) -> jax.Array:
+    """A random part of each image, resized to [batch, spec.size, spec.size, 3], half of them mirrored with `flip`."""
+    for_box, for_flip = jax.random.split(rng)
+    least, most = augmentation.resized_crop
+    batch, height, width, _ = images.shape
+    boxes = resized_crop.draw_boxes(for_box, batch, height, width, (least, most))
+    images = resized_crop.resize_boxes(images, boxes, spec)
+    if augmentation.flip:
+        images = _mirror(images, jax.random.bernoulli(for_flip, shape=(len(images),)))
+    return images
 
 
 def _automatic(images: jax.Array, rng: jax.Array, augmentation: Augmentation) -> jax.Array:

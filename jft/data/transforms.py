@@ -32,14 +32,24 @@ def resize_weights(source: int, target: int, spec: Preprocess) -> np.ndarray:
     step = source / target
     width = max(step, 1.0) if spec.antialias else 1.0
     centers = (np.arange(target) + 0.5) * step
-    distance = np.abs(centers[:, None] - (np.arange(source) + 0.5)) / width
-    if spec.interpolation == "bilinear":
-        weights = np.maximum(1 - distance, 0)
-    else:
-        near = (1.5 * distance - 2.5) * distance**2 + 1
-        far = ((-0.5 * distance + 2.5) * distance - 4) * distance + 2
-        weights = np.where(distance < 1, near, np.where(distance < 2, far, 0))
+    weights = resize_filter((centers[:, None] - (np.arange(source) + 0.5)) / width, spec.interpolation, np)
     return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+def resize_filter(offsets: Any, interpolation: str, xp: Any) -> Any:
+    """The weight of a pixel by its distance to the resized pixel's center, in widths of the filter, before division.
+
+    Args:
+      offsets: signed distances, of any shape.
+      interpolation: 'bilinear' or 'bicubic'.
+      xp: `numpy` or `jax.numpy`, whose arrays these are.
+    """
+    distance = xp.abs(offsets)
+    if interpolation == "bilinear":
+        return xp.maximum(1 - distance, 0)
+    near = (1.5 * distance - 2.5) * distance**2 + 1
+    far = ((-0.5 * distance + 2.5) * distance - 4) * distance + 2
+    return xp.where(distance < 1, near, xp.where(distance < 2, far, 0))
 
 
 def resize(images: Array, height: int, width: int, spec: Preprocess) -> jax.Array:

@@ -33,9 +33,11 @@ def make_evaluator(run: Run, phase: Phase | None = None) -> Evaluator:
 
 
 def images_of(run: Run, source: Source) -> Images:
-    """The images of a source as the run reads them."""
-    config = run.config
-    return Images(source, Reading(run.spec, config.fit, config.resize_on, config.cache_bytes, config.input))
+    """The images of a source as the run reads them: training files larger than the network by `stored_scale`."""
+    config, spec = run.config, run.spec
+    if source is run.train_source and config.stored_scale > 1:
+        spec = spec.at(round(spec.size * config.stored_scale))
+    return Images(source, Reading(spec, config.fit, config.resize_on, config.cache_bytes, config.input))
 
 
 def input_choice(run: Run) -> Choice:

@@ -38,7 +38,8 @@ def run_seconds(
     """
     train, validation = len(run.train_source), len(run.validation_source)
     costs = stage_costs(run.model, run.spec.size)
-    in_memory = 3 * stored_size(run.spec, run.config.fit) ** 2 * (train + validation) <= run.config.cache_bytes
+    images = train * run.config.stored_scale**2 + validation
+    in_memory = 3 * stored_size(run.spec, run.config.fit) ** 2 * images <= run.config.cache_bytes
     again = 0.0 if in_memory else reading
     # On CPU, decoding and computing share the cores and add up; on other devices they overlap.
     both = (lambda a, b: a + b) if jax.default_backend() == "cpu" else max

@@ -18,7 +18,7 @@ from jft.data import datasets
 from jft.models import MODELS, initialize
 from jft.models.chain import Chain
 from jft.models.layers import Head
-from jft.training import feature_cache, forecast, preflight
+from jft.training import batches, feature_cache, forecast, preflight
 from jft.training.check import check
 from jft.training.overfit import overfit
 from jft.training.phase_run import PhaseRun
@@ -135,6 +135,18 @@ def test_images_without_contrast_are_counted_and_the_first_named(tmp_path):
     assert re.search(
         r"; [4-8]\d of 128 images have almost no contrast, the first is \S+/[ab]/\d*[13579].png: look", found.told
     )
+
+
+def test_training_files_are_stored_larger_for_resized_crops(tmp_path):
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        for number in range(20):
+            Image.fromarray(np.full((9, 9), number, np.uint8)).save(tmp_path / name / f"{number}.png")
+    fields = {"dataset": "folder", "data_dir": str(tmp_path), "classes": (), "resized_crop": (0.4, 1.0)}
+    run = create_run(make(tmp_path / "features", stored_scale=1.5, **fields), tmp_path / "run")
+    side = run.spec.size
+    assert next(batches.image_batches(run, 0, 1))["image"].shape[1:3] == (round(1.5 * side),) * 2
+    assert batches.images_of(run, run.validation_source).reading.spec == run.spec
 
 
 class Layer(nn.Module):

@@ -148,15 +148,16 @@ def darker(images, key):
 
 
 def test_augmentations_train_and_resume_bit_for_bit(tmp_path, monkeypatch):
-    config = make(augment=("random_erasing", "own_parts:darker"))
+    config = make(augment=("random_erasing", "own_parts:darker"), resized_crop=(0.3, 0.9))
     train(config, tmp_path / "whole", small_chain.images())
     interrupted(monkeypatch, config, tmp_path / "parts")
-    train(make(), tmp_path / "given", small_chain.images(), augment=["random_erasing", darker])
+    given = make(resized_crop=(0.3, 0.9))
+    train(given, tmp_path / "given", small_chain.images(), augment=["random_erasing", darker])
     assert parameters(tmp_path / "whole") == parameters(tmp_path / "parts") == parameters(tmp_path / "given")
-    train(make(), tmp_path / "usual", small_chain.images())
+    train(make(augment=config.augment), tmp_path / "usual", small_chain.images())
     assert parameters(tmp_path / "usual") != parameters(tmp_path / "whole")
     with pytest.raises(ValueError, match=r"augment: .*random_erasing.* -> \[\]"):
-        train(make(), tmp_path / "given", small_chain.images())
+        train(given, tmp_path / "given", small_chain.images())
 
 
 def margin(logits, targets):

@@ -1,7 +1,7 @@
 """Fields about the images: where they come from, how they are read, how they are augmented."""
 
 from jft.utils.color import background_problem
-from jft.utils.fields.field import Field, Needs, not_negative, positive, up_to_30
+from jft.utils.fields.field import Field, Needs, not_negative, one_or_more, positive, up_to_30
 
 _GTSRB, _CSV = Needs("dataset", ("gtsrb",)), Needs("dataset", ("csv",))
 _RAND = Needs("auto_augment", ("rand",))
@@ -93,6 +93,19 @@ AUGMENTATION = (
         "crop of fit = crop: random, center, or five: one of the corners or the center",
         choices=("random", "center", "five"),
         needs=(Needs("fit", ("crop",)),),
+    ),
+    Field(
+        "resized_crop",
+        (),
+        "random resized crop: least and largest share of the image's area, such as 0.35 1.0; empty: none",
+        element=float,
+    ),
+    Field(
+        "stored_scale",
+        1.0,
+        "side of training files in memory, as a multiple of the network's, so that resized crops are sharp",
+        check=one_or_more,
+        needs=(Needs("resized_crop"),),
     ),
     Field(
         "auto_augment",

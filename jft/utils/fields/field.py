@@ -84,6 +84,11 @@ def positive(value: float) -> str:
     return "" if value > 0 else "must be above 0"
 
 
+def one_or_more(value: float) -> str:
+    """A check: 1 or more."""
+    return "" if value >= 1 else "must be 1 or more"
+
+
 def not_negative(value: float) -> str:
     """A check: 0 or more."""
     return "must not be below 0" if value < 0 else ""
