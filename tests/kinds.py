@@ -13,9 +13,12 @@ from jft.weights.catalog import CATALOG
 
 
 def kind(model):
-    """Equal for models of one class whose fields differ in sizes, counts and tables alone, but for having groups."""
+    """Equal for models of one class whose fields differ in sizes, counts and tables alone.
+
+    Those with groups or registers differ from those without.
+    """
     fields = ((field.name, getattr(model, field.name)) for field in dataclasses.fields(model))
-    values = (value > 1 if name == "groups" else value for name, value in fields)
+    values = (value > 1 if name in ("groups", "registers") else value for name, value in fields)
     return type(model).__name__, *(value for value in values if isinstance(value, bool | str | None))
 
 

@@ -1,8 +1,10 @@
 """Vision Transformer (Dosovitskiy et al., 2020, https://arxiv.org/abs/2010.11929), and those that keep its layers.
 
 DeiT (Touvron et al., 2020, https://arxiv.org/abs/2012.12877) is the same network, trained otherwise. DeiT-3 (Touvron
-et al., 2022, https://arxiv.org/abs/2204.07118) has layer scales, and no position for the class token. Reference:
-timm/models/vision_transformer.py and deit.py, torchvision/models/vision_transformer.py.
+et al., 2022, https://arxiv.org/abs/2204.07118) has layer scales, and no position for the class token. DINOv2 (Oquab et
+al., 2023, https://arxiv.org/abs/2304.07193) has layer scales, patches of 14 pixels, and the positions of images of 518;
+some have registers (Darcet et al., 2023, https://arxiv.org/abs/2309.16588). Reference: torchvision's and timm's
+models/vision_transformer.py, timm/models/deit.py.
 """
 
 import functools
@@ -157,5 +159,12 @@ VIT = {
     **{
         f"deit3_{size}_patch16": _size(size, class_position=False, layer_scale=1e-6)
         for size in ("small", "medium", "base")
+    },
+    **{
+        f"vit_{size}_patch14_{reg4}dinov2": _size(
+            size, patch=14, grid=37, layer_scale=1e-5, registers=4 * bool(reg4), class_position=not reg4
+        )
+        for reg4 in ("", "reg4_")
+        for size in ("small", "base")
     },
 }

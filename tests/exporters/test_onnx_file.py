@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 
 from jft.data import transforms
+from jft.data.transforms import Preprocess
 from jft.evaluation.open_model import open_source
 from jft.exporters import onnx_file, stablehlo
 from jft.metrics.losses import Objective
+from jft.models import abstract_variables
+from jft.models.vit import ViT
 from jft.utils import tree
 
 MISSING = [name for name in ("jax2onnx", "onnxruntime") if importlib.util.find_spec(name) is None]
@@ -37,6 +40,21 @@ def test_onnx_runtime_agrees_with_jax_for_batches_of_any_size(weights, tmp_path,
         found = opened(images[:batch])
         assert found.dtype == np.float32
         np.testing.assert_allclose(found, predict(images[:batch]), atol=1e-5)
+
+
+@needs_extra
+def test_a_transformer(tmp_path):
+    """Attention, exact GELU, LayerNorm, layer scales and positions that are resampled."""
+    model = ViT(num_classes=3, width=16, depth=1, heads=2, patch=8, grid=3, registers=2, layer_scale=1e-5, pool="both")
+    rng = np.random.default_rng(0)
+    shapes = abstract_variables(model, 32)
+    variables = jax.tree.map(lambda leaf: rng.normal(scale=0.3, size=leaf.shape).astype(np.float32), shapes)
+    predict = stablehlo.make_predict(model, variables, Preprocess().at(32), Objective("softmax", 3), "whole")
+    onnx_file.write(predict, tmp_path / "model.onnx", 32)
+    images = rng.integers(0, 256, (5, 32, 32, 3), np.uint8)
+    wanted = np.asarray(predict(images))
+    np.testing.assert_allclose(onnx_file.read(tmp_path / "model.onnx")(images), wanted, atol=1e-5)
+    assert np.ptp(wanted[:, 0]) > 0.01
 
 
 @needs_extra

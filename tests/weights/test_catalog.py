@@ -29,7 +29,7 @@ SETS = {
     "squeezenet": {"torchvision": 2, "caffe": 2},
     "efficientnet": {"efficientnet_lite": 3, "timm": 5},
     "convnext": {"torchvision": 4, "timm": 26, "keras": 8},
-    "vit": {"torchvision": 2, "timm": 23},
+    "vit": {"torchvision": 2, "timm": 27},
 }
 
 
@@ -232,6 +232,7 @@ BICUBIC = {
         ("efficientnet_lite1.efficientnet_lite", 240, 272, "RGB", 1 / 255, HALF),
         ("efficientnet_lite4.timm", 380, 413, "RGB", 1 / 255, HALF),
         ("vit_tiny_patch16.augreg_in21k_ft_in1k", 224, 248, "RGB", 1 / 255, HALF),
+        ("vit_base_patch14_reg4_dinov2.lvd142m", 224, 256, "RGB", 1 / 255, (0.485, 0.456, 0.406)),
         ("vit_small_patch16.dino", 224, 248, "RGB", 1 / 255, (0.485, 0.456, 0.406)),
         ("deit3_small_patch16.fb_in22k_ft_in1k", 224, 224, "RGB", 1 / 255, (0.485, 0.456, 0.406)),
         ("vit_base_patch32.torchvision", 224, 256, "RGB", 1 / 255, (0.485, 0.456, 0.406)),
@@ -240,7 +241,7 @@ BICUBIC = {
 def test_preprocessing(name, size, resize, channels, scale, mean):
     spec = catalog.CATALOG[name].preprocess
     assert (spec.size, spec.resize, spec.antialias) == (size, resize, True)
-    smooth = name in BICUBIC or name.startswith(("vit_tiny", "vit_small", "deit3"))
+    smooth = name in BICUBIC or name.startswith(("vit_tiny", "vit_small", "vit_base_patch14", "deit3"))
     assert spec.interpolation == ("bicubic" if smooth else "bilinear")
     assert (spec.channels, spec.scale, spec.mean) == (channels, scale, mean)
     assert spec.std == {1.0: (1.0, 1.0, 1.0)}.get(scale, HALF if mean == HALF else (0.229, 0.224, 0.225))

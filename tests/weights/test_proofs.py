@@ -34,6 +34,8 @@ LONG = (
     "densenet121.keras",
     "vit_base_patch16.torchvision",
     "deit3_small_patch16.timm",
+    "vit_small_patch14_dinov2.timm",
+    "vit_small_patch14_reg4_dinov2.timm",
 )
 
 # The smallest of each kin.

@@ -1,4 +1,4 @@
-"""Weight sets of Vision Transformers: torchvision's, and timm's of AugReg, DeiT, DeiT-3 and others."""
+"""Weight sets of Vision Transformers: torchvision's, and timm's of AugReg, DeiT, DeiT-3, DINOv2 and others."""
 
 from jft.data.preprocess import Preprocess
 from jft.weights.rows import row
@@ -10,6 +10,10 @@ _HALF = half(resize=248, interpolation="bicubic")
 _IMAGENET = cropped(0.9)
 _WHOLE = cropped(1.0)
 
+# As its authors evaluate DINOv2 on ImageNet (dinov2/data/transforms.py), though it was last trained on 518 pixels, the
+# grid of its positions: jft's default gives 16 x 16 patches in place of 37 x 37.
+_DINOV2 = Preprocess(resize=256, interpolation="bicubic")
+
 # Parameters; those without a classifier are its 1000 x width + 1000 fewer. Files hold nothing else, in float32.
 _PARAMS = {
     "vit_tiny_patch16": 5_717_416,
@@ -20,6 +24,10 @@ _PARAMS = {
     "deit3_small_patch16": 22_059_496,
     "deit3_medium_patch16": 38_849_512,
     "deit3_base_patch16": 86_585_320,
+    "vit_small_patch14_dinov2": 22_441_192,
+    "vit_base_patch14_dinov2": 87_348_712,
+    "vit_small_patch14_reg4_dinov2": 22_442_344,
+    "vit_base_patch14_reg4_dinov2": 87_351_016,
 }
 # Accuracies: huggingface/pytorch-image-models, results/results-imagenet.csv.
 _TIMM = {
@@ -89,4 +97,9 @@ ROWS = [
     # Trained without labels (Caron et al., 2021, https://arxiv.org/abs/2104.14294).
     _timm("vit_small_patch16", "vit_small_patch16_224.dino", "dino", None, None, _IMAGENET, headless=384),
     _timm("vit_base_patch16", "vit_base_patch16_224.dino", "dino", None, None, _IMAGENET, headless=768),
+    *(
+        _timm(model, f"{model}.lvd142m", "lvd142m", None, None, _DINOV2, headless=width)
+        for size, width in {"small": 384, "base": 768}.items()
+        for model in (f"vit_{size}_patch14_dinov2", f"vit_{size}_patch14_reg4_dinov2")
+    ),
 ]

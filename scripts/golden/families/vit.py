@@ -15,6 +15,11 @@ TIMM = {
         *(f"deit3_{size}_patch16" for size in ("small", "medium", "base")),
     )
 }
+# Published without a classifier; a seeded one is proved beside the rest.
+TIMM |= {
+    name: Reference(name, (224, 98), {"dynamic_img_size": True, "num_classes": 1000})
+    for name in (f"vit_{size}_patch14_{reg4}dinov2" for size in ("small", "base") for reg4 in ("", "reg4_"))
+}
 
 
 def torchvision_stages(model: torch.nn.Module) -> dict[str, str]:
