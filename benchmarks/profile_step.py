@@ -20,8 +20,8 @@ from jft_rival import Jft
 
 # (kind, pattern of the operation's line in XLA's text); the first that matches counts.
 KINDS = (
-    ("3x3 and larger: weight gradient", r"convolution\(.*dim_labels=f01b_i01o->01bf"),
-    ("3x3 and larger: weight gradient", r"convolution\(.*dim_labels=f01b_i01o"),
+    # The window of a weight gradient is the whole map; that of another is the kernel's.
+    ("3x3 and larger: weight gradient", r"convolution\(.*window={size=([7-9]|\d\d+)x([7-9]|\d\d+).*transpose\("),
     ("3x3 and larger: input gradient", r"convolution\(.*transpose\("),
     ("3x3 and larger: forward", r"convolution\("),
     ("sums of BatchNorm", r"op_name=\"[^\"]*bn\w*/.*(add|reduce_sum|dot_general|concatenate)\""),
