@@ -10,6 +10,7 @@ from jft.models import MODELS, abstract_variables, create_model
 from jft.models.alexnet import AlexNet
 from jft.models.convnext import ConvNeXt
 from jft.models.densenet import DenseNet
+from jft.models.regnet import RegNet
 from jft.models.resnet import ResNet
 from jft.models.vgg import VGG
 from jft.utils import tree
@@ -22,6 +23,7 @@ TINY = {
     "vgg13_bn": functools.partial(VGG, convs=(2, 1), widths=(4, 6), hidden=8, grid=3, default_size=12, batch_norm=True),
     "vgg16": functools.partial(VGG, convs=(1, 2), widths=(4, 6), hidden=8, grid=3, default_size=12),
     "convnext_tiny": functools.partial(ConvNeXt, blocks=(1, 1, 2, 1), width=8),
+    "regnet_y_400mf": functools.partial(RegNet, depths=(1, 2), widths=(16, 24)),
     "densenet121": functools.partial(DenseNet, blocks=(2, 1, 1, 1)),
     "resnet34": functools.partial(ResNet, blocks=(1, 1, 1, 1), bottleneck=False),
     "resnet50": functools.partial(ResNet, blocks=(2, 1), bottleneck=True),

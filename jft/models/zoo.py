@@ -12,6 +12,7 @@ from jft.models.densenet import DENSENETS
 from jft.models.efficientnet import EFFICIENTNETS
 from jft.models.googlenet import GoogLeNet
 from jft.models.inception import InceptionV3
+from jft.models.regnet import REGNETS
 from jft.models.resnet import RESNETS
 from jft.models.squeezenet import SqueezeNet
 from jft.models.vgg import VGG, VGG_CONVS
@@ -31,6 +32,7 @@ MODELS: Registry[Callable[..., Chain]] = Registry(
         "inception_v3": InceptionV3,
         **RESNETS,
         **DENSENETS,
+        **REGNETS,
         "squeezenet1_0": functools.partial(SqueezeNet, conv1=(96, 7), pools=("conv1", "fire4", "fire8")),
         "squeezenet1_1": functools.partial(SqueezeNet),
         **EFFICIENTNETS,

@@ -39,6 +39,7 @@ def tiny(monkeypatch):
         ("resnet50", 32),
         ("resnext50_32x4d", 32),
         ("densenet121", 32),
+        ("regnet_y_400mf", 32),
         ("squeezenet1_0", 64),
         ("squeezenet1_1", 64),
         ("googlenet", 224),

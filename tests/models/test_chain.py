@@ -56,6 +56,7 @@ SMALL = {
     "googlenet": (48, {}),
     "googlenet_caffe": (48, {}),
     "inception_v3": (75, {}),
+    "regnet_y_400mf": (32, {"depths": (1, 2), "widths": (16, 24)}),
     "resnet18": (32, {}),
     "resnet50": (32, {}),
     "squeezenet1_0": (48, {}),
@@ -378,7 +379,7 @@ def test_models_without_auxiliary_heads_refuse_them():
 
 
 # A replay gives each stage what the one before it gave, and ends with the whole network's logits.
-REPLAYED = ("googlenet", "googlenet_caffe", "inception_v3", "efficientnet_lite0")
+REPLAYED = ("googlenet", "googlenet_caffe", "inception_v3", "efficientnet_lite0", "regnet_y_400mf")
 LONG = {
     **dict.fromkeys(REPLAYED, on_demand("test_proofs replays it stage by stage")),
     "resnet50": on_demand("as resnet18"),

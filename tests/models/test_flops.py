@@ -22,6 +22,7 @@ PUBLISHED = {
     "resnet18": 1.82,
     "resnet50": 4.11,
     "resnext50_32x4d": 4.26,
+    "regnet_y_400mf": 0.402,
     "convnext_tiny": 4.456,
     "vit_base_patch16": 17.564,
 }

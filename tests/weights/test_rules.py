@@ -202,6 +202,23 @@ def test_caffe_names_with_underscores():
     assert fire == {"fire2/squeeze1x1/0": "fire2_squeeze1x1/0"}
 
 
+def test_regnet_of_timm_has_other_names():
+    model = create_model("regnet_y_400mf")
+    rows = [catalog.find_row("regnet_y_400mf", tag) for tag in ("torchvision", "timm_v2")]
+    torchvision, timm = (rules.rules_for(row, model) for row in rows)
+    parts = {"0": "conv", "1": "bn", "a": "conv1", "b": "conv2", "c": "conv3"}
+
+    def renamed(name):
+        name = re.sub(r"trunk_output\.block\d\.block(\d)-(\d+)", lambda m: f"s{m[1]}.b{int(m[2]) + 1}", name)
+        name = re.sub(r"\.f\.([abc])\.([01])", lambda m: f".{parts[m[1]]}.{parts[m[2]]}", name).replace(".f.se", ".se")
+        name = re.sub(r"\.proj\.([01])", lambda m: f".downsample.{parts[m[1]]}", name)
+        return re.sub(r"^fc", "head.fc", re.sub(r"^stem\.([01])", lambda m: f"stem.{parts[m[1]]}", name))
+
+    for ours, theirs in zip(torchvision, timm, strict=True):
+        assert (theirs.target, theirs.transform) == (ours.target, ours.transform)
+        assert theirs.sources == tuple(map(renamed, ours.sources)) != ours.sources
+
+
 def test_densenets_older_names():
     """Of the published files, which torchvision renames and Keras reads by order."""
     torch = {
