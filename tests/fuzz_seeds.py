@@ -24,7 +24,7 @@ from jft.evaluation import open_model
 from jft.evaluation.checkpoint_info import CheckpointInfo
 from jft.training import rollback
 from jft.utils import checksum, json_file, logger
-from jft.weights import metadata, readers
+from jft.weights import hf_config, hf_files, metadata, readers
 
 GOLDEN = Path(__file__).parent / "golden"
 ARRAYS = {"conv1": [np.arange(24, dtype=np.float32).reshape(2, 3, 4), np.zeros(4, np.float32)], "fc": [np.ones((2, 3))]}
@@ -254,6 +254,18 @@ def _read_config(path: Path) -> None:
         raise ValueError(f"{path}: {error}") from error
 
 
+def _hub_configs() -> list[bytes]:
+    cfg = {"input_size": [3, 32, 32], "crop_pct": 0.95, "interpolation": "bicubic", "mean": [0.5] * 3, "std": [0.5] * 3}
+    config = {"architecture": "resnet18", "num_classes": 3, "label_names": ["a", "b", "c"], "pretrained_cfg": cfg}
+    args = {"model_args": {"img_size": 32}, "global_pool": "avg", "license": "mit"}
+    return [json.dumps(found).encode() for found in (config, {**config, **args}, {**cfg, "architecture": "resnet18"})]
+
+
+def _read_hub_config(path: Path) -> None:
+    facts = {"license": "", "path": str(path), "sha256": None, "size": 1}
+    hf_config.row_of(hf_files.Found("hf:a/b", "a/b", path.read_bytes(), str(path), **facts))
+
+
 def _logs() -> list[bytes]:
     lines = [
         {"step": 2, "kind": "train", "loss": 0.5, "accuracy": 0.75, "seconds": 2.5, "waiting": 0.1}
@@ -293,6 +305,7 @@ KINDS = [
     Kind("GTSRB csv", "GT-00000.csv", _rows, lambda path: csv_table.read(path, ";")),
     Kind("ImageNet index", imagenet.CLASS_INDEX, _index, lambda path: imagenet.class_ids(path.parent), share=0.3),
     Kind("run config", "config.json", _configs, _read_config),
+    Kind("hub config", "config.json", _hub_configs, _read_hub_config),
     Kind("run log", "metrics.jsonl", _logs, lambda path: logger.read_metrics(path.parent)),
     Kind("skipped steps", rollback.FILE, lambda: _with_and_without_checksum(_SKIPPED),
          lambda path: rollback.read(path.parent)),

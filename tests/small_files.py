@@ -5,6 +5,7 @@ import functools
 import numpy as np
 import safetensors.numpy
 
+from jft.data.transforms import Preprocess
 from jft.exporters import keras_h5
 from jft.models import MODELS, abstract_variables, create_model
 from jft.models.alexnet import AlexNet
@@ -14,6 +15,7 @@ from jft.models.regnet import RegNet
 from jft.models.resnet import ResNet
 from jft.models.vgg import VGG
 from jft.utils import tree
+from jft.utils.checkpoint import Checkpoints
 from jft.weights import catalog, rules, seeded
 
 # Small enough for every test to write, read and run.
@@ -50,3 +52,25 @@ def seeded_file(path, model, dialect, size, classes=10):
         tensors |= {name.replace("running_mean", "num_batches_tracked"): np.array(12345) for name in means}
         safetensors.numpy.save_file(tensors, path)
     return tensors
+
+
+def make_run(folder, model, classes, **options):
+    """A run of jft's, without its training."""
+    chain = create_model(model, num_classes=len(classes), **options)
+    shapes = {name: leaf.shape for name, leaf in tree.flatten(abstract_variables(chain, chain.default_size)).items()}
+    leaves = seeded.seeded_leaves(shapes)
+    meta = {
+        "model": {"name": model, "options": options},
+        "objective": "softmax",
+        "class_names": classes,
+        "preprocess": Preprocess().at(chain.default_size).to_dict(),
+        "config": {"dtype": "bfloat16"},
+        "fit": "whole",
+        "weights": {"weights": "vgg13_bn.torchvision", "source_sha256": f"abd245e5{'0' * 56}"},
+        **{"history": [], "training_pictures": 1, "phases": [], "window": {}, "cached": {}, "pretrained": []},
+        **{"jft": "0", "jax": "0", "devices": {"data": 1, "fsdp": 1}, "device_kind": "cpu"},
+    }
+    checkpoints = Checkpoints(folder)
+    checkpoints.save(7, tree.unflatten(leaves), {"step": np.int32(7)}, meta)
+    checkpoints.close()
+    return leaves

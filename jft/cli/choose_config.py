@@ -79,6 +79,7 @@ def of_images(where: str, settings: Mapping[str, Any], *, command: str = "") -> 
       command: what the user ran, for errors.
     """
     from jft.data.detect import detect
+    from jft.weights import licenses
     from jft.weights.best import best_here
 
     try:
@@ -90,7 +91,8 @@ def of_images(where: str, settings: Mapping[str, Any], *, command: str = "") -> 
     config.update(data)
     if settings.get("weights") != "" and settings.get("preset") != "from_scratch":
         asked = (settings.get(field, "") for field in ("model", "weights"))
-        row = best_here(*asked, weights_path=settings.get("weights_path", ""), command=command)
+        with licenses.accepting(bool(settings.get("accept_license"))):
+            row = best_here(*asked, weights_path=settings.get("weights_path", ""), command=command)
         config.update({"model": row.model, "weights": row.tag})
         if not any(settings.get(field) for field in _RECIPES):
             config.preset = _PRESET

@@ -17,7 +17,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", nargs="?", default=argparse.SUPPRESS, metavar="RUN", help=RUN)
     parser.add_argument("--checkpoint", dest="run", action=main.Renamed, now="RUN without --checkpoint")
     parser.add_argument("--model", metavar="NAME", help="a model in place of RUN, such as vgg19; needs --weights")
-    parser.add_argument("--weights", metavar="TAG", help="weight set of the model, such as torchvision")
+    parser.add_argument(
+        "--weights", metavar="TAG", help="weight set, such as torchvision; for some with --accept-license"
+    )
     parser.add_argument(
         "--weights-path", metavar="PATH", help="weight file, or folder of them; tried before cache and network"
     )
@@ -60,6 +62,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="the file: features float32 [n, ...], labels, indices, names",
     )
     parser.add_argument("--force", action="store_true", help="replace FILE if it exists")
+    parser.add_argument("--accept-license", action="store_true", help=argparse.SUPPRESS)  # a screen is short
     main.add_code_argument(parser)
     cluster.add_arguments(parser)
 

@@ -115,6 +115,13 @@ def add_code_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_license_argument(parser: argparse.ArgumentParser) -> None:
+    """Adds --accept-license, for commands that read published weights and take no fields of a config."""
+    parser.add_argument(
+        "--accept-license", action="store_true", help="use weights whose license forbids commercial use"
+    )
+
+
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Runs `jft VERB ...`, with the command line's arguments by default; ends the process."""
     verb, *rest = [*(sys.argv[1:] if argv is None else argv)] or ["--help"]
@@ -198,11 +205,13 @@ def _status(command: Any, args: argparse.Namespace) -> int:
     from jft.utils import cluster
     from jft.utils.registry import code_allowed
     from jft.utils.stopped import Stopped
+    from jft.weights import licenses
 
     # A config that the user gives is the user's own; a run that the user opens may be a stranger's.
     allowed = hasattr(command, "TAKES_FIELDS") or getattr(args, "allow_code", False)
     try:
-        with code_allowed(allowed), option_names.as_flags():
+        accepted = licenses.accepting(getattr(args, "accept_license", False))
+        with code_allowed(allowed), accepted, option_names.as_flags():
             return command.run(args)
     except (ValueError, OSError) as error:
         if cluster.lost_a_peer(error):  # nothing is wrong with the input

@@ -32,7 +32,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the verb's arguments."""
     parser.add_argument("paths", nargs="*", metavar="RUN IMAGES", help=f"{RUN}; then images, folders, patterns, or -")
     parser.add_argument("--checkpoint", action=main.Renamed, now="RUN before the images", default=None)
-    parser.add_argument("--model", metavar="NAME", help="an ImageNet model in place of RUN, such as squeezenet1_1")
+    parser.add_argument(
+        "--model", metavar="NAME", help="a model in place of RUN, such as squeezenet1_1 or hf:owner/name"
+    )
     parser.add_argument("--weights", metavar="TAG", help="weight set of the model; default: one on this machine")
     parser.add_argument(
         "--weights-path", metavar="PATH", help="weight file, or folder of them; tried before cache and network"
@@ -56,6 +58,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--force", action="store_true", help="replace the files if they exist")
     parser.add_argument("--uncalibrated", action="store_true", help="do not apply the fitted temperature")
     parser.add_argument("--batch-size", type=int, default=32, metavar="N", help="images at a time; default: 32")
+    main.add_license_argument(parser)
     main.add_code_argument(parser)
 
 

@@ -4,7 +4,8 @@ list [PATTERN]                     list the published weight sets
 fetch NAME                         download a set and check its hash
 convert SOURCE --out F             convert a weight file or a run to jft's safetensors format
 verify [NAME]                      check a set against the original framework's activations, offline
-export SOURCE --out F              write a run, a set or a file in torchvision's or Keras' layout
+export SOURCE --out F              write a run, a set or a file in torchvision's, timm's or Keras' layout
+push SOURCE --repo OWNER/NAME      write a folder that timm opens, and upload it to the Hugging Face hub
 """
 
 import argparse
@@ -67,13 +68,38 @@ def verify(args: argparse.Namespace) -> None:
 
 
 def export(args: argparse.Namespace) -> None:
-    """Writes weights in torchvision's or Keras' layout, and checks the file by loading it again."""
+    """Writes weights in torchvision's, timm's or Keras' layout, and checks the file by loading it again."""
     from jft.exporters import state_dict as lib
     from jft.utils import files
 
     files.check_new(args.out, args.force)
     options = {"format": args.format, "model": args.model, "tag": args.weights, "image_size": args.image_size}
     print(lib.describe(lib.export(args.source, args.out, **options)))
+
+
+def push(args: argparse.Namespace) -> None:
+    """Writes a folder that timm opens (config.json, model.safetensors, model card), and uploads it to the hub.
+
+    timm.create_model("hf-hub:OWNER/NAME", pretrained=True) opens what was uploaded, and "local-dir:FOLDER" the folder.
+    """
+    from jft.evaluation import open_model
+    from jft.exporters import state_dict, timm_repository
+    from jft.utils import files
+
+    timm_repository.check_name(args.repo)
+    folder = args.out or Path(args.repo.split("/")[1])
+    for name in timm_repository.FILES if folder.is_dir() else ():
+        files.check_new(folder / name, args.force)
+    files.check_folder(folder, "give another --out")
+    opened = open_model.open_source(args.source, model=args.model, tag=args.weights)
+    done = timm_repository.write(opened, folder, args.repo)
+    print(state_dict.describe(done))
+    print(f"folder: {folder} ({', '.join(timm_repository.FILES)}), license {opened.facts.get('license', 'unknown')}")
+    print(f'timm.create_model("local-dir:{folder}", pretrained=True) opens it')
+    if args.dry_run:
+        print(f"not uploaded to {args.repo}, for --dry-run")
+    else:
+        print(timm_repository.upload(folder, args.repo, private=args.private))
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -93,7 +119,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="part of a name, or a pattern such as 'vgg1?.*'; of a full name also file, address, hash",
     )
     fetched = verb(fetch, "fetch")
-    fetched.add_argument("name", nargs="+", help="weight sets, such as vgg19.torchvision")
+    fetched.add_argument("name", nargs="+", help="weight sets, such as vgg19.torchvision or hf:timm/resnet18.a1_in1k")
     verified = verb(verify, "verify")
     verified.add_argument(
         "name", nargs="*", help="weight sets, such as vgg19.torchvision; default: every set on this machine"
@@ -115,14 +141,27 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         added.add_argument("--weights", metavar="TAG", help="weight set whose layout the file has; default: detected")
         added.add_argument("--out", type=Path, required=True, metavar="FILE", help="the file to write")
         added.add_argument("--force", action="store_true", help="replace FILE if it exists")
+        main.add_license_argument(added)
         main.add_code_argument(added)
     converted.add_argument("--allow-nonfinite", action="store_true", help="accept weights with NaN or infinity")
     exported.add_argument(
         "--format",
-        choices=("torchvision", "keras"),
+        choices=("torchvision", "timm", "keras"),
         default="torchvision",
         help="layout of the file; default: torchvision",
     )
+    pushed = verb(push, "push")
+    pushed.add_argument("source", help="folder of a run, name of a set, or a weight file")
+    pushed.add_argument("--repo", required=True, metavar="OWNER/NAME", help="the repository on the hub")
+    pushed.add_argument("--out", type=Path, metavar="FOLDER", help="the folder to write; default: NAME")
+    pushed.add_argument("--dry-run", action="store_true", help="write the folder, and upload nothing")
+    pushed.add_argument("--private", action="store_true", help="make the repository private, if it is made")
+    pushed.add_argument("--model", metavar="NAME", help="model of a file that does not name it")
+    pushed.add_argument("--weights", metavar="TAG", help="weight set whose layout a file has; default: detected")
+    pushed.add_argument("--force", action="store_true", help="replace the files of the folder")
+    for added in (fetched, verified, pushed):
+        main.add_license_argument(added)
+    main.add_code_argument(pushed)
     exported.add_argument(
         "--image-size", type=int, metavar="N", help="side of the input in pixels; default: as trained"
     )

@@ -17,8 +17,8 @@ from jft.models import Chain, abstract_variables, architecture, initialize, regi
 from jft.models import create_model as create_module
 from jft.utils import tree
 from jft.utils.mesh import make_parallel
-from jft.weights import pretrained
-from jft.weights.catalog import WeightSet, find_row
+from jft.weights import licenses, pretrained
+from jft.weights.catalog import WeightSet, choose_set, find_row, is_repository
 
 
 def create_model(
@@ -33,13 +33,16 @@ def create_model(
     dtype: str = "float32",
     seed: int = 0,
     batch_size: int = 32,
+    accept_license: bool = False,
     **options: Any,
 ) -> Predictor:
     """A model with its variables and preprocessing.
 
     Args:
-      name: a model such as 'resnet50', see `list_models`; or a network of your own, a subclass of `jft.models.Chain`.
-      weights: tag of a published weight set, such as 'torchvision'; `list_weights` gives them. None: fresh variables.
+      name: a model such as 'resnet50', see `list_models`; or a network of your own, a subclass of `jft.models.Chain`;
+        or a repository of timm's on the Hugging Face hub, 'hf:timm/resnet18.a1_in1k', with its weights.
+      weights: tag of a published weight set, such as 'torchvision'; `list_weights` gives them; or a repository of this
+        model. None: fresh variables.
       num_classes: logits of a new head, whose classifying layer is fresh. None: the head of the weights, with their
         classes; without weights 1000.
       class_names: what the logits of a new head mean; as many as `num_classes`, which they can replace. (): numbers.
@@ -51,6 +54,7 @@ def create_model(
       dtype: of the computation, 'float32' or 'bfloat16'; parameters stay float32.
       seed: of fresh variables.
       batch_size: images at a time, over all devices of this process.
+      accept_license: use weights whose license forbids commercial use.
       **options: further fields of the model, such as `cut='fire8'`, the stage after which the head comes, or
         `new_head='linear'` with `head_hidden=(256,)` and `head_dropout=0.2`. With `in_channels=1` images are made
         gray and pretrained first kernels summed; with other counts than 1 and 3 the first kernel is repeated, and only
@@ -65,6 +69,8 @@ def create_model(
     """
     check_fit(fit)
     name = name if isinstance(name, str) else register(name)
+    if is_repository(name):
+        name, weights = choose_set(name).model, weights or name
     build = architecture(name)
     names = tuple(class_names)
     if num_classes is not None and not (isinstance(num_classes, int | np.integer) and num_classes > 0):
@@ -75,7 +81,8 @@ def create_model(
         raise ValueError(f"num_classes = {num_classes}, but class_names has {len(names)}: {', '.join(names[:5])}.")
     count = num_classes or len(names) or None
     if weights and count is None and not options:
-        opened = load(name, weights=weights, weights_path=weights_path, batch_size=batch_size)
+        how = {"weights_path": weights_path, "batch_size": batch_size, "accept_license": accept_license}
+        opened = load(name, weights=weights, **how)
         spec = opened.spec.at(image_size) if image_size else opened.spec
         return dataclasses.replace(opened, model=opened.model.clone(dtype=jnp.dtype(dtype)), spec=spec, fit=fit)
     count = 1000 if count is None else count
@@ -88,9 +95,10 @@ def create_model(
     draw = functools.partial(initialize, model, spec.size, seed)
     if row:
         shapes = abstract_variables(model, spec.size)
-        variables, _, _ = pretrained.overlay(
-            shapes, lambda only: draw(only=only), row, weights_path=weights_path, fresh=""
-        )
+        with licenses.accepting(accept_license):
+            variables, _, _ = pretrained.overlay(
+                shapes, lambda only: draw(only=only), row, weights_path=weights_path, fresh=""
+            )
     else:
         variables = draw()
     parallel = make_parallel("jit", devices=jax.local_devices())

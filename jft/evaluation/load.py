@@ -13,21 +13,28 @@ from jft.models import MODELS
 from jft.utils import tree
 from jft.utils.mesh import Parallel, make_parallel
 from jft.utils.run_folder import runs_in
-from jft.weights import hub
-from jft.weights.catalog import CATALOG, WeightSet, find_row
+from jft.weights import hub, licenses
+from jft.weights.catalog import CATALOG, WeightSet, choose_set, find_row, is_set
 
 
 def load(
-    source: str | Path, *, weights: str | None = None, weights_path: str | Path | None = None, batch_size: int = 32
+    source: str | Path,
+    *,
+    weights: str | None = None,
+    weights_path: str | Path | None = None,
+    batch_size: int = 32,
+    accept_license: bool = False,
 ) -> Predictor:
     """Opens a model for prediction.
 
     Args:
       source: folder of a run, to open its best checkpoint; a model such as 'squeezenet1_1', pretrained on ImageNet; a
-        weight set such as 'vgg16.keras'; or a weight file in jft's format, as `jft export` writes it.
+        weight set such as 'vgg16.keras'; a repository of timm's on the Hugging Face hub, 'hf:timm/resnet18.a1_in1k', or
+        such a folder, 'hf:/folder'; or a weight file in jft's format, as `jft export` writes it.
       weights: tag of the model's weight set, such as 'caffe'; None: one that is on this machine, else torchvision's.
       weights_path: file of the weight set, or its folder, tried before the cache and the network.
       batch_size: batch size over all devices of this process; rounded up to a multiple of their number.
+      accept_license: use weights whose license forbids commercial use.
 
     Returns:
       The predictor.
@@ -38,10 +45,12 @@ def load(
     """
     if batch_size < 1:
         raise ValueError(f"batch_size = {batch_size}: it must be at least 1.")
-    if str(source) in MODELS or str(source) in CATALOG:
-        opened = _pretrained(str(source), weights, weights_path)
-        name = opened.facts.get("weights") or f"{opened.facts['source']} (file not recognized)"
-        return from_weights(opened, name, batch_size)
+    if str(source) in MODELS or is_set(str(source)):
+        with licenses.accepting(accept_license):
+            opened = _pretrained(str(source), weights, weights_path)
+            facts = opened.facts
+            name = facts.get("weights") or facts.get("repository") or f"{facts['source']} (file not recognized)"
+            return from_weights(opened, name, batch_size)
     if weights or weights_path:
         raise ValueError(
             f"weights and weights_path belong to a model such as squeezenet1_1, not to {source}: leave them out."
@@ -101,10 +110,10 @@ def _devices() -> Parallel:
 
 def _pretrained(source: str, weights: str | None, weights_path: str | Path | None) -> SourceWeights:
     """A weight set of the catalog with classifier layers, or a file in its layout."""
-    if source in CATALOG:
-        model, _, tag = source.partition(".")
-        weights = weights or tag
-        source = model
+    if is_set(source):
+        named = choose_set(source)
+        weights = weights or named.tag
+        source = named.model
     if weights is None and weights_path is not None and Path(weights_path).is_file():
         return open_source(str(weights_path), model=source)
     row = find_row(source, weights) if weights else _at_hand(source, weights_path)

@@ -92,7 +92,8 @@ def open_source(
     """Opens a source; its tensors are read later.
 
     Args:
-      source: folder of a run, name of a weight set such as 'vgg19.torchvision', or path of a weight file.
+      source: folder of a run, name of a weight set such as 'vgg19.torchvision', a repository such as
+        'hf:timm/resnet18.a1_in1k', or path of a weight file.
       model: name of a model, see `jft.models.architecture`; needed for a file that does not say it, otherwise a check.
       tag: of the weight set that a file is like, such as 'torchvision'; None: guessed from hash and names.
       image_size: side in pixels that the model shall read; None: as the source was trained.
@@ -104,8 +105,8 @@ def open_source(
     if model:
         architecture(model)
     path = Path(source).expanduser()
-    if source in CATALOG:
-        opened = _open_set(CATALOG[source], weights_path)
+    if catalog.is_set(source):
+        opened = _open_set(catalog.choose_set(source), weights_path)
     elif path.is_dir():
         opened = of_trained(restore(path, make_parallel("jit")), path.resolve().name)
     elif path.exists():
@@ -163,7 +164,8 @@ def _open_set(row: WeightSet, weights_path: str | os.PathLike | None) -> SourceW
         del allow_nonfinite  # what is published and has them is refused
         return loaded()[0]
 
-    return SourceWeights(row.model, row.file_options, row.preprocess, "crop", None, "softmax", tell, read)
+    how = row.preprocess, row.fit, row.class_names, "softmax"
+    return SourceWeights(row.model, row.file_options, *how, tell, read)
 
 
 def of_trained(trained: Trained, name: str) -> SourceWeights:

@@ -1,4 +1,4 @@
-"""Weight files of torchvision and Keras: allowed file names, how to write them, and how to load them."""
+"""Weight files of torchvision, timm and Keras: allowed file names, how to write them, and how to load them."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -32,7 +32,7 @@ class Layout:
     Attributes:
       check_name: raises a ValueError for a file name that the framework would not load.
       write: (path, model, rules, tensors from `rules.sources_of`, notes) -> names of the tensors written.
-      how_to_load: (model's key, model, side in pixels, path) -> a line of Python.
+      how_to_load: (the framework's name of the model, model, side in pixels, path) -> a line of Python.
       exact: whether every leaf must be bit-identical when read again.
     """
 
@@ -44,7 +44,7 @@ class Layout:
 
 def _check_torch_name(path: Path) -> None:
     if path.suffix != ".safetensors":
-        raise ValueError(f"{path} must end in .safetensors, the format of a torchvision state dict here: rename it.")
+        raise ValueError(f"{path} must end in .safetensors, the format of a torch state dict here: rename it.")
 
 
 def _write_torch(path: Path, model: Chain, rules: list[Rule], tensors: Tensors, notes: Mapping[str, str]) -> list[str]:
@@ -60,6 +60,12 @@ def _how_to_load_torch(name: str, model: Chain, size: int, path: Path) -> str:
     del size
     side = f", aux_logits={model.aux_heads}, init_weights=False" if model.auxiliary_heads() else ""
     build = f"torchvision.models.{name}(num_classes={model.num_classes}{side})"
+    return f"model = {build}; model.load_state_dict(safetensors.torch.load_file({str(path)!r}))"
+
+
+def _how_to_load_timm(name: str, model: Chain, size: int, path: Path) -> str:
+    del size
+    build = f"timm.create_model({name!r}, num_classes={model.num_classes})"
     return f"model = {build}; model.load_state_dict(safetensors.torch.load_file({str(path)!r}))"
 
 
@@ -84,5 +90,6 @@ def _how_to_load_keras(name: str, model: Chain, size: int, path: Path) -> str:
 
 FORMATS: dict[str, Layout] = {
     "torchvision": Layout(_check_torch_name, _write_torch, _how_to_load_torch, exact=True),
+    "timm": Layout(_check_torch_name, _write_torch, _how_to_load_timm, exact=True),
     "keras": Layout(_check_keras_name, _write_keras, _how_to_load_keras, exact=False),
 }

@@ -1,4 +1,4 @@
-"""Exports weights to files that torchvision or Keras load; a file is kept only if reading it restores the model."""
+"""Exports weights to files that torchvision, timm or Keras load; one is kept only if reading it restores the model."""
 
 import dataclasses
 import json
@@ -17,7 +17,7 @@ from jft.utils import tree
 from jft.utils.files import written_whole
 from jft.utils.version import __version__
 from jft.weights import convert, readers, rules, seeded
-from jft.weights.catalog import CATALOG, WeightSet
+from jft.weights.catalog import CATALOG, WeightSet, choose_set, is_set
 from jft.weights.target import leaf_shapes
 
 # Largest error of the logits of the written file, relative to the largest logit. A mere change of layout has no error;
@@ -32,7 +32,8 @@ class Exported:
     Attributes:
       source: the exported weights.
       model: the model as the target framework defines it.
-      format: 'torchvision' or 'keras'.
+      name: what the target framework calls it.
+      format: 'torchvision', 'timm' or 'keras'.
       tensors: number of tensors in the file.
       counters: number of them that count the batches seen by a BatchNorm. jft does not track these; they are 0.
       left_out: auxiliary heads that the target framework does not have.
@@ -44,6 +45,7 @@ class Exported:
 
     source: SourceWeights
     model: Chain
+    name: str
     format: str
     tensors: int
     counters: int
@@ -68,7 +70,7 @@ def export(
     Args:
       source: folder of a run, name of a weight set, or path of a weight file.
       out: the output file, see `write`.
-      format: 'torchvision' or 'keras'.
+      format: 'torchvision', 'timm' or 'keras'.
       model: name of a model, see `jft.models.architecture`, needed for a file that does not name its model.
       tag: tag of the weight set whose layout a file has; None: guessed.
       image_size: side of the input images in pixels; None: as trained.
@@ -76,7 +78,7 @@ def export(
     Raises:
       ValueError: there is no such source; or see `write`.
     """
-    if source in CATALOG and not CATALOG[source].top:
+    if is_set(source) and not choose_set(source).top:
         raise ValueError(_headless(source))
     return write(open_source(source, model=model, tag=tag, image_size=image_size), out, format)
 
@@ -89,8 +91,8 @@ def write(weights: SourceWeights, out: str | Path, format: str = "torchvision") 
 
     Args:
       weights: the weights to write.
-      out: the file, '.safetensors' for torchvision and '.h5' for Keras; replaced if it exists.
-      format: 'torchvision', a state dict in safetensors; or 'keras', the legacy h5 layout.
+      out: the file, '.safetensors' for torchvision and timm, and '.h5' for Keras; replaced if it exists.
+      format: 'torchvision' or 'timm', a state dict in safetensors; or 'keras', the legacy h5 layout.
 
     Raises:
       ValueError: the framework has no such architecture (the message says why), or the file does not restore the model
@@ -117,7 +119,13 @@ def write(weights: SourceWeights, out: str | Path, format: str = "torchvision") 
                 f"logits by {error:.1e} of the largest. Nothing was kept. This is a bug in jft: please report it."
             )
     counters = sum(map(rules.is_ignored, names))
-    return Exported(weights, published, format, len(names), counters, left_out, len(target), rounded, error, out)
+    name = timm_name(row) if format == "timm" else row.model
+    return Exported(weights, published, name, format, len(names), counters, left_out, len(target), rounded, error, out)
+
+
+def timm_name(row: WeightSet) -> str:
+    """timm's name of the architecture of a set of its own, whose files are called 'architecture.recipe.safetensors'."""
+    return row.filename.split(".")[0]
 
 
 def compare(model: Chain, leaves: Leaves, other: Chain, others: Leaves, spec: Preprocess) -> float:
@@ -239,7 +247,7 @@ def describe(done: Exported) -> str:
             f"read again: {done.leaves} leaves, {bits}{lost}",
             f"logits of 2 seeded images of {spec.size} pixels: relative error {done.error:.1e}",
             f"wrote {done.path} ({done.path.stat().st_size / 2**20:.1f} MiB)",
-            f"load: {FORMATS[done.format].how_to_load(name, done.model, spec.size, done.path)}",
+            f"load: {FORMATS[done.format].how_to_load(done.name, done.model, spec.size, done.path)}",
             f"input: {spec.channels}, (gray levels x {spec.scale:.6g} - {list(spec.mean)}) / {list(spec.std)}, {fit}",
         ]
     )

@@ -19,7 +19,7 @@ from jft.training.step import TrainState
 from jft.utils import distributed, registry, tree
 from jft.utils.checkpoint import CheckpointRefusedError, Checkpoints
 from jft.utils.option_names import option
-from jft.weights import hub, pretrained
+from jft.weights import hub, licenses, pretrained
 
 
 def initial_state(run: Run) -> tuple[TrainState, CheckpointInfo]:
@@ -53,7 +53,8 @@ def initial_state(run: Run) -> tuple[TrainState, CheckpointInfo]:
 def check_weights(run: Run) -> None:
     """Raises a ValueError if the weights of a run are neither on this machine nor can be downloaded; reads none."""
     if run.row and not (run.workdir / "config.json").exists():
-        hub.check_obtainable(run.row, run.config.weights_path or None)
+        with licenses.accepting(run.config.accept_license):
+            hub.check_obtainable(run.row, run.config.weights_path or None)
 
 
 def fresh_state(run: Run) -> tuple[TrainState, CheckpointInfo]:
@@ -65,7 +66,8 @@ def fresh_state(run: Run) -> tuple[TrainState, CheckpointInfo]:
     if run.row:
         shapes = abstract_variables(run.model, run.spec.size)
         how = {"weights_path": run.config.weights_path or None, "fresh": run.config.fresh}
-        variables, loaded, manifest = pretrained.overlay(shapes, draw, run.row, **how)
+        with licenses.accepting(run.config.accept_license):
+            variables, loaded, manifest = pretrained.overlay(shapes, draw, run.row, **how)
     else:
         variables, loaded, manifest = draw(), frozenset(), {}
     same = "give every process the same weights file (weights_path), or none."

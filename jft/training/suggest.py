@@ -23,7 +23,7 @@ from jft.training.state import fresh_state
 from jft.training.timing import forward_cost
 from jft.utils.cache_dir import cache_dir
 from jft.utils.interrupt import Interrupt
-from jft.weights import catalog, hub
+from jft.weights import catalog, hub, licenses
 from jft.weights.catalog import TOP, WeightSet
 from jft.weights.provenance import Provenance
 
@@ -109,6 +109,8 @@ def at_hand(patterns: Sequence[str] = (), weights_path: str = "") -> list[tuple[
 def _is_asked_for(row: WeightSet, patterns: Sequence[str]) -> bool:
     if row.name in patterns:
         return True
+    if not licenses.is_accepted(row):
+        return False
     if patterns and not any(fnmatch.fnmatchcase(row.name, pattern) for pattern in patterns):
         return False
     return create_model(row.model, **row.options).num_classes == _IMAGENET_CLASSES

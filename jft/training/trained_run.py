@@ -159,18 +159,21 @@ def load(
     weights_path: str | Path | None = None,
     batch_size: int = 32,
     allow_code: bool = False,
+    accept_license: bool = False,
 ) -> Predictor:
     """Opens a run, or a model.
 
     Args:
       source: folder of a run, whose best checkpoint is taken; a model such as 'squeezenet1_1', pretrained on ImageNet;
-        a weight set such as 'vgg16.keras'; or a file, such as `model.save` writes.
+        a weight set such as 'vgg16.keras'; a repository of timm's on the Hugging Face hub, 'hf:timm/resnet18.a1_in1k',
+        or such a folder, 'hf:/folder'; or a file, such as `model.save` writes.
       weights: tag of the model's weight set, such as 'caffe'; None: one that is on this machine, else torchvision's.
       weights_path: the set's file, or a folder that holds it, looked at before the cache and the network.
       batch_size: images at a time, over all devices of this process; rounded up to a multiple of their number.
       allow_code: import what the run names as "module:function": its model now, its images and metrics in `evaluate`,
         `report` and `export`. Importing runs that module: allow it where you trust the run. Without it, a run whose
         model is one of jft's is opened and predicts, and nothing is imported.
+      accept_license: use weights whose license forbids commercial use.
 
     Returns:
       A `TrainedRun` of a run's folder, otherwise a `Predictor`.
@@ -181,7 +184,8 @@ def load(
       OSError: the weights are neither here nor to be had.
     """
     with code_allowed(allow_code):
-        model = load_lib.load(source, weights=weights, weights_path=weights_path, batch_size=batch_size)
+        how = {"weights_path": weights_path, "batch_size": batch_size, "accept_license": accept_license}
+        model = load_lib.load(source, weights=weights, **how)
     return model if model.info is None else _of_predictor(model, Path(source), None, allow_code)
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 from jft.utils import tree
 from jft.utils.cache_dir import cache_dir
 from jft.utils.option_names import option
-from jft.weights import hub
-from jft.weights.catalog import CATALOG, WeightSet
+from jft.weights import hub, licenses
+from jft.weights.catalog import CATALOG, WeightSet, choose_set, find_row, is_repository
 
 # Small, medium and large, for who has none yet.
 _ADVISED = ("squeezenet1_1.torchvision", "resnet18.torchvision", "resnet50.torchvision_v2")
@@ -17,7 +17,7 @@ def best_here(model: str = "", tag: str = "", *, weights_path: str = "", command
 
     Args:
       model: only sets of this model; '': of any.
-      tag: only sets of this name, such as 'torchvision'; '': of any.
+      tag: only sets of this name, such as 'torchvision'; '': of any. Or a repository, 'hf:owner/name', whose it is.
       weights_path: a weight file, or a folder of them under their published names; '': what is in the cache.
       command: what the user ran, for the error; '' where that is not known.
 
@@ -28,6 +28,8 @@ def best_here(model: str = "", tag: str = "", *, weights_path: str = "", command
       ValueError: no such model or tag; nothing in `weights_path`; or none are here and no model is named: lists what
         to fetch, and how.
     """
+    if is_repository(tag):
+        return find_row(model, tag) if model else choose_set(tag)
     if model:
         tree.choose({row.model: row for row in CATALOG.values()}, model, what="model with published weights")
     # Beside the small network for the quickstart, all of them know ImageNet.
@@ -38,9 +40,9 @@ def best_here(model: str = "", tag: str = "", *, weights_path: str = "", command
     if weights_path:
         return _best_in(Path(weights_path).expanduser(), rows, model)
     if here := [row for row in rows if hub.is_here(row)]:
-        return max(here, key=_accuracy)
+        return max(here, key=_usable_and_accurate)
     if model:
-        return max(rows, key=lambda row: (row.url is not None, _accuracy(row)))
+        return max(rows, key=lambda row: (row.url is not None, *_usable_and_accurate(row)))
     raise ValueError(_what_to_fetch([row for row in rows if row.url], command))
 
 
@@ -48,9 +50,9 @@ def _best_in(path: Path, rows: list[WeightSet], model: str) -> WeightSet:
     """The best set whose file is in a folder, or whose file this is."""
     names = {file.name for file in path.iterdir()} if path.is_dir() else {path.name}
     if found := [row for row in rows if row.filename in names]:
-        return max(found, key=_accuracy)
+        return max(found, key=_usable_and_accurate)
     if model and path.is_file():  # under a name of the user's
-        return max(rows, key=_accuracy)
+        return max(rows, key=_usable_and_accurate)
     place = option("weights_path", str(path))
     if not path.exists():
         raise ValueError(f"{place}: there is no such file or folder.")
@@ -60,6 +62,11 @@ def _best_in(path: Path, rows: list[WeightSet], model: str) -> WeightSet:
         f"{place} holds {held}, and no published weights{f' of {model}' if model else ''}. Files keep the names under "
         f"which they were published, such as {', '.join(f'{row.filename} ({row.name})' for row in wanted)}."
     )
+
+
+def _usable_and_accurate(row: WeightSet) -> tuple[bool, float]:
+    """Sets whose license nobody has accepted are the last to be chosen, and then refused by name."""
+    return licenses.is_accepted(row), _accuracy(row)
 
 
 def _accuracy(row: WeightSet) -> float:

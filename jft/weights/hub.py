@@ -9,6 +9,7 @@ import hashlib
 import http.client
 import json
 import os
+import re
 import urllib.error
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -18,11 +19,12 @@ import numpy as np
 import safetensors.numpy
 from absl import logging
 
+from jft.utils import waiting
 from jft.utils.cache_dir import cache_dir, make_cache_dir
 from jft.utils.files import written_whole
 from jft.utils.option_names import option
 from jft.utils.version import __version__
-from jft.weights import download, provenance, readers
+from jft.weights import download, licenses, provenance, readers
 from jft.weights.catalog import CATALOG, WeightSet
 from jft.weights.hashes import Hashes
 from jft.weights.provenance import Provenance
@@ -61,6 +63,8 @@ def locate(row: WeightSet, weights_path: str | os.PathLike | None = None) -> Pat
                 f"weights_path {path} does not exist: give the file of {row.name} or a folder that holds it."
             )
         return path
+    if row.path:
+        return Path(row.path)
     for path in (_PACKAGED / row.filename, cache_dir() / "downloads" / row.filename):
         if path.exists():
             return path
@@ -87,6 +91,7 @@ def fetch(row: WeightSet, weights_path: str | os.PathLike | None = None) -> tupl
 
 def _fetched(row: WeightSet, weights_path: str | os.PathLike | None) -> tuple[Path, Hashes]:
     """Returns the path and all hashes of a weight set's file; see `fetch`."""
+    licenses.check(row)
     path = locate(row, weights_path)
     if path is not None:
         return path, verify(path, row)
@@ -98,6 +103,7 @@ def _fetched(row: WeightSet, weights_path: str | os.PathLike | None) -> tuple[Pa
         with download.alone(place):
             if place.exists():  # another process was faster
                 return place, verify(place, row)
+            waiting.say(f"{row.name}: {row.size:.1f} MiB from {row.url}, license {row.license}")
             aside = download.download(row.url, place)
             _checked(aside, row, downloaded=True)
             os.replace(aside, place)
@@ -109,7 +115,8 @@ def _fetched(row: WeightSet, weights_path: str | os.PathLike | None) -> tuple[Pa
 
 
 def check_obtainable(row: WeightSet, weights_path: str | os.PathLike | None = None) -> None:
-    """Raises the ValueError of `load` if a set is not on this machine and has no address. Reads no file."""
+    """Raises the ValueError of `load` if a set is nowhere, or its license needs a yes. Reads no file."""
+    licenses.check(row)
     if not (locate(row, weights_path) or row.url or converted(row)):
         raise ValueError(_nowhere(row))
 
@@ -130,7 +137,7 @@ def by_hand(row: WeightSet, place: Path) -> str:
 
 
 def verify(path: Path, row: WeightSet) -> Hashes:
-    """Checks a file against the published hash, if it has the published name.
+    """Checks a file against the published hash, if it has the published name or is that of a repository.
 
     Returns:
       The file's hashes.
@@ -138,7 +145,7 @@ def verify(path: Path, row: WeightSet) -> Hashes:
     Raises:
       ValueError: the hashes differ; names both.
     """
-    if path.name != row.filename:
+    if path.name != row.filename and str(path) != row.path:
         return Hashes(path)
     try:
         return _checked(path, row)
@@ -188,6 +195,7 @@ def load(
     Raises:
       ValueError: see `fetch`, `readers.read_tensors` and `convert.Conversion.check`.
     """
+    licenses.check(row)
     for known in [] if weights_path or locate(row) else converted(row):
         leaves = _read_converted(_converted_path(row, known.sha256), target, known)
         if leaves is not None:
@@ -235,7 +243,8 @@ def converted(row: WeightSet) -> list[Provenance]:
 
 
 def _converted_path(row: WeightSet, sha256: str) -> Path:
-    return cache_dir() / "converted" / f"{row.name}-{sha256[:16]}-v{provenance.CONVERTER_VERSION}.safetensors"
+    name = re.sub(r"[^\w.@-]+", "--", row.name)  # a repository's has slashes
+    return cache_dir() / "converted" / f"{name}-{sha256[:16]}-v{provenance.CONVERTER_VERSION}.safetensors"
 
 
 def _manifest(known: Provenance) -> dict[str, str]:

@@ -27,6 +27,8 @@ class Provenance:
       read_as: name of the weight set whose layout and preprocessing were used to read the file; '' if none.
       dialect: dialect of the file.
       row: the published weight set, if the file's hash matches it; otherwise None.
+      repository: that the file was read from, 'hf:owner/name@commit' or 'hf:/folder'; '': it is from none.
+      stated: license that the repository states.
     """
 
     source: str
@@ -35,11 +37,13 @@ class Provenance:
     read_as: str
     dialect: str
     row: WeightSet | None
+    repository: str = ""
+    stated: str = ""
 
     @property
     def license(self) -> str:
         """License of the weights."""
-        return self.row.license if self.row else UNKNOWN
+        return self.row.license if self.row else self.stated or UNKNOWN
 
     def manifest(self) -> dict[str, str]:
         """A dict of strings for a checkpoint or a weight file; the inverse is `of_manifest`."""
@@ -47,12 +51,15 @@ class Provenance:
         like = {"like": self.read_as} if self.read_as and not self.row else {}
         md5 = {"source_md5": self.md5} if self.md5 else {}
         hashes = {"source": self.source, "source_sha256": self.sha256, **md5}
+        hashes |= {"repository": self.repository} if self.repository else {}
         return {**hashes, **claimed, **like, "dialect": self.dialect, "license": self.license}
 
     def facts(self, what: str = "weights") -> dict[str, str]:
         """{fact: text} in order, for reports; `what` is the name for the weights in them."""
         if self.row:
             known = {what.capitalize(): self.row.name, f"Source of the {what}": self.row.url or self.source}
+        elif self.repository:
+            known = {what.capitalize(): self.repository}
         else:
             known = {what.capitalize(): f"{self.source} (file not recognized)"}
         known |= {"SHA-256 of their file": self.sha256, f"License of the {what}": self.license}
@@ -64,6 +71,8 @@ class Provenance:
         """A one-line summary."""
         if self.row:
             return f"{self.row.name} ({self.source}), license {self.license}"
+        if self.repository:
+            return f"{self.repository}, SHA-256 {self.sha256[:16]}..., license {self.license} as stated there"
         assumed = f"; layout and preprocessing assumed to be those of {self.read_as}" if self.read_as else ""
         return f"{self.source}, SHA-256 {self.sha256[:16]}..., license {self.license}{assumed}"
 
@@ -81,6 +90,8 @@ def of_file(source: str, hashes: Hashes, row: WeightSet) -> Provenance:
 
 def of_hashes(source: str, sha256: str, md5: str, row: WeightSet) -> Provenance:
     """The provenance of a file with these hashes, not necessarily here; `md5` is used if the set has no SHA-256."""
+    if row.repository:
+        return Provenance(source, sha256, "", "", row.dialect, None, row.repository, row.license)
     known = row if agree(row, sha256, md5) else None
     return Provenance(source, sha256, md5, row.name if known or row.name in CATALOG else "", row.dialect, known)
 
@@ -100,7 +111,10 @@ def of_manifest(manifest: Mapping[str, str]) -> Provenance | None:
     name = manifest.get("weights") or manifest.get("like", "")
     row = CATALOG.get(name)
     known = row if row and agree(row, sha256, md5) else None
-    return Provenance(manifest.get("source", "an unnamed file"), sha256, md5, name, manifest.get("dialect", ""), known)
+    source, dialect = manifest.get("source", "an unnamed file"), manifest.get("dialect", "")
+    repository = "" if known else manifest.get("repository", "")
+    stated = manifest.get("license", "") if repository else ""
+    return Provenance(source, sha256, md5, name, dialect, known, repository, stated)
 
 
 def settled(manifest: Mapping[str, str]) -> dict[str, str]:

@@ -14,9 +14,7 @@ from on_demand import on_demand
 from jft.data.transforms import Preprocess
 from jft.evaluation import open_model
 from jft.exporters import state_dict
-from jft.models import abstract_variables, create_model
 from jft.utils import tree
-from jft.utils.checkpoint import Checkpoints
 from jft.weights import catalog, provenance, rules, seeded
 
 # Whose logits are compared too; the others are of the same family, or large: their tensors show it.
@@ -175,30 +173,8 @@ def test_keras_vgg_is_the_same_file(tiny, tmp_path):
         state_dict.export(str(tmp_path / "out.safetensors"), out, format="keras", model="vgg16", image_size=24)
 
 
-def make_run(folder, model, classes, **options):
-    """A run of jft's, without its training."""
-    chain = create_model(model, num_classes=len(classes), **options)
-    shapes = {name: leaf.shape for name, leaf in tree.flatten(abstract_variables(chain, chain.default_size)).items()}
-    leaves = seeded.seeded_leaves(shapes)
-    meta = {
-        "model": {"name": model, "options": options},
-        "objective": "softmax",
-        "class_names": classes,
-        "preprocess": Preprocess().at(chain.default_size).to_dict(),
-        "config": {"dtype": "bfloat16"},
-        "fit": "whole",
-        "weights": {"weights": "vgg13_bn.torchvision", "source_sha256": f"abd245e5{'0' * 56}"},
-        **{"history": [], "training_pictures": 1, "phases": [], "window": {}, "cached": {}, "pretrained": []},
-        **{"jft": "0", "jax": "0", "devices": {"data": 1, "fsdp": 1}, "device_kind": "cpu"},
-    }
-    checkpoints = Checkpoints(folder)
-    checkpoints.save(7, tree.unflatten(leaves), {"step": np.int32(7)}, meta)
-    checkpoints.close()
-    return leaves
-
-
 def test_a_run_knows_its_classes(tiny, tmp_path, one_device):
-    leaves = make_run(tmp_path / "flowers", "vgg13_bn", ["rose", "tulip", "Löwenzahn"])
+    leaves = small_files.make_run(tmp_path / "flowers", "vgg13_bn", ["rose", "tulip", "Löwenzahn"])
     out = tmp_path / "out.safetensors"
     done = state_dict.export(str(tmp_path / "flowers"), out)
     assert (done.source.model, done.model.num_classes, done.error) == ("vgg13_bn", 3, 0)

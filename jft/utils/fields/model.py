@@ -11,10 +11,15 @@ _PRETRAINED = Needs("preset", tuple(preset for preset in _PRESETS if preset != "
 
 MODEL = (
     Field("model", "vgg19", "the architecture, such as resnet50; `jft weights list` names those with weights"),
-    Field("weights", "torchvision", "weight set of the model, such as torchvision or timm; empty: train from scratch"),
+    Field(
+        "weights",
+        "torchvision",
+        "weight set of the model, such as torchvision, or hf:owner/name; empty: train from scratch",
+    ),
     Field(
         "weights_path", "", "weight file, or folder of weight files; tried before the cache and the network", place=True
     ),
+    Field("accept_license", False, "use weights whose license forbids commercial use", needs=(Needs("weights"),)),
     Field(
         "aux_heads",
         False,

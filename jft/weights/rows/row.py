@@ -29,6 +29,10 @@ class WeightSet:
       options: model fields for differences that conversion cannot absorb.
       top: whether the file holds the fully connected layers, with a head of 1000 classes.
       aux: whether the file holds the model's auxiliary heads.
+      fit: how an image becomes a square, 'crop' or 'whole', where published accuracies are measured.
+      class_names: what the logits mean; None: ImageNet's classes, if they are 1000.
+      repository: of a set that is no row of the catalog, the repository that it was made of: 'hf:owner/name'.
+      path: the file itself, where it lies outside of jft's cache; '': none does.
     """
 
     model: str
@@ -48,11 +52,15 @@ class WeightSet:
     top: bool = True
     aux: bool = False
     dtype: str = "float32"
+    fit: str = "crop"
+    class_names: tuple[str, ...] | None = None
+    repository: str = ""
+    path: str = ""
 
     @property
     def name(self) -> str:
-        """'model.tag', unique in the catalog."""
-        return f"{self.model}.{self.tag}"
+        """'model.tag', unique in the catalog; of a repository its name."""
+        return self.repository or f"{self.model}.{self.tag}"
 
     @property
     def file_options(self) -> dict[str, Any]:
