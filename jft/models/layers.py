@@ -42,7 +42,7 @@ class Dense(nn.Dense):
 
 
 class Conv(nn.Conv):
-    """`flax.linen.Conv` of images, whose plain 1x1 convolutions are `kernels.conv_1x1` after the stride."""
+    """`flax.linen.Conv` of images, whose 1x1 and depthwise convolutions are those of `kernels`."""
 
     kernel_init: nn.initializers.Initializer = conv_init
 
@@ -56,9 +56,15 @@ class Conv(nn.Conv):
         kernel = self.param("kernel", self.kernel_init, shape, self.param_dtype)
         bias = self.param("bias", self.bias_init, (self.features,), self.param_dtype) if self.use_bias else None
         x, kernel, bias = promote_dtype(inputs, kernel, bias, dtype=self.dtype)
-        unpadded = padding in ("SAME", "VALID") or not np.any(padding)
+        if isinstance(padding, str):
+            padding = lax.padtype_to_pads(x.shape[1:3], (height, width), strides, padding)
+        unpadded = not np.any(padding)
+        depthwise = 1 < self.feature_group_count == x.shape[-1] == self.features
         if (height, width, self.feature_group_count) == (1, 1, 1) and unpadded:
             y = kernels.conv_1x1(x[:, :: strides[0], :: strides[1]], kernel[0, 0])
+        elif depthwise:
+            rows, columns = (tuple(pad) for pad in padding)
+            y: Any = kernels.depthwise(x, kernel, strides, (rows, columns))
         else:
             y = lax.conv_general_dilated(
                 x,

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jax.test_util import check_grads
 
 from jft.models import kernels, layers
@@ -130,6 +130,88 @@ def test_on_every_platform_in_every_type(monkeypatch, elsewhere, dtype):
     close(back(jnp.asarray(cotangent, dtype)), plain_back(cotangent), tolerance)
 
 
+def plain_groups(x, kernel, strides, pads, groups=None):
+    numbers = ("NHWC", "HWIO", "NHWC")
+    groups = groups or x.shape[-1]
+    return lax.conv_general_dilated(x, kernel, strides, pads, dimension_numbers=numbers, feature_group_count=groups)
+
+
+DEPTHWISE = [  # input, window, strides, padding
+    ((2, 7, 6, 3), (3, 3), (1, 1), ((1, 1), (1, 1))),
+    ((2, 9, 8, 2), (3, 3), (2, 2), ((0, 1), (0, 1))),
+    ((1, 8, 9, 2), (5, 5), (2, 2), ((2, 2), (1, 2))),
+    ((1, 11, 5, 2), (7, 7), (1, 1), ((3, 3), (3, 3))),  # more products than are written out: a padded copy
+    ((1, 19, 18, 2), (3, 5), (2, 3), ((-1, 1), (5, -2))),  # outputs that see nothing but padding; cropped pixels
+    ((2, 1, 1, 2), (3, 3), (2, 2), ((1, 1), (1, 1))),
+    ((1, 4, 5, 2), (1, 1), (3, 2), ((0, 0), (0, 0))),  # inputs that no output reads
+    ((1, 2, 6, 2), (3, 3), (1, 1), ((0, 0), (0, 0))),  # no output
+]
+
+
+@pytest.mark.parametrize(("shape", "window", "strides", "pads"), DEPTHWISE)
+def test_depthwise_and_its_gradient(shape, window, strides, pads):
+    with jax.enable_x64(True):
+        arguments = values(*shape), values(*window, 1, shape[-1], seed=1)
+        y, back = jax.vjp(lambda *a: kernels.depthwise(*a, strides, pads), *arguments)
+        wanted, plain_back = jax.vjp(lambda *a: plain_groups(*a, strides, pads), *arguments)
+        assert y.shape == wanted.shape
+        cotangent = values(*wanted.shape, seed=3)
+        if y.size:
+            close((y, back(cotangent)), (wanted, plain_back(cotangent)), 1e-10)
+
+
+def test_depthwise_by_finite_differences():
+    with jax.enable_x64(True):
+        arguments = values(1, 5, 4, 2), values(3, 3, 1, 2, seed=1)
+        check_grads(lambda *a: kernels.depthwise(*a, (2, 1), ((1, 1), (0, 1))), arguments, order=1, modes=["rev"])
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_depthwise_keeps_bfloat16(monkeypatch, elsewhere):
+    if elsewhere:
+        as_elsewhere(monkeypatch)
+    strides, pads = (2, 2), ((1, 1), (1, 1))
+    x, kernel = values(2, 6, 6, 4, kind=np.float32), values(3, 3, 1, 4, seed=1, kind=np.float32)
+    y, back = jax.vjp(lambda *a: kernels.depthwise(*a, strides, pads), *(a.astype(jnp.bfloat16) for a in (x, kernel)))
+    wanted, plain_back = jax.vjp(lambda *a: plain_groups(*a, strides, pads), x, kernel)
+    cotangent = values(*wanted.shape, seed=3, kind=np.float32)
+    found = y, *back(cotangent.astype(jnp.bfloat16))
+    assert {a.dtype for a in found} == {jnp.dtype(jnp.bfloat16)}
+    close([a.astype(np.float32) for a in found], (wanted, *plain_back(cotangent)), 3e-2)
+
+
+def test_elsewhere_depthwise_is_xla_s_convolution(monkeypatch):
+    as_elsewhere(monkeypatch)
+    x, kernel, how = jnp.ones((1, 5, 5, 3)), jnp.ones((3, 3, 1, 3)), ((1, 1), ((1, 1), (1, 1)))
+
+    def gradients(x, kernel):
+        return jax.vjp(lambda *a: kernels.depthwise(*a, *how), x, kernel)[1](x)
+
+    text = jax.jit(gradients).lower(x, kernel).as_text()
+    assert text.count("stablehlo.convolution") == 2
+
+
+@pytest.mark.parametrize("how", ["mesh", "pmap", "vmap"])
+def test_devices_share_a_depthwise_convolution(how):
+    devices, strides, pads = jax.devices()[:4], (2, 2), ((1, 1), (1, 1))
+    x, kernel = values(8, 5, 5, 2, kind=np.float32), values(3, 3, 1, 2, seed=1, kind=np.float32)
+    cotangent = values(8, 3, 3, 2, seed=3, kind=np.float32)
+
+    def both(x, cotangent):
+        y, back = jax.vjp(lambda *a: kernels.depthwise(*a, strides, pads), x, kernel)
+        return y, *back(cotangent)
+
+    y, back = jax.vjp(lambda *a: plain_groups(*a, strides, pads), x, kernel)
+    if how == "mesh":
+        sharding = NamedSharding(Mesh(np.array(devices), ("data",)), PartitionSpec("data"))
+        found = jax.jit(both)(*(jax.device_put(a, sharding) for a in (x, cotangent)))
+    else:
+        parts = (a.reshape(4, 2, *a.shape[1:]) for a in (x, cotangent))
+        spread = (jax.vmap(both) if how == "vmap" else jax.pmap(both, devices=devices))(*parts)
+        found = spread[0].reshape(y.shape), spread[1].reshape(x.shape), spread[2].sum(0)
+    close(found, (y, *back(cotangent)), 1e-5)
+
+
 @pytest.mark.parametrize("how", ["mesh", "pmap"])
 def test_devices_normalize_by_the_whole_batch(how):
     devices = jax.devices()[:4]
@@ -164,12 +246,14 @@ def test_devices_normalize_by_the_whole_batch(how):
         {"kernel_size": (3, 3), "padding": 1, "strides": 2},
         {"kernel_size": (3, 3), "padding": ((0, 1), (2, 0)), "feature_group_count": 2},
         {"kernel_size": (5, 1), "padding": "VALID", "use_bias": False},
+        {"kernel_size": (3, 3), "padding": "SAME", "strides": 2, "feature_group_count": 4, "features": 4},
+        {"kernel_size": (3, 3), "padding": 1, "feature_group_count": 4, "features": 8},
     ],
 )
 def test_a_layer_is_flax_s(options):
-    options = {"kernel_size": (1, 1), **options}
+    options = {"kernel_size": (1, 1), "features": 6, **options}
     x = values(2, 7, 6, 4, kind=np.float32)
-    plain, ours = nn.Conv(6, **options), layers.Conv(6, **options)
+    plain, ours = nn.Conv(**options), layers.Conv(**options)
     variables = jax.tree.map(lambda leaf: values(*leaf.shape, kind=np.float32), plain.init(jax.random.key(0), x))
     assert jax.tree.map(jnp.shape, ours.init(jax.random.key(0), x)) == jax.tree.map(jnp.shape, variables)
     wanted, back = jax.vjp(plain.apply, variables, x)
