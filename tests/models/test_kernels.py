@@ -263,6 +263,23 @@ def test_a_layer_is_flax_s(options):
     close(our_back(cotangent), back(cotangent), 1e-5)
 
 
+@pytest.mark.parametrize(
+    "layer",
+    [
+        lambda x: kernels.max_pool(x, (3, 3), 2, ((1, 1), (1, 1))),
+        lambda x: kernels.depthwise(x, jnp.ones((3, 3, 1, 4)), (2, 2), ((1, 1), (1, 1))),
+        lambda x: kernels.conv_1x1(x, jnp.ones((4, 5))),
+        lambda x: kernels.residual(x, x),
+        lambda x: kernels.dense(x[:, 0, 0], jnp.ones((4, 5))),
+    ],
+)
+def test_a_program_is_exported_for_any_batch(layer):
+    (batch,) = jax.export.symbolic_shape("batch")
+    program = jax.export.export(jax.jit(layer))(jax.ShapeDtypeStruct((batch, 7, 7, 4), np.float32))
+    x = values(3, 7, 7, 4, kind=np.float32)
+    close(program.call(x), layer(x), 1e-6)
+
+
 def test_a_dense_layer_is_flax_s():
     x = values(3, 4, kind=np.float32)
     plain, ours = nn.Dense(6), layers.Dense(6)

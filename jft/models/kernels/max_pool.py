@@ -73,7 +73,7 @@ def _in_pieces(
                 i * window[1] + j: lax.slice(
                     x,
                     (0, top + i, left + j, 0),
-                    (len(x), top + i + (height - 1) * stride + 1, left + j + (width - 1) * stride + 1, x.shape[-1]),
+                    (x.shape[0], top + i + (height - 1) * stride + 1, left + j + (width - 1) * stride + 1, x.shape[-1]),
                     (1, stride, stride, 1),
                 )
                 for i in down
