@@ -254,7 +254,18 @@ def _choose_row(tensors: Leaves, model: str, tag: str | None, hashes: Hashes) ->
             f"the file does not look like weights of {model}, but like {other.name if other else 'no known set'}; its "
             f"tensors are {', '.join(names[:3])}, … Sets of {model}: {', '.join(row.tag for row in rows) or 'none'}."
         )
+    alike = [other for other in rows if other.dialect == row.dialect]
+    if any(_telling(other) != _telling(row) for other in alike):
+        raise ValueError(
+            f"the file has {row.dialect}'s names of {model}, which does not say how the network pads and normalizes: "
+            f"give --weights {' or '.join(other.tag for other in alike)}, like which it is."
+        )
     return row
+
+
+def _telling(row: WeightSet) -> dict[str, Any]:
+    """Options without which the model would compute something else."""
+    return {field: value for field, value in row.options.items() if field not in BENIGN}
 
 
 def _sizes(tensors: Leaves, row: WeightSet) -> dict[str, Any]:
@@ -274,10 +285,6 @@ def _sizes(tensors: Leaves, row: WeightSet) -> dict[str, Any]:
 
 def _check_unambiguous(path: Path, model: str) -> None:
     """Raises a ValueError if names of leaves do not identify the variant, such as Keras' ResNet and torchvision's."""
-    options = {
-        row.tag: {field: value for field, value in row.options.items() if field not in BENIGN}
-        for row in CATALOG.values()
-        if row.model == model
-    }
+    options = {row.tag: _telling(row) for row in CATALOG.values() if row.model == model}
     if any(those != next(iter(options.values())) for those in options.values()):
         raise ValueError(f"{path} does not say which {model} it is for: give --weights {' or '.join(options)}.")

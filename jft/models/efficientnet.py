@@ -30,7 +30,17 @@ _B0 = (
 )
 _LITE0 = tuple(dataclasses.replace(row, squeeze=False) for row in _B0)
 
-# Lite: factors of width and depth, pixels, dropout.
+# Factors of width and depth, pixels, dropout.
+_SCALES = {
+    "efficientnet_b0": (1.0, 1.0, 224, 0.2),
+    "efficientnet_b1": (1.0, 1.1, 240, 0.2),
+    "efficientnet_b2": (1.1, 1.2, 260, 0.3),
+    "efficientnet_b3": (1.2, 1.4, 300, 0.3),
+    "efficientnet_b4": (1.4, 1.8, 380, 0.4),
+    "efficientnet_b5": (1.6, 2.2, 456, 0.4),
+    "efficientnet_b6": (1.8, 2.6, 528, 0.5),
+    "efficientnet_b7": (2.0, 3.1, 600, 0.5),
+}
 _LITES = {
     "efficientnet_lite0": (1.0, 1.0, 224, 0.2),
     "efficientnet_lite1": (1.0, 1.1, 240, 0.2),
@@ -59,6 +69,17 @@ def scaled(rows: tuple[Blocks, ...], width: float, depth: float, *, ends: bool =
     )
 
 
+def _scaled_b0(width: float, depth: float, size: int, dropout: float) -> Callable[..., EfficientNet]:
+    return functools.partial(
+        EfficientNet,
+        table=scaled(_B0, width, depth),
+        stem_width=divisible(32 * width),
+        top_width=divisible(1280 * width),
+        dropout=dropout,
+        default_size=size,
+    )
+
+
 def _lite(width: float, depth: float, size: int, dropout: float) -> Callable[..., EfficientNet]:
     return functools.partial(
         EfficientNet,
@@ -72,4 +93,7 @@ def _lite(width: float, depth: float, size: int, dropout: float) -> Callable[...
     )
 
 
-EFFICIENTNETS: dict[str, Callable[..., EfficientNet]] = {name: _lite(*scale) for name, scale in _LITES.items()}
+EFFICIENTNETS: dict[str, Callable[..., EfficientNet]] = {
+    **{name: _scaled_b0(*scale) for name, scale in _SCALES.items()},
+    **{name: _lite(*scale) for name, scale in _LITES.items()},
+}

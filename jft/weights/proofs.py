@@ -1,10 +1,11 @@
 """Proofs that jft computes the same outputs as the reference frameworks, and functions to replay them.
 
-A proof is for one model and dialect: jft/weights/proven/<model>.<dialect>.npz. It holds digests of the outputs of the
-framework's own model, for every stage and several image sizes, with weights and images that are functions of a name
-(`jft.weights.seeded`). So a replay needs neither the framework nor the published file, and it tests the architecture
-and the dialect's rules together. If the published file was available, the proof also holds checksums of its converted
-leaves, and digests of outputs with the published weights. scripts/golden makes the proofs.
+A proof is for one model and dialect: jft/weights/proven/<model>.<dialect>.npz, or <model>.<dialect>.<variant>.npz
+where a dialect's sets of a model differ in their options. It holds digests of the outputs of the framework's own model,
+for every stage and several image sizes, with weights and images that are functions of a name (`jft.weights.seeded`). So
+a replay needs neither the framework nor the published file, and it tests the architecture and the dialect's rules
+together. If the published file was available, the proof also holds checksums of its converted leaves, and digests of
+outputs with the published weights. scripts/golden makes the proofs.
 """
 
 import dataclasses
@@ -71,7 +72,7 @@ class Proof:
 
 def load(row: WeightSet) -> Proof | None:
     """The proof of a weight set's model and dialect, or None where there is none."""
-    path = FOLDER / f"{row.model}.{row.dialect}.npz"
+    path = FOLDER / f"{row.proof}.npz"
     if not path.exists():
         return None
     with np.load(path) as file:
@@ -141,7 +142,7 @@ def replay(row: WeightSet) -> dict[str, float]:
     """
     proof = load(row)
     if proof is None:
-        raise ValueError(f"{row.name} has no proof {row.model}.{row.dialect}.npz; scripts/golden makes them.")
+        raise ValueError(f"{row.name} has no proof {row.proof}.npz; scripts/golden makes them.")
     return errors(*seeded_model(row), proof.seeded)
 
 

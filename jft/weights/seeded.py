@@ -33,11 +33,14 @@ def seeded_tensor(name: str, shape: tuple[int, ...], kind: str) -> np.ndarray:
       name: name of the tensor, which is the seed.
       shape: shape of the tensor.
       kind: 'oihw' or 'hwio': a kernel or matrix, He-normal, outputs first or last; 'scale' and 'var': 0.5 .. 1.5;
+        'depthwise': He-normal too, [height, width, channels, 1];
         'last_scale': 0.1 .. 0.3 for residual branches, or 50 blocks would sum to 1e15; 'project_scale': 0.2 .. 0.6 for
         those of inverted bottlenecks, whose last layer has no activation; 'token': -1 .. 1, a transformer's tokens
         and positions; 'bias' and 'mean': small.
     """
     rng = generator(name)
+    if kind == "depthwise":
+        return np.sqrt(np.float32(2 / math.prod(shape[:2]))) * rng.standard_normal(shape, np.float32)
     if kind in ("oihw", "hwio"):
         outputs = 0 if kind == "oihw" else -1
         size = math.prod(shape)
@@ -83,9 +86,10 @@ def seeded_torch(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]
 
 
 def _projects(norm: str, names: Container[str]) -> bool:
-    """Whether a BatchNorm is an inverted bottleneck's last, in the names of timm or of efficientnet_lite_pytorch."""
-    if found := re.fullmatch(r"(blocks\.\d+\.\d+\.bn)(\d)", norm):
-        return f"{found[1]}{int(found[2]) + 1}.weight" not in names
+    """Whether a BatchNorm is the last of a block of `jft.models.mbconv`, in any of torch's dialects."""
+    if found := re.fullmatch(r"(blocks\.\d+\.\d+\.bn|features\.\d+\.(?:\d+\.)?block\.)(\d)(\.1)?", norm):
+        # torchvision's squeeze-excitation, which has no BatchNorm, may come between.
+        return not any(f"{found[1]}{int(found[2]) + i}{found[3] or ''}.weight" in names for i in (1, 2))
     return re.fullmatch(r"_blocks\.\d+\._bn2", norm) is not None
 
 
@@ -94,8 +98,11 @@ def seeded_keras(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]
     tensors = {}
     for name, shape in shapes.items():
         layer, position = name.rsplit("/", 1)
-        if layer.endswith("_bn") or layer == "bn":
-            kinds = ("last_scale" if layer.endswith("_3_bn") else "scale", "bias", "mean", "var")
+        if layer.lower().endswith("_bn") or layer == "bn":
+            last = "last_scale" if layer.endswith("_3_bn") else "scale"
+            kinds = ("project_scale" if re.search("_project_bn", layer.lower()) else last, "bias", "mean", "var")
+        elif re.search(r"(_dwconv2?|_depthwise|conv_dw_\d+)$", layer):
+            kinds = ("depthwise",)
         elif layer.endswith("_layer_scale"):
             kinds = ("last_scale",)
         elif layer.endswith("_layernorm"):

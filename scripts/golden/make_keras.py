@@ -55,7 +55,7 @@ def canonical_names(name: str, model: keras.Model) -> dict[str, str]:
 
     InceptionV3's are numbered as the process made them; the rules number them as the model and its files list them.
     """
-    layers = [layer for layer in model.layers if layer.weights]
+    layers = [layer for layer in model.layers if layer.weights and not isinstance(layer, keras.layers.Normalization)]
     if name != "inception_v3":
         return {layer.name: layer.name for layer in layers}
     kinds = {keras.layers.Conv2D: "conv", keras.layers.BatchNormalization: "bn"}
@@ -94,7 +94,8 @@ def main(name: str) -> None:
         model = build(name, images.shape[1])
         ends = stages(name, model)
         outputs = keras.Model(model.input, [tensor(model, layer) for layer in ends.values()])
-        for stage, x in zip(ends, outputs(images, training=False), strict=True):
+        scale = FAMILIES[name][0].scale if name in FAMILIES else 1.0
+        for stage, x in zip(ends, outputs(scale * images, training=False), strict=True):
             yield stage, keras.ops.convert_to_numpy(x)
 
     source = f"keras {keras.__version__}, tensorflow {tf.__version__}"

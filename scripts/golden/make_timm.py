@@ -40,7 +40,8 @@ def main(name: str) -> None:
         return list(torch_model.outputs(model, stages(name, model), {}, images))
 
     digests = proof_file.digests(network, reference.sizes)
-    proof_file.write(f"{name}.timm", torch_model.versions(timm), digests)
+    architecture, *variant = name.split(".")
+    proof_file.write(".".join([architecture, "timm", *variant]), torch_model.versions(timm), digests)
 
 
 if __name__ == "__main__":

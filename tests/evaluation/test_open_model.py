@@ -13,7 +13,7 @@ from jft.data.transforms import Preprocess
 from jft.evaluation import open_model
 from jft.models import create_model
 from jft.utils.cache_dir import cache_dir
-from jft.weights import catalog, hub, provenance
+from jft.weights import catalog, hub, provenance, rules
 from jft.weights.target import leaf_shapes
 
 
@@ -139,6 +139,20 @@ def test_only_the_hash_shows_what_a_file_is(tiny, tmp_path, monkeypatch, dialect
         assert leaves.keys() == wanted.keys()
         for leaf, value in wanted.items():
             np.testing.assert_array_equal(leaves[leaf], value)
+
+
+def test_names_that_do_not_say_how_the_network_pads(tmp_path):
+    """timm's own EfficientNet-Lite0 and Google's have the same names and other paddings and epsilons."""
+    row = catalog.find_row("efficientnet_lite0", "ra")
+    names = [source for rule in rules.rules_for(row, create_model(row.model)) for source in rule.sources]
+    path = tmp_path / "mine.safetensors"
+    safetensors.numpy.save_file(dict.fromkeys(names, np.zeros(1, "f4")), path)
+    with pytest.raises(ValueError, match=r"which does not say how the network pads.*give --weights timm or ra"):
+        open_model.open_source(str(path), model="efficientnet_lite0")
+    opened = open_model.open_source(str(path), model="efficientnet_lite0", tag="ra")
+    assert (opened.build().padding, opened.build().bn_epsilon) == ("torch", 1e-5)
+    opened = open_model.open_source(str(path), model="efficientnet_lite0", tag="timm")
+    assert (opened.build().padding, opened.build().bn_epsilon) == ("same", 1e-3)
 
 
 def test_a_published_file_of_jfts_own(tmp_path):

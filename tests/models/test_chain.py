@@ -5,6 +5,7 @@ import math
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import kinds
 import numpy as np
 import pytest
 from on_demand import on_demand
@@ -36,6 +37,14 @@ COUNTS = {
     "resnet152": 60_192_808,
     "squeezenet1_0": 1_248_424,
     "squeezenet1_1": 1_235_496,
+    "efficientnet_b0": 5_288_548,
+    "efficientnet_b1": 7_794_184,
+    "efficientnet_b2": 9_109_994,
+    "efficientnet_b3": 12_233_232,
+    "efficientnet_b4": 19_341_616,
+    "efficientnet_b5": 30_389_784,
+    "efficientnet_b6": 43_040_704,
+    "efficientnet_b7": 66_347_960,
     "efficientnet_lite0": 4_652_008,
     "efficientnet_lite1": 5_416_680,
     "efficientnet_lite2": 6_092_072,
@@ -91,7 +100,7 @@ def test_every_model_has_a_count():
     assert set(COUNTS) | {row.model for row in CATALOG.values()} == set(MODELS)
 
 
-@pytest.mark.parametrize("name", COUNTS)
+@pytest.mark.parametrize("name", kinds.each_model(COUNTS))  # to trace a large model takes a second
 def test_parameter_count(name):
     model = create_model(name)
     variables = shapes(model)

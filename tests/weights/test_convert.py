@@ -143,6 +143,8 @@ SHARED = {
     "resnext101_64x4d.torchvision": "resnet101.torchvision",
     "wide_resnet50_2.torchvision": "resnet50.torchvision",
     "wide_resnet101_2.torchvision": "resnet101.torchvision",
+    "efficientnet_b2.torchvision": "efficientnet_b1.torchvision",
+    "efficientnet_b2.keras": "efficientnet_b1.keras",
     "convnext_base.torchvision": "convnext_small.torchvision",
     "convnext_large.torchvision": "convnext_small.torchvision",
     "vit_base_patch32.torchvision": "vit_base_patch16.torchvision",

@@ -20,7 +20,7 @@ from jft.weights import catalog, hub, proofs, rules, seeded
 
 ROWS = list(catalog.CATALOG.values())
 # Rows that share model and dialect share the proof, and so a replay.
-REPLAYED = {f"{row.model}.{row.dialect}": row for row in reversed(ROWS)}
+REPLAYED = {row.proof: row for row in reversed(ROWS)}
 # Models of these families share compiled operations, so one worker takes all of a family.
 FAMILIES = (
     "resnet",
@@ -43,6 +43,9 @@ LONG = (
     "densenet121.torchvision",
     "densenet121.keras",
     "regnet_x_400mf.torchvision",
+    "efficientnet_b0.keras",
+    "efficientnet_lite0.timm",
+    "efficientnet_lite0.timm.ra",
     "vit_base_patch16.torchvision",
     "deit3_small_patch16.timm",
     "vit_small_patch14_dinov2.timm",
@@ -71,11 +74,11 @@ def test_every_weight_set_has_a_proof(name):
     row = catalog.CATALOG[name]
     proof = proofs.load(row)
     assert proof is not None, (
-        f"{name} has no proof. Make jft/weights/proven/{row.model}.{row.dialect}.npz as scripts/golden does: run the "
+        f"{name} has no proof. Make jft/weights/proven/{row.proof}.npz as scripts/golden does: run the "
         "reference framework's own model with the tensors of `seeded.SEEDED` on `seeded_images` of two sizes or more, "
         "and keep a digest of every stage."
     )
-    assert row.options == REPLAYED[f"{row.model}.{row.dialect}"].options
+    assert row.options == REPLAYED[row.proof].options
     model = proofs.whole_model(row)
     stages, heads = list(model.stages()), model.auxiliary_heads() if model.aux_heads else {}
     sizes = proof.seeded.sizes()

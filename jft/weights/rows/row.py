@@ -33,6 +33,7 @@ class WeightSet:
       class_names: what the logits mean; None: ImageNet's classes, if they are 1000.
       repository: of a set that is no row of the catalog, the repository that it was made of: 'hf:owner/name'.
       path: the file itself, where it lies outside of jft's cache; '': none does.
+      variant: distinguishes the sets of one model and dialect that have other `options` than the rest of them.
     """
 
     model: str
@@ -56,6 +57,12 @@ class WeightSet:
     class_names: tuple[str, ...] | None = None
     repository: str = ""
     path: str = ""
+    variant: str = ""
+
+    @property
+    def proof(self) -> str:
+        """Name of the proof that it shares with the other sets of its model, dialect and variant."""
+        return f"{self.model}.{self.dialect}{f'.{self.variant}' if self.variant else ''}"
 
     @property
     def name(self) -> str:
@@ -118,6 +125,7 @@ def timm(
     sha256: str | None = None,
     options: Mapping[str, Any] | None = None,
     top: bool = True,
+    variant: str = "",
 ) -> WeightSet:
     """A set of https://huggingface.co/timm; `name` is timm's, 'model.recipe'. The hub publishes no hash beside it."""
     return WeightSet(
@@ -136,6 +144,7 @@ def timm(
         preprocess=preprocess,
         options=options or {},
         top=top,
+        variant=variant,
     )
 
 
@@ -153,14 +162,15 @@ def keras(
     sha256: str | None = None,
     options: Mapping[str, Any] | None = None,
     top: bool = True,
+    base: str = "https://storage.googleapis.com/tensorflow/keras-applications",
 ) -> WeightSet:
-    """A set of https://storage.googleapis.com/tensorflow/keras-applications; `path` lies under it. It publishes MD5."""
+    """A set of keras.applications; `path` lies under `base`. Keras publishes MD5, or SHA-256, or neither."""
     return WeightSet(
         model=model,
         tag="keras" if top else "keras_notop",
         dialect="keras",
         filename=path.split("/")[-1],
-        url=f"https://storage.googleapis.com/tensorflow/keras-applications/{path}",
+        url=f"{base}/{path}",
         sha256=sha256,
         md5=md5,
         size=size,

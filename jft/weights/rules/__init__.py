@@ -44,6 +44,8 @@ __all__ = [
     "sources_of",
 ]
 
+_NORMALIZATION = ("normalization/0", "normalization/1", "normalization/2")  # mean, variance, count
+
 _FAMILIES: dict[type[Chain], Family] = {
     family.model: family
     for family in (
@@ -85,8 +87,12 @@ def rules_for(row: WeightSet, model: Chain) -> list[Rule]:
 
 
 def is_ignored(name: str) -> bool:
-    """Whether a tensor is ignored on purpose: torch's count of batches in BatchNorm."""
-    return name.endswith(".num_batches_tracked")
+    """Whether a tensor is ignored on purpose.
+
+    That is torch's count of batches in BatchNorm; and what Keras' EfficientNet normalizes its images by, which is
+    ImageNet's mean and standard deviation and a part of the row's preprocessing.
+    """
+    return name.endswith(".num_batches_tracked") or name in _NORMALIZATION
 
 
 def canonical(row: WeightSet, names: Iterable[str]) -> dict[str, str]:

@@ -1,8 +1,35 @@
-"""EfficientNet in timm's names, and in those of the package efficientnet_lite_pytorch."""
+"""EfficientNet in the names of torchvision, timm, Keras, and the package efficientnet_lite_pytorch."""
 
 from jft.models.efficientnet import EfficientNet
-from jft.weights.rules.mbconv import blocks, timm, torch_conv_norm
-from jft.weights.rules.rule import Family, Rules, torch_dense
+from jft.weights.rules.mbconv import blocks, keras_conv, parts, timm, torch_conv_norm, torchvision_block
+from jft.weights.rules.rule import Family, Rules, layer, torch_dense
+
+
+def _torchvision(model: EfficientNet) -> Rules:
+    yield from torch_conv_norm("stem", "features.0.0", "features.0.1")
+    for stage, number, block in blocks(model):
+        target, source = f"stage{stage + 1}/block{number}", f"features.{stage + 1}.{number}.block"
+        yield from torchvision_block(block, target, source)
+    top = f"features.{len(model.table) + 1}"
+    yield from torch_conv_norm("top", f"{top}.0", f"{top}.1")
+    yield from torch_dense("head/head", "classifier.1")
+
+
+def _keras(model: EfficientNet) -> Rules:
+    """Blocks are called block1a, block2a, block2b and so on."""
+    yield from keras_conv("stem", "stem_conv", "stem_bn")
+    for stage, number, block in blocks(model):
+        target, source = f"stage{stage + 1}/block{number}", f"block{stage + 1}{chr(ord('a') + number)}_"
+        for unit in parts(block):
+            if unit is None:
+                yield from layer(f"{target}/se/reduce", f"{source}se_reduce")
+                yield from layer(f"{target}/se/expand", f"{source}se_expand")
+            elif unit.depthwise:
+                yield from keras_conv(f"{target}/{unit.name}", f"{source}dwconv", f"{source}bn", depthwise=True)
+            else:
+                yield from keras_conv(f"{target}/{unit.name}", f"{source}{unit.name}_conv", f"{source}{unit.name}_bn")
+    yield from keras_conv("top", "top_conv", "top_bn")
+    yield from layer("head/head", "predictions")
 
 
 def _lite(model: EfficientNet) -> Rules:
@@ -18,4 +45,4 @@ def _lite(model: EfficientNet) -> Rules:
     yield from torch_dense("head/head", "_fc")
 
 
-FAMILY = Family(EfficientNet, {"timm": timm, "efficientnet_lite": _lite})
+FAMILY = Family(EfficientNet, {"torchvision": _torchvision, "timm": timm, "keras": _keras, "efficientnet_lite": _lite})

@@ -1,9 +1,10 @@
-"""The names of networks of inverted bottlenecks that several families share: timm's."""
+"""Rules of networks of inverted bottlenecks that several families share: timm's; blocks of torchvision's and Keras'."""
 
 from collections.abc import Iterator
 
-from jft.models.mbconv import Block, MBConvNet
-from jft.weights.rules.rule import Rules, torch_dense, torch_layer, torch_norm
+from jft.models.mbconv import Block, MBConvNet, Unit
+from jft.weights.rules import transforms
+from jft.weights.rules.rule import Rule, Rules, keras_norm, same, torch_dense, torch_layer, torch_norm
 
 
 def blocks(model: MBConvNet) -> Iterator[tuple[int, int, Block]]:
@@ -19,23 +20,50 @@ def torch_conv_norm(target: str, conv: str, norm: str) -> Rules:
     yield from torch_norm(f"{target}/bn", norm)
 
 
+def parts(block: Block) -> list[Unit | None]:
+    """Its convolutions, and None for its squeeze-excitation, in order."""
+    *units, last = block.units()
+    return [*units, *([None] if block.squeezed else []), last]
+
+
+def torchvision_block(block: Block, target: str, source: str) -> Rules:
+    """A block as a sequence."""
+    for i, unit in enumerate(parts(block)):
+        if unit is not None:
+            yield from torch_conv_norm(f"{target}/{unit.name}", f"{source}.{i}.0", f"{source}.{i}.1")
+        else:
+            yield from torch_layer(f"{target}/se/reduce", f"{source}.{i}.fc1")
+            yield from torch_layer(f"{target}/se/expand", f"{source}.{i}.fc2")
+
+
+def keras_conv(target: str, conv: str, norm: str, *, depthwise: bool = False) -> Rules:
+    """A `ConvNorm` of Keras' convolution and BatchNorm."""
+    yield Rule(f"params/{target}/conv/kernel", (f"{conv}/0",), transforms.depthwise if depthwise else same)
+    yield from keras_norm(f"{target}/bn", norm)
+
+
 def timm(model: MBConvNet) -> Rules:
     """timm's EfficientNet: a block's convolutions are called by their kind, its BatchNorms counted."""
     yield from torch_conv_norm("stem", "conv_stem", "bn1")
     for stage, number, block in blocks(model):
         target, source = f"stage{stage + 1}/block{number}", f"blocks.{stage}.{number}"
         names = _TIMM[tuple(unit.name for unit in block.units())]
-        for i, (unit, name) in enumerate(zip(block.units(), names, strict=True), 1):
-            yield from torch_conv_norm(f"{target}/{unit.name}", f"{source}.{name}", f"{source}.bn{i}")
-        if block.squeezed:
-            for layer in ("reduce", "expand"):
-                yield from torch_layer(f"{target}/se/{layer}", f"{source}.se.conv_{layer}")
+        counted = iter(enumerate(names, 1))
+        for unit in parts(block):
+            if unit is not None:
+                i, name = next(counted)
+                yield from torch_conv_norm(f"{target}/{unit.name}", f"{source}.{name}", f"{source}.bn{i}")
+            else:
+                yield from torch_layer(f"{target}/se/reduce", f"{source}.se.conv_reduce")
+                yield from torch_layer(f"{target}/se/expand", f"{source}.se.conv_expand")
     yield from torch_conv_norm("top", "conv_head", "bn2")
     yield from torch_dense("head/head", "classifier")
 
 
 # Names of a block's units -> timm's.
 _TIMM = {
+    ("conv",): ("conv",),
+    ("expand", "project"): ("conv_exp", "conv_pwl"),
     ("depthwise", "project"): ("conv_dw", "conv_pw"),
     ("expand", "depthwise", "project"): ("conv_pw", "conv_dw", "conv_pwl"),
 }

@@ -113,6 +113,14 @@ def keras_layer_norm(target: str, source: str, first: int = 0) -> Rules:
     yield Rule(f"params/{target}/bias", (f"{source}/{first + 1}",), same)
 
 
+def keras_norm(target: str, source: str) -> Rules:
+    """A BatchNorm with the model's own epsilon."""
+    yield Rule(f"params/{target}/scale", (f"{source}/0",), same)
+    yield Rule(f"params/{target}/bias", (f"{source}/1",), same)
+    yield Rule(f"batch_stats/{target}/mean", (f"{source}/2",), same)
+    yield Rule(f"batch_stats/{target}/var", (f"{source}/3",), same)
+
+
 def keras_conv_norm(conv: str, norm: str, source: str) -> Rules:
     """Keras' '{source}_conv', which has a bias, and '{source}_bn'."""
     yield Rule(f"params/{conv}/kernel", (f"{source}_conv/0",), same)

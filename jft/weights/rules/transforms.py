@@ -37,6 +37,8 @@ same = Transform(lambda array: array, lambda leaf: (leaf,))
 hwio = _permuted((2, 3, 1, 0))
 # Torch's [out, in] to [in, out].
 dense = _permuted((1, 0))
+# Keras' depthwise kernel, [height, width, channels, 1], to [height, width, 1, channels].
+depthwise = _permuted((0, 1, 3, 2))
 # A fully connected layer that reads each place of a map: torch's [out, in], Keras' [in, out], to a 1x1 convolution's.
 conv_of_dense = Transform(lambda array: array.T[None, None], lambda leaf: (leaf[0, 0].T,))
 conv_of_keras_dense = Transform(lambda array: array[None, None], lambda leaf: (leaf[0, 0],))
