@@ -10,7 +10,7 @@ Tan and Le, 2021, https://arxiv.org/abs/2104.00298).
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, get_args
 
 import flax.linen as nn
 import jax
@@ -19,12 +19,13 @@ from jft.models import layers
 from jft.models.chain import Chain, Stages
 from jft.utils import tree
 
+Activation = Literal["relu", "relu6", "silu"]
+Padding = Literal["torch", "same"]
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "relu": nn.relu,
     "relu6": nn.relu6,
     "silu": nn.silu,
 }
-PADDINGS = ("torch", "same")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,7 +116,7 @@ class Style:
 
     Attributes:
       activation: a key of `ACTIVATIONS`.
-      padding: one of `PADDINGS`.
+      padding: see `MBConvNet`.
       norm: constructor of BatchNorm.
       squeeze: constructor of squeeze-excitation, called with its channels.
       dtype: of the computation.
@@ -211,8 +212,8 @@ class MBConvNet(Chain):
     table: Table = ()
     stem_width: int = 32
     top_width: int = 1280
-    activation: str = "silu"
-    padding: str = "torch"
+    activation: Activation = "silu"
+    padding: Padding = "torch"
     bn_epsilon: float = 1e-5
     bn_momentum: float = 0.9
     dropout: float = 0.2
@@ -253,7 +254,7 @@ class MBConvNet(Chain):
 
     def _style(self) -> Style:
         tree.choose(ACTIVATIONS, self.activation, what="activation")
-        tree.choose(dict.fromkeys(PADDINGS), self.padding, what="padding")
+        tree.choose(dict.fromkeys(get_args(Padding)), self.padding, what="padding")
         norm = functools.partial(
             layers.BatchNorm,
             momentum=self.bn_momentum,
