@@ -108,7 +108,7 @@ def learn_scales(path):
     ("model", "name", "size", "learnt"),
     [
         ("resnet50", "ResNet", 64, False),
-        ("densenet121", "DenseNet", 32, False),
+        pytest.param("densenet121", "DenseNet", 32, False, marks=pytest.mark.slow),
         pytest.param("resnet50", "ResNet50", 64, False, marks=on_demand("the case above has its first blocks")),
         pytest.param("inception_v3", "InceptionV3", 75, True, marks=on_demand("long")),
         pytest.param("convnext_tiny", "ConvNeXtTiny", 64, False, marks=on_demand("large")),

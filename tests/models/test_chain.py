@@ -388,7 +388,7 @@ def test_models_without_auxiliary_heads_refuse_them():
 
 
 # A replay gives each stage what the one before it gave, and ends with the whole network's logits.
-REPLAYED = ("googlenet", "googlenet_caffe", "inception_v3", "efficientnet_lite0", "regnet_y_400mf")
+REPLAYED = ("googlenet", "googlenet_caffe", "inception_v3", "efficientnet_lite0", "densenet121", "regnet_y_400mf")
 LONG = {
     **dict.fromkeys(REPLAYED, on_demand("test_proofs replays it stage by stage")),
     "resnet50": on_demand("as resnet18"),
