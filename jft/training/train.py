@@ -21,6 +21,7 @@ from jft.training.trained_run import TrainedRun, open_run
 from jft.utils import distributed, tree
 from jft.utils.registry import is_reference
 from jft.utils.stopped import Stopped
+from jft.weights.catalog import choose_set, is_repository
 
 
 def train(
@@ -41,7 +42,8 @@ def train(
       brief: leave out the table of stages.
       **fields: fields of the config, such as `model="resnet50"`, `preset="lp_ft"`, `epochs=5`, `learning_rate=1e-3`.
         `loss`, `optimizer`, `schedule`, `augment`, `metrics` and `callbacks` also take objects of your own, see
-        docs/extending.md; `model` takes a subclass of `jft.models.Chain`.
+        docs/extending.md; `model` takes a subclass of `jft.models.Chain`. With `weights="hf:owner/name"` and no config
+        the model is that of the repository.
 
     Returns:
       The run, with the model of its best checkpoint.
@@ -58,6 +60,8 @@ def train(
     known = data.fields if isinstance(data, Dataset) else {}
     if isinstance(model := fields.get("model"), type):
         fields["model"] = _named(cast(type[Chain], model))
+    if config is None and "model" not in fields and is_repository(fields.get("weights") or ""):
+        fields["model"] = choose_set(fields["weights"]).model
     begun = config
     config, own = _configured(config, known, fields)
     if data is None and begun is None and not {"dataset", "data_dir"} & {*fields}:

@@ -7,8 +7,10 @@ import pytest
 import small_files
 import small_hub
 
+import jft
 from jft.config import default_config
 from jft.data import datasets
+from jft.training import loop
 from jft.training.run import create_run
 from jft.training.state import check_weights, fresh_state
 from jft.utils import tree
@@ -50,3 +52,17 @@ def test_weights_and_license_of_a_repository(config, tmp_path):
     told = again.facts("pretrained weights")  # as reports and model cards show it
     assert told["Pretrained weights"] == config.weights
     assert told["License of the pretrained weights"] == "CC-BY-NC-4.0"
+
+
+def test_jft_train_takes_the_model_of_the_repository(config, monkeypatch):
+    seen = []
+
+    def note(config, *_, **__):
+        seen.append((config.model, config.weights))
+        raise InterruptedError
+
+    monkeypatch.setattr(loop, "train", note)
+    for fields in ({}, {"model": "vgg16"}, {"config": {"model": "vgg16"}}):
+        with pytest.raises(InterruptedError):
+            jft.train(data=images(), weights=config.weights, workdir="none", **fields)
+    assert seen == [(model, config.weights) for model in ("convnext_tiny", "vgg16", "vgg16")]
