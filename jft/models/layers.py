@@ -42,7 +42,7 @@ class Dense(nn.Dense):
 
 
 class Conv(nn.Conv):
-    """`flax.linen.Conv` of images, whose 1x1 and depthwise convolutions are those of `kernels`."""
+    """`flax.linen.Conv` of images, whose 1x1, depthwise and grouped convolutions are those of `kernels`."""
 
     kernel_init: nn.initializers.Initializer = conv_init
 
@@ -50,30 +50,25 @@ class Conv(nn.Conv):
     def __call__(self, inputs: jax.Array) -> jax.Array:
         """[batch, h, w, c] -> [batch, h', w', features]."""
         height, width = (self.kernel_size,) * 2 if isinstance(self.kernel_size, int) else self.kernel_size
-        strides = (self.strides,) * 2 if isinstance(self.strides, int) else tuple(self.strides or (1, 1))
+        down, across = (self.strides,) * 2 if isinstance(self.strides, int) else self.strides or (1, 1)
         padding = canonicalize_padding(self.padding, 2)
         shape = (height, width, inputs.shape[-1] // self.feature_group_count, self.features)
         kernel = self.param("kernel", self.kernel_init, shape, self.param_dtype)
         bias = self.param("bias", self.bias_init, (self.features,), self.param_dtype) if self.use_bias else None
         x, kernel, bias = promote_dtype(inputs, kernel, bias, dtype=self.dtype)
+        strides = (down, across)
         if isinstance(padding, str):
             padding = lax.padtype_to_pads(x.shape[1:3], (height, width), strides, padding)
-        unpadded = not np.any(padding)
-        depthwise = 1 < self.feature_group_count == x.shape[-1] == self.features
-        if (height, width, self.feature_group_count) == (1, 1, 1) and unpadded:
-            y = kernels.conv_1x1(x[:, :: strides[0], :: strides[1]], kernel[0, 0])
-        elif depthwise:
-            rows, columns = (tuple(pad) for pad in padding)
-            y: Any = kernels.depthwise(x, kernel, strides, (rows, columns))
+        (top, bottom), (left, right) = padding
+        groups, pads = self.feature_group_count, ((top, bottom), (left, right))
+        if (height, width, groups) == (1, 1, 1) and not np.any(pads):
+            y: Any = kernels.conv_1x1(x[:, ::down, ::across], kernel[0, 0])
+        elif 1 < groups == x.shape[-1] == self.features:
+            y = kernels.depthwise(x, kernel, strides, pads)
+        elif groups > 1:
+            y = kernels.grouped(x, kernel, strides, pads, groups)
         else:
-            y = lax.conv_general_dilated(
-                x,
-                kernel,
-                strides,
-                padding,
-                dimension_numbers=("NHWC", "HWIO", "NHWC"),
-                feature_group_count=self.feature_group_count,
-            )
+            y = lax.conv_general_dilated(x, kernel, strides, pads, dimension_numbers=("NHWC", "HWIO", "NHWC"))
         return y if bias is None else kernels.add_bias(y, bias)
 
 

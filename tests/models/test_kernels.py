@@ -160,6 +160,25 @@ def test_depthwise_and_its_gradient(shape, window, strides, pads):
             close((y, back(cotangent)), (wanted, plain_back(cotangent)), 1e-10)
 
 
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "groups", "strides", "pads"),
+    [
+        (6, 9, 3, (1, 2), ((1, 1), (0, 2))),  # all groups in one block
+        (40, 20, 5, (2, 1), ((1, 0), (-1, 1))),  # blocks of one group would be too narrow, and five has no other parts
+        (32, 16, 16, (1, 1), ((1, 1), (1, 1))),  # two blocks of eight groups
+        (36, 36, 2, (1, 1), ((0, 0), (0, 0))),  # a block for each group
+        (18, 36, 18, (1, 1), ((1, 1), (1, 1))),  # two outputs for each input
+    ],
+)
+def test_groups_and_their_gradient(inputs, outputs, groups, strides, pads):
+    with jax.enable_x64(True):
+        arguments = values(2, 5, 6, inputs), values(3, 3, inputs // groups, outputs, seed=1)
+        y, back = jax.vjp(lambda *a: kernels.grouped(*a, strides, pads, groups), *arguments)
+        wanted, plain_back = jax.vjp(lambda *a: plain_groups(*a, strides, pads, groups), *arguments)
+        cotangent = values(*wanted.shape, seed=3)
+        close((y, back(cotangent)), (wanted, plain_back(cotangent)), 1e-10)
+
+
 def test_depthwise_by_finite_differences():
     with jax.enable_x64(True):
         arguments = values(1, 5, 4, 2), values(3, 3, 1, 2, seed=1)
@@ -180,15 +199,21 @@ def test_depthwise_keeps_bfloat16(monkeypatch, elsewhere):
     close([a.astype(np.float32) for a in found], (wanted, *plain_back(cotangent)), 3e-2)
 
 
-def test_elsewhere_depthwise_is_xla_s_convolution(monkeypatch):
+@pytest.mark.parametrize(
+    ("convolve", "inputs", "more"),
+    [(kernels.depthwise, 1, ()), (kernels.grouped, 2, (3,))],
+    ids=["depthwise", "grouped"],
+)
+def test_elsewhere_they_are_xla_s_convolutions(monkeypatch, convolve, inputs, more):
     as_elsewhere(monkeypatch)
-    x, kernel, how = jnp.ones((1, 5, 5, 3)), jnp.ones((3, 3, 1, 3)), ((1, 1), ((1, 1), (1, 1)))
+    x, kernel, how = jnp.ones((1, 5, 5, 3 * inputs)), jnp.ones((3, 3, inputs, 3)), ((1, 1), ((1, 1), (1, 1)), *more)
 
-    def gradients(x, kernel):
-        return jax.vjp(lambda *a: kernels.depthwise(*a, *how), x, kernel)[1](x)
+    def all_three(x, kernel):
+        y, back = jax.vjp(lambda *a: convolve(*a, *how), x, kernel)
+        return y, back(y)
 
-    text = jax.jit(gradients).lower(x, kernel).as_text()
-    assert text.count("stablehlo.convolution") == 2
+    text = jax.jit(all_three).lower(x, kernel).as_text()
+    assert text.count("stablehlo.convolution") == 3
 
 
 @pytest.mark.parametrize("how", ["mesh", "pmap", "vmap"])
