@@ -75,7 +75,7 @@ class Registry(Mapping[str, Row], Generic[Row]):
             return
         guess = tree.did_you_mean(value, self._rows) or "."
         raise ValueError(
-            f"unknown {self.field} {value!r}{guess} Known: {', '.join(self._rows)}; "
+            f"unknown {self.field} {value!r}{guess} {tree.known(value, self._rows)}; "
             f"or your own {self.signature}, named 'module:function'."
         )
 

@@ -54,6 +54,9 @@ def matching(patterns: Iterable[str], names: Iterable[str], *, what: str) -> set
     return matched
 
 
+_LISTED = 40  # names that an error lists
+
+
 def did_you_mean(wrong: str, known: Iterable[str]) -> str:
     """A question to append to an error, or an empty string: `", did you mean 'head'?"`."""
     close = difflib.get_close_matches(wrong, list(known), n=1)
@@ -63,5 +66,14 @@ def did_you_mean(wrong: str, known: Iterable[str]) -> str:
 def choose(table: Mapping[str, Any], name: str, *, what: str) -> Any:
     """`table[name]`; ValueError with the known names and the nearest one if there is none."""
     if name not in table:
-        raise ValueError(f"unknown {what} {name!r}{did_you_mean(name, table) or '.'} Known: {', '.join(table)}.")
+        raise ValueError(f"unknown {what} {name!r}{did_you_mean(name, table) or '.'} {known(name, table)}.")
     return table[name]
+
+
+def known(wrong: str, names: Iterable[str]) -> str:
+    """A list for an error: 'Known: a, b'; of more than 40 names those that are nearest, and how many others."""
+    names = list(names)
+    if len(names) <= _LISTED:
+        return f"Known: {', '.join(names)}"
+    near = difflib.get_close_matches(wrong, names, n=8, cutoff=0.3) or names[:8]
+    return f"Near: {', '.join(near)}; {len(names) - len(near)} others are known"

@@ -5,7 +5,7 @@ import types
 
 import pytest
 
-from jft.utils import registry
+from jft.utils import registry, tree
 from jft.utils.registry import GIVEN, CodeRefusedError, Registry, call_with, code_allowed, name_of
 
 
@@ -91,3 +91,13 @@ def test_a_function_asks_for_what_it_needs_by_its_parameters():
     assert call_with(lambda b, c=3, **_: (b, c), {"a": 1, "b": 2}, what="it") == (2, 3)
     with pytest.raises(ValueError, match=r"it needs z, which jft does not give.* jft gives a, b"):
         call_with(lambda z: z, {"a": 1, "b": 2}, what="it")
+
+
+def test_of_many_names_an_error_lists_those_that_are_near():
+    table = {f"resnet{n}": n for n in range(50)} | {"vgg16": 0}
+    with pytest.raises(
+        ValueError, match=r"unknown model 'vgg', did you mean 'vgg16'\? Near: vgg16; 50 others are known"
+    ):
+        tree.choose(table, "vgg", what="model")
+    with pytest.raises(ValueError, match=r"Near: resnet0, resnet1, .*resnet7; 43 others"):
+        tree.choose(table, "?", what="model")
