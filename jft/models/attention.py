@@ -63,11 +63,13 @@ class Tokens(nn.Module):
       grid: side of the grid of `position`, which is resampled to that of the map.
       class_position: whether `position` has a first row, for the class token `cls`.
       registers: number of learned tokens after the class token, without positions.
+      resize: how `position` is resampled, see `bicubic`.
     """
 
     grid: int
     class_position: bool = True
     registers: int = 0
+    resize: str = "antialias"
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -77,7 +79,7 @@ class Tokens(nn.Module):
         first = self.param("cls", learned, (channels,), jnp.float32)[None]
         rows = self.grid**2 + self.class_position
         position = self.param("position", learned, (rows, channels), jnp.float32)
-        position = resample(position, self.grid, (height, width))
+        position = resample(position, self.grid, (height, width), self.resize)
         if self.class_position:
             first, position = first + position[:1], position[1:]
         if self.registers:
@@ -88,15 +90,14 @@ class Tokens(nn.Module):
         return jnp.concatenate([first, patches], axis=1)
 
 
-def resample(position: jax.Array, grid: int, to: tuple[int, int]) -> jax.Array:
+def resample(position: jax.Array, grid: int, to: tuple[int, int], how: str = "antialias") -> jax.Array:
     """Position embeddings of a square grid, resampled to the grid of other images.
-
-    Bicubic, and averaging where the grid shrinks, as `timm.layers.resample_abs_pos_embed`.
 
     Args:
       position: [rows + grid * grid, channels]; rows before the grid, such as that of the class token, stay.
       grid: side of the grid.
       to: rows and columns of the new grid.
+      how: see `bicubic`.
 
     Returns:
       [rows + to[0] * to[1], channels].
@@ -104,17 +105,34 @@ def resample(position: jax.Array, grid: int, to: tuple[int, int]) -> jax.Array:
     if to == (grid, grid):
         return position
     before, rest = position[: -grid * grid], position[-grid * grid :]
-    rows, columns = (bicubic(grid, side) for side in to)
+    rows, columns = (bicubic(grid, side, how) for side in to)
     square = rest.reshape(grid, grid, -1)
     resized = jnp.einsum("hg,gkc,wk->hwc", rows, square, columns, precision="highest")
     return jnp.concatenate([before, resized.reshape(-1, rest.shape[-1])])
 
 
 @functools.cache
-def bicubic(size: int, to: int) -> np.ndarray:
-    """[to, size] matrix that resizes a line: Keys' kernel with a = -0.5, which is widened where the line shrinks."""
-    stretch = max(size / to, 1.0)
-    center = (np.arange(to)[:, None] + 0.5) * size / to - 0.5
-    x = np.abs(np.arange(size) - center) / stretch
-    weights = np.where(x < 1, (1.5 * x - 2.5) * x * x + 1, np.where(x < 2, ((2.5 - 0.5 * x) * x - 4) * x + 2, 0))
-    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)  # what lies outside has no part
+def bicubic(size: int, to: int, how: str) -> np.ndarray:
+    """[to, size] matrix that resizes a line with Keys' kernel.
+
+    Args:
+      size: length of the line.
+      to: length after.
+      how: 'antialias', as `timm.layers.resample_abs_pos_embed`: a = -0.5, the kernel is widened where the line shrinks,
+        and what lies outside has no part; or 'offset', as DINOv2 without registers in its authors' code: a = -0.75, as
+        torch has it without antialias, the ends go on outside, and the line becomes `to` + 0.1 long and is then cut.
+    """
+    places, outputs = np.arange(-2, size + 2), np.arange(to)[:, None] + 0.5
+    if how == "offset":
+        weights = _keys(np.abs(places - (outputs * size / (to + 0.1) - 0.5)), -0.75)
+        weights[:, 2] += weights[:, :2].sum(axis=1)
+        weights[:, -3] += weights[:, -2:].sum(axis=1)
+    else:
+        weights = _keys(np.abs(places - (outputs * size / to - 0.5)) / max(size / to, 1.0), -0.5)
+    weights = weights[:, 2:-2]
+    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+def _keys(x: np.ndarray, a: float) -> np.ndarray:
+    """Keys' cubic kernel (1981, https://doi.org/10.1109/TASSP.1981.1163711) at distances `x`."""
+    return np.where(x < 1, ((a + 2) * x - (a + 3)) * x * x + 1, np.where(x < 2, a * (((x - 5) * x + 8) * x - 4), 0))

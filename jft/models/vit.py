@@ -8,7 +8,7 @@ models/vision_transformer.py, timm/models/deit.py.
 """
 
 import functools
-from typing import Any
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
@@ -36,6 +36,7 @@ class ViT(Chain):
       grid: side of the grid of position embeddings; they are resampled to that of the images.
       class_position: whether the class token has a position embedding too, the first.
       registers: learned tokens without position or meaning, which attention uses as scratch space.
+      resize: how position embeddings are resampled, see `attention.bicubic`.
       layer_scale: value of the layer scales before training; None: no layer scales.
       dropout: dropped share of the embeddings, and of what each branch of a block gives.
       drop_path: dropped share of the last block's branches in training; it grows linearly from 0 in the first block.
@@ -49,6 +50,7 @@ class ViT(Chain):
     grid: int = 14
     class_position: bool = True
     registers: int = 0
+    resize: Literal["antialias", "offset"] = "antialias"
     layer_scale: float | None = None
     dropout: float = 0.0
     drop_path: float = 0.0
@@ -60,9 +62,8 @@ class ViT(Chain):
 
     def published(self) -> Stages:
         """embed, block1 .. block12, norm, head."""
-        embed = functools.partial(
-            Embed, self.patch, self.width, self.grid, self.class_position, self.registers, self.dropout, self.dtype
-        )
+        tokens = functools.partial(attention.Tokens, self.grid, self.class_position, self.registers, self.resize)
+        embed = functools.partial(Embed, self.patch, self.width, tokens, self.dropout, self.dtype)
         block = functools.partial(Block, self.heads, self.layer_scale, self.dropout, dtype=self.dtype)
         rates = [self.drop_path * i / max(self.depth - 1, 1) for i in range(self.depth)]
         return {
@@ -85,9 +86,7 @@ class Embed(nn.Module):
 
     patch: int
     width: int
-    grid: int
-    class_position: bool
-    registers: int
+    tokens: functools.partial
     dropout: float
     dtype: Any
 
@@ -104,7 +103,7 @@ class Embed(nn.Module):
         sides = (self.patch, self.patch)
         conv = {"padding": "VALID", "kernel_init": _patch_init, "dtype": self.dtype, "name": "patch"}
         x = layers.Conv(self.width, sides, sides, **conv)(x)
-        x = attention.Tokens(self.grid, self.class_position, self.registers, name="tokens")(x)
+        x = self.tokens(name="tokens")(x)
         return nn.Dropout(self.dropout, deterministic=not train)(x)
 
 

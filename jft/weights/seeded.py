@@ -64,7 +64,9 @@ _TORCH_KINDS = {
     "gamma": "last_scale",
     "layer_scale": "last_scale",
     "in_proj_bias": "bias",
-    **dict.fromkeys(("cls_token", "class_token", "reg_token", "pos_embed", "pos_embedding"), "token"),
+    **dict.fromkeys(
+        ("cls_token", "class_token", "reg_token", "register_tokens", "pos_embed", "pos_embedding"), "token"
+    ),
 }
 
 
@@ -128,6 +130,7 @@ SEEDED = {
     "torchvision": seeded_torch,
     "timm": seeded_torch,
     "efficientnet_lite": seeded_torch,
+    "dinov2": seeded_torch,
     "keras": seeded_keras,
     "caffe": seeded_keras,
     "jft": seeded_leaves,

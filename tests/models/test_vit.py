@@ -40,6 +40,19 @@ def test_positions_are_resampled_as_jax_resizes_images(to):
     assert same is position
 
 
+@pytest.mark.parametrize("to", [3, 9])
+def test_positions_are_resampled_as_dinov2s_authors_do(to):
+    """By torch's four taps without antialias, for a scale of (to + 0.1) / size; their own results are in the proofs."""
+    line = np.random.default_rng(0).normal(size=6)
+    found = attention.bicubic(6, to, "offset") @ line
+    for i, value in enumerate(found):
+        center = (i + 0.5) * 6 / (to + 0.1) - 0.5
+        first, t = int(np.floor(center)), center - np.floor(center)
+        taps = [line[min(max(first + k, 0), 5)] for k in (-1, 0, 1, 2)]
+        near, far = (lambda x: (1.25 * x - 2.25) * x * x + 1), (lambda x: ((-0.75 * x + 3.75) * x - 6) * x + 3)
+        assert value == pytest.approx(np.dot(taps, [far(1 + t), near(t), near(1 - t), far(2 - t)]), abs=1e-6)
+
+
 def test_one_set_of_variables_reads_images_of_any_multiple_of_the_patch():
     model = ViT(**SMALL)
     shapes = [jax.tree.map(jnp.shape, abstract_variables(model, size)) for size in (8, 16, 28)]

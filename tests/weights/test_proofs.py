@@ -51,6 +51,8 @@ LONG = (
     "deit3_small_patch16.timm",
     "vit_small_patch14_dinov2.timm",
     "vit_small_patch14_reg4_dinov2.timm",
+    "vit_small_patch14_dinov2.dinov2",
+    "vit_small_patch14_reg4_dinov2.dinov2",
 )
 
 # The smallest of each kin.

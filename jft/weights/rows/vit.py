@@ -82,6 +82,35 @@ def _timm(
     )
 
 
+def _dinov2(size: str, registers: bool) -> WeightSet:
+    """A set of https://github.com/facebookresearch/dinov2 as its authors publish it.
+
+    It resamples positions as they do. The file holds a token for masked patches too, which is not counted.
+    """
+    width = {"small": 384, "base": 768}[size]
+    model, short = f"vit_{size}_patch14_{'reg4_' * registers}dinov2", f"dinov2_vit{size[0]}14"
+    file = f"{short}{'_reg4' * registers}_pretrain.pth"
+    # Where there are registers, timm has added the class token's position to the token.
+    params = _PARAMS[model] - 1000 * (width + 1) + width * registers
+    return WeightSet(
+        model=model,
+        tag="dinov2",
+        dialect="dinov2",
+        filename=file,
+        url=f"https://dl.fbaipublicfiles.com/dinov2/{short}/{file}",
+        sha256=None,
+        md5=None,
+        size=round((params + width) * 4 / 2**20, 1),
+        license="Apache-2.0",
+        num_params=params,
+        top1=None,
+        top5=None,
+        preprocess=_DINOV2,
+        options={"class_position": True} if registers else {"resize": "offset"},
+        top=False,
+    )
+
+
 ROWS = [
     row.torchvision("vit_base_patch16", "vit_b_16-c867db91", 86_567_656, 330.285, 81.072, 95.318, IMAGENET),
     row.torchvision("vit_base_patch32", "vit_b_32-d86f8d99", 88_224_232, 336.604, 75.912, 92.466, IMAGENET),
@@ -102,4 +131,5 @@ ROWS = [
         for size, width in {"small": 384, "base": 768}.items()
         for model in (f"vit_{size}_patch14_dinov2", f"vit_{size}_patch14_reg4_dinov2")
     ),
+    *(_dinov2(size, registers) for size in ("small", "base") for registers in (False, True)),
 ]

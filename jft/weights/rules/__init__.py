@@ -89,10 +89,11 @@ def rules_for(row: WeightSet, model: Chain) -> list[Rule]:
 def is_ignored(name: str) -> bool:
     """Whether a tensor is ignored on purpose.
 
-    That is torch's count of batches in BatchNorm; and what Keras' EfficientNet normalizes its images by, which is
-    ImageNet's mean and standard deviation and a part of the row's preprocessing.
+    That is torch's count of batches in BatchNorm; what Keras' EfficientNet normalizes its images by, which is
+    ImageNet's mean and standard deviation and a part of the row's preprocessing; and DINOv2's token for the patches
+    that were hidden in pretraining.
     """
-    return name.endswith(".num_batches_tracked") or name in _NORMALIZATION
+    return name.endswith(".num_batches_tracked") or name in (*_NORMALIZATION, "mask_token")
 
 
 def canonical(row: WeightSet, names: Iterable[str]) -> dict[str, str]:

@@ -1,4 +1,6 @@
-"""Vision Transformers in torchvision's and timm's names."""
+"""Vision Transformers in torchvision's and timm's names, and in those of DINOv2's authors, which timm took over."""
+
+from collections.abc import Callable
 
 from jft.models.vit import ViT
 from jft.weights.rules.rule import Family, Rule, Rules, synonyms, torch_dense, torch_layer, torch_layer_norm
@@ -31,12 +33,12 @@ def _torchvision_names(model: ViT, names: tuple[str, ...]) -> dict[str, str]:
     return synonyms(names, {n: n.replace(old, new) for n in names for old, new in layers.items() if old in n})
 
 
-def _timm(model: ViT) -> Rules:
+def _timm(model: ViT, registers: str = "reg_token") -> Rules:
     yield from torch_layer("embed/patch", "patch_embed.proj")
     yield Rule("params/embed/tokens/cls", ("cls_token",), vector_of_one)
     yield Rule("params/embed/tokens/position", ("pos_embed",), of_one)
     if model.registers:
-        yield Rule("params/embed/tokens/registers", ("reg_token",), of_one)
+        yield Rule("params/embed/tokens/registers", (registers,), of_one)
     for i in range(model.depth):
         target, source = f"block{i + 1}", f"blocks.{i}"
         for branch in (1, 2):
@@ -50,4 +52,10 @@ def _timm(model: ViT) -> Rules:
     yield from torch_dense("head/head", "head")
 
 
-FAMILY = Family(ViT, {"torchvision": _torchvision, "timm": _timm}, {"torchvision": _torchvision_names})
+_RULES: dict[str, Callable[[ViT], Rules]] = {
+    "torchvision": _torchvision,
+    "timm": _timm,
+    "dinov2": lambda model: _timm(model, "register_tokens"),
+}
+
+FAMILY = Family(ViT, _RULES, {"torchvision": _torchvision_names})

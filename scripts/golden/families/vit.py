@@ -20,6 +20,13 @@ TIMM |= {
     name: Reference(name, (224, 98), {"dynamic_img_size": True, "num_classes": 1000})
     for name in (f"vit_{size}_patch14_{reg4}dinov2" for size in ("small", "base") for reg4 in ("", "reg4_"))
 }
+DINOV2 = {
+    f"vit_{size}_patch14_{'reg4_' * registers}dinov2": Reference(
+        f"dinov2_vit{size[0]}14{'_reg' * registers}", (224, 98)
+    )
+    for size in ("small", "base")
+    for registers in (False, True)
+}
 
 
 def torchvision_stages(model: torch.nn.Module) -> dict[str, str]:
@@ -32,6 +39,11 @@ def timm_stages(model: torch.nn.Module) -> dict[str, str]:
     """The embeddings are what the dropout of patches after them gives."""
     blocks = {f"block{i + 1}": f"blocks.{i}" for i in range(len(model.blocks))}
     return {"embed": "patch_drop", **blocks, "norm": "norm", "head": "head"}
+
+
+def dinov2_stages(model: torch.nn.Module) -> dict[str, str]:
+    """The embeddings are what the first block reads."""
+    return timm_stages(model) | {"embed": "blocks.0:input"}
 
 
 def torchvision_at(model: torch.nn.Module, size: int) -> None:
