@@ -53,7 +53,11 @@ def _variables(layer: str, count: int) -> tuple[str, ...]:
     """What Keras calls the tensors of a layer; it reads them by their order."""
     if layer.startswith("convnext"):
         norm, conv = ("gamma", "beta"), ("kernel", "bias")
-        named = {"stem": (*conv, *norm), "layernorm": norm, "scale": ("gamma",)}
+        named = {
+            "stem": (*conv, *norm),
+            "layernorm": norm,
+            "scale": ("variable",),
+        }  # as Keras calls the last, for want of a name
         return named.get(layer.rpartition("_")[2], (*norm, *conv) if count == 4 else conv)
     return _VARIABLES[count]
 
