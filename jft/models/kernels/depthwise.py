@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 
 Pads = tuple[tuple[int, int], tuple[int, int]]
@@ -18,6 +17,7 @@ Pads = tuple[tuple[int, int], tuple[int, int]]
 _Phase = list[list[tuple[int, int]]]
 
 _MOST = 400  # products in the text of a program, which XLA compiles in half a second
+_UNROLLED = 9  # places of a window, each with its sum in the text of a program; larger windows share that of a row
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
@@ -173,25 +173,37 @@ def _kernel_gradient(x: jax.Array, kernel: jax.Array, dy: jax.Array, strides: tu
         )
     )
     x, wide = lax.pad(x, _zero(x), ((0, 0, 0), *edges, (0, 0, 0))), _wide(x)
-    (batch, height, width, channels), found = dy.shape, []
+    batch, height, width, channels = dy.shape
     added = next((n for n in (8, 7, 6, 5, 4) if height % n == 0), min(8, height))  # rows at a time
     whole = height - height % added
 
-    def product(i: int, j: int, first: int, last: int, step: int) -> jax.Array:
+    def product(x: jax.Array, place: tuple[int, int], first: int, last: int, step: int) -> jax.Array:
         """Of every `step`-th row of first <= p < last, [batch, rows, width, channels]."""
-        ends = (last - 1) * strides[0] + i + 1, (width - 1) * strides[1] + j + 1
+        starts = first * strides[0] + place[0], place[1]
+        ends = (last - 1) * strides[0] + place[0] + 1, (width - 1) * strides[1] + place[1] + 1
         steps = (1, step * strides[0], strides[1], 1)
-        read = lax.slice(x, (0, first * strides[0] + i, j, 0), (batch, *ends, channels), steps)
+        read = lax.slice(x, (0, *starts, 0), (batch, *ends, channels), steps)
         return read.astype(wide) * dy[:, first:last:step].astype(wide)
 
-    for i, j in np.ndindex(*kernel.shape[:2]):
-        # Neighboring rows are added, since rows far apart may fall on the same few lines of a cache.
-        rows = functools.reduce(jnp.add, (product(i, j, n, whole, added) for n in range(added)))
-        if whole < height:
-            rows = jnp.concatenate([rows, product(i, j, whole, height, 1)], 1)
-        few = rows.reshape(-1, channels)
-        found.append(jnp.dot(jnp.ones(len(few), wide), few, precision="highest"))
-    return jnp.stack(found).reshape(kernel.shape).astype(kernel.dtype)
+    def of_window_row(x: jax.Array, i: int) -> jax.Array:
+        found = []
+        for place in ((i, j) for j in range(kernel.shape[1])):
+            # Neighboring rows are added, since rows far apart may fall on the same few lines of a cache.
+            rows = functools.reduce(jnp.add, (product(x, place, n, whole, added) for n in range(added)))
+            if whole < height:
+                rows = jnp.concatenate([rows, product(x, place, whole, height, 1)], 1)
+            few = rows.reshape(-1, channels)
+            found.append(jnp.dot(jnp.ones(len(few), wide), few, precision="highest"))
+        return jnp.stack(found)
+
+    def of_top_row(x: jax.Array, _: None) -> tuple[jax.Array, jax.Array]:
+        return lax.pad(x, _zero(x), ((0, 0, 0), (-1, 1, 0), (0, 0, 0), (0, 0, 0))), of_window_row(x, 0)
+
+    if kernel.shape[0] * kernel.shape[1] <= _UNROLLED:
+        found = jnp.stack([of_window_row(x, i) for i in range(kernel.shape[0])])
+    else:
+        _, found = lax.scan(of_top_row, x, length=kernel.shape[0])
+    return found.reshape(kernel.shape).astype(kernel.dtype)
 
 
 def _wide(x: jax.Array) -> jnp.dtype:
