@@ -182,3 +182,18 @@ def test_everything_of_jft_is_measured_without_tensorflow(tmp_path):
         for label, found in item["found"].items():
             assert len(found["rates"]) == 2, (item["what"], label, found)
     assert "images/s" in out.with_suffix(".md").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("groups", [2, 4])
+def test_convolutions_of_all_forms_are_equal(monkeypatch, groups):
+    pytest.importorskip("torch")
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    import convolutions
+
+    shape = convolutions.Shape(size=5, inputs=4, outputs=4, groups=groups, window=3, stride=2)
+    passes = convolutions.forms(shape, "float32", xla=True)  # which compares their outputs
+    for found in passes:
+        measured = convolutions.in_turns(found, rounds=1, seconds=1e-6)
+        assert list(measured) == ["torch", "jft", "xla"]
+        assert measured["torch"][1] == 1

@@ -199,7 +199,8 @@ def _kernel_gradient(x: jax.Array, kernel: jax.Array, dy: jax.Array, strides: tu
     def of_top_row(x: jax.Array, _: None) -> tuple[jax.Array, jax.Array]:
         return lax.pad(x, _zero(x), ((0, 0, 0), (-1, 1, 0), (0, 0, 0), (0, 0, 0))), of_window_row(x, 0)
 
-    if kernel.shape[0] * kernel.shape[1] <= _UNROLLED:
+    # With a stride, moving the whole map takes longer than the products do.
+    if max(strides) > 1 or kernel.shape[0] * kernel.shape[1] <= _UNROLLED:
         found = jnp.stack([of_window_row(x, i) for i in range(kernel.shape[0])])
     else:
         _, found = lax.scan(of_top_row, x, length=kernel.shape[0])
