@@ -71,7 +71,7 @@ class Augmentation:
     def from_config(cls, config: Any, augment: tuple[AugmentFunction, ...] = ()) -> "Augmentation":
         """What a config's fields of the same names say, but for `augment`, whose names are resolved already."""
         own = {field.name: config[field.name] for field in dataclasses.fields(cls) if field.name != "augment"}
-        return cls(**{**own, "resized_crop": tuple(config.resized_crop), "augment": augment})
+        return cls(**{**own, "resized_crop": tuple(config["resized_crop"]), "augment": augment})
 
     def uncountable(self, spec: Preprocess, fit: str) -> str | None:
         """Why an image has more variants than can be counted, for the log; None where `num_variants` counts them."""

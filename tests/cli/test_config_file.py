@@ -84,7 +84,7 @@ def test_wrong_fields_on_the_command_line(file, change, message):
         ("return {}", r"config\.py: get_config\(\) returns dict: end it"),
         (
             "return type(config)()",
-            r"config\.py: the config has no accumulate, arms, .*: begin with default",
+            r"config\.py: the config has no accept_license, accumulate, arms, .*: begin with default",
         ),
     ],
 )

@@ -55,7 +55,8 @@ class Inner(TypedDict):
         ({}, {"a": int}, None),
         ({"a": "b"}, {"a": int}, "a is 'b', where a whole number is expected"),
         (Preprocess().to_dict(), Preprocess, None),
-        (Preprocess().to_dict() | {"std": [1, 2]}, Preprocess, "std has 2 entries, where 3 are expected"),
+        ([1, 2], tuple[int, int, int], "it has 2 entries, where 3 are expected"),
+        (Preprocess().to_dict() | {"std": [1, "2"]}, Preprocess, r"std\[1\] is '2', where a number"),
         ([[{"deep": 1}]], Any, None),
     ],
 )

@@ -4,6 +4,7 @@ from jft.weights.rows import (
     alexnet,
     convnext,
     densenet,
+    digits,
     efficientnet,
     googlenet,
     inception,
@@ -27,4 +28,5 @@ FAMILIES = (
     efficientnet,
     convnext,
     vit,
+    digits,
 )

@@ -7,7 +7,6 @@ sizes that it tests with. Keras' are keras.io's.
 from collections.abc import Iterator
 
 from jft.data.preprocess import Preprocess
-from jft.models.efficientnet import EFFICIENTNETS
 from jft.weights.rows import row
 from jft.weights.rows.preprocessing import half
 
@@ -69,6 +68,8 @@ _KERAS = {
     "b6": (166.428, 157.627, "165f6e37dce68623721b423839de8be5", "9ecce42647a20130c1f39a5d4cb75743", 84.0, 96.8),
     "b7": (255.960, 246.186, "8c03f828fec3ef71311cd463b6759d99", "cbcfe4450ddf6f3ad90b1b398090fe4a", 84.3, 97.0),
 }
+# Inputs of the classifier, which a file without the top lacks.
+_FEATURES = {"b0": 1280, "b1": 1280, "b2": 1408, "b3": 1536, "b4": 1792, "b5": 2048, "b6": 2304, "b7": 2560}
 # Lite: pixels, and the shorter side before the crop; as Google trained it and timm reads it.
 _LITE = {
     "efficientnet_lite0": half(224, 256, "bicubic"),
@@ -132,7 +133,7 @@ def _keras(model: str) -> tuple[row.WeightSet, row.WeightSet]:
         "options": _KERAS_OPTIONS,
         "base": "https://storage.googleapis.com/keras-applications",
     }
-    without = num_params - 1000 * (EFFICIENTNETS[model]().top_width + 1)
+    without = num_params - 1000 * (_FEATURES[model.removeprefix("efficientnet_")] + 1)
     return (
         row.keras(model, f"{file}.h5", num_params, size, md5, top1, top5, spec, **shared),
         row.keras(model, f"{file}_notop.h5", without, size_notop, md5_notop, None, None, spec, **shared, top=False),

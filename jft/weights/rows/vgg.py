@@ -1,6 +1,5 @@
-"""Weight sets of VGG, and of jft's own small network of its kind."""
+"""Weight sets of VGG."""
 
-from jft.data.preprocess import Preprocess
 from jft.weights.rows import row
 from jft.weights.rows.preprocessing import IMAGENET, KERAS_CAFFE
 
@@ -36,24 +35,6 @@ _FILE = "{0}/{0}_weights_tf_dim_ordering_tf_kernels"
 _FIXED = {"adaptive_pool": False}  # Keras' and Caffe's VGG pools no other map to 7x7
 _OXFORD = "CC-BY-4.0"  # the license of Oxford's weights, which Keras' and Caffe's are
 
-# Trained by jft with configs/digits04.py and included in the package: the weights of the quickstart.
-_DIGITS = row.WeightSet(
-    model="vgg_tiny",
-    tag="digits04",
-    dialect="jft",
-    filename="vgg_tiny-digits04.safetensors",
-    url=None,
-    sha256="55faf18c0b01c30823877e6734f141fd713e1c66c8194bffce39fa968a2407ea",
-    md5=None,
-    size=0.4,
-    license="Apache-2.0",
-    num_params=93_669,
-    top1=None,  # ImageNet accuracy does not apply
-    top5=None,
-    preprocess=Preprocess(size=32, resize=37),
-    options={"num_classes": 5},
-)
-
 ROWS = [
     *(row.torchvision(model, *facts, IMAGENET) for model, facts in _TORCHVISION.items()),
     *(
@@ -86,5 +67,4 @@ ROWS = [
     ),
     row.caffe("vgg16", "vgg16.npy", 138_357_544, 527.8, _OXFORD, 71.3, 90.1, KERAS_CAFFE, options=_FIXED),
     row.caffe("vgg19", "vgg19.npy", 143_667_240, 548.0, _OXFORD, 71.3, 90.0, KERAS_CAFFE, options=_FIXED),
-    _DIGITS,
 ]
