@@ -32,6 +32,7 @@ SETS = {
     "efficientnet": {"torchvision": 9, "timm": 29, "keras": 16, "efficientnet_lite": 3},
     "convnext": {"torchvision": 4, "timm": 26, "keras": 8},
     "vit": {"torchvision": 2, "timm": 27, "dinov2": 4},
+    "digits": {},  # jft's own, which nobody else has published
 }
 
 
