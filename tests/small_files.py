@@ -14,6 +14,7 @@ from jft.models.densenet import DenseNet
 from jft.models.regnet import RegNet
 from jft.models.resnet import ResNet
 from jft.models.vgg import VGG
+from jft.models.vit import ViT
 from jft.utils import tree
 from jft.utils.checkpoint import Checkpoints
 from jft.weights import catalog, rules, seeded
@@ -25,6 +26,10 @@ TINY = {
     "vgg13_bn": functools.partial(VGG, convs=(2, 1), widths=(4, 6), hidden=8, grid=3, default_size=12, batch_norm=True),
     "vgg16": functools.partial(VGG, convs=(1, 2), widths=(4, 6), hidden=8, grid=3, default_size=12),
     "convnext_tiny": functools.partial(ConvNeXt, blocks=(1, 1, 2, 1), width=8),
+    "vit_base_patch32": functools.partial(ViT, width=8, depth=2, heads=2, patch=8, grid=4, default_size=32),
+    "vit_small_patch14_reg4_dinov2": functools.partial(
+        ViT, width=8, depth=1, heads=2, patch=8, grid=6, registers=4, class_position=False, layer_scale=1e-5
+    ),
     "regnet_y_400mf": functools.partial(RegNet, depths=(1, 2), widths=(16, 24)),
     "densenet121": functools.partial(DenseNet, blocks=(2, 1, 1, 1)),
     "resnet34": functools.partial(ResNet, blocks=(1, 1, 1, 1), bottleneck=False),

@@ -9,6 +9,7 @@ import safetensors.numpy
 
 from jft.exporters import keras_h5
 from jft.models import Chain
+from jft.models.vit import ViT
 from jft.weights.rules import Rule
 
 Tensors = Mapping[str, np.ndarray]
@@ -24,6 +25,8 @@ _KERAS_NAMES = {
     **{f"densenet{depth}": f"DenseNet{depth}" for depth in (121, 169, 201)},
 }
 
+_TORCHVISION_NAMES = {f"vit_base_patch{patch}": f"vit_b_{patch}" for patch in (16, 32)}
+
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
@@ -32,7 +35,8 @@ class Layout:
     Attributes:
       check_name: raises a ValueError for a file name that the framework would not load.
       write: (path, model, rules, tensors from `rules.sources_of`, notes) -> names of the tensors written.
-      how_to_load: (the framework's name of the model, model, side in pixels, path) -> a line of Python.
+      how_to_load: (the framework's name of the model, model, side in pixels, path) -> a line of Python; ValueError if
+        the framework's model does not read images of this side.
       exact: whether every leaf must be bit-identical when read again.
     """
 
@@ -56,16 +60,23 @@ def _write_torch(path: Path, model: Chain, rules: list[Rule], tensors: Tensors, 
     return list(whole)
 
 
+def resampled(model: Chain, size: int) -> bool:
+    """Whether a transformer resamples its positions for images of this size: timm does if told, torchvision never."""
+    return isinstance(model, ViT) and model.grid * model.patch != size
+
+
 def _how_to_load_torch(name: str, model: Chain, size: int, path: Path) -> str:
-    del size
+    if resampled(model, size):
+        raise ValueError(f"torchvision's {name} reads images of {model.default_size} pixels alone, not of {size}.")
+    name = _TORCHVISION_NAMES.get(name, name)
     side = f", aux_logits={model.aux_heads}, init_weights=False" if model.auxiliary_heads() else ""
     build = f"torchvision.models.{name}(num_classes={model.num_classes}{side})"
     return f"model = {build}; model.load_state_dict(safetensors.torch.load_file({str(path)!r}))"
 
 
 def _how_to_load_timm(name: str, model: Chain, size: int, path: Path) -> str:
-    del size
-    build = f"timm.create_model({name!r}, num_classes={model.num_classes})"
+    dynamic = ", dynamic_img_size=True" if resampled(model, size) else ""
+    build = f"timm.create_model({name!r}, num_classes={model.num_classes}{dynamic})"
     return f"model = {build}; model.load_state_dict(safetensors.torch.load_file({str(path)!r}))"
 
 

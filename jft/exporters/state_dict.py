@@ -104,6 +104,8 @@ def write(weights: SourceWeights, out: str | Path, format: str = "torchvision") 
         row, published, left_out = find_published(weights, format)
     except ValueError as error:
         raise ValueError(f"{error} {_remedy(weights)}") from error
+    name = timm_name(row) if format == "timm" else row.model
+    layout.how_to_load(name, published, weights.spec.size, out)  # refuses a size that cannot be loaded
     target = _target(published, weights.spec.size, f"{format}'s {row.model}")
     leaves = weights.read(False)
     if HEAD not in leaves:
@@ -119,7 +121,6 @@ def write(weights: SourceWeights, out: str | Path, format: str = "torchvision") 
                 f"logits by {error:.1e} of the largest. Nothing was kept. This is a bug in jft: please report it."
             )
     counters = sum(map(rules.is_ignored, names))
-    name = timm_name(row) if format == "timm" else row.model
     return Exported(weights, published, name, format, len(names), counters, left_out, len(target), rounded, error, out)
 
 
@@ -188,8 +189,8 @@ def _headless(source: str) -> str:
 def _nearest(model: Chain, name: str, dialect: str) -> tuple[WeightSet | None, dict[str, tuple[Any, Any]] | None]:
     """The published row that differs in the fewest fields, and these fields: {field: (the model's, the row's)}."""
     best, fewest = None, None
-    for row in CATALOG.values():
-        if row.dialect != dialect or not row.top:
+    for row in sorted(CATALOG.values(), key=lambda row: not row.top):  # one without a classifier is the last resort
+        if row.dialect != dialect:
             continue
         other = create_model(row.model, **row.options)
         if type(other) is not type(model):

@@ -11,6 +11,7 @@ from typing import Any
 from jft.data.preprocess import Preprocess
 from jft.evaluation.open_model import SourceWeights
 from jft.exporters import state_dict
+from jft.exporters.layouts import resampled
 from jft.exporters.state_dict import Exported
 from jft.models.chain import abstract_variables
 from jft.utils import tree
@@ -69,6 +70,7 @@ def _config(weights: SourceWeights) -> dict[str, Any]:
         "num_features": leaves["params/head/head/kernel"].shape[-2],
         "global_pool": {"average": "avg"}.get(pool, pool),
         **({"label_names": list(names)} if names else {}),
+        **({"model_args": {"dynamic_img_size": True}} if resampled(model, weights.spec.size) else {}),
         "pretrained_cfg": {
             "custom_load": False,
             "fixed_input_size": False,

@@ -7,6 +7,7 @@ from typing import Any
 
 from jft.data.preprocess import Preprocess
 from jft.models import create_model
+from jft.models.vit import ViT
 from jft.utils import json_file, tree
 from jft.weights.catalog import CATALOG, TOP
 from jft.weights.hf_files import Found
@@ -38,6 +39,8 @@ _SHAPE = {
 _CODE = ("auto_map", "custom_pipelines", "trust_remote_code", "custom_load", "state_dict")
 # Arguments of timm's constructors that change nothing at inference.
 _BENIGN = ("drop_rate", "drop_path_rate", "num_classes", "img_size", "in_chans", "global_pool", "pretrained")
+# Whether a transformer resamples its positions when it runs, as jft always does.
+_DYNAMIC = "dynamic_img_size"
 
 
 def architectures() -> dict[str, WeightSet]:
@@ -79,6 +82,7 @@ def _row_of(found: Found) -> WeightSet:
     spec = _preprocess(own, refuse)
     _check_arguments(config, like, spec.size, classes, refuse)
     options = {**like.options, **({"num_classes": classes} if classes not in (0, 1000) else {})}
+    options |= _grid(like, config.get("model_args") or {}, spec.size)
     return WeightSet(
         model=like.model,
         tag=found.name,
@@ -106,6 +110,14 @@ def _refuse(config: str, why: str) -> None:
     raise ValueError(f"{config}: {why}; {_REMEDY}.")
 
 
+def _grid(like: WeightSet, arguments: Mapping[str, Any], size: int) -> dict[str, int]:
+    """The grid of a transformer's positions, where it is not jft's own: that of the images, unless timm resamples."""
+    model = create_model(like.model, **like.options)
+    if not isinstance(model, ViT) or arguments.get(_DYNAMIC) or size // model.patch == model.grid:
+        return {}
+    return {"grid": size // model.patch}
+
+
 def _preprocess(own: Mapping[str, Any], refuse: Any) -> Preprocess:
     """timm's evaluation: the shorter side is resized to size / crop_pct, rounded down, and the center cut out."""
     channels, height, width = own.get("input_size", (3, 224, 224))
@@ -129,7 +141,7 @@ def _preprocess(own: Mapping[str, Any], refuse: Any) -> Preprocess:
 def _check_arguments(config: Mapping[str, Any], like: WeightSet, size: int, classes: int, refuse: Any) -> None:
     """Refuses what would be another network than jft's."""
     arguments, own = config.get("model_args") or {}, config.get("pretrained_cfg", config)
-    if strange := [name for name in arguments if name not in _BENIGN]:
+    if strange := [name for name in arguments if name not in (*_BENIGN, _DYNAMIC)]:
         refuse(f"model_args has {strange[0]} = {str(arguments[strange[0]])[:80]}, which jft's {like.model} has not")
     known = {"num_classes": (classes,), "img_size": (size, [size, size]), "in_chans": (3,)}
     if wrong := [name for name, values in known.items() if name in arguments and arguments[name] not in values]:

@@ -32,6 +32,7 @@ def tiny(monkeypatch):
     [
         ("alexnet", 64),
         ("convnext_tiny", 32),
+        ("vit_base_patch32", 32),
         ("vgg11", 20),
         ("vgg13_bn", 12),
         ("resnet34", 32),
@@ -68,7 +69,8 @@ def test_torchvision_in_and_out_is_the_same_file_but_for_counters(tiny, tmp_path
     assert about["source"]["like"] == f"{model}.torchvision" and "weights" not in about["source"]
     assert Preprocess.from_dict(about["preprocess"]) == catalog.find_row(model, "torchvision").preprocess.at(size)
     text = state_dict.describe(done)
-    assert f"load: model = torchvision.models.{model}(num_classes=10" in text
+    name = {"vit_base_patch32": "vit_b_32"}.get(model, model)
+    assert f"load: model = torchvision.models.{name}(num_classes=10" in text
     lost = f"; {len(counters)} counters num_batches_tracked are 0: jft does not track them" if counters else ""
     assert f"read again: {done.leaves} leaves, bit-identical{lost}\n" in text
 
@@ -230,6 +232,32 @@ def test_an_architecture_that_the_framework_lacks(tmp_path, format, model, optio
     out = tmp_path / {"keras": "out.h5", "torchvision": "out.safetensors"}[format]
     with pytest.raises(ValueError, match=message):
         state_dict.write(weights(model, **options), out, format)
+
+
+LAYER = "encoder.layers.encoder_layer_1"
+
+
+def test_a_transformer_at_another_size(tiny, tmp_path):
+    """timm is told to resample positions as jft does; torchvision does not."""
+    source, out = tmp_path / "source.safetensors", tmp_path / "out.safetensors"
+    tensors = small_files.seeded_file(source, "vit_base_patch32", "torchvision", 48)
+    done = state_dict.export(str(source), out, format="timm", model="vit_base_patch32", image_size=48)
+    assert (done.error, done.rounded) == (0, 0)
+    found = safetensors.numpy.load_file(out)
+    assert len(found) == len(tensors)
+    for name, own in {"pos_embed": "encoder.pos_embedding", "blocks.1.mlp.fc2.weight": f"{LAYER}.mlp.3.weight"}.items():
+        np.testing.assert_array_equal(found[name], tensors[own], err_msg=name)
+    wanted = "load: model = timm.create_model('vit_base_patch32_224', num_classes=10, dynamic_img_size=True); "
+    assert wanted in state_dict.describe(done)
+    with pytest.raises(ValueError, match="vit_base_patch32 reads images of 32 pixels alone, not of 48"):
+        state_dict.export(str(source), out, model="vit_base_patch32", image_size=48)
+
+
+def test_a_network_that_is_published_without_a_classifier(tiny):
+    """Fine-tuned it has one."""
+    row, model, _ = state_dict.find_published(weights("vit_small_patch14_reg4_dinov2", num_classes=3), "timm")
+    assert (row.name, model.num_classes) == ("vit_small_patch14_reg4_dinov2.lvd142m", 3)
+    assert state_dict.find_published(weights("vgg16"), "keras")[0].name == "vgg16.keras"
 
 
 def test_what_changes_nothing_is_no_difference():

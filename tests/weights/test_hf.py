@@ -11,9 +11,11 @@ import small_files
 import small_hub
 
 from jft.data.preprocess import Preprocess
-from jft.models import create_model
+from jft.evaluation.open_model import open_source
+from jft.models import abstract_variables, create_model
+from jft.utils import tree
 from jft.utils.cache_dir import cache_dir
-from jft.weights import hf_config, hf_files, hub, provenance
+from jft.weights import hf_config, hf_files, hub, provenance, rules, seeded
 from jft.weights.catalog import CATALOG, choose_set, find_row, is_set
 from jft.weights.target import leaf_shapes
 
@@ -282,6 +284,20 @@ def test_configs_of_before_timm_had_two_levels(tmp_path):
 )
 def test_license_of_a_model_card(card, license):
     assert hf_files.stated_license(card.encode()) == license
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_a_transformers_grid_is_that_of_its_images_unless_it_resamples(tmp_path, monkeypatch, dynamic):
+    small_files.shrink(monkeypatch)
+    model = create_model("vit_base_patch32", num_classes=3, grid=4 if dynamic else 6)
+    table = rules.rules_for(find_row("vit_base_patch32", "sam_in1k"), model)
+    tensors = seeded.seeded_torch(rules.source_shapes(table, tree.flatten(abstract_variables(model, 48))))
+    pretrained = {**small_hub.CONFIG["pretrained_cfg"], "input_size": [3, 48, 48]}
+    config = small_hub.CONFIG | {"architecture": "vit_base_patch32_224", "global_pool": "token"}
+    config |= {"pretrained_cfg": pretrained, "model_args": {"dynamic_img_size": dynamic}}
+    opened = open_source(f"hf:{small_hub.write_folder(tmp_path / 'trees', config, tensors)}")
+    assert (opened.build().grid, opened.spec.size) == (4 if dynamic else 6, 48)
+    np.testing.assert_array_equal(opened.read(False)["params/embed/tokens/position"], tensors["pos_embed"][0])
 
 
 def test_every_architecture_has_one_meaning():
