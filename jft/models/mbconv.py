@@ -14,17 +14,19 @@ from typing import Any, ClassVar, Literal, get_args
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from jft.models import layers
 from jft.models.chain import Chain, Stages
 from jft.utils import tree
 
-Activation = Literal["relu", "relu6", "silu"]
-Padding = Literal["torch", "same"]
+Activation = Literal["relu", "relu6", "silu", "hard_swish"]
+Padding = Literal["torch", "same", "end"]
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "relu": nn.relu,
     "relu6": nn.relu6,
     "silu": nn.silu,
+    "hard_swish": nn.hard_swish,
 }
 
 
@@ -33,13 +35,17 @@ class Blocks:
     """A row of a network's table: blocks of one kind, of which the first strides and widens.
 
     Attributes:
-      kind: 'mbconv', or 'fused', whose k x k convolution is not depthwise.
+      kind: 'mbconv'; 'uib', the same with another depthwise convolution before the expanding one (MobileNetV4);
+        'fused', whose k x k convolution is not depthwise; 'separable', whose last convolution activates, without
+        shortcut (MobileNetV1); 'conv', a convolution alone.
       expansion: channels inside the block as a multiple of its inputs; 1: no expanding convolution.
-      kernel: side of the k x k convolution.
+      kernel: side of the k x k convolution; 0: there is none.
       stride: of the first block.
       channels: outputs.
       repeats: number of blocks.
       squeeze: whether squeeze-excitation follows the depthwise convolution.
+      activation: a key of `ACTIVATIONS`; '': the network's.
+      start: side of a 'uib' block's first depthwise convolution, which strides if there is no other; 0: there is none.
     """
 
     kind: str
@@ -49,6 +55,8 @@ class Blocks:
     channels: int
     repeats: int
     squeeze: bool = False
+    activation: str = ""
+    start: int = 0
 
 
 Table = tuple[tuple[Blocks, ...], ...]  # rows of each stage
@@ -85,18 +93,21 @@ class Block:
     @property
     def shortcut(self) -> bool:
         """Whether the input is added to the output."""
-        return self.stride == 1 and self.inputs == self.row.channels
+        return self.stride == 1 and self.inputs == self.row.channels and self.row.kind not in ("separable", "conv")
 
     def units(self) -> tuple[Unit, ...]:
         """Its convolutions in order; squeeze-excitation comes before the last one."""
         row, middle = self.row, expanded(self.inputs, self.row)
-        project = Unit("project", row.channels, activated=False)
+        project = Unit("project", row.channels, activated=row.kind == "separable")
+        if row.kind == "conv" or (row.kind == "fused" and middle == self.inputs):
+            return (Unit("conv", row.channels, row.kernel, self.stride),)
         if row.kind == "fused":
-            if middle == self.inputs:
-                return (Unit("conv", row.channels, row.kernel, self.stride),)
             return Unit("expand", middle, row.kernel, self.stride), project
-        expand = (Unit("expand", middle),) if middle != self.inputs else ()
-        return *expand, Unit("depthwise", middle, row.kernel, self.stride, depthwise=True), project
+        before = 1 if row.kernel else self.stride
+        start = Unit("start", self.inputs, row.start, before, depthwise=True, activated=False)
+        depthwise = Unit("depthwise", middle, row.kernel, self.stride, depthwise=True)
+        units = {start: row.start, Unit("expand", middle): middle != self.inputs, depthwise: row.kernel, project: True}
+        return tuple(unit for unit, there in units.items() if there)
 
 
 def divisible(channels: float, floor: float = 0.9) -> int:
@@ -139,13 +150,18 @@ class ConvNorm(nn.Module):
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """[batch, h, w, c] -> [batch, ~h / stride, ~w / stride, features]."""
         unit, style = self.unit, self.style
-        options: dict[str, Any] = {"use_bias": False, "dtype": style.dtype}
+        options: dict[str, Any] = {"use_bias": False, "dtype": style.dtype, "padding": _padding(unit, style.padding)}
         if unit.depthwise:
             options |= {"feature_group_count": x.shape[-1], "kernel_init": layers.depthwise_init}
-        padding = unit.kernel // 2 if style.padding == "torch" else "SAME"
-        x = layers.Conv(unit.features, (unit.kernel,) * 2, unit.stride, padding=padding, name="conv", **options)(x)
+        x = layers.Conv(unit.features, (unit.kernel,) * 2, unit.stride, name="conv", **options)(x)
         x = style.norm(name="bn")(x, train=train)
         return ACTIVATIONS[style.activation](x) if unit.activated else x
+
+
+def _padding(unit: Unit, padding: str) -> Any:
+    if padding == "torch":
+        return unit.kernel // 2
+    return ((0, 1),) * 2 if padding == "end" and unit.depthwise and unit.stride > 1 else "SAME"
 
 
 class BlockStage(nn.Module):
@@ -180,14 +196,45 @@ class MBConv(nn.Module):
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """[batch, h, w, inputs] -> [batch, ~h / stride, ~w / stride, channels]."""
         y, (*units, last) = x, self.block.units()
+        style = dataclasses.replace(self.style, activation=self.block.row.activation or self.style.activation)
         for unit in units:
-            y = ConvNorm(unit, self.style, name=unit.name)(y, train=train)
+            y = ConvNorm(unit, style, name=unit.name)(y, train=train)
         if self.block.squeezed:
-            y = self.style.squeeze(self.block.squeezed, name="se")(y)
-        y = ConvNorm(last, self.style, name=last.name)(y, train=train)
-        if not self.block.shortcut:
-            return y
-        return x + layers.DropPath(self.drop_path)(y, train=train)
+            y = style.squeeze(self.block.squeezed, name="se")(y)
+        y = ConvNorm(last, style, name=last.name)(y, train=train)
+        return x + layers.DropPath(self.drop_path)(y, train=train) if self.block.shortcut else y
+
+
+class Head(nn.Module):
+    """Average, a hidden layer, dropout, and the classifying layer.
+
+    Attributes:
+      num_classes: number of logits.
+      hidden: units of the hidden layer.
+      normed: whether that is a `ConvNorm`, as in MobileNetV4; else, as in V3, it has biases.
+      dropout: dropped share of the classifying layer's input in training.
+      style: of the network.
+    """
+
+    averages = True  # of a map it needs the average alone, see `Chain.averages_after`
+
+    num_classes: int
+    hidden: int
+    normed: bool
+    dropout: float
+    style: Style
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """[batch, h, w, c], or averaged, [batch, c] -> logits [batch, num_classes]."""
+        x = jnp.mean(x, axis=(1, 2)) if x.ndim == 4 else x
+        if self.normed:
+            x = ConvNorm(Unit("hidden", self.hidden), self.style, name="hidden")(x[:, None, None], train=train)[:, 0, 0]
+        else:
+            x = layers.Dense(self.hidden, dtype=self.style.dtype, name="hidden")(x)
+            x = ACTIVATIONS[self.style.activation](x)
+        x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        return layers.Dense(self.num_classes, dtype=self.style.dtype, name="head")(x)
 
 
 class MBConvNet(Chain):
@@ -196,9 +243,12 @@ class MBConvNet(Chain):
     Attributes:
       table: rows of each stage.
       stem_width: outputs of the first convolution.
-      top_width: outputs of the last one.
+      top_width: outputs of the last one; 0: there is none.
+      hidden_width: units of the head's hidden layer; 0: there is none.
+      hidden_norm: see `Head.normed`.
       activation: a key of `ACTIVATIONS`.
-      padding: 'torch', half the kernel on each side; 'same', TensorFlow's, whose odd zero comes after the map.
+      padding: 'torch', half the kernel on each side; 'same', TensorFlow's, whose odd zero comes after the map; 'end',
+        the same, but for one zero, after the map, of 3x3 depthwise convolutions that stride (Keras' MobileNetV1).
       bn_epsilon: added to BatchNorm's variance.
       bn_momentum: share of the old running average that one training step keeps.
       dropout: dropped share of the head's input in training.
@@ -212,6 +262,8 @@ class MBConvNet(Chain):
     table: Table = ()
     stem_width: int = 32
     top_width: int = 1280
+    hidden_width: int = 0
+    hidden_norm: bool = False
     activation: Activation = "silu"
     padding: Padding = "torch"
     bn_epsilon: float = 1e-5
@@ -238,23 +290,23 @@ class MBConvNet(Chain):
         return max(1, inputs // 4)
 
     def published(self) -> Stages:
-        """stem, stage1, stage2 ... for each entry of the table, top, head."""
+        """stem, stage1, stage2 ... for each entry of the table, top if there is one, head."""
         style = self._style()
         stages, done, total = {}, 0, sum(map(len, self.blocks()))
         for number, blocks in enumerate(self.blocks(), 1):
             rates = tuple(self.drop_path * (done + i) / total for i in range(len(blocks)))
             stages[f"stage{number}"] = functools.partial(BlockStage, blocks, rates, style)
             done += len(blocks)
-        return {
-            "stem": functools.partial(ConvNorm, Unit("stem", self.stem_width, 3, 2), style),
-            **stages,
-            "top": functools.partial(ConvNorm, Unit("top", self.top_width), style),
-            "head": functools.partial(layers.Head, self.num_classes, self.dtype, self.dropout),
-        }
+        if self.top_width:
+            stages["top"] = functools.partial(ConvNorm, Unit("top", self.top_width), style)
+        head = functools.partial(layers.Head, self.num_classes, self.dtype, self.dropout)
+        if self.hidden_width:
+            head = functools.partial(Head, self.num_classes, self.hidden_width, self.hidden_norm, self.dropout, style)
+        return {"stem": functools.partial(ConvNorm, Unit("stem", self.stem_width, 3, 2), style), **stages, "head": head}
 
     def _style(self) -> Style:
-        tree.choose(ACTIVATIONS, self.activation, what="activation")
-        tree.choose(dict.fromkeys(get_args(Padding)), self.padding, what="padding")
+        for what, known in {"activation": Activation, "padding": Padding}.items():
+            tree.choose(dict.fromkeys(get_args(known)), getattr(self, what), what=what)
         norm = functools.partial(
             layers.BatchNorm,
             momentum=self.bn_momentum,

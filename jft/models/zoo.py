@@ -12,6 +12,7 @@ from jft.models.densenet import DENSENETS
 from jft.models.efficientnet import EFFICIENTNETS
 from jft.models.googlenet import GoogLeNet
 from jft.models.inception import InceptionV3
+from jft.models.mobilenet import MOBILENETS
 from jft.models.regnet import REGNETS
 from jft.models.resnet import RESNETS
 from jft.models.squeezenet import SqueezeNet
@@ -36,6 +37,7 @@ MODELS: Registry[Callable[..., Chain]] = Registry(
         "squeezenet1_0": functools.partial(SqueezeNet, conv1=(96, 7), pools=("conv1", "fire4", "fire8")),
         "squeezenet1_1": functools.partial(SqueezeNet),
         **EFFICIENTNETS,
+        **MOBILENETS,
         **CONVNEXT,
         **VIT,
         # Three convolutions for 32-pixel images: the quickstart's network, small enough to travel in the package.

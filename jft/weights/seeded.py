@@ -82,6 +82,7 @@ def seeded_torch(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]
         if leaf == "weight" and len(shape) == 1:
             last = stem.endswith((".bn3", ".conv3.bn", ".f.c.1"))  # of ResNet; of RegNet, timm's and torchvision's
             last = last or (stem.endswith(".bn2") and f"{stem[:-1]}3.weight" not in shapes)
+            last = last and not stem.startswith("blocks.")
             kind = "project_scale" if _projects(stem, shapes) else "last_scale" if last else "scale"
         tensors[name] = seeded_tensor(name, shape, kind)
     return tensors
@@ -89,10 +90,13 @@ def seeded_torch(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]
 
 def _projects(norm: str, names: Container[str]) -> bool:
     """Whether a BatchNorm is the last of a block of `jft.models.mbconv`, in any of torch's dialects."""
-    if found := re.fullmatch(r"(blocks\.\d+\.\d+\.bn|features\.\d+\.(?:\d+\.)?block\.)(\d)(\.1)?", norm):
-        # torchvision's squeeze-excitation, which has no BatchNorm, may come between.
-        return not any(f"{found[1]}{int(found[2]) + i}{found[3] or ''}.weight" in names for i in (1, 2))
-    return re.fullmatch(r"_blocks\.\d+\._bn2", norm) is not None
+    if re.fullmatch(r"_blocks\.\d+\._bn2|blocks\.\d+\.\d+\.pw_proj\.bn|features\.\d+\.conv\.\d", norm):
+        return True
+    found = re.fullmatch(r"(blocks\.\d+\.\d+\.bn|features\.\d+\.(?:\d+\.)?block\.)(\d)(\.1)?", norm)
+    if not found or (norm.startswith("blocks") and not any(f"blocks.{i}.0.bn3.weight" in names for i in (1, 3))):
+        return False  # MobileNetV1's last convolution of a block has an activation
+    # torchvision's squeeze-excitation, which has no BatchNorm, may come between.
+    return not any(f"{found[1]}{int(found[2]) + i}{found[3] or ''}.weight" in names for i in (1, 2))
 
 
 def seeded_keras(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
@@ -100,7 +104,7 @@ def seeded_keras(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]
     tensors = {}
     for name, shape in shapes.items():
         layer, position = name.rsplit("/", 1)
-        if layer.lower().endswith("_bn") or layer == "bn":
+        if layer.lower().endswith("_bn") or layer in ("bn", "bn_Conv1"):
             last = "last_scale" if layer.endswith("_3_bn") else "scale"
             kinds = ("project_scale" if re.search("_project_bn", layer.lower()) else last, "bias", "mean", "var")
         elif re.search(r"(_dwconv2?|_depthwise|conv_dw_\d+)$", layer):

@@ -1,13 +1,18 @@
 """Writes jft/weights/proven/<model>.keras.npz: what keras.applications computes from seeded weights.
 
-    PYTHONPATH=. python scripts/golden/make_keras.py [MODEL ...]
+    PYTHONPATH=. python scripts/golden/make_keras.py [MODEL ...] [--weights FOLDER]
+
+FOLDER holds published files, of which proofs tell too; without it, what they tell stays.
 
 Made with keras 3.15 and tensorflow 2.21, which jft's test environment has.
 """
 
+import argparse
+import hashlib
 import os
-import sys
+import pathlib
 from collections.abc import Iterator
+from typing import Any
 
 import families
 import numpy as np
@@ -87,21 +92,47 @@ def tensor(model: keras.Model, name: str) -> keras.KerasTensor:
     return model.get_layer(layer).input if side else model.get_layer(layer).output
 
 
-def main(name: str) -> None:
+def outputs(name: str, model: keras.Model, images: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+    """What the stages of a model make of images."""
+    ends = stages(name, model)
+    outputs = keras.Model(model.input, [tensor(model, layer) for layer in ends.values()])
+    scale = FAMILIES[name][0].scale if name in FAMILIES else 1.0
+    for stage, x in zip(ends, outputs(scale * images, training=False), strict=True):
+        yield stage, keras.ops.convert_to_numpy(x)
+
+
+def real_proof(name: str, folder: pathlib.Path) -> dict[str, Any]:
+    """Checksums of the leaves and digests of the stages, out of a published file without the top."""
+    reference, family = FAMILIES[name]
+    file, sha256 = family.REAL[name]
+    path = folder / file
+    if hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
+        raise SystemExit(f"{path} is not the published file, whose SHA-256 is {sha256}.")
+    size = reference.sizes[0]
+    options = {"weights": None, "include_top": False, "input_shape": (size, size, 3), **reference.options}
+    model = getattr(keras.applications, reference.name)(**options)
+    model.load_weights(path)
+    checksums = proof_file.checksums(f"{name}.keras_notop", family.keras_leaves(model))
+    return checksums | proof_file.digests(lambda images: outputs(name, model, images), (size,), "real")
+
+
+def main(name: str, folder: pathlib.Path | None) -> None:
     """Writes the proof of one model."""
 
     def network(images: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
-        model = build(name, images.shape[1])
-        ends = stages(name, model)
-        outputs = keras.Model(model.input, [tensor(model, layer) for layer in ends.values()])
-        scale = FAMILIES[name][0].scale if name in FAMILIES else 1.0
-        for stage, x in zip(ends, outputs(scale * images, training=False), strict=True):
-            yield stage, keras.ops.convert_to_numpy(x)
+        return outputs(name, build(name, images.shape[1]), images)
 
+    real = proof_file.published(f"{name}.keras")
+    if folder and name in FAMILIES and name in getattr(FAMILIES[name][1], "REAL", {}):
+        real = real_proof(name, folder)
     source = f"keras {keras.__version__}, tensorflow {tf.__version__}"
-    proof_file.write(f"{name}.keras", source, proof_file.digests(network, MODELS[name][1]))
+    proof_file.write(f"{name}.keras", source, proof_file.digests(network, MODELS[name][1]) | real)
 
 
 if __name__ == "__main__":
-    for model_name in sys.argv[1:] or MODELS:
-        main(model_name)
+    arguments = argparse.ArgumentParser(description=main.__doc__)
+    arguments.add_argument("models", nargs="*", metavar="MODEL", help=", ".join(MODELS))
+    arguments.add_argument("--weights", type=pathlib.Path, metavar="FOLDER", help="holds published files")
+    flags = arguments.parse_args()
+    for model_name in flags.models or MODELS:
+        main(model_name, flags.weights)

@@ -45,6 +45,20 @@ COUNTS = {
     "efficientnet_b5": 30_389_784,
     "efficientnet_b6": 43_040_704,
     "efficientnet_b7": 66_347_960,
+    "mobilenet_v1": 4_231_976,
+    "mobilenet_v1_075": 2_585_560,
+    "mobilenet_v1_050": 1_331_592,
+    "mobilenet_v1_025": 470_072,
+    "mobilenet_v2": 3_504_872,
+    "mobilenet_v2_140": 6_108_776,
+    "mobilenet_v2_130": 5_386_792,
+    "mobilenet_v2_075": 2_636_424,
+    "mobilenet_v2_050": 1_968_680,
+    "mobilenet_v2_035": 1_677_128,
+    "mobilenet_v3_large": 5_483_032,
+    "mobilenet_v3_small": 2_542_856,
+    "mobilenet_v4_conv_medium": 9_715_512,
+    "mobilenet_v4_conv_small": 3_774_024,
     "efficientnet_lite0": 4_652_008,
     "efficientnet_lite1": 5_416_680,
     "efficientnet_lite2": 6_092_072,
@@ -388,7 +402,11 @@ def test_models_without_auxiliary_heads_refuse_them():
 
 
 # A replay gives each stage what the one before it gave, and ends with the whole network's logits.
-REPLAYED = ("googlenet", "googlenet_caffe", "inception_v3", "efficientnet_lite0", "densenet121", "regnet_y_400mf")
+MOBILENETS = ("mobilenet_v1_025", "mobilenet_v2", "mobilenet_v3_small", "mobilenet_v4_conv_small")
+REPLAYED = (
+    *("googlenet", "googlenet_caffe", "inception_v3", "efficientnet_lite0", "densenet121", "regnet_y_400mf"),
+    *MOBILENETS,
+)
 LONG = {
     **dict.fromkeys(REPLAYED, on_demand("test_proofs replays it stage by stage")),
     "resnet50": on_demand("as resnet18"),

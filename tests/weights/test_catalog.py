@@ -30,6 +30,7 @@ SETS = {
     "regnet": {"torchvision": 20, "timm": 18},
     "squeezenet": {"torchvision": 2, "caffe": 2},
     "efficientnet": {"torchvision": 9, "timm": 29, "keras": 16, "efficientnet_lite": 3},
+    "mobilenet": {"torchvision": 5, "timm": 15, "keras": 24},
     "convnext": {"torchvision": 4, "timm": 26, "keras": 8},
     "vit": {"torchvision": 2, "timm": 27, "dinov2": 4},
     "digits": {},  # jft's own, which nobody else has published
@@ -158,19 +159,22 @@ def test_provenance(name):
     assert row.url is None or re.fullmatch(r"https://\S+\.(pth|h5|safetensors|npy)", row.url)
     assert row.sha256 is None or re.fullmatch(r"[0-9a-f]{8}|[0-9a-f]{64}", row.sha256)
     assert row.md5 is None or re.fullmatch(r"[0-9a-f]{32}", row.md5)
-    if row.dialect == "keras":  # which publishes one or the other
-        assert row.md5 or len(row.sha256) == 64
+    older = row.model.startswith(("mobilenet_v1", "mobilenet_v2"))
+    if row.dialect == "keras":  # which publishes one or the other, for its newer networks
+        assert older or row.md5 or len(row.sha256) == 64
     else:
         assert row.md5 is None
     assert row.license
     if name != "squeezenet1_1.caffe":  # whose pickle for Python 2 spends two bytes on every other one
-        assert row.num_params * np.dtype(row.dtype).itemsize / 2**20 == pytest.approx(row.size, rel=0.05)
+        # HDF5's bookkeeping shows in small files.
+        rel = 0.3 if row.dialect == "keras" and row.model.startswith("mobilenet") else 0.05
+        assert row.num_params * np.dtype(row.dtype).itemsize / 2**20 == pytest.approx(row.size, rel=rel)
     if row.top1 is None:
         assert row.top5 is None
         assert name == "squeezenet1_1.caffe" or not row.top
     else:
         assert 50 < row.top1 < (row.top5 or 100) <= 100
-        assert row.top5 or (name.startswith("convnext") and row.tag == "keras")
+        assert row.top5 or (name.startswith(("convnext", "mobilenet_v1", "mobilenet_v3")) and row.tag == "keras")
     assert ("NC" in row.license) is row.model.startswith("convnextv2")
 
 

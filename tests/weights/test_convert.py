@@ -143,6 +143,8 @@ SHARED = {
     "resnext101_64x4d.torchvision": "resnet101.torchvision",
     "wide_resnet50_2.torchvision": "resnet50.torchvision",
     "wide_resnet101_2.torchvision": "resnet101.torchvision",
+    **{f"mobilenet_v1_{width:03}.keras": "mobilenet_v1.keras" for width in (75, 50, 25)},
+    **{f"mobilenet_v2_{width:03}.keras": "mobilenet_v2.keras" for width in (140, 130, 75, 50, 35)},
     "efficientnet_b2.torchvision": "efficientnet_b1.torchvision",
     "efficientnet_b2.keras": "efficientnet_b1.keras",
     "convnext_base.torchvision": "convnext_small.torchvision",

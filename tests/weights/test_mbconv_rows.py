@@ -17,6 +17,13 @@ IMAGENET = (0.485, 0.456, 0.406)
         ("efficientnet_lite0", "efficientnet_lite timm ra"),
         ("efficientnet_lite2", "efficientnet_lite timm"),
         ("efficientnet_lite4", "timm"),
+        ("mobilenet_v1", "ra4 keras keras_notop"),
+        ("mobilenet_v1_025", "keras keras_notop"),
+        ("mobilenet_v2", "torchvision torchvision_v2 ra keras keras_notop"),
+        ("mobilenet_v2_050", "lamb keras keras_notop"),
+        ("mobilenet_v3_large", "torchvision torchvision_v2 ra ra4 miil_in21k_ft tf keras keras_notop"),
+        ("mobilenet_v4_conv_small", "e1200 e2400 e3600"),
+        ("mobilenet_v4_conv_medium", "e500_r224 e500_r256"),
     ],
 )
 def test_sets(model, tags):
@@ -34,6 +41,12 @@ def test_sets(model, tags):
         ("efficientnet_lite0.efficientnet_lite", 224, 256, "bicubic", HALF),
         ("efficientnet_lite1.timm", 240, 272, "bicubic", HALF),
         ("efficientnet_lite4.timm", 380, 413, "bilinear", HALF),
+        ("mobilenet_v1_025.keras_notop", 224, 256, "bilinear", HALF),
+        ("mobilenet_v2.torchvision_v2", 224, 232, "bilinear", IMAGENET),
+        ("mobilenet_v3_large.ra4", 224, 235, "bicubic", HALF),
+        ("mobilenet_v3_small.keras", 224, 256, "bilinear", HALF),
+        ("mobilenet_v4_conv_small.e3600", 256, 269, "bicubic", HALF),
+        ("mobilenet_v4_conv_medium.e500_r224", 224, 235, "bicubic", IMAGENET),
     ],
 )
 def test_preprocessing(name, size, resize, interpolation, mean):
@@ -53,6 +66,15 @@ def test_preprocessing(name, size, resize, interpolation, mean):
         ("efficientnet_b0.keras", "same", 1e-3, 0.99),
         ("efficientnet_lite0.timm", "same", 1e-3, 0.99),
         ("efficientnet_lite0.ra", "torch", 1e-5, 0.9),
+        ("mobilenet_v1.keras", "end", 1e-3, 0.99),
+        ("mobilenet_v1.ra4", "torch", 1e-5, 0.9),
+        ("mobilenet_v2.torchvision", "torch", 1e-5, 0.9),
+        ("mobilenet_v2.keras", "same", 1e-3, 0.999),
+        ("mobilenet_v3_small.torchvision", "torch", 1e-3, 0.99),
+        ("mobilenet_v3_small.lamb", "torch", 1e-5, 0.9),
+        ("mobilenet_v3_small.tf", "same", 1e-3, 0.99),
+        ("mobilenet_v3_small.keras", "same", 1e-3, 0.999),
+        ("mobilenet_v4_conv_small.e1200", "torch", 1e-5, 0.9),
     ],
 )
 def test_options(name, padding, epsilon, momentum):

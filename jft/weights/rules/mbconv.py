@@ -43,27 +43,35 @@ def keras_conv(target: str, conv: str, norm: str, *, depthwise: bool = False) ->
 
 
 def timm(model: MBConvNet) -> Rules:
-    """timm's EfficientNet: a block's convolutions are called by their kind, its BatchNorms counted."""
+    """timm's EfficientNet, and its MobileNets V1 and V2."""
     yield from torch_conv_norm("stem", "conv_stem", "bn1")
     for stage, number, block in blocks(model):
-        target, source = f"stage{stage + 1}/block{number}", f"blocks.{stage}.{number}"
-        names = _TIMM[tuple(unit.name for unit in block.units())]
-        counted = iter(enumerate(names, 1))
-        for unit in parts(block):
-            if unit is not None:
-                i, name = next(counted)
-                yield from torch_conv_norm(f"{target}/{unit.name}", f"{source}.{name}", f"{source}.bn{i}")
-            else:
-                yield from torch_layer(f"{target}/se/reduce", f"{source}.se.conv_reduce")
-                yield from torch_layer(f"{target}/se/expand", f"{source}.se.conv_expand")
-    yield from torch_conv_norm("top", "conv_head", "bn2")
+        yield from timm_block(block, f"stage{stage + 1}/block{number}", f"blocks.{stage}.{number}")
+    if model.top_width:
+        yield from torch_conv_norm("top", "conv_head", "bn2")
     yield from torch_dense("head/head", "classifier")
+
+
+def timm_block(block: Block, target: str, source: str) -> Rules:
+    """A block, whose convolutions are called by their kind; its BatchNorms are counted or, in 'uib', each one's own."""
+    norms = iter(range(1, 4))
+    for unit in parts(block):
+        if unit is None:
+            yield from torch_layer(f"{target}/se/reduce", f"{source}.se.conv_reduce")
+            yield from torch_layer(f"{target}/se/expand", f"{source}.se.conv_expand")
+        elif block.row.kind == "uib":
+            name = f"{source}.{_TIMM_UIB[unit.name]}"
+            yield from torch_conv_norm(f"{target}/{unit.name}", f"{name}.conv", f"{name}.bn")
+        else:
+            name = _TIMM[tuple(other.name for other in block.units())][unit.name]
+            yield from torch_conv_norm(f"{target}/{unit.name}", f"{source}.{name}", f"{source}.bn{next(norms)}")
 
 
 # Names of a block's units -> timm's.
 _TIMM = {
-    ("conv",): ("conv",),
-    ("expand", "project"): ("conv_exp", "conv_pwl"),
-    ("depthwise", "project"): ("conv_dw", "conv_pw"),
-    ("expand", "depthwise", "project"): ("conv_pw", "conv_dw", "conv_pwl"),
+    ("conv",): {"conv": "conv"},
+    ("expand", "project"): {"expand": "conv_exp", "project": "conv_pwl"},
+    ("depthwise", "project"): {"depthwise": "conv_dw", "project": "conv_pw"},
+    ("expand", "depthwise", "project"): {"expand": "conv_pw", "depthwise": "conv_dw", "project": "conv_pwl"},
 }
+_TIMM_UIB = {"start": "dw_start", "expand": "pw_exp", "depthwise": "dw_mid", "project": "pw_proj"}

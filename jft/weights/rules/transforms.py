@@ -44,6 +44,16 @@ conv_of_dense = Transform(lambda array: array.T[None, None], lambda leaf: (leaf[
 conv_of_keras_dense = Transform(lambda array: array[None, None], lambda leaf: (leaf[0, 0],))
 
 
+def _pixel(array: np.ndarray) -> np.ndarray:
+    if array.shape[:2] != (1, 1):
+        raise ValueError(f"{array.shape} is not [1, 1, inputs, outputs]")
+    return array[0, 0]
+
+
+# Keras' 1x1 convolution of an average, [1, 1, in, out], to [in, out].
+dense_of_keras_conv = Transform(_pixel, lambda leaf: (leaf[None, None],))
+
+
 def _vector(array: np.ndarray) -> np.ndarray:
     if array.shape[1:] != (1, 1):
         raise ValueError(f"{array.shape} is not [channels, 1, 1]")
