@@ -5,13 +5,14 @@ import importlib
 import importlib.util
 import io
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import jax
 import numpy as np
+from jax import lax
 
 from jft.evaluation.checkpoint_info import CheckpointInfo
 from jft.exporters.format import Content, Format, Predict, code_block
@@ -37,7 +38,7 @@ def write(predict: Predict, path: str | Path, side: int) -> None:
     logging.getLogger("jax2onnx").setLevel(logging.CRITICAL)
     images = jax.ShapeDtypeStruct(("batch", side, side, 3), np.uint8)
     try:
-        with contextlib.redirect_stdout(io.StringIO()):
+        with contextlib.redirect_stdout(io.StringIO()), _for_any_platform():
             model = jax2onnx.to_onnx(
                 predict, [images], model_name="jft", opset=_OPSET, input_names=[_INPUT], output_names=[_OUTPUT]
             )
@@ -47,6 +48,17 @@ def write(predict: Predict, path: str | Path, side: int) -> None:
     _pool_pixels(model.graph, onnx.helper)
     with written_whole(path) as aside:
         onnx.save_model(model, aside)
+
+
+@contextlib.contextmanager
+def _for_any_platform() -> Iterator[None]:
+    """Kernels compute as elsewhere than on CPU: jax2onnx does not know a choice by platform."""
+    choose = lax.platform_dependent
+    lax.platform_dependent = lambda *args, default, **_: default(*args)
+    try:
+        yield
+    finally:
+        lax.platform_dependent = choose
 
 
 def read(path: str | Path) -> Predict:

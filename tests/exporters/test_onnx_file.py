@@ -13,6 +13,9 @@ from jft.evaluation.open_model import open_source
 from jft.exporters import onnx_file, stablehlo
 from jft.metrics.losses import Objective
 from jft.models import abstract_variables
+from jft.models.densenet import DenseNet
+from jft.models.regnet import RegNet
+from jft.models.resnet import ResNet
 from jft.models.vit import ViT
 from jft.utils import tree
 
@@ -55,6 +58,29 @@ def test_a_transformer(tmp_path):
     wanted = np.asarray(predict(images))
     np.testing.assert_allclose(onnx_file.read(tmp_path / "model.onnx")(images), wanted, atol=1e-5)
     assert np.ptp(wanted[:, 0]) > 0.01
+
+
+@needs_extra
+@pytest.mark.parametrize(
+    "model",
+    [
+        ResNet(num_classes=3, blocks=(1, 1), groups=2),
+        DenseNet(num_classes=3, blocks=(2, 1), growth=4),
+        RegNet(num_classes=3, depths=(1, 1), widths=(8, 16)),
+    ],
+    ids=lambda model: type(model).__name__,
+)
+def test_a_network_whose_kernels_are_others_on_cpu(tmp_path, model):
+    rng = np.random.default_rng(0)
+    shapes = abstract_variables(model, 32)
+    variables = jax.tree.map(lambda leaf: rng.uniform(0.1, 0.3, leaf.shape).astype(np.float32), shapes)
+    variables["params"]["head"]["head"]["kernel"] *= rng.normal(size=(1, 3)).astype(np.float32)
+    predict = stablehlo.make_predict(model, variables, Preprocess().at(32), Objective("softmax", 3), "whole")
+    images = rng.integers(0, 256, (5, 32, 32, 3), np.uint8)
+    wanted = np.asarray(predict(images))  # traced as on CPU first
+    assert np.ptp(wanted) > 0.01
+    onnx_file.write(predict, tmp_path / "model.onnx", 32)
+    np.testing.assert_allclose(onnx_file.read(tmp_path / "model.onnx")(images), wanted, atol=1e-5)
 
 
 @needs_extra
