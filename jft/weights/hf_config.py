@@ -2,6 +2,7 @@
 
 import functools
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -75,7 +76,10 @@ def _row_of(found: Found) -> WeightSet:
     if "architecture" not in config:
         kind = config.get("model_type")
         refuse(f"it names no architecture{f'; it is of the transformers library, a {kind!r}' if kind else ''}")
-    like = tree.choose(architectures(), config["architecture"], what=f"architecture in {found.config_name}")
+    known, named = architectures(), config["architecture"]
+    other_size = re.sub(r"^((?:vit|deit3?)_.*)_\d{3}$", r"\1_224", named)  # timm calls transformers by their images
+    named = other_size if named not in known and other_size in known else named
+    like = tree.choose(known, named, what=f"architecture in {found.config_name}")
     classes = config.get("num_classes", own.get("num_classes", 1000))
     if not 0 <= classes <= _MOST_CLASSES:
         refuse(f"num_classes is {classes}")

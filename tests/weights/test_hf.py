@@ -286,14 +286,14 @@ def test_license_of_a_model_card(card, license):
     assert hf_files.stated_license(card.encode()) == license
 
 
-@pytest.mark.parametrize("dynamic", [False, True])
-def test_a_transformers_grid_is_that_of_its_images_unless_it_resamples(tmp_path, monkeypatch, dynamic):
+@pytest.mark.parametrize(("size", "dynamic"), [(224, False), (384, False), (224, True)])
+def test_a_transformers_grid_is_that_of_its_images_unless_it_resamples(tmp_path, monkeypatch, size, dynamic):
     small_files.shrink(monkeypatch)
     model = create_model("vit_base_patch32", num_classes=3, grid=4 if dynamic else 6)
     table = rules.rules_for(find_row("vit_base_patch32", "sam_in1k"), model)
     tensors = seeded.seeded_torch(rules.source_shapes(table, tree.flatten(abstract_variables(model, 48))))
     pretrained = {**small_hub.CONFIG["pretrained_cfg"], "input_size": [3, 48, 48]}
-    config = small_hub.CONFIG | {"architecture": "vit_base_patch32_224", "global_pool": "token"}
+    config = small_hub.CONFIG | {"architecture": f"vit_base_patch32_{size}", "global_pool": "token"}
     config |= {"pretrained_cfg": pretrained, "model_args": {"dynamic_img_size": dynamic}}
     opened = open_source(f"hf:{small_hub.write_folder(tmp_path / 'trees', config, tensors)}")
     assert (opened.build().grid, opened.spec.size) == (4 if dynamic else 6, 48)
