@@ -12,7 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jft.models import layers
+from jft.models import kernels, layers
 from jft.models.chain import Chain, Stages
 from jft.models.scales import GlobalResponseNorm, LayerScale
 
@@ -117,7 +117,7 @@ class Block(nn.Module):
         y = Conv(width, (7, 7), padding=3, feature_group_count=width, dtype=self.dtype, name="dwconv")(x)
         y = layers.LayerNorm(dtype=self.dtype, name="norm")(y)
         y = Conv(4 * width, (1, 1), dtype=self.dtype, name="pwconv1")(y)
-        y = nn.gelu(y, approximate=False)
+        y = kernels.gelu(y)
         y = GlobalResponseNorm(name="grn")(y) if self.grn else y
         y = Conv(width, (1, 1), dtype=self.dtype, name="pwconv2")(y)
         y = y if self.grn else LayerScale(self.layer_scale, name="layer_scale")(y)

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import flax.linen as nn
 import jax
 
-from jft.models import attention, layers
+from jft.models import attention, kernels, layers
 from jft.models.chain import Chain, Pool, Stages
 from jft.models.scales import LayerScale
 
@@ -129,7 +129,7 @@ class Block(nn.Module):
         y = attention.SelfAttention(self.heads, self.dtype, name="attention")(y)
         x = x + drop_path(scaled(drop(y), "scale1"))
         y = layers.LayerNorm(dtype=self.dtype, name="norm2")(x)
-        y = nn.gelu(attention.Dense(4 * x.shape[-1], dtype=self.dtype, name="fc1")(y), approximate=False)
+        y = kernels.gelu(attention.Dense(4 * x.shape[-1], dtype=self.dtype, name="fc1")(y))
         y = attention.Dense(x.shape[-1], dtype=self.dtype, name="fc2")(drop(y))
         return x + drop_path(scaled(drop(y), "scale2"))
 

@@ -130,6 +130,22 @@ def test_on_every_platform_in_every_type(monkeypatch, elsewhere, dtype):
     close(back(jnp.asarray(cotangent, dtype)), plain_back(cotangent), tolerance)
 
 
+@pytest.mark.parametrize("elsewhere", [False, True])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, 1e-12), (np.float32, 1e-6), (jnp.bfloat16, 1e-2)])
+def test_gelu_and_its_gradient(monkeypatch, elsewhere, dtype, tolerance):
+    if elsewhere:
+        as_elsewhere(monkeypatch)
+    with jax.enable_x64(True):
+        x = np.concatenate([values(40), np.linspace(-40, 40, 9)])
+        wanted, plain_back = jax.vjp(functools.partial(nn.gelu, approximate=False), x)
+        found, back = jax.vjp(kernels.gelu, jnp.asarray(x, dtype))
+        cotangent = values(*x.shape, seed=3)
+        (gradient,) = back(jnp.asarray(cotangent, dtype))
+        assert found.dtype == gradient.dtype == dtype
+        close((np.float64(found), np.float64(gradient)), (wanted, *plain_back(cotangent)), tolerance)
+        check_grads(kernels.gelu, (values(5),), order=1, modes=["rev"])
+
+
 def plain_groups(x, kernel, strides, pads, groups=None):
     numbers = ("NHWC", "HWIO", "NHWC")
     groups = groups or x.shape[-1]
