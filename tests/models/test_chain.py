@@ -45,6 +45,13 @@ COUNTS = {
     "efficientnet_b5": 30_389_784,
     "efficientnet_b6": 43_040_704,
     "efficientnet_b7": 66_347_960,
+    "efficientnet_v2_b0": 7_139_704,
+    "efficientnet_v2_b1": 8_141_052,
+    "efficientnet_v2_b2": 10_096_086,
+    "efficientnet_v2_b3": 14_358_406,
+    "efficientnet_v2_s": 21_458_488,
+    "efficientnet_v2_m": 54_139_356,
+    "efficientnet_v2_l": 118_515_272,
     "mobilenet_v1": 4_231_976,
     "mobilenet_v1_075": 2_585_560,
     "mobilenet_v1_050": 1_331_592,
@@ -406,6 +413,7 @@ MOBILENETS = ("mobilenet_v1_025", "mobilenet_v2", "mobilenet_v3_small", "mobilen
 REPLAYED = (
     *("googlenet", "googlenet_caffe", "inception_v3", "efficientnet_lite0", "densenet121", "regnet_y_400mf"),
     *MOBILENETS,
+    "efficientnet_v2_b0",
 )
 LONG = {
     **dict.fromkeys(REPLAYED, on_demand("test_proofs replays it stage by stage")),

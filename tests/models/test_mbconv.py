@@ -29,6 +29,7 @@ def test_widths_are_multiples_of_eight_and_never_a_tenth_below():
     ("name", "widths", "repeats"),
     [
         ("efficientnet_b7", [32, 48, 80, 160, 224, 384, 640], [4, 7, 7, 10, 10, 13, 4]),
+        ("efficientnet_v2_b2", [16, 32, 56, 104, 120, 208], [2, 3, 3, 4, 6, 10]),
         ("efficientnet_lite0", [16, 24, 40, 80, 112, 192, 320], [1, 2, 2, 3, 3, 4, 1]),
         ("efficientnet_lite4", [24, 32, 56, 112, 160, 272, 448], [1, 4, 4, 6, 6, 8, 1]),
     ],

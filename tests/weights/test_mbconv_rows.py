@@ -17,6 +17,9 @@ IMAGENET = (0.485, 0.456, 0.406)
         ("efficientnet_lite0", "efficientnet_lite timm ra"),
         ("efficientnet_lite2", "efficientnet_lite timm"),
         ("efficientnet_lite4", "timm"),
+        ("efficientnet_v2_b0", "timm keras keras_notop"),
+        ("efficientnet_v2_b3", "timm in21k_ft keras keras_notop"),
+        ("efficientnet_v2_s", "torchvision timm in21k_ft keras keras_notop"),
         ("mobilenet_v1", "ra4 keras keras_notop"),
         ("mobilenet_v1_025", "keras keras_notop"),
         ("mobilenet_v2", "torchvision torchvision_v2 ra keras keras_notop"),
@@ -41,6 +44,11 @@ def test_sets(model, tags):
         ("efficientnet_lite0.efficientnet_lite", 224, 256, "bicubic", HALF),
         ("efficientnet_lite1.timm", 240, 272, "bicubic", HALF),
         ("efficientnet_lite4.timm", 380, 413, "bilinear", HALF),
+        ("efficientnet_v2_b3.timm", 300, 331, "bicubic", IMAGENET),
+        ("efficientnet_v2_b3.in21k_ft", 300, 333, "bicubic", HALF),
+        ("efficientnet_v2_s.torchvision", 384, 384, "bilinear", IMAGENET),
+        ("efficientnet_v2_l.torchvision", 480, 480, "bicubic", HALF),
+        ("efficientnet_v2_m.timm", 480, 480, "bicubic", HALF),
         ("mobilenet_v1_025.keras_notop", 224, 256, "bilinear", HALF),
         ("mobilenet_v2.torchvision_v2", 224, 232, "bilinear", IMAGENET),
         ("mobilenet_v3_large.ra4", 224, 235, "bicubic", HALF),
@@ -56,6 +64,11 @@ def test_preprocessing(name, size, resize, interpolation, mean):
     assert (spec.channels, spec.scale) == ("RGB", 1 / 255)
 
 
+def test_keras_efficientnetv2_reads_gray_levels_by_128():
+    spec = catalog.CATALOG["efficientnet_v2_s.keras"].preprocess
+    assert (spec.size, spec.scale, spec.mean, spec.std) == (384, 1 / 128, (1.0, 1.0, 1.0), (1.0, 1.0, 1.0))
+
+
 @pytest.mark.parametrize(
     ("name", "padding", "epsilon", "momentum"),
     [
@@ -66,6 +79,9 @@ def test_preprocessing(name, size, resize, interpolation, mean):
         ("efficientnet_b0.keras", "same", 1e-3, 0.99),
         ("efficientnet_lite0.timm", "same", 1e-3, 0.99),
         ("efficientnet_lite0.ra", "torch", 1e-5, 0.9),
+        ("efficientnet_v2_s.torchvision", "torch", 1e-3, 0.9),
+        ("efficientnet_v2_s.timm", "same", 1e-3, 0.9),
+        ("efficientnet_v2_b0.keras", "same", 1e-3, 0.9),
         ("mobilenet_v1.keras", "end", 1e-3, 0.99),
         ("mobilenet_v1.ra4", "torch", 1e-5, 0.9),
         ("mobilenet_v2.torchvision", "torch", 1e-5, 0.9),

@@ -53,7 +53,7 @@ _FAMILIES: dict[type[Chain], Family] = {
         alexnet.FAMILY,
         convnext.FAMILY,
         densenet.FAMILY,
-        efficientnet.FAMILY,
+        *efficientnet.FAMILIES,
         googlenet.FAMILY,
         inception.FAMILY,
         *mobilenet.FAMILIES,

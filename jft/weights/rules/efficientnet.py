@@ -1,11 +1,12 @@
 """EfficientNet in the names of torchvision, timm, Keras, and the package efficientnet_lite_pytorch."""
 
-from jft.models.efficientnet import EfficientNet
+from jft.models.efficientnet import EfficientNet, EfficientNetV2
+from jft.models.mbconv import MBConvNet
 from jft.weights.rules.mbconv import blocks, keras_conv, parts, timm, torch_conv_norm, torchvision_block
 from jft.weights.rules.rule import Family, Rules, layer, torch_dense
 
 
-def _torchvision(model: EfficientNet) -> Rules:
+def _torchvision(model: MBConvNet) -> Rules:
     yield from torch_conv_norm("stem", "features.0.0", "features.0.1")
     for stage, number, block in blocks(model):
         target, source = f"stage{stage + 1}/block{number}", f"features.{stage + 1}.{number}.block"
@@ -15,8 +16,9 @@ def _torchvision(model: EfficientNet) -> Rules:
     yield from torch_dense("head/head", "classifier.1")
 
 
-def _keras(model: EfficientNet) -> Rules:
+def _keras(model: MBConvNet) -> Rules:
     """Blocks are called block1a, block2a, block2b and so on."""
+    depthwise = "dwconv2" if isinstance(model, EfficientNetV2) else "dwconv"
     yield from keras_conv("stem", "stem_conv", "stem_bn")
     for stage, number, block in blocks(model):
         target, source = f"stage{stage + 1}/block{number}", f"block{stage + 1}{chr(ord('a') + number)}_"
@@ -25,9 +27,10 @@ def _keras(model: EfficientNet) -> Rules:
                 yield from layer(f"{target}/se/reduce", f"{source}se_reduce")
                 yield from layer(f"{target}/se/expand", f"{source}se_expand")
             elif unit.depthwise:
-                yield from keras_conv(f"{target}/{unit.name}", f"{source}dwconv", f"{source}bn", depthwise=True)
+                yield from keras_conv(f"{target}/{unit.name}", f"{source}{depthwise}", f"{source}bn", depthwise=True)
             else:
-                yield from keras_conv(f"{target}/{unit.name}", f"{source}{unit.name}_conv", f"{source}{unit.name}_bn")
+                name = f"{source}{'project' if unit.name == 'conv' else unit.name}"  # fused and not expanding
+                yield from keras_conv(f"{target}/{unit.name}", f"{name}_conv", f"{name}_bn")
     yield from keras_conv("top", "top_conv", "top_bn")
     yield from layer("head/head", "predictions")
 
@@ -45,4 +48,5 @@ def _lite(model: EfficientNet) -> Rules:
     yield from torch_dense("head/head", "_fc")
 
 
-FAMILY = Family(EfficientNet, {"torchvision": _torchvision, "timm": timm, "keras": _keras, "efficientnet_lite": _lite})
+_RULES = {"torchvision": _torchvision, "timm": timm, "keras": _keras}
+FAMILIES = (Family(EfficientNet, {**_RULES, "efficientnet_lite": _lite}), Family(EfficientNetV2, _RULES))

@@ -1,4 +1,4 @@
-"""EfficientNet. At the smaller size, SAME pads maps of odd sides too."""
+"""EfficientNet, EfficientNet-Lite and EfficientNetV2. At the smaller size, SAME pads maps of odd sides too."""
 
 from typing import Any
 
@@ -9,23 +9,36 @@ from families import Reference
 _SMALL = 72
 SIZES = {"b0": 224, "b1": 240, "b2": 260, "b3": 300, "b4": 380, "b5": 456, "b6": 528, "b7": 600}
 LITES = {"lite0": 224, "lite1": 240, "lite2": 260, "lite3": 300, "lite4": 380}
+V2 = {"b0": 224, "b1": 240, "b2": 260, "b3": 300, "s": 384, "m": 480, "l": 480}
 # Those of timm's own trainings.
 _TIMM = {"b0": (224,), "b1": (240, 256), "b2": (288,), "b3": (320,), "b4": (384,)}
 
 TORCHVISION = {
-    f"efficientnet_{name}": Reference(f"efficientnet_{name}", (288 if name == "b2" else size, _SMALL))
-    for name, size in SIZES.items()
+    **{
+        f"efficientnet_{name}": Reference(f"efficientnet_{name}", (288 if name == "b2" else size, _SMALL))
+        for name, size in SIZES.items()
+    },
+    **{f"efficientnet_v2_{name}": Reference(f"efficientnet_v2_{name}", (V2[name], _SMALL)) for name in "sml"},
 }
 TIMM = {
     **{f"efficientnet_{name}": Reference(f"efficientnet_{name}", (*sizes, _SMALL)) for name, sizes in _TIMM.items()},
     **{f"efficientnet_{name}.tf": Reference(f"tf_efficientnet_{name}", (size, _SMALL)) for name, size in SIZES.items()},
     **{f"efficientnet_{name}": Reference(f"tf_efficientnet_{name}", (size, _SMALL)) for name, size in LITES.items()},
+    **{f"efficientnet_v2_{name}": Reference(f"tf_efficientnetv2_{name}", (size, _SMALL)) for name, size in V2.items()},
     "efficientnet_lite0.ra": Reference("efficientnet_lite0", (224, _SMALL)),
 }
-# Keras' model divides images by 255 and, without weights, normalizes by mean 0 and variance 1.
+# Keras' first model divides images by 255 and, without weights, normalizes by mean 0 and variance 1.
 KERAS = {
-    f"efficientnet_{name}": Reference(f"EfficientNet{name.upper()}", (size, _SMALL), scale=255.0)
-    for name, size in SIZES.items()
+    **{
+        f"efficientnet_{name}": Reference(f"EfficientNet{name.upper()}", (size, _SMALL), scale=255.0)
+        for name, size in SIZES.items()
+    },
+    **{
+        f"efficientnet_v2_{name}": Reference(
+            f"EfficientNetV2{name.upper()}", (size, _SMALL), {"include_preprocessing": False}
+        )
+        for name, size in V2.items()
+    },
 }
 
 
