@@ -14,7 +14,8 @@ from jft.weights.rules import Rule
 
 Tensors = Mapping[str, np.ndarray]
 
-_KERAS_NAMES = {
+# Models that are written in Keras' layout: its own names of them.
+KERAS_NAMES = {
     "vgg16": "VGG16",
     "vgg19": "VGG19",
     "inception_v3": "InceptionV3",
@@ -95,7 +96,7 @@ def _write_keras(path: Path, model: Chain, rules: list[Rule], tensors: Tensors, 
 
 def _how_to_load_keras(name: str, model: Chain, size: int, path: Path) -> str:
     shape = f"input_shape=({size}, {size}, 3)"
-    build = f"keras.applications.{_KERAS_NAMES[name]}(weights=None, classes={model.num_classes}, {shape})"
+    build = f"keras.applications.{KERAS_NAMES[name]}(weights=None, classes={model.num_classes}, {shape})"
     return f"model = {build}; model.load_weights({str(path)!r})"
 
 

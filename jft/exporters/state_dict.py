@@ -11,7 +11,7 @@ import numpy as np
 from jft.data import transforms
 from jft.data.transforms import Preprocess
 from jft.evaluation.open_model import BENIGN, HEAD, Leaves, SourceWeights, open_source
-from jft.exporters.layouts import FORMATS
+from jft.exporters.layouts import FORMATS, KERAS_NAMES
 from jft.models import Chain, create_model
 from jft.utils import tree
 from jft.utils.files import written_whole
@@ -161,7 +161,7 @@ def find_published(weights: SourceWeights, format: str) -> tuple[WeightSet, Chai
       weights; and the auxiliary heads of the weights that the framework does not have.
 
     Raises:
-      ValueError: the framework has no such architecture; names the fields that differ.
+      ValueError: the framework has no such architecture (names the fields that differ), or jft does not write it.
     """
     model = weights.build()
     near, differences = _nearest(model, weights.model, format)
@@ -170,14 +170,21 @@ def find_published(weights: SourceWeights, format: str) -> tuple[WeightSet, Chai
     if differences:
         named = ", ".join(f"{name}={there!r} instead of {here!r}" for name, (here, there) in differences.items())
         raise ValueError(f"{format} has no such {weights.model}: its {near.model} has {named}.")
+    if not _is_written(near, format):
+        raise ValueError(f"jft does not write {near.model} in Keras' layout.")
     published = create_model(near.model, **{**near.options, "num_classes": model.num_classes})
     known = {rule.target.split("/")[1] for rule in rules.rules_for(near, published)}
     side = set(model.auxiliary_heads()) if model.aux_heads else set()
     return near, published.clone(aux_heads=bool(side & known)), tuple(sorted(side - known))
 
 
+def _is_written(row: WeightSet, format: str) -> bool:
+    return format != "keras" or row.model in KERAS_NAMES
+
+
 def _remedy(weights: SourceWeights) -> str:
-    fitting = [format for format in FORMATS if _nearest(weights.build(), weights.model, format)[1] == {}]
+    nearest = {format: _nearest(weights.build(), weights.model, format) for format in FORMATS}
+    fitting = [format for format, (row, odd) in nearest.items() if row and odd == {} and _is_written(row, format)]
     own = "Write jft's own format with `jft weights convert SOURCE --out FILE.safetensors`."
     return f"Use --format {fitting[0]}." if fitting else own
 

@@ -225,6 +225,12 @@ def weights(model, size=224, **options):
         ("keras", "resnet18", {}, r"its resnet50 has .* Use --format torchvision"),
         ("keras", "inception_v3", {}, r"count_include_pad=False .* Use --format torchvision"),
         ("keras", "vgg11", {}, r"its vgg16 has convs=\(2, 2, 3, 3, 3\) instead of \(1, 1, 2, 2, 2\)"),
+        (
+            "keras",
+            "mobilenet_v3_small",
+            {"padding": "same"},
+            r"jft does not write mobilenet_v3_small in Keras' layout\. Use --format timm",
+        ),
         ("keras", "squeezenet1_1", {}, r"keras has no model like squeezenet1_1. Use --format torchvision"),
     ],
 )
@@ -258,6 +264,20 @@ def test_a_network_that_is_published_without_a_classifier(tiny):
     row, model, _ = state_dict.find_published(weights("vit_small_patch14_reg4_dinov2", num_classes=3), "timm")
     assert (row.name, model.num_classes) == ("vit_small_patch14_reg4_dinov2.lvd142m", 3)
     assert state_dict.find_published(weights("vgg16"), "keras")[0].name == "vgg16.keras"
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "format", "name"),
+    [
+        ("efficientnet_lite0", {}, "timm", "efficientnet_lite0.timm"),
+        ("efficientnet_b0", {"padding": "same", "bn_epsilon": 1e-3, "drop_path": 0.0}, "timm", "efficientnet_b0.tf_ns"),
+        ("efficientnet_v2_s", {}, "torchvision", "efficientnet_v2_s.torchvision"),
+        ("mobilenet_v2", {}, "torchvision", "mobilenet_v2.torchvision"),
+        ("mobilenet_v3_small", {}, "torchvision", "mobilenet_v3_small.torchvision"),
+    ],
+)
+def test_networks_of_inverted_bottlenecks_go_to_the_set_that_pads_alike(model, options, format, name):
+    assert state_dict.find_published(weights(model, **options), format)[0].name == name
 
 
 def test_what_changes_nothing_is_no_difference():
