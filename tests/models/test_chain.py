@@ -418,6 +418,9 @@ REPLAYED = (
 LONG = {
     **dict.fromkeys(REPLAYED, on_demand("test_proofs replays it stage by stage")),
     "resnet50": on_demand("as resnet18"),
+    **dict.fromkeys(
+        ("alexnet_caffe", "squeezenet1_1", "vgg11_bn"), pytest.mark.slow
+    ),  # others of their families are quick
 }
 
 

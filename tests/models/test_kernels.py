@@ -40,7 +40,9 @@ def close(found, wanted, tolerance):
         np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * max(1, np.max(np.abs(b))))
 
 
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(
+    "shape", [*SHAPES[::2], *(pytest.param(shape, marks=pytest.mark.slow) for shape in SHAPES[1::2])]
+)
 def test_batch_norm_and_its_gradient(shape):
     with jax.enable_x64(True):
         arguments = values(*shape), values(shape[-1], seed=1), values(shape[-1], seed=2)

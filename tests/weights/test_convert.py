@@ -4,6 +4,7 @@ import functools
 import zlib
 
 import jax
+import kinds
 import ml_dtypes
 import numpy as np
 import pytest
@@ -155,11 +156,11 @@ SHARED = {
 
 @pytest.mark.parametrize(
     "name",
-    [
+    kinds.each_set(
         n
         for n, row in catalog.CATALOG.items()
         if row.tag in ("torchvision", "keras", "caffe") or n == "inception_v3.timm"
-    ],
+    ),
 )
 def test_a_file_is_known_by_its_names(name):
     row = catalog.CATALOG[name]

@@ -1,5 +1,7 @@
 """Pretrained weights over initial values: what comes from where, and what is refused."""
 
+import functools
+
 import jax
 import numpy as np
 import pytest
@@ -62,7 +64,7 @@ def test_what_comes_from_the_weights(torch_file, initial, fresh, anew):
     assert manifest["source"] == "resnet18.safetensors" and len(manifest["source_sha256"]) == 64
 
 
-@pytest.mark.parametrize("channels", [1, 3, 4, 7])
+@pytest.mark.parametrize("channels", [1, 4])
 def test_a_first_kernel_for_other_channels(torch_file, channels):
     """As timm's adapt_input_conv, with one channel: red, green and blue alike give the same as that channel alone."""
     path, tensors = torch_file
@@ -77,8 +79,8 @@ def test_a_first_kernel_for_other_channels(torch_file, channels):
     for i in range(channels):
         one = rgb.sum(axis=2) if channels == 1 else rgb[:, :, i % 3]
         np.testing.assert_allclose(kernel[:, :, i], one * np.float32(scale), rtol=1e-6)
-    images = np.random.default_rng(0).random((1, 64, 64, channels), np.float32)
-    assert model.apply(variables, images, train=False).shape == (1, 5)
+    images = jax.ShapeDtypeStruct((1, 64, 64, channels), np.float32)
+    assert jax.eval_shape(functools.partial(model.apply, train=False), variables, images).shape == (1, 5)
     with pytest.raises(ValueError, match=rf"images have 9 channels.* the model reads {channels}.*in_channels=9"):
         model.apply(variables, np.zeros((1, 64, 64, 9)), train=False)
 

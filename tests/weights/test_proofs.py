@@ -36,8 +36,13 @@ FAMILIES = (
     "convnext",
 )
 
-# Up to nine seconds each; the first layers of ResNeXt and DenseNet are compared below.
+# Two to nine seconds each; the first stages of several are compared below.
 LONG = (
+    "googlenet.torchvision",
+    "inception_v3.torchvision",
+    "resnet50.keras",
+    "vgg16.caffe",
+    "regnet_y_400mf.torchvision",
     "inception_v3.keras",
     "googlenet_caffe.caffe",
     "convnext_tiny.torchvision",
@@ -54,9 +59,6 @@ LONG = (
     "vit_small_patch14_reg4_dinov2.dinov2",
 )
 
-# Of the networks of inverted bottlenecks those that run always.
-SHORT = ("efficientnet_lite0.efficientnet_lite", "mobilenet_v3_small.torchvision")
-
 # The smallest of each kin.
 SMALLEST = {kinds.kin(row): name for name, row in sorted(REPLAYED.items(), key=lambda item: -item[1].num_params)}
 
@@ -69,7 +71,7 @@ def marked(name):
         marks.append(on_demand("test_rules makes the same leaves of timm's tensors and of torchvision's"))
     elif name != SMALLEST[kinds.kin(row)]:
         marks.append(on_demand(f"{SMALLEST[kinds.kin(row)]} has the same layers"))
-    elif name in LONG or (name.startswith(("efficientnet", "mobilenet")) and name not in SHORT):
+    elif name in LONG or name.startswith(("efficientnet", "mobilenet")):
         marks.append(pytest.mark.slow)
     return pytest.param(name, marks=marks)
 
@@ -188,15 +190,20 @@ def errors_of(name, keys, *, model=None, **changed):
 WRONG = 100 * proofs.LIMIT
 
 
-@pytest.mark.xdist_group("proofs of densenet")
-@pytest.mark.parametrize(
-    ("name", "stages"),
-    [
-        ("densenet121.torchvision", ["64/stem", "64/denseblock1", "64/transition1"]),
-        ("densenet121.keras", ["64/stem", "64/denseblock1", "64/transition1"]),
-        ("resnext50_32x4d.torchvision", ["96/stem", "96/layer1"]),
-    ],
-)
+FIRST = {
+    "googlenet.torchvision": ["112/stem", "112/3a"],
+    "inception_v3.torchvision": ["75/stem", "75/mixed_5b"],
+    "resnet50.keras": ["96/stem", "96/layer1"],
+    "densenet121.torchvision": ["64/stem", "64/denseblock1", "64/transition1"],
+    "densenet121.keras": ["64/stem", "64/denseblock1", "64/transition1"],
+    "resnext50_32x4d.torchvision": ["96/stem", "96/layer1"],
+    "regnet_y_400mf.torchvision": ["64/stem", "64/stage1"],
+    "efficientnet_lite0.efficientnet_lite": ["72/stem", "72/stage1", "72/stage2"],
+    "mobilenet_v3_small.torchvision": ["72/stem", "72/stage1", "72/stage2"],
+}
+
+
+@pytest.mark.parametrize(("name", "stages"), FIRST.items())
 def test_the_first_stages_of_a_network_whose_replay_is_long(name, stages):
     assert max(errors_of(name, stages)) < proofs.LIMIT
 
