@@ -168,7 +168,8 @@ def find_published(weights: SourceWeights, format: str) -> tuple[WeightSet, Chai
     if near is None:
         raise ValueError(f"{format} has no model like {weights.model}.")
     if differences:
-        named = ", ".join(f"{name}={there!r} instead of {here!r}" for name, (here, there) in differences.items())
+        texts = {name: f"{name}={there!r} instead of {here!r}" for name, (here, there) in differences.items()}
+        named = ", ".join(text if len(text) < 200 else f"another {name}" for name, text in texts.items())
         raise ValueError(f"{format} has no such {weights.model}: its {near.model} has {named}.")
     if not _is_written(near, format):
         raise ValueError(f"jft does not write {near.model} in Keras' layout.")

@@ -231,6 +231,7 @@ def weights(model, size=224, **options):
             {"padding": "same"},
             r"jft does not write mobilenet_v3_small in Keras' layout\. Use --format timm",
         ),
+        ("torchvision", "efficientnet_lite0", {}, r"its efficientnet_b0 has another table, activation='silu' instead"),
         ("keras", "squeezenet1_1", {}, r"keras has no model like squeezenet1_1. Use --format torchvision"),
     ],
 )
