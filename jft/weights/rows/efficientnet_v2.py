@@ -7,13 +7,16 @@ below, with which it advises to test. Keras' are keras.io's.
 from collections.abc import Iterator
 
 from jft.data.preprocess import Preprocess
-from jft.models.efficientnet import EFFICIENTNETS
 from jft.weights.rows import row
 from jft.weights.rows.preprocessing import half
 
 _TF = {"padding": "same"}
 # Pixels, and the shorter side before the crop.
 _SIDES = {"b0": (224, 256), "b1": (240, 272), "b2": (260, 292), "b3": (300, 331)}
+_LARGE = {"s": 384, "m": 480, "l": 480}  # pixels of the others, which are not cropped
+# Inputs of the classifier, which a file without the top lacks.
+_FEATURES = {"b2": 1408, "b3": 1536}
+_USUAL_FEATURES = 1280
 _PARAMS = {
     "b0": 7_139_704,
     "b1": 8_141_052,
@@ -58,8 +61,7 @@ def _timm(name: str) -> row.WeightSet:
     if recipe == "in21k_ft_in1k" and size == "b3":
         spec = half(300, 333, "bicubic")
     else:
-        side = EFFICIENTNETS[f"efficientnet_v2_{size}"]().default_size
-        spec = _imagenet(*_SIDES[size]) if size in _SIDES else half(side, side, "bicubic")
+        spec = _imagenet(*_SIDES[size]) if size in _SIDES else half(_LARGE[size], _LARGE[size], "bicubic")
     mib, top1, top5 = _TIMM[name]
     tag = {"in1k": "timm", "in21k_ft_in1k": "in21k_ft"}[recipe]
     model, named = f"efficientnet_v2_{size}", f"tf_efficientnetv2_{name}"
@@ -69,13 +71,14 @@ def _timm(name: str) -> row.WeightSet:
 def _keras(size: str) -> Iterator[row.WeightSet]:
     """S, M and L read gray levels / 128 - 1."""
     *mib, md5, md5_notop, top1, top5 = _KERAS[size]
-    model = EFFICIENTNETS[f"efficientnet_v2_{size}"]()
-    ones, side = (1.0, 1.0, 1.0), model.default_size
-    wide = Preprocess(size=side, resize=side, interpolation="bicubic", scale=1 / 128, mean=ones, std=ones)
-    spec = _imagenet(*_SIDES[size]) if size in _SIDES else wide
+    if size in _SIDES:
+        spec = _imagenet(*_SIDES[size])
+    else:
+        ones, side = (1.0, 1.0, 1.0), _LARGE[size]
+        spec = Preprocess(size=side, resize=side, interpolation="bicubic", scale=1 / 128, mean=ones, std=ones)
     file = f"efficientnet_v2/efficientnetv2-{size}"
     name, num_params = f"efficientnet_v2_{size}", _PARAMS[size]
-    without = num_params - 1000 * (model.top_width + 1)
+    without = num_params - 1000 * (_FEATURES.get(size, _USUAL_FEATURES) + 1)
     shared = {"license": "Apache-2.0", "options": _TF}
     yield row.keras(name, f"{file}.h5", num_params, mib[0], md5, top1, top5, spec, **shared)
     yield row.keras(name, f"{file}_notop.h5", without, mib[1], md5_notop, None, None, spec, **shared, top=False)
