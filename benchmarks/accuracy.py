@@ -6,13 +6,14 @@
 
 DATA holds `cifar10`, `gtsrb`, `flowers/flower_photos` and `cats_vs_dogs/PetImages`; WEIGHTS the files of `NETWORKS`.
 A row is written as soon as its figure is known, and rows that the file has are not measured again. Of flowers, and of
-cats and dogs, the seed draws the fifth of the images that tests; CIFAR-10 and GTSRB have test images of their own, and
+cats and dogs, the seed draws the fifth of each class that tests; CIFAR-10 and GTSRB have test images of their own, and
 the seed draws what validates. Test images choose nothing: each is read once, at the end of a run.
 """
 
 import argparse
 import csv
 import dataclasses
+import random
 import statistics
 import tempfile
 import time
@@ -82,6 +83,8 @@ def measure(network: str, data: str, method: str, seed: int, args: argparse.Name
     config.flip = METHODS[method].get("flip", True) and fields.get("flip", True)
     config.data_dir = str(Path(args.data) / fields["data_dir"])
     with tempfile.TemporaryDirectory(prefix="jft-accuracy-") as folder:
+        if config.dataset == "folder":
+            config.dataset, config.data_dir = "csv", split(Path(config.data_dir), Path(folder) / "split.csv", seed)
         start = time.perf_counter()
         train(config, f"{folder}/run", brief=True)
         found = evaluate(f"{folder}/run")
@@ -92,6 +95,20 @@ def measure(network: str, data: str, method: str, seed: int, args: argparse.Name
         **{"accuracy": f"{found['accuracy']:.4f}", "log_loss": f"{found['loss']:.4f}", "seconds": f"{seconds:.0f}"},
         **{"jft": jft.utils.version.__version__, "date": time.strftime("%Y-%m-%d")},
     }
+
+
+def split(images: Path, path: Path, seed: int) -> str:
+    """Lists the images of class folders in a CSV file, a random fifth of each class as test images."""
+    generator = random.Random(seed)
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(("image", "label", "split"))
+        for folder in sorted(entry for entry in images.iterdir() if entry.is_dir()):
+            files = sorted(folder.iterdir())
+            generator.shuffle(files)
+            for i, image in enumerate(files):
+                writer.writerow((image.resolve(), folder.name, "test" if 5 * i < len(files) else "train"))
+    return str(path)
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:
