@@ -1,7 +1,7 @@
-"""What pretrained networks reach on small data sets: probes and fine-tuned networks, over seeds, in one CSV file.
+"""What pretrained networks reach on small data sets: linear probes over seeds, in one CSV file.
 
     python benchmarks/accuracy.py --data DATA --weights WEIGHTS [--networks NAME,...] [--sets NAME,...]
-        [--methods probe,fine-tuned] [--seeds 5] [--out results/accuracy.csv]
+        [--methods probe] [--seeds 5] [--out results/accuracy.csv]
     python benchmarks/accuracy.py --table results/accuracy.csv [--into docs/results.md]
 
 DATA holds `cifar10`, `gtsrb`, `flowers/flower_photos` and `cats_vs_dogs/PetImages`; WEIGHTS the files of `NETWORKS`.
@@ -41,9 +41,7 @@ NETWORKS = {
     "efficientnet_lite1": Network("efficientnet_lite", "efficientnet-lite1-77cc7160.pth"),
     "mobilenet_v1_025": Network("keras_notop", "mobilenet_2_5_224_tf_no_top.h5"),
     # The file lacks the convolutions of layer4, so that the network is cut before it.
-    "resnet18": Network(
-        "torchvision", "resnet18_without_layer4_convs.safetensors", {"cut": "layer3", "fresh": "layer4"}
-    ),
+    "resnet18": Network("torchvision", "resnet18_without_layer4_convs.safetensors", {"cut": "layer3"}),
 }
 SETS = {
     "cifar10": {"dataset": "cifar10", "data_dir": "cifar10"},
@@ -53,21 +51,7 @@ SETS = {
 }
 METHODS = {
     "probe": {"solver": "lbfgs", "flip": False},
-    "fine-tuned": {
-        "preset": "lp_ft",
-        "epochs": 8.0,
-        "batch_size": 16,
-        "optimizer": "adamw",
-        "learning_rate": 2e-3,  # a tenth of it where all stages are trainable
-        "weight_decay": 0.01,
-        "schedule": "cosine",
-        "batch_norm": "frozen",
-        "resized_crop": (0.35, 1.0),
-        "stored_scale": 1.5,
-    },
 }
-# Sets of thousands of images: fewer epochs.
-LARGE = {"cifar10": {"epochs": 4.0}, "gtsrb": {"epochs": 4.0}}
 COLUMNS = (
     *("network", "weights", "data", "method", "seed", "test", "accuracy", "log_loss"),
     *("seconds", "jft", "date"),
@@ -85,8 +69,6 @@ def measure(network: str, data: str, method: str, seed: int, args: argparse.Name
     config = default_config()
     config.update({"model": network, "weights": chosen.tag, "weights_path": str(Path(args.weights) / chosen.file)})
     config.update({"head": "linear", "seed": seed, **chosen.fields, **fields, **METHODS[method]})
-    if config.solver == "steps":
-        config.update(LARGE.get(data, {}))
     config.flip = METHODS[method].get("flip", True) and fields.get("flip", True)
     config.data_dir = str(Path(args.data) / fields["data_dir"])
     with tempfile.TemporaryDirectory(prefix="jft-accuracy-") as folder:

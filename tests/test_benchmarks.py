@@ -197,3 +197,25 @@ def test_convolutions_of_all_forms_are_equal(monkeypatch, groups):
         measured = convolutions.in_turns(found, rounds=1, seconds=1e-6)
         assert list(measured) == ["torch", "jft", "xla"]
         assert measured["torch"][1] == 1
+
+
+def test_accuracies_are_averaged_over_seeds_and_each_seed_tests_another_fifth(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    import accuracy
+
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        for i in range(10):
+            (tmp_path / name / f"{i}.jpg").touch()
+    drawn = []
+    for seed in (0, 0, 1):
+        rows = Path(accuracy.split(tmp_path, tmp_path / "split.csv", seed)).read_text().splitlines()[1:]
+        drawn.append({row.split(",")[0] for row in rows if row.endswith(",test")})
+        assert len(rows) == 20 and [sum(f"/{name}/" in path for path in drawn[-1]) for name in ("a", "b")] == [2, 2]
+    assert drawn[0] == drawn[1] != drawn[2]
+    row = {"network": "n", "method": "probe", "data": "flowers", "log_loss": "0.5"}
+    text = accuracy.table(
+        [{**row, "accuracy": "0.9"}, {**row, "accuracy": "0.8"}, {**row, "data": "gtsrb", "accuracy": "1"}]
+    )
+    assert text.splitlines()[0] == "| network | | gtsrb | flowers |"
+    assert text.endswith("| 100.00 % (1), log loss 0.500 | 85.00 ± 7.07 % (2), log loss 0.500 ± 0.000 |")
