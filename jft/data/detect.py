@@ -1,8 +1,10 @@
 """Which kind of data set a path or a name stands for."""
 
+import re
 from pathlib import Path
 
 _NAMED = ("digits", "cifar10")  # what is found without a place
+_TFDS = re.compile(r"[A-Za-z_]\w*(/\w+)*(:[\w.*]+)?")  # name/config:version; a path may begin with / or hold ..
 
 
 def detect(where: str) -> dict[str, str]:
@@ -48,4 +50,4 @@ def _is_prepared(name: str) -> bool:
     """Whether TensorFlow Datasets has prepared a data set of this name; does not import it."""
     from jft.data import tfds
 
-    return name.replace("/", "").replace(":", "").isidentifier() and tfds.prepared(name, tfds.root(None))
+    return _TFDS.fullmatch(name) is not None and tfds.prepared(name, tfds.root(None))

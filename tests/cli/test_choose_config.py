@@ -120,5 +120,11 @@ def test_kinds_of_images(tmp_path, monkeypatch):
         assert detect(str(tmp_path / name)) == {"dataset": kind, "data_dir": str(tmp_path / name)}
     assert detect("digits") == {"dataset": "digits", "data_dir": ""}
     assert detect("tfds:mnist") == {"dataset": "tfds:mnist", "data_dir": ""}
+    (tmp_path / "tfds" / "mnist" / "3.0.1").mkdir(parents=True)
+    (tmp_path / "tfds" / "mnist" / "3.0.1" / "dataset_info.json").touch()
+    assert detect("mnist") == {"dataset": "mnist", "data_dir": ""}
+    for absent in ("/absent/images", "../absent", "absent/../mnist"):
+        with pytest.raises(ValueError, match=f"there is no folder or file {absent}"):
+            detect(absent)
     with pytest.raises(ValueError, match=r"one\.jpg is a file but no list of images"):
         detect(str(tmp_path / "one.jpg"))
