@@ -76,76 +76,31 @@ class WeightSet:
 
 
 def torchvision(
-    model: str,
-    file: str,
-    num_params: int,
-    size: float,
-    top1: float,
-    top5: float,
-    preprocess: Preprocess,
-    *,
-    tag: str = "torchvision",
-    license: str = "BSD-3-Clause",
-    options: Mapping[str, Any] | None = None,
-    aux: bool = False,
-    dtype: str = "float32",
+    model: str, file: str, *facts: Any, tag: str = "torchvision", license: str = "BSD-3-Clause", **fields: Any
 ) -> WeightSet:
-    """A set of https://download.pytorch.org/models. The digits that end `file` begin the SHA-256 (torch.hub checks)."""
-    return WeightSet(
-        model=model,
-        tag=tag,
-        dialect="torchvision",
-        filename=f"{file}.pth",
-        url=f"https://download.pytorch.org/models/{file}.pth",
-        sha256=file.split("-")[-1],
-        md5=None,
-        size=size,
-        license=license,
-        num_params=num_params,
-        top1=top1,
-        top5=top5,
-        preprocess=preprocess,
-        options=options or {},
-        aux=aux,
-        dtype=dtype,
-    )
+    """A set of https://download.pytorch.org/models. The digits that end `file` begin the SHA-256 (torch.hub checks).
+
+    Args:
+      model: key of `jft.models.MODELS`.
+      file: name of the file, without its ending.
+      *facts: see `_FACTS`.
+      tag: of the set.
+      license: of the weights.
+      **fields: further ones of `WeightSet`.
+    """
+    url = f"https://download.pytorch.org/models/{file}.pth"
+    named = {"tag": tag, "dialect": "torchvision", "filename": f"{file}.pth", "url": url, "license": license}
+    return _row(model, facts, sha256=file.split("-")[-1], **named, **fields)
 
 
-def timm(
-    model: str,
-    name: str,
-    num_params: int,
-    size: float,
-    top1: float | None,
-    top5: float | None,
-    preprocess: Preprocess,
-    *,
-    tag: str,
-    license: str = "Apache-2.0",
-    sha256: str | None = None,
-    options: Mapping[str, Any] | None = None,
-    top: bool = True,
-    variant: str = "",
-) -> WeightSet:
-    """A set of https://huggingface.co/timm; `name` is timm's, 'model.recipe'. The hub publishes no hash beside it."""
-    return WeightSet(
-        model=model,
-        tag=tag,
-        dialect="timm",
-        filename=f"{name}.safetensors",
-        url=f"https://huggingface.co/timm/{name}/resolve/main/model.safetensors",
-        sha256=sha256,
-        md5=None,
-        size=size,
-        license=license,
-        num_params=num_params,
-        top1=top1,
-        top5=top5,
-        preprocess=preprocess,
-        options=options or {},
-        top=top,
-        variant=variant,
-    )
+def timm(model: str, name: str, *facts: Any, license: str = "Apache-2.0", **fields: Any) -> WeightSet:
+    """A set of https://huggingface.co/timm; `name` is timm's, 'model.recipe'. The hub publishes no hash beside it.
+
+    Further arguments as those of `torchvision`; `tag` among the fields is needed.
+    """
+    url = f"https://huggingface.co/timm/{name}/resolve/main/model.safetensors"
+    named = {"dialect": "timm", "filename": f"{name}.safetensors", "url": url, "license": license}
+    return _row(model, facts, **named, **fields)
 
 
 def keras(
@@ -154,69 +109,38 @@ def keras(
     num_params: int,
     size: float,
     md5: str | None,
-    top1: float | None,
-    top5: float | None,
-    preprocess: Preprocess,
-    *,
-    license: str,
-    sha256: str | None = None,
-    options: Mapping[str, Any] | None = None,
+    *facts: Any,
     top: bool = True,
     base: str = "https://storage.googleapis.com/tensorflow/keras-applications",
+    **fields: Any,
 ) -> WeightSet:
-    """A set of keras.applications; `path` lies under `base`. Keras publishes MD5, or SHA-256, or neither."""
-    return WeightSet(
-        model=model,
-        tag="keras" if top else "keras_notop",
-        dialect="keras",
-        filename=path.split("/")[-1],
-        url=f"{base}/{path}",
-        sha256=sha256,
-        md5=md5,
-        size=size,
-        license=license,
-        num_params=num_params,
-        top1=top1,
-        top5=top5,
-        preprocess=preprocess,
-        options=options or {},
-        top=top,
-    )
+    """A set of keras.applications; `path` lies under `base`. Keras publishes MD5, or SHA-256, or neither.
+
+    Further arguments as those of `torchvision`, with `md5` among the facts; `license` among the fields is needed.
+    """
+    named = {"tag": "keras" if top else "keras_notop", "dialect": "keras", "filename": path.split("/")[-1]}
+    return _row(model, (num_params, size, *facts), url=f"{base}/{path}", md5=md5, top=top, **named, **fields)
 
 
 def caffe(
-    model: str,
-    filename: str,
-    num_params: int,
-    size: float,
-    license: str,
-    top1: float | None,
-    top5: float | None,
-    preprocess: Preprocess,
-    *,
-    url: str | None = None,
-    sha256: str | None = None,
-    options: Mapping[str, Any] | None = None,
+    model: str, filename: str, num_params: int, size: float, license: str, *facts: Any, **fields: Any
 ) -> WeightSet:
     """What Caffe trained, as {layer: [weights, biases]} in an npy file, as caffe-tensorflow writes it.
 
     Such copies of the caffemodels have no one address, but for AlexNet's, and no published hash; sizes are those of the
     numbers alone. Accuracies, one central crop: github.com/BVLC/caffe models/*/readme.md; keras.io for VGG, the same
-    numbers; the paper for SqueezeNet 1.0, of whose 1.1 the authors only say that it does not fall behind.
+    numbers; the paper for SqueezeNet 1.0, of whose 1.1 the authors only say that it does not fall behind. Arguments as
+    those of `torchvision`, with `license` among the facts.
     """
+    named = {"tag": "caffe", "dialect": "caffe", "filename": filename, "license": license}
+    return _row(model, (num_params, size, *facts), **named, **fields)
+
+
+# What every row says, in this order; see `WeightSet`.
+_FACTS = ("num_params", "size", "top1", "top5", "preprocess")
+
+
+def _row(model: str, facts: tuple[Any, ...], **fields: Any) -> WeightSet:
     return WeightSet(
-        model=model,
-        tag="caffe",
-        dialect="caffe",
-        filename=filename,
-        url=url,
-        sha256=sha256,
-        md5=None,
-        size=size,
-        license=license,
-        num_params=num_params,
-        top1=top1,
-        top5=top5,
-        preprocess=preprocess,
-        options=options or {},
+        **{"model": model, "url": None, "sha256": None, "md5": None, **fields}, **dict(zip(_FACTS, facts, strict=True))
     )
