@@ -1,26 +1,15 @@
 """A transformer trains as any network: frozen by block, on cached tokens or pooled ones, resumed, and exported."""
 
 import functools
-import shutil
 
-import jax
-import numpy as np
 import pytest
 import small_chain
-from jax import export as jax_export
+import tiny_run
 
-from jft.config import default_config
 from jft.data.transforms import Preprocess
-from jft.evaluation.load import load
-from jft.evaluation.restore import restore
-from jft.exporters import stablehlo
-from jft.models import MODELS
 from jft.models.vit import ViT
 from jft.training import feature_cache, linear_probe
-from jft.training.loop import train
 from jft.training.run import create_run
-from jft.utils import tree
-from jft.utils.mesh import make_parallel
 
 # Four patches of 4 pixels, a class token and a register.
 TINY = functools.partial(ViT, width=8, depth=2, heads=2, patch=4, grid=3, default_size=8, registers=1, drop_path=0.3)
@@ -29,32 +18,13 @@ pytestmark = pytest.mark.xdist_group("transformer")
 
 @pytest.fixture(scope="module", autouse=True)
 def tiny():
-    """The model by its name, and one device, for which XLA compiles faster than for eight."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(MODELS._rows, "vit_small", TINY)
-        patch.setattr(jax, "devices", lambda *a: jax.local_devices()[:1])
+    with tiny_run.under_its_name("vit_small", TINY):
         yield
 
 
-def make(tmp_path, **changes):
-    config = default_config()
-    config.update(
-        {
-            **{"model": "vit_small", "weights": "", "batch_size": 12, "validation": 0.25, "flip": False},
-            **{"learning_rate": 0.01, "steps": 4, "evaluate_every": 1000.0, "weight_decay": 0.1, "layer_decay": 0.5},
-            **{"features_dir": str(tmp_path / "features"), "cache_features": True, "freeze": "block1", **changes},
-        }
-    )
-    return config
-
-
-def final(workdir):
-    restored = restore(workdir, make_parallel("jit")).variables
-    return tree.flatten(jax.tree.map(np.asarray, restored))
-
-
 def run_of(tmp_path, **changes):
-    return create_run(make(tmp_path, **changes), tmp_path / "run", small_chain.images(60))
+    config = tiny_run.make(tmp_path, "vit_small", **{"freeze": "block1", **changes})
+    return create_run(config, tmp_path / "run", small_chain.images(60))
 
 
 BOTH = {"freeze": "norm", "pool": "both"}
@@ -84,26 +54,7 @@ def test_ridge_reads_class_token_and_average(tmp_path):
 
 @pytest.mark.slow
 def test_cached_tokens_and_live_ones_teach_the_same_and_a_resumed_run_goes_on(tmp_path):
-    images = small_chain.images(60)
-    for cached in (True, False):
-        train(make(tmp_path, cache_features=cached, checkpoint_every=2), tmp_path / f"{cached}", images)
-    found, live = final(tmp_path / "True"), final(tmp_path / "False")
-    assert found.keys() == live.keys()
-    for name, leaf in live.items():
-        np.testing.assert_allclose(found[name], leaf, rtol=1e-4, atol=1e-4, err_msg=name)
-
-    for path in (tmp_path / "False").rglob("4"):
-        shutil.rmtree(path)
-    train(make(tmp_path, cache_features=False, checkpoint_every=2), tmp_path / "False", images)
-    for name, leaf in final(tmp_path / "False").items():
-        np.testing.assert_array_equal(leaf, live[name], err_msg=name)
-
-    model = load(tmp_path / "False")
-    predict = stablehlo.make_predict(model.model, model.variables, model.spec, model.objective, model.fit)
-    exported = jax_export.deserialize(bytearray(stablehlo.serialize(predict, 8)))
-    pixels = np.stack([images.images[i] for i in range(5)])
-    for batch in (1, 5):
-        np.testing.assert_allclose(exported.call(pixels[:batch]), predict(pixels[:batch]), rtol=1e-5, atol=1e-6)
+    tiny_run.check(tmp_path, "vit_small", freeze="block1")
 
 
 def test_an_image_size_that_is_no_multiple_of_the_patch_is_refused(tmp_path):
