@@ -135,6 +135,7 @@ SEEDED = {
     "timm": seeded_torch,
     "efficientnet_lite": seeded_torch,
     "dinov2": seeded_torch,
+    "robustness": seeded_torch,
     "keras": seeded_keras,
     "caffe": seeded_keras,
     "jft": seeded_leaves,

@@ -26,6 +26,7 @@ SETS = {
     "googlenet": {"torchvision": 1, "caffe": 1},
     "inception": {"torchvision": 1, "timm": 1, "keras": 2},
     "resnet": {"torchvision": 17, "timm": 51, "keras": 6},
+    "robust": {"robustness": 30},
     "densenet": {"torchvision": 4, "timm": 5, "keras": 6},
     "regnet": {"torchvision": 20, "timm": 18},
     "squeezenet": {"torchvision": 2, "caffe": 2},
@@ -61,7 +62,8 @@ def test_every_published_model_has_its_sets():
     assert tags("convnext_tiny") == ["torchvision", "in12k_ft", "fb_in22k_ft", "fb", "keras", "keras_notop"]
     assert tags("resnet152") == [*both, *recipes, "keras", "keras_notop"]
     assert tags("resnext101_64x4d") == ["torchvision", "timm", "c1", "gluon"]
-    assert tags("wide_resnet50_2") == [*both, "racm"]
+    robust = [f"l2_eps{epsilon}" for epsilon in ("0", "0.01", "0.03", "0.05", "0.1", "0.25", "0.5", "1", "3", "5")]
+    assert tags("wide_resnet50_2") == [*both, "racm", *robust]
     assert tags("regnet_y_3_2gf") == ["torchvision", "torchvision_v2", "timm_v2", "pycls", "ra"]
     assert tags("vit_tiny_patch16") == ["augreg_in21k_ft_in1k", "deit"]
     assert tags("vit_base_patch32") == ["torchvision", "augreg_in21k_ft_in1k", "augreg_in1k", "sam_in1k"]
@@ -157,7 +159,7 @@ def test_there_and_back(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_provenance(name):
     row = catalog.CATALOG[name]
-    assert row.url is None or re.fullmatch(r"https://\S+\.(pth|h5|safetensors|npy)", row.url)
+    assert row.url is None or re.fullmatch(r"https://\S+\.(pth|h5|safetensors|npy|ckpt)", row.url)
     assert row.sha256 is None or re.fullmatch(r"[0-9a-f]{8}|[0-9a-f]{64}", row.sha256)
     assert row.md5 is None or re.fullmatch(r"[0-9a-f]{32}", row.md5)
     older = row.model.startswith(("mobilenet_v1", "mobilenet_v2"))
@@ -169,13 +171,19 @@ def test_provenance(name):
     if name != "squeezenet1_1.caffe":  # whose pickle for Python 2 spends two bytes on every other one
         # HDF5's bookkeeping shows in small files.
         rel = 0.3 if row.dialect == "keras" and row.model.startswith("mobilenet") else 0.05
-        assert row.num_params * np.dtype(row.dtype).itemsize / 2**20 == pytest.approx(row.size, rel=rel)
+        arrays = 2 if row.dialect == "robustness" else 1  # beside the parameters their momentum
+        assert arrays * row.num_params * np.dtype(row.dtype).itemsize / 2**20 == pytest.approx(row.size, rel=rel)
     if row.top1 is None:
         assert row.top5 is None
         assert name == "squeezenet1_1.caffe" or not row.top
     else:
-        assert 50 < row.top1 < (row.top5 or 100) <= 100
-        assert row.top5 or (name.startswith(("convnext", "mobilenet_v1", "mobilenet_v3")) and row.tag == "keras")
+        assert row.top1 > 50 or row.tag == "l2_eps5"
+        assert row.top1 < (row.top5 or 100) <= 100
+        assert (
+            row.top5
+            or row.dialect == "robustness"
+            or (name.startswith(("convnext", "mobilenet_v1", "mobilenet_v3")) and row.tag == "keras")
+        )
     assert ("NC" in row.license) is row.model.startswith("convnextv2")
 
 

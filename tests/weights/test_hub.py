@@ -280,6 +280,13 @@ def test_file_without_published_hash(row, server):
     assert hub.fetch(row)[1] == SHA256
 
 
+def test_checkpoint_without_published_hash_may_lack_the_momentum(row, server):
+    row = change(row, sha256=None, md5=None, size=2 * row.size)
+    with pytest.raises(ValueError, match=r"it has 1\.5 MiB, the published file has 3\.1"):
+        hub.fetch(row)
+    assert hub.fetch(change(row, filename="weights.ckpt"))[1] == SHA256
+
+
 @pytest.mark.parametrize(("status", "message"), [(404, "HTTP Error 404"), (503, "HTTP Error 503")])
 def test_http_errors(row, server, status, message):
     server.status = status

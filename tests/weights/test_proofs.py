@@ -67,8 +67,8 @@ def marked(name):
     row = REPLAYED[name]
     family = next((family for family in FAMILIES if name.startswith(family)), None)
     marks = [pytest.mark.xdist_group(f"proofs of {family}")] if family else []
-    if row.dialect == "timm" and f"{row.model}.torchvision" in REPLAYED:
-        marks.append(on_demand("test_rules makes the same leaves of timm's tensors and of torchvision's"))
+    if row.dialect in ("timm", "robustness") and f"{row.model}.torchvision" in REPLAYED:
+        marks.append(on_demand(f"test_rules makes the same leaves of {row.dialect}'s tensors and of torchvision's"))
     elif name != SMALLEST[kinds.kin(row)]:
         marks.append(on_demand(f"{SMALLEST[kinds.kin(row)]} has the same layers"))
     elif name in LONG or name.startswith(("efficientnet", "mobilenet")):

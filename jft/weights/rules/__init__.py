@@ -46,6 +46,7 @@ __all__ = [
 ]
 
 _NORMALIZATION = ("normalization/0", "normalization/1", "normalization/2")  # mean, variance, count
+_ATTACK = ("attacker.", "normalizer.")
 
 _FAMILIES: dict[type[Chain], Family] = {
     family.model: family
@@ -92,10 +93,11 @@ def is_ignored(name: str) -> bool:
     """Whether a tensor is ignored on purpose.
 
     That is torch's count of batches in BatchNorm; what Keras' EfficientNet normalizes its images by, which is
-    ImageNet's mean and standard deviation and a part of the row's preprocessing; and DINOv2's token for the patches
-    that were hidden in pretraining.
+    ImageNet's mean and standard deviation and a part of the row's preprocessing; DINOv2's token for the patches that
+    were hidden in pretraining; and, beside the networks of the robustness library, its normalization, which is
+    ImageNet's too, and its attacker, which is the network once more.
     """
-    return name.endswith(".num_batches_tracked") or name in (*_NORMALIZATION, "mask_token")
+    return name.endswith(".num_batches_tracked") or name in (*_NORMALIZATION, "mask_token") or name.startswith(_ATTACK)
 
 
 def canonical(row: WeightSet, names: Iterable[str]) -> dict[str, str]:

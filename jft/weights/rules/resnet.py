@@ -1,9 +1,19 @@
-"""ResNet in torchvision's (and so timm's) and Keras' names."""
+"""ResNet in torchvision's (and so timm's), the robustness library's and Keras' names."""
 
 from collections.abc import Iterator
 
 from jft.models.resnet import ResNet
-from jft.weights.rules.rule import Family, Rules, keras_conv_norm, layer, synonyms, torch_dense, torch_layer, torch_norm
+from jft.weights.rules.rule import (
+    Family,
+    Rules,
+    keras_conv_norm,
+    layer,
+    prefixed,
+    synonyms,
+    torch_dense,
+    torch_layer,
+    torch_norm,
+)
 
 
 def _blocks(model: ResNet) -> Iterator[tuple[int, int, bool]]:
@@ -27,6 +37,11 @@ def _torch(model: ResNet) -> Rules:
     yield from torch_dense("head/head", "fc")
 
 
+def _robustness(model: ResNet) -> Rules:
+    """The AttackerModel of github.com/MadryLab/robustness, which holds torchvision's network as `model`."""
+    return prefixed("model.", _torch(model))
+
+
 def _keras(model: ResNet) -> Rules:
     yield from keras_conv_norm("stem/conv1", "stem/bn1", "conv1")
     for stage, block, projection in _blocks(model):
@@ -44,4 +59,8 @@ def _keras_names(model: ResNet, names: tuple[str, ...]) -> dict[str, str]:
     return synonyms(names, {f"probs/{i}": f"predictions/{i}" for i in (0, 1)})
 
 
-FAMILY = Family(ResNet, {"torchvision": _torch, "timm": _torch, "keras": _keras}, {"keras": _keras_names})
+FAMILY = Family(
+    ResNet,
+    {"torchvision": _torch, "timm": _torch, "robustness": _robustness, "keras": _keras},
+    {"keras": _keras_names},
+)

@@ -63,6 +63,12 @@ def caffe_names(rules: Rules, names: tuple[str, ...]) -> dict[str, str]:
     return synonyms(names, {source.replace("/", "_", source.count("/") - 1): source for source in sources})
 
 
+def prefixed(prefix: str, rules: Rules) -> Rules:
+    """The rules of files that wrap a model: all its tensors' names begin with `prefix`."""
+    for rule in rules:
+        yield dataclasses.replace(rule, sources=tuple(prefix + source for source in rule.sources))
+
+
 # torchvision, and timm: 'layer.weight', kernels [out, in, height, width].
 
 

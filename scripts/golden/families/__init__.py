@@ -7,6 +7,7 @@ A file may have, for each framework:
 - `torchvision_stages`, `timm_stages` or `keras_stages`: a function of the framework's model that gives
   {jft's name of a stage: the framework's module or layer whose output it is, or 'module:input' for what one reads};
 - `DINOV2` and `dinov2_stages`: the same for the code of DINOv2's authors;
+- `ROBUSTNESS`: the models of the robustness library, whose stages are torchvision's;
 - `torchvision_at`: a function that makes torchvision's model take images of a size in pixels, where it takes only one.
 """
 

@@ -11,6 +11,7 @@ _NAMES = (
     *("wide_resnet50_2", "wide_resnet101_2"),
 )
 TORCHVISION = TIMM = {name: Reference(name, (224, 96)) for name in _NAMES}
+ROBUSTNESS = {name: TORCHVISION[name] for name in ("resnet18", "resnet50", "wide_resnet50_2")}
 
 
 def torchvision_stages(model: Any) -> Mapping[str, str]:
