@@ -50,18 +50,25 @@ class State(NamedTuple):
     slopes: jax.Array
 
 
-def start(z: jax.Array, targets: jax.Array, outputs: int) -> State:
+def start(z: jax.Array, targets: jax.Array, outputs: int, count: Any = None) -> State:
     """All parameters 0, nothing known; the arguments are those of `solve`."""
     params = jnp.zeros((outputs, z.shape[1] + 1), z.dtype)
     ring = jnp.zeros((_MEMORY, *params.shape), z.dtype)
     logits = jnp.zeros((len(z), outputs), z.dtype)
-    of_loss = jax.jit(_Problem.of_loss)(_Problem(z, targets, params[0]), logits)
+    of_loss = jax.jit(_Problem.of_loss)(_Problem(z, targets, _shares(z, count), params[0]), logits)
     return State(params, ring, ring, jnp.zeros((), jnp.int32), logits, of_loss, params, logits)
+
+
+def _shares(z: jax.Array, count: Any) -> jax.Array:
+    """The share of each row in the mean loss, [n]: 0 of those beyond `count`."""
+    count = len(z) if count is None else count
+    return jnp.where(jnp.arange(len(z)) < count, 1 / jnp.asarray(count, z.dtype), 0).astype(z.dtype)
 
 
 class _Problem(NamedTuple):
     z: jax.Array
     targets: jax.Array
+    shares: jax.Array  # of the rows in the mean loss
     penalty: jax.Array  # of each column of the parameters
 
     def logits(self, params: jax.Array) -> jax.Array:
@@ -78,19 +85,21 @@ class _Problem(NamedTuple):
 
     def of_loss(self, logits: jax.Array) -> jax.Array:
         """Gradient of the mean loss for the parameters."""
-        excess = self.excess(self.probabilities(logits)) / len(self.z)
+        excess = self.excess(self.probabilities(logits)) * self.shares[:, None]
         kernel = jnp.matmul(excess.T, self.z, precision="highest")
         return jnp.concatenate([kernel, excess.sum(0)[:, None]], 1)
 
     def objective(self, logits: jax.Array, params: jax.Array) -> jax.Array:
-        return jnp.mean(nats(logits, self.targets)) + _dot(self.penalty * params, params) / 2
+        return _dot(nats(logits, self.targets), self.shares) + _dot(self.penalty * params, params) / 2
 
     def derivatives(self, logits: jax.Array, slopes: jax.Array) -> tuple[jax.Array, jax.Array]:
         """First and second derivative of the mean loss where the logits move by `slopes`."""
         p = self.probabilities(logits)
+        shares = self.shares[:, None]
         moved = p * slopes
-        along = moved.sum(1) if self.targets.ndim == 1 else moved
-        return _dot(self.excess(p), slopes) / len(p), (_dot(moved, slopes) - _dot(along, along)) / len(p)
+        along = moved.sum(1, keepdims=True) if self.targets.ndim == 1 else moved
+        slope = _dot(self.excess(p), shares * slopes)
+        return slope, _dot(moved, shares * slopes) - _dot(along, shares * along)
 
 
 class _Point(NamedTuple):
@@ -106,7 +115,7 @@ class _Point(NamedTuple):
 
 @jax.jit
 def solve(
-    z: jax.Array, targets: jax.Array, c: Any, state: State, tolerance: Any, max_steps: Any
+    z: jax.Array, targets: jax.Array, c: Any, state: State, tolerance: Any, max_steps: Any, count: Any = None
 ) -> tuple[State, jax.Array, jax.Array]:
     """Minimizes mean(nats) + |kernel|**2 / (2 C n).
 
@@ -121,12 +130,15 @@ def solve(
         the line from the first.
       tolerance: of the gradient.
       max_steps: after so many it ends anyway.
+      count: rows that count, the first ones; those behind are padding, so that one compiled program serves several
+        sets of rows. None: all.
 
     Returns:
       The solution, the steps taken, and the largest component of the gradient.
     """
-    penalty = jnp.ones_like(state.params[0]).at[-1].set(0) / (c * len(z))
-    problem = _Problem(z, targets, penalty)
+    count = len(z) if count is None else count
+    penalty = jnp.ones_like(state.params[0]).at[-1].set(0) / (c * count)
+    problem = _Problem(z, targets, _shares(z, count), penalty)
 
     def point(state: State, before: Any, taken: Any) -> _Point:
         gradient = state.of_loss + penalty * state.params

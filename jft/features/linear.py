@@ -16,37 +16,13 @@ import numpy as np
 from absl import logging
 
 from jft.features import lbfgs
+from jft.features.affine import Linear, check_strengths, folded, listed
+from jft.features.blocks import Blocks, solve_each
 from jft.features.examples import Examples, score
 from jft.features.lbfgs import nats
-from jft.features.standard import Standard, slices
+from jft.features.lda import class_means, lda
+from jft.features.standard import Standard
 from jft.utils import tree
-
-# What is tried where nothing is said: the best for some 10 to 500 images of a class lie within.
-DEFAULT_REGULARISATION = {
-    "lbfgs": (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0),
-    "ridge": (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0),
-}
-_BLOCK = 2**24  # numbers of float64 held at a time beside the features
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Linear:
-    """A head: `features @ kernel + bias`.
-
-    Attributes:
-      kernel: float32 [d, outputs].
-      bias: float32 [outputs].
-    """
-
-    kernel: np.ndarray
-    bias: np.ndarray
-
-    def __repr__(self) -> str:
-        return f"Linear({self.kernel.shape[0]} features, {self.kernel.shape[1]} outputs)"
-
-    def logits(self, features: np.ndarray) -> np.ndarray:
-        """float32 [n, outputs] of features [n, d]."""
-        return np.asarray(features, np.float32) @ self.kernel + self.bias
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -58,8 +34,7 @@ class Fit:
       linear: the head to keep: the same, or with `refit` another one at its C.
       regularization: C.
       scores: {C: `examples.score` on validation} of all that were tried; {} without validation.
-      losses: {C: loss on validation, an image}, likewise: nats, summed over its sigmoid units; of ridge the squared
-        error, summed over outputs.
+      losses: {C: loss on validation, an image}, likewise: that of the solver, see `Solver.loss`.
     """
 
     chosen: Linear
@@ -67,6 +42,28 @@ class Fit:
     regularization: float
     scores: dict[float, float]
     losses: dict[float, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Solver:
+    """A way to fit a linear head.
+
+    Attributes:
+      solve: function of (train, outputs, regularization) to a head for each C, such as `logistic`.
+      loss: function of (logits, targets) to the loss of each image, float [n], which chooses C: nats, summed over
+        sigmoid units; of ridge the squared error, summed over outputs.
+      criterion: the name of the loss.
+      strengths: the C that are tried where none are given: the best for some 10 to 500 images of a class lie within.
+    """
+
+    solve: Callable[[Examples, int, Sequence[float]], list[Linear]]
+    loss: Callable[[Any, Any], Any]
+    criterion: str
+    strengths: tuple[float, ...]
+
+    def tried(self, regularization: Sequence[float] = ()) -> list[float]:
+        """The C to try, ascending: those that are given, or the usual ones."""
+        return sorted(set(map(float, regularization or self.strengths)))
 
 
 def fit(
@@ -83,11 +80,11 @@ def fit(
     A loss tells more of few images than the share that is right, which changes by one of them at a time.
 
     Args:
-      method: 'lbfgs', `logistic`; or 'ridge', `ridge`.
+      method: a key of `SOLVERS`.
       train: what heads are solved for on.
       validation: what chooses among them; None where a single C is given.
       outputs: classes, or 1 for one sigmoid unit between two classes, or the number of labels.
-      regularization: the C to try, above 0; empty: `DEFAULT_REGULARISATION`.
+      regularization: the C to try, above 0; empty: `Solver.strengths`.
       refit: solve once more at the chosen C, on train and validation together.
 
     Returns:
@@ -97,12 +94,12 @@ def fit(
       ValueError: an unknown method, a C that is none, several without validation, labels that `outputs` cannot give,
         validation of another kind than train.
     """
-    solve, loss = tree.choose({"lbfgs": (logistic, nats), "ridge": (ridge, _squares)}, method, what="probe")
-    strengths = sorted(set(map(float, regularization or DEFAULT_REGULARISATION[method])))
+    solver = tree.choose(SOLVERS, method, what="probe")
+    solve, strengths = solver.solve, solver.tried(regularization)
     if validation is None:
         if len(strengths) > 1:
             raise ValueError(
-                f"regularization has {len(strengths)} values to choose from ({_listed(strengths)}), but there is no "
+                f"regularization has {len(strengths)} values to choose from ({listed(strengths)}), but there is no "
                 "validation to choose on: hold some examples out, or give one value."
             )
         [head] = solve(train, outputs, strengths)
@@ -112,7 +109,7 @@ def fit(
     scores, losses = {}, {}
     heads = dict(zip(strengths, solve(train, outputs, strengths), strict=True))
     for strength, head in heads.items():
-        scores[strength], losses[strength] = measure(head, validation, loss)
+        scores[strength], losses[strength] = measure(head, validation, solver.loss)
     best = min(strengths, key=losses.__getitem__)  # of equals the first
     head = solve(train.join(validation), outputs, [best])[0] if refit else heads[best]
     return Fit(heads[best], head, best, scores, losses)
@@ -132,8 +129,8 @@ def ridge(train: Examples, outputs: int, regularization: Sequence[float]) -> lis
     """Least squares to +1 for an example's own class or labels and -1 for the others, in closed form.
 
     Minimizes `sum((scores - targets)**2) + |kernel|**2 / C` over standardized features, the bias unpenalized:
-    scikit-learn's Ridge and RidgeClassifier with alpha = 1 / C. One eigendecomposition in float64 on the host, of the
-    smaller of [d, d] and [n, n], serves every C; at 2,048 it takes 5 seconds on two cores, at 4,096 eight times that.
+    scikit-learn's Ridge and RidgeClassifier with alpha = 1 / C. Solved in float64 on the host, by Cholesky's method for
+    each C, in the smaller of [d, d] and [n, n].
 
     Args:
       train: the examples.
@@ -146,36 +143,18 @@ def ridge(train: Examples, outputs: int, regularization: Sequence[float]) -> lis
     Raises:
       ValueError: see `fit`.
     """
-    _check_strengths(regularization)
+    check_strengths(regularization)
     signs = _signs(train.targets(outputs), outputs)
     standard = Standard.of(train.features)
     offset = signs.mean(0)
-    values, basis, projected = _decompose(train.features, standard, signs - offset)
-    values = np.maximum(values, 0)  # rounding makes those of null directions anything around 0
-    return [_fold(standard, basis @ (projected / (values[:, None] + 1 / c)), offset) for c in regularization]
-
-
-def _decompose(x: np.ndarray, standard: Standard, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Eigenvalues [r], basis [d, r] and projected targets [r, outputs]: kernels are basis @ (projected / (values + a)).
-
-    With r = min(n, d): of Z'Z where features are the fewer, of ZZ' where examples are.
-    """
-    n, d = x.shape
-    gram = np.zeros((min(n, d), min(n, d)))
+    n, d = train.features.shape
+    z = Blocks((n, d), lambda rows, columns: standard.at(columns).apply(train.features[rows, columns], np.float64))
+    added = [1 / c for c in regularization]
     if d <= n:
-        cross = np.zeros((d, targets.shape[1]))
-        for rows in slices(n, d, _BLOCK):
-            z = standard.apply(x[rows], np.float64)
-            gram += z.T @ z
-            cross += z.T @ targets[rows]
-        values, vectors = np.linalg.eigh(gram)
-        return values, vectors, vectors.T @ cross
-    for columns in slices(d, n, _BLOCK):
-        z = standard.at(columns).apply(x[:, columns], np.float64)
-        gram += z @ z.T
-    values, vectors = np.linalg.eigh(gram)
-    parts = (standard.at(columns).apply(x[:, columns], np.float64).T @ vectors for columns in slices(d, n, _BLOCK))
-    return values, np.concatenate(list(parts)), vectors.T @ targets
+        kernels = solve_each(z.gram(), z.from_left(signs - offset), added)
+    else:
+        kernels = [z.from_left(x) for x in solve_each(z.gram(), signs - offset, added)]
+    return [folded(standard, kernel, offset) for kernel in kernels]
 
 
 def logistic(
@@ -185,6 +164,7 @@ def logistic(
     *,
     tolerance: float = 1e-4,
     max_steps: int = 1000,
+    padded: int = 0,
 ) -> list[Linear]:
     """Logistic regression by L-BFGS on the device: softmax over classes, or sigmoid units.
 
@@ -199,6 +179,8 @@ def logistic(
       regularization: C, one or more.
       tolerance: on the largest component of the gradient of the objective divided by n, as scikit-learn's.
       max_steps: of L-BFGS, for each C; a warning says where they did not suffice.
+      padded: rows of the arrays on the device, if more than the examples: calls for sets of other sizes then share a
+        compiled program. The solution is the same up to rounding.
 
     Returns:
       A head for each C, in their order.
@@ -206,15 +188,18 @@ def logistic(
     Raises:
       ValueError: see `fit`.
     """
-    _check_strengths(regularization)
+    check_strengths(regularization)
     targets = train.targets(outputs)
     dtype = jnp.result_type(float)
     standard = Standard.of(train.features, dtype)
-    z, targets = jax.device_put((standard.apply(train.features, dtype), targets))
-    state = lbfgs.start(z, targets, outputs)
+    z, count = standard.apply(train.features, dtype), len(train)
+    if padded > count:
+        z, targets = (np.pad(x, [(0, padded - count)] + [(0, 0)] * (x.ndim - 1)) for x in (z, targets))
+    z, targets = jax.device_put((z, targets))
+    state = lbfgs.start(z, targets, outputs, count)
     heads = {}
     for c in sorted(set(regularization)):
-        state, steps, gradient = lbfgs.solve(z, targets, c, state, tolerance, max_steps)
+        state, steps, gradient = lbfgs.solve(z, targets, c, state, tolerance, max_steps, count)
         if not np.isfinite(gradient):
             raise ValueError(f"logistic regression at C = {c:g} has no finite gradient: the features are too large.")
         if not gradient <= tolerance:
@@ -223,7 +208,7 @@ def logistic(
                 "converged. A smaller C, or more max_steps, would get there.",
                 *(c, steps, gradient, tolerance),
             )
-        heads[c] = _fold(standard, state.params[:, :-1].T, state.params[:, -1])
+        heads[c] = folded(standard, state.params[:, :-1].T, state.params[:, -1])
     return [heads[c] for c in regularization]
 
 
@@ -238,20 +223,9 @@ def _signs(targets: np.ndarray, outputs: int) -> np.ndarray:
     return 2.0 * one_hot - 1.0
 
 
-def _fold(standard: Standard, kernel: Any, bias: Any) -> Linear:
-    """The head over raw features that equals one over standardized features."""
-    kernel = np.asarray(kernel, np.float64) / standard.deviation[:, None]
-    bias = np.asarray(bias, np.float64) - standard.mean @ kernel
-    return Linear(kernel.astype(np.float32), bias.astype(np.float32))
-
-
-def _check_strengths(regularization: Sequence[float]) -> None:
-    if wrong := [c for c in regularization if not 0 < c < np.inf]:
-        raise ValueError(
-            f"regularization has {_listed(wrong)}, but an inverse strength C is a finite number above 0: give such, as "
-            "0.01; larger ones regularize less."
-        )
-
-
-def _listed(values: Sequence[float]) -> str:
-    return ", ".join(f"{value:g}" for value in values)
+SOLVERS = {
+    "lbfgs": Solver(logistic, nats, "loss", (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)),
+    "ridge": Solver(ridge, _squares, "squared error", (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)),
+    "lda": Solver(lda, nats, "loss", (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)),
+    "class_means": Solver(class_means, nats, "loss", (1.0, 3.0, 10.0, 30.0, 100.0)),
+}

@@ -7,7 +7,7 @@ from absl import logging
 from sklearn.linear_model import LogisticRegression, Ridge, RidgeClassifier
 from sklearn.preprocessing import StandardScaler
 
-from jft.features import lbfgs, linear
+from jft.features import blocks, lbfgs, linear
 from jft.features.examples import Examples
 from jft.features.linear import Linear, fit, logistic, ridge
 from jft.features.standard import Standard
@@ -128,6 +128,15 @@ def test_a_path_goes_on_along_its_line():
     assert onwards < without
 
 
+def test_padding_changes_nothing():
+    train = clusters(200, 12, 4)
+    with jax.enable_x64(True):
+        alone = logistic(train, 4, [0.1, 1.0], tolerance=1e-9)
+        padded = logistic(train, 4, [0.1, 1.0], tolerance=1e-9, padded=231)
+    for head, other in zip(padded, alone, strict=True):
+        assert_equal(head, other.kernel, other.bias, train, 1e-6)
+
+
 def test_solving_again_gives_the_same_bits():
     train = clusters(2000, 300, 4)
     first, second = (logistic(train, 4, [0.1])[0] for _ in range(2))
@@ -148,7 +157,7 @@ def test_softmax_in_single_precision_with_more_features_than_examples():
 @pytest.mark.parametrize(("n", "d"), [(120, 12), (40, 90)])
 @pytest.mark.parametrize("block", [2**24, 200])  # in one piece, and in many
 def test_ridge_is_scikit_learns(monkeypatch, n, d, block):
-    monkeypatch.setattr(linear, "_BLOCK", block)
+    monkeypatch.setattr(blocks, "BLOCK", block)
     train = clusters(n, d, 3)
     signs = 2.0 * np.eye(3)[train.labels] - 1
     strengths = [1e-3, 1.0, 1e3]
