@@ -4,13 +4,20 @@ It checks the folder, data, weights and disk, and downloads missing weights. It 
 their memory per device, FLOPs and time, and the expected duration of the run. Then it overfits one batch, which shows
 that the gradient reaches every trainable parameter. Each line says ok, or FAIL with a remedy. Config fields are set as
 for train. Exit status: 0 all checks passed, 1 one failed.
+
+With --images-only it looks at the images alone, without weights: how many there are of each class and size, which
+cannot be read, which occur twice or look almost alike, within and across splits, and which are odd.
 """
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from jft.cli import field_flags, main
 from jft.utils import waiting
+
+if TYPE_CHECKING:
+    from jft.config import Config
 
 TAKES_FIELDS = True  # of the config, --config.field=value
 
@@ -23,6 +30,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--overfit-steps", type=int, default=30, metavar="N", help="most steps to overfit one batch; default: 30"
     )
+    parser.add_argument("--images-only", action="store_true", help="look at the images alone")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="with --images-only: write what was found as JSON")
     field_flags.add(parser)
 
 
@@ -34,7 +43,12 @@ def run(args: argparse.Namespace) -> int:
 
     if args.overfit_steps < 1:
         raise ValueError(f"--overfit-steps {args.overfit_steps}: at least 1.")
-    name, config = choose_config(args.what, args.config, args.settings, args.fields, command="check")
+    if args.out and not args.images_only:
+        raise ValueError("--out goes with --images-only, whose findings it writes as JSON.")
+    settings = {**args.settings, "weights": ""} if args.images_only else args.settings
+    name, config = choose_config(args.what, args.config, settings, args.fields, command="check")
+    if args.images_only:
+        return _look(config, args.out)
     workdir = args.workdir or str(Path("runs") / name)
     waiting.doing("reading the images and the weights")
     failed = 0
@@ -46,3 +60,19 @@ def run(args: argparse.Namespace) -> int:
             failed += finding.wrong
     print(f"\n{failed} failed." if failed else "\nAll checks passed.")
     return int(failed > 0)
+
+
+def _look(config: "Config", out: Path | None) -> int:
+    """Prints what the images are, and writes it; 1 if some cannot be read."""
+    from jft.data import survey
+    from jft.utils.logger import write_json
+    from jft.utils.registry import code_allowed
+
+    waiting.doing("looking at the images")
+    with code_allowed():  # a data set of the user's own
+        found = survey.of_config(config)
+    print(found)
+    if out:
+        write_json(out, found.to_json())
+        print(f"wrote {out}")
+    return int(bool(found.unreadable))

@@ -1,13 +1,12 @@
 """Identifies images by their content: a digest of the pixels, independent of file name, location and format.
 
 Copies, moved folders, and the same pixels in a list, an array or another lossless format have the same digest. An image
-that was resized, cropped, or saved again as JPEG has other pixels, so it has another digest.
+that was resized, cropped, or saved again as JPEG has other pixels, so it has another digest; `looks` may know it. What
+decoding an image once tells is kept: digest, size and looks.
 """
 
 import contextlib
-import dataclasses
 import hashlib
-import itertools
 import os
 import weakref
 from collections.abc import Sequence
@@ -16,17 +15,21 @@ from pathlib import Path
 
 import numpy as np
 import PIL
+from PIL import Image
 
+from jft.data import looks
+from jft.data.decode import turn
 from jft.data.image_file import open_image
 from jft.data.source import Source
 from jft.utils.cache_dir import cache_dir, make_cache_dir
 from jft.utils.files import open_regular, written_whole
 from jft.utils.progress_bar import ProgressBar
 
-_SHOWN = 3  # repeated images named in a message
+# Of an image: the digest of its pixels; its height and width, 0 where it cannot be read; and how it looks.
+FACTS = np.dtype([("digest", np.uint64), ("height", np.int32), ("width", np.int32), *looks.LOOKS.descr])
 
-# Decoding takes about a millisecond an image, and the same digests are needed several times: each arm of a config, and
-# each start, loads the same data set again. {source: digests}; of files they are kept in the cache, too.
+# Decoding takes about a millisecond an image, and the same facts are needed several times: each arm of a config, and
+# each start, loads the same data set again. {source: facts}; of files they are kept in the cache, too.
 _of_source: weakref.WeakKeyDictionary[Source, np.ndarray] = weakref.WeakKeyDictionary()
 _KEPT = 1000  # data sets in the cache, above which those go that were not used for longest
 
@@ -42,31 +45,36 @@ def image_digests(source: Source) -> np.ndarray:
       transparent (icons may differ in alpha only). EXIF orientation is ignored; images of more than 8 bits are hashed
       at full depth. For an unreadable file it is the digest of its bytes.
     """
+    return np.ascontiguousarray(image_facts(source)["digest"])
+
+
+def image_facts(source: Source) -> np.ndarray:
+    """What there is to know of each image from its pixels: `FACTS` [n]; whole images, upright, whatever the regions."""
     if source not in _of_source:
         paths = [image for image in source.images if isinstance(image, Path)] if not source.decoded else []
-        _of_source[source] = _kept(source, paths) if len(paths) == len(source) else _digests(source)
+        _of_source[source] = _kept(source, paths) if len(paths) == len(source) else _facts(source)
     return _of_source[source]
 
 
 def _kept(source: Source, paths: Sequence[Path]) -> np.ndarray:
-    """The digests of files, from the cache where they were hashed before and have not been touched since."""
+    """The facts of files, from the cache where they were decoded before and have not been touched since."""
     place: Path | None = None
     with contextlib.suppress(OSError, ValueError):  # a file is missing; or the cache is not safe, or has none of them
         place = cache_dir() / "digests" / f"{_state(source, paths)}.npy"
-        known = np.load(place)
-        if known.dtype == np.uint64 and known.shape == (len(source),):
+        known = np.load(place, allow_pickle=False)
+        if known.dtype == FACTS and known.shape == (len(source),):
             os.utime(place)
             return known
-    digests = _digests(source)
+    facts = _facts(source)
     with contextlib.suppress(OSError, ValueError):
         if place is not None:
-            _keep(place, digests)
-    return digests
+            _keep(place, facts)
+    return facts
 
 
 def _state(source: Source, paths: Sequence[Path]) -> str:
     """A digest of the paths, sizes and times of files. A time of change cannot be set, as one of modification can."""
-    decoder = PIL.__version__, source.max_image_pixels
+    decoder = PIL.__version__, source.max_image_pixels, FACTS.descr
     digest = hashlib.blake2b(repr(decoder).encode(), digest_size=16)
     for path in paths:
         status = path.stat()
@@ -74,38 +82,61 @@ def _state(source: Source, paths: Sequence[Path]) -> str:
     return digest.hexdigest()
 
 
-def _keep(place: Path, digests: np.ndarray) -> None:
+def _keep(place: Path, facts: np.ndarray) -> None:
     make_cache_dir()
     place.parent.mkdir(exist_ok=True)
     with written_whole(place) as aside, aside.open("wb") as file:
-        np.save(file, digests)
+        np.save(file, facts)
     for old in sorted(place.parent.glob("*.npy"), key=lambda kept: kept.stat().st_mtime)[:-_KEPT]:
         old.unlink()
 
 
-def _digests(source: Source) -> np.ndarray:
+def _facts(source: Source) -> np.ndarray:
+    facts = np.zeros(len(source), FACTS)
     if source.decoded:  # quicker to hash than to hand to a thread
-        return np.array([_digest(image) for image in source.in_memory], np.uint64)
+        facts["digest"] = [_digest(image) for image in source.in_memory]
+        facts["height"], facts["width"] = source.in_memory.shape[1:3]
+        found = looks.of_arrays(source.in_memory)
+        for name in looks.LOOKS.names or ():
+            facts[name] = found[name]
+        return facts
     with futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        work = pool.map(lambda image: _digest_of_file(image, source.max_image_pixels), source.images)
+        work = pool.map(lambda image: _facts_of_file(image, source.max_image_pixels), source.encoded)
         bar = ProgressBar(work, f"hashing {source.name}", len(source), unit=" images", leave=False, disable=None)
         try:
-            return np.array(list(bar), np.uint64)
+            for row, known in enumerate(bar):
+                facts[row] = known
         except BaseException:  # Ctrl-C does not wait for the rest
             pool.shutdown(cancel_futures=True)
             raise
+    return facts
 
 
-def _digest_of_file(file: Path | bytes, max_pixels: int) -> int:
+def _facts_of_file(file: Path | bytes, max_pixels: int) -> np.ndarray:
+    """`FACTS` [], of an image file."""
+    facts = np.zeros((), FACTS)
     try:
         with open_image(file, max_pixels) as image:
             image.load()
-            if image.mode.startswith(("I", "F")):  # deep
-                return _digest(np.asarray(image))
-            pixels = np.asarray(image.convert("RGBA" if image.has_transparency_data else "RGB"))
-            return _digest(pixels[..., :3] if (pixels[..., 3:] == 255).all() else pixels)
+            upright = turn(image)
+            digest = _digest_of_image(image)
+            image = image if upright is None else image.transpose(upright)
+            facts["width"], facts["height"] = image.size
+            (found,) = looks.of_thumbnails(looks.thumbnail(image)[None], np.array([min(image.size)]))
+            for name in looks.LOOKS.names or ():
+                facts[name] = found[name]
+            facts["digest"] = digest
     except Exception:  # PIL lets every kind of error through on broken files
-        return _digest_of_bytes(file)
+        facts = np.zeros((), FACTS)
+        facts["digest"] = _digest_of_bytes(file)
+    return facts
+
+
+def _digest_of_image(image: Image.Image) -> int:
+    if image.mode.startswith(("I", "F")):  # deep
+        return _digest(np.asarray(image))
+    pixels = np.asarray(image.convert("RGBA" if image.has_transparency_data else "RGB"))
+    return _digest(pixels[..., :3] if (pixels[..., 3:] == 255).all() else pixels)
 
 
 def _digest_of_bytes(image: Path | bytes) -> int:
@@ -137,77 +168,3 @@ def content_digest(source: Source) -> str:
     digest.update(image_digests(source).astype("<u8"))
     digest.update(np.ascontiguousarray(source.labels))
     return digest.hexdigest()
-
-
-@dataclasses.dataclass(frozen=True)
-class Repeats:
-    """Images whose pixels occur more than once in a data set.
-
-    Attributes:
-      count: number of images compared.
-      several_labels: number of images that also occur with another label.
-      shared: {(split, other split): number of images of the first that are also in the second}.
-      within: number of images that repeat an earlier one of the same split.
-      examples: {'labels', 'within' or a pair of splits: names of a few of these images, with their labels}.
-    """
-
-    count: int
-    several_labels: int
-    shared: dict[tuple[str, str], int]
-    within: int
-    examples: dict[str | tuple[str, str], str]
-
-    def __str__(self) -> str:
-        """A one-line summary; empty where no image occurs twice."""
-        parts = []
-        if self.several_labels:
-            parts.append(f"{self.several_labels:,} images occur under several labels ({self.examples['labels']})")
-        for (one, other), count in self.shared.items():
-            parts.append(f"{count:,} {one} images are also in {other} ({self.examples[one, other]})")
-        if self.within:
-            parts.append(f"{self.within:,} images repeat others of their split ({self.examples['within']})")
-        return "; ".join(parts)
-
-
-def repeats(**splits: Source) -> Repeats:
-    """Finds images that occur more than once in a data set.
-
-    Args:
-      **splits: those of train, validation and test that the data set has.
-    """
-    digests = {split: image_digests(source) for split, source in splits.items()}
-    _, image = np.unique(np.concatenate(list(digests.values())), return_inverse=True)
-    _, label = np.unique(np.concatenate([source.labels for source in splits.values()]), axis=0, return_inverse=True)
-    pairs = np.unique(np.stack([image, label.reshape(-1)], axis=1), axis=0)
-    several = (np.bincount(pairs[:, 0]) > 1)[image]
-    within = np.concatenate([_seen_before(of_split) for of_split in digests.values()])
-    shared = {(one, other): np.isin(digests[one], digests[other]) for one, other in itertools.combinations(splits, 2)}
-    named = {"labels": several, "within": within}
-    sources = list(splits.values())
-    examples: dict[str | tuple[str, str], str] = {key: _named(sources, rows) for key, rows in named.items()}
-    examples |= {key: _named([splits[key[0]]], rows) for key, rows in shared.items()}
-    return Repeats(
-        len(image),
-        int(several.sum()),
-        {key: int(rows.sum()) for key, rows in shared.items() if rows.any()},
-        int(within.sum()),
-        examples,
-    )
-
-
-def _seen_before(digests: np.ndarray) -> np.ndarray:
-    """bool [n], True for every image that repeats an earlier one."""
-    seen = np.ones(len(digests), bool)
-    seen[np.unique(digests, return_index=True)[1]] = False
-    return seen
-
-
-def _named(sources: Sequence[Source], chosen: np.ndarray) -> str:
-    """Names and labels of the first few images where `chosen`, bool over the images of all sources in order."""
-    starts = np.cumsum([0, *map(len, sources)])
-    names = []
-    for place in np.flatnonzero(chosen)[: _SHOWN + 1]:
-        number = int(np.searchsorted(starts, place, side="right")) - 1
-        source, row = sources[number], int(place - starts[number])
-        names.append(f"{source.image_name(row)}: {source.label(row) or 'no label'}")
-    return ", ".join([*names[:_SHOWN], *(["..."] if len(names) > _SHOWN else [])])

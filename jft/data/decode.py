@@ -192,7 +192,7 @@ def _loaded(image: Image.Image) -> Image.Image:
     raw_modes = " ".join(str(tile[3]) for tile in getattr(image, "tile", ()))
     image.load()
     gray_levels.check_color_depth(raw_modes, image)
-    upright = _UPRIGHT.get(_orientation(image))  # read now: images derived from this one lose the EXIF tag
+    upright = turn(image)  # read now: images derived from this one lose the EXIF tag
     return image if upright is None else image.transpose(upright)
 
 
@@ -205,11 +205,12 @@ def _cut(image: Image.Image, region: Region) -> Image.Image:
     return image.crop((left, top, right, bottom))
 
 
-def _orientation(image: Image.Image) -> int:
+def turn(image: Image.Image) -> Image.Transpose | None:
+    """What makes an opened image upright, by its EXIF tag Orientation; None: it is."""
     try:
-        return image.getexif().get(_ORIENTATION, 1)
+        return _UPRIGHT.get(image.getexif().get(_ORIENTATION, 1))
     except Exception:  # broken metadata does not make an image unreadable
-        return 1
+        return None
 
 
 def _square(image: Image.Image, spec: Preprocess, fit: str) -> np.ndarray:

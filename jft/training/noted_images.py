@@ -5,8 +5,9 @@ import dataclasses
 
 import numpy as np
 
-from jft.data import content, datasets
+from jft.data import content, datasets, duplicates
 from jft.data.source import Source
+from jft.data.survey import Survey, survey
 from jft.evaluation.checkpoint_info import CheckpointInfo
 from jft.evaluation.training_data import FILE, Known, touched
 from jft.training.run import Run
@@ -26,16 +27,16 @@ def note(run: Run, info: CheckpointInfo, *, begins: bool) -> CheckpointInfo:
     ):
         return info
     splits = _splits(run)
-    if repeated := str(content.repeats(**splits)):
-        distributed.say(f"WARNING: comparing pixels, {repeated}.")
+    if repeated := str(duplicates.find(**splits)):
+        distributed.say(f"WARNING: {repeated}.")
     test = content.content_digest(splits["test"]) if "test" in splits else info.test_digest
     train, validation = run.records(content=True)
     return dataclasses.replace(info, trained_on=train, validated_on=validation, test_digest=test)
 
 
-def repeats(run: Run) -> content.Repeats:
-    """Images that occur more than once among the training, validation and test images of a run."""
-    return content.repeats(**_splits(run))
+def look(run: Run) -> Survey:
+    """What the training, validation and test images of a run are, and what is odd about them."""
+    return survey(_splits(run), name=run.records()[0].name)
 
 
 def _splits(run: Run) -> dict[str, Source]:

@@ -11,6 +11,7 @@ import numpy as np
 
 from jft.config import Config
 from jft.data import transforms
+from jft.data.survey import Survey
 from jft.data.transforms import Preprocess
 from jft.models.summary import human_flops
 from jft.training import feature_cache, noted_images, programs
@@ -49,6 +50,7 @@ class Preflight:
         self._run, self._workdir, self._overfit_steps = run, workdir, overfit_steps
         self._state: TrainState  # on the host, never changed
         self._phases: list[PhaseRun] = []
+        self._survey: Survey
         self._batch: dict[str, np.ndarray] = {}
         self._reading = 0.0  # seconds of an image
         self._forward: Cost
@@ -59,6 +61,7 @@ class Preflight:
     def findings(self) -> Iterator[Finding]:
         """Yields the result of each check, in order; skips checks that depend on a failed one."""
         yield tried("data", self._data)
+        yield tried("images", self._images)
         yield tried("repeats", self._repeats)
         loaded, read = tried("weights", self._weights), tried("input", self._input)
         yield from (loaded, read)
@@ -106,12 +109,17 @@ class Preflight:
             text += "; without validation images, the last checkpoint counts as the best"
         return Finding("data", text)
 
-    def _repeats(self) -> Finding:
+    def _images(self) -> Finding:
         start = time.perf_counter()
-        found = noted_images.repeats(self._run)
-        text = str(found) or "no image occurs twice"
-        seconds = time.perf_counter() - start
-        return Finding("repeats", f"{text}; compared the pixels of {found.count:,} images in {seconds:.2g} s")
+        found = self._survey = noted_images.look(self._run)
+        text = "; ".join([found.size_text(), *found.odd_texts()])
+        if problem := found.unreadable_text():
+            return Finding("images", f"{text}; {problem}.", wrong=True)
+        return Finding("images", f"{text}; looked at {found.count:,} images in {time.perf_counter() - start:.2g} s")
+
+    def _repeats(self) -> Finding:
+        found = self._survey.duplicates
+        return Finding("repeats", "; ".join([str(found) or "no image occurs twice", *found.notes()]))
 
     def _weights(self) -> Finding:
         state, info = fresh_state(self._run)

@@ -1,4 +1,4 @@
-"""Images known by their pixels, whatever the file, and those of a data set that occur more than once."""
+"""Images known by their pixels, whatever the file."""
 
 import dataclasses
 import io
@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from jft.data import content, datasets
-from jft.data.content import content_digest, image_digests, repeats
+from jft.data.content import content_digest, image_digests
 from jft.utils.cache_dir import cache_dir
 
 
@@ -93,8 +93,8 @@ def test_files_are_hashed_once_and_again_when_they_were_touched(arrays, tmp_path
     paths = [tmp_path / f"{row}.png" for row in range(12)]
     for path, file in zip(paths, encoded(arrays, "PNG").images, strict=True):
         path.write_bytes(file)
-    hashed, digests_of = [], content._digests
-    monkeypatch.setattr(content, "_digests", lambda source: hashed.append(len(source)) or digests_of(source))
+    hashed, facts_of = [], content._facts
+    monkeypatch.setattr(content, "_facts", lambda source: hashed.append(len(source)) or facts_of(source))
 
     def of(paths):
         """As another process does, which has another source."""
@@ -114,7 +114,7 @@ def test_files_are_hashed_once_and_again_when_they_were_touched(arrays, tmp_path
     assert [a == b for a, b in zip(changed, first, strict=True)].count(False) == 1
     assert of(paths[::-1])[0] == changed[::-1]
     count = len(hashed)
-    (kept,) = {path for path in (cache_dir() / "digests").iterdir() if np.load(path).tolist() == changed}
+    (kept,) = {path for path in (cache_dir() / "digests").iterdir() if np.load(path)["digest"].tolist() == changed}
     kept.write_bytes(b"damaged")
     assert of(paths) == (changed, count + 1) and of(paths) == (changed, count + 1)
 
@@ -139,23 +139,12 @@ def test_the_digest_of_a_data_set_tells_images_labels_classes_and_order_and_no_p
     assert len({known, *map(content_digest, changed)}) == 5
 
 
-def test_images_that_occur_more_than_once(arrays):
-    assert str(repeats(train=arrays.take(np.arange(6)), test=arrays.take(np.arange(6, 12)))) == ""
-    train = arrays.take([0, 1, 2, 3, 3])
-    relabeled = dataclasses.replace(arrays.take([0, 5]), labels=np.array([1, 1], np.int32))
-    found = repeats(train=train, validation=arrays.take([4]), test=relabeled)
-    assert (found.count, found.several_labels, found.shared, found.within) == (8, 2, {("train", "test"): 1}, 1)
-    assert str(found) == (
-        "2 images occur under several labels (image 0 of arrays: a, image 0 of arrays: b); "
-        "1 train images are also in test (image 0 of arrays: a); "
-        "1 images repeat others of their split (image 3 of arrays: b)"
-    )
-
-
-def test_several_labels_of_an_image_are_one_set_of_labels(arrays):
-    hot = np.zeros((12, 2), np.uint8)
-    hot[:, 0] = 1
-    several = datasets.from_arrays(arrays.images, hot)
-    assert str(repeats(train=several)) == ""
-    other = dataclasses.replace(several.take([0]), labels=np.array([[1, 1]], np.uint8))
-    assert repeats(train=several, test=other).several_labels == 2
+def test_facts_tell_the_size_of_an_upright_image_and_0_of_one_that_cannot_be_read(arrays):
+    file = io.BytesIO()
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a quarter turn
+    Image.fromarray(arrays.images[0]).save(file, "PNG", exif=exif)
+    source = dataclasses.replace(arrays.take([0, 1]), images=(file.getvalue(), b"no image"))
+    facts = content.image_facts(source)
+    assert facts["height"].tolist() == [7, 0] and facts["width"].tolist() == [9, 0]
+    assert facts["digest"][0] == image_digests(arrays)[0]

@@ -177,7 +177,7 @@ def test_what_occurs_twice_is_said_at_the_start(given, tmp_path, capsys):
     config.validation = 0
     run = create_run(config, tmp_path / "run")
     info = noted_images.note(run, run.info(), begins=True)
-    assert "WARNING: comparing pixels, 10 train images are also in test (" in capsys.readouterr().out
+    assert "WARNING: 10 test images are also in train (" in capsys.readouterr().out
     assert info.trained_on.digest and info.test_digest and not list(tmp_path.glob("run/*"))
     (tmp_path / "run").mkdir()
     noted_images.save(run, begins=True)

@@ -29,7 +29,8 @@ from jft.training.state import fresh_state, optimizer_items
 # One worker trains for all of them.
 pytestmark = [pytest.mark.xdist_group("check"), pytest.mark.usefixtures("quick")]
 
-NAMES = ["folder", "config", "data", "repeats", "weights", "input", "trainable", "features", "disk", "evaluation"]
+NAMES = ["folder", "config", "data", "images", "repeats", "weights", "input", "trainable", "features"]
+NAMES += ["disk", "evaluation"]
 
 
 def told(config, workdir, data=None, **options):
