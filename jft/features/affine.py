@@ -28,6 +28,10 @@ class Linear:
         """float32 [n, outputs] of features [n, d]."""
         return np.asarray(features, np.float32) @ self.kernel + self.bias
 
+    def divided(self, temperature: float) -> "Linear":
+        """The head whose logits are these divided by a temperature."""
+        return Linear(self.kernel / np.float32(temperature), self.bias / np.float32(temperature))
+
 
 def folded(standard: Standard, kernel: Any, bias: Any) -> Linear:
     """The head over raw features that equals one over standardized features: kernel [d, outputs], bias [outputs]."""

@@ -25,7 +25,8 @@ def fit_head(
       labels: int [n], classes from 0; or 0 and 1 [n, labels] where an image may have several.
       validation: share or count of the examples to hold out, stratified; or (features, labels) of others; 0 where a
         single value of `regularization` is given.
-      method: 'lbfgs', logistic regression; or 'ridge', least squares in closed form.
+      method: 'lbfgs', logistic regression; 'ridge', least squares; 'lda', linear discriminant analysis with a shrunk
+        covariance; or 'class_means', the nearest mean by cosine. All but the first are closed forms.
       regularization: inverse strengths (scikit-learn's C) to choose from; (): a range that suits 10 to 500 images a
         class.
       seed: decides what is held out.

@@ -22,6 +22,7 @@ from jft.features.examples import Examples, score
 from jft.features.lbfgs import nats
 from jft.features.lda import class_means, lda
 from jft.features.standard import Standard
+from jft.metrics.calibration import fit_temperature
 from jft.utils import tree
 
 
@@ -54,12 +55,21 @@ class Solver:
         sigmoid units; of ridge the squared error, summed over outputs.
       criterion: the name of the loss.
       strengths: the C that are tried where none are given: the best for some 10 to 500 images of a class lie within.
+      scaled: whether logits are divided by a temperature that held-out images choose, for each C: class means on the
+        images that made them lie too well, so that such heads are far too sure.
+      several_labels: whether images may have several labels.
     """
 
     solve: Callable[[Examples, int, Sequence[float]], list[Linear]]
     loss: Callable[[Any, Any], Any]
     criterion: str
     strengths: tuple[float, ...]
+    scaled: bool = False
+    several_labels: bool = True
+
+    def temperature(self, logits: np.ndarray, targets: np.ndarray) -> float:
+        """By which logits [n, outputs] of held-out images with these targets are to be divided; 1 unless `scaled`."""
+        return temperature(logits, targets) if self.scaled else 1.0
 
     def tried(self, regularization: Sequence[float] = ()) -> list[float]:
         """The C to try, ascending: those that are given, or the usual ones."""
@@ -77,7 +87,8 @@ def fit(
 ) -> Fit:
     """Fits a head for each C and keeps the one with the smallest loss on validation; the smallest C on a tie.
 
-    A loss tells more of few images than the share that is right, which changes by one of them at a time.
+    A loss tells more of few images than the share that is right, which changes by one of them at a time. Validation
+    also chooses the temperature of a solver that is `scaled`.
 
     Args:
       method: a key of `SOLVERS`.
@@ -105,13 +116,17 @@ def fit(
         [head] = solve(train, outputs, strengths)
         return Fit(head, head, strengths[0], {}, {})
     train.check_alike(validation)
-    validation.targets(outputs)  # says what is wrong with it before the work, not after
-    scores, losses = {}, {}
+    targets = validation.targets(outputs)  # says what is wrong with it before the work, not after
+    scores, losses, temperatures = {}, {}, {}
     heads = dict(zip(strengths, solve(train, outputs, strengths), strict=True))
     for strength, head in heads.items():
+        temperatures[strength] = solver.temperature(head.logits(validation.features), targets)
+        head = heads[strength] = head.divided(temperatures[strength])
         scores[strength], losses[strength] = measure(head, validation, solver.loss)
     best = min(strengths, key=losses.__getitem__)  # of equals the first
-    head = solve(train.join(validation), outputs, [best])[0] if refit else heads[best]
+    head = heads[best]
+    if refit:
+        head = solve(train.join(validation), outputs, [best])[0].divided(temperatures[best])
     return Fit(heads[best], head, best, scores, losses)
 
 
@@ -123,6 +138,13 @@ def measure(head: Linear, examples: Examples, loss: Callable | None = None) -> t
     else:
         guesses = np.argmax(logits, -1) if targets.ndim == 1 else (logits > 0)[:, 0]
     return score(guesses, examples.labels), float(np.asarray((loss or nats)(logits, targets)).mean(dtype=np.float64))
+
+
+def temperature(logits: np.ndarray, targets: np.ndarray) -> float:
+    """`calibration.fit_temperature` of logits [n, outputs] of held-out images; targets as in `nats`."""
+    if targets.ndim == 2 and targets.shape[1] == 1:  # one sigmoid unit between two classes
+        logits, targets = np.concatenate([np.zeros_like(logits), logits], 1), targets[:, 0].astype(np.int32)
+    return fit_temperature(logits, targets)
 
 
 def ridge(train: Examples, outputs: int, regularization: Sequence[float]) -> list[Linear]:
@@ -226,6 +248,8 @@ def _signs(targets: np.ndarray, outputs: int) -> np.ndarray:
 SOLVERS = {
     "lbfgs": Solver(logistic, nats, "loss", (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)),
     "ridge": Solver(ridge, _squares, "squared error", (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)),
-    "lda": Solver(lda, nats, "loss", (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)),
-    "class_means": Solver(class_means, nats, "loss", (1.0, 3.0, 10.0, 30.0, 100.0)),
+    "lda": Solver(
+        lda, nats, "loss", (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0), scaled=True, several_labels=False
+    ),
+    "class_means": Solver(class_means, nats, "loss", (1.0,), scaled=True, several_labels=False),
 }

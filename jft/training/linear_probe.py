@@ -1,4 +1,4 @@
-"""Linear probe: a run whose head is fitted directly on cached features, by L-BFGS or ridge, instead of in steps."""
+"""Linear probe: a run whose head is fitted directly on cached features, instead of in steps."""
 
 import dataclasses
 import time
@@ -22,8 +22,6 @@ from jft.utils.checkpoint import Checkpoints
 from jft.utils.interrupt import Interrupt
 from jft.utils.logger import Logs
 
-_LOSSES = {"lbfgs": "loss", "ridge": "squared error"}  # the criterion for choosing C
-
 
 def check_head(run: Run) -> None:
     """Raises a ValueError unless the head is a single linear layer on the boundary's features, as solvers need."""
@@ -35,6 +33,11 @@ def check_head(run: Run) -> None:
         raise ValueError(
             f"solver = {run.config.solver!r} fits one linear layer, and this head has more layers: leave out "
             "head_hidden, or set solver = 'steps'."
+        )
+    if run.train_source.multi_label and not linear.SOLVERS[run.config.solver].several_labels:
+        raise ValueError(
+            f"solver = {run.config.solver!r} tells classes apart, and images of {run.train_source.name} have several "
+            "labels: set solver = 'lbfgs' or 'ridge'."
         )
     shape = feature_cache.feature_shape(run, phase)
     if len(shape) > 2:
@@ -50,7 +53,7 @@ def solve(
     """Fits the head at the C that is best on validation, evaluates it, and refits it on training + validation images.
 
     Args:
-      run: with `config.solver` 'lbfgs' or 'ridge'; see `check_head`.
+      run: with a `config.solver` other than 'steps'; see `check_head`.
       state: the initial state.
       info: of the checkpoint.
       checkpoints: saves the head, at step 1.
@@ -76,9 +79,10 @@ def solve(
         values = tried.summary()
         info = dataclasses.replace(info, history=({"step": 1, **values},), temperature=tried.temperature())
         logs.write(1, "validation", {**values, "seconds": time.perf_counter() - start})
+        criterion = linear.SOLVERS[run.config.solver].criterion
         for c, score in found.scores.items():
-            distributed.say(f"C = {c:<8g} validation {score:.2%}, {_LOSSES[run.config.solver]} {found.losses[c]:.4f}")
-        why = f"smallest {_LOSSES[run.config.solver]}" if len(found.scores) > 1 else "given"
+            distributed.say(f"C = {c:<8g} validation {score:.2%}, {criterion} {found.losses[c]:.4f}")
+        why = f"smallest {criterion}" if len(found.scores) > 1 else "given"
         result = f"validation {percent(values)}; fitted in {seconds:.1f} s"
         distributed.say(f"C = {found.regularization:g} ({why}): {result}")
     state = _with_head(run, state, found.linear).replace(step=run.parallel.place_state(np.int32(1)))

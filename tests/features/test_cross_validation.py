@@ -7,9 +7,10 @@ from sklearn.model_selection import cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from jft.features import linear
-from jft.features.cross_validation import choose, standard_error
+from jft.features import lbfgs, linear
+from jft.features.cross_validation import choose, refit, standard_error
 from jft.features.examples import Examples
+from jft.features.lda import lda
 
 
 def noisy(n=90, d=12, seed=0):
@@ -50,6 +51,34 @@ def test_heads_have_not_seen_what_they_are_tested_on(method):
     assert 0.2 < (found.logits.argmax(1) == labels).mean() < 0.75
     leaking = choose(method, Examples(twins, labels), regularization=(1.0,))
     assert (leaking.logits.argmax(1) == labels).mean() > 0.81
+
+
+def test_lda_is_divided_by_the_temperature_of_images_it_has_not_seen():
+    examples = noisy(d=60)  # nearly as many features as images: far too sure by itself
+    found = choose("lda", examples, regularization=(3.0, 30.0))
+    assert found.temperature > 1.5
+    loss = lbfgs.nats(found.logits / found.temperature, examples.labels).mean()
+    assert found.losses[found.regularization] == pytest.approx(float(loss), rel=1e-5) and loss < np.log(3)
+    assert lbfgs.nats(found.logits, examples.labels).mean() > 1.1 * loss
+    head, [plain] = refit(found, examples), lda(examples, 3, [found.regularization])
+    np.testing.assert_allclose(head.kernel * found.temperature, plain.kernel, rtol=1e-5)
+    np.testing.assert_allclose(head.bias * found.temperature, plain.bias, rtol=1e-5)
+
+
+def test_variants_join_in_training_and_average_in_testing():
+    examples, other = noisy(), noisy(seed=1)
+    fold_of = np.arange(90) // 3 % 5
+    variants = np.stack([other.features, -other.features], 1)
+    how = {"regularization": (1e-3,), "folds": fold_of, "variants": variants}
+    plain, averaged = (choose("ridge", examples, **how, average=average) for average in (False, True))
+    for fold in range(5):
+        seen, tested = fold_of != fold, fold_of == fold
+        parts = [x[seen] for x in (examples.features, *variants.swapaxes(0, 1))]
+        train = Examples(np.concatenate(parts), np.tile(examples.labels[seen], 3))
+        [head] = linear.ridge(train, 3, [1e-3])
+        np.testing.assert_allclose(plain.logits[tested], head.logits(examples.features[tested]), atol=1e-5)
+        both = np.mean([head.logits(x[tested]) for x in (examples.features, *variants.swapaxes(0, 1))], 0)
+        np.testing.assert_allclose(averaged.logits[tested], both, atol=1e-5)
 
 
 def test_groups_count_together():

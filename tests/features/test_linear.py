@@ -230,6 +230,18 @@ def test_the_best_c_is_chosen_on_validation(method, strengths):
     assert best == pytest.approx((guessed == validation.labels).mean())
 
 
+def test_validation_chooses_the_temperature_of_a_scaled_solver():
+    train, validation = noisy(60, 0, wrong=0.1), noisy(300, 1)
+    found = fit("lda", train, validation, outputs=2, regularization=(10.0,), refit=True)
+    [plain] = linear.lda(train, 2, [10.0])
+    scale = linear.temperature(plain.logits(validation.features), validation.labels)
+    assert scale > 1.5
+    np.testing.assert_allclose(found.chosen.kernel * scale, plain.kernel, rtol=1e-5)
+    [joined] = linear.lda(train.join(validation), 2, [10.0])
+    np.testing.assert_allclose(found.linear.kernel * scale, joined.kernel, rtol=1e-5)
+    assert found.losses[10.0] < linear.measure(plain, validation)[1]
+
+
 def test_the_smallest_loss_decides_and_of_equals_the_stronger_penalty(monkeypatch):
     train = clusters(30, 4, 3)
     scores = {1e-3: (0.5, 0.8), 1e-2: (0.9, 0.7), 1e-1: (0.8, 0.6), 1.0: (0.9, 0.6)}

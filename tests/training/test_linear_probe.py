@@ -40,6 +40,7 @@ def head(workdir):
 
 CASES = {
     "lbfgs": {"solver": "lbfgs", "regularization": (1e-2, 1e-1)},
+    "lda": {"solver": "lda"},
     "few": {"examples_per_class": 5, "regularization": (1e-3, 1e-1)},
     "binary": {"classes": ("5", "8"), "loss": "sigmoid"},
     "layer": {"cut": "block3", "freeze": "", "head": "linear"},
@@ -63,9 +64,8 @@ def test_the_head_is_what_the_probe_finds(solved):
     (line,) = records(workdir, "train")
     assert (line["step"], line["regularization"]) == (1, found.regularization)
     # What is kept has learnt from validation too, unless so many examples were asked for and no more.
-    joined = linear.fit(
-        config.solver, own.join(held_out), None, outputs=outputs, regularization=[found.regularization]
-    ).linear
+    how = {"outputs": outputs, "regularization": config.regularization}
+    joined = linear.fit(config.solver, own, held_out, **how, refit=True).linear
     wanted, other = (found.linear, joined) if config.examples_per_class else (joined, found.linear)
     kernel, bias = head(workdir)
     assert kernel.shape == (64, outputs)
@@ -156,7 +156,7 @@ def test_without_validation_one_strength_is_given(features, tmp_path):
         ({"phases": ({"epochs": 1},)}, "phases = .* has no effect where solver"),
         ({"preset": "linear_probe"}, "preset = .* has no effect where solver"),
         ({"freeze": "fc6"}, "freezes everything before the head, and freeze = 'fc6': leave freeze out"),
-        ({"solver": "lbgfs"}, "solver = 'lbgfs': choose steps, lbfgs, ridge"),
+        ({"solver": "lbgfs"}, "solver = 'lbgfs': choose steps, lbfgs, ridge, lda, class_means"),
         ({"regularization": (0.0,)}, r"regularization = \(0\.0,\): inverse strengths are above 0"),
         ({"regularization": (1.0, float("nan"))}, r"regularization = \(1\.0, nan\): inverse strengths are above 0"),
     ],

@@ -4,7 +4,7 @@ from typing import Any
 
 from jft.utils.fields.field import Field, Needs, one_or_three, positive, share, switch_or_auto
 
-_STEPS, _SOLVED = Needs("solver", ("steps",)), Needs("solver", ("lbfgs", "ridge"))
+_STEPS, _SOLVED = Needs("solver", ("steps",)), Needs("solver", ("lbfgs", "ridge", "lda", "class_means"))
 _LINEAR = Needs("head", ("linear",))
 _PRESETS = ("", "linear_probe", "lp_ft", "gradual_unfreezing", "full", "from_scratch")
 _PRETRAINED = Needs("preset", tuple(preset for preset in _PRESETS if preset != "from_scratch"))
@@ -137,13 +137,13 @@ TRANSFER = (
     Field(
         "solver",
         "steps",
-        "steps: gradient descent; lbfgs or ridge: fit a linear head directly, on cached features",
-        choices=("steps", "lbfgs", "ridge"),
+        "steps: gradient descent; lbfgs (logistic regression), ridge, lda, class_means: fit the head directly",
+        choices=("steps", "lbfgs", "ridge", "lda", "class_means"),
     ),
     Field(
         "regularization",
         (),
-        "lbfgs, ridge: inverse regularization strengths (C) to choose from on validation; empty: a usual range",
+        "lbfgs, ridge, lda: inverse regularization strengths (C) to choose from on validation; empty: a usual range",
         element=float,
         needs=(_SOLVED,),
     ),
