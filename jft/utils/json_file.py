@@ -37,13 +37,23 @@ def read(path: Path, shape: Any, remedy: str) -> Any:
 def parse(text: bytes | str, shape: Any, name: str, remedy: str) -> Any:
     """As `read`, of the text of what is called `name`; a checksum of `checksum.added` is compared and left out."""
     try:
-        found = json.loads(text)
+        found = json.loads(text, object_pairs_hook=_once)
         problem = checksum.damage(found) or mismatch(found, shape)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{name} is damaged ({error}): {remedy}.") from error
     if problem:
         raise ValueError(f"{name}: {problem}; {remedy}.")
     return checksum.removed(found)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object; ValueError if it has a key twice, of which other programs may read the other one."""
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f"it says {reprlib.repr(key)} twice")
+        found[key] = value
+    return found
 
 
 def mismatch(found: Any, shape: Any, place: str = "") -> str | None:

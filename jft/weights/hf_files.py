@@ -235,7 +235,7 @@ def _from_network(name: str, repository: str, revision: str) -> Found:
         "config": config,
         "license": stated_license(card),
         "sha256": digest if _SHA256.fullmatch(digest) else "",
-        "size": int(headers.get("x-linked-size") or headers.get("content-length") or 0),
+        "size": _size(headers.get("x-linked-size") or headers.get("content-length") or "0", name),
         "revision": commit,
     }
     make_cache_dir()
@@ -244,6 +244,12 @@ def _from_network(name: str, repository: str, revision: str) -> Found:
     with written_whole(path) as aside:
         aside.write_text(json.dumps(facts))
     return _of_facts(name, repository, facts)
+
+
+def _size(said: str, name: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,15}", said):
+        raise ValueError(f"{name}: the hub gives {WEIGHTS} a size of {said[:80]!r} bytes. {_by_hand(name)}")
+    return int(said)
 
 
 def _reason(error: Exception) -> object:
