@@ -88,6 +88,7 @@ def push(args: argparse.Namespace) -> None:
 
     timm_repository.check_name(args.repo)
     folder = args.out or Path(args.repo.split("/")[1])
+    timm_repository.check_folder(folder)
     for name in timm_repository.FILES if folder.is_dir() else ():
         files.check_new(folder / name, args.force)
     files.check_folder(folder, "give another --out")

@@ -44,9 +44,10 @@ def write(weights: SourceWeights, folder: Path, repository: str) -> Exported:
       repository: 'owner/name', which the model card says to open.
 
     Raises:
-      ValueError: timm has no such architecture, or cannot say the preprocessing.
+      ValueError: timm has no such architecture, or cannot say the preprocessing; or the folder is a run's.
     """
     check_name(repository)
+    check_folder(folder)
     config = _config(weights)
     folder.mkdir(parents=True, exist_ok=True)
     done = state_dict.write(weights, folder / WEIGHTS, "timm")
@@ -54,6 +55,12 @@ def write(weights: SourceWeights, folder: Path, repository: str) -> Exported:
         with written_whole(folder / name) as aside:
             aside.write_text(text, "utf-8")
     return done
+
+
+def check_folder(folder: Path) -> None:
+    """ValueError if a run lives in the folder: it has a config.json of its own, which would be lost."""
+    if (folder / "checkpoints").is_dir():
+        raise ValueError(f"{folder} is the folder of a run, whose config.json would be lost: give another --out.")
 
 
 def _config(weights: SourceWeights) -> dict[str, Any]:

@@ -74,6 +74,13 @@ def test_a_run_is_pushed_as_a_folder(tiny, tmp_path, one_device, capsys, monkeyp
     status, _, error = push("--dry-run")
     assert status == 1 and "blooms/config.json exists: choose another name, or replace it with --force" in error
     assert push("--dry-run", "--force")[0] == 0
+    (tmp_path / "flowers" / "config.json").write_text("the run's")
+    for flags in ((), ("--force",)):  # a repository that is called as the run is
+        with pytest.raises(SystemExit):
+            main.run("weights", ["push", "flowers", "--repo", "you/flowers", "--dry-run", *flags])
+        wanted = "flowers is the folder of a run, whose config.json would be lost: give another --out"
+        assert wanted in capsys.readouterr().err
+    assert (tmp_path / "flowers" / "config.json").read_text() == "the run's"
     with pytest.raises(SystemExit):
         main.run("weights", ["push", "flowers", "--repo", "blooms", "--dry-run"])
     assert "'blooms' is no name of a repository: give owner/name" in capsys.readouterr().err
