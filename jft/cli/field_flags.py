@@ -2,6 +2,7 @@
 
 import argparse
 import ast
+import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ IMAGES = "a folder of class folders, a .csv file, CIFAR-10, GTSRB, digits"
 WHAT = f"{IMAGES}; or a config: a file, or quickstart"
 
 _TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
+_COMMA = re.compile(r",(?![^(]*\))")
 _METAVARS = {bool: "BOOL", int: "N", float: "X", str: "TEXT", tuple: "A,B", dict: "KEY=N"}
 _WANTED = {
     **{bool: "true or false", int: "a whole number", float: "a number", tuple: "values with commas between them"},
@@ -124,7 +126,7 @@ def _str(field: Field, text: str) -> str:
 
 
 def _tuple(field: Field, text: str) -> tuple[Any, ...]:
-    """'a,b', or as Python writes it: "('a', 'b')"."""
+    """'a,b', or as Python writes it: "('a', 'b')". Commas between parentheses, as in 'a(1,2),b', part nothing."""
     element = field.element
     if not text.strip():
         return ()
@@ -134,7 +136,7 @@ def _tuple(field: Field, text: str) -> tuple[Any, ...]:
         return tuple(map(element, found)) if element in (str, int) else found
     # Step epochs may be whole: a number is as it is written.
     number = (lambda part: int(part) if part.strip().isdigit() else float(part)) if element is float else element
-    return tuple(number(part.strip()) for part in text.split(",") if part.strip())
+    return tuple(number(part.strip()) for part in _COMMA.split(text) if part.strip())
 
 
 def _dict(field: Field, text: str) -> dict[str, int]:

@@ -34,6 +34,7 @@ class Augmentation:
         (Krizhevsky et al. 2012). Fit 'whole' keeps the whole image whatever stands here.
       resized_crop: least and largest share of an image's area that a random resized crop takes, in place of `crop` and
         `crop_padding`; see `resized_crop.draw_boxes`. (): none.
+      resized_crop_ratio: least and largest width / height of such a crop. (): 3/4 to 4/3.
       auto_augment: what the raw images go through first: 'trivial', `auto_augment.trivial_augment`; 'rand',
         `auto_augment.rand_augment`; empty: nothing.
       rand_operations: of 'rand': operations on an image.
@@ -49,6 +50,7 @@ class Augmentation:
     crop_padding: float = 0.0
     crop: str = "center"
     resized_crop: tuple[float, ...] = ()
+    resized_crop_ratio: tuple[float, ...] = ()
     auto_augment: str = ""
     rand_operations: int = 2
     rand_magnitude: int = 9
@@ -64,6 +66,12 @@ class Augmentation:
                 f"resized_crop = {self.resized_crop}: give the least and the largest share of the image's area, such "
                 "as (0.35, 1.0), or () for no resized crops."
             )
+        ratio = self.resized_crop_ratio
+        if ratio and not (len(ratio) == 2 and 0 < ratio[0] <= ratio[1]):
+            raise ValueError(
+                f"resized_crop_ratio = {ratio}: give the least and the largest width / height, such as (0.75, 1.33), "
+                "or () for 3/4 to 4/3."
+            )
         if self.resized_crop and self.crop_padding:
             raise ValueError(f"resized_crop takes the place of crop_padding = {self.crop_padding:g}: set one of them.")
 
@@ -71,7 +79,8 @@ class Augmentation:
     def from_config(cls, config: Any, augment: tuple[AugmentFunction, ...] = ()) -> "Augmentation":
         """What a config's fields of the same names say, but for `augment`, whose names are resolved already."""
         own = {field.name: config[field.name] for field in dataclasses.fields(cls) if field.name != "augment"}
-        return cls(**{**own, "resized_crop": tuple(config["resized_crop"]), "augment": augment})
+        ranges = {name: tuple(config[name]) for name in ("resized_crop", "resized_crop_ratio")}
+        return cls(**{**own, **ranges, "augment": augment})
 
     def uncountable(self, spec: Preprocess, fit: str) -> str | None:
         """Why an image has more variants than can be counted, for the log; None where `num_variants` counts them."""
@@ -266,8 +275,9 @@ def _resized_crops(images: jax.Array, rng: jax.Array, spec: Preprocess, augmenta
     """A random part of each image, resized to [batch, spec.size, spec.size, 3], half of them mirrored with `flip`."""
     for_box, for_flip = jax.random.split(rng)
     least, most = augmentation.resized_crop
+    narrow, wide = augmentation.resized_crop_ratio or resized_crop.RATIO
     batch, height, width, _ = images.shape
-    boxes = resized_crop.draw_boxes(for_box, batch, height, width, (least, most))
+    boxes = resized_crop.draw_boxes(for_box, batch, height, width, (least, most), (narrow, wide))
     images = resized_crop.resize_boxes(images, boxes, spec)
     if augmentation.flip:
         images = _mirror(images, jax.random.bernoulli(for_flip, shape=(len(images),)))

@@ -1,4 +1,8 @@
-"""Augmentations by name for the field `augment`: jft's own, and what one of the user's own must be."""
+"""Augmentations by name for the field `augment`: jft's own, and what one of the user's own must be.
+
+A name may set parameters: `augment = ("color_jitter(0.2, hue=0.05)", "random_erasing(0.25)")`. They are the arguments
+behind `images` and `key`, by place or by name, all numbers; those that are not set keep their defaults.
+"""
 
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -6,6 +10,8 @@ from typing import Any, Protocol
 import jax
 import jax.numpy as jnp
 
+from jft.data.color_jitter import adjust, luma
+from jft.data.resized_crop import draw_erased
 from jft.utils.registry import Registry
 
 
@@ -25,51 +31,97 @@ class AugmentFunction(Protocol):
         ...
 
 
-def vertical_flip(images: jax.Array, key: jax.Array) -> jax.Array:
-    """`AugmentFunction`: upside down, half of the time."""
-    flipped = jax.random.bernoulli(key, shape=(len(images), 1, 1, 1))
-    return jnp.where(flipped, images[:, ::-1], images)
+def vertical_flip(images: jax.Array, key: jax.Array, probability: float = 0.5) -> jax.Array:
+    """`AugmentFunction`: upside down with this probability."""
+    return _some(key, probability, images[:, ::-1], images)
 
 
-def color_jitter(images: jax.Array, key: jax.Array) -> jax.Array:
-    """`AugmentFunction`: brightness, contrast and saturation, each times a factor from 0.6 .. 1.4 of the image's own.
+def color_jitter(
+    images: jax.Array,
+    key: jax.Array,
+    brightness: float = 0.4,
+    contrast: float = 0.4,
+    saturation: float = 0.4,
+    hue: float = 0.0,
+) -> jax.Array:
+    """`AugmentFunction`: brightness, contrast and saturation times random factors, and the hue turned, in this order.
 
-    As `torchvision.transforms.ColorJitter(0.4, 0.4, 0.4)`, always in this order.
+    As `torchvision.transforms.v2.ColorJitter`, which does them in random order: a factor is uniform in 1 - s .. 1 + s
+    for a strength s, at least 0; the turn is uniform in -hue .. hue of the color circle.
+
+    Raises:
+      ValueError: a strength below 0, or a hue above 0.5.
     """
-    brightness, contrast, saturation = jax.random.uniform(key, (3, len(images), 1, 1, 1), minval=0.6, maxval=1.4)
-    gray_of = jnp.array([0.299, 0.587, 0.114])  # ITU-R 601-2, as PIL
-    x = jnp.clip(images * brightness, 0, 255)
-    mean = jnp.mean(x @ gray_of, axis=(1, 2))[:, None, None, None]
-    x = jnp.clip(mean + contrast * (x - mean), 0, 255)
-    gray = (x @ gray_of)[..., None]
-    x = jnp.clip(gray + saturation * (x - gray), 0, 255)
-    return jnp.round(x).astype(jnp.uint8)
+    if min(brightness, contrast, saturation, hue) < 0 or hue > 0.5:
+        raise ValueError(
+            f"strengths are brightness {brightness:g}, contrast {contrast:g}, saturation {saturation:g} and hue "
+            f"{hue:g}: give 0 or more, and for hue at most 0.5, half of the color circle."
+        )
+    strengths = jnp.array([brightness, contrast, saturation])[:, None]
+    low, high = jnp.maximum(1 - strengths, 0), 1 + strengths
+    factors = jax.random.uniform(key, (3, len(images)), minval=low, maxval=high)
+    turn = jax.random.uniform(jax.random.fold_in(key, 3), (len(images),), minval=-hue, maxval=hue) if hue else None
+    return _rounded(adjust(images, *factors, turn))
 
 
-def random_erasing(images: jax.Array, key: jax.Array) -> jax.Array:
-    """`AugmentFunction`: half of the time, noise in place of a rectangle (Zhong et al., 2020).
+def random_grayscale(images: jax.Array, key: jax.Array, probability: float = 0.1) -> jax.Array:
+    """`AugmentFunction`: gray with this probability, as `torchvision.transforms.v2.RandomGrayscale`."""
+    return _some(key, probability, _rounded(jnp.broadcast_to(luma(images), images.shape)), images)
 
-    It covers 2 to 33 % of the image, less where it meets the border, and its sides' ratio is 0.3 to 3.3.
+
+def random_erasing(
+    images: jax.Array,
+    key: jax.Array,
+    probability: float = 0.5,
+    min_area: float = 0.02,
+    max_area: float = 0.33,
+    min_ratio: float = 0.3,
+    max_ratio: float = 3.3,
+) -> jax.Array:
+    """`AugmentFunction`: with this probability, noise in place of a rectangle (Zhong et al., 2020).
+
+    Its area is a share of the image's, its ratio that of height to width; see `resized_crop.draw_erased`. Each level of
+    the noise is as likely.
+
+    Raises:
+      ValueError: shares that are no range within 0 .. 1, or ratios that are no range.
     """
+    if not 0 <= min_area <= max_area <= 1 or not 0 < min_ratio <= max_ratio:
+        raise ValueError(
+            f"areas are {min_area:g} to {max_area:g} and ratios {min_ratio:g} to {max_ratio:g}: give the smaller one "
+            "first, areas as shares of 1, ratios above 0."
+        )
     batch, height, width, _ = images.shape
-    for_choice, for_area, for_ratio, for_place, for_noise = jax.random.split(key, 5)
-    area = jax.random.uniform(for_area, (batch,), minval=0.02, maxval=0.33) * height * width
-    ratio = jnp.exp(jax.random.uniform(for_ratio, (batch,), minval=jnp.log(0.3), maxval=jnp.log(3.3)))
-    sides = jnp.minimum(jnp.sqrt(jnp.stack([area * ratio, area / ratio])), jnp.array([[height], [width]]))
-    corner = jax.random.uniform(for_place, (2, batch)) * (jnp.array([[height], [width]]) - sides)
-    end = corner + sides
+    for_choice, for_boxes, for_noise = jax.random.split(key, 3)
+    boxes = draw_erased(for_boxes, batch, height, width, (min_area, max_area), (min_ratio, max_ratio))
+    top, left, tall, wide = boxes.T[:, :, None, None]
     y, x = jnp.arange(height)[None, :, None], jnp.arange(width)[None, None, :]
-    low, high = corner[:, :, None, None], end[:, :, None, None]
-    inside = (low[0] <= y) & (y < high[0]) & (low[1] <= x) & (x < high[1])
-    inside &= jax.random.bernoulli(for_choice, shape=(batch, 1, 1))
-    noise = jax.random.randint(for_noise, images.shape, 0, 256).astype(jnp.uint8)
-    return jnp.where(inside[..., None], noise, images)
+    inside = (top <= y) & (y < top + tall) & (left <= x) & (x < left + wide)
+    noise = jax.random.bits(for_noise, images.shape, jnp.uint8)
+    return _some(for_choice, probability, jnp.where(inside[..., None], noise, images), images)
+
+
+def _some(key: jax.Array, probability: float, changed: jax.Array, images: jax.Array) -> jax.Array:
+    """Each image changed with this probability; ValueError where it is none."""
+    if not 0 <= probability <= 1:
+        raise ValueError(f"probability {probability:g}: give a number in 0 .. 1.")
+    return jnp.where(jax.random.bernoulli(key, probability, (len(images), 1, 1, 1)), changed, images)
+
+
+def _rounded(images: jax.Array) -> jax.Array:
+    return jnp.round(images).astype(jnp.uint8)
 
 
 AUGMENTATIONS: Registry[AugmentFunction] = Registry(
     "augment",
     "(uint8 images [batch, h, w, 3], key) -> the same",
-    {"vertical_flip": vertical_flip, "color_jitter": color_jitter, "random_erasing": random_erasing},
+    {
+        "vertical_flip": vertical_flip,
+        "color_jitter": color_jitter,
+        "random_grayscale": random_grayscale,
+        "random_erasing": random_erasing,
+    },
+    arguments=2,
 )
 
 

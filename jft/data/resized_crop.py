@@ -29,21 +29,62 @@ def draw_boxes(
     Returns:
       int32 [batch, 4]: top, left, height and width, in pixels.
     """
+    size, fits, for_place = _draw_sizes(key, batch, (height, width), scale, ratio)
+    size = jnp.where(fits[:, None], size, jnp.array(_central(height, width, ratio), jnp.int32))
+    whole = jnp.array([height, width], jnp.int32)
+    corner = jnp.where(fits[:, None], _draw_corners(for_place, whole - size), (whole - size) // 2)
+    return jnp.concatenate([corner, size], axis=1)
+
+
+def draw_erased(
+    key: jax.Array, batch: int, height: int, width: int, scale: tuple[float, float], ratio: tuple[float, float]
+) -> jax.Array:
+    """Draws a part of each image as torchvision's `RandomErasing.make_params` does: with each side below the image's.
+
+    Arguments are those of `draw_boxes`, but `ratio` is height / width.
+
+    Returns:
+      int32 [batch, 4]: top, left, height and width, in pixels; all 0 where none of ten draws fits.
+    """
+    wide = 1 / ratio[1], 1 / ratio[0]
+    size, fits, for_place = _draw_sizes(key, batch, (height - 1, width - 1), scale, wide, area=height * width)
+    corner = _draw_corners(for_place, jnp.array([height, width], jnp.int32) - size)
+    return jnp.where(fits[:, None], jnp.concatenate([corner, size], axis=1), 0)
+
+
+def _draw_sizes(
+    key: jax.Array,
+    batch: int,
+    most: tuple[int, int],
+    scale: tuple[float, float],
+    ratio: tuple[float, float],
+    area: int | None = None,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The first of ten draws of each image that fits.
+
+    Args:
+      key, batch, scale: see `draw_boxes`.
+      most: height and width that fit.
+      ratio: least and largest width / height.
+      area: in pixels, of which `scale` is a share; None: `most`.
+
+    Returns:
+      Height and width, int32 [batch, 2]; whether any fits, bool [batch]; a key for the places.
+    """
     for_area, for_ratio, for_place = jax.random.split(key, 3)
     shape = (batch, _ATTEMPTS)
-    area = height * width * jax.random.uniform(for_area, shape, minval=scale[0], maxval=scale[1])
-    shapes = jnp.exp(jax.random.uniform(for_ratio, shape, minval=jnp.log(ratio[0]), maxval=jnp.log(ratio[1])))
-    sides = jnp.stack([jnp.round(jnp.sqrt(area / shapes)), jnp.round(jnp.sqrt(area * shapes))], axis=-1)
-    sides = sides.astype(jnp.int32)
-    whole = jnp.array([height, width], jnp.int32)
-    fits = jnp.all((sides > 0) & (sides <= whole), axis=-1)
-    first = jnp.argmax(fits, axis=1)
-    drawn = jnp.take_along_axis(sides, first[:, None, None], axis=1)[:, 0]
-    size = jnp.where(jnp.any(fits, axis=1)[:, None], drawn, jnp.array(_central(height, width, ratio), jnp.int32))
-    corner = jnp.floor(jax.random.uniform(for_place, (batch, 2)) * (whole - size + 1)).astype(jnp.int32)
-    middle = (whole - size) // 2
-    corner = jnp.where(jnp.any(fits, axis=1)[:, None], jnp.minimum(corner, whole - size), middle)
-    return jnp.concatenate([corner, size], axis=1)
+    areas = jax.random.uniform(for_area, shape, minval=scale[0], maxval=scale[1]) * (area or most[0] * most[1])
+    ratios = jnp.exp(jax.random.uniform(for_ratio, shape, minval=jnp.log(ratio[0]), maxval=jnp.log(ratio[1])))
+    sides = jnp.round(jnp.sqrt(jnp.stack([areas / ratios, areas * ratios], axis=-1))).astype(jnp.int32)
+    fits = jnp.all((sides > 0) & (sides <= jnp.array(most, jnp.int32)), axis=-1)
+    first = jnp.argmax(fits, axis=1)[:, None, None]
+    return jnp.take_along_axis(sides, first, axis=1)[:, 0], jnp.any(fits, axis=1), for_place
+
+
+def _draw_corners(key: jax.Array, room: jax.Array) -> jax.Array:
+    """Upper left corners, int32 [batch, 2], uniform in 0 .. room, int32 [batch, 2]."""
+    corners = jnp.floor(jax.random.uniform(key, room.shape) * (room + 1)).astype(jnp.int32)
+    return jnp.minimum(corners, room)
 
 
 def _central(height: int, width: int, ratio: tuple[float, float]) -> tuple[int, int]:

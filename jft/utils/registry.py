@@ -1,8 +1,9 @@
 """What a config names by a word: one of jft's own rows, the user's own as "module:function", or a function itself.
 
-A config stays data: it holds names. `Registry.resolve` turns a name into the object. To import "module:function" is to
-run code, so it happens only inside `code_allowed()`: where the user starts or resumes a training run, or asks for it by
-`allow_code=True` or `--allow-code`. A checkpoint or config that merely is read imports nothing.
+A config stays data: it holds names, and with some of them numbers, as in "color_jitter(0.2, hue=0.1)".
+`Registry.resolve` turns a name into the object. To import "module:function" is to run code, so it happens only inside
+`code_allowed()`: where the user starts or resumes a training run, or asks for it by `allow_code=True` or
+`--allow-code`. A checkpoint or config that merely is read imports nothing.
 """
 
 import contextlib
@@ -23,6 +24,8 @@ Row = TypeVar("Row")
 GIVEN = "<given in Python>"  # recorded for a function that no "module:function" names
 
 _REFERENCE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+_CALL = re.compile(r"([^()]*)\((.*)\)")
+_ARGUMENT = re.compile(r"\s*(?:([A-Za-z_]\w*)\s*=\s*)?([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*")
 _allowed: contextvars.ContextVar[bool] = contextvars.ContextVar("code_allowed", default=False)
 _imported: dict[str, Any] = {}  # by reference; what ran once with permission runs nothing when it is named again
 
@@ -41,10 +44,12 @@ class Registry(Mapping[str, Row], Generic[Row]):
     Attributes:
       field: the config field that names a row, such as 'loss'.
       signature: what a function of the user's own must be, for errors.
+      arguments: number of arguments that jft calls a function with, where a config may set its further ones by numbers:
+        'name(0.2, other=1)'; 0: it may not.
     """
 
-    def __init__(self, field: str, signature: str, rows: Mapping[str, Row]) -> None:
-        self.field, self.signature, self._rows = field, signature, dict(rows)
+    def __init__(self, field: str, signature: str, rows: Mapping[str, Row], arguments: int = 0) -> None:
+        self.field, self.signature, self.arguments, self._rows = field, signature, arguments, dict(rows)
         self._built_in = frozenset(rows)
         _REGISTRIES[field] = self
 
@@ -71,11 +76,15 @@ class Registry(Mapping[str, Row], Generic[Row]):
 
     def check(self, value: str) -> None:
         """Raises a ValueError unless a config may hold `value`; imports nothing."""
-        if value in self._rows or is_own(value):
+        name, set_to = self._parsed(value)
+        if name in self._rows:
+            self._bound(value, self._rows[name], set_to)
             return
-        guess = tree.did_you_mean(value, self._rows) or "."
+        if is_own(name):
+            return
+        guess = tree.did_you_mean(name, self._rows) or "."
         raise ValueError(
-            f"unknown {self.field} {value!r}{guess} {tree.known(value, self._rows)}; "
+            f"unknown {self.field} {name!r}{guess} {tree.known(value, self._rows)}; "
             f"or your own {self.signature}, named 'module:function'."
         )
 
@@ -95,15 +104,46 @@ class Registry(Mapping[str, Row], Generic[Row]):
             return given
         if not isinstance(value, str):
             return value
-        if value in self._rows:
-            return self._rows[value]
+        name, set_to = self._parsed(value)
+        if name in self._rows:
+            return self._bound(value, self._rows[name], set_to)
         if value == GIVEN:
             raise ValueError(
                 f"the {self.field} of this run was given in Python and no 'module:function' names it, so the run "
                 f"cannot be used without it: give it again as {self.field}=..., or move it to a module."
             )
         self.check(value)
-        return _import(value, self.field)
+        return self._bound(value, _import(name, self.field), set_to)
+
+    def _parsed(self, value: str) -> tuple[str, list[tuple[str, float]]]:
+        """The name, and the parameters behind it as pairs (name or '', number); as they stand without parameters."""
+        called = _CALL.fullmatch(value) if self.arguments else None
+        if called is None:
+            return value, []
+        set_to = []
+        for text in called[2].split(",") if called[2].strip() else ():
+            if (argument := _ARGUMENT.fullmatch(text)) is None:
+                raise ValueError(
+                    f"{self.field} {value!r}: {text.strip()!r} is neither a number nor NAME=NUMBER: write it as in "
+                    f"'{called[1]}(0.2)'."
+                )
+            set_to.append((argument[1] or "", float(argument[2])))
+        return called[1].strip(), set_to
+
+    def _bound(self, value: str, function: Any, set_to: Sequence[tuple[str, float]]) -> Any:
+        """The function with its parameters set; ValueError where it has no such."""
+        if not set_to:
+            return function
+        names = [*inspect.signature(function).parameters][self.arguments :]
+        by_place = [number for name, number in set_to if not name]
+        by_name = dict(zip(names, by_place, strict=False)) | {name: number for name, number in set_to if name}
+        behind = [bool(name) for name, _ in set_to]
+        if len(by_name) < len(set_to) or behind != sorted(behind) or not by_name.keys() <= set(names):
+            raise ValueError(
+                f"{self.field} {value!r}: its parameters are {', '.join(names) or 'none'}. Set each once, and those by "
+                "name behind the others."
+            )
+        return functools.partial(function, **by_name)
 
     def resolve_all(self, values: Sequence[Any], given: Sequence[Any] | None = None) -> tuple[Any, ...]:
         """`resolve` of each of several; `given` stands for all of them, where they were given in Python."""

@@ -49,6 +49,11 @@ def test_help_shows_every_field_by_group(monkeypatch):
         (("--classes", "5,6"), "classes", ("5", "6")),
         (("--classes", "('a,b', 'c')"), "classes", ("a,b", "c")),
         (("--classes", ""), "classes", ()),
+        (
+            ("--augment", "color_jitter(0.2, hue=0.1),vertical_flip"),
+            "augment",
+            ("color_jitter(0.2, hue=0.1)", "vertical_flip"),
+        ),
         (("--head-hidden", "256,64"), "head_hidden", (256, 64)),
         (("--class-weights", "0.5,1"), "class_weights", (0.5, 1)),
         (("--phases", "({'steps': 3, 'freeze': 'fc7'},)"), "phases", ({"steps": 3, "freeze": "fc7"},)),
