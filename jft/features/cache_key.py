@@ -78,6 +78,7 @@ def recipe(model: Chain, variables: Mapping[str, Any], spec: Preprocess, wanted:
         "format": FORMAT,
         "model": _described(model, _OF_TRAINING if wanted.boundary == "head" else _OF_TRAINING | _OF_THE_HEAD),
         "boundary": wanted.boundary,
+        **({"earlier": list(wanted.earlier)} if wanted.earlier else {}),  # absent, so that older keys stay
         "pooled": wanted.pooled,
         "weights": _digest_of_weights(variables, stages),
         "preprocess": spec.to_dict(),

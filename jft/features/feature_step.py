@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from jft.data import augment, transforms
 from jft.data.augment import Augmentation
@@ -24,6 +25,8 @@ class Wanted:
       fit: 'crop' or 'whole', see `transforms.to_model_input`.
       resize_on: 'device' or 'host'; the host rounds the resized image to whole gray levels.
       augmentation: compute features of all its variants of the image; None: of the image as in evaluation.
+      earlier: stages before the boundary, in order, whose pooled outputs stand before the boundary's in one vector;
+        one forward pass gives all. The boundary's output is then pooled as well.
     """
 
     boundary: str
@@ -31,6 +34,7 @@ class Wanted:
     fit: str
     resize_on: str = "device"
     augmentation: Augmentation | None = None
+    earlier: tuple[str, ...] = ()
 
     @property
     def variants(self) -> int:
@@ -62,8 +66,12 @@ def make_feature_step(
             x = augment.variant(batch["image"], batch["number"], spec, **how)
         else:
             x = transforms.to_model_input(batch["image"], spec, fit=wanted.fit)
-        x = model.apply(variables, x, train=False, stop=wanted.boundary)
-        x = model.pooled(x) if wanted.pooled else x
+        outputs, start = [], None
+        for stage in (*wanted.earlier, wanted.boundary):
+            x = model.apply(variables, x, train=False, start=start, stop=stage)
+            outputs.append(model.pooled(x) if wanted.pooled or wanted.earlier else x)
+            start = stage
+        x = jnp.concatenate(outputs, -1) if wanted.earlier else outputs[0]
         x = x.astype(dtype)
         return x if axis_name is None else jax.lax.all_gather(x, axis_name, tiled=True)
 
