@@ -31,7 +31,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--overfit-steps", type=int, default=30, metavar="N", help="most steps to overfit one batch; default: 30"
     )
     parser.add_argument("--images-only", action="store_true", help="look at the images alone")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="with --images-only: write what was found as JSON")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help="with --images-only: write what was found as .json, or the copies as .csv",
+    )
     field_flags.add(parser)
 
 
@@ -44,7 +49,9 @@ def run(args: argparse.Namespace) -> int:
     if args.overfit_steps < 1:
         raise ValueError(f"--overfit-steps {args.overfit_steps}: at least 1.")
     if args.out and not args.images_only:
-        raise ValueError("--out goes with --images-only, whose findings it writes as JSON.")
+        raise ValueError("--out goes with --images-only, whose findings it writes.")
+    if args.out and args.out.suffix.lower() not in (".json", ".csv"):
+        raise ValueError(f"--out {args.out}: give a .json file, or a .csv file for the copies alone.")
     settings = {**args.settings, "weights": ""} if args.images_only else args.settings
     name, config = choose_config(args.what, args.config, settings, args.fields, command="check")
     if args.images_only:
@@ -72,7 +79,10 @@ def _look(config: "Config", out: Path | None) -> int:
     with code_allowed():  # a data set of the user's own
         found = survey.of_config(config)
     print(found)
-    if out:
+    if out and out.suffix.lower() == ".csv":
+        found.duplicates.write_csv(out)
+    elif out:
         write_json(out, found.to_json())
+    if out:
         print(f"wrote {out}")
     return int(bool(found.unreadable))

@@ -13,7 +13,7 @@ from absl import logging
 from jft.data import datasets
 from jft.data.augment import Augmentation
 from jft.data.record import DataRecord
-from jft.evaluation import results, training_data
+from jft.evaluation import copies, results, training_data
 from jft.evaluation.evaluator import Evaluation, Evaluator
 from jft.evaluation.restore import Trained, restore
 from jft.metrics import calibration, image_metrics, masked_sums
@@ -94,6 +94,7 @@ class Predicted:
             "dataset": self.source.name,
             "split": self.split,
             **counted(self.recognized),
+            "alike": None if self.alike is None else int(self.alike.sum()),
             **self.found.summary(),
             **({"metrics": [*self.found.metrics]} if self.found.metrics else {}),
         }
@@ -102,6 +103,17 @@ class Predicted:
     def recognized(self) -> tuple[np.ndarray, np.ndarray] | None:
         """Which images the run was trained on, and which it was validated on: see `training_data.recognized`."""
         return training_data.recognized(training_data.load(self.workdir, self.trained.info), self.source)
+
+    @functools.cached_property
+    def alike(self) -> np.ndarray | None:
+        """Which other images look almost like one that the run was trained on: see `training_data.alike`."""
+        return training_data.alike(training_data.load(self.workdir, self.trained.info), self.source)
+
+    def without_copies(self) -> dict[str, Any]:
+        """The entry 'without_copies' of a result, see `copies.without`; {} where no image is a copy."""
+        masks = [mask for mask in (self.recognized and self.recognized[0], self.alike) if mask is not None]
+        found = copies.without(self.found.probabilities, self.source, np.any(masks, axis=0)) if masks else None
+        return {"without_copies": found} if found else {}
 
     def assess(self) -> dict[str, Any]:
         """`results.assess`, and the checkpoint's temperature."""
@@ -121,6 +133,8 @@ def evaluate(workdir: str | Path, *, tta: str = "", **images: Any) -> dict[str, 
       `Predicted.headline`, 'parameters', 'temperature' and the metrics of `results.assess`; loss in nats, rates from 0
       to 1. 'learnt' is the number of these images that the run was trained on, 'validated' the number of others it was
       validated on; both compare pixels, wherever the files lie, and are None if the run has no list of its images.
+      'alike' is the number of others that look almost like one that it was trained on. 'without_copies', if some but
+      not all were trained on or look so: {'count', 'loss', 'accuracy', ...} of the rest.
       'data' is the `DataRecord` of the images. If images have several labels, `mean_average_precision` replaces `top5`.
       With `tta`, `augmented`: {'name', 'views', 'loss', 'accuracy', ...}.
 
@@ -143,6 +157,7 @@ def record(predicted: Predicted, augmented: dict[str, Any] | None = None) -> dic
         "data": predicted.record.to_json(),
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(predicted.trained.variables["params"])),
         **predicted.assess(),
+        **predicted.without_copies(),
         **({"augmented": augmented} if augmented else {}),
     }
     path = _path(predicted)

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from jft.data.source import Source
+from jft.evaluation import copies
 from jft.metrics import calibration, classification, masked_sums
 from jft.utils.option_names import option
 from jft.utils.text import named_step, padded, terminal, width
@@ -181,16 +182,20 @@ def _headline(result: Mapping[str, Any]) -> str:
         lines.append(f"  95 % interval of the accuracy {low:.2%} to {high:.2%}, macro F1 {result['macro_f1']:.4f}")
     if warning := seen_warning(result):
         lines.append(f"  {warning}")
+    if without := copies.told(result):
+        lines.append(f"  {without}")
     return "\n".join(lines)
 
 
 def seen_before(result: Mapping[str, Any]) -> str:
-    """A sentence on how many images of an evaluation the run has trained or validated on; '' for none."""
+    """A sentence on how many images of an evaluation the run knows, or knows nearly; '' for none."""
     if result["learnt"] is None:
         return "it is unknown whether any of these images were trained on (the run's images.npz is missing)"
     parts = []
     if result["learnt"]:
         parts.append(f"{result['learnt']:,} of these images were trained on, so the metrics overstate the accuracy")
+    if result.get("alike"):
+        parts.append(f"{result['alike']:,} of these images look almost like images that were trained on")
     if result["validated"]:
         parts.append(f"{result['validated']:,} of these images were validated on, which chose the checkpoint")
     return "; ".join(parts)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jft.data import content, datasets, formats, notes
+from jft.data import content, datasets, formats, near, notes
 from jft.data.record import DataRecord
 from jft.data.source import Source
 from jft.evaluation.checkpoint_info import CheckpointInfo
@@ -15,36 +15,54 @@ from jft.evaluation.restore import Trained
 from jft.utils.files import open_regular
 from jft.utils.option_names import option
 
-FILE = "images.npz"  # in the run's folder, 8 bytes per image
+FILE = "images.npz"  # in the run's folder, 40 bytes per image
 
 
 @dataclasses.dataclass(frozen=True)
 class Known:
-    """Digests of the images of a run, uint64 each, see `content.image_digests`.
+    """Digests and perceptual hashes of the images of a run, uint64 each, see `content` and `looks`.
 
     Attributes:
-      train: [n], of the images that its parameters were trained on.
+      train: [n], digests of the images that its parameters were trained on.
       validation: [m], of the images that chose its checkpoint or its strength of regularization.
+      train_hashes: [n, 4], hashes; None: a run of before, which recorded none.
+      validation_hashes: [m, 4], likewise.
     """
 
     train: np.ndarray
     validation: np.ndarray
+    train_hashes: np.ndarray | None = None
+    validation_hashes: np.ndarray | None = None
+
+    @classmethod
+    def of(cls, train: Source, validation: Source) -> "Known":
+        """Of the images of a run."""
+        trained, validated = content.image_facts(train), content.image_facts(validation)
+        return cls(trained["digest"], validated["digest"], trained["hash"], validated["hash"])
+
+    def refit(self) -> "Known":
+        """Where the head was refit on validation: all count as trained on."""
+        hashes = None
+        if self.train_hashes is not None and self.validation_hashes is not None:
+            hashes = np.concatenate([self.train_hashes, self.validation_hashes])
+        return Known(np.concatenate([self.train, self.validation]), self.validation[:0], hashes)
 
 
 def load(workdir: str | Path, info: CheckpointInfo) -> Known | None:
     """Reads the digests of a run; None if there are none. If the head was refit on validation, they count as train."""
     try:
         with open_regular(Path(workdir) / FILE) as file, np.load(file, allow_pickle=False) as held:
-            known = Known(held["train"], held["validation"])
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+            known = Known(**{field.name: held[field.name] for field in dataclasses.fields(Known) if field.name in held})
+    except (OSError, ValueError, TypeError, zipfile.BadZipFile):
         return None
-    if any(array.dtype != np.uint64 or array.ndim != 1 for array in (known.train, known.validation)):
-        return None
+    for digests, hashes in ((known.train, known.train_hashes), (known.validation, known.validation_hashes)):
+        if digests.dtype != np.uint64 or digests.ndim != 1:
+            return None
+        if hashes is not None and (hashes.dtype != np.uint64 or hashes.shape != (len(digests), 4)):
+            return None
     if len(known.train) != info.trained_on.count:
         return None
-    if info.learnt_validation:
-        return Known(np.concatenate([known.train, known.validation]), known.validation[:0])
-    return known
+    return known.refit() if info.learnt_validation else known
 
 
 def touched(workdir: str | Path, source: Source) -> bool:
@@ -63,6 +81,19 @@ def recognized(known: Known | None, source: Source) -> tuple[np.ndarray, np.ndar
     digests = content.image_digests(source)
     trained = np.isin(digests, known.train)
     return trained, np.isin(digests, known.validation) & ~trained
+
+
+def alike(known: Known | None, source: Source) -> np.ndarray | None:
+    """Mask, bool [n]: images of a source that look almost like one that a run was trained on, and are not the same.
+
+    None where the run has no hashes of its images.
+    """
+    if known is None or known.train_hashes is None:
+        return None
+    others = np.flatnonzero(~np.isin(content.image_digests(source), np.concatenate([known.train, known.validation])))
+    found = np.zeros(len(source), bool)
+    found[others] = near.find(content.image_facts(source)["hash"][others], known.train_hashes).row >= 0
+    return found
 
 
 def asked(trained: Trained, dataset: str | Source | None, data_dir: str | None) -> tuple[str | Source, str]:

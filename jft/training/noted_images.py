@@ -27,8 +27,10 @@ def note(run: Run, info: CheckpointInfo, *, begins: bool) -> CheckpointInfo:
     ):
         return info
     splits = _splits(run)
-    if repeated := str(duplicates.find(**splits)):
-        distributed.say(f"WARNING: {repeated}.")
+    found = duplicates.find(**splits)
+    if repeated := str(found):
+        remedy = "the evaluation also gives figures without copies of training images" if found.leaking() else ""
+        distributed.say(f"WARNING: {repeated}{'; ' if remedy else ''}{remedy}.")
     test = content.content_digest(splits["test"]) if "test" in splits else info.test_digest
     train, validation = run.records(content=True)
     return dataclasses.replace(info, trained_on=train, validated_on=validation, test_digest=test)
@@ -53,7 +55,7 @@ def save(run: Run, *, begins: bool) -> None:
     """
     path = run.workdir / FILE
     if distributed.is_first() and (begins or not path.exists()):
-        known = Known(content.image_digests(run.train_source), content.image_digests(run.validation_source))
+        known = Known.of(run.train_source, run.validation_source)
         with written_whole(path) as aside, aside.open("wb") as file:
             np.savez(file, **dataclasses.asdict(known))
 

@@ -13,11 +13,13 @@ import pytest
 import small_chain
 import small_digits
 import small_run
+from data import test_near
 from small_digits import write_config
 from small_info import info_of
 
 from jft.cli.arms import train_arms
-from jft.evaluation.report import charts, write_report
+from jft.data import datasets
+from jft.evaluation.report import charts, page, repeated, write_report
 from jft.evaluation.report.parts import Parts
 from jft.evaluation.restore import Trained
 from jft.models import initialize
@@ -135,6 +137,33 @@ def test_its_numbers_are_those_of_the_evaluation(written):
         assert "Confusions" not in words
     assert f"loss {result['top_losses'][0]['loss']:.2f}" in words
     assert f"{result['parameters']:,} parameters" in words
+
+
+def test_images_that_occur_twice_stand_side_by_side():
+    """A test image that is a darker training image before one that occurs twice in test; each with split and label."""
+    images = np.stack([np.asarray(test_near.picture(seed)) for seed in range(3)])
+    train = datasets.from_arrays(images, np.array([0, 1, 1]), ("<cat>", "dog"))
+    dark = (images[:1] * 0.8).astype(np.uint8)
+    test = datasets.from_arrays(np.concatenate([dark, 255 - images[1:2], 255 - images[1:2]]), np.array([0, 1, 1]))
+    run = SimpleNamespace(trained=SimpleNamespace(images=lambda split, dataset: train), split="test", source=test)
+
+    def card(source, row):
+        return {"image": f"#{row}", "name": "n", "label": source.label(row)}
+
+    found = repeated.of_run(run, None, card)
+    assert [(pair["one"]["split"], pair["other"]["split"], pair["same"]) for pair in found["pairs"]] == [
+        ("test", "train", False),
+        ("test", "test", True),
+    ]
+    assert (found["pairs"][0]["one"]["image"], found["pairs"][0]["other"]["image"]) == ("#0", "#0")
+    template = page._environment().get_template("repeated.html")
+    html = template.render(repeated=found, without_copies="w", image=lambda uri, alt: alt)
+    words = " ".join(Page(html).text)
+    assert "1 test image looks almost like train images" in words and "almost alike" in words
+    assert "a train image labeled <cat>" in words and "<cat>" not in html
+    run.trained.images = lambda split, dataset: train.take([1])
+    run.source = test.take([0])
+    assert repeated.of_run(run, None, card) == {}
 
 
 def parts_of(info):

@@ -10,17 +10,17 @@ import shutil
 import numpy as np
 import pytest
 import small_digits
-from data import test_cifar, test_gtsrb
+from data import test_cifar, test_gtsrb, test_near
 from PIL import Image
 from small_info import GOLDEN, info_of
 
 from jft.data import datasets
 from jft.data.record import DataRecord
-from jft.evaluation import training_data
+from jft.evaluation import copies, training_data
 from jft.evaluation.checkpoint_info import CheckpointInfo
 from jft.evaluation.evaluate import evaluate, evaluate_ensemble
 from jft.evaluation.restore import Trained, restore
-from jft.evaluation.results import format_evaluation
+from jft.evaluation.results import format_evaluation, seen_before
 from jft.exporters.model_card import model_card
 from jft.training import noted_images
 from jft.training.loop import train
@@ -99,7 +99,8 @@ def test_without_them_nothing_else_is_evaluated_in_their_place(run, command, tmp
 
 def test_given_again_they_are_its_own(run, given):
     found = evaluate(run, dataset=given)
-    assert (found["count"], found["learnt"], found["validated"]) == (72, 0, 0)
+    assert (found["count"], found["learnt"], found["validated"], found["alike"]) == (72, 0, 0, 0)
+    assert "without_copies" not in found
     assert json.loads((run / "eval.json").read_text()) == found
     assert found["data"]["name"] == "my digits" and found["data"]["count"] == 72
 
@@ -117,6 +118,8 @@ def test_what_it_was_trained_on_is_found_by_any_route(run, given, tmp_path):
         found = evaluate(run, **asked)
         assert (name, found["count"], found["learnt"]) == (name, 359, 287)
         assert "287 of these images were trained on" in format_evaluation(found)
+        assert found["without_copies"]["count"] == 72 and found["without_copies"]["accuracy"] < found["accuracy"]
+        assert "without these 287 images: accuracy" in format_evaluation(found)
     files = {path.name for path in run.glob("eval-*.json")}
     assert files >= {"eval-digits-test.json", "eval-copies-all.json", "eval-list.csv-all.json"}
     assert ((run / "eval.json").read_text() if kept else None) == kept
@@ -130,6 +133,37 @@ def test_other_images_of_a_name_take_no_file_of_those_before(run, given, tmp_pat
     one, other = (evaluate(run, dataset="folder", data_dir=str(place), split="all") for place in (*places,))
     held = [json.loads(path.read_text()) for path in run.glob("eval-same name-all*.json")]
     assert sorted((one, other), key=str) == sorted(held, key=str) and one["count"] == 40
+
+
+def test_images_that_look_almost_like_those_it_was_trained_on(tmp_path):
+    """Of another run: one it was trained on, a darker mirror image of one, a darker one of validation, and others."""
+    images = np.stack([np.asarray(image) for image in test_near.PICTURES[:10]])
+    trained, validated = (datasets.from_arrays(part, np.zeros(5, int)) for part in (images[:5], images[5:]))
+    known = training_data.Known.of(trained, validated)
+    darker = [(images[row][:, ::-1] * 0.9).astype(np.uint8) for row in (1, 6)]
+    other = np.asarray(test_near.PICTURES[20])
+    source = datasets.from_arrays(np.stack([images[0], *darker, other]), np.zeros(4, int))
+    assert training_data.alike(known, source).tolist() == [False, True, False, False]
+    assert training_data.alike(known.refit(), source).tolist() == [False, True, True, False]
+    assert training_data.alike(training_data.Known(known.train, known.validation), source) is None
+    info = info_of(trained_on=DataRecord.of(trained, "", ""))
+    for hashes, wanted in ((known.train_hashes, True), (known.train_hashes[:4], False)):
+        np.savez(tmp_path / "images.npz", **vars(known) | {"train_hashes": hashes})
+        assert (training_data.load(tmp_path, info) is not None) is wanted
+    result = {"learnt": 0, "alike": 2, "validated": 0}
+    assert seen_before(result) == "2 of these images look almost like images that were trained on"
+
+
+def test_figures_without_copies():
+    """Three images, of which the first, a copy, is the only one that is right."""
+    source = datasets.from_arrays(np.zeros((3, 4, 4, 3), np.uint8), np.array([0, 0, 1]))
+    probabilities = np.array([[1.0, 0.0], [0.25, 0.75], [0.5, 0.5]])
+    found = copies.without(probabilities, source, np.array([True, False, False]))
+    assert found == {"count": 2, "accuracy": 0.0, "loss": pytest.approx(-np.log(0.25 * 0.5) / 2)}
+    told = copies.told({"count": 3, "without_copies": found})
+    assert told == "without this image: accuracy 0.00%, log loss 1.0397, 2 images"
+    assert copies.without(probabilities, source, np.zeros(3, bool)) is None
+    assert copies.without(probabilities, source, np.ones(3, bool)) is None
 
 
 def test_the_page_and_the_card_say_it(run, given):

@@ -9,7 +9,7 @@ import jinja2
 
 from jft.config import as_json, default_config
 from jft.data.source import Source
-from jft.evaluation import evaluate, gradcam, results
+from jft.evaluation import copies, evaluate, gradcam, results
 from jft.evaluation.checkpoint_info import CheckpointInfo
 from jft.evaluation.load import from_trained
 from jft.evaluation.report.parts import IMAGES, Parts
@@ -69,6 +69,7 @@ def write_report(
             name=_name(Path(workdir).resolve()),
             data=info.trained_on.name,
             seen_before=results.seen_before(result),
+            without_copies=copies.told(result),
             version=__version__,
             result=result,
             several=predicted.source.multi_label,
@@ -82,6 +83,7 @@ def write_report(
             matrix=parts.matrix(),
             losses=parts.losses(train, known),
             suspects=parts.suspects(train, known),
+            repeated=parts.repeated(),
             num_known=len(train),
             commands=_commands(info, workdir),
         )

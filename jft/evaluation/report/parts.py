@@ -20,7 +20,7 @@ from jft.data.source import Source
 from jft.evaluation import evaluate, gallery, gradcam, results
 from jft.evaluation.checkpoint_info import CheckpointInfo
 from jft.evaluation.predictor import Predictor
-from jft.evaluation.report import charts
+from jft.evaluation.report import charts, repeated
 from jft.metrics import calibration
 from jft.models.flops import stage_costs
 from jft.utils import tree
@@ -241,6 +241,10 @@ class Parts:
         except (ValueError, OSError) as error:
             logging.warning("the report has no training images: %s", error)
             return self.predicted.source.take(np.zeros(0, np.int64)), np.zeros((0, 1), np.float32)
+
+    def repeated(self) -> dict[str, Any]:
+        """Images that occur more than once, see `repeated.of_run`."""
+        return repeated.of_run(self.predicted, self.data, self._card)
 
     def _prediction(self, row: int) -> dict[str, Any]:
         probabilities, source = self.predicted.found.probabilities[row], self.predicted.source
