@@ -1,11 +1,11 @@
 """Compares pretrained models on your images and this machine, and picks one.
 
-For every ImageNet weight set on this machine (`jft weights fetch NAME` gets more), it fits a logistic regression to
-the frozen features of a sample of the training images, and measures its accuracy by 5-fold cross-validation, with a 95
-% interval, and the time and memory of the forward pass. Features are cached. It prints a table, with * for models on
-the Pareto front of accuracy and speed, and writes OUT/suggest.png and OUT/suggested.py, a config of its pick: the
-fastest model within one standard error of the highest accuracy. Weights that cannot be loaded, or do not fit in
-memory, are reported and skipped.
+For every ImageNet weight set on this machine (`jft weights fetch NAME` gets more), it fits logistic regression and
+shrinkage LDA to the frozen features of a sample of the training images, of the last stage and of all stages, and
+measures the accuracy of the best of them by 5-fold cross-validation, with a 95 % interval, and the time and memory of
+the forward pass. Features are cached. It prints a table, with * for models on the Pareto front of accuracy and speed,
+and writes OUT/suggest.png and OUT/suggested.py, a config of its pick: the fastest model within one standard error of
+the highest accuracy. Weights that cannot be loaded, or do not fit in memory, are reported and skipped.
 """
 
 import argparse

@@ -81,12 +81,12 @@ def measure(config: Config, also: Sequence[tuple[str, str, str]] = ()) -> Measur
       ValueError: see `create_run` and `candidates.compare`; or images have no fixed number of variants.
       Stopped: a signal came.
     """
-    first = _Network(*probe_run(config))
+    first = _Network(*probe_run(config)[:2])
     networks = [first]
     for model, tag, path in also:
         other = Config(config)  # a copy
         other.update({"model": model, "weights": tag, "weights_path": path, "cut": "", "image_size": 0})
-        networks.append(_Network(*probe_run(other, first.run.train_source)))
+        networks.append(_Network(*probe_run(other, first.run.train_source)[:2]))
     source, outputs = first.run.train_source, first.run.objective.num_outputs
     fold_of = folds(source.labels, FOLDS, config.seed, source.groups)
     with Interrupt() as interrupt:

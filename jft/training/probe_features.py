@@ -11,6 +11,7 @@ import numpy as np
 from jft.config import Config, default_config, effective
 from jft.data.augment import Augmentation
 from jft.data.source import Source
+from jft.evaluation.checkpoint_info import CheckpointInfo
 from jft.features.extract import extract
 from jft.features.feature_step import Wanted
 from jft.models import Chain
@@ -51,8 +52,8 @@ class StageFeatures:
         )
 
 
-def probe_run(config: Config, source: Source | None = None) -> tuple[Run, TrainState]:
-    """A run on the averaged output of the last stage, of which nothing is trained, and its state.
+def probe_run(config: Config, source: Source | None = None) -> tuple[Run, TrainState, CheckpointInfo]:
+    """A run on the averaged output of the last stage, which trains nothing; its state; what a checkpoint would say.
 
     Args:
       config: says which images and weights; head, optimizer and phases do not matter. It is not changed.
@@ -67,7 +68,7 @@ def probe_run(config: Config, source: Source | None = None) -> tuple[Run, TrainS
         frozen.update({"skip_unreadable": False, "examples_per_class": 0})
     with tempfile.TemporaryDirectory() as folder:
         run = create_run(frozen, Path(folder) / "run", source)
-    return run, fresh_state(run)[0]
+    return run, *fresh_state(run)
 
 
 def extract_stages(

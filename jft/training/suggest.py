@@ -2,7 +2,6 @@
 
 import dataclasses
 import fnmatch
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,14 +11,15 @@ import numpy as np
 from jft.config import Config
 from jft.data import datasets
 from jft.data.augment import Augmentation
+from jft.data.folds import folds
 from jft.data.transforms import stored_size
-from jft.features import linear
-from jft.features.examples import Examples
+from jft.features import candidates
+from jft.features.candidates import Candidate, Images
 from jft.metrics import classification
 from jft.models import create_model
-from jft.training import feature_cache, linear_probe
-from jft.training.run import Run, create_run
-from jft.training.state import fresh_state
+from jft.training.baselines import ALL, LAST
+from jft.training.probe_features import extract_stages, probe_run
+from jft.training.run import Run
 from jft.training.timing import forward_cost
 from jft.utils.cache_dir import cache_dir
 from jft.utils.interrupt import Interrupt
@@ -38,11 +38,14 @@ class Probed:
 
     Attributes:
       config: the config that its features were computed with.
-      right: bool [n], whether the out-of-fold prediction for each image is correct.
+      right: bool [n], whether the out-of-fold prediction for each image is correct, by the probe that is best without
+        the image's fold.
       images_per_second: throughput of a compiled forward pass.
       nbytes: memory per device of that pass, with its parameters.
       parameters: number of parameters of the network with its new head.
       weights: provenance of the weights.
+      best: the probe of the smallest cross-validated log loss.
+      solver: likewise, of those on the last stage, which a run can save.
     """
 
     config: Config
@@ -51,6 +54,8 @@ class Probed:
     nbytes: int
     parameters: int
     weights: Provenance | None = None
+    best: Candidate | None = None
+    solver: str = "lbfgs"
 
     @property
     def name(self) -> str:
@@ -157,7 +162,10 @@ def make_config(config: Config, row: WeightSet, weights_path: str) -> Config:
 
 
 def probe_one(config: Config, source: datasets.Source) -> Probed:
-    """Extracts the features that are not cached, cross-validates a linear probe, and times the forward pass.
+    """Extracts the features that are not cached, cross-validates probes of them, and times the forward pass.
+
+    Logistic regression and shrinkage LDA, each on the last stage and on all stages; the one of the smallest log loss
+    counts.
 
     Args:
       config: from `make_config`.
@@ -167,24 +175,29 @@ def probe_one(config: Config, source: datasets.Source) -> Probed:
       ValueError: the weights cannot be loaded completely, or do not fit the config.
       Stopped: a signal came while features were extracted; features computed so far stay in the cache.
     """
-    frozen = Config(config)  # a copy
-    frozen.update({"preset": "linear_probe", "validation": 0.0, "skip_unreadable": False})
-    with tempfile.TemporaryDirectory() as folder:
-        run = create_run(frozen, Path(folder) / "run", source)
-    state, info = fresh_state(run)
+    run, state, info = probe_run(config, source)
     with Interrupt() as interrupt:
-        features = feature_cache.features_of(run, run.phases[0], state, source, Augmentation(), interrupt)
-    if features is None:
-        raise interrupt.stopped()
-    right = cross_validated(linear_probe.examples(features, source.labels), source.groups)
+        features = extract_stages(run, state, source, Augmentation(), interrupt)
+    views = {LAST: features.last(), ALL: features.normalized()}
+    outputs, groups = run.objective.num_outputs, source.groups
+    fold_of = folds(source.labels, _folds(source.labels), _SEED, groups)
+    images = Images(views, source.labels, outputs, fold_of, groups)
+    tried = [
+        (method, name) for name in views for method in ("lbfgs", "lda") if len(features.widths) > 1 or name == LAST
+    ]
+    found = candidates.compare(images, tried, {})
+    chosen = candidates.chosen_without(found, fold_of)
+    guesses = np.stack([one.guesses for one in found])[chosen, np.arange(len(source))]
     cost = forward_cost(run, state.variables, _blank(run))
     return Probed(
         config,
-        right,
+        guesses == source.labels,
         run.config.eval_batch_size / cost.seconds,
         cost.nbytes,
         sum(leaf.size for leaf in jax.tree.leaves(state.params)),
         info.provenance,
+        best=candidates.best(found),
+        solver=candidates.best([one for one in found if one.features == LAST]).method,
     )
 
 
@@ -194,40 +207,10 @@ def _blank(run: Run) -> np.ndarray:
     return np.zeros((run.config.eval_batch_size // run.parallel.shard[1], side, side, 3), np.uint8)
 
 
-def cross_validated(examples: Examples, groups: np.ndarray | None = None) -> np.ndarray:
-    """Cross-validates logistic regression; for each test fold, the next fold chooses C before the refit on all others.
-
-    Args:
-      examples: features and classes.
-      groups: int [n], groups of images that share a fold, such as frames of one track; None: no groups.
-
-    Returns:
-      bool [n]: whether each prediction is correct.
-    """
-    labels, classes = examples.labels, int(examples.labels.max()) + 1
-    folds = _folds(labels, groups)
-    count = int(folds.max()) + 1
-    right = np.zeros(len(labels), bool)
-    for number in range(count):
-        tested, choosing = folds == number, folds == (number + 1) % count
-        train, chooses = (Examples(examples.features[part], labels[part]) for part in (~(tested | choosing), choosing))
-        head = linear.fit("lbfgs", train, chooses, outputs=classes, refit=True).linear
-        right[tested] = head.logits(examples.features[tested]).argmax(-1) == labels[tested]
-    return right
-
-
-def _folds(labels: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
-    """The fold of each example, int [n], stratified by class."""
-    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
-
+def _folds(labels: np.ndarray) -> int:
+    """The number of folds: the largest that the smallest class can fill."""
     least = np.bincount(labels).min()
-    count = next((folds for folds in _FOLDS if folds <= least), _FOLDS[-1])
-    kind = StratifiedKFold if groups is None else StratifiedGroupKFold
-    folds = np.empty(len(labels), np.int64)
-    parts = kind(count, shuffle=True, random_state=_SEED).split(labels, labels, groups)
-    for number, (_, tested) in enumerate(parts):
-        folds[tested] = number
-    return folds
+    return next((count for count in _FOLDS if count <= least), _FOLDS[-1])
 
 
 def pareto(rows: Sequence[Probed]) -> list[Probed]:

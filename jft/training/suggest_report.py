@@ -16,7 +16,7 @@ from jft.utils.option_names import option
 from jft.utils.text import aligned, human_bytes, one_line, terminal
 from jft.weights.catalog import WeightSet
 
-_HEADER = ("", "weights", "accuracy", "95 % interval", "images/s", "memory", "parameters")
+_HEADER = ("", "weights", "accuracy", "95 % interval", "images/s", "memory", "parameters", "probe")
 _FIELDS = (
     *("dataset", "data_dir", "image_column", "label_column", "skip_unreadable"),
     *("model", "weights", "weights_path", "fit", "cut", "head", "flip"),
@@ -29,7 +29,7 @@ _PHASES = """PHASES = (
     {{"name": "fine-tune", "epochs": 12, "freeze": "{middle}", "weight_decay": 0.3, "learning_rate": 3e-4}},
 )"""
 _ARMS = """    config.arms = (
-        ("probe", {"solver": "lbfgs"}),
+        ("probe", {"solver": "%s"}),
         ("fine-tuned", {"phases": PHASES, "ema": 0.98}),
     )"""
 
@@ -104,7 +104,8 @@ def table(rows: Sequence[Probed]) -> str:
         mark = f"{'>' if row is chosen else ' '}{'*' if row in front else ' '}"
         speed, memory = f"{row.images_per_second:,.1f}", human_bytes(row.nbytes)
         values = (f"{row.accuracy:.2%}", f"{low:.2%} to {high:.2%}", speed, memory, f"{row.parameters:,}")
-        cells.append((mark, row.title, *values))
+        probe = "" if row.best is None else f"{row.best.method}, {row.best.features}"
+        cells.append((mark, row.title, *values, probe))
     return "\n".join(aligned(cells, right=(2, 3, 4, 5, 6)))
 
 
@@ -161,7 +162,7 @@ def config_text(row: Probed, path: Path, classes: int) -> str:
         '"""\n\n'
         f"from jft.config import default_config\n\n{phases}\n\n\n"
         "def get_config():\n"
-        "    config = default_config()\n" + "\n".join(lines) + f"\n{_ARMS}\n    return config\n"
+        "    config = default_config()\n" + "\n".join(lines) + f"\n{_ARMS % row.solver}\n    return config\n"
     )
 
 

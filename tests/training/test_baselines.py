@@ -37,7 +37,7 @@ def few(features):
 
 
 def test_all_stages_come_from_one_pass(features):
-    run, state = probe_run(make(features, flip=True))
+    run, state, _ = probe_run(make(features, flip=True))
     assert len(run.train_source) == 434 and not len(run.validation_source)
     with Interrupt() as interrupt:
         found = extract_stages(run, state, run.train_source, run.augmentation, interrupt)
@@ -69,7 +69,7 @@ def test_few_examples_are_compared_on_the_same_folds(few):
 
 def test_the_test_figure_is_of_the_best_alone(few):
     config, measured = few
-    run, state = probe_run(config)
+    run, state, _ = probe_run(config)
     test = datasets.of_config(config, "test")
     with Interrupt() as interrupt:
         averaged = measured.best.variants == "training and test"
