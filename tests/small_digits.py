@@ -72,7 +72,7 @@ def examples(config, workdir):
     run = create_run(config, workdir)
     state, _ = initial_state(run)
     parts = (
-        (run.train_source, run.augmentation),
+        (run.train_source, run.phases[0].augmentation),
         (run.validation_source, Augmentation()),
         (datasets.of_config(config, "test"), Augmentation()),
     )

@@ -53,7 +53,7 @@ def _planned(config: Config, workdir: Path, data: datasets.Source | None) -> Run
 
 
 def _length(run: Run) -> str:
-    if run.config.solver != "steps":
+    if run.solved:
         return f"no steps: {run.config.solver} fits the head"
     phases = ", then ".join(f"{phase.num_steps:,} of {phase.name}" for phase in run.phases)
     return f"{run.num_steps:,} steps of {run.config.batch_size} images: {phases}"

@@ -81,10 +81,13 @@ def decide(run: Run, state: TrainState | None, saved: Mapping[int, bool]) -> tup
                 counted.add(phase.plan.boundary)
         why = _description(run, phase) if obstacle is None else f"not cached: {obstacle}"
         found.append(PhaseRun(phase, obstacle is None, why))
-    wanted = run.config.cache_features is True or run.config.solver != "steps"
-    if wanted and not saved and found and not any(one.cached for one in found):
-        reasons = "; ".join(one.why for one in found)
-        asks = "cache_features = True" if run.config.solver == "steps" else f"solver = {run.config.solver!r}"
+    solved = [one for one in found if one.phase.solved]
+    lacking = [one for one in solved if not one.cached]
+    if run.config.cache_features is True and not saved and not any(one.cached for one in found):
+        lacking = lacking or found
+    if lacking:
+        reasons = "; ".join(one.why for one in lacking)
+        asks = f"solver = {solved[0].phase.config.solver!r}" if solved else "cache_features = True"
         raise ValueError(
             f"{asks}, but the features are {reasons}. Change that, or set cache_features = 'auto' and solver = 'steps'."
         )
@@ -111,11 +114,13 @@ def _obstacle(run: Run, phase: Phase) -> str | None:
         return "cache_features = False"
     if phase.plan.boundary is None:
         return "no stage is frozen (set freeze = STAGE)"
-    if why := run.augmentation.uncountable(run.spec, config.fit):
+    if phase.spec != run.spec:
+        return f"the phase trains at {phase.spec.size} pixels, and validation has {run.spec.size}"
+    if why := phase.augmentation.uncountable(run.spec, config.fit):
         return f"{why}, so an image has no fixed number of variants"
-    if config.mixup or config.cutmix:
+    if (config.mixup or config.cutmix) and not phase.solved:
         return "mixup and cutmix mix images at random at every step, so an image has no fixed number of variants"
-    return _loss(run, phase) if config.cache_features == "auto" and config.solver == "steps" else None
+    return _loss(run, phase) if config.cache_features == "auto" and not phase.solved else None
 
 
 def _room(run: Run, phase: Phase, state: TrainState, settled: bool, reserved: int) -> tuple[str | None, int]:
@@ -149,7 +154,7 @@ def abstract_params(run: Run) -> dict[str, Any]:
 def feature_shape(run: Run, phase: Phase) -> tuple[int, ...]:
     """Shape of the cached features of one training image: [variants, ...]."""
     shape = _output(run, phase, run.model.averages_after(_boundary(phase)))
-    return (run.augmentation.num_variants(run.config.fit), *shape)
+    return (phase.augmentation.num_variants(run.config.fit), *shape)
 
 
 def _output(run: Run, phase: Phase, pooled: bool = False) -> tuple[int, ...]:
@@ -196,7 +201,7 @@ def prepare(run: Run, phase: Phase, state: TrainState, logs: Logs, interrupt: In
       OSError: the disk is full; names the bytes needed.
     """
     start = time.perf_counter()
-    train = features_of(run, phase, state, run.train_source, run.augmentation, interrupt)
+    train = features_of(run, phase, state, run.train_source, phase.augmentation, interrupt)
     validation = None
     if train is not None and len(run.validation_source):
         validation = features_of(run, phase, state, run.validation_source, Augmentation(), interrupt)
@@ -241,7 +246,7 @@ def _variables(state: TrainState) -> dict[str, Any]:
 
 def missing_of(run: Run, phase: Phase, variables: Mapping[str, Any]) -> Iterator[tuple[FeatureStore, int]]:
     """Yields for training, then validation images the store and how many images it lacks; reads the image files."""
-    for source, augmentation in (run.train_source, run.augmentation), (run.validation_source, Augmentation()):
+    for source, augmentation in (run.train_source, phase.augmentation), (run.validation_source, Augmentation()):
         store = store_of(run, phase, variables, augmentation)
         yield store, len(store.missing(image_digests(source)))
 

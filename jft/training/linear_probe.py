@@ -1,4 +1,4 @@
-"""Linear probe: a run whose head is fitted directly on cached features, instead of in steps."""
+"""Linear probe: a phase whose head is fitted directly on cached features, by a solver, instead of in steps."""
 
 import dataclasses
 import time
@@ -6,14 +6,16 @@ import time
 import numpy as np
 
 from jft.evaluation.checkpoint_info import CheckpointInfo
-from jft.features import linear
+from jft.features import cross_validation, linear
 from jft.features.examples import Examples
+from jft.features.linear import SOLVERS
 from jft.features.store import Features
+from jft.metrics import image_metrics
 from jft.training import feature_cache
 from jft.training.batches import make_evaluator
 from jft.training.feature_cache import Cached
 from jft.training.messages import percent
-from jft.training.phases import in_force
+from jft.training.phases import Phase, in_force
 from jft.training.run import Run
 from jft.training.state import optimizer_items
 from jft.training.step import TrainState
@@ -23,94 +25,120 @@ from jft.utils.interrupt import Interrupt
 from jft.utils.logger import Logs
 
 
-def check_head(run: Run) -> None:
+def check_head(run: Run, phase: Phase) -> None:
     """Raises a ValueError unless the head is a single linear layer on the boundary's features, as solvers need."""
-    phase = run.phases[0]
     if set(tree.flatten(phase.plan.split(feature_cache.abstract_params(run))[0])) != {
         "head/head/kernel",
         "head/head/bias",
     }:
         raise ValueError(
-            f"solver = {run.config.solver!r} fits one linear layer, and this head has more layers: leave out "
+            f"solver = {phase.config.solver!r} fits one linear layer, and this head has more layers: leave out "
             "head_hidden, or set solver = 'steps'."
         )
-    if run.train_source.multi_label and not linear.SOLVERS[run.config.solver].several_labels:
+    if run.train_source.multi_label and not SOLVERS[phase.config.solver].several_labels:
         raise ValueError(
-            f"solver = {run.config.solver!r} tells classes apart, and images of {run.train_source.name} have several "
+            f"solver = {phase.config.solver!r} tells classes apart, and images of {run.train_source.name} have several "
             "labels: set solver = 'lbfgs' or 'ridge'."
         )
     shape = feature_cache.feature_shape(run, phase)
     if len(shape) > 2:
         raise ValueError(
-            f"solver = {run.config.solver!r} needs one feature vector per image, and {run.config.model}'s own head "
+            f"solver = {phase.config.solver!r} needs one feature vector per image, and {run.config.model}'s own head "
             f"reads a map of {' x '.join(map(str, shape[1:]))}: set head = 'linear', which averages it."
         )
 
 
 def solve(
-    run: Run, state: TrainState, info: CheckpointInfo, checkpoints: Checkpoints, logs: Logs, interrupt: Interrupt
+    run: Run,
+    phase: Phase,
+    state: TrainState,
+    info: CheckpointInfo,
+    checkpoints: Checkpoints,
+    logs: Logs,
+    interrupt: Interrupt,
 ) -> tuple[TrainState, CheckpointInfo]:
-    """Fits the head at the C that is best on validation, evaluates it, and refits it on training + validation images.
+    """Fits the head at the best C, evaluates it, and saves it after the step that the phase counts as.
+
+    C is chosen on validation where nothing follows the phase, and the head refitted on training + validation images.
+    Where another phase follows, or there is no validation, C is chosen by cross-validation on the training images.
 
     Args:
-      run: with a `config.solver` other than 'steps'; see `check_head`.
-      state: the initial state.
+      run: the run; see `check_head`.
+      phase: a solved one.
+      state: the state at its first step.
       info: of the checkpoint.
-      checkpoints: saves the head, at step 1.
+      checkpoints: saves the head.
       logs: receives C, the time and the validation metrics.
       interrupt: a signal ends the extraction of features; then nothing is saved.
 
     Returns:
-      The state at step 1, and the info as saved, whose history holds the validation metrics before the refit.
+      The state after the phase, and the info as saved, whose history holds the validation metrics before a refit. The
+      state and info that were given, if a signal came.
     """
-    phase = run.phases[0]
     cached = feature_cache.prepare(run, phase, state, logs, interrupt)
     if cached is None:
         return state, info
     start = time.perf_counter()
-    found = _fit(run, cached)
+    found = _fit(run, phase, cached)
     seconds = time.perf_counter() - start
+    step, kind = phase.last, SOLVERS[phase.config.solver].criterion
     values = {"regularization": found.regularization, "seconds": seconds, **in_force(phase, state.variables)}
-    logs.write(1, "train", values)
+    logs.write(step, "train", values)
+    for c, loss in found.losses.items():
+        score = f" {found.scores[c]:.2%}," if c in found.scores else ""
+        distributed.say(f"C = {c:<8g} {_chosen_on(run, phase)}{score} {kind} {loss:.4f}")
+    why = f"smallest {kind}" if len(found.losses) > 1 else "given"
+    result = f"C = {found.regularization:g} ({why}): fitted in {seconds:.1f} s"
     if cached.validation is not None:
-        # Evaluates the head that was not fitted on validation images; the refit one is saved.
-        start, variables = time.perf_counter(), _with_head(run, state, found.chosen).variables
+        # Evaluates the head that was not fitted on validation images; a refitted one is saved.
+        start, variables = time.perf_counter(), _with_head(run, phase, state, found.chosen).variables
         tried = make_evaluator(run, phase)(variables, run.validation_source, cached.validation)
         values = tried.summary()
-        info = dataclasses.replace(info, history=({"step": 1, **values},), temperature=tried.temperature())
-        logs.write(1, "validation", {**values, "seconds": time.perf_counter() - start})
-        criterion = linear.SOLVERS[run.config.solver].criterion
-        for c, score in found.scores.items():
-            distributed.say(f"C = {c:<8g} validation {score:.2%}, {criterion} {found.losses[c]:.4f}")
-        why = f"smallest {criterion}" if len(found.scores) > 1 else "given"
-        result = f"validation {percent(values)}; fitted in {seconds:.1f} s"
-        distributed.say(f"C = {found.regularization:g} ({why}): {result}")
-    state = _with_head(run, state, found.linear).replace(step=run.parallel.place_state(np.int32(1)))
-    joined = cached.validation is not None and _joins(run)
-    info = dataclasses.replace(info, learnt_validation=joined)
-    checkpoints.save(1, state.variables, optimizer_items(state), info.to_json())
+        values |= image_metrics.score(run.config.select_by, values)
+        info = dataclasses.replace(
+            info, history=(*info.history, {"step": step, **values}), temperature=tried.temperature()
+        )
+        logs.write(step, "validation", {**values, "seconds": time.perf_counter() - start})
+        result += f"; validation {percent(values)}"
+    distributed.say(result)
+    state = _with_head(run, phase, state, found.linear)
+    if run.solved:
+        info = dataclasses.replace(info, learnt_validation=cached.validation is not None and _joins(run, phase))
+    checkpoints.save(step, state.variables, optimizer_items(state), info.to_json())
     return state, info
 
 
-def _fit(run: Run, cached: Cached) -> linear.Fit:
-    """Fits the head to keep, on all examples, and the one that chose C, on the training examples."""
-    config, validation = run.config, None
+def _chosen_on(run: Run, phase: Phase) -> str:
+    return "validation" if len(run.validation_source) and phase.last == run.num_steps else "cross-validation"
+
+
+def _fit(run: Run, phase: Phase, cached: Cached) -> linear.Fit:
+    """Fits the head to keep, and the one that has not seen validation images."""
+    config, outputs = phase.config, run.objective.num_outputs
     # A validation image contributes one variant, a training image all of its variants.
-    if cached.validation is not None:
-        validation = examples(cached.validation, run.validation_source.labels)
-    return linear.fit(
-        config.solver,
-        examples(cached.train, run.train_source.labels),
-        validation,
-        outputs=run.objective.num_outputs,
-        regularization=config.regularization,
-        refit=_joins(run),
+    train = examples(cached.train, run.train_source.labels)
+    strengths = config.regularization
+    if _chosen_on(run, phase) == "validation" or len(strengths) == 1:
+        validation = None
+        if cached.validation is not None and phase.last == run.num_steps:
+            validation = examples(cached.validation, run.validation_source.labels)
+        refit = validation is not None and _joins(run, phase)
+        return linear.fit(config.solver, train, validation, outputs=outputs, regularization=strengths, refit=refit)
+    images = np.arange(len(run.train_source)) if run.train_source.groups is None else run.train_source.groups
+    groups = np.repeat(images, len(train) // len(images))  # the variants of an image stay together
+    choice = cross_validation.choose(
+        config.solver, train, outputs=outputs, groups=groups, regularization=strengths, seed=config.seed
     )
+    [head] = SOLVERS[config.solver].solve(train, outputs, [choice.regularization])
+    return linear.Fit(head, head, choice.regularization, {}, choice.losses)
 
 
-def _joins(run: Run) -> bool:
-    """Whether the head is refit with validation images after choosing C; not if `examples_per_class` limits images."""
-    return not run.config.examples_per_class
+def _joins(run: Run, phase: Phase) -> bool:
+    """Whether the head is refitted with validation images after choosing C.
+
+    Not if `examples_per_class` limits images, nor if a later phase needs images that the head has not seen.
+    """
+    return not run.config.examples_per_class and phase.last == run.num_steps
 
 
 def examples(features: Features, labels: np.ndarray) -> Examples:
@@ -119,8 +147,11 @@ def examples(features: Features, labels: np.ndarray) -> Examples:
     return Examples(whole.reshape(-1, whole.shape[-1]), np.repeat(labels, whole.shape[1], axis=0))
 
 
-def _with_head(run: Run, state: TrainState, head: linear.Linear) -> TrainState:
+def _with_head(run: Run, phase: Phase, state: TrainState, head: linear.Linear) -> TrainState:
+    """The state after the phase, with this head."""
     # Every process has fitted the head; take that of process 0, so that replicas are bit-identical.
-    solved = distributed.arrays_from_first({"kernel": head.kernel, "bias": head.bias})
-    params = {**state.params, "head": {"head": solved}}
-    return state.replace(params=run.parallel.place_state(params))
+    solved = {"head": {"head": distributed.arrays_from_first({"kernel": head.kernel, "bias": head.bias})}}
+    placed = {"params": {**state.params, **solved}, "step": np.int32(phase.last)}
+    if state.ema:
+        placed["ema"] = solved
+    return state.replace(**run.parallel.place_state(placed))

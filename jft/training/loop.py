@@ -16,7 +16,7 @@ from jft.data.source import Source
 from jft.evaluation.checkpoint_info import CheckpointInfo
 from jft.evaluation.evaluator import Evaluator
 from jft.metrics import image_metrics
-from jft.training import feature_cache, linear_probe, noted_images, programs, rollback, stretches
+from jft.training import feature_cache, linear_probe, noted_images, programs, rollback, stretches, wise_ft
 from jft.training import own as own_objects
 from jft.training.batches import make_evaluator, train_feed, train_rows
 from jft.training.callbacks import Callbacks, EpochEnd, EvaluationEnd, StepEnd
@@ -96,8 +96,7 @@ def _run(run: Run, interrupt: Interrupt, brief: bool) -> tuple[TrainState, Check
     if is_finished(run, int(state.step), info):
         return state, info
     info = noted_images.note(run, info, begins=not int(state.step))
-    begin = _start if run.config.solver == "steps" else _solve
-    return begin(run, state, info, phases, interrupt)
+    return _start(run, state, info, phases, interrupt)
 
 
 def checked_run(
@@ -106,26 +105,14 @@ def checked_run(
     data: Source | None = None,
     own: Mapping[str, Any] = types.MappingProxyType({}),
 ) -> Run:
-    """`create_run`, with checks of solver and feature cache; reads no weights and writes no file."""
+    """`create_run`, with checks of solvers, averages and feature cache; reads no weights and writes no file."""
     run = create_run(config, workdir, data, own)
-    if config.solver != "steps":
-        linear_probe.check_head(run)
+    for phase in run.phases:
+        if phase.solved:
+            linear_probe.check_head(run, phase)
+    wise_ft.check(run)
     feature_cache.decide(run, None, {})
     return run
-
-
-def _solve(
-    run: Run, state: TrainState, info: CheckpointInfo, phases: Sequence[PhaseRun], interrupt: Interrupt
-) -> tuple[TrainState, CheckpointInfo]:
-    del phases  # a solver always reads cached features
-    with (
-        contextlib.closing(open_folder(run)) as checkpoints,
-        contextlib.closing(Logs(run.workdir, int(state.step))) as logs,
-    ):
-        noted_images.save(run, begins=not int(state.step))
-        state, info = linear_probe.solve(run, state, info, checkpoints, logs, interrupt)
-        checkpoints.wait()
-    return state, info
 
 
 def _start(
@@ -220,6 +207,11 @@ class Loop:
                     break
                 if step == phase.first > 0:
                     state = enter_phase(self._run, phase, state)
+                if phase.solved:
+                    ways = self._checkpoints, self._logs, self._interrupt
+                    state, self.info = linear_probe.solve(self._run, phase, state, self.info, *ways)
+                    bar.update(int(state.step) - step)
+                    continue
                 cached = None
                 if one.cached:
                     cached = feature_cache.prepare(self._run, phase, state, self._logs, self._interrupt)
@@ -254,6 +246,8 @@ class Loop:
                 self._log(step, window.close(step, state), bar)
             if run.is_due(step, config.evaluate_every * run.steps_per_epoch) or last:
                 window.check()
+                if last and phase.averages and not phase.cut:
+                    state = self._average(step, phase, evaluator, state, cached)
                 self._evaluate(step, phase, evaluator, state, cached, bar)
                 self._save(step, phase, state, window)
                 window.restart()
@@ -262,6 +256,18 @@ class Loop:
             if self._ended():
                 self._save(step, phase, state, window)
                 break
+        return state
+
+    def _average(
+        self, step: int, phase: Phase, evaluator: Evaluator, state: TrainState, cached: Cached | None
+    ) -> TrainState:
+        check_finite(phase, step, state)
+        features = cached.validation if cached else None
+        state, share, losses = wise_ft.average(self._run, phase, state, evaluator, features)
+        self._logs.write(step, "average", {"share": share, **{f"loss_{one:g}": loss for one, loss in losses.items()}})
+        distributed.say(
+            f"Weights averaged: {share:.0%} of the trained ones, {1 - share:.0%} of those before the phase."
+        )
         return state
 
     def _log(self, step: int, values: dict[str, Any] | None, bar: tqdm) -> None:

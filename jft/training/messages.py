@@ -68,7 +68,7 @@ def _stages(run: Run, state: TrainState, info: CheckpointInfo) -> str:
 
 
 def _work(run: Run, step: int) -> str:
-    if run.config.solver != "steps":
+    if run.solved:
         return f"Fitting the head by {run.config.solver}"
     return f"{run.num_steps:,} steps of {run.config.batch_size} images, from step {step:,}"
 

@@ -9,9 +9,11 @@
     )
 
 The length of a phase is one of `steps`, `epochs` and `examples`; fields that it does not name are those of the config.
-`config.preset` names a ready-made list. A run without either is one phase.
+A phase with a `solver` fits the head on cached features and counts as one step. `config.preset` names a ready-made
+list, see `presets`. A run without either is one phase.
 """
 
+import copy
 import dataclasses
 import functools
 import types
@@ -24,15 +26,17 @@ import optax
 
 from jft import config as config_lib
 from jft.config import OF_A_PHASE, Config
-from jft.models import Chain
-from jft.training import optim, optimizers
+from jft.data import augmentations
+from jft.data.augment import Augmentation
+from jft.data.transforms import Preprocess
+from jft.models import Chain, abstract_variables
+from jft.training import optim, optimizers, presets
 from jft.training.freeze import Plan, make_plan
 from jft.utils import tree
 from jft.utils.text import aligned
 
 _LENGTHS = ("steps", "epochs", "examples")
-# Fine-tuning after a linear probe uses a tenth of the head's rate, which preserves pretrained weights better.
-_GENTLER = 0.1
+_GIVEN = ("optimizer", "schedule", "augment")  # what Python may give as an object
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,10 +49,13 @@ class Phase:
       last: number of steps done when it ends.
       config: the run's config as this phase changes it.
       plan: says which leaves are frozen.
+      spec: preprocessing of its training images; their size may differ from that of evaluation.
+      augmentation: of its training images.
       schedule: step of the run -> learning rate; None where the optimizer has its own.
       tx: the optimizer, whose `update` takes the rate.
       groups: leaf -> group of the optimizer, the phase since which it learns without a break.
       given: the optimizer, where it was given in Python.
+      cut: whether steps after `last` are left out, as when a part of a run is replayed.
     """
 
     name: str
@@ -56,15 +63,28 @@ class Phase:
     last: int
     config: Config
     plan: Plan
+    spec: Preprocess
+    augmentation: Augmentation
     schedule: optax.Schedule | None
     tx: optax.GradientTransformation
     groups: Mapping[str, str]
     given: Any = None
+    cut: bool = False
 
     @property
     def num_steps(self) -> int:
         """Number of steps of the phase."""
         return self.last - self.first
+
+    @property
+    def solved(self) -> bool:
+        """Whether a solver fits its head, in one step; otherwise it is trained by gradient descent."""
+        return self.config.solver != "steps"
+
+    @property
+    def averages(self) -> bool:
+        """Whether its trained weights are averaged with those before it, at its end; see `wise_ft`."""
+        return not self.solved and self.config.wise_ft != 1
 
     @functools.cached_property
     def init(self) -> Any:
@@ -79,6 +99,7 @@ def make_phases(
     *,
     num_steps: int,
     steps_per_epoch: float,
+    spec: Preprocess,
     own: Mapping[str, Any] = types.MappingProxyType({}),
 ) -> tuple[Phase, ...]:
     """Makes the phases of a run, in order and without gaps.
@@ -89,12 +110,13 @@ def make_phases(
       variables: `{'params', 'batch_stats'}`, shapes or arrays.
       num_steps: length of a run without phases, which presets divide.
       steps_per_epoch: to turn epochs into steps.
-      own: from `own.recorded`: 'optimizer' and 'schedule', where they were given in Python.
+      spec: preprocessing of the run.
+      own: from `own.recorded`: 'optimizer', 'schedule' and 'augment', where they were given in Python.
 
     Raises:
       ValueError: a phase has no length or several, an unknown field, a wrong value, or nothing trainable; names it.
     """
-    settings = _settings(config, model, num_steps)
+    settings = _settings(config, model, num_steps, steps_per_epoch)
     if len(settings) > 1 and config.early_stopping:
         raise ValueError(
             f"early_stopping = {config.early_stopping} would end the run in the first phase without improvement: leave "
@@ -104,11 +126,11 @@ def make_phases(
     for number, setting in enumerate(settings, 1):
         name = setting.get("name", f"phase {number}")
         try:
-            length = _length(setting, config.batch_size, steps_per_epoch)
             changed = _changed(config, setting)
+            length = _length(setting, changed.solver, config.batch_size, steps_per_epoch)
             # A phase that names another does not mean the one that was given.
-            given = {name: own.get(name) for name in ("optimizer", "schedule") if changed[name] == config[name]}
-            phases.append(_make_phase(name, length, changed, model, variables, phases, steps_per_epoch, given))
+            given = {name: own.get(name) for name in _GIVEN if changed[name] == config[name]}
+            phases.append(_make_phase(name, length, changed, model, variables, phases, steps_per_epoch, spec, given))
         except ValueError as error:
             called = f"phase {name!r}" if "name" in setting else name
             raise ValueError(f"{called}: {error}" if len(settings) > 1 else str(error)) from error
@@ -123,6 +145,7 @@ def _make_phase(
     variables: Mapping[str, Any],
     before: Sequence[Phase],
     steps_per_epoch: float,
+    spec: Preprocess,
     given: Mapping[str, Any],
 ) -> Phase:
     plan = make_plan(model, variables, config.freeze, batch_norm=config.batch_norm)
@@ -143,12 +166,31 @@ def _make_phase(
     mask = plan.freeze_mask(variables["params"])
     tx = optim.make_optimizer(config, mask, groups=groups, factors=factors, given=given.get("optimizer"))
     schedule = None if own is None else lambda step: own(step - first)
-    return Phase(name, first, first + length, config, plan, schedule, tx, groups, given.get("optimizer"))
+    spec = _resized(spec, config.image_size, model, variables)
+    functions = augmentations.resolve(config.augment, given.get("augment"), spec.size)
+    augmentation = Augmentation.from_config(config, functions)
+    last = first + length
+    return Phase(
+        name, first, last, config, plan, spec, augmentation, schedule, tx, groups, given=given.get("optimizer")
+    )
+
+
+def _resized(spec: Preprocess, size: int, model: Chain, variables: Mapping[str, Any]) -> Preprocess:
+    """The preprocessing at a phase's image size; ValueError where the parameters depend on the size."""
+    if not size or size == spec.size:
+        return spec
+    shapes, run = abstract_variables(model, size)["params"], variables["params"]
+    if bad := [name for name, leaf in tree.flatten(run).items() if tree.flatten(shapes)[name].shape != leaf.shape]:
+        raise ValueError(
+            f"image_size = {size}, and the run's images have {spec.size} pixels: the shape of {bad[0]} depends on the "
+            "size, so all phases of this network need the same one."
+        )
+    return spec.at(size)
 
 
 def _changed(config: Config, own: Mapping[str, Any]) -> Config:
     """The run's config with a phase's own fields."""
-    changed = Config(config)  # a copy
+    changed = copy.deepcopy(config)  # `Config(config)` would share the references of fields that may be 'auto'
     for field, value in own.items():
         if field in ("name", *_LENGTHS):
             continue
@@ -163,9 +205,13 @@ def _changed(config: Config, own: Mapping[str, Any]) -> Config:
     return changed
 
 
-def _length(own: Mapping[str, Any], batch_size: int, steps_per_epoch: float) -> int:
+def _length(own: Mapping[str, Any], solver: str, batch_size: int, steps_per_epoch: float) -> int:
     """Length of a phase in steps."""
     given = [field for field in _LENGTHS if field in own]
+    if solver != "steps":
+        if [own[field] for field in given] not in ([], [1]):
+            raise ValueError(f"solver = {solver!r} counts as one step: leave {', '.join(given)} out.")
+        return 1
     if len(given) != 1 or not isinstance(own[given[0]], int | float) or not own[given[0]] > 0:
         raise ValueError(
             f"a phase needs exactly one length above 0, of {', '.join(_LENGTHS)}; here: {', '.join(given) or 'none'}."
@@ -174,7 +220,7 @@ def _length(own: Mapping[str, Any], batch_size: int, steps_per_epoch: float) -> 
     return max(1, round(steps))
 
 
-def _settings(config: Config, model: Chain, num_steps: int) -> list[dict[str, Any]]:
+def _settings(config: Config, model: Chain, num_steps: int, steps_per_epoch: float) -> list[dict[str, Any]]:
     """The fields of each phase, from `phases` or `preset`; without either, one phase that changes nothing."""
     if config.phases and config.preset:
         raise ValueError(f"phases and preset = {config.preset!r} both define the phases of the run: leave one out.")
@@ -185,82 +231,12 @@ def _settings(config: Config, model: Chain, num_steps: int) -> list[dict[str, An
                 f"solver = {config.solver!r} freezes everything before the head, and freeze = {config.freeze!r}: leave "
                 "freeze out; set cut = STAGE to attach the head to an earlier stage."
             )
-        return _linear_probe(config, model, 1)
+        return [presets.probe(model)]
     if config.phases and config.steps:
         raise ValueError(f"phases have their own lengths, and steps = {config.steps}: leave steps out.")
     if config.phases:
         return [dict(own) for own in config.phases]
-    return _PRESETS[config.preset](config, model, num_steps)
-
-
-def _single(config: Config, model: Chain, num_steps: int) -> list[dict[str, Any]]:
-    del config, model
-    return [{"name": "training", "steps": num_steps}]
-
-
-def _linear_probe(config: Config, model: Chain, num_steps: int) -> list[dict[str, Any]]:
-    """Trains the head only."""
-    _check_freeze(config, "linear_probe", "", tuple(model.stages())[-2])
-    return [{"name": "linear probe", "steps": num_steps, "freeze": tuple(model.stages())[-2]}]
-
-
-def _lp_ft(config: Config, model: Chain, num_steps: int) -> list[dict[str, Any]]:
-    """Half of the steps the head only, then all stages after `freeze` at a tenth of the rate (Kumar et al., 2022)."""
-    probe = max(1, num_steps // 2)
-    tuning = {"name": "fine-tuning", "steps": max(1, num_steps - probe)}
-    head = {"name": "linear probe", "steps": probe, "freeze": tuple(model.stages())[-2]}
-    return [head, {**tuning, "learning_rate": _GENTLER * config.learning_rate}]
-
-
-def _gradual_unfreezing(config: Config, model: Chain, num_steps: int) -> list[dict[str, Any]]:
-    """The head only, then one more stage per phase, down to `freeze` (Howard & Ruder, 2018); phases of equal length."""
-    stages = tuple(model.stages())
-    if config.freeze and config.freeze not in stages:
-        raise ValueError(
-            f"gradual_unfreezing unfreezes down to a stage, and freeze = {config.freeze!r} is a pattern: give a stage."
-        )
-    if config.freeze == "head":
-        raise ValueError("gradual_unfreezing needs a stage before the head, and freeze = 'head': give another.")
-    # The boundary of each phase, from the last stage before the head down; "" freezes nothing.
-    lowest = stages.index(config.freeze) + 1 if config.freeze else 0
-    boundaries = [stages[i - 1] if i else "" for i in range(len(stages) - 1, lowest - 1, -1)]
-    if num_steps < len(boundaries):
-        raise ValueError(
-            f"gradual_unfreezing has {len(boundaries)} phases, and the run only {num_steps} steps: train longer."
-        )
-    ends = [round(num_steps * i / len(boundaries)) for i in range(len(boundaries) + 1)]
-    return [
-        {
-            "name": f"from {stages[stages.index(boundary) + 1] if boundary else stages[0]}",
-            "steps": end - begin,
-            "freeze": boundary,
-        }
-        for boundary, begin, end in zip(boundaries, ends, ends[1:], strict=False)
-    ]
-
-
-def _check_freeze(config: Config, preset: str, *possible: str) -> None:
-    if config.freeze not in possible:
-        raise ValueError(
-            f"preset {preset!r} defines what is frozen, and freeze = {config.freeze!r}: leave one of them out."
-        )
-
-
-def _full(config: Config, model: Chain, num_steps: int) -> list[dict[str, Any]]:
-    """Trains everything; used for 'full' and for 'from_scratch', which loads no weights."""
-    _check_freeze(config, config.preset, "")
-    del model
-    return [{"name": "training", "steps": num_steps, "freeze": ""}]
-
-
-_PRESETS = {
-    "": _single,
-    "linear_probe": _linear_probe,
-    "lp_ft": _lp_ft,
-    "gradual_unfreezing": _gradual_unfreezing,
-    "full": _full,
-    "from_scratch": _full,
-}
+    return presets.PRESETS[config.preset](config, model, num_steps, steps_per_epoch)
 
 
 def phase_table(phases: Sequence[Phase], variables: Mapping[str, Any]) -> str:

@@ -77,12 +77,14 @@ class Preflight:
             return
         costs = [tried("evaluation", self._evaluation)]
         yield costs[0]
-        if self._run.config.solver == "steps" and self._run.accumulate is None:
+        if not self._run.solved and self._run.accumulate is None:
             costs.append(tried("micro-batches", self._micro_batches))
             yield costs[-1]
             if costs[-1].wrong:
                 return
-        for number, one in enumerate(self._phases if self._run.config.solver == "steps" else ()):
+        for number, one in enumerate(self._phases):
+            if one.phase.solved:
+                continue
             costs.append(tried(_step_of(self._run, one.phase), self._step, number))
             yield costs[-1]
         if any(cost.wrong for cost in costs):
@@ -221,7 +223,7 @@ class Preflight:
         text += ", ".join(f"{name} {human_seconds(seconds)}" for name, seconds in parts.items() if seconds >= 0.5)
         if any(one.cached for one in self._phases):
             text += "; less if features are cached already"
-        if run.config.solver != "steps":
+        if any(phase.solved for phase in run.phases):
             text += "; plus the time to fit the head"
         text += "; plus the test and the report"
         return Finding("duration", text)

@@ -48,9 +48,12 @@ def with_examples(
 
 
 def compiled(run: Run, phases: Sequence[PhaseRun]) -> tuple[PhaseRun, ...]:
-    """The phases, from `with_examples`, with their compiled training steps."""
+    """The phases, from `with_examples`, with their compiled training steps; a solved phase has none."""
     done = []
     for one in phases:
+        if one.phase.solved:
+            done.append(one)
+            continue
         assert one.example is not None  # see `with_examples`
         if one.stretch > 1:
             program = stretches.compile_stretch(run, one, _train_step(run, one.phase))
@@ -80,8 +83,8 @@ def _train_step(run: Run, phase: Phase) -> Callable:
         schedule=phase.schedule,
         objective=run.objective,
         inputs=Input(
-            transform=make_train_transform(run.spec, fit=config.fit, augmentation=run.augmentation),
-            draw=functools.partial(run.augmentation.draw, fit=config.fit),
+            transform=make_train_transform(phase.spec, fit=config.fit, augmentation=phase.augmentation),
+            draw=functools.partial(phase.augmentation.draw, fit=config.fit),
             mix=functools.partial(mix, mixup=config.mixup, cutmix=config.cutmix) if mixes else None,
         ),
         seed=config.seed,

@@ -116,7 +116,11 @@ def _cut(run: Run, step: int) -> Run:
     """The run up to a step; schedules remain those of the full run."""
     if not 0 < step <= run.num_steps:
         raise ValueError(f"--step {step} is not a step of the run: give one of 1 .. {run.num_steps}.")
-    phases = [dataclasses.replace(phase, last=min(phase.last, step)) for phase in run.phases if phase.first < step]
+    phases = [
+        dataclasses.replace(phase, last=min(phase.last, step), cut=step < phase.last)
+        for phase in run.phases
+        if phase.first < step
+    ]
     return dataclasses.replace(run, phases=tuple(phases))
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from jft import config as config_lib
 from jft.config import Config
-from jft.data import augmentations, datasets
+from jft.data import datasets
 from jft.data.augment import Augmentation
 from jft.data.record import DataRecord
 from jft.data.transforms import Preprocess
@@ -48,7 +48,6 @@ class Run:
       model_options: fields of the model other than its number of classes, for the checkpoint.
       model: the chain of stages.
       objective: the loss.
-      augmentation: the augmentation of training images.
       phases: what is trainable, and with which optimizer, from which step on.
       parallel: the devices.
       accumulate: number of micro-batches per step; for 'auto', None until `programs.fitted` chooses it.
@@ -66,7 +65,6 @@ class Run:
     model_options: dict[str, Any]
     model: Chain
     objective: Objective
-    augmentation: Augmentation
     phases: tuple[Phase, ...]
     parallel: Parallel
     accumulate: int | None
@@ -78,6 +76,16 @@ class Run:
     def num_steps(self) -> int:
         """Number of steps of the run."""
         return self.phases[-1].last
+
+    @property
+    def augmentation(self) -> Augmentation:
+        """The augmentation of the last phase."""
+        return self.phases[-1].augmentation
+
+    @property
+    def solved(self) -> bool:
+        """Whether a solver fits the head in all phases, and nothing is trained in steps."""
+        return all(phase.solved for phase in self.phases)
 
     def phase_after(self, step: int) -> Phase:
         """The phase whose optimizer state is current after `step` steps; at a boundary, the phase that ends there."""
@@ -193,6 +201,7 @@ def create_run(
         variables,
         num_steps=config.steps or max(1, round(config.epochs * steps_per_epoch)),
         steps_per_epoch=steps_per_epoch,
+        spec=spec,
         own=own,
     )
     return Run(
@@ -205,9 +214,6 @@ def create_run(
         model_options=options,
         model=model,
         objective=objective,
-        augmentation=Augmentation.from_config(
-            config, augmentations.resolve(config.augment, own.get("augment"), spec.size)
-        ),
         metrics=metrics,
         callbacks=callbacks.resolve(config.callbacks, own.get("callbacks")),
         phases=phases,

@@ -77,7 +77,8 @@ def fresh_state(run: Run) -> tuple[TrainState, CheckpointInfo]:
     state = TrainState(
         step=run.parallel.place_state(np.zeros((), np.int32)),
         opt_state=_fresh_opt_state(run, phase, variables["params"]),
-        ema=jax.tree.map(jnp.copy, phase.plan.split(variables["params"])[0]) if run.config.ema else {},
+        ema=_copied(phase, variables["params"]) if run.config.ema else {},
+        start=_copied(phase, variables["params"]) if phase.averages else {},
         **variables,
     )
     # Where all leaves are fresh, none comes from the weights.
@@ -95,7 +96,13 @@ def enter_phase(run: Run, phase: Phase, state: TrainState) -> TrainState:
     if run.config.ema:
         known, trainable = tree.flatten(state.ema), tree.flatten(phase.plan.split(state.params)[0])
         ema = tree.unflatten({name: known[name] if name in known else jnp.copy(x) for name, x in trainable.items()})
-    return run.parallel.place_state(state.replace(opt_state=opt_state, ema=ema))
+    start = _copied(phase, state.variables["params"]) if phase.averages else {}
+    return run.parallel.place_state(state.replace(opt_state=opt_state, ema=ema, start=start))
+
+
+def _copied(phase: Phase, params: Any) -> Any:
+    """A copy of the trainable parameters; the training step donates the originals."""
+    return jax.tree.map(jnp.copy, phase.plan.split(params)[0])
 
 
 def _fresh_opt_state(run: Run, phase: Phase, params: Any) -> Any:
@@ -104,11 +111,11 @@ def _fresh_opt_state(run: Run, phase: Phase, params: Any) -> Any:
 
 
 def optimizer_items(state: TrainState) -> dict[str, Any]:
-    """The part of a checkpoint that only resuming needs: `{'step', 'opt_state'}`.
+    """The part of a checkpoint that only resuming needs: `{'step', 'opt_state'}`, and `'start'` where there is one.
 
     With a moving average, the checkpoint's variables hold the average, and `'learning'` the parameters themselves.
     """
-    items = {"step": state.step, "opt_state": state.opt_state}
+    items = {"step": state.step, "opt_state": state.opt_state, **({"start": state.start} if state.start else {})}
     if not state.ema:
         return items
     params = tree.flatten(state.params)
@@ -180,6 +187,7 @@ def abstract_state(run: Run, phase: Phase) -> TrainState:
         step=jax.ShapeDtypeStruct((), jnp.int32),
         opt_state=phase.init.eval_shape(variables["params"]),
         ema=phase.plan.split(variables["params"])[0] if run.config.ema else {},
+        start=phase.plan.split(variables["params"])[0] if phase.averages else {},
         **variables,
     )
     return run.parallel.abstract(state)

@@ -35,6 +35,7 @@ class TrainState:
       batch_stats: BatchNorm's running statistics by stage, float32; {} without BatchNorm.
       opt_state: state of the Optax optimizer, without frozen leaves.
       ema: exponential moving average of the trainable parameters; {} if there is none.
+      start: the trainable parameters at the start of the phase, where `wise_ft` averages with them; else {}.
     """
 
     if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class TrainState:
     batch_stats: Any
     opt_state: Any
     ema: Any = flax.struct.field(default_factory=dict)
+    start: Any = flax.struct.field(default_factory=dict)
 
     @property
     def variables(self) -> dict[str, Any]:
@@ -134,7 +136,8 @@ def make_train_step(
         trainable = jax.tree.map(jnp.add, trainable, plan.split(cast(Params, updates))[0])
         average = jax.tree.map(lambda old, new: ema * old + (1 - ema) * new, state.ema, trainable) if ema else {}
         scalars = {"grad_norm": optax.tree.norm(grads), **rate}
-        return TrainState(state.step + 1, plan.merge(trainable, frozen), stats, opt_state, average), {**sums, **scalars}
+        params = plan.merge(trainable, frozen)
+        return TrainState(state.step + 1, params, stats, opt_state, average, state.start), {**sums, **scalars}
 
     return train_step
 

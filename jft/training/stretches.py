@@ -41,7 +41,13 @@ def _length(run: Run, one: PhaseRun) -> int:
     config, device = run.config, run.parallel.mesh.devices.flat[0]
     # Elsewhere nobody has compared the bits; callbacks and rollbacks look at every step.
     alone = config.parallel == "jit" and run.parallel.mesh.size == 1 and device.platform == "cpu"
-    if not (one.cached and alone) or run.callbacks or config.on_nan != "stop" or rollback.read(run.workdir):
+    if (
+        one.phase.solved
+        or not (one.cached and alone)
+        or run.callbacks
+        or config.on_nan != "stop"
+        or rollback.read(run.workdir)
+    ):
         return 1
     shape = feature_cache.feature_shape(run, one.phase)
     leaves = jax.tree.leaves(one.phase.plan.split(feature_cache.abstract_params(run))[0])

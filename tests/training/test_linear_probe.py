@@ -125,13 +125,15 @@ def test_mirrored_images_are_examples_of_their_own(features, tmp_path):
     np.testing.assert_allclose(head(tmp_path / "run")[0], wanted.kernel, rtol=1e-4, atol=1e-6)
 
 
-def test_without_validation_one_strength_is_given(features, tmp_path):
+def test_without_validation_the_strength_is_given_or_cross_validated(features, tmp_path):
     config = make(features, validation=0, regularization=(1e-2,))
     assert train(config, tmp_path / "run")["history"] == []
     assert evaluate(tmp_path / "run")["accuracy"] > 0.8
-    for several in ((), (1e-2, 1e-1)):
-        with pytest.raises(ValueError, match=r"validation = 0 leaves nothing to choose regularization by"):
-            create_run(make(features, validation=0, regularization=several), tmp_path / "several")
+    config = make(features, validation=0, regularization=(1e-6, 1e-2))
+    assert train(config, tmp_path / "several")["history"] == []
+    (line,) = records(tmp_path / "several", "train")
+    assert line["regularization"] == 1e-2
+    np.testing.assert_array_equal(head(tmp_path / "several")[0], head(tmp_path / "run")[0])
 
 
 @pytest.mark.parametrize(
@@ -187,7 +189,7 @@ def test_a_run_s_own_squeezenet_head_has_no_relu_on_its_logits(features, tmp_pat
 def test_a_head_that_reads_a_map_is_replaced_by_a_linear_one(features, tmp_path):
     config = make(features, model="squeezenet1_1", weights="", image_size=48, freeze="")
     with pytest.raises(ValueError, match=r"squeezenet1_1's own head reads a map of .* x 512: set head = 'linear'"):
-        linear_probe.check_head(create_run(config, tmp_path / "run"))
+        checked_run(config, tmp_path / "run")
     with config.unlocked():
         config.head = "linear"
-    linear_probe.check_head(create_run(config, tmp_path / "run"))
+    checked_run(config, tmp_path / "run")

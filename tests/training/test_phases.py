@@ -11,7 +11,9 @@ import pytest
 from small_chain import Small, images
 
 from jft.config import default_config
-from jft.models import MODELS, abstract_variables
+from jft.data.augment import Augmentation
+from jft.data.preprocess import Preprocess
+from jft.models import MODELS, abstract_variables, create_model
 from jft.training import optim
 from jft.training.loop import train
 from jft.training.phases import in_force, make_phases, phase_table
@@ -42,7 +44,8 @@ def make(**changes):
 
 
 def phases_of(num_steps=40, **changes):
-    return make_phases(make(**changes), MODEL, SHAPES, num_steps=num_steps, steps_per_epoch=STEPS_PER_EPOCH)
+    how = {"num_steps": num_steps, "steps_per_epoch": STEPS_PER_EPOCH, "spec": Preprocess().at(8)}
+    return make_phases(make(**changes), MODEL, SHAPES, **how)
 
 
 def spans(phases):
@@ -322,3 +325,19 @@ def test_an_average_is_resumed_bit_for_bit(tmp_path, monkeypatch, compiled_once)
 
 def terminate():
     signal.raise_signal(signal.SIGTERM)
+
+
+def test_a_phase_has_its_own_images():
+    own = ({"steps": 2, "image_size": 12, "resized_crop": (0.5, 1.0), "augment": ("color_jitter",)}, {"steps": 1})
+    small, usual = phases_of(phases=own, flip=False)
+    assert (small.spec, usual.spec) == (Preprocess().at(12), Preprocess().at(8))
+    assert (small.augmentation.resized_crop, len(small.augmentation.augment)) == ((0.5, 1.0), 1)
+    assert usual.augmentation == Augmentation(crop="random")
+
+
+def test_image_sizes_differ_where_the_network_allows_it():
+    model = create_model("cnn", num_classes=3)
+    how = {"num_steps": 4, "steps_per_epoch": 2, "spec": Preprocess().at(224)}
+    config = make(phases=({"steps": 2, "image_size": 160},))
+    with pytest.raises(ValueError, match="image_size = 160, and the run's images have 224 pixels: the shape of "):
+        make_phases(config, model, abstract_variables(model, 224), **how)

@@ -49,7 +49,8 @@ def test_what_is_cached(tmp_path, changes, what):
 
 def test_ridge_reads_class_token_and_average(tmp_path):
     config = {"optimizer": "adamw", "weight_decay": 0.0, "layer_decay": 1.0, "learning_rate": 1e-3, "steps": 0}
-    linear_probe.check_head(run_of(tmp_path, **BOTH, **config, solver="ridge", batch_size=32, evaluate_every=1.0))
+    run = run_of(tmp_path, **BOTH, **config, solver="ridge", batch_size=32, evaluate_every=1.0)
+    linear_probe.check_head(run, run.phases[0])
 
 
 @pytest.mark.slow

@@ -55,7 +55,13 @@ DATA = (
         "whole: squash the image to a square; crop: resize the shorter side, then crop a square",
         choices=("whole", "crop"),
     ),
-    Field("image_size", 0, "side of the square input in pixels; 0: as the weights were trained", check=not_negative),
+    Field(
+        "image_size",
+        0,
+        "side of the square input in pixels; 0: as the weights were trained; a phase trains at its own",
+        check=not_negative,
+        phase=True,
+    ),
     Field(
         "resize_on",
         "device",
@@ -79,13 +85,14 @@ DATA = (
 )
 
 AUGMENTATION = (
-    Field("flip", True, "random horizontal flip, with probability 0.5"),
+    Field("flip", True, "random horizontal flip, with probability 0.5", phase=True),
     Field(
         "crop_padding",
         0.0,
         "pad by this share of the side, then crop at random; 0.125 is the usual 4 pixels of CIFAR",
         check=not_negative,
         needs=(Needs("crop", ("random",)),),
+        phase=True,
     ),
     Field(
         "crop",
@@ -93,12 +100,14 @@ AUGMENTATION = (
         "crop of fit = crop: random, center, or five: one of the corners or the center",
         choices=("random", "center", "five"),
         needs=(Needs("fit", ("crop",)),),
+        phase=True,
     ),
     Field(
         "resized_crop",
         (),
         "random resized crop: least and largest share of the image's area, such as 0.35 1.0; empty: none",
         element=float,
+        phase=True,
     ),
     Field(
         "resized_crop_ratio",
@@ -120,15 +129,17 @@ AUGMENTATION = (
         "",
         "trivial: TrivialAugment; rand: RandAugment; empty: neither",
         choices=("", "trivial", "rand"),
+        phase=True,
     ),
-    Field("rand_operations", 2, "RandAugment: operations per image", check=positive, needs=(_RAND,)),
-    Field("rand_magnitude", 9, "RandAugment: magnitude, 0 to 30", check=up_to_30, needs=(_RAND,)),
+    Field("rand_operations", 2, "RandAugment: operations per image", check=positive, needs=(_RAND,), phase=True),
+    Field("rand_magnitude", 9, "RandAugment: magnitude, 0 to 30", check=up_to_30, needs=(_RAND,), phase=True),
     Field(
         "augment",
         (),
         "more augmentations, in order: vertical_flip, color_jitter, random_grayscale, random_erasing, module:function; "
         "their parameters in parentheses, such as color_jitter(0.2,hue=0.05)",
         element=str,
+        phase=True,
     ),
     Field(
         "mixup",

@@ -114,6 +114,12 @@ def switch_or_auto(value: Any) -> str:
     return "" if value == "auto" or isinstance(value, bool) else "choose 'auto', True or False"
 
 
+def share_or_auto(value: Any) -> str:
+    """A check: a share, 0 and 1 included, or 'auto'."""
+    is_share = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
+    return "" if value == "auto" or is_share else "choose 'auto' or a number in 0 .. 1"
+
+
 def count_or_auto(value: Any) -> str:
     """A check: a whole number above 0, or 'auto'."""
     is_count = type(value) is int and value > 0

@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from jft.utils.fields.field import Field, Needs, one_or_three, positive, share, switch_or_auto
+from jft.utils.fields.field import Field, Needs, one_or_three, positive, share, share_or_auto, switch_or_auto
 
 _STEPS, _SOLVED = Needs("solver", ("steps",)), Needs("solver", ("lbfgs", "ridge", "lda", "class_means"))
 _LINEAR = Needs("head", ("linear",))
-_PRESETS = ("", "linear_probe", "lp_ft", "gradual_unfreezing", "full", "from_scratch")
+_PRESETS = ("", "linear_probe", "lp_ft", "fine_tune", "gradual_unfreezing", "full", "from_scratch")
 _PRETRAINED = Needs("preset", tuple(preset for preset in _PRESETS if preset != "from_scratch"))
 
 MODEL = (
@@ -110,7 +110,20 @@ TRANSFER = (
         phase=True,
     ),
     Field(
-        "preset", "", "named phases, such as lp_ft: linear probe, then fine-tuning", choices=_PRESETS, needs=(_STEPS,)
+        "wise_ft",
+        1.0,
+        "share of the trained weights in an average with those before the phase; auto: by validation loss; 1: none",
+        check=share_or_auto,
+        needs=(_STEPS,),
+        auto=float,
+        phase=True,
+    ),
+    Field(
+        "preset",
+        "",
+        "named phases, such as fine_tune: head solved for, all trained, averaged",
+        choices=_PRESETS,
+        needs=(_STEPS,),
     ),
     Field(
         "phases",
@@ -139,6 +152,7 @@ TRANSFER = (
         "steps",
         "steps: gradient descent; lbfgs (logistic regression), ridge, lda, class_means: fit the head directly",
         choices=("steps", "lbfgs", "ridge", "lda", "class_means"),
+        phase=True,
     ),
     Field(
         "regularization",
@@ -146,5 +160,6 @@ TRANSFER = (
         "lbfgs, ridge, lda: inverse regularization strengths (C) to choose from on validation; empty: a usual range",
         element=float,
         needs=(_SOLVED,),
+        phase=True,
     ),
 )

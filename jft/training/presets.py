@@ -1,0 +1,124 @@
+"""Ready-made phases, by the names of `config.preset`: the fields of each phase as a dict, as in `config.phases`."""
+
+from collections.abc import Callable
+from typing import Any
+
+from jft.config import Config, default_config
+from jft.models import Chain
+
+# Fine-tuning after a linear probe uses a tenth of the head's rate, which preserves pretrained weights better.
+_GENTLER = 0.1
+
+# The head is solved for on images as evaluation reads them, mirrored or not.
+_STILL = {"resized_crop": (), "crop_padding": 0.0, "auto_augment": "", "augment": ()}
+
+# What fine-tuning from a solved head begins with, where the config says nothing else. Found on training images of
+# CIFAR-10 and GTSRB, see docs/results.md. Clipping and warmup protect a network whose BatchNorms are frozen.
+_FINE_TUNING = {
+    "optimizer": "adamw",
+    "learning_rate": 1e-3,
+    "schedule": "cosine",
+    "clip_norm": 1.0,
+    "batch_norm": "frozen",
+    "wise_ft": "auto",
+    "resized_crop": (0.35, 1.0),
+}
+_WARMUP = 0.1  # of the phase
+
+Phases = list[dict[str, Any]]
+
+
+def _single(config: Config, model: Chain, num_steps: int, steps_per_epoch: float) -> Phases:
+    del config, model, steps_per_epoch
+    return [{"name": "training", "steps": num_steps}]
+
+
+def _linear_probe(config: Config, model: Chain, num_steps: int, steps_per_epoch: float) -> Phases:
+    """Trains the head only."""
+    del steps_per_epoch
+    _check_freeze(config, tuple(model.stages())[-2])
+    return [{**probe(model), "steps": num_steps}]
+
+
+def probe(model: Chain) -> dict[str, Any]:
+    """A phase of one step that changes the head alone."""
+    return {"name": "linear probe", "steps": 1, "freeze": tuple(model.stages())[-2]}
+
+
+def _lp_ft(config: Config, model: Chain, num_steps: int, steps_per_epoch: float) -> Phases:
+    """Half of the steps the head only, then all stages after `freeze` at a tenth of the rate (Kumar et al., 2022)."""
+    del steps_per_epoch
+    half = max(1, num_steps // 2)
+    tuning = {"name": "fine-tuning", "steps": max(1, num_steps - half)}
+    return [{**probe(model), "steps": half}, {**tuning, "learning_rate": _GENTLER * config.learning_rate}]
+
+
+def _fine_tune(config: Config, model: Chain, num_steps: int, steps_per_epoch: float) -> Phases:
+    """The head solved for, then all stages after `freeze` trained from there, and the best average of the two.
+
+    So it begins where a probe ends (Kumar et al., 2022), and what it averages to (Wortsman et al., 2022) has no larger
+    validation loss than the probe. Fields that the config changes hold instead of the preset's.
+    """
+    usual = default_config()
+    chosen = {name: value for name, value in _FINE_TUNING.items() if config[name] == usual[name]}
+    if config.warmup_epochs == usual.warmup_epochs:
+        chosen["warmup_epochs"] = _WARMUP * num_steps / steps_per_epoch
+    if config.crop_padding:
+        chosen.pop("resized_crop", None)
+    head = {**probe(model), "solver": "lbfgs", **_STILL}
+    if config.fit == "crop" and config.crop == "random":
+        head["crop"] = "center"
+    return [head, {"name": "fine-tuning", "steps": num_steps, **chosen}]
+
+
+def _gradual_unfreezing(config: Config, model: Chain, num_steps: int, steps_per_epoch: float) -> Phases:
+    """The head only, then one more stage per phase, down to `freeze` (Howard & Ruder, 2018); phases of equal length."""
+    del steps_per_epoch
+    stages = tuple(model.stages())
+    if config.freeze and config.freeze not in stages:
+        raise ValueError(
+            f"gradual_unfreezing unfreezes down to a stage, and freeze = {config.freeze!r} is a pattern: give a stage."
+        )
+    if config.freeze == "head":
+        raise ValueError("gradual_unfreezing needs a stage before the head, and freeze = 'head': give another.")
+    # The boundary of each phase, from the last stage before the head down; "" freezes nothing.
+    lowest = stages.index(config.freeze) + 1 if config.freeze else 0
+    boundaries = [stages[i - 1] if i else "" for i in range(len(stages) - 1, lowest - 1, -1)]
+    if num_steps < len(boundaries):
+        raise ValueError(
+            f"gradual_unfreezing has {len(boundaries)} phases, and the run only {num_steps} steps: train longer."
+        )
+    ends = [round(num_steps * i / len(boundaries)) for i in range(len(boundaries) + 1)]
+    return [
+        {
+            "name": f"from {stages[stages.index(boundary) + 1] if boundary else stages[0]}",
+            "steps": end - begin,
+            "freeze": boundary,
+        }
+        for boundary, begin, end in zip(boundaries, ends, ends[1:], strict=False)
+    ]
+
+
+def _full(config: Config, model: Chain, num_steps: int, steps_per_epoch: float) -> Phases:
+    """Trains everything; used for 'full' and for 'from_scratch', which loads no weights."""
+    del model, steps_per_epoch
+    _check_freeze(config)
+    return [{"name": "training", "steps": num_steps, "freeze": ""}]
+
+
+def _check_freeze(config: Config, *possible: str) -> None:
+    if config.freeze not in ("", *possible):
+        raise ValueError(
+            f"preset {config.preset!r} defines what is frozen, and freeze = {config.freeze!r}: leave one of them out."
+        )
+
+
+PRESETS: dict[str, Callable[[Config, Chain, int, float], Phases]] = {
+    "": _single,
+    "linear_probe": _linear_probe,
+    "lp_ft": _lp_ft,
+    "fine_tune": _fine_tune,
+    "gradual_unfreezing": _gradual_unfreezing,
+    "full": _full,
+    "from_scratch": _full,
+}

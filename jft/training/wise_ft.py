@@ -1,0 +1,69 @@
+"""WiSE-FT: averages of a phase's trained weights with those that it began with (Wortsman et al., 2022).
+
+Weights on the line between a solved head's network and a fine-tuned one are often better than both ends, and less sure
+of themselves (https://arxiv.org/abs/2109.01903). BatchNorm's statistics are not averaged: a phase whose statistics move
+cannot use this.
+"""
+
+import numpy as np
+
+from jft.evaluation.evaluator import Evaluator
+from jft.features.store import Features
+from jft.training.phases import Phase
+from jft.training.run import Run
+from jft.training.step import TrainState
+from jft.utils import tree
+
+SHARES = tuple(round(0.1 * tenths, 1) for tenths in range(11))  # of the trained weights, tried by 'auto'
+
+
+def check(run: Run) -> None:
+    """Raises a ValueError where `wise_ft` cannot be carried out: no validation to choose by, or moving statistics."""
+    for phase in run.phases:
+        if not phase.averages:
+            continue
+        where = f" of phase {phase.name!r}" if len(run.phases) > 1 else ""
+        if phase.config.wise_ft == "auto" and not len(run.validation_source):
+            raise ValueError(
+                f"wise_ft = 'auto'{where} chooses a share by validation loss, and validation = 0: hold images out, or "
+                "give a share such as 0.5."
+            )
+        if phase.plan.norms - phase.plan.inference_norms:
+            raise ValueError(
+                f"wise_ft = {phase.config.wise_ft!r}{where} averages weights, and its BatchNorms update their "
+                "statistics, which belong to one network: set batch_norm = 'frozen', or wise_ft = 1."
+            )
+
+
+def average(
+    run: Run, phase: Phase, state: TrainState, evaluator: Evaluator, features: Features | None
+) -> tuple[TrainState, float, dict[float, float]]:
+    """Averages the weights at the end of a phase with those at its start.
+
+    Args:
+      run: the run.
+      phase: the phase, with `wise_ft`: a share, or 'auto' for the one of `SHARES` with the smallest validation loss; of
+        equals the smallest.
+      state: after the last step; with a moving average, that is what is averaged.
+      evaluator: evaluates the validation images.
+      features: their cached features, if the phase reads these.
+
+    Returns:
+      The state with the average in place of the trained weights; the share of the trained ones; and the validation
+      loss of each share that was tried, {} where the share was given.
+    """
+    last = tree.flatten(phase.plan.split(state.variables["params"])[0])
+    first = tree.flatten(state.start)
+
+    def mixed(share: float) -> TrainState:
+        # Not first + share * (last - first), which is not `last` to the bit for a share of 1.
+        leaves = {name: (1 - share) * first[name] + share * last[name] for name in last}
+        params = tree.unflatten({**tree.flatten(state.params), **leaves})
+        return run.parallel.place_state(state.replace(params=params, ema=tree.unflatten(leaves) if state.ema else {}))
+
+    share, losses = phase.config.wise_ft, {}
+    if share == "auto":
+        for tried in SHARES:
+            losses[tried] = evaluator(mixed(tried).variables, run.validation_source, features).summary()["loss"]
+        share = min(losses, key=lambda tried: (np.nan_to_num(losses[tried], nan=np.inf), tried))
+    return mixed(share), share, losses
