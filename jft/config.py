@@ -152,6 +152,11 @@ def wrong_values(config: Config) -> list[str]:
     parts = config.accumulate
     if type(parts) is int and parts > 0 and config.batch_size % parts:
         wrong.append(f"batch_size = {config.batch_size} is not a multiple of accumulate = {parts}")
+    if config.validation == "cv" and config.early_stopping:
+        wrong.append(
+            f"early_stopping = {config.early_stopping} ends each fold at its own step, and the run on all images has "
+            "no validation: leave it out where validation = 'cv'"
+        )
     if not (config.epochs or config.steps):
         wrong.append("epochs and steps are both 0: nothing would be trained")
     return wrong

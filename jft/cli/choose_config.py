@@ -10,8 +10,9 @@ from jft.cli.config_file import read_config
 from jft.config import Config, default_config
 from jft.utils import tree
 
-# The head first, then the whole network gently: robust where images are few. Any of these fields says it otherwise.
-_PRESET = "lp_ft"
+# Begins where a probe ends, and is no worse than it on validation. Any of the fields of `_RECIPES` says it otherwise.
+# A solved head is linear, and the loss tells more of few validation images than the share that is right.
+_RECIPE = {"preset": "fine_tune", "head": "linear", "select_by": "-loss"}
 _RECIPES = ("preset", "phases", "solver", "freeze", "arms")
 
 
@@ -95,7 +96,7 @@ def of_images(where: str, settings: Mapping[str, Any], *, command: str = "") -> 
             row = best_here(*asked, weights_path=settings.get("weights_path", ""), command=command)
         config.update({"model": row.model, "weights": row.tag})
         if not any(settings.get(field) for field in _RECIPES):
-            config.preset = _PRESET
+            config.update({field: value for field, value in _RECIPE.items() if field not in settings})
     _apply(config, settings)
     return Path(data["data_dir"]).stem or config.dataset.replace(":", "_").replace("/", "_"), config
 

@@ -68,7 +68,7 @@ def flag(name: str) -> str:
 def _metavar(field: Field) -> str:
     if field.choices:
         return "|".join(filter(None, field.choices)) if len(field.choices) < 4 else "NAME"
-    return "AUTO|" * bool(field.auto) + _METAVARS[field.kind]
+    return f"{field.word.upper()}|" * bool(field.auto) + _METAVARS[field.kind]
 
 
 def _help(field: Field) -> str:
@@ -86,9 +86,9 @@ def parse(field: Field, text: str) -> Any:
     (1000, False, ('dog', 'cat'))
     """
     try:
-        value = "auto" if field.auto and text == "auto" else _PARSERS[field.kind](field, text)
+        value = text if field.auto and text == field.word else _PARSERS[field.kind](field, text)
     except (ValueError, SyntaxError, TypeError) as error:
-        wanted = ("'auto' or " if field.auto else "") + _WANTED[field.kind]
+        wanted = (f"{field.word!r} or " if field.auto else "") + _WANTED[field.kind]
         example = f", such as {_example(field)}" if field.default not in ("", ()) else f": {field.doc}"
         raise ValueError(f"{flag(field.name)} {text!r}: give {wanted}{example}") from error
     if field.choices and value not in field.choices:
@@ -163,7 +163,7 @@ def separate(argv: Sequence[str]) -> tuple[list[str], list[str]]:
         name, equals, _ = argument.partition("=")
         field = FIELDS.get(name.removeprefix("--config.").removeprefix("--").replace("-", "_"))
         switch = field is not None and field.kind is bool
-        words = (*_TRUE, *_FALSE, *(["auto"] if field is not None and field.auto else []))
+        words = (*_TRUE, *_FALSE, *([field.word] if field is not None and field.auto else []))
         if argument == "--":
             return [*left, argument, *rest], dotted
         if not name.startswith("--"):

@@ -5,8 +5,9 @@
     jft train quickstart                            a config that comes with jft
     jft train my_config.py --learning-rate 0.01     a config file with a field changed
 
-With images, the head is trained first and then the whole network (--preset lp_ft). Every config field below can be
-set as a flag, or as --config.field=value. With several processes (--distributed), start each with the same command.
+With images, the head is solved for, and the whole network trained from there (--preset fine_tune). Every config field
+below can be set as a flag, or as --config.field=value. With several processes (--distributed), start each with the same
+command.
 """
 
 import argparse

@@ -34,7 +34,7 @@ class Dataset:
         """One split: 'train', 'validation', 'test' or 'all'; see `datasets.load_source`."""
         dataset = self.fields["dataset"] if self.source is None else self.source
         fields = {"data_dir": "", **self.fields, "dataset": dataset}
-        if name == "validation" and not fields["validation"]:
+        if name == "validation" and (not fields["validation"] or fields["validation"] == "cv"):
             return self.train.take(np.zeros(0, np.int64))
         return datasets.of_config(fields, name)
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from jft.data import decode, formats, splits
+from jft.data.folds import folds as folds_of
 from jft.data.image_file import MAX_IMAGE_PIXELS
 from jft.data.names import normal
 from jft.data.notes import report
@@ -26,7 +27,7 @@ _SAMPLE_SEED = 0
 
 # Arguments of `load_source` that are also config fields, by the same names.
 _FIELDS = (
-    *("validation", "seed", "classes", "examples_per_class", "region_of_interest", "skip_unreadable"),
+    *("validation", "folds", "fold", "seed", "classes", "examples_per_class", "region_of_interest", "skip_unreadable"),
     *("image_column", "label_column", "max_image_pixels"),
 )
 
@@ -105,8 +106,10 @@ def load_source(
     *,
     split: str,
     data_dir: str | None,
-    validation: int | float,
+    validation: int | float | str,
     seed: int,
+    folds: int = 0,
+    fold: int = 0,
     classes: Sequence[str] = (),
     examples_per_class: int = 0,
     region_of_interest: bool = True,
@@ -126,7 +129,9 @@ def load_source(
       split: 'train', 'validation' or 'test'; or 'all', the union of the official splits, to evaluate on other data.
       data_dir: folder of the data, for 'csv' the file; None or empty: the default folder of TFDS.
       validation: share in (0, 1) or number of training images to hold out, stratified, keeping groups whole; 0 holds
-        none out. Not used where the dataset has an official validation split.
+        none out. Not used where the dataset has an official validation split. 'cv' holds out one of `folds`.
+      folds: with validation 'cv', into how many the training images are divided, see `folds.folds`.
+      fold: with validation 'cv', the one to hold out, from 1; 0 holds none out.
       seed: decides which images are held out, and which are kept by `examples_per_class`.
       classes: names of the classes to keep, relabeled in this order, with all images that have any of them; empty
         keeps all.
@@ -150,10 +155,15 @@ def load_source(
     source = of_classes(_parted(official, split, classes), classes)
     source = dataclasses.replace(source, max_image_pixels=max_image_pixels)
     if split in ("train", "validation") and "validation" not in official:
-        held_out = splits.stratified(source.labels, validation, seed, source.class_names, source.groups)
+        held_out = _held_out(source, validation, seed, folds, fold)
         if held_out.any():
             _warn_not_held_out(source, held_out, "validation")
         source = source.take(held_out if split == "validation" else ~held_out)
+    elif validation == "cv" and split == "train":
+        raise ValueError(
+            f"{source.name!r} has validation images of its own, and validation = 'cv' divides the training images: "
+            "give a number, such as 0.1; the images of its own are used all the same."
+        )
     elif split in ("validation", "test"):
         _warn_missing_classes(source, split)
     if skip_unreadable:
@@ -163,6 +173,18 @@ def load_source(
     if split == "train" and examples_per_class:
         source = source.take(splits.few_per_class(source.labels, examples_per_class, seed, source.class_names))
     return source
+
+
+def _held_out(source: Source, validation: int | float | str, seed: int, folds: int, fold: int) -> np.ndarray:
+    """Which training images are for validation, bool [n]."""
+    if validation != "cv":
+        assert not isinstance(validation, str)
+        return splits.stratified(source.labels, validation, seed, source.class_names, source.groups)
+    if fold > folds:
+        raise ValueError(f"fold = {fold}, and there are {folds}: give 1 .. {folds}, or 0 for all of them.")
+    if not fold:
+        return np.zeros(len(source), bool)
+    return folds_of(source.labels, folds, seed, source.groups) == fold - 1
 
 
 def _parted(official: dict[str, Callable[[], Source]], split: str, classes: Sequence[str]) -> Source:

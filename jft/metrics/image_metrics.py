@@ -67,7 +67,12 @@ METRICS: Registry[Metric] = Registry(
 )
 
 # What an evaluation says by itself, and a line of the log.
-TAKEN = frozenset(("step", "kind", "seconds", "loss", "accuracy", "top5", "count", "mean_average_precision", "score"))
+TAKEN = frozenset(
+    (
+        *("step", "kind", "seconds", "loss", "accuracy", "top5", "count", "mean_average_precision", "score"),
+        *("folds", "loss_low", "loss_high", "accuracy_low", "accuracy_high"),
+    )
+)
 
 
 def resolve(names: Sequence[str], given: Sequence[Any] | None = None) -> dict[str, Metric]:

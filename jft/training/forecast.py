@@ -8,7 +8,7 @@ import jax
 
 from jft.data.transforms import stored_size
 from jft.models.flops import StageCosts, forward_flops, stage_costs
-from jft.training import feature_cache
+from jft.training import cross_validated, feature_cache
 from jft.training.phase_run import PhaseRun
 from jft.training.phases import Phase
 from jft.training.run import Run
@@ -34,7 +34,7 @@ def run_seconds(
       saving: seconds to write a checkpoint.
 
     Returns:
-      Seconds of 'decoding', 'features', 'steps', 'evaluations' and 'checkpoints', those above 0.
+      Seconds of 'decoding', 'features', 'steps', 'evaluations', 'checkpoints' and 'folds', those above 0.
     """
     train, validation = len(run.train_source), len(run.validation_source)
     costs = stage_costs(run.model, run.spec.size)
@@ -43,7 +43,7 @@ def run_seconds(
     again = 0.0 if in_memory else reading
     # On CPU, decoding and computing share the cores and add up; on other devices they overlap.
     both = (lambda a, b: a + b) if jax.default_backend() == "cpu" else max
-    seconds = dict.fromkeys(("decoding", "features", "steps", "evaluations", "checkpoints"), 0.0)
+    seconds: dict[str, float] = dict.fromkeys(("decoding", "features", "steps", "evaluations", "checkpoints"), 0.0)
     for phase in _cached_boundaries(phases):
         share = _frozen_share(phase, costs)
         variants = feature_cache.feature_shape(run, phase)[0]
@@ -64,6 +64,8 @@ def run_seconds(
         seconds["steps"] += both(stepping, phase.num_steps * again * run.config.batch_size)
         seconds["evaluations"] += evaluations * validation * both(forward, again)
         seconds["decoding"] = reading * (train + validation) if in_memory else 0.0
+    if cross_validated.wanted(run.config):  # each fold is trained on all others
+        seconds["folds"] = (run.config.folds - 1) * sum(seconds.values())
     return {name: value for name, value in seconds.items() if value}
 
 

@@ -11,8 +11,9 @@ from jft.features.examples import Examples
 from jft.features.linear import SOLVERS
 from jft.features.store import Features
 from jft.metrics import image_metrics
-from jft.training import feature_cache
+from jft.training import cross_validated, feature_cache
 from jft.training.batches import make_evaluator
+from jft.training.cross_validated import Chosen
 from jft.training.feature_cache import Cached
 from jft.training.messages import percent
 from jft.training.phases import Phase, in_force
@@ -79,7 +80,7 @@ def solve(
     if cached is None:
         return state, info
     start = time.perf_counter()
-    found = _fit(run, phase, cached)
+    found, choice = _fit(run, phase, cached)
     seconds = time.perf_counter() - start
     step, kind = phase.last, SOLVERS[phase.config.solver].criterion
     values = {"regularization": found.regularization, "seconds": seconds, **in_force(phase, state.variables)}
@@ -100,6 +101,13 @@ def solve(
         )
         logs.write(step, "validation", {**values, "seconds": time.perf_counter() - start})
         result += f"; validation {percent(values)}"
+    elif choice is not None and run.solved and run.config.validation == "cv":
+        chosen = _concluded(run, choice)
+        info = dataclasses.replace(
+            info, history=(cross_validated.entry(chosen, step),), temperature=chosen["temperature"]
+        )
+        logs.write(step, "validation", cross_validated.logged(chosen))
+        result += f"; {percent(info.history[-1])}"
     distributed.say(result)
     state = _with_head(run, phase, state, found.linear)
     if run.solved:
@@ -112,25 +120,42 @@ def _chosen_on(run: Run, phase: Phase) -> str:
     return "validation" if len(run.validation_source) and phase.last == run.num_steps else "cross-validation"
 
 
-def _fit(run: Run, phase: Phase, cached: Cached) -> linear.Fit:
-    """Fits the head to keep, and the one that has not seen validation images."""
+def _concluded(run: Run, choice: cross_validation.Choice) -> Chosen:
+    """What to expect of the head, from the logits of images that it had not seen when they were computed."""
+    source = run.train_source
+    # Of the variants of an image the one that evaluation reads, without mirroring.
+    logits = choice.logits.reshape(len(source), -1, choice.logits.shape[-1])[:, 0]
+    if logits.shape[-1] == 1 and source.labels.ndim == 1:  # one sigmoid unit between two classes
+        logits = np.concatenate([np.zeros_like(logits), logits], axis=1)
+    return cross_validated.conclude(np.ones(1), logits[None], source.labels, source.groups, int(choice.folds.max()) + 1)
+
+
+def _fit(run: Run, phase: Phase, cached: Cached) -> tuple[linear.Fit, cross_validation.Choice | None]:
+    """Fits the head to keep, and the one that has not seen validation images; and the cross-validation that chose C."""
     config, outputs = phase.config, run.objective.num_outputs
     # A validation image contributes one variant, a training image all of its variants.
     train = examples(cached.train, run.train_source.labels)
     strengths = config.regularization
-    if _chosen_on(run, phase) == "validation" or len(strengths) == 1:
+    if _chosen_on(run, phase) == "validation" or (len(strengths) == 1 and config.validation != "cv"):
         validation = None
         if cached.validation is not None and phase.last == run.num_steps:
             validation = examples(cached.validation, run.validation_source.labels)
         refit = validation is not None and _joins(run, phase)
-        return linear.fit(config.solver, train, validation, outputs=outputs, regularization=strengths, refit=refit)
+        found = linear.fit(config.solver, train, validation, outputs=outputs, regularization=strengths, refit=refit)
+        return found, None
     images = np.arange(len(run.train_source)) if run.train_source.groups is None else run.train_source.groups
     groups = np.repeat(images, len(train) // len(images))  # the variants of an image stay together
     choice = cross_validation.choose(
-        config.solver, train, outputs=outputs, groups=groups, regularization=strengths, seed=config.seed
+        config.solver,
+        train,
+        outputs=outputs,
+        groups=groups,
+        regularization=strengths,
+        folds=config.folds,
+        seed=config.seed,
     )
     [head] = SOLVERS[config.solver].solve(train, outputs, [choice.regularization])
-    return linear.Fit(head, head, choice.regularization, {}, choice.losses)
+    return linear.Fit(head, head, choice.regularization, {}, choice.losses), choice
 
 
 def _joins(run: Run, phase: Phase) -> bool:

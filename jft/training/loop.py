@@ -16,7 +16,16 @@ from jft.data.source import Source
 from jft.evaluation.checkpoint_info import CheckpointInfo
 from jft.evaluation.evaluator import Evaluator
 from jft.metrics import image_metrics
-from jft.training import feature_cache, linear_probe, noted_images, programs, rollback, stretches, wise_ft
+from jft.training import (
+    cross_validated,
+    feature_cache,
+    linear_probe,
+    noted_images,
+    programs,
+    rollback,
+    stretches,
+    wise_ft,
+)
 from jft.training import own as own_objects
 from jft.training.batches import make_evaluator, train_feed, train_rows
 from jft.training.callbacks import Callbacks, EpochEnd, EvaluationEnd, StepEnd
@@ -72,8 +81,11 @@ def train(
         with claimed(run.workdir):
             check_workdir(config, run.workdir)  # again, now that the lock keeps other processes out
             own_objects.tell(config, own)
-            state, info = _run(run, interrupt, brief)
-    step = int(state.step)
+            if not cross_validated.wanted(config) or _run_folds(run, own, interrupt):
+                state, info = _run(run, interrupt, brief)
+            else:
+                state, info = None, run.info()
+    step = int(state.step) if state else 0
     finished = is_finished(run, step, info)
     result = {
         "step": step,
@@ -86,6 +98,20 @@ def train(
         distributed.say(f"Stopped early: {info.stopped}.")
     distributed.say(farewell(run, result))
     return result
+
+
+def _run_folds(run: Run, own: Mapping[str, Any], interrupt: Interrupt) -> bool:
+    """Trains the folds of a cross-validated run; False if a signal came before all had finished."""
+    open_folder(run).close()
+
+    def train_one(config: Config, workdir: Path) -> bool:
+        fold = checked_run(config, workdir, run.data, own)
+        with claimed(workdir):
+            check_workdir(config, workdir)
+            state, info = _run(fold, interrupt, brief=True)
+        return is_finished(fold, int(state.step), info)
+
+    return cross_validated.run_folds(run, train_one)
 
 
 def _run(run: Run, interrupt: Interrupt, brief: bool) -> tuple[TrainState, CheckpointInfo]:
@@ -263,8 +289,11 @@ class Loop:
     ) -> TrainState:
         check_finite(phase, step, state)
         features = cached.validation if cached else None
-        state, share, losses = wise_ft.average(self._run, phase, state, evaluator, features)
-        self._logs.write(step, "average", {"share": share, **{f"loss_{one:g}": loss for one, loss in losses.items()}})
+        state, share, tried = wise_ft.average(self._run, phase, state, evaluator, features)
+        losses = {f"loss_{one:g}": found.summary()["loss"] for one, found in tried.items()}
+        self._logs.write(step, "average", {"share": share, **losses})
+        if tried and step == self._run.num_steps:
+            cross_validated.keep(self._run, tried)
         distributed.say(
             f"Weights averaged: {share:.0%} of the trained ones, {1 - share:.0%} of those before the phase."
         )
@@ -298,9 +327,13 @@ class Loop:
     ) -> None:
         source = self._run.validation_source
         if not len(source):
+            if cross_validated.wanted(self._run.config) and step == self._run.num_steps:
+                self._conclude(step)
             return
         start = time.perf_counter()
         found = evaluator(state.variables, source, cached.validation if cached else None)
+        if step == self._run.num_steps and not phase.averages:
+            cross_validated.keep(self._run, {1.0: found})
         values = found.summary()
         values |= image_metrics.score(self._run.config.select_by, values)
         history = (*self.info.history, {"step": step, **values})
@@ -309,6 +342,13 @@ class Loop:
         if distributed.is_first():
             bar.write(f"step {step}: validation {percent(values)}")
         self._callbacks.tell(EvaluationEnd(**self._about(step, phase), metrics=values, history=history))
+
+    def _conclude(self, step: int) -> None:
+        """What the folds say stands for an evaluation of the network that was trained on all images."""
+        chosen = cross_validated.read(self._run)
+        history = (*self.info.history, cross_validated.entry(chosen, step))
+        self.info = dataclasses.replace(self.info, history=history, temperature=chosen["temperature"])
+        self._logs.write(step, "validation", cross_validated.logged(chosen))
 
     def _save(self, step: int, phase: Phase, state: TrainState, window: Window) -> None:
         skipped = sorted(number for number in self._skipped if number <= step)

@@ -101,8 +101,15 @@ def percent(values: dict[str, float]) -> str:
         rate = f"mean average precision {values['mean_average_precision']:.2%}"
     else:
         rate = f"accuracy {values['accuracy']:.2%}"
+    if "folds" in values:
+        rate += f" ({values['accuracy_low']:.1%} to {values['accuracy_high']:.1%})"
     further = "".join(f", {name} {value:.4f}" for name, value in values.items() if name not in image_metrics.TAKEN)
-    return f"{rate}, loss {values['loss']:.4f}{further} (n = {values['count']:,})"
+    return f"{rate}, loss {values['loss']:.4f}{further} ({_counted(values)})"
+
+
+def _counted(values: dict[str, float]) -> str:
+    folds = f", cross-validated in {values['folds']} folds" if "folds" in values else ""
+    return f"n = {values['count']:,}{folds}"
 
 
 def _nbytes(tree: Any) -> int:

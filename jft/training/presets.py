@@ -16,7 +16,7 @@ _STILL = {"resized_crop": (), "crop_padding": 0.0, "auto_augment": "", "augment"
 # CIFAR-10 and GTSRB, see docs/results.md. Clipping and warmup protect a network whose BatchNorms are frozen.
 _FINE_TUNING = {
     "optimizer": "adamw",
-    "learning_rate": 1e-3,
+    "learning_rate": 1e-4,
     "schedule": "cosine",
     "clip_norm": 1.0,
     "batch_norm": "frozen",

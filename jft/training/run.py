@@ -259,7 +259,8 @@ def _load_splits(config: Config, data: datasets.Source | None) -> tuple[datasets
             "If this is a folder of one class, give its parent folder."
         )
     nothing = np.zeros(0, np.int64)
-    return train, datasets.of_config(fields, "validation") if config.validation else train.take(nothing)
+    held_out = config.fold if config.validation == "cv" else config.validation
+    return train, datasets.of_config(fields, "validation") if held_out else train.take(nothing)
 
 
 def check_workdir(config: Config, workdir: Path) -> None:

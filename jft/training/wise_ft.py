@@ -7,8 +7,9 @@ cannot use this.
 
 import numpy as np
 
-from jft.evaluation.evaluator import Evaluator
+from jft.evaluation.evaluator import Evaluation, Evaluator
 from jft.features.store import Features
+from jft.training import cross_validated
 from jft.training.phases import Phase
 from jft.training.run import Run
 from jft.training.step import TrainState
@@ -23,10 +24,10 @@ def check(run: Run) -> None:
         if not phase.averages:
             continue
         where = f" of phase {phase.name!r}" if len(run.phases) > 1 else ""
-        if phase.config.wise_ft == "auto" and not len(run.validation_source):
+        if phase.config.wise_ft == "auto" and not len(run.validation_source) and not cross_validated.wanted(run.config):
             raise ValueError(
-                f"wise_ft = 'auto'{where} chooses a share by validation loss, and validation = 0: hold images out, or "
-                "give a share such as 0.5."
+                f"wise_ft = 'auto'{where} chooses a share by validation loss, and validation = 0: hold images out, set "
+                "validation = 'cv', or give a share such as 0.5."
             )
         if phase.plan.norms - phase.plan.inference_norms:
             raise ValueError(
@@ -37,7 +38,7 @@ def check(run: Run) -> None:
 
 def average(
     run: Run, phase: Phase, state: TrainState, evaluator: Evaluator, features: Features | None
-) -> tuple[TrainState, float, dict[float, float]]:
+) -> tuple[TrainState, float, dict[float, Evaluation]]:
     """Averages the weights at the end of a phase with those at its start.
 
     Args:
@@ -49,8 +50,8 @@ def average(
       features: their cached features, if the phase reads these.
 
     Returns:
-      The state with the average in place of the trained weights; the share of the trained ones; and the validation
-      loss of each share that was tried, {} where the share was given.
+      The state with the average in place of the trained weights; the share of the trained ones; and what validation
+      says of each share that was tried, {} where the share was given or the folds of a cross-validation chose it.
     """
     last = tree.flatten(phase.plan.split(state.variables["params"])[0])
     first = tree.flatten(state.start)
@@ -61,9 +62,11 @@ def average(
         params = tree.unflatten({**tree.flatten(state.params), **leaves})
         return run.parallel.place_state(state.replace(params=params, ema=tree.unflatten(leaves) if state.ema else {}))
 
-    share, losses = phase.config.wise_ft, {}
-    if share == "auto":
-        for tried in SHARES:
-            losses[tried] = evaluator(mixed(tried).variables, run.validation_source, features).summary()["loss"]
-        share = min(losses, key=lambda tried: (np.nan_to_num(losses[tried], nan=np.inf), tried))
-    return mixed(share), share, losses
+    share, tried = phase.config.wise_ft, {}
+    if share == "auto" and cross_validated.wanted(run.config):
+        share = cross_validated.read(run)["share"]
+    elif share == "auto":
+        tried = {one: evaluator(mixed(one).variables, run.validation_source, features) for one in SHARES}
+        losses = {one: found.summary()["loss"] for one, found in tried.items()}
+        share = min(SHARES, key=lambda one: np.nan_to_num(losses[one], nan=np.inf))
+    return mixed(share), share, tried

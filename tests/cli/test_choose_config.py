@@ -30,17 +30,17 @@ def photos(tmp_path):
 
 def test_images_take_the_best_weights_and_the_default_recipe(here, photos):
     name, config = choose_config(photos, None, {}, [])
-    assert (name, config.dataset, config.data_dir, config.preset) == ("photos", "folder", photos, "lp_ft")
+    assert (name, config.dataset, config.data_dir, config.preset) == ("photos", "folder", photos, "fine_tune")
     assert (config.model, config.weights) == ("resnet50", "torchvision") and config.is_locked
 
 
 @pytest.mark.parametrize(
     ("settings", "model", "weights", "preset"),
     [
-        ({"model": "squeezenet1_1"}, "squeezenet1_1", "torchvision", "lp_ft"),
-        ({"model": "resnet18"}, "resnet18", "timm", "lp_ft"),
-        ({"weights": "timm"}, "resnet18", "timm", "lp_ft"),
-        ({"model": "vgg16", "weights": "keras"}, "vgg16", "keras", "lp_ft"),  # which is downloaded
+        ({"model": "squeezenet1_1"}, "squeezenet1_1", "torchvision", "fine_tune"),
+        ({"model": "resnet18"}, "resnet18", "timm", "fine_tune"),
+        ({"weights": "timm"}, "resnet18", "timm", "fine_tune"),
+        ({"model": "vgg16", "weights": "keras"}, "vgg16", "keras", "fine_tune"),  # which is downloaded
         ({"preset": "linear_probe"}, "resnet50", "torchvision", "linear_probe"),
         ({"freeze": "layer3"}, "resnet50", "torchvision", ""),
         ({"solver": "lbfgs"}, "resnet50", "torchvision", ""),

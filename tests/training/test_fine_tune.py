@@ -43,7 +43,7 @@ def state_of(folder, **changes):
         return run, initial_state(run)[0]
 
 
-@pytest.fixture(scope="module", params=[{}, {"ema": 0.5}], ids=["plain", "ema"])
+@pytest.fixture(scope="module", params=[pytest.param({}, marks=pytest.mark.slow), {"ema": 0.5}], ids=["plain", "ema"])
 def run(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("tuned")
     return folder, trained(folder, **request.param), request.param
@@ -83,7 +83,7 @@ def test_the_average_is_the_best_on_the_line(run):
         assert make_evaluator(found)(start.variables, found.validation_source).summary()["loss"] == losses[0.0]
 
 
-@pytest.mark.parametrize("share", [0.0, 0.25])
+@pytest.mark.parametrize("share", [pytest.param(0.0, marks=pytest.mark.slow), 0.25])
 def test_a_share_is_the_point_on_the_line(tmp_path, share):
     states = {}
     for tried in (1.0, share):
@@ -98,7 +98,16 @@ def test_a_share_is_the_point_on_the_line(tmp_path, share):
         np.testing.assert_allclose(leaf, first + share * (last - first), rtol=1e-5, atol=1e-7, err_msg=name)
 
 
-@pytest.mark.parametrize("kept", [0, 1, 3, 5], ids=["nothing", "head", "middle", "before the average"])
+@pytest.mark.parametrize(
+    "kept",
+    [
+        pytest.param(0, marks=pytest.mark.slow),
+        pytest.param(1, marks=pytest.mark.slow),
+        3,
+        pytest.param(6, marks=pytest.mark.slow),
+    ],
+    ids=["nothing", "head", "middle", "before the average"],
+)
 def test_a_killed_run_goes_on_bit_for_bit(run, tmp_path, kept):
     folder, _, changes = run
     shutil.copytree(folder / "run", tmp_path / "run")

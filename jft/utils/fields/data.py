@@ -1,11 +1,11 @@
 """Fields about the images: where they come from, how they are read, how they are augmented."""
 
 from jft.utils.color import background_problem
-from jft.utils.fields.field import Field, Needs, not_negative, one_or_more, positive, up_to_30
+from jft.utils.fields.field import Field, Needs, held_out, not_negative, one_or_more, positive, two_or_more, up_to_30
 
 _GTSRB, _CSV = Needs("dataset", ("gtsrb",)), Needs("dataset", ("csv",))
 _RAND = Needs("auto_augment", ("rand",))
-_STEPS = Needs("solver", ("steps",))
+_STEPS, _CV = Needs("solver", ("steps",)), Needs("validation", ("cv",))
 
 # Ways to read images, `jft.data.feeds`; their batches are the same.
 INPUTS = ("auto", "tf.data", "threads", "resident")
@@ -25,8 +25,18 @@ DATA = (
     Field(
         "validation",
         0.1,
-        "part of the training images held out for validation, stratified: a share below 1, or a count",
+        "training images held out to choose by: a share below 1, or a count; cv: cross-validate, then train on all",
+        check=held_out,
+        auto=float,
+        word="cv",
+    ),
+    Field("folds", 5, "validation cv: number of folds", check=two_or_more, needs=(_CV,)),
+    Field(
+        "fold",
+        0,
+        "validation cv: fold to hold out, from 1, and train on the others; 0: train on all, after a run for each fold",
         check=not_negative,
+        needs=(_CV,),
     ),
     Field("region_of_interest", True, "gtsrb: crop images to the annotated sign; False: whole images", needs=(_GTSRB,)),
     Field("skip_unreadable", False, "skip images that cannot be read, with a warning; False: they are an error"),

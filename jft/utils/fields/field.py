@@ -44,7 +44,8 @@ class Field:
       choices: the values it may have; (): any, or those of a registry (`jft.utils.registry`).
       check: what is wrong with a value, beside its type and choices.
       needs: what other fields must be for it to have an effect; elsewhere only the default is allowed.
-      auto: the type of its other values, of a field that may also be the word 'auto'.
+      auto: the type of its other values, of a field that may also be a word.
+      word: that word.
       element: type of a tuple's elements in JSON.
       phase: a phase may change it.
       place: says where things are or how large this machine is, so it may differ from host to host.
@@ -59,6 +60,7 @@ class Field:
     check: Check | None = None
     needs: tuple[Needs, ...] = ()
     auto: type | None = None
+    word: str = "auto"
     element: Any = None
     phase: bool = False
     place: bool = False
@@ -89,6 +91,11 @@ def one_or_more(value: float) -> str:
     return "" if value >= 1 else "must be 1 or more"
 
 
+def two_or_more(value: int) -> str:
+    """A check: 2 or more."""
+    return "" if value >= 2 else "must be 2 or more"
+
+
 def not_negative(value: float) -> str:
     """A check: 0 or more."""
     return "must not be below 0" if value < 0 else ""
@@ -112,6 +119,12 @@ def one_or_three(value: int) -> str:
 def switch_or_auto(value: Any) -> str:
     """A check: True, False or 'auto'."""
     return "" if value == "auto" or isinstance(value, bool) else "choose 'auto', True or False"
+
+
+def held_out(value: Any) -> str:
+    """A check: images to hold out, a share or a number, or 'cv'."""
+    is_amount = isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
+    return "" if value == "cv" or is_amount else "give a share below 1, a number of images, or 'cv'"
 
 
 def share_or_auto(value: Any) -> str:
