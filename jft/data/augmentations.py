@@ -59,9 +59,9 @@ def color_jitter(
         )
     strengths = jnp.array([brightness, contrast, saturation])[:, None]
     low, high = jnp.maximum(1 - strengths, 0), 1 + strengths
-    factors = jax.random.uniform(key, (3, len(images)), minval=low, maxval=high)
+    brightness_of, contrast_of, saturation_of = jax.random.uniform(key, (3, len(images)), minval=low, maxval=high)
     turn = jax.random.uniform(jax.random.fold_in(key, 3), (len(images),), minval=-hue, maxval=hue) if hue else None
-    return _rounded(adjust(images, *factors, turn))
+    return _rounded(adjust(images, brightness_of, contrast_of, saturation_of, turn))
 
 
 def random_grayscale(images: jax.Array, key: jax.Array, probability: float = 0.1) -> jax.Array:

@@ -10,7 +10,7 @@ from jft.models import Chain
 _GENTLER = 0.1
 
 # The head is solved for on images as evaluation reads them, mirrored or not.
-_STILL = {"resized_crop": (), "crop_padding": 0.0, "auto_augment": "", "augment": ()}
+_STILL = {"resized_crop": (), "resized_crop_ratio": (), "crop_padding": 0.0, "auto_augment": "", "augment": ()}
 
 # What fine-tuning from a solved head begins with, where the config says nothing else. Found on training images of
 # CIFAR-10 and GTSRB, see docs/results.md. Clipping and warmup protect a network whose BatchNorms are frozen.

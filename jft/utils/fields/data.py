@@ -125,6 +125,7 @@ AUGMENTATION = (
         "least and largest width / height of random resized crops, such as 0.5 2.0; empty: 3/4 to 4/3",
         element=float,
         needs=(Needs("resized_crop"),),
+        phase=True,
     ),
     Field(
         "stored_scale",
