@@ -13,7 +13,7 @@ ALL = ("jft", *KERAS, *EAGER, *COMPILED)
 # Models of the goals, with what is measured of each by default on a CPU.
 CPU = {
     "resnet50": ("train", "infer", "frozen"),
-    "resnet18": ("train",),
+    "resnet18": ("train", "infer"),
     "inception_v3": ("train",),
     "squeezenet1_1": ("train", "infer"),
     "vgg16": ("infer", "train", "frozen"),

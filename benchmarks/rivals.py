@@ -6,7 +6,8 @@ Each line on standard input is a request, answered by one line on standard outpu
 
     {"about": null}  ->  versions and device
     {"build": {"what": "train", "model": "resnet50", "batch": 8, "dtype": "float32"}}  ->  {"seconds", "flops"}
-    {"run": 10}  ->  {"seconds"}, of 10 steps of what was built last, waited for at the end
+    {"run": 10}  ->  {"seconds", "processor"}, of 10 steps of what was built last, waited for at the end; the second
+        are those of all its threads together
     {"memory": null}  ->  bytes, by what counts them
     {"drop": null}  ->  {}; what was built is forgotten
 

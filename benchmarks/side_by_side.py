@@ -98,7 +98,8 @@ def measure(item: Item, processes: dict[str, Process], flags: argparse.Namespace
       left: seconds until the whole should end; no build takes longer.
 
     Returns:
-      By label: `{'build': seconds, 'rates': [images/s of each turn], 'memory': {what counts: bytes}}` or `{'error'}`.
+      By label: `{'build': seconds, 'rates': [images/s of each turn], 'processor_rates': [images a second of processor
+      time], 'memory': {what counts: bytes}}` or `{'error'}`.
     """
     found: dict[str, Any] = {}
     counts: dict[str, int] = {}
@@ -108,7 +109,7 @@ def measure(item: Item, processes: dict[str, Process], flags: argparse.Namespace
         if "error" in built:
             found[label] = built
             continue
-        found[label] = {"build": built["seconds"], "flops": built["flops"], "rates": []}
+        found[label] = {"build": built["seconds"], "flops": built["flops"], "rates": [], "processor_rates": []}
         step = built["step"]
         if step < flags.turn:  # measured while others were built, so that it may be far shorter
             step = processes[label].ask("run", 1).get("seconds", step)
@@ -121,7 +122,9 @@ def measure(item: Item, processes: dict[str, Process], flags: argparse.Namespace
             if "error" in answer:
                 found[label]["error"] = answer["error"]
             else:
-                found[label]["rates"].append(counts[label] * item.per_step / answer["seconds"])
+                done = counts[label] * item.per_step
+                found[label]["rates"].append(done / answer["seconds"])
+                found[label]["processor_rates"].append(done / answer["processor"])
     for label in counts:
         found[label]["memory"] = processes[label].ask("memory", limit=180) if "error" not in found[label] else {}
         processes[label].ask("drop")

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-Found = Mapping[str, Mapping[str, Any]]  # by label of a process: what it measured
+from turns import Found, Ratio, best_rival, line, rates, ratio
 
 NAMES = {
     "resnet18": "ResNet-18",
@@ -22,6 +22,9 @@ NAMES = {
     "squeezenet1_1": "SqueezeNet 1.1",
     "vgg16": "VGG16",
     "vgg19": "VGG19",
+    "efficientnet_lite0": "EfficientNet-Lite0",
+    "efficientnet_lite1": "EfficientNet-Lite1",
+    "mobilenet_v1_025": "MobileNetV1 x0.25",
 }
 WHATS = {
     "train": "training",
@@ -62,49 +65,6 @@ GOALS = (
 )
 
 
-@dataclasses.dataclass(frozen=True)
-class Ratio:
-    """The median of the ratios of turns, and their range."""
-
-    median: float
-    least: float
-    most: float
-
-    def __str__(self) -> str:
-        return f"{self.median:.2f} ({self.least:.2f} to {self.most:.2f})"
-
-
-def ratio(above: Sequence[float], below: Sequence[float]) -> Ratio | None:
-    """Of turns taken together; None where a side has none."""
-    ratios = [a / b for a, b in zip(above, below, strict=False)]
-    return Ratio(statistics.median(ratios), min(ratios), max(ratios)) if ratios else None
-
-
-def rates(found: Found, label: str) -> list[float]:
-    """Images/s of each turn; [] where there are none, or where it failed on the way."""
-    result = found.get(label, {})
-    return [] if "error" in result else result.get("rates", [])
-
-
-def best_rival(found: Found) -> str | None:
-    """The label of the fastest other framework; None without any."""
-    medians = {label: statistics.median(rates(found, label)) for label in found if rates(found, label)}
-    others = {label: rate for label, rate in medians.items() if not label.startswith("jft")}
-    return max(others, key=others.__getitem__) if others else None
-
-
-def line(found: Found) -> str:
-    """What an item found, in one line for people."""
-    cells = []
-    for label, result in found.items():
-        if turns := rates(found, label):
-            ours = None if label == "jft" else ratio(rates(found, "jft"), turns)
-            cells.append(f"{label} {statistics.median(turns):.4g}/s" + (f" (jft / it {ours})" if ours else ""))
-        else:
-            cells.append(f"{label}: {result.get('error', 'nothing')}")
-    return "  ".join(cells)
-
-
 def markdown(result: Mapping[str, Any]) -> str:
     """All tables, with what they were measured on."""
     machine = result["machine"]
@@ -117,7 +77,8 @@ def markdown(result: Mapping[str, Any]) -> str:
     parts.append(_versions(result))
     if result["device"] == "cpu" and not result["quick"]:
         parts.append(_goals(result))
-    parts += [_rates(result), _ratios(result), _flops(result), _memory(result), _kernels(result), _rest(result)]
+    parts += [_rates(result), _ratios(result), _ratios(result, "processor_rates"), _flops(result), _memory(result)]
+    parts += [_kernels(result), _rest(result)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -163,6 +124,8 @@ def goal_result(goal: Goal, items: Sequence[Mapping[str, Any]]) -> tuple[Ratio, 
 
 
 def _goals(result: Mapping[str, Any]) -> str:
+    if not any(goal_result(goal, _networks(result)) for goal in GOALS):
+        return ""
     rows = []
     for goal in GOALS:
         sign = "≥" if goal.kind == "rate" else "≤"
@@ -190,18 +153,19 @@ def _rates(result: Mapping[str, Any]) -> str:
     return _table(["images/s", *labels], rows)
 
 
-def _ratios(result: Mapping[str, Any]) -> str:
-    items = _networks(result)
+def _ratios(result: Mapping[str, Any], kind: str = "rates") -> str:
+    items = [item for item in _networks(result) if rates(item["found"], "jft", kind)]
     others = [label for label in _labels(items) if label != "jft"]
     rows = []
     for item in items:
         found = item["found"]
-        against = [ratio(rates(found, "jft"), rates(found, label)) for label in others]
+        against = [ratio(rates(found, "jft", kind), rates(found, label, kind)) for label in others]
         best = best_rival(found)
-        final = ratio(rates(found, "jft"), rates(found, best)) if best else None
+        final = ratio(rates(found, "jft", kind), rates(found, best, kind)) if best else None
         cells = [str(value or "") for value in against]
         rows.append([_name(item), *cells, f"**{final}**, {best}" if final else ""])
-    return _table(["jft ÷", *others, "the best rival"], rows)
+    of = "" if kind == "rates" else ", images per second of processor time,"
+    return _table([f"jft{of} ÷", *others, "the best rival"], rows)
 
 
 def _flops(result: Mapping[str, Any]) -> str:

@@ -1,6 +1,8 @@
 """torch: NCHW or channels_last, eager or compiled; bfloat16 is automatic mixed precision in training."""
 
 import contextlib
+import importlib.metadata
+import importlib.util
 import os
 from typing import Any
 
@@ -23,8 +25,25 @@ def import_torchvision() -> Any:
     return torchvision
 
 
+# Networks that torchvision lacks.
+TIMM = ("efficientnet_lite0", "efficientnet_lite1", "mobilenet_v1_025")
+
+
+def _timm(model: str) -> Any:
+    """timm's network. Its MobileNetV1 pads otherwise than Keras', which takes no time."""
+    import_torchvision()
+    import timm
+    from timm.models import efficientnet
+
+    if model == "mobilenet_v1_025":
+        return efficientnet._gen_mobilenet_v1("mobilenetv1_100", 0.25, num_classes=CLASSES)
+    return timm.create_model(f"tf_{model}", num_classes=CLASSES)
+
+
 def network(model: str) -> Any:
-    """torchvision's network with `CLASSES` outputs and random weights; without torchvision, one of `torch_networks`."""
+    """torchvision's or timm's network with `CLASSES` outputs and random weights, or one of `torch_networks`."""
+    if model in TIMM:
+        return _timm(model)
     try:
         models = import_torchvision().models
     except ImportError:
@@ -60,6 +79,8 @@ class Torch:
 
         try:
             networks = {"torchvision": import_torchvision().__version__}
+            if importlib.util.find_spec("timm"):
+                networks["timm"] = importlib.metadata.version("timm")
         except ImportError:
             networks = {"networks": "benchmarks/torch_networks.py"}
         name = torch.cuda.get_device_name() if self._on_gpu else "cpu"
