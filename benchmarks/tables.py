@@ -69,13 +69,13 @@ def markdown(result: Mapping[str, Any]) -> str:
     """All tables, with what they were measured on."""
     machine = result["machine"]
     parts = [
-        f"{machine['cpu']}, {machine['cores']} cores; {machine['date']}; {result['rounds']} rounds, in turns. "
+        f"{machine['cpu']}, {machine['cores']} core{'s' * (machine['cores'] > 1)}; {machine['date']}; {result['rounds']} rounds, in turns. "
         "Rates are medians; ratios are medians of the rounds' ratios, with their range. Above 1, jft is faster.",
     ]
     if result["quick"]:
         parts.append("**Small shapes (`--quick`): these figures say only that everything runs.**")
     parts.append(_versions(result))
-    if result["device"] == "cpu" and not result["quick"]:
+    if result["device"] == "cpu" and not result["quick"] and result["machine"]["cores"] > 1:  # goals are of a whole CPU
         parts.append(_goals(result))
     parts += [_rates(result), _ratios(result), _ratios(result, "processor_rates"), _flops(result), _memory(result)]
     parts += [_kernels(result), _rest(result)]
@@ -124,8 +124,6 @@ def goal_result(goal: Goal, items: Sequence[Mapping[str, Any]]) -> tuple[Ratio, 
 
 
 def _goals(result: Mapping[str, Any]) -> str:
-    if not any(goal_result(goal, _networks(result)) for goal in GOALS):
-        return ""
     rows = []
     for goal in GOALS:
         sign = "≥" if goal.kind == "rate" else "≤"

@@ -43,14 +43,14 @@ def shrink(monkeypatch):
         monkeypatch.setitem(MODELS._rows, name, build)
 
 
-def seeded_file(path, model, dialect, size, classes=10):
-    """A file in a framework's layout, of a fine-tuned model; returns its tensors."""
-    row = catalog.find_row(model, dialect)
+def seeded_file(path, model, tag, size, classes=10):
+    """A file in the layout of a weight set, of a fine-tuned model; returns its tensors."""
+    row = catalog.find_row(model, tag)
     chain = create_model(model, **{**row.file_options, "num_classes": classes})
     table = rules.rules_for(row, chain)
     shapes = rules.source_shapes(table, tree.flatten(abstract_variables(chain, size)))
-    tensors = seeded.SEEDED[dialect](shapes)
-    if dialect == "keras":
+    tensors = seeded.SEEDED[row.dialect](shapes)
+    if row.dialect == "keras":
         keras_h5.write(path, keras_h5.in_order(chain, table, tensors), {})
     else:
         means = [name for name in tensors if name.endswith("running_mean")]
