@@ -68,8 +68,9 @@ GOALS = (
 def markdown(result: Mapping[str, Any]) -> str:
     """All tables, with what they were measured on."""
     machine = result["machine"]
+    cores = f"{machine['cores']} core{'s' * (machine['cores'] > 1)}"
     parts = [
-        f"{machine['cpu']}, {machine['cores']} core{'s' * (machine['cores'] > 1)}; {machine['date']}; {result['rounds']} rounds, in turns. "
+        f"{machine['cpu']}, {cores}; {machine['date']}; {result['rounds']} rounds, in turns. "
         "Rates are medians; ratios are medians of the rounds' ratios, with their range. Above 1, jft is faster.",
     ]
     if result["quick"]:
