@@ -9,9 +9,9 @@ import numpy as np
 from jft.data import looks
 
 # Bits of 255 that may differ, by benchmarks/near_copies.py on training images. Of 211,540 pairs of different photos the
-# nearest differ in 80 bits; of 13 million pairs of CIFAR-10 in 58, but for three copies; of 9 million pairs of frames of
-# different GTSRB tracks 4 in 32 or fewer. Of copies of photos that are half as large, mirrored, brighter or saved as
-# JPEG all are within 32, of those that lost up to 2 % on each side 93 %, up to 5 % only 10 %.
+# nearest differ in 80 bits; of 13 million pairs of CIFAR-10 in 58, but for three copies; of 9 million pairs of frames
+# of different GTSRB tracks 4 differ in 32 or fewer. Of copies of photos that are half as large, mirrored, brighter or
+# saved as JPEG all are within 32, of those that lost up to 2 % on each side 93 %, up to 5 % only 10 %.
 MOST_BITS = 32
 
 _MOST_IN_CORE = 12  # of the 63 bits of the first word; tested first, because it excludes nearly all pairs

@@ -151,9 +151,9 @@ def test_images_that_occur_twice_stand_side_by_side():
         return {"image": f"#{row}", "name": "n", "label": source.label(row)}
 
     found = repeated.of_run(run, None, card)
-    assert [(pair["one"]["split"], pair["other"]["split"], pair["same"]) for pair in found["pairs"]] == [
-        ("test", "train", False),
-        ("test", "test", True),
+    assert [(pair["one"]["split"], pair["other"]["split"], pair["what"]) for pair in found["pairs"]] == [
+        ("test", "train", "almost alike"),
+        ("test", "test", "the same pixels"),
     ]
     assert (found["pairs"][0]["one"]["image"], found["pairs"][0]["other"]["image"]) == ("#0", "#0")
     template = page._environment().get_template("repeated.html")
@@ -164,6 +164,19 @@ def test_images_that_occur_twice_stand_side_by_side():
     run.trained.images = lambda split, dataset: train.take([1])
     run.source = test.take([0])
     assert repeated.of_run(run, None, card) == {}
+    run.source = test
+    features = np.eye(3)
+    features[1] = 1.0, 0.05, 0.0
+    near = repeated.similar(features, np.eye(3)[:1] * 3)
+    assert [(row, other) for row, other, _ in near] == [(0, 0), (1, 0)] and near[1][2] == pytest.approx(
+        0.99875, abs=1e-5
+    )
+    assert repeated.similar(np.ones((11, 3)), np.ones((1, 3))) == []  # all are alike
+    pairs = repeated.of_run(run, None, card, near[1:], train.take([2]))["pairs"]
+    assert [(pair["other"]["split"], pair["what"][:16]) for pair in pairs] == [
+        ("test", "the same pixels"),
+        ("train", "similar features"),
+    ]
 
 
 def parts_of(info):

@@ -83,7 +83,7 @@ def write_report(
             matrix=parts.matrix(),
             losses=parts.losses(train, known),
             suspects=parts.suspects(train, known),
-            repeated=parts.repeated(),
+            repeated=parts.repeated(train, known),
             num_known=len(train),
             commands=_commands(info, workdir),
         )

@@ -244,9 +244,12 @@ class Parts:
             logging.warning("the report has no training images: %s", error)
             return self.predicted.source.take(np.zeros(0, np.int64)), np.zeros((0, 1), np.float32)
 
-    def repeated(self) -> dict[str, Any]:
-        """Images that occur more than once, see `repeated.of_run`."""
-        return repeated.of_run(self.predicted, self.data, self._card)
+    def repeated(self, train: Source, known: np.ndarray) -> dict[str, Any]:
+        """Images that occur more than once, see `repeated.of_run`; `train` and `known` from `known`."""
+        near, source = [], self.predicted.source
+        if len(train) and self.info.config["solver"] != "steps":
+            near = repeated.similar(gallery.features(self.predictor, source), known)
+        return repeated.of_run(self.predicted, self.data, self._card, near, train)
 
     def _prediction(self, row: int) -> dict[str, Any]:
         probabilities, source = self.predicted.found.probabilities[row], self.predicted.source
