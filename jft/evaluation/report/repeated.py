@@ -20,7 +20,8 @@ from jft.features.knn import nearest
 
 _SHOWN = 10  # pairs
 # Cosine similarity of averaged features above which an image is shown. With SqueezeNet 1.1, no pair of different photos
-# among 211,540 is above; of copies that lost up to 5 % on each side all are, up to 15 % half (docs/results.md).
+# is above, among 211,540, nor of images of CIFAR-10, among 244,650; of copies that lost up to 5 % on each side all are,
+# up to 15 % half (docs/results.md).
 _SIMILAR = 0.93
 _MOST = 0.05  # of the images; where more are similar, as signs of one kind are, features tell nothing of copies
 
@@ -35,8 +36,8 @@ def similar(features: np.ndarray, known: np.ndarray) -> list[tuple[int, int, flo
       known: float [n, d], of those among which the nearest is sought, n > 0.
 
     Returns:
-      (row of the image, row of the known one, cosine similarity), the most similar first; [] where more than a twentieth
-      of the images have one, and more than ten.
+      (row of the image, row of the known one, cosine similarity), the most similar first; [] where more than a
+      twentieth of the images have one, and more than ten.
     """
     rows, similarities = (found[:, 0] for found in nearest(known, features, 1))
     order = np.argsort(-similarities, kind="stable")
