@@ -3,7 +3,7 @@
   model.stablehlo                    uint8 images to probabilities, preprocessing included; needs only JAX
   weights.safetensors                weights under jft's names
   weights_torchvision.safetensors    under torchvision's names, if torchvision has the architecture
-  model.onnx                         as model.stablehlo, if it can be converted; needs pip install 'jft[onnx]'
+  model.onnx                         as model.stablehlo, for ONNX Runtime and others; needs pip install 'jft[onnx]'
   README.md                          the model card: data, license of the weights, metrics, use, limits
 
 Each file is loaded in a fresh process and compared with the checkpoint on test images before it is kept.
@@ -22,6 +22,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", metavar="DIR", help="folder to create; required, must not exist")
     parser.add_argument("--to", dest="out", action=main.Renamed, now="--out")
     parser.add_argument("--data", metavar="DIR", help="folder of the images; default: where they were in training")
+    parser.add_argument(
+        "--no-preprocessing",
+        dest="preprocessing",
+        action="store_false",
+        help="model.onnx reads normalized images, float32 [batch, channels, size, size], as other tools expect",
+    )
     main.add_code_argument(parser)
 
 
@@ -32,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     if not args.out:
         raise ValueError("--out DIR is missing: the folder to write.")
     waiting.doing("restoring the run")
-    for file in ship(args.run, args.out, data_dir=args.data):
+    for file in ship(args.run, args.out, data_dir=args.data, preprocessing=args.preprocessing):
         print(file)
     print(f"wrote {args.out}, with a model card in README.md")
     return 0

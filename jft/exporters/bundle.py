@@ -48,18 +48,25 @@ class Shipped:
 
 
 def ship(
-    workdir: str | Path, out: str | Path, *, data_dir: str | None = None, data: Source | None = None
+    workdir: str | Path,
+    out: str | Path,
+    *,
+    data_dir: str | None = None,
+    data: Source | None = None,
+    preprocessing: bool = True,
 ) -> list[Shipped]:
     """Writes model.stablehlo, weights.safetensors, weights_torchvision.safetensors, model.onnx and README.md.
 
     All compute in float32, whatever dtype the run was trained in. The torchvision file is skipped if torchvision has no
-    such architecture, ONNX if its converter is not installed or does not support the model's operations.
+    such architecture, ONNX if `onnx` is not installed or has no translation of one of the model's operations.
 
     Args:
       workdir: folder of a run.
       out: folder to create; it appears once all files are checked.
       data_dir: folder or file of the run's data now; None: the place of the training data.
       data: the images that the run was trained on, where it was given them in memory.
+      preprocessing: whether model.onnx reads uint8 images, as model.stablehlo does; otherwise normalized ones,
+        float32 [batch, channels, size, size], as other tools expect.
 
     Returns:
       One entry per file.
@@ -85,9 +92,10 @@ def ship(
     aside = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}")
     aside.mkdir()
     try:
-        skipped = {form.name: why for form in formats.FORMATS if (why := form.write(content, aside / form.name))}
+        forms = formats.chosen(preprocessing=preprocessing)
+        skipped = {form.name: why for form in forms if (why := form.write(content, aside / form.name))}
         found = _checked(aside, predictor, squares)
-        card = model_card.model_card(trained.info, evaluation, [file.name for file in found])
+        card = model_card.model_card(trained.info, evaluation, [file.name for file in found], forms)
         (aside / "README.md").write_text(card, encoding="utf-8")
         os.rename(aside, out)
     finally:

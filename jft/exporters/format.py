@@ -44,6 +44,7 @@ class Format:
       usage: (info of the checkpoint, metrics of the card) -> Markdown for the card: how to use the file.
       complete: whether preprocessing and temperature are in the file. If not, it is compared with the probabilities
         without temperature, and the card says what its user must do.
+      normalized: whether, though it is complete otherwise, its user must crop and normalize the images.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Format:
     read: Callable[[Path], Callable[[Any], Any]]
     usage: Callable[[CheckpointInfo, Mapping[str, Any]], list[str]]
     complete: bool
+    normalized: bool = False
 
 
 def code_block(*lines: str) -> list[str]:

@@ -8,7 +8,7 @@ from jft.data import image_file, transforms
 from jft.evaluation.checkpoint_info import CheckpointInfo
 from jft.evaluation.results import seen_before
 from jft.exporters import formats
-from jft.exporters.format import code_block
+from jft.exporters.format import Format, code_block
 from jft.utils.text import markdown, named_step
 
 _SMALL = 1000  # below this number of test images, the accuracy is uncertain by 3 points and more
@@ -25,18 +25,25 @@ _METRICS = {
 }
 
 
-def model_card(info: CheckpointInfo, evaluation: Mapping[str, Any], files: Collection[str]) -> str:
+def model_card(
+    info: CheckpointInfo,
+    evaluation: Mapping[str, Any],
+    files: Collection[str],
+    forms: Sequence[Format] | None = None,
+) -> str:
     """Writes the card.
 
     Args:
       info: what the checkpoint says of itself and its run.
       evaluation: result of `jft.evaluation.evaluate.evaluate`. The card shows the metrics of the exported model: with
         temperature scaling, if there is a temperature.
-      files: names of the files beside the card, of those in `formats.FORMATS`.
+      files: names of the files beside the card, of those of `forms`.
+      forms: the formats of the export; None: `formats.FORMATS`.
 
     Returns:
       Markdown.
     """
+    forms = formats.FORMATS if forms is None else forms
     metrics = {**evaluation, **evaluation.get("calibrated", {})}
     name, classes = info.model, info.class_names
     lines = [
@@ -48,8 +55,8 @@ def model_card(info: CheckpointInfo, evaluation: Mapping[str, Any], files: Colle
         *("", "## Data", "", *_data(info, metrics)),
         *("", "## Metrics", "", *_metrics(metrics)),
         *("", "## Classes", "", "The outputs are in this order.", "", *_classes(classes, metrics)),
-        *("", "## Preprocessing", "", *_images(info)),
-        *("", "## Use", "", *_use(info, metrics, files)),
+        *("", "## Preprocessing", "", *_images(info, forms)),
+        *("", "## Use", "", *_use(info, metrics, [form for form in forms if form.name in files])),
         *("", "## Limits", "", *_limits(info, metrics)),
     ]
     return "\n".join(lines) + "\n"
@@ -128,7 +135,7 @@ def _classes(classes: Sequence[str], metrics: Mapping[str, Any]) -> list[str]:
     return _table(("output", "class", "test images", *(rate.replace("_", " ") for rate in rates)), rows)
 
 
-def _images(info: CheckpointInfo) -> list[str]:
+def _images(info: CheckpointInfo, forms: Sequence[Format]) -> list[str]:
     """Preprocessing on the host, as code, and what the exported model does after it."""
     spec = info.preprocess
     side, crop = transforms.stored_size(spec, info.fit), info.fit == "crop"
@@ -148,9 +155,9 @@ def _images(info: CheckpointInfo) -> list[str]:
     plain = []
     if not spec.antialias:
         plain = ["", "Trained without antialiasing; PIL always antialiases, so results differ slightly."]
-    complete = [form.name for form in formats.FORMATS if form.complete]
-    forms = ", ".join(f'"{form}"' for form in image_file.FORMATS)
-    read = [f"    image = ImageOps.exif_transpose(Image.open(path, formats=({forms})))"]
+    complete = [form.name for form in forms if form.complete and not form.normalized]
+    readable = ", ".join(f'"{form}"' for form in image_file.FORMATS)
+    read = [f"    image = ImageOps.exif_transpose(Image.open(path, formats=({readable})))"]
     if spec.max_value:
         read += [
             '    if image.mode[0] in "IF":  # more than 8 bits',
@@ -172,17 +179,16 @@ def _images(info: CheckpointInfo) -> list[str]:
             *("", "", 'images = np.stack([read("image.jpg")])'),
         ),
         "",
-        f"{' and '.join(complete)} do the rest themselves. With the weight files, your code must do it: "
+        f"{' and '.join(complete)} {'does' if len(complete) == 1 else 'do'} the rest. With the other files, your code "
+        "must do it: "
         f"{then}channel order {spec.channels}, (gray levels x {spec.scale:.6g} - {list(spec.mean)}) / "
         f"{list(spec.std)}.",
         *plain,
     ]
 
 
-def _use(info: CheckpointInfo, metrics: Mapping[str, Any], files: Collection[str]) -> list[str]:
-    blocks = [
-        ["", f"### {form.name}", "", *form.usage(info, metrics)] for form in formats.FORMATS if form.name in files
-    ]
+def _use(info: CheckpointInfo, metrics: Mapping[str, Any], forms: Sequence[Format]) -> list[str]:
+    blocks = [["", f"### {form.name}", "", *form.usage(info, metrics)] for form in forms]
     return [line for block in blocks for line in block][1:]
 
 

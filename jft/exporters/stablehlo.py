@@ -19,7 +19,14 @@ PLATFORMS = ("cpu", "cuda", "tpu")
 
 
 def make_predict(
-    model: Chain, variables: Any, spec: Preprocess, objective: Objective, fit: str, temperature: float = 1.0
+    model: Chain,
+    variables: Any,
+    spec: Preprocess,
+    objective: Objective,
+    fit: str,
+    temperature: float = 1.0,
+    *,
+    normalized: bool = False,
 ) -> Predict:
     """Makes one pure function from images to probabilities that contains preprocessing and parameters.
 
@@ -30,6 +37,7 @@ def make_predict(
       objective: converts logits to probabilities.
       fit: see `transforms.to_model_input`.
       temperature: divisor of the logits (Guo et al., 2017), above 0; 1 changes nothing.
+      normalized: leave the preprocessing out: images are float32 [batch, channels, size, size].
 
     Returns:
       uint8 [batch, side, side, 3], RGB -> float32 [batch, classes]. The side is `transforms.stored_size(spec, fit)`, to
@@ -45,8 +53,11 @@ def make_predict(
     held = jax.tree.map(np.asarray, variables)
 
     def predict(images: jax.Array) -> jax.Array:
-        logits = model.apply(held, transforms.to_model_input(images, spec, fit=fit), train=False)
-        return objective.probabilities(logits / temperature)
+        with jax.named_scope("preprocess"):
+            x = images.transpose(0, 2, 3, 1) if normalized else transforms.to_model_input(images, spec, fit=fit)
+        logits = model.apply(held, x, train=False)
+        with jax.named_scope("probabilities"):
+            return objective.probabilities(logits / temperature)
 
     return predict
 

@@ -88,7 +88,12 @@ class TrainedRun(Predictor):
         return path
 
     def export(
-        self, out: str | Path, *, data_dir: str | None = None, data: Dataset | Source | None = None
+        self,
+        out: str | Path,
+        *,
+        data_dir: str | None = None,
+        data: Dataset | Source | None = None,
+        preprocessing: bool = True,
     ) -> list[bundle.Shipped]:
         """Writes StableHLO, ONNX, weights and a model card, each proved on test images, see `exporters.bundle.ship`.
 
@@ -96,12 +101,14 @@ class TrainedRun(Predictor):
           out: the folder to make; must not exist.
           data_dir: where the run's data lie now; None: where they lay in training.
           data: as of `report`.
+          preprocessing: whether model.onnx reads uint8 images; otherwise normalized ones, channels first.
 
         Returns:
           A line for each file: its name, its size in bytes, and how near its probabilities are.
         """
         with code_allowed(self.allow_code):
-            return bundle.ship(self.workdir, out, data_dir=data_dir, data=self._own(data))
+            own = self._own(data)
+            return bundle.ship(self.workdir, out, data_dir=data_dir, data=own, preprocessing=preprocessing)
 
     def plot(self, path: str | Path | None = None) -> Image.Image | Path:
         """Draws loss and accuracy by step, of training and validation.

@@ -6,11 +6,11 @@ import json
 import shutil
 import subprocess
 import sys
-import types
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import onnx_case
 import pytest
 import safetensors.numpy
 import small_digits
@@ -22,15 +22,16 @@ import jft
 from jft.cli import export as cli_export
 from jft.evaluation import evaluate, open_model
 from jft.evaluation.evaluate import Images, predict_run
-from jft.exporters import bundle, check, formats, onnx_file, stablehlo
+from jft.exporters import bundle, check, formats, stablehlo
 from jft.exporters.format import Format
+from jft.exporters.onnx import file as onnx_file
 from jft.training.loop import train
 
 # One worker trains for all of them.
 pytestmark = [pytest.mark.xdist_group("run"), pytest.mark.usefixtures("quick")]
 
 FILES = {"README.md", "model.stablehlo", "weights.safetensors"}
-if importlib.util.find_spec("jax2onnx") and importlib.util.find_spec("onnxruntime"):
+if importlib.util.find_spec("onnx") and importlib.util.find_spec("onnxruntime"):
     FILES.add("model.onnx")
 
 
@@ -110,6 +111,23 @@ def test_other_objectives(tmp_path_factory, tmp_path, in_this_process, name):
         np.testing.assert_allclose(exact.sum(1), 1, atol=1e-5)
     else:
         assert np.abs(exact.sum(1) - 1).max() > 0.1
+
+
+@onnx_case.needs_onnx
+def test_a_network_without_its_preprocessing(tmp_path_factory, tmp_path, monkeypatch, in_this_process, command):
+    """By the command, and used as its card says."""
+    run, out = small_run.run(tmp_path_factory, "steps"), tmp_path / "out"
+    status, printed, _ = command("export", run, "--out", out, "--no-preprocessing")
+    assert status == 0 and "model.onnx: " in printed and "model.onnx: skipped" not in printed
+    card, held = (out / "README.md").read_text(), jft.load(run)
+    assert "\nmodel.stablehlo does the rest. With the other files, your code must do it: " in card
+    code = card.partition("### model.onnx")[2].partition("```python\n")[2].partition("```")[0]
+    paths = list(predict_run(run, Images()).source.images[:3])
+    names = {"images": np.stack([read(path, card) for path in paths])}
+    monkeypatch.chdir(out)
+    exec(code, names)
+    assert names["images"].shape == (3, 3, held.spec.size, held.spec.size) and names["images"].dtype == np.float32
+    np.testing.assert_allclose(names["probabilities"], held.predict(paths), atol=1e-5)
 
 
 def check_torchvision(run, out):
@@ -229,12 +247,11 @@ def test_a_folder_that_is_there_stays(tmp_path_factory, tmp_path, monkeypatch, c
 def test_data_that_lie_elsewhere_now(tmp_path_factory, tmp_path, monkeypatch, in_this_process, command):
     """And ONNX has no word for the model: the other files are written all the same."""
 
-    def refuse(predict, path, side):
-        raise ValueError("jax2onnx cannot convert this model (KeyError: erf).")
+    def refuse(*given, **options):
+        raise ValueError("stage 'conv1' has no translation to ONNX: JAX's primitive 'fft'")
 
     monkeypatch.setattr(onnx_file, "write", refuse)
-    there = types.SimpleNamespace(util=types.SimpleNamespace(find_spec=lambda name: name))
-    monkeypatch.setattr(onnx_file, "importlib", there)
+    monkeypatch.setattr(onnx_file, "_missing", str)
     run = small_run.run(tmp_path_factory, "steps")
     moved = shutil.copytree(small_run.images(tmp_path_factory), tmp_path / "moved")
     status, printed, _ = command("export", run, "--out", tmp_path / "out", "--data", moved)
@@ -242,5 +259,5 @@ def test_data_that_lie_elsewhere_now(tmp_path_factory, tmp_path, monkeypatch, in
     lines = printed.splitlines()
     assert any(line.startswith("model.stablehlo: ") and "of the checkpoint's" in line for line in lines)
     assert any(line.startswith("weights_torchvision.safetensors: skipped, ") for line in lines)
-    assert "model.onnx: skipped, jax2onnx cannot convert this model (KeyError: erf)." in lines
+    assert "model.onnx: skipped, stage 'conv1' has no translation to ONNX: JAX's primitive 'fft'" in lines
     assert {path.name for path in (tmp_path / "out").iterdir()} == FILES - {"model.onnx"}
