@@ -31,6 +31,12 @@ def of_model(model, variables):
     return lambda images: model.apply(variables, images, train=False)
 
 
+def of_jax(function, images):
+    """What JAX makes of images."""
+    compiled = jax.jit(function).lower(images).compile(compiler_options=_QUICK)
+    return np.asarray(compiled(images))
+
+
 def images_of(shape, batch=5):
     return np.random.default_rng(0).normal(size=(batch, *shape)).astype(np.float32)
 
@@ -39,7 +45,7 @@ def errors(function, shape, path, root=""):
     """Differences of ONNX Runtime's from JAX's, relative to the largest value, for batches of 1 and 5."""
     file.write(function, path, shape, np.float32, root=root)
     images = images_of(shape)
-    wanted = np.asarray(jax.jit(function).lower(images).compile(compiler_options=_QUICK)(images))
+    wanted = of_jax(function, images)
     assert wanted.std(0).max() > 1e-3 * np.abs(wanted).max()  # they say something of the images
     opened = file.read_as_given(path)
     return [float(np.abs(opened(images[:n]) - wanted[:n]).max() / np.abs(wanted).max()) for n in (1, 5)]

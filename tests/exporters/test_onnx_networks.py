@@ -1,6 +1,7 @@
 """Networks of every kind of block as ONNX: equal to JAX, and as short as one would draw them."""
 
 import collections
+import functools
 
 import jax
 import kinds
@@ -24,9 +25,10 @@ from jft.weights.catalog import CATALOG
 
 LIMIT = 1e-5
 _TABLE = (
-    (Blocks("mbconv", 1, 3, 1, 8, 1, squeeze=True), Blocks("mbconv", 4, 3, 2, 8, 2, squeeze=True)),
-    (Blocks("uib", 2, 5, 2, 16, 1, start=3, activation="hard_swish"), Blocks("fused", 2, 3, 1, 16, 1)),
-    (Blocks("separable", 1, 3, 2, 16, 1, activation="relu6"),),
+    (
+        Blocks("mbconv", 2, 3, 2, 8, 1, squeeze=True),
+        Blocks("uib", 2, 5, 1, 8, 1, start=3, activation="hard_swish"),
+    ),
 )
 _SMALL = {
     "basic": ResNet(num_classes=3, blocks=(1, 1), bottleneck=False),
@@ -40,17 +42,23 @@ _SMALL = {
 }
 
 
-def graph(model, size=32):
+@functools.cache
+def graph(name, size=32):
+    model = _SMALL[name]
     function = onnx_case.of_model(model, onnx_case.seeded_variables(model, size))
     return ordered(onnx_case.graph_of(function, (size, size, 3), type(model).__name__))
 
 
-def counts(model):
-    return collections.Counter(node.op for node in graph(model) if node.op not in (CONSTANT, INPUT))
+def counts(name):
+    return collections.Counter(node.op for node in graph(name) if node.op not in (CONSTANT, INPUT))
+
+
+# Whose parts others have too.
+_LONG = ("basic", "regnet", "convnext")
 
 
 @onnx_case.needs_onnx
-@pytest.mark.parametrize("name", _SMALL)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in _LONG)) for name in _SMALL])
 def test_each_kind_of_block(tmp_path, name):
     model = _SMALL[name]
     function = onnx_case.of_model(model, onnx_case.seeded_variables(model, 32))
@@ -59,27 +67,27 @@ def test_each_kind_of_block(tmp_path, name):
 
 
 def test_batchnorm_is_folded_and_only_the_input_transposed():
-    assert counts(_SMALL["basic"]) == {
+    assert counts("basic") == {
         **{"Transpose": 1, "Conv": 6, "Relu": 5, "MaxPool": 1, "Add": 2},
         **{"GlobalAveragePool": 1, "Flatten": 1, "Gemm": 1},
     }
-    strided = [node for node in graph(_SMALL["basic"]) if node.scope == "layer2/block0/downsample_conv"]
+    strided = [node for node in graph("basic") if node.scope == "layer2/block0/downsample_conv"]
     assert [node.attributes["strides"] for node in strided if node.op == "Conv"] == [(2, 2)]
 
 
 def test_a_batchnorm_that_no_convolution_precedes_is_one():
-    assert counts(_SMALL["dense"])["BatchNormalization"] == 5  # of 2 + 1 layers, a transition, and norm5
+    assert counts("dense")["BatchNormalization"] == 5  # of 2 + 1 layers, a transition, and norm5
 
 
 def test_between_convolutions_convnext_keeps_channels_last():
-    found = counts(_SMALL["convnext"])
+    found = counts("convnext")
     assert found["Conv"] == 4 and found["MatMul"] == 4 and found["LayerNormalization"] == 5 and found["Gelu"] == 2
     # The images; around each depthwise convolution, after the stem and before the second stage's convolution.
     assert found["Transpose"] <= 10
 
 
 def test_attention_has_its_softmax():
-    found = counts(_SMALL["vit"])
+    found = counts("vit")
     assert found["Softmax"] == found["Gelu"] == 1 and found["LayerNormalization"] == 3 and "Erf" not in found
 
 
