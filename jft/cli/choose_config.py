@@ -11,8 +11,7 @@ from jft.config import Config, default_config
 from jft.utils import tree
 
 # Begins where a probe ends, and is no worse than it on validation. Any of the fields of `_RECIPES` says it otherwise.
-# A solved head is linear, and the loss tells more of few validation images than the share that is right.
-_RECIPE = {"preset": "fine_tune", "head": "linear", "select_by": "-loss"}
+_RECIPE = {"preset": "fine_tune", "head": "linear"}  # a solved head is one linear layer
 _RECIPES = ("preset", "phases", "solver", "freeze", "arms")
 
 

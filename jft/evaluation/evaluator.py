@@ -18,7 +18,7 @@ from jft.data.transforms import Preprocess
 from jft.evaluation.eval_step import make_eval_step
 from jft.features.extract import FeatureFeed
 from jft.features.store import Features
-from jft.metrics import calibration, image_metrics, masked_sums
+from jft.metrics import calibration, classification, image_metrics, masked_sums
 from jft.metrics.image_metrics import Metric
 from jft.metrics.losses import Objective
 from jft.models import Chain
@@ -51,6 +51,15 @@ class Evaluation:
     def temperature(self) -> float | None:
         """The temperature fitted on these images, see `calibration.fit_temperature`; None if a logit is not finite."""
         return calibration.fit_temperature(self.logits, self.labels) if np.isfinite(self.logits).all() else None
+
+    def calibrated_loss(self) -> float:
+        """Mean log loss at the fitted temperature, in nats; infinite if a logit is not finite."""
+        temperature = self.temperature()
+        if temperature is None:
+            return np.inf
+        logits = self.logits.astype(np.float64)
+        scaled = calibration.apply_temperature(logits, temperature, multilabel=self.labels.ndim == 2)
+        return float(classification.log_losses(scaled, self.labels).mean())
 
     def summary(self) -> dict[str, float | int]:
         """`masked_sums.summarize`, and `mean_average_precision` over classes if images have several labels."""

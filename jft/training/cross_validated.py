@@ -15,8 +15,7 @@ import numpy as np
 
 from jft.config import Config
 from jft.evaluation.evaluator import Evaluation
-from jft.features.lbfgs import nats
-from jft.metrics import calibration
+from jft.metrics import calibration, classification
 from jft.metrics.choice import choose
 from jft.training.run import Run
 from jft.utils import distributed, json_file
@@ -32,7 +31,7 @@ class Chosen(TypedDict):
     Attributes:
       share: of the trained weights, for `wise_ft`; 1 where no phase averages.
       temperature: fitted to the logits of all images, each by a network that has not seen it; None: not finite.
-      loss, accuracy: to be expected on other images, corrected for the choice; see `metrics.choice`.
+      loss, accuracy: to expect on other images at that temperature, corrected for the choice; see `metrics.choice`.
       loss_low, loss_high, accuracy_low, accuracy_high: their 95 % intervals.
       count: number of images.
       folds: number of folds.
@@ -144,7 +143,7 @@ def _chosen(folds: list[_HeldOut], groups: np.ndarray | None) -> Chosen:
 def conclude(
     shares: np.ndarray, logits: np.ndarray, labels: np.ndarray, together: np.ndarray | None, folds: int
 ) -> Chosen:
-    """Chooses a share by the loss of all images, each of networks that have not seen it.
+    """Chooses a share by the loss of all images, each of networks that have not seen it, at the share's temperature.
 
     Args:
       shares: [choices], of the trained weights.
@@ -153,21 +152,30 @@ def conclude(
       together: int [n], groups of images, such as frames of a track; None: no groups.
       folds: number of folds.
     """
-    losses = np.stack([np.asarray(nats(of_share, labels)) for of_share in logits])
-    found = choose(np.nan_to_num(losses, nan=np.inf), rates(logits, labels), together)
-    best = logits[found.index]
-    temperature = calibration.fit_temperature(best, labels) if np.isfinite(best).all() else None
+    temperatures = [calibration.fit_temperature(one, labels) if np.isfinite(one).all() else np.inf for one in logits]
+    losses = np.stack(
+        [_losses(one, temperature, labels) for one, temperature in zip(logits, temperatures, strict=True)]
+    )
+    found = choose(losses, rates(logits, labels), together)
     low_high = (*found.interval, *found.accuracy_interval)
     names = ("loss_low", "loss_high", "accuracy_low", "accuracy_high")
     return Chosen(
         share=float(shares[found.index]),
-        temperature=temperature,
+        temperature=temperatures[found.index] if np.isfinite(temperatures[found.index]) else None,
         loss=found.loss,
         accuracy=found.accuracy,
         **dict(zip(names, map(float, low_high), strict=True)),
         count=len(labels),
         folds=folds,
     )
+
+
+def _losses(logits: np.ndarray, temperature: float, labels: np.ndarray) -> np.ndarray:
+    """[n], nats; far more than guessing where a logit is not finite, so that it is not chosen."""
+    if not np.isfinite(temperature):
+        return np.full(len(labels), 1e6)
+    scaled = calibration.apply_temperature(logits.astype(np.float64), temperature, multilabel=labels.ndim == 2)
+    return classification.log_losses(scaled, labels)
 
 
 def rates(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:

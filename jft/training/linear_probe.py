@@ -10,7 +10,6 @@ from jft.features import cross_validation, linear
 from jft.features.examples import Examples
 from jft.features.linear import SOLVERS
 from jft.features.store import Features
-from jft.metrics import image_metrics
 from jft.training import cross_validated, feature_cache
 from jft.training.batches import make_evaluator
 from jft.training.cross_validated import Chosen
@@ -95,7 +94,7 @@ def solve(
         start, variables = time.perf_counter(), _with_head(run, phase, state, found.chosen).variables
         tried = make_evaluator(run, phase)(variables, run.validation_source, cached.validation)
         values = tried.summary()
-        values |= image_metrics.score(run.config.select_by, values)
+        values |= run.score(step, values)
         info = dataclasses.replace(
             info, history=(*info.history, {"step": step, **values}), temperature=tried.temperature()
         )

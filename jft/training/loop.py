@@ -15,7 +15,6 @@ from jft.config import Config
 from jft.data.source import Source
 from jft.evaluation.checkpoint_info import CheckpointInfo
 from jft.evaluation.evaluator import Evaluator
-from jft.metrics import image_metrics
 from jft.training import (
     cross_validated,
     feature_cache,
@@ -290,7 +289,7 @@ class Loop:
         check_finite(phase, step, state)
         features = cached.validation if cached else None
         state, share, tried = wise_ft.average(self._run, phase, state, evaluator, features)
-        losses = {f"loss_{one:g}": found.summary()["loss"] for one, found in tried.items()}
+        losses = {f"loss_{one:g}": found.calibrated_loss() for one, found in tried.items()}
         self._logs.write(step, "average", {"share": share, **losses})
         if tried and step == self._run.num_steps:
             cross_validated.keep(self._run, tried)
@@ -335,7 +334,7 @@ class Loop:
         if step == self._run.num_steps and not phase.averages:
             cross_validated.keep(self._run, {1.0: found})
         values = found.summary()
-        values |= image_metrics.score(self._run.config.select_by, values)
+        values |= self._run.score(step, values)
         history = (*self.info.history, {"step": step, **values})
         self.info = dataclasses.replace(self.info, history=history, temperature=found.temperature())
         self._logs.write(step, "validation", {**values, "seconds": time.perf_counter() - start})

@@ -116,7 +116,8 @@ def make_phases(
     Raises:
       ValueError: a phase has no length or several, an unknown field, a wrong value, or nothing trainable; names it.
     """
-    settings = _settings(config, model, num_steps, steps_per_epoch)
+    norms = bool(variables["batch_stats"])
+    settings = _settings(presets.Given(config, tuple(model.stages()), norms, num_steps, steps_per_epoch))
     if len(settings) > 1 and config.early_stopping:
         raise ValueError(
             f"early_stopping = {config.early_stopping} would end the run in the first phase without improvement: leave "
@@ -220,23 +221,24 @@ def _length(own: Mapping[str, Any], solver: str, batch_size: int, steps_per_epoc
     return max(1, round(steps))
 
 
-def _settings(config: Config, model: Chain, num_steps: int, steps_per_epoch: float) -> list[dict[str, Any]]:
+def _settings(given: presets.Given) -> list[dict[str, Any]]:
     """The fields of each phase, from `phases` or `preset`; without either, one phase that changes nothing."""
+    config = given.config
     if config.phases and config.preset:
         raise ValueError(f"phases and preset = {config.preset!r} both define the phases of the run: leave one out.")
     if config.solver != "steps":
-        last = tuple(model.stages())[-2]
+        last = given.stages[-2]
         if config.freeze not in ("", last):
             raise ValueError(
                 f"solver = {config.solver!r} freezes everything before the head, and freeze = {config.freeze!r}: leave "
                 "freeze out; set cut = STAGE to attach the head to an earlier stage."
             )
-        return [presets.probe(model)]
+        return [presets.probe(given.stages)]
     if config.phases and config.steps:
         raise ValueError(f"phases have their own lengths, and steps = {config.steps}: leave steps out.")
     if config.phases:
         return [dict(own) for own in config.phases]
-    return presets.PRESETS[config.preset](config, model, num_steps, steps_per_epoch)
+    return presets.PRESETS[config.preset](given)
 
 
 def phase_table(phases: Sequence[Phase], variables: Mapping[str, Any]) -> str:

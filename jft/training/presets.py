@@ -1,10 +1,10 @@
 """Ready-made phases, by the names of `config.preset`: the fields of each phase as a dict, as in `config.phases`."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 from jft.config import Config, default_config
-from jft.models import Chain
 
 # Fine-tuning after a linear probe uses a tenth of the head's rate, which preserves pretrained weights better.
 _GENTLER = 0.1
@@ -13,68 +13,86 @@ _GENTLER = 0.1
 _STILL = {"resized_crop": (), "resized_crop_ratio": (), "crop_padding": 0.0, "auto_augment": "", "augment": ()}
 
 # What fine-tuning from a solved head begins with, where the config says nothing else. Found on training images of
-# CIFAR-10 and GTSRB, see docs/results.md. Clipping and warmup protect a network whose BatchNorms are frozen.
+# CIFAR-10 and GTSRB, see docs/results.md. Clipping and warmup protect networks whose BatchNorms are frozen, which bear
+# smaller steps than networks without any.
 _FINE_TUNING = {
     "optimizer": "adamw",
-    "learning_rate": 1e-4,
     "schedule": "cosine",
     "clip_norm": 1.0,
     "batch_norm": "frozen",
     "wise_ft": "auto",
     "resized_crop": (0.35, 1.0),
 }
+_RATE, _RATE_WITHOUT_NORMS = 1e-4, 3e-4
 _WARMUP = 0.1  # of the phase
 
 Phases = list[dict[str, Any]]
 
 
-def _single(config: Config, model: Chain, num_steps: int, steps_per_epoch: float) -> Phases:
-    del config, model, steps_per_epoch
-    return [{"name": "training", "steps": num_steps}]
+@dataclasses.dataclass(frozen=True)
+class Given:
+    """What a preset makes phases of.
+
+    Attributes:
+      config: the run's.
+      stages: of the model, in order.
+      norms: whether it has BatchNorms.
+      num_steps: length of the run.
+      steps_per_epoch: to turn steps into epochs.
+    """
+
+    config: Config
+    stages: tuple[str, ...]
+    norms: bool
+    num_steps: int
+    steps_per_epoch: float
 
 
-def _linear_probe(config: Config, model: Chain, num_steps: int, steps_per_epoch: float) -> Phases:
+def _single(given: Given) -> Phases:
+    return [{"name": "training", "steps": given.num_steps}]
+
+
+def _linear_probe(given: Given) -> Phases:
     """Trains the head only."""
-    del steps_per_epoch
-    _check_freeze(config, tuple(model.stages())[-2])
-    return [{**probe(model), "steps": num_steps}]
+    _check_freeze(given.config, given.stages[-2])
+    return [{**probe(given.stages), "steps": given.num_steps}]
 
 
-def probe(model: Chain) -> dict[str, Any]:
+def probe(stages: tuple[str, ...]) -> dict[str, Any]:
     """A phase of one step that changes the head alone."""
-    return {"name": "linear probe", "steps": 1, "freeze": tuple(model.stages())[-2]}
+    return {"name": "linear probe", "steps": 1, "freeze": stages[-2]}
 
 
-def _lp_ft(config: Config, model: Chain, num_steps: int, steps_per_epoch: float) -> Phases:
+def _lp_ft(given: Given) -> Phases:
     """Half of the steps the head only, then all stages after `freeze` at a tenth of the rate (Kumar et al., 2022)."""
-    del steps_per_epoch
-    half = max(1, num_steps // 2)
-    tuning = {"name": "fine-tuning", "steps": max(1, num_steps - half)}
-    return [{**probe(model), "steps": half}, {**tuning, "learning_rate": _GENTLER * config.learning_rate}]
+    half = max(1, given.num_steps // 2)
+    tuning = {"name": "fine-tuning", "steps": max(1, given.num_steps - half)}
+    return [{**probe(given.stages), "steps": half}, {**tuning, "learning_rate": _GENTLER * given.config.learning_rate}]
 
 
-def _fine_tune(config: Config, model: Chain, num_steps: int, steps_per_epoch: float) -> Phases:
+def _fine_tune(given: Given) -> Phases:
     """The head solved for, then all stages after `freeze` trained from there, and the best average of the two.
 
     So it begins where a probe ends (Kumar et al., 2022), and what it averages to (Wortsman et al., 2022) has no larger
     validation loss than the probe. Fields that the config changes hold instead of the preset's.
     """
-    usual = default_config()
-    chosen = {name: value for name, value in _FINE_TUNING.items() if config[name] == usual[name]}
+    config, usual = given.config, default_config()
+    rate = _RATE if given.norms else _RATE_WITHOUT_NORMS
+    chosen = {"learning_rate": rate, **_FINE_TUNING}
+    chosen = {name: value for name, value in chosen.items() if config[name] == usual[name]}
     if config.warmup_epochs == usual.warmup_epochs:
-        chosen["warmup_epochs"] = _WARMUP * num_steps / steps_per_epoch
+        chosen["warmup_epochs"] = _WARMUP * given.num_steps / given.steps_per_epoch
     if config.crop_padding:
         chosen.pop("resized_crop", None)
-    head = {**probe(model), "solver": "lbfgs", **_STILL}
+    head = {**probe(given.stages), "solver": "lbfgs", **_STILL}
     if config.fit == "crop" and config.crop == "random":
         head["crop"] = "center"
-    return [head, {"name": "fine-tuning", "steps": num_steps, **chosen}]
+    return [head, {"name": "fine-tuning", "steps": given.num_steps, **chosen}]
 
 
-def _gradual_unfreezing(config: Config, model: Chain, num_steps: int, steps_per_epoch: float) -> Phases:
+def _gradual_unfreezing(given: Given) -> Phases:
     """The head only, then one more stage per phase, down to `freeze` (Howard & Ruder, 2018); phases of equal length."""
-    del steps_per_epoch
-    stages = tuple(model.stages())
+    config, stages, num_steps = given.config, given.stages, given.num_steps
     if config.freeze and config.freeze not in stages:
         raise ValueError(
             f"gradual_unfreezing unfreezes down to a stage, and freeze = {config.freeze!r} is a pattern: give a stage."
@@ -99,11 +117,10 @@ def _gradual_unfreezing(config: Config, model: Chain, num_steps: int, steps_per_
     ]
 
 
-def _full(config: Config, model: Chain, num_steps: int, steps_per_epoch: float) -> Phases:
+def _full(given: Given) -> Phases:
     """Trains everything; used for 'full' and for 'from_scratch', which loads no weights."""
-    del model, steps_per_epoch
-    _check_freeze(config)
-    return [{"name": "training", "steps": num_steps, "freeze": ""}]
+    _check_freeze(given.config)
+    return [{"name": "training", "steps": given.num_steps, "freeze": ""}]
 
 
 def _check_freeze(config: Config, *possible: str) -> None:
@@ -113,7 +130,7 @@ def _check_freeze(config: Config, *possible: str) -> None:
         )
 
 
-PRESETS: dict[str, Callable[[Config, Chain, int, float], Phases]] = {
+PRESETS: dict[str, Callable[[Given], Phases]] = {
     "": _single,
     "linear_probe": _linear_probe,
     "lp_ft": _lp_ft,

@@ -87,6 +87,16 @@ class Run:
         """Whether a solver fits the head in all phases, and nothing is trained in steps."""
         return all(phase.solved for phase in self.phases)
 
+    def score(self, step: int, values: Mapping[str, Any]) -> dict[str, float]:
+        """What ranks an evaluation among those of the run: `select_by`; or, where the last phase averages, the step.
+
+        The end of such a run is the best of its line by validation loss at its own temperature, which is not known of
+        the evaluations before.
+        """
+        if not self.config.select_by and self.phases[-1].averages:
+            return {"score": float(step)}
+        return image_metrics.score(self.config.select_by, values)
+
     def phase_after(self, step: int) -> Phase:
         """The phase whose optimizer state is current after `step` steps; at a boundary, the phase that ends there."""
         return next(phase for phase in self.phases if step <= phase.last)

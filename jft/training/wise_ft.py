@@ -5,8 +5,6 @@ of themselves (https://arxiv.org/abs/2109.01903). BatchNorm's statistics are not
 cannot use this.
 """
 
-import numpy as np
-
 from jft.evaluation.evaluator import Evaluation, Evaluator
 from jft.features.store import Features
 from jft.training import cross_validated
@@ -43,8 +41,8 @@ def average(
 
     Args:
       run: the run.
-      phase: the phase, with `wise_ft`: a share, or 'auto' for the one of `SHARES` with the smallest validation loss; of
-        equals the smallest.
+      phase: the phase, with `wise_ft`: a share; or 'auto' for the one of `SHARES` with the smallest validation loss,
+        each at its own temperature, as trained weights are sure of themselves; of equals the smallest.
       state: after the last step; with a moving average, that is what is averaged.
       evaluator: evaluates the validation images.
       features: their cached features, if the phase reads these.
@@ -67,6 +65,6 @@ def average(
         share = cross_validated.read(run)["share"]
     elif share == "auto":
         tried = {one: evaluator(mixed(one).variables, run.validation_source, features) for one in SHARES}
-        losses = {one: found.summary()["loss"] for one, found in tried.items()}
-        share = min(SHARES, key=lambda one: np.nan_to_num(losses[one], nan=np.inf))
+        losses = {one: found.calibrated_loss() for one, found in tried.items()}
+        share = min(SHARES, key=losses.__getitem__)
     return mixed(share), share, tried

@@ -58,7 +58,9 @@ def test_the_share_and_the_temperature_are_the_best_of_all_folds(run):
     logits = np.concatenate([part["logits"] for part in parts], 1).astype(np.float64)
     labels = np.concatenate([part["labels"] for part in parts])
     assert parts[0]["shares"].tolist() == list(wise_ft.SHARES)
-    logs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    temperatures = [calibration.fit_temperature(one.astype(np.float32), labels) for one in logits]
+    scaled = logits / np.array(temperatures)[:, None, None]
+    logs = scaled - np.log(np.exp(scaled).sum(-1, keepdims=True))
     losses = -logs[:, np.arange(len(labels)), labels].mean(1)
     best = int(losses.argmin())
     chosen = json.loads((folder / "run" / "folds" / "chosen.json").read_text())
@@ -66,8 +68,8 @@ def test_the_share_and_the_temperature_are_the_best_of_all_folds(run):
     assert chosen["loss"] == pytest.approx(losses[best], rel=0.05)
     (average,) = small_digits.records(folder / "run", "average")
     assert average["share"] == chosen["share"]
-    temperature = calibration.fit_temperature(logits[best].astype(np.float32), labels)
-    assert load(folder / "run").info.temperature == chosen["temperature"] == pytest.approx(temperature, rel=1e-5)
+    temperature = load(folder / "run").info.temperature
+    assert temperature == chosen["temperature"] == pytest.approx(temperatures[best], rel=1e-5)
     (entry,) = result["history"]
     assert entry["step"] == 4 and entry["accuracy_low"] <= entry["accuracy"] <= entry["accuracy_high"]
 

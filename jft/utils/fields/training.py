@@ -177,7 +177,8 @@ CADENCE = (
     Field(
         "select_by",
         "",
-        "metric that chooses the best checkpoint; with a minus where less is better: -loss; empty: accuracy",
+        "metric that chooses the best checkpoint; with a minus where less is better: -loss; empty: accuracy, or with "
+        "wise_ft the last checkpoint",
         needs=(_STEPS, Needs("validation")),
     ),
     Field(
