@@ -219,3 +219,24 @@ def test_accuracies_are_averaged_over_seeds_and_each_seed_tests_another_fifth(tm
     )
     assert text.splitlines()[0] == "| network | | gtsrb | flowers |"
     assert text.endswith("| 100.00 % (1), log loss 0.500 | 85.00 ± 7.07 % (2), log loss 0.500 ± 0.000 |")
+
+
+def test_the_table_of_probes_has_each_method_and_what_was_chosen(monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    import probes
+
+    def rows(seed, figures):
+        common = {"network": "n", "data": "gtsrb", "per_class": "20", "seed": seed, "log_loss": "0.5"}
+        kinds = [(method, stages, "no") for method, stages in probes._TRIED] + [("lda", "all", "training")]
+        best = max(figures)
+        return [
+            {**common, "method": m, "stages": s, "variants": v, "accuracy": f, "chosen": str(int(f == best))}
+            for (m, s, v), f in zip(kinds, figures, strict=True)
+        ]
+
+    text = probes.table(rows(0, ["0.6", "0.5", "0.7", "0.8", "0.9"]) + rows(1, ["0.6", "0.5", "0.7", "1.0", "0.9"]))
+    assert text.splitlines()[0] == "| network | images | lbfgs, last | lda, last | lbfgs, all | lda, all | chosen |"
+    assert text.endswith(
+        "| n | gtsrb, 20 a class | 60.0 ± 0.0 % (2), 0.500 | 50.0 ± 0.0 % (2), 0.500 | 70.0 ± 0.0 % (2), 0.500 | "
+        "90.0 ± 14.1 % (2), 0.500 | 95.0 ± 7.1 % (2), 0.500 |"
+    )

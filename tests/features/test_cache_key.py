@@ -59,6 +59,7 @@ def nudged(variables, name):
         ({"spec": {"interpolation": "bicubic"}}, False),
         ({"boundary": "block1"}, False),
         ({"pooled": True}, False),
+        ({"earlier": ("block1",)}, False),
         ({"fit": "crop"}, False),
         ({"resize_on": "host"}, False),
         ({"augmentation": Augmentation()}, True),
