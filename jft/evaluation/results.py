@@ -195,7 +195,8 @@ def seen_before(result: Mapping[str, Any]) -> str:
     if result["learnt"]:
         parts.append(f"{result['learnt']:,} of these images were trained on, so the metrics overstate the accuracy")
     if result.get("alike"):
-        parts.append(f"{result['alike']:,} of these images look almost like images that were trained on")
+        looks = "looks" if result["alike"] == 1 else "look"
+        parts.append(f"{result['alike']:,} of these images {looks} almost like images that were trained on")
     if result["validated"]:
         parts.append(f"{result['validated']:,} of these images were validated on, which chose the checkpoint")
     return "; ".join(parts)

@@ -76,7 +76,24 @@ def test_unreadable_images_that_are_skipped_are_a_note(messy):
     assert not found.unreadable and "left out 1 unreadable of 303 images" in str(found)
 
 
-def test_nothing_odd(tmp_path):
+def test_a_command_tells_and_writes_it(messy, command, tmp_path):
+    """Without weights on this machine. Status 1: an image cannot be read."""
+    out = tmp_path / "look.json"
+    status, printed, error = command("check", messy, "--images-only", "--validation", "0", "--out", out)
+    assert status == 1 and "1 image cannot be read: train/many/7.bmp" in printed and "--skip-unreadable true" in printed
+    assert json.loads(out.read_text()) == json.loads(json.dumps(look(messy, validation=0.0).to_json()))
+    copies = tmp_path / "look.csv"
+    command("check", messy, "--images-only", "--validation", "0", "--out", copies)
+    assert len(copies.read_text().splitlines()) == 4  # two pairs across splits, one within train
+    for arguments, message in (
+        (("--out", out), "--out goes with --images-only"),
+        (("--images-only", "--out", "a.txt"), "give a .json file, or a .csv file"),
+    ):
+        status, _, error = command("check", messy, *arguments)
+        assert status == 1 and message in error
+
+
+def test_nothing_odd():
     images = np.stack([np.asarray(picture(seed, (40, 36))) for seed in range(24)])
     found = survey.survey({"train": datasets.from_arrays(images, np.arange(24) % 2, ("a", "b"), "squares")})
     assert str(found).splitlines() == [

@@ -138,6 +138,19 @@ def test_images_without_contrast_are_counted_and_the_first_named(tmp_path):
     )
 
 
+def test_an_image_that_cannot_be_read_fails_before_it_is_reached(tmp_path):
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        for number in range(10):
+            Image.fromarray(np.full((9, 9), 20 * number, np.uint8)).save(tmp_path / name / f"{number}.png")
+    (tmp_path / "a" / "3.png").write_bytes(b"no image")
+    fields = {"dataset": "folder", "data_dir": str(tmp_path), "classes": ()}
+    found = Preflight(create_run(make(tmp_path / "features", **fields), tmp_path / "run"), None, overfit_steps=1)
+    images = found._images()
+    assert images.wrong and "1 image cannot be read: a/3.png (its content is none of JPEG" in images.told
+    assert "tiny" not in images.told  # all are
+
+
 def test_training_files_are_stored_larger_for_resized_crops(tmp_path):
     for name in "ab":
         (tmp_path / name).mkdir()
