@@ -6,7 +6,7 @@ Uses only NumPy: the reference frameworks, installed without JAX, draw the same 
 import math
 import re
 import zlib
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterable, Mapping
 
 import numpy as np
 
@@ -14,6 +14,9 @@ import numpy as np
 # normal numbers takes seconds. The block's length is prime, so no two outputs of a layer start at the same position.
 _LARGE = 2**20
 _BLOCK = 65_521
+
+# Blocks of a stage after which it is long: see `_in_long_stage`; and Keras' name of the next one, 'block6s'.
+_LONG, _LETTER = 18, "s"
 
 _RANGES = {
     **{"scale": (0.5, 1.5), "var": (0.5, 1.5), "last_scale": (0.1, 0.3), "project_scale": (0.2, 0.6)},
@@ -83,7 +86,10 @@ def seeded_torch(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]
             last = stem.endswith((".bn3", ".conv3.bn", ".f.c.1"))  # of ResNet; of RegNet, timm's and torchvision's
             last = last or (stem.endswith(".bn2") and f"{stem[:-1]}3.weight" not in shapes)
             last = last and not stem.startswith("blocks.")
-            kind = "project_scale" if _projects(stem, shapes) else "last_scale" if last else "scale"
+            if _projects(stem, shapes):
+                kind = "last_scale" if _in_long_stage(stem, shapes) else "project_scale"
+            else:
+                kind = "last_scale" if last else "scale"
         tensors[name] = seeded_tensor(name, shape, kind)
     return tensors
 
@@ -99,6 +105,16 @@ def _projects(norm: str, names: Container[str]) -> bool:
     return not any(f"{found[1]}{int(found[2]) + i}{found[3] or ''}.weight" in names for i in (1, 2))
 
 
+def _in_long_stage(norm: str, names: Iterable[str]) -> bool:
+    """Whether more than `_LONG` blocks follow each other, as in EfficientNetV2-L alone.
+
+    With larger scales the branches of such add up to values of hundreds, and rounding in the first blocks to a tenth of
+    the last: float32 and float64 differ as much, and a comparison says nothing.
+    """
+    stage = ".".join(norm.split(".")[:2])
+    return any(name.startswith(f"{stage}.{_LONG}.") for name in names)
+
+
 def seeded_keras(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
     """Every tensor of a Keras or Caffe file, by 'layer/position'."""
     tensors = {}
@@ -106,7 +122,10 @@ def seeded_keras(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]
         layer, position = name.rsplit("/", 1)
         if layer.lower().endswith("_bn") or layer in ("bn", "bn_Conv1"):
             last = "last_scale" if layer.endswith("_3_bn") else "scale"
-            kinds = ("project_scale" if re.search("_project_bn", layer.lower()) else last, "bias", "mean", "var")
+            if found := re.fullmatch(r"(.*)[a-z]_project_bn|.*_project_bn", layer.lower()):
+                in_long = found[1] and any(other.startswith(f"{found[1]}{_LETTER}_") for other in shapes)
+                last = "last_scale" if in_long else "project_scale"
+            kinds = (last, "bias", "mean", "var")
         elif re.search(r"(_dwconv2?|_depthwise|conv_dw_\d+)$", layer):
             kinds = ("depthwise",)
         elif layer.endswith("_layer_scale"):

@@ -79,10 +79,14 @@ def build(name: str, size: int) -> keras.Model:
     model = constructor(
         weights=None, include_top=top, classifier_activation=None, input_shape=(size, size, 3), **options
     )
-    for layer, canonical in canonical_names(name, model).items():
-        weights = model.get_layer(layer).weights
-        tensors = seeded.seeded_keras({f"{canonical}/{i}": tuple(w.shape) for i, w in enumerate(weights)})
-        model.get_layer(layer).set_weights(list(tensors.values()))
+    names = {
+        layer: {f"{canonical}/{i}": tuple(w.shape) for i, w in enumerate(model.get_layer(layer).weights)}
+        for layer, canonical in canonical_names(name, model).items()
+    }
+    # At once: what a tensor is drawn from may depend on how many blocks there are.
+    tensors = seeded.seeded_keras({key: shape for shapes in names.values() for key, shape in shapes.items()})
+    for layer, shapes in names.items():
+        model.get_layer(layer).set_weights([tensors[key] for key in shapes])
     return model
 
 

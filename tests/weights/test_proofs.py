@@ -267,6 +267,18 @@ def test_swapped_groups_are_noticed():
     assert second > WRONG
 
 
+@pytest.mark.parametrize(("blocks", "strongest"), [(18, 0.6), (19, 0.3)])
+def test_the_branches_of_a_long_stage_are_drawn_weaker(blocks, strongest):
+    """Else rounding grows from block to block; EfficientNetV2-L has 19 and 25."""
+    names = [f"blocks.3.{i}.bn3.weight" for i in range(blocks)]
+    names += [f"features.5.{i}.block.3.1.weight" for i in range(blocks)]
+    scales = seeded.seeded_torch(dict.fromkeys(names, (64,)))
+    letters = "abcdefghijklmnopqrs"[:blocks]
+    scales |= seeded.seeded_keras({f"block5{letter}_project_bn/0": (64,) for letter in letters})
+    for scale in scales.values():
+        assert strongest / 2 < scale.max() < strongest
+
+
 def test_what_cannot_be_compared_is_infinitely_wrong():
     golden = np.arange(258, dtype=np.float32)
     assert proofs.difference(golden, golden) == 0
