@@ -22,13 +22,13 @@ from jft.training.step import TrainState
 from jft.utils.interrupt import Interrupt
 from jft.utils.text import aligned, terminal
 
-LAST, ALL, LAST_OF_SEVERAL, ALL_OF_SEVERAL = "last", "all", "last, networks", "all, networks"
+LAST, ALL, LAST_JOINED, ALL_JOINED = "last", "all", "last, networks", "all, networks"
 # Each solver on the last stage, and those that gain from more features on all stages.
 TRIED = (
     *((method, LAST) for method in ("ridge", "lbfgs", "lda", "class_means", NEIGHBORS)),
     *((method, ALL) for method in ("ridge", "lbfgs", "lda")),
 )
-_OF_SEVERAL = tuple((method, name) for name in (LAST_OF_SEVERAL, ALL_OF_SEVERAL) for method in ("lbfgs", "lda"))
+OF_SEVERAL = tuple((method, name) for name in (LAST_JOINED, ALL_JOINED) for method in ("lbfgs", "lda"))
 _MOST = 2**29  # numbers: features of all stages beyond 2 GiB are not tried
 _HEADER = ("", "method", "stages", "variants", "chosen", "score", "95 % interval", "log loss", "seconds")
 
@@ -94,7 +94,7 @@ def measure(config: Config, also: Sequence[tuple[str, str, str]] = ()) -> Measur
         views = _views(networks, source, first.run.augmentation, interrupt)
         seconds = time.perf_counter() - start
         images = Images(views, source.labels, outputs, fold_of, source.groups)
-        tried = [pair for pair in (*TRIED, *_OF_SEVERAL) if pair[1] in views]
+        tried = [pair for pair in (*TRIED, *OF_SEVERAL) if pair[1] in views]
         found = candidates.compare(images, tried, {config.solver: tuple(config.regularization)})
         best = candidates.best(found)
         head = candidates.fit(best, images)
@@ -127,9 +127,9 @@ def _views(
     if len(found[0].widths) > 1 and found[0].values.size <= _MOST:
         views[ALL] = found[0].normalized()
     if len(found) > 1:
-        views[LAST_OF_SEVERAL] = np.concatenate([one.normalized(last=True) for one in found], -1)
+        views[LAST_JOINED] = np.concatenate([one.normalized(last=True) for one in found], -1)
         if sum(one.values.size for one in found) <= _MOST:
-            views[ALL_OF_SEVERAL] = np.concatenate([one.normalized() for one in found], -1)
+            views[ALL_JOINED] = np.concatenate([one.normalized() for one in found], -1)
     return views
 
 
