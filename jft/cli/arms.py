@@ -31,7 +31,7 @@ def train_arms(config: Config, workdir: str | Path, *, report: bool = False) -> 
     if not config.arms:
         result = train(config, workdir)
         if result["finished"] and report:
-            _report(workdir)
+            write_page(workdir)
         return 0 if result["finished"] else 128 + result["signal"]
     runs = {name: Path(workdir) / name.replace(" ", "_") for name, _ in config.arms}
     configs = {name: arm_config(config, name, changes) for name, changes in config.arms}
@@ -43,7 +43,7 @@ def train_arms(config: Config, workdir: str | Path, *, report: bool = False) -> 
         result = train(arm, runs[name])
         if not result["finished"]:
             return 128 + result["signal"]
-    results = {name: (report and _report(run)) or evaluate(run) for name, run in runs.items()}
+    results = {name: (report and write_page(run)) or evaluate(run) for name, run in runs.items()}
     distributed.say(f"\n{table(results)}")
     distributed.say(f"\nEach is a run of its own: jft evaluate {runs[name]}")
     return 0
@@ -70,7 +70,7 @@ def table(results: Mapping[str, dict[str, Any]], split: str = "test") -> str:
     return "\n".join(lines)
 
 
-def _report(workdir: str | Path) -> dict[str, Any] | None:
+def write_page(workdir: str | Path) -> dict[str, Any] | None:
     """Writes a run's page and returns its figures; None, and a line that says why, where that cannot be.
 
     The run is done and saved whatever becomes of its page.

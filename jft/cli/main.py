@@ -24,6 +24,7 @@ from jft.utils.version import __version__
 # verb -> what it does; each is a module of jft.cli with `arguments(parser)` and `run(args) -> exit status`.
 VERBS = {
     "train": "train a model on images, or resume a run",
+    "fit": "train the best model for your images within a time budget",
     "evaluate": "test a run, an ensemble or a folder of arms; compare two runs",
     "predict": "predict classes and probabilities of images",
     "explain": "draw Grad-CAM and nearest training images; list suspicious labels",

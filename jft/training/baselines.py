@@ -1,5 +1,6 @@
 """`jft probe`: probes of a config's frozen features side by side, and the test figure of the one that is chosen."""
 
+import copy
 import dataclasses
 import time
 from collections.abc import Sequence
@@ -84,7 +85,7 @@ def measure(config: Config, also: Sequence[tuple[str, str, str]] = ()) -> Measur
     first = _Network(*probe_run(config)[:2])
     networks = [first]
     for model, tag, path in also:
-        other = Config(config)  # a copy
+        other = copy.deepcopy(config)
         other.update({"model": model, "weights": tag, "weights_path": path, "cut": "", "image_size": 0})
         networks.append(_Network(*probe_run(other, first.run.train_source)[:2]))
     source, outputs = first.run.train_source, first.run.objective.num_outputs

@@ -1,5 +1,6 @@
 """Overfits one batch: the quickest check that labels, weights and gradients fit together."""
 
+import copy
 import dataclasses
 from typing import Any
 
@@ -7,7 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jft.config import Config
 from jft.data.augment import Augmentation, make_train_transform
 from jft.data.feeds.feed import on_device
 from jft.metrics.losses import Objective
@@ -75,7 +75,7 @@ def overfit(run: Run, phase: Phase, state: TrainState, batch: dict[str, np.ndarr
     """
     size = run.parallel.mesh.size
     batch = {key: value[: max(size, _MOST_IMAGES // size * size)] for key, value in on_device(batch).items()}
-    config = Config(phase.config)  # a copy
+    config = copy.deepcopy(phase.config)
     config.update({"optimizer": "adam", "weight_decay": 0.0, "clip_norm": 0.0})
     tx = optim.make_optimizer(config, phase.plan.freeze_mask(state.params))
     step = make_train_step(

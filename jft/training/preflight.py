@@ -1,5 +1,6 @@
 """Checks before a run: data, weights, input, memory, disk and time, and whether the run can overfit one batch."""
 
+import copy
 import dataclasses
 import shutil
 import time
@@ -9,7 +10,6 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from jft.config import Config
 from jft.data import transforms
 from jft.data.survey import Survey
 from jft.data.transforms import Preprocess
@@ -144,7 +144,7 @@ class Preflight:
         return Finding("trainable", f"{total:,} parameters: {'; '.join(parts)}")
 
     def _input(self) -> Finding:
-        run, config = self._run, Config(self._run.config)
+        run, config = self._run, copy.deepcopy(self._run.config)
         config.cache_bytes = 0  # decode only the batches that are checked, not all images that a run would cache
         batches = image_batches(dataclasses.replace(run, config=config), 0, _READ + 1)
         self._batch = next(batches)

@@ -21,7 +21,7 @@ _FINE_TUNING = {
     "clip_norm": 1.0,
     "batch_norm": "frozen",
     "wise_ft": "auto",
-    "resized_crop": (0.35, 1.0),
+    "resized_crop": (0.5, 1.0),
 }
 _RATE, _RATE_WITHOUT_NORMS = 1e-4, 3e-4
 _WARMUP = 0.1  # of the phase

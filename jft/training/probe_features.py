@@ -1,5 +1,6 @@
 """Features for probes: of the last stage or of all stages, from one forward pass, by the activation cache."""
 
+import copy
 import dataclasses
 import tempfile
 from pathlib import Path
@@ -60,7 +61,7 @@ def probe_run(config: Config, source: Source | None = None) -> tuple[Run, TrainS
       source: images of these classes to read in place of the config's, already chosen; None: the config's.
     """
     usual = default_config()
-    frozen = Config(config)  # a copy
+    frozen = copy.deepcopy(config)
     frozen.update({field: usual[field] for field in ("freeze", "arms", "phases", "cache_features", "solver")})
     frozen.update({"preset": "linear_probe", "head": "linear", "head_hidden": (), "validation": 0.0})
     frozen.update(effective(frozen.to_dict()))

@@ -1,5 +1,6 @@
 """`jft suggest`: compares pretrained models on a sample of images by linear probes, speed and memory."""
 
+import copy
 import dataclasses
 import fnmatch
 from collections.abc import Sequence
@@ -153,7 +154,7 @@ def make_config(config: Config, row: WeightSet, weights_path: str) -> Config:
       weights_path: its file, or ''.
     """
     stages = tuple(create_model(row.model, **row.options).stages())
-    config = Config(config)  # a copy
+    config = copy.deepcopy(config)
     config.update({"model": row.model, "weights": row.tag, "weights_path": weights_path, "head": "linear"})
     if not row.top and {*stages[:-1]} & {*TOP}:  # its fully connected layers are not in the file
         config.cut = [stage for stage in stages if stage not in TOP][-1]

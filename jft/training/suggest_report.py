@@ -1,5 +1,6 @@
 """The output of `jft suggest`: a table and a plot of the models, and a config file to train the recommended one."""
 
+import copy
 import json
 import shlex
 from collections.abc import Sequence
@@ -61,7 +62,7 @@ def write(config: Config, out: Path, *, patterns: Sequence[str], weights_path: s
     source, broken = sample(everything, images)
     left_out = f", {broken} unreadable images skipped" if broken else ""
     print(f"{terminal(source.name)}: {len(source):,} of {len(everything):,} training images{left_out}", flush=True)
-    config = Config(config)  # a copy
+    config = copy.deepcopy(config)
     config.skip_unreadable = broken > 0
     rows = _probed(sets, config, source)
     if not rows:

@@ -1,0 +1,78 @@
+"""`jft fit`: the plan follows the budget; the run is like any other, and its config.py trains the same again."""
+
+import json
+
+import pytest
+import small_digits
+import small_run
+
+from jft.cli.config_file import read_config
+from jft.config import default_config
+from jft.evaluation.load import load
+from jft.training import fit as fit_lib
+from jft.training.loop import train
+
+
+def images(factory):
+    config = default_config()
+    config.update({"dataset": "folder", "data_dir": str(small_run.images(factory)), "batch_size": 32, "flip": False})
+    return config
+
+
+class Hour(fit_lib.Clock):
+    """An hour that does not pass."""
+
+    spent = 0.0
+
+
+@pytest.mark.parametrize(
+    ("step", "forward", "expected"),
+    [
+        (1.0, 1e-3, {"preset": "fine_tune", "validation": "cv", "epochs": 8.0, "solver": "steps"}),
+        (40.0, 1e-3, {"preset": "fine_tune", "validation": 0.2, "epochs": 8.0, "solver": "steps"}),
+        (300.0, 1e-3, {"preset": "fine_tune", "validation": 0.2, "epochs": 3.0, "solver": "steps"}),
+        (2000.0, 1e-3, {"preset": "", "validation": "cv", "solver": "lbfgs", "epochs": 10.0}),
+        (1.0, 12.0, {"preset": "", "validation": "cv", "solver": "lbfgs", "epochs": 10.0}),
+    ],
+)
+def test_the_plan_is_what_the_budget_allows(monkeypatch, step, forward, expected):
+    monkeypatch.setattr(fit_lib, "_measure", lambda config: fit_lib.Costs(step, forward, images=100, tested=30))
+    config = fit_lib.plan(default_config(), Hour(60))
+    assert {name: config[name] for name in expected} == expected
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("fitted")
+    with pytest.MonkeyPatch.context() as patch, small_digits.quick():
+        patch.setenv("JFT_CACHE", str(folder / "cache"))
+        patch.setattr(fit_lib, "_EPOCHS", 1)
+        patch.setattr(fit_lib, "_FOLDS", 2)
+        result = fit_lib.fit(images(tmp_path_factory), folder / "run", minutes=30, patterns=["vgg_tiny.digits04"])
+    return folder, result
+
+
+def test_the_run_is_like_any_other(fitted, tmp_path_factory):
+    folder, result = fitted
+    assert result["finished"] and result["history"][-1]["folds"] == 2
+    assert load(folder / "run").info.model == "vgg_tiny"
+    found = json.loads((folder / "run" / "images.json").read_text())
+    assert sum(found["splits"].values()) == 150
+
+
+def test_its_config_trains_the_same_again(fitted):
+    folder, result = fitted
+    config = read_config(str(folder / "run" / "config.py"), [])
+    with small_digits.quick():
+        assert train(config, folder / "run", brief=True)["history"] == result["history"]  # that is: it is this run
+
+
+def test_a_folder_with_a_run_is_left_alone(fitted, tmp_path_factory):
+    folder, _ = fitted
+    with pytest.raises(ValueError, match=r"holds a run: resume it by `jft train .*config\.py` --workdir"):
+        fit_lib.fit(images(tmp_path_factory), folder / "run", minutes=1)
+
+
+def test_a_budget_is_above_0(command, tmp_path_factory):
+    status, _, error = command("fit", small_run.images(tmp_path_factory), "--minutes", "0")
+    assert status == 1 and "--minutes 0: give a budget above 0" in error
