@@ -69,7 +69,7 @@ def test_its_config_trains_the_same_again(fitted):
 
 def test_a_folder_with_a_run_is_left_alone(fitted, tmp_path_factory):
     folder, _ = fitted
-    with pytest.raises(ValueError, match=r"holds a run: resume it by `jft train .*config\.py` --workdir"):
+    with pytest.raises(ValueError, match=r"holds a run: resume it by `jft train .*config\.py --workdir"):
         fit_lib.fit(images(tmp_path_factory), folder / "run", minutes=1)
 
 
