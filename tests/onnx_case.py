@@ -38,7 +38,10 @@ def of_jax(function, images):
 
 
 def images_of(shape, batch=5):
-    return np.random.default_rng(0).normal(size=(batch, *shape)).astype(np.float32)
+    """Images that differ in color and contrast, which noise alone does not once it is averaged over a map."""
+    rng, ones = np.random.default_rng(0), (1,) * (len(shape) - 1)
+    color, contrast = rng.normal(size=(batch, *ones, shape[-1])), rng.uniform(0.5, 2, (batch, *ones, 1))
+    return (color + contrast * rng.normal(size=(batch, *shape))).astype(np.float32)
 
 
 def errors(function, shape, path, root=""):
@@ -46,9 +49,10 @@ def errors(function, shape, path, root=""):
     file.write(function, path, shape, np.float32, root=root)
     images = images_of(shape)
     wanted = of_jax(function, images)
-    assert wanted.std(0).max() > 1e-3 * np.abs(wanted).max()  # they say something of the images
     opened = file.read_as_given(path)
-    return [float(np.abs(opened(images[:n]) - wanted[:n]).max() / np.abs(wanted).max()) for n in (1, 5)]
+    found = [float(np.abs(opened(images[:n]) - wanted[:n]).max()) for n in (1, 5)]
+    assert max(found) < wanted.std(0).max() / 20  # where biases are nearly all, what images change is right too
+    return [error / float(np.abs(wanted).max()) for error in found]
 
 
 def graph_of(function, shape, root=""):

@@ -101,8 +101,8 @@ def published(name):
     model = model.clone(aux_heads=False)
     size = 139 if name == "inception_v3" else model.default_size if hasattr(model, "patch") else 64
     try:
-        jax.eval_shape(model.apply, tree.unflatten(leaves), np.zeros((1, size, size, 3), np.float32), train=False)
-    except (TypeError, ValueError):
+        jax.eval_shape(onnx_case.of_model(model, tree.unflatten(leaves)), np.zeros((1, size, size, 3), np.float32))
+    except ValueError:
         size = model.default_size
     return model, tree.unflatten(leaves), size
 
