@@ -1,10 +1,11 @@
-"""What pretrained networks reach on small data sets: linear probes over seeds, in one CSV file.
+"""What pretrained networks reach on small data sets: probes and fine-tuned, over seeds, in one CSV file.
 
     python benchmarks/accuracy.py --data DATA --weights WEIGHTS [--networks NAME,...] [--sets NAME,...]
         [--methods probe] [--seeds 5] [--out results/accuracy.csv]
     python benchmarks/accuracy.py --table results/accuracy.csv [--into docs/results.md]
 
-DATA holds `cifar10`, `gtsrb`, `flowers/flower_photos` and `cats_vs_dogs/PetImages`; WEIGHTS the files of `NETWORKS`.
+`log_loss` is that of the logits, `calibrated` that at the temperature which validation chose. DATA holds `cifar10`,
+`gtsrb`, `flowers/flower_photos` and `cats_vs_dogs/PetImages`; WEIGHTS the files of `NETWORKS`.
 A row is written as soon as its figure is known, and rows that the file has are not measured again. Of flowers, and of
 cats and dogs, the seed draws the fifth of each class that tests; CIFAR-10 and GTSRB have test images of their own, and
 the seed draws what validates. Test images choose nothing: each is read once, at the end of a run.
@@ -51,10 +52,11 @@ SETS = {
 }
 METHODS = {
     "probe": {"solver": "lbfgs", "flip": False},
+    "fine_tune": {"preset": "fine_tune", "validation": 0.2, "epochs": 8.0},
 }
 COLUMNS = (
     *("network", "weights", "data", "method", "seed", "test", "accuracy", "log_loss"),
-    *("seconds", "jft", "date"),
+    *("seconds", "jft", "date", "calibrated"),
 )
 
 
@@ -83,6 +85,7 @@ def measure(network: str, data: str, method: str, seed: int, args: argparse.Name
         "test": found["count"],
         **{"accuracy": f"{found['accuracy']:.4f}", "log_loss": f"{found['loss']:.4f}", "seconds": f"{seconds:.0f}"},
         **{"jft": jft.utils.version.__version__, "date": time.strftime("%Y-%m-%d")},
+        "calibrated": f"{found['calibrated']['loss']:.4f}" if "calibrated" in found else "",
     }
 
 

@@ -150,7 +150,7 @@ def _fit(run: Run, phase: Phase, cached: Cached) -> tuple[linear.Fit, cross_vali
         outputs=outputs,
         groups=groups,
         regularization=strengths,
-        folds=config.folds,
+        folds=min(config.folds, len(np.unique(images))),
         seed=config.seed,
     )
     [head] = SOLVERS[config.solver].solve(train, outputs, [choice.regularization])

@@ -10,7 +10,6 @@ import jax
 
 from jft.config import Config
 from jft.data import datasets
-from jft.models import create_model
 from jft.training.suggest import Probed, at_hand, make_config, pareto, pick, probe_one, sample
 from jft.utils.files import check_folder, written_whole
 from jft.utils.option_names import option
@@ -22,16 +21,9 @@ _FIELDS = (
     *("dataset", "data_dir", "image_column", "label_column", "skip_unreadable"),
     *("model", "weights", "weights_path", "fit", "cut", "head", "flip"),
 )
-# Measured on flowers, cats and dogs, and traffic signs with SqueezeNet, see docs/results.md; these rates also work
-# without BatchNorm. With few images, three times the rate destroyed the pretrained features of the later half.
-_RECIPE = {"batch_size": 16, "optimizer": "sgd", "learning_rate": 2e-3, "schedule": "cosine"}
-_PHASES = """PHASES = (
-    {{"name": "probe", "epochs": 30, "freeze": "{last}", "weight_decay": 0.3}},
-    {{"name": "fine-tune", "epochs": 12, "freeze": "{middle}", "weight_decay": 0.3, "learning_rate": 3e-4}},
-)"""
 _ARMS = """    config.arms = (
         ("probe", {"solver": "%s"}),
-        ("fine-tuned", {"phases": PHASES, "ema": 0.98}),
+        ("fine-tuned", {"preset": "fine_tune", "epochs": 8.0}),
     )"""
 
 
@@ -149,19 +141,17 @@ def config_text(row: Probed, path: Path, classes: int) -> str:
     own, low_high = row.config, " to ".join(f"{100 * bound:.2f}" for bound in row.interval)
     data = _plain(Path(own.data_dir).name or own.dataset)
     shown = {name: own[name] for name in _FIELDS if name == "flip" or own[name]}
-    lines = [f"    config.{name} = {_literal(value)}" for name, value in (shown | _RECIPE).items()]
+    lines = [f"    config.{name} = {_literal(value)}" for name, value in shown.items()]
     lines = [f"{line}  # True where mirrored images keep their class" if ".flip" in line else line for line in lines]
-    body = list(create_model(own.model, cut=own.cut).stages())[:-1]
-    phases = _PHASES.format(last=body[-1], middle=body[len(body) // 2])
     command = shlex.quote(str(path)).replace("\\", "\\\\").replace('"', '\\"')
     return (
-        f'"""{data}, {classes} classes, on {_plain(row.title)}: a probe of its frozen features; and '
-        f"its later half fine-tuned.\n\n"
+        f'"""{data}, {classes} classes, on {_plain(row.title)}: a probe of its frozen features,\n'
+        "and the network fine-tuned from there.\n\n"
         f"    jft train {command}\n\n"
         f"`jft suggest` cross-validated a probe on {len(row.right):,} training images: {100 * row.accuracy:.2f} %\n"
         f"(95 % interval {low_high}), {row.images_per_second:,.1f} images/s forward. The fine-tuned arm was not run.\n"
         '"""\n\n'
-        f"from jft.config import default_config\n\n{phases}\n\n\n"
+        "from jft.config import default_config\n\n\n"
         "def get_config():\n"
         "    config = default_config()\n" + "\n".join(lines) + f"\n{_ARMS % row.solver}\n    return config\n"
     )
