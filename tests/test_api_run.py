@@ -72,7 +72,8 @@ def test_it_is_exported(run, data, tmp_path, monkeypatch):
     asked = {}
     monkeypatch.setattr("jft.exporters.bundle.ship", lambda *args, **how: asked.update(how, args=args))
     jft.load(run.workdir).export(tmp_path / "out", data=data)
-    assert asked == {"args": (run.workdir, tmp_path / "out"), "data_dir": None, "data": data.source}
+    usual = {"data_dir": None, "preprocessing": True}
+    assert asked == {"args": (run.workdir, tmp_path / "out"), **usual, "data": data.source}
     run.export("there")
     assert asked["data"] is run.data is not None
 

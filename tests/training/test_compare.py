@@ -100,7 +100,7 @@ def test_again_trains_nothing(compared, monkeypatch):
 
     before = {path: time for path, time in written().items() if path.is_file()}
     monkeypatch.setattr("jft.training.loop._start", None)
-    monkeypatch.setattr("jft.training.loop._solve", None)
+    monkeypatch.setattr("jft.training.loop._start", None)
     assert compare(configs(features)[:1], out, seeds=2) == rows[:1]
     assert {path: time for path, time in written().items() if path.is_file()} == before
     assert (out / "compare.md").read_text() == markdown(rows[:1]) + "\n"

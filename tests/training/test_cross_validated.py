@@ -18,6 +18,8 @@ from jft.training import wise_ft
 from jft.training.loop import checked_run, train
 from jft.utils import interrupt
 
+pytestmark = pytest.mark.xdist_group("folds")  # which one worker trains for all
+
 
 def make(folder, **changes):
     own = {"preset": "fine_tune", "freeze": "", "steps": 3, "batch_size": 64, "learning_rate": 1e-3, "log_every": 3}

@@ -16,6 +16,7 @@ from jft.training.state import initial_state
 from jft.utils import tree
 from jft.utils.ranking import best_step
 
+pytestmark = pytest.mark.xdist_group("fine-tuned")  # which one worker trains for all
 MEASURED = ("time", "seconds", "images_per_second", "waiting", "images_per_second_per_device")
 
 

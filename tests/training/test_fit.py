@@ -52,6 +52,8 @@ def fitted(tmp_path_factory):
     return folder, result
 
 
+@pytest.mark.slow
+@pytest.mark.xdist_group("fit")
 def test_the_run_is_like_any_other(fitted, tmp_path_factory):
     folder, result = fitted
     assert result["finished"] and result["history"][-1]["folds"] == 2
@@ -60,6 +62,8 @@ def test_the_run_is_like_any_other(fitted, tmp_path_factory):
     assert sum(found["splits"].values()) == 150
 
 
+@pytest.mark.slow
+@pytest.mark.xdist_group("fit")
 def test_its_config_trains_the_same_again(fitted):
     folder, result = fitted
     config = read_config(str(folder / "run" / "config.py"), [])
@@ -67,6 +71,8 @@ def test_its_config_trains_the_same_again(fitted):
         assert train(config, folder / "run", brief=True)["history"] == result["history"]  # that is: it is this run
 
 
+@pytest.mark.slow
+@pytest.mark.xdist_group("fit")
 def test_a_folder_with_a_run_is_left_alone(fitted, tmp_path_factory):
     folder, _ = fitted
     with pytest.raises(ValueError, match=r"holds a run: resume it by `jft train .*config\.py --workdir"):

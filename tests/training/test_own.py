@@ -310,7 +310,9 @@ def test_commands_on_a_run_import_its_code_only_where_it_is_allowed(tmp_path, mo
 def test_a_config_that_the_user_gives_may_name_code(tmp_path, monkeypatch, command):
     """Also where it is not trained, as `jft probe`."""
     monkeypatch.setattr(sys.modules["own_parts"], "pairs", pairs, raising=False)
-    monkeypatch.setattr("jft.training.baselines.measure", lambda config: datasets.of_config(config.to_dict(), "test"))
+    monkeypatch.setattr(
+        "jft.training.baselines.measure", lambda config, also: datasets.of_config(config.to_dict(), "test")
+    )
     monkeypatch.setattr("jft.training.baselines.format_baselines", lambda source: f"{len(source)} images")
     monkeypatch.setattr(registry, "_imported", {})
     config = tmp_path / "config.json"

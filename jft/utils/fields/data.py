@@ -130,8 +130,7 @@ AUGMENTATION = (
     Field(
         "stored_scale",
         1.0,
-        "side of training files in memory, as a multiple of the network's, so that resized crops are sharp; memory "
-        "grows with its square: at 1.5 and 224 pixels 339 kB an image",
+        "side of training files in memory, as a multiple of the network's: 1.5 is sharp, in 2.25 times the memory",
         check=one_or_more,
         needs=(Needs("resized_crop"),),
     ),
@@ -147,8 +146,7 @@ AUGMENTATION = (
     Field(
         "augment",
         (),
-        "more augmentations, in order: vertical_flip, color_jitter, random_grayscale, random_erasing, module:function; "
-        "their parameters in parentheses, such as color_jitter(0.2,hue=0.05)",
+        "more augmentations in order: vertical_flip, random_erasing, color_jitter(0.2,hue=0.05), module:function",
         element=str,
         phase=True,
     ),

@@ -177,8 +177,7 @@ CADENCE = (
     Field(
         "select_by",
         "",
-        "metric that chooses the best checkpoint; with a minus where less is better: -loss; empty: accuracy, or with "
-        "wise_ft the last checkpoint",
+        "metric that ranks checkpoints, with a minus where less is better: -loss; empty: accuracy (wise_ft: the last)",
         needs=(_STEPS, Needs("validation")),
     ),
     Field(
