@@ -124,6 +124,8 @@ def _concluded(run: Run, choice: cross_validation.Choice) -> Chosen:
     source = run.train_source
     # Of the variants of an image the one that evaluation reads, without mirroring.
     logits = choice.logits.reshape(len(source), -1, choice.logits.shape[-1])[:, 0]
+    if SOLVERS[choice.method].scaled:  # as the head is, see `cross_validation.refit`
+        logits = logits / choice.temperature
     if logits.shape[-1] == 1 and source.labels.ndim == 1:  # one sigmoid unit between two classes
         logits = np.concatenate([np.zeros_like(logits), logits], axis=1)
     return cross_validated.conclude(np.ones(1), logits[None], source.labels, source.groups, int(choice.folds.max()) + 1)
@@ -153,7 +155,7 @@ def _fit(run: Run, phase: Phase, cached: Cached) -> tuple[linear.Fit, cross_vali
         folds=min(config.folds, len(np.unique(images))),
         seed=config.seed,
     )
-    [head] = SOLVERS[config.solver].solve(train, outputs, [choice.regularization])
+    head = cross_validation.refit(choice, train)
     return linear.Fit(head, head, choice.regularization, {}, choice.losses), choice
 
 

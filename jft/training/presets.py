@@ -13,8 +13,8 @@ _GENTLER = 0.1
 _STILL = {"resized_crop": (), "resized_crop_ratio": (), "crop_padding": 0.0, "auto_augment": "", "augment": ()}
 
 # What fine-tuning from a solved head begins with, where the config says nothing else. Found on training images of
-# CIFAR-10, GTSRB and flowers, see docs/results.md. Networks whose BatchNorms are frozen bear smaller steps than networks
-# without any.
+# CIFAR-10, GTSRB and flowers, see docs/results.md. Frozen BatchNorms bear smaller steps
+# than no BatchNorms.
 _FINE_TUNING = {
     "optimizer": "adamw",
     "schedule": "cosine",

@@ -12,6 +12,7 @@ import small_digits
 from jft.config import default_config
 from jft.data import datasets
 from jft.data.folds import folds
+from jft.evaluation.evaluate import evaluate
 from jft.evaluation.load import load
 from jft.metrics import calibration
 from jft.training import wise_ft
@@ -103,13 +104,18 @@ def test_a_signal_in_a_fold_ends_the_run(tmp_path, monkeypatch):
     assert not (tmp_path / "run" / "folds" / "2").exists()
 
 
-def test_a_solver_needs_no_folds_of_its_own(tmp_path):
-    config = make(tmp_path, preset="", steps=0, solver="ridge", batch_size=32, learning_rate=1e-3)
+@pytest.mark.parametrize("solver", ["lbfgs", "lda"])
+def test_a_solver_needs_no_folds_of_its_own(tmp_path, solver):
+    config = make(tmp_path, preset="", steps=0, solver=solver, batch_size=32, learning_rate=1e-3)
     with small_digits.quick():
         result = train(config, tmp_path / "run", brief=True)
     assert not (tmp_path / "run" / "folds").exists()
     (entry,) = result["history"]
     assert entry["count"] == 434 and entry["folds"] == 2 and entry["accuracy"] > 0.9
+    tested = evaluate(tmp_path / "run")
+    assert tested["loss"] < 2 * entry["loss"]  # what is saved is as sure of itself as what was cross-validated
+    if solver == "lda":  # whose head has its temperature in it
+        assert load(tmp_path / "run").info.temperature == pytest.approx(1, abs=0.05)
 
 
 @pytest.mark.parametrize(
