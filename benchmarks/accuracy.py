@@ -162,6 +162,17 @@ def _cell(rows: list[dict[str, str]]) -> str:
     )
 
 
+def show(text: str, args: argparse.Namespace) -> None:
+    """Prints a table of `args.table`, or writes it between the marks of the page `args.into`."""
+    if not args.into:
+        print(text)
+        return
+    from tables import replace
+
+    page = Path(args.into)
+    page.write_text(replace(page.read_text(), args.table, text))
+
+
 def main() -> None:
     """Measures, or prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -178,14 +189,7 @@ def main() -> None:
     if not args.table:
         measure_all(args)
         return
-    text = table(rows_of(Path(args.table)))
-    if args.into:
-        from tables import replace
-
-        page = Path(args.into)
-        page.write_text(replace(page.read_text(), args.table, text))
-    else:
-        print(text)
+    show(table(rows_of(Path(args.table))), args)
 
 
 if __name__ == "__main__":

@@ -132,14 +132,7 @@ def main() -> None:
     if not args.table:
         measure_all(args)
         return
-    text = table(accuracy.rows_of(Path(args.table)))
-    if args.into:
-        from tables import replace
-
-        page = Path(args.into)
-        page.write_text(replace(page.read_text(), args.table, text))
-    else:
-        print(text)
+    accuracy.show(table(accuracy.rows_of(Path(args.table))), args)
 
 
 if __name__ == "__main__":

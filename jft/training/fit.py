@@ -17,6 +17,7 @@ from jft.data import datasets, survey
 from jft.training import programs, suggest
 from jft.training.feature_cache import decide
 from jft.training.loop import checked_run, train
+from jft.training.run import check_workdir
 from jft.training.state import fresh_state
 from jft.training.suggest import Probed
 from jft.training.timing import forward_cost, step_cost
@@ -98,6 +99,7 @@ def fit(
             f"{workdir} holds a run: resume it by `jft train {workdir / 'config.py'} --workdir {workdir}`, or give "
             f"another {option('workdir')}."
         )
+    check_workdir(config, workdir)  # before the work, not after it
     _say(f"Looking at the images; done by {clock.ends_at()}.")
     found = survey.of_config(config)
     print(found, flush=True)

@@ -79,6 +79,13 @@ def test_a_folder_with_a_run_is_left_alone(fitted, tmp_path_factory):
         fit_lib.fit(images(tmp_path_factory), folder / "run", minutes=1)
 
 
+def test_a_folder_of_something_else_is_left_alone_before_any_work(tmp_path, tmp_path_factory, monkeypatch):
+    (tmp_path / "notes.txt").write_text("mine")
+    monkeypatch.setattr(fit_lib.survey, "of_config", None)
+    with pytest.raises(ValueError, match="exists and is not a run"):
+        fit_lib.fit(images(tmp_path_factory), tmp_path, minutes=1)
+
+
 def test_a_budget_is_above_0(command, tmp_path_factory):
     status, _, error = command("fit", small_run.images(tmp_path_factory), "--minutes", "0")
     assert status == 1 and "--minutes 0: give a budget above 0" in error
