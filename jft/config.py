@@ -157,6 +157,8 @@ def wrong_values(config: Config) -> list[str]:
             f"early_stopping = {config.early_stopping} ends each fold at its own step, and the run on all images has "
             "no validation: leave it out where validation = 'cv'"
         )
+    if config.trained_folds > config.folds:
+        wrong.append(f"trained_folds = {config.trained_folds} of folds = {config.folds}: give at most as many, or 0")
     if not (config.epochs or config.steps):
         wrong.append("epochs and steps are both 0: nothing would be trained")
     return wrong

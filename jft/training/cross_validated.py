@@ -2,6 +2,7 @@
 
 `<workdir>/folds/<k>` is an ordinary run that trains on all folds but the k-th and validates on that. What the folds
 choose together is written to `<workdir>/folds/chosen.json`, and the run itself then trains on all images with it.
+With `trained_folds` some of the folds choose for all: one of five is a fifth held out, which then joins the images.
 """
 
 import copy
@@ -34,7 +35,7 @@ class Chosen(TypedDict):
       loss, accuracy: to expect on other images at that temperature, corrected for the choice; see `metrics.choice`.
       loss_low, loss_high, accuracy_low, accuracy_high: their 95 % intervals.
       count: number of images.
-      folds: number of folds.
+      folds: number of folds that were trained.
     """
 
     share: float
@@ -54,6 +55,11 @@ def wanted(config: Config) -> bool:
     return config.validation == "cv" and not config.fold and config.solver == "steps"
 
 
+def trained(config: Config) -> int:
+    """How many of the folds are trained."""
+    return config.trained_folds or config.folds
+
+
 def run_folds(run: Run, train: Callable[[Config, Path], bool]) -> bool:
     """Trains each fold that is not finished, and writes what they choose, unless that is done.
 
@@ -64,7 +70,7 @@ def run_folds(run: Run, train: Callable[[Config, Path], bool]) -> bool:
     Returns:
       Whether all is done; False: a signal came.
     """
-    folder, folds = run.workdir / "folds", run.config.folds
+    folder, folds = run.workdir / "folds", trained(run.config)
     if distributed.from_first((folder / "chosen.json").exists()):
         return True
     places = [folder / str(number) for number in range(1, folds + 1)]

@@ -144,8 +144,8 @@ def _pick(config: Config, clock: Clock, patterns: Sequence[str], weights_path: s
 def plan(config: Config, clock: Clock) -> Config:
     """The config that the rest of the budget allows.
 
-    With time for it, folds choose and all images are trained on; else a fifth of them is held out; else the head is
-    solved for and nothing more.
+    With time for it, five folds choose, or else one of them, and all images are trained on; else a fifth is held out;
+    else the head is solved for and nothing more.
 
     Args:
       config: of a probe on the picked network.
@@ -158,9 +158,12 @@ def plan(config: Config, clock: Clock) -> Config:
     epoch, features = costs.step * costs.images / config.batch_size, costs.forward * costs.images
     # Beside the steps: features for the heads, and each image once for every share of the average that is tried.
     line = len(SHARES) * features
-    if (left - (_FOLDS + 1) * features - line) / (_FOLDS * epoch) >= _EPOCHS:
-        config.update({"validation": "cv", "folds": _FOLDS, "epochs": float(_EPOCHS)})
-        return config
+    for trained in (_FOLDS, 1):
+        steps = (1 + trained * (_FOLDS - 1) / _FOLDS) * _EPOCHS * epoch
+        if steps + (trained + 1) * features + trained / _FOLDS * line <= left:
+            config.update({"validation": "cv", "folds": _FOLDS, "epochs": float(_EPOCHS)})
+            config.trained_folds = 0 if trained == _FOLDS else trained
+            return config
     held_out = _HELD_OUT * (line + _EPOCHS * features)
     if (epochs := int((left - features - held_out) / ((1 - _HELD_OUT) * epoch))) >= 1:
         config.epochs = float(min(_EPOCHS, epochs))
@@ -189,7 +192,10 @@ def _measure(config: Config) -> Costs:
 def _described(config: Config) -> str:
     if config.solver != "steps":
         return f"No time to fine-tune: fitting the head of {config.model} alone"
-    how = f"{config.folds} folds, then on all images" if config.validation == "cv" else "a fifth held out to choose by"
+    how = "a fifth held out to choose by"
+    if config.validation == "cv":
+        how = f"{config.folds} folds" if not config.trained_folds else f"{how} first"
+        how += ", then on all images"
     return f"Fine-tuning {config.model} for {config.epochs:g} epochs: {how}"
 
 

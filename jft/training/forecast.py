@@ -65,7 +65,8 @@ def run_seconds(
         seconds["evaluations"] += evaluations * validation * both(forward, again)
         seconds["decoding"] = reading * (train + validation) if in_memory else 0.0
     if cross_validated.wanted(run.config):  # each fold is trained on all others
-        seconds["folds"] = (run.config.folds - 1) * sum(seconds.values())
+        folds = run.config.folds
+        seconds["folds"] = cross_validated.trained(run.config) * (folds - 1) / folds * sum(seconds.values())
     return {name: value for name, value in seconds.items() if value}
 
 

@@ -15,7 +15,7 @@ from jft.data.folds import folds
 from jft.evaluation.evaluate import evaluate
 from jft.evaluation.load import load
 from jft.metrics import calibration
-from jft.training import wise_ft
+from jft.training import cross_validated, wise_ft
 from jft.training.loop import checked_run, train
 from jft.utils import interrupt
 
@@ -77,6 +77,22 @@ def test_the_share_and_the_temperature_are_the_best_of_all_folds(run):
     assert entry["step"] == 4 and entry["accuracy_low"] <= entry["accuracy"] <= entry["accuracy_high"]
 
 
+def test_one_of_the_folds_can_choose_for_all(run, tmp_path):
+    folder, _ = run
+    with small_digits.quick():
+        short = checked_run(make(tmp_path, trained_folds=1), tmp_path / "run")
+
+    def copied(config, place):
+        assert (config.fold, place) == (1, tmp_path / "run" / "folds" / "1")
+        shutil.copytree(folder / "run" / "folds" / "1", place)
+        return True
+
+    assert cross_validated.run_folds(short, copied)
+    chosen, part = cross_validated.read(short), held(folder, 1)
+    assert (chosen["folds"], chosen["count"]) == (1, len(part["labels"]))
+    assert len(short.train_source) == 434 and not len(short.validation_source)
+
+
 @pytest.mark.slow
 def test_a_run_killed_in_a_fold_goes_on(run, tmp_path):
     folder, result = run
@@ -123,6 +139,7 @@ def test_a_solver_needs_no_folds_of_its_own(tmp_path, solver):
     [
         ({"validation": "cw"}, "validation = 'cw': give a share below 1, a number of images, or 'cv'"),
         ({"folds": 1}, "folds = 1: must be 2 or more"),
+        ({"trained_folds": 3}, "trained_folds = 3 of folds = 2: give at most as many, or 0"),
         ({"fold": 4}, "fold = 4, and there are 2: give 1 .. 2, or 0"),
         ({"preset": "", "early_stopping": 2}, "early_stopping = 2 ends each fold at its own step"),
         ({"validation": 0.2, "folds": 3}, "folds = 3 has no effect where validation = 0.2"),

@@ -28,8 +28,9 @@ class Hour(fit_lib.Clock):
 @pytest.mark.parametrize(
     ("step", "forward", "expected"),
     [
-        (1.0, 1e-3, {"preset": "fine_tune", "validation": "cv", "epochs": 8.0, "solver": "steps"}),
-        (40.0, 1e-3, {"preset": "fine_tune", "validation": 0.2, "epochs": 8.0, "solver": "steps"}),
+        (1.0, 1e-3, {"preset": "fine_tune", "validation": "cv", "trained_folds": 0, "epochs": 8.0}),
+        (40.0, 1e-3, {"preset": "fine_tune", "validation": "cv", "trained_folds": 1, "epochs": 8.0}),
+        (70.0, 1e-3, {"preset": "fine_tune", "validation": 0.2, "epochs": 8.0, "solver": "steps"}),
         (300.0, 1e-3, {"preset": "fine_tune", "validation": 0.2, "epochs": 3.0, "solver": "steps"}),
         (2000.0, 1e-3, {"preset": "", "validation": "cv", "solver": "lbfgs", "epochs": 10.0}),
         (1.0, 12.0, {"preset": "", "validation": "cv", "solver": "lbfgs", "epochs": 10.0}),

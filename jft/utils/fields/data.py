@@ -32,6 +32,13 @@ DATA = (
     ),
     Field("folds", 5, "validation cv: number of folds", check=two_or_more, needs=(_CV,)),
     Field(
+        "trained_folds",
+        0,
+        "validation cv: folds to train, from the first, before the run on all images; 0: each of them",
+        check=not_negative,
+        needs=(_CV, _STEPS),
+    ),
+    Field(
         "fold",
         0,
         "validation cv: fold to hold out, from 1, and train on the others; 0: train on all, after a run for each fold",
