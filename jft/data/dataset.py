@@ -79,15 +79,25 @@ class Dataset:
           A PIL image, which a notebook shows by itself; or the path that was written.
         """
         source = getattr(self, split) if split in ("train", "validation", "test") else self.split(split)
-        rows = _spread(source, count)
-        small = [_small(source.pixels(row, Preprocess())) for row in rows]
-        captions = [source.label(row) or "no label" for row in rows]
-        title = f"{source.name}: {len(rows)} of {len(source):,} {split} images"
+        small, captions, title = _sheet(source, split, count)
         if path is None:
             return grid.to_image(small, captions, title=title)
-        nothing = [None] * len(rows)
+        nothing = [None] * len(small)
         grid.draw(path, small, captions, nothing, nothing, title=title)
         return Path(path)
+
+
+def sheet(source: Source, split: str, count: int = 20) -> Image.Image:
+    """What `Dataset.show` draws of a source that is called `split`, such as 'train'."""
+    small, captions, title = _sheet(source, split, count)
+    return grid.to_image(small, captions, title=title)
+
+
+def _sheet(source: Source, split: str, count: int) -> tuple[list[np.ndarray], list[str], str]:
+    rows = _spread(source, count)
+    small = [_small(source.pixels(row, Preprocess())) for row in rows]
+    captions = [source.label(row) or "no label" for row in rows]
+    return small, captions, f"{source.name}: {len(rows)} of {len(source):,} {split} images"
 
 
 def check_given(data: Any) -> None:

@@ -76,7 +76,7 @@ def run_folds(run: Run, train: Callable[[Config, Path], bool]) -> bool:
     places = [folder / str(number) for number in range(1, folds + 1)]
     for number, place in enumerate(places, 1):
         config = copy.deepcopy(run.config)
-        config.fold = number
+        config.fold, config.trackers = number, ()  # they follow the run on all images
         distributed.say(f"Fold {number} of {folds}:")
         if not train(config, place):
             return False

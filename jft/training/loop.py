@@ -23,6 +23,7 @@ from jft.training import (
     programs,
     rollback,
     stretches,
+    tracking,
     wise_ft,
 )
 from jft.training import own as own_objects
@@ -117,11 +118,14 @@ def _run(run: Run, interrupt: Interrupt, brief: bool) -> tuple[TrainState, Check
     state, info = initial_state(run)
     phases = stretches.decide(run, feature_cache.decide(run, state, info.cached))
     info = dataclasses.replace(info, cached=info.cached | {one.phase.first: one.cached for one in phases})
-    distributed.say(describe(run, state, info, phases, brief))
-    if is_finished(run, int(state.step), info):
-        return state, info
-    info = noted_images.note(run, info, begins=not int(state.step))
-    return _start(run, state, info, phases, interrupt)
+    description = describe(run, state, info, phases, brief)
+    distributed.say(description)
+    with tracking.tracked(run) as followed:
+        if not is_finished(run, int(state.step), info):
+            info = noted_images.note(run, info, begins=not int(state.step))
+            state, info = _start(run, state, info, phases, interrupt, description)
+        followed.state = "finished" if is_finished(run, int(state.step), info) else "interrupted"
+    return state, info
 
 
 def checked_run(
@@ -141,7 +145,12 @@ def checked_run(
 
 
 def _start(
-    run: Run, state: TrainState, info: CheckpointInfo, phases: Sequence[PhaseRun], interrupt: Interrupt
+    run: Run,
+    state: TrainState,
+    info: CheckpointInfo,
+    phases: Sequence[PhaseRun],
+    interrupt: Interrupt,
+    description: str,
 ) -> tuple[TrainState, CheckpointInfo]:
     """Does everything that can fail (reading, compiling) first, then creates the folder and runs the loop."""
     step, start = int(state.step), time.perf_counter()
@@ -167,6 +176,7 @@ def _start(
             noted_images.save(run, begins=not step)
             for kind, seconds in took.items():
                 logs.write(step, kind, {"seconds": seconds})
+            tracking.introduce(run, logs, step, description)
             loop = Loop(run, info, checkpoints, logs, interrupt)
             try:
                 state = loop(state, phases)

@@ -22,7 +22,7 @@ from jft.utils.interrupt import Interrupt
 from jft.utils.logger import read_metrics
 
 # Timing fields of a log line, which differ every time.
-_MEASURED = ("time", "images_per_second", "waiting", "seconds")
+MEASURED = ("time", "images_per_second", "waiting", "seconds")
 _TOLERANCE = 1e-5  # relative, between different numbers of devices, which sum in another order
 
 
@@ -144,7 +144,7 @@ def _logged(workdir: Path, start: int, step: int) -> list[dict[str, Any]]:
 
 def _compared(line: dict[str, Any], lines: list[dict[str, Any]], exact: bool) -> Line:
     [found] = [other for other in lines if (other["step"], other["kind"]) == (line["step"], line["kind"])] or [{}]
-    names = [name for name in line if name not in _MEASURED and (exact or name != "parameters")]
+    names = [name for name in line if name not in MEASURED and (exact or name != "parameters")]
     differences = {name: (line[name], found.get(name)) for name in names if not _same(line[name], found, name, exact)}
     return Line(line["step"], line["kind"], differences)
 

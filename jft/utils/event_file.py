@@ -8,11 +8,15 @@ tensorflow/core/util/event.proto in the wire format of protocol buffers.
 import socket
 import struct
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 
 class EventFile:
-    """An event file of scalars; what is added is with the operating system at once."""
+    """An event file; what is added is with the operating system at once.
+
+    Its methods are those of `trackers.tracker.Tracker`, but that an image is given as the bytes of its PNG.
+    """
 
     def __init__(self, folder: Path, *, purge_step: int = 0) -> None:
         """Makes the folder, and a new file in it.
@@ -30,14 +34,29 @@ class EventFile:
         if purge_step:
             self._add(_whole(2, purge_step) + _bytes(7, _whole(1, 1)))  # a session starts
 
-    def add(self, step: int, scalars: dict[str, float]) -> None:
-        """Adds values of a step, by their tags such as 'train/loss'."""
-        values = (_bytes(1, tag.encode()) + struct.pack("<Bf", 0x15, value) for tag, value in scalars.items())
-        self._add(_whole(2, step) + _bytes(5, b"".join(_bytes(1, value) for value in values)))
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """Adds numbers of a step, by their tags such as 'train/loss'."""
+        self._add_values(step, {tag: struct.pack("<Bf", 0x15, value) for tag, value in values.items()})
+
+    def text(self, step: int, name: str, text: str) -> None:
+        """Adds a text, which TensorBoard reads as Markdown: a tensor of one string, for its plugin 'text'."""
+        plugin = _bytes(9, _bytes(1, _bytes(1, b"text")))
+        tensor = _bytes(8, _whole(1, 7) + _bytes(2, _bytes(2, _whole(1, 1))) + _bytes(8, text.encode()))
+        self._add_values(step, {name: plugin + tensor})
+
+    def image(self, step: int, name: str, png: bytes) -> None:
+        """Adds an image, the bytes of a PNG."""
+        width, height = struct.unpack(">II", png[16:24])  # of its first chunk, IHDR
+        self._add_values(step, {name: _bytes(4, _whole(1, height) + _whole(2, width) + _whole(3, 3) + _bytes(4, png))})
 
     def close(self) -> None:
         """Closes the file."""
         self._file.close()
+
+    def _add_values(self, step: int, values: Mapping[str, bytes]) -> None:
+        """Adds a summary: by tag, the fields of its values."""
+        summary = (_bytes(1, _bytes(1, tag.encode()) + fields) for tag, fields in values.items())
+        self._add(_whole(2, step) + _bytes(5, b"".join(summary)))
 
     def _add(self, fields: bytes) -> None:
         event = struct.pack("<Bd", 0x09, time.time()) + fields

@@ -5,12 +5,15 @@ import datetime
 import json
 import os
 from pathlib import Path
-from typing import Any, NotRequired, TypedDict
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 from jft.utils import checksum, distributed, json_file
 from jft.utils.event_file import EventFile
 from jft.utils.files import open_regular, written_whole
 from jft.utils.progress_bar import ProgressBar
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -68,7 +71,7 @@ class Logs:
         Raises:
           ValueError: see `read_metrics`.
         """
-        self._writes = distributed.is_first()
+        self._writes, self._workdir = distributed.is_first(), workdir
         if not self._writes:
             return
         path = workdir / "metrics.jsonl"
@@ -81,12 +84,31 @@ class Logs:
 
     def write(self, step: int, kind: str, values: dict[str, float | str]) -> None:
         """One line `{'step', 'kind', 'time', ...values}`, the time UTC; in TensorBoard the tags are '<kind>/<name>'."""
-        if not self._writes:
-            return
+        if self._writes:
+            self._write(step, kind, values)
+            numbers = {f"{kind}/{name}": value for name, value in values.items() if not isinstance(value, str)}
+            self._board.scalars(step, numbers)
+
+    def text(self, step: int, name: str, text: str) -> None:
+        """One line of kind 'text', with the text; TensorBoard shows it with its lines and columns."""
+        if self._writes:
+            self._write(step, "text", {"name": name, "text": text})
+            self._board.text(step, name, f"```\n{text}\n```")
+
+    def image(self, step: int, name: str, image: "Image.Image") -> None:
+        """One line of kind 'image', with the name of the PNG file in the run's folder that the image is written to."""
+        if self._writes:
+            path = self._workdir / "images" / f"{name.replace(' ', '_')}_{step}.png"
+            path.parent.mkdir(exist_ok=True)
+            with written_whole(path) as aside:
+                image.save(aside, "PNG")
+            self._write(step, "image", {"name": name, "file": str(path.relative_to(self._workdir))})
+            self._board.image(step, name, path.read_bytes())
+
+    def _write(self, step: int, kind: str, values: dict[str, float | str]) -> None:
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
         self._file.write(_as_text({"step": step, "kind": kind, "time": now, **values}))
         self._file.flush()
-        self._board.add(step, {f"{kind}/{k}": value for k, value in values.items() if not isinstance(value, str)})
 
     def close(self) -> None:
         """Closes both."""

@@ -1,6 +1,10 @@
 """TensorBoard's files, read again by TensorFlow."""
 
+import io
+
+import numpy as np
 import tensorflow as tf
+from PIL import Image
 
 from jft.utils.event_file import EventFile, _checksum
 
@@ -11,11 +15,11 @@ def read(path):
 
 def test_tensorflow_reads_what_is_written(tmp_path):
     first = EventFile(tmp_path / "curves")
-    first.add(7, {"train/loss": 0.5, "validation/accuracy of é": -2})
-    first.add(2**40, {"long": 1e30} | {f"tag {n}": n for n in range(300)})
-    first.add(9, {})
+    first.scalars(7, {"train/loss": 0.5, "validation/accuracy of é": -2})
+    first.scalars(2**40, {"long": 1e30} | {f"tag {n}": n for n in range(300)})
+    first.scalars(9, {})
     again = EventFile(tmp_path / "curves", purge_step=200)  # of the same second
-    again.add(200, {"train/loss": float("inf")})
+    again.scalars(200, {"train/loss": float("inf")})
     first.close(), again.close()
     one, two = sorted((tmp_path / "curves").iterdir(), key=lambda path: path.stat().st_size, reverse=True)
     version, *events, empty = read(one)
@@ -27,6 +31,23 @@ def test_tensorflow_reads_what_is_written(tmp_path):
     _, start, after = read(two)
     assert (start.step, start.session_log.status) == (200, tf.compat.v1.SessionLog.START)
     assert after.step == 200 and after.summary.value[0].simple_value == float("inf")
+
+
+def test_tensorflow_reads_texts_and_images(tmp_path):
+    png = io.BytesIO()
+    Image.fromarray(np.arange(24, dtype=np.uint8).reshape(2, 4, 3)).save(png, "PNG")
+    events = EventFile(tmp_path)
+    events.text(3, "run", "é\n" * 200)
+    events.image(4, "training images", png.getvalue())
+    events.close()
+    _, text, image = read(next(tmp_path.iterdir()))
+    [value] = text.summary.value
+    assert (text.step, value.tag, value.metadata.plugin_data.plugin_name) == (3, "run", "text")
+    assert tf.make_ndarray(value.tensor).tolist() == [("é\n" * 200).encode()]
+    [value] = image.summary.value
+    assert (image.step, value.tag) == (4, "training images")
+    assert (value.image.height, value.image.width, value.image.colorspace) == (2, 4, 3)
+    assert value.image.encoded_image_string == png.getvalue()
 
 
 def test_the_checksum_is_that_of_the_standard():

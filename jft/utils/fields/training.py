@@ -188,6 +188,13 @@ CADENCE = (
         needs=(_STEPS,),
         resume=True,
     ),
+    Field(
+        "trackers",
+        (),
+        "also log to these: wandb, mlflow, module:Class; one that fails is a warning, and never stops the run",
+        element=str,
+        resume=True,
+    ),
     Field("log_every", 20, "steps between log lines", check=positive, resume=True),
     Field(
         "evaluate_every",
