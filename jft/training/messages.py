@@ -11,7 +11,7 @@ from jft.metrics import image_metrics
 from jft.training import optim
 from jft.training.batches import input_choice
 from jft.training.phase_run import PhaseRun
-from jft.training.phases import phase_table
+from jft.training.phase_table import phase_table
 from jft.training.run import Run
 from jft.training.stage_table import transfer_table
 from jft.training.step import TrainState

@@ -21,7 +21,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
-import numpy as np
 import optax
 
 from jft import config as config_lib
@@ -30,10 +29,9 @@ from jft.data import augmentations
 from jft.data.augment import Augmentation
 from jft.data.transforms import Preprocess
 from jft.models import Chain, abstract_variables
-from jft.training import optim, optimizers, presets
+from jft.training import l2_sp, optim, optimizers, presets
 from jft.training.freeze import Plan, make_plan
 from jft.utils import tree
-from jft.utils.text import aligned
 
 _LENGTHS = ("steps", "epochs", "examples")
 _GIVEN = ("optimizer", "schedule", "augment")  # what Python may give as an object
@@ -85,6 +83,11 @@ class Phase:
     def averages(self) -> bool:
         """Whether its trained weights are averaged with those before it, at its end; see `wise_ft`."""
         return not self.solved and self.config.wise_ft != 1
+
+    @property
+    def keeps_start(self) -> bool:
+        """Whether its trainable parameters at its start are kept, to average with or to decay toward."""
+        return self.averages or (not self.solved and self.config.l2_sp > 0)
 
     @functools.cached_property
     def init(self) -> Any:
@@ -151,8 +154,9 @@ def _make_phase(
 ) -> Phase:
     plan = make_plan(model, variables, config.freeze, batch_norm=config.batch_norm)
     first = before[-1].last if before else 0
+    of_optimizer = l2_sp.of_optimizer(config)
     if config.solver == "steps":
-        optimizers.check(config, given.get("optimizer"), plan.split(variables["params"])[0])
+        optimizers.check(of_optimizer, given.get("optimizer"), plan.split(variables["params"])[0])
     own = None
     if not optimizers.has_own_rate(optimizers.resolve(config, given.get("optimizer"))):
         own = optim.make_schedule(
@@ -165,7 +169,7 @@ def _make_phase(
     heads = {head: auxiliary.after for head, auxiliary in model.auxiliary_heads().items()}
     factors = optim.decay_factors(plan.stages, config.layer_decay, heads)
     mask = plan.freeze_mask(variables["params"])
-    tx = optim.make_optimizer(config, mask, groups=groups, factors=factors, given=given.get("optimizer"))
+    tx = optim.make_optimizer(of_optimizer, mask, groups=groups, factors=factors, given=given.get("optimizer"))
     schedule = None if own is None else lambda step: own(step - first)
     spec = _resized(spec, config.image_size, model, variables)
     functions = augmentations.resolve(config.augment, given.get("augment"), spec.size)
@@ -239,35 +243,6 @@ def _settings(given: presets.Given) -> list[dict[str, Any]]:
     if config.phases:
         return [dict(own) for own in config.phases]
     return presets.PRESETS[config.preset](given)
-
-
-def phase_table(phases: Sequence[Phase], variables: Mapping[str, Any]) -> str:
-    """Formats one line per phase: steps, frozen stages, trainable parameters, BatchNorm mode, optimizer and rates.
-
-    Args:
-      phases: from `make_phases`.
-      variables: `{'params', ...}`, arrays or shapes, to count trainable parameters.
-    """
-    rows = [("phase", "steps", "frozen up to", "trainable", "BatchNorm", "optimizer", "learning rate", "layer decay")]
-    for phase in phases:
-        settings = in_force(phase, variables)
-        rates = "the optimizer's own"
-        if phase.schedule is not None:
-            first, last = (float(np.asarray(phase.schedule(step))) for step in (phase.first, phase.last - 1))
-            rates = f"{first:.3g} to {last:.3g} ({phase.config.schedule})"
-        rows.append(
-            (
-                phase.name,
-                f"{phase.first:,} to {phase.last:,}",
-                settings["boundary"] or "-",
-                f"{settings['learning']:,}",
-                settings["batch_norm"],
-                phase.config.optimizer,
-                rates,
-                f"{phase.config.layer_decay:g}",
-            )
-        )
-    return "\n".join(aligned(rows, right=(3,)))
 
 
 def in_force(phase: Phase, variables: Mapping[str, Any]) -> dict[str, Any]:

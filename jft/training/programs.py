@@ -14,14 +14,14 @@ from jft.data.feeds import resident
 from jft.data.feeds.feed import on_device
 from jft.data.mixup import mix
 from jft.models import abstract_variables
-from jft.training import feature_cache, stretches
+from jft.training import feature_cache, l2_sp, stretches
 from jft.training.batches import image_batches, open_images
 from jft.training.phase_run import PhaseRun
 from jft.training.phases import Phase, in_force
 from jft.training.run import Run
 from jft.training.state import abstract_state
 from jft.training.step import Input, make_train_step
-from jft.utils import memory
+from jft.utils import memory, tree
 from jft.utils.text import human_bytes
 
 
@@ -88,6 +88,7 @@ def _train_step(run: Run, phase: Phase) -> Callable:
             mix=functools.partial(mix, mixup=config.mixup, cutmix=config.cutmix) if mixes else None,
         ),
         seed=config.seed,
+        penalty=l2_sp.make_gradient(phase.config, run.model, tree.flatten(feature_cache.abstract_params(run))),
         ema=config.ema,
         accumulate=run.accumulate or 1,
         axis_name=run.parallel.axis_name,

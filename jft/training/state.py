@@ -78,7 +78,7 @@ def fresh_state(run: Run) -> tuple[TrainState, CheckpointInfo]:
         step=run.parallel.place_state(np.zeros((), np.int32)),
         opt_state=_fresh_opt_state(run, phase, variables["params"]),
         ema=_copied(phase, variables["params"]) if run.config.ema else {},
-        start=_copied(phase, variables["params"]) if phase.averages else {},
+        start=_copied(phase, variables["params"]) if phase.keeps_start else {},
         **variables,
     )
     # Where all leaves are fresh, none comes from the weights.
@@ -96,7 +96,7 @@ def enter_phase(run: Run, phase: Phase, state: TrainState) -> TrainState:
     if run.config.ema:
         known, trainable = tree.flatten(state.ema), tree.flatten(phase.plan.split(state.params)[0])
         ema = tree.unflatten({name: known[name] if name in known else jnp.copy(x) for name, x in trainable.items()})
-    start = _copied(phase, state.variables["params"]) if phase.averages else {}
+    start = _copied(phase, state.variables["params"]) if phase.keeps_start else {}
     return run.parallel.place_state(state.replace(opt_state=opt_state, ema=ema, start=start))
 
 
@@ -187,7 +187,7 @@ def abstract_state(run: Run, phase: Phase) -> TrainState:
         step=jax.ShapeDtypeStruct((), jnp.int32),
         opt_state=phase.init.eval_shape(variables["params"]),
         ema=phase.plan.split(variables["params"])[0] if run.config.ema else {},
-        start=phase.plan.split(variables["params"])[0] if phase.averages else {},
+        start=phase.plan.split(variables["params"])[0] if phase.keeps_start else {},
         **variables,
     )
     return run.parallel.abstract(state)

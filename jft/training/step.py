@@ -35,7 +35,7 @@ class TrainState:
       batch_stats: BatchNorm's running statistics by stage, float32; {} without BatchNorm.
       opt_state: state of the Optax optimizer, without frozen leaves.
       ema: exponential moving average of the trainable parameters; {} if there is none.
-      start: the trainable parameters at the start of the phase, where `wise_ft` averages with them; else {}.
+      start: the trainable parameters at the start of the phase, where `Phase.keeps_start`; else {}.
     """
 
     if TYPE_CHECKING:
@@ -83,6 +83,7 @@ def make_train_step(
     objective: Objective,
     inputs: Input,
     seed: int,
+    penalty: Callable[[Params, Params], Params] | None = None,
     ema: float = 0.0,
     accumulate: int = 1,
     axis_name: str | None = None,
@@ -97,6 +98,8 @@ def make_train_step(
       objective: the loss.
       inputs: preprocessing and augmentation of a batch.
       seed: seed of augmentation and dropout, together with the step.
+      penalty: (trainable parameters, `state.start`) -> gradient of a penalty, which the optimizer gets added to the
+        loss's; see `l2_sp`.
       ema: decay of the moving average `state.ema` of the trainable parameters; 0 for none.
       accumulate: number of micro-batches, run one after another, whose gradients are summed. Augmentation, mixing and
         dropout are drawn for the whole batch, so results do not depend on it, except that a BatchNorm with batch
@@ -105,8 +108,8 @@ def make_train_step(
 
     Returns:
       A pure function of state and batch. Its metrics are `classification_sums` (or `label_sums`) plus `objective`, the
-      minimized loss including auxiliary heads, times `count`; `grad_norm`, the norm of the trainable leaves' gradient;
-      and `learning_rate`, if there is a schedule.
+      minimized loss including auxiliary heads, times `count`; `grad_norm`, the norm of its gradient by the trainable
+      leaves; and `learning_rate`, if there is a schedule. None includes the penalty.
     """
 
     tx = optax.with_extra_args_support(tx)
@@ -131,8 +134,9 @@ def make_train_step(
 
         trainable, frozen = plan.split(state.params)
         rate = {} if schedule is None else {"learning_rate": jnp.float32(schedule(state.step))}
+        learning = grads if penalty is None else jax.tree.map(jnp.add, grads, penalty(trainable, state.start))
         # Frozen leaves fill the places of their gradients, which the mask never reads.
-        updates, opt_state = tx.update(plan.merge(grads, frozen), state.opt_state, state.params, **rate)
+        updates, opt_state = tx.update(plan.merge(learning, frozen), state.opt_state, state.params, **rate)
         trainable = jax.tree.map(jnp.add, trainable, plan.split(cast(Params, updates))[0])
         average = jax.tree.map(lambda old, new: ema * old + (1 - ema) * new, state.ema, trainable) if ema else {}
         scalars = {"grad_norm": optax.tree.norm(grads), **rate}

@@ -40,7 +40,7 @@ def overlay(
     names = tree.flatten(shapes).keys()
     own = leaf_shapes(create_model(row.model, **row.file_options), row.preprocess.size)
     bare = {name.split("/", 1)[1] for name in names}
-    keep = tree.matching(["(.+/)?head", *fresh.split()], bare, what="fresh")
+    keep = fresh_leaves(bare, fresh)
     fresh_names = {name for name in names if name.split("/", 1)[1] in keep}
     unneeded = own.keys() - names  # auxiliary heads that this model does not have
     leaves, manifest = hub.load(row, own, weights_path=weights_path, fresh=fresh_names | unneeded)
@@ -50,3 +50,8 @@ def overlay(
     pretrained = fitted({name: leaves[name] for name in loaded}, wanted)
     merged = tree.unflatten({name: pretrained[name] if name in loaded else drawn[name] for name in names})
     return {**shapes, **merged}, loaded, manifest
+
+
+def fresh_leaves(names: Collection[str], fresh: str) -> set[str]:
+    """The leaves that keep their initial values, of names such as 'head/head/kernel'; see `overlay`."""
+    return tree.matching(["(.+/)?head", *fresh.split()], names, what="fresh")

@@ -16,7 +16,8 @@ from jft.data.preprocess import Preprocess
 from jft.models import MODELS, abstract_variables, create_model
 from jft.training import optim
 from jft.training.loop import train
-from jft.training.phases import in_force, make_phases, phase_table
+from jft.training.phase_table import phase_table
+from jft.training.phases import in_force, make_phases
 from jft.training.programs import compile_train_step
 from jft.training.run import create_run
 from jft.training.state import enter_phase, initial_state

@@ -2,7 +2,16 @@
 
 from typing import Any
 
-from jft.utils.fields.field import Field, Needs, one_or_three, positive, share, share_or_auto, switch_or_auto
+from jft.utils.fields.field import (
+    Field,
+    Needs,
+    not_negative,
+    one_or_three,
+    positive,
+    share,
+    share_or_auto,
+    switch_or_auto,
+)
 
 _STEPS, _SOLVED = Needs("solver", ("steps",)), Needs("solver", ("lbfgs", "ridge", "lda", "class_means"))
 _LINEAR = Needs("head", ("linear",))
@@ -116,6 +125,14 @@ TRANSFER = (
         check=share_or_auto,
         needs=(_STEPS,),
         auto=float,
+        phase=True,
+    ),
+    Field(
+        "l2_sp",
+        0.0,
+        "L2-SP: decay of pretrained kernels toward where the phase began; weight_decay is that of new ones alone",
+        check=not_negative,
+        needs=(_STEPS, _PRETRAINED, Needs("weights")),
         phase=True,
     ),
     Field(
