@@ -1,7 +1,11 @@
 """Trains and tests several configs, each with several seeds, and compares them.
 
-Writes a table (compare.md, compare.csv) and a plot (compare.png) to --out. Runs share cached features. To resume, run
-the same command again: finished runs are not repeated. Config fields are set for all configs, as for train.
+    jft compare configs/few_squeezenet.py configs/few_resnet18.py --seeds 5 --data-dir DIR
+    jft compare my_config.py --sweep learning_rate=1e-4,3e-4,1e-3 --sweep flip=yes,no
+
+Writes tables (compare.md, .tex, .csv, pairs.csv) and plots (compare.png, curves.png) to --out. Runs share cached
+features. To resume, run the same command again: finished runs are not repeated. Config fields are set for all configs,
+as for train.
 """
 
 import argparse
@@ -17,6 +21,19 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "config", nargs="+", metavar="CONFIG", help="config files, or names of configs that come with jft"
     )
     parser.add_argument("--seeds", type=int, default=3, help="number of seeds for each config; default: 3")
+    parser.add_argument(
+        "--sweep",
+        action="append",
+        default=[],
+        metavar="FIELD=A,B",
+        help="train each config with each of these values of a field; several --sweep make a grid",
+    )
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=1,
+        help="runs at a time, each in a process of its own on one GPU; default: 1, on all devices",
+    )
     parser.add_argument("--out", default="runs/compare", metavar="DIR", help="output folder; default: runs/compare")
     field_flags.add(parser)
 
@@ -24,11 +41,19 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Compares, and prints the table."""
     from jft.cli.choose_config import choose_config
-    from jft.training.compare import compare, markdown
+    from jft.training.comparison.compare import compare
+    from jft.training.comparison.sweep import with_sweep
+    from jft.training.comparison.table import markdown
 
-    if args.seeds < 1:
-        raise ValueError(f"--seeds {args.seeds}: at least 1.")
+    for name in ("seeds", "workers"):
+        if getattr(args, name) < 1:
+            raise ValueError(f"--{name} {getattr(args, name)}: at least 1.")
+    sweep = dict(map(field_flags.parse_values, args.sweep))
+    if len(sweep) < len(args.sweep):
+        raise ValueError(f"--sweep {' --sweep '.join(args.sweep)}: give each field once, with all of its values.")
     configs = [choose_config(path, None, args.settings, args.fields, command="compare") for path in args.config]
-    rows = compare(configs, args.out, seeds=args.seeds)
-    print(f"\n{markdown(rows)}\n\n{args.out} holds the table, as Markdown and CSV, and the plot.")
+    if sweep:
+        configs = [(name, with_sweep(config, sweep)) for name, config in configs]
+    rows, _ = compare(configs, args.out, seeds=args.seeds, workers=args.workers)
+    print(f"\n{markdown(rows)}\n\n{args.out} holds the tables, as Markdown, LaTeX and CSV, and the plots.")
     return 0

@@ -6,6 +6,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from jft.utils import tree
 from jft.utils.fields import FIELDS, GROUPS, Field
 
 IMAGES = "a folder of class folders, a .csv file, CIFAR-10, GTSRB, digits"
@@ -94,6 +95,19 @@ def parse(field: Field, text: str) -> Any:
     if field.choices and value not in field.choices:
         raise ValueError(f"{flag(field.name)} {text!r}: choose {', '.join(map(repr, field.choices))}")
     return value
+
+
+def parse_values(text: str) -> tuple[str, tuple[Any, ...]]:
+    """A field and several values of it; commas between parentheses part nothing. ValueError as of `parse`.
+
+    >>> parse_values("learning-rate=1e-4,1e-3"), parse_values("head_hidden=(),(64,)")
+    (('learning_rate', (0.0001, 0.001)), ('head_hidden', ((), (64,))))
+    """
+    name, equals, values = text.partition("=")
+    if not equals:
+        raise ValueError(f"{text!r}: give a field and its values, such as learning_rate=1e-4,3e-4,1e-3")
+    field = tree.choose(FIELDS, name.removeprefix("--").replace("-", "_"), what="config field")
+    return field.name, tuple(parse(field, value) for value in _COMMA.split(values))
 
 
 def _example(field: Field) -> str:

@@ -7,7 +7,7 @@ import numpy as np
 
 from jft.data.source import Source
 from jft.evaluation import copies
-from jft.metrics import calibration, classification, masked_sums
+from jft.metrics import calibration, classification, masked_sums, paired
 from jft.utils.option_names import option
 from jft.utils.text import named_step, padded, terminal, width
 
@@ -88,27 +88,22 @@ def contrast(first: np.ndarray, second: np.ndarray, labels: np.ndarray) -> dict[
     right, other = _right(first, labels), _right(second, labels)
     found = classification.mcnemar(right, other)
     gained = other.astype(float) - right
-    interval = _interval(gained)
-    if not gained.any():  # no difference seen: its sign is unknown, so the interval is symmetric
-        assert interval is not None  # Wilson's, of values that are all 0
-        interval = [-interval[1], interval[1]]
-    if (gained == -1).all():  # mirrors the case in which all are gained
-        mirrored = _interval(-gained)
-        assert mirrored is not None  # Wilson's, of values that are all 1
-        interval = [-bound for bound in reversed(mirrored)]
     return {
         "only_first": found.only_first,
         "only_second": found.only_second,
         "p_value": found.p_value,
         "difference": float(gained.mean()),
-        "difference_interval": interval,
+        "difference_interval": _finite(paired.difference_interval(gained)),
     }
 
 
 def _interval(values: np.ndarray) -> list[float] | None:
     """The 95 % interval as a list for JSON; None if unknown, because JSON has no NaN."""
-    low, high = classification.interval(values)
-    return [low, high] if np.isfinite([low, high]).all() else None
+    return _finite(classification.interval(values))
+
+
+def _finite(interval: tuple[float, float]) -> list[float] | None:
+    return list(interval) if np.isfinite(interval).all() else None
 
 
 def _right(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:

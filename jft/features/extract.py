@@ -1,6 +1,7 @@
 """Computes the features that are missing in a store, on all devices, at the speed of inference."""
 
 import collections
+import contextlib
 import dataclasses
 import os
 import zlib
@@ -17,6 +18,7 @@ from jft.data.feeds.feed import Feed, on_device
 from jft.data.feeds.images import Images, Reading, Rows
 from jft.data.source import Source
 from jft.data.transforms import Preprocess
+from jft.features import turn
 from jft.features.cache_key import image_digests, recipe
 from jft.features.feature_step import Wanted, make_feature_step
 from jft.features.store import Features, FeatureStore
@@ -103,7 +105,35 @@ def extract(
     parallel.check_batch_size(batch_size, what="batch_size")
     store = open_store(folder, model, variables, spec, wanted, dtype)
     digests = image_digests(source)
-    rows = store.missing(digests)
+    with turn.of(store.folder, interrupt) if len(store.missing(digests)) else contextlib.nullcontext():
+        rows = store.missing(digests)
+        _agree(store, rows)
+        if len(rows):
+            # If all features are missing, use the source itself, so that images already decoded are reused.
+            lacking = source if len(rows) == len(source) else source.take(rows)
+            step = make_feature_step(model, spec, wanted, dtype=store.dtype.name, axis_name=parallel.axis_name)
+            feed = open_feed(
+                Images(lacking, Reading(spec, wanted.fit, wanted.resize_on, cache_bytes, input)), parallel, once=True
+            )
+            order = loader.eval_rows(lacking, batch_size=batch_size, shard=parallel.shard)
+            batches = feed.batches(order, loader.eval_steps(lacking, batch_size))
+            with _Writer(store, lacking, digests[rows], wanted.boundary) as writer:
+                _run(step, variables, feed, batches, parallel, writer, interrupt)
+            distributed.wait_for_all("features are written")
+    if interrupt and interrupt.received:
+        return None
+    if distributed.several():  # on a network file system the shards may appear with a delay
+        distributed.patiently(lambda: not len(store.missing(digests)), seconds=60)
+    return store.open(digests)
+
+
+def _agree(store: FeatureStore, rows: np.ndarray) -> None:
+    """Raises a ValueError unless all processes compute the same features, and an OSError if there is no room for them.
+
+    Args:
+      store: the store.
+      rows: int [r], images whose features it lacks.
+    """
     shared = "set features_dir to a folder that every host sees."
     same = "start every process with the same jft, JAX and flags."
     distributed.agree({"what computes the features": store.recipe["program"]}, remedy=same)
@@ -112,21 +142,6 @@ def extract(
         distributed.check_shared(store.folder.parent, remedy=shared)
         if shortage := distributed.from_first(store.shortage(len(rows))):
             raise OSError(f"{shortage}: free space or fix the folder, or choose another one.")
-        # If all features are missing, use the source itself, so that images already decoded are reused.
-        lacking = source if len(rows) == len(source) else source.take(rows)
-        step = make_feature_step(model, spec, wanted, dtype=store.dtype.name, axis_name=parallel.axis_name)
-        reading = Reading(spec, wanted.fit, wanted.resize_on, cache_bytes, input)
-        feed = open_feed(Images(lacking, reading), parallel, once=True)
-        order = loader.eval_rows(lacking, batch_size=batch_size, shard=parallel.shard)
-        batches = feed.batches(order, loader.eval_steps(lacking, batch_size))
-        with _Writer(store, lacking, digests[rows], wanted.boundary) as writer:
-            _run(step, variables, feed, batches, parallel, writer, interrupt)
-        distributed.wait_for_all("features are written")
-    if interrupt and interrupt.received:
-        return None
-    if distributed.several():  # on a network file system the shards may appear with a delay
-        distributed.patiently(lambda: not len(store.missing(digests)), seconds=60)
-    return store.open(digests)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """Formats text for people, and escapes untrusted names (of classes, of files) for terminals, tables and pages.
 
-Such a name may hold anything. `terminal`, `csv_cell`, `markdown`, `html` and `figure` show it to one reader each, so
-that it is read as a name and as nothing else; `file_name` makes a file of it. JSON, which the standard library escapes,
-needs none.
+Such a name may hold anything. `terminal`, `csv_cell`, `markdown`, `latex`, `html` and `figure` show it to one reader
+each, so that it is read as a name and as nothing else; `file_name` makes a file of it. JSON, which the standard library
+escapes, needs none.
 """
 
 import re
@@ -17,6 +17,13 @@ _JOINER = "\u200d"  # also what holds an emoji of several together
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?%?")
 _FORMULA = tuple("=+-@\t\r\n＝＋－＠")  # what a cell begins with that spreadsheets compute
 _MARKDOWN = re.compile(r"[\\`*\[\]|~$#!]|(?<![^\W_])_|_(?![^\W_])")
+
+_LATEX = {
+    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
+    **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$"},
+    **{"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}"},
+    **{"[": "{[}", "*": "{*}"},  # the end of a row before it would take these for its own
+}
 
 
 def terminal(value: Any, most: int = 0) -> str:
@@ -110,6 +117,11 @@ def markdown(value: Any) -> str:
     text = _MARKDOWN.sub(lambda found: f"\\{found.group()}", text)
     # Addresses are linked by many readers without any sign.
     return text.replace("://", ":&#47;/").replace("www.", "www&#46;").replace("@", "&#64;")
+
+
+def latex(value: Any) -> str:
+    """Within a line of LaTeX, such as a cell of a table: no command, formula or comment."""
+    return "".join(_LATEX.get(sign, sign) for sign in terminal(value))
 
 
 def html(value: Any) -> Any:

@@ -19,7 +19,8 @@ from jft.evaluation import gallery, predict, results
 from jft.evaluation.label_issues import Suspect
 from jft.evaluation.report.page import _environment
 from jft.exporters.model_card import model_card
-from jft.training import compare, suggest_report
+from jft.training import suggest_report
+from jft.training.comparison import plots, table
 from jft.utils import distributed, runtime, text
 from jft.utils.findings import Finding
 from jft.weights.catalog import CATALOG
@@ -114,8 +115,8 @@ def test_csv_of_suspects_and_of_comparisons(tmp_path, monkeypatch):
     with (tmp_path / "suspects.csv").open(newline="") as file:
         (row,) = csv.DictReader(file)
     assert (row["label"], row["suggested"], row["probability"]) == (f"'{FORMULA}", LINES, "0.1000")
-    odd = compare.Row("=x|$x^$", (0.5,), (0.1,), (1.0,), 0.0, 10, 10, ())
-    compare.write([odd], tmp_path)  # matplotlib would take the name for a formula, which has no end
+    odd = table.Row("=x|$x^$", (0.5,), (0.1,), (1.0,), 0.0, 10, 10, ())
+    table.write([odd], [], tmp_path)
     with (tmp_path / "compare.csv").open(newline="") as file:
         (row,) = csv.DictReader(file)
     assert row["name"] == "'=x|$x^$" and r"| =x\|\$x^\$ |" in (tmp_path / "compare.md").read_text()
@@ -168,9 +169,17 @@ def test_drawings_take_them_for_text(tmp_path):
     grid.draw(tmp_path / "grid.svg", black, names, [0.5] * len(NAMES), names, title="$x^$")
     assert not unseen((tmp_path / "grid.svg").read_text())
     assert r"\x1b[31mred" in grid.caption(RED, None, None)
-    compare.plot([compare.Row("$x^$", (0.5,), (0.1,), (1.0,), 0.0, 1, 1, ())], tmp_path / "plot.png")
-    with Image.open(tmp_path / "plot.png") as image:
+    # matplotlib would take the name for a formula, which has no end
+    odd = table.Row("$x^$", (0.5,), (0.1,), (1.0,), 0.0, 1, 1, ())
+    plots.write([odd], {"$x^$": [[{"kind": "train", "step": 1, "loss": 0.1}]]}, tmp_path)
+    with Image.open(tmp_path / "compare.png") as image:
         assert image.format == "PNG"
+
+
+def test_latex_has_no_command_of_theirs():
+    assert text.latex(r"10 % & a_b \input{x} $x^$ [2pt]") == (
+        r"10 \% \& a\_b \textbackslash{}input\{x\} \$x\textasciicircum{}\$ {[}2pt]"
+    )
 
 
 def test_an_evaluation_is_a_line_a_class():

@@ -1,3 +1,4 @@
+import contextlib
 import dataclasses
 import os
 import shutil
@@ -16,7 +17,7 @@ from jft.data import augment, datasets, transforms
 from jft.data.augment import Augmentation
 from jft.data.transforms import Preprocess
 from jft.features import extract as extraction
-from jft.features import store
+from jft.features import store, turn
 from jft.features.cache_key import Wanted
 from jft.models import abstract_variables, create_model
 from jft.utils.interrupt import Interrupt
@@ -195,7 +196,7 @@ KILLED = """
 import os, signal, sys
 sys.path.insert(0, sys.argv[2])
 import test_extract
-from jft.features import store
+from jft.features import store, turn
 
 store.SHARD_IMAGES = 8
 written = store.write_json
@@ -221,3 +222,36 @@ def test_killed_while_extracting_it_resumes(tmp_path, digits, computed):
     assert computed == [40 - 16] and not list(folder.glob(".writing-*"))
     np.testing.assert_allclose(resumed, live(digits), atol=1e-5)
     assert os.listdir(tmp_path / "killed") == [folder.name]
+
+
+def test_runs_take_turns(tmp_path, monkeypatch):
+    waited, first = [], turn.of(tmp_path / "store", None)
+    first.__enter__()
+
+    def sleep(seconds):
+        waited.append(seconds)
+        first.__exit__(None, None, None)
+
+    monkeypatch.setattr(turn.time, "sleep", sleep)
+    with turn.of(tmp_path / "store", None):
+        assert len(waited) == 1
+        with turn.of(tmp_path / "store", SimpleNamespace(check=lambda: True)):  # a signal came
+            assert len(waited) == 1
+
+
+def test_what_another_run_computed_meanwhile_is_not_computed_again(digits, tmp_path, monkeypatch):
+    computed, compute = [], extraction._run
+
+    def counted(*args):
+        computed.append(args)
+        compute(*args)
+
+    @contextlib.contextmanager
+    def waiting(folder, interrupt):
+        monkeypatch.undo()
+        run(tmp_path, digits)
+        monkeypatch.setattr(extraction, "_run", counted)
+        yield
+
+    monkeypatch.setattr(extraction.turn, "of", waiting)
+    assert len(run(tmp_path, digits)) == 40 and not computed

@@ -5,12 +5,19 @@ import json
 import re
 import statistics
 
+import numpy as np
 import pytest
 from PIL import Image
+from scipy import stats
 from small_digits import make, records, write_config
 
-from jft.training import compare as lib
-from jft.training.compare import COLUMNS, Row, compare, markdown
+from jft.evaluation.evaluate import Images, predict_run
+from jft.metrics import paired
+from jft.training.comparison import compare as lib
+from jft.training.comparison import trial
+from jft.training.comparison.compare import compare
+from jft.training.comparison.table import COLUMNS, Row, markdown
+from jft.training.comparison.trial import Outcome
 from jft.utils.stopped import Stopped
 
 # One worker trains for all of them.
@@ -29,7 +36,8 @@ def configs(features):
 def compared(tmp_path_factory):
     """Folder of the features, folder of the comparison, its rows."""
     folder = tmp_path_factory.mktemp("compare")
-    return folder / "features", folder / "out", compare(configs(folder / "features"), folder / "out", seeds=2)
+    rows, (pair,) = compare(configs(folder / "features"), folder / "out", seeds=2)
+    return folder / "features", folder / "out", rows, pair
 
 
 def runs(out, name):
@@ -38,7 +46,7 @@ def runs(out, name):
 
 
 def test_a_row_holds_what_the_runs_say(compared):
-    _, out, rows = compared
+    _, out, rows, _ = compared
     assert tuple(row.name for row in rows) == NAMES
     for row in rows:
         tested = [json.loads((run / "eval.json").read_text()) for run in runs(out, row.name)]
@@ -59,10 +67,10 @@ def test_a_row_holds_what_the_runs_say(compared):
 
 
 def test_the_table_has_means_and_deviations(compared):
-    _, out, rows = compared
+    _, out, rows, pair = compared
     text = (out / "compare.md").read_text()
-    assert text == markdown(rows) + "\n"
-    lines = text.splitlines()
+    assert text == markdown(rows, [pair]) + "\n" and text.startswith(markdown(rows) + "\n")
+    lines = markdown(rows).splitlines()
     assert len({len(line) for line in lines}) == 1
     header, rule, *cells = ([cell.strip() for cell in line.strip("|").split("|")] for line in lines)
     assert tuple(header) == COLUMNS and re.fullmatch("[-:]+", "".join(rule))
@@ -79,7 +87,7 @@ def test_the_table_has_means_and_deviations(compared):
 
 
 def test_the_csv_has_every_seed_and_the_plot_is_a_image(compared):
-    _, out, rows = compared
+    _, out, rows, _ = compared
     with (out / "compare.csv").open(newline="") as file:
         found = list(csv.DictReader(file))
     for row, line in zip(rows, found, strict=True):
@@ -87,21 +95,56 @@ def test_the_csv_has_every_seed_and_the_plot_is_a_image(compared):
         assert float(line["extraction"]) == row.extraction
         for field in ("accuracies", "losses", "seconds", "images_per_second"):
             assert tuple(map(float, line[field].split())) == getattr(row, field)
-    with Image.open(out / "compare.png") as image:
-        assert image.format == "PNG" and min(image.size) > 100
-    assert {path.name for path in out.iterdir()} == {"runs", "compare.md", "compare.csv", "compare.png"}
+    for name in ("compare.png", "curves.png"):
+        with Image.open(out / name) as image:
+            assert image.format == "PNG" and min(image.size) > 100
+    tables = {"compare.md", "compare.tex", "compare.csv", "pairs.csv"}
+    assert {path.name for path in out.iterdir()} == {"runs", "compare.png", "curves.png", *tables}
+
+
+def test_the_arms_are_tested_in_pairs(compared):
+    """On the images of each seed, by the predictions of the runs."""
+    _, out, rows, pair = compared
+    assert (pair.first, pair.second) == NAMES
+    means = [statistics.mean(row.accuracies) for row in rows]
+    assert pair.difference == pytest.approx(means[1] - means[0]) and pair.low <= pair.difference <= pair.high
+    first, second = (np.array([right(run) for run in runs(out, name)], float) for name in NAMES)
+    assert pair.p_images == paired.sign_flips((second - first).mean(axis=0))
+    differences = [b - a for a, b in zip(rows[0].accuracies, rows[1].accuracies, strict=True)]
+    assert pair.p_seeds == pytest.approx(stats.ttest_1samp(differences, 0).pvalue)
+    with (out / "pairs.csv").open(newline="") as file:
+        (line,) = csv.DictReader(file)
+    assert line["second"] == "stepped/two_steps" and float(line["p_images"]) == pair.p_images
+
+
+def right(run):
+    found = predict_run(run, Images())
+    return found.found.probabilities.argmax(axis=1) == found.source.labels
+
+
+def test_the_table_for_latex(compared):
+    _, out, rows, pair = compared
+    text = (out / "compare.tex").read_text()
+    assert text.startswith(
+        "% \\usepackage{booktabs}\n\\begin{tabular}{lrrrrrrrr}\n\\toprule\nrun & seeds & test accuracy"
+    )
+    lines = [line.removesuffix(r" \\").split(" & ") for line in text.splitlines() if line.endswith(r" \\")]
+    assert lines[2][0] == r"stepped/two\_steps" and len(lines) == 5
+    for row, cells in zip(rows, lines[1:3], strict=True):
+        assert cells[2] == row.cells()[2].replace("±", r"$\pm$").replace("%", r"\%")
+    assert lines[4][:2] == [r"stepped/two\_steps minus solved", f"{100 * pair.difference:+.2f}"]
+    assert text.count(r"\midrule") == text.count(r"\bottomrule") == text.count(r"\end{tabular}") == 2
 
 
 def test_again_trains_nothing(compared, monkeypatch):
-    features, out, rows = compared
+    features, out, rows, _ = compared
 
     def written():
         return {path: path.stat().st_mtime_ns for path in (out / "runs").rglob("*") if path.name != "eval.json"}
 
     before = {path: time for path, time in written().items() if path.is_file()}
     monkeypatch.setattr("jft.training.loop._start", None)
-    monkeypatch.setattr("jft.training.loop._start", None)
-    assert compare(configs(features)[:1], out, seeds=2) == rows[:1]
+    assert compare(configs(features)[:1], out, seeds=2) == (rows[:1], [])
     assert {path: time for path, time in written().items() if path.is_file()} == before
     assert (out / "compare.md").read_text() == markdown(rows[:1]) + "\n"
 
@@ -124,7 +167,7 @@ def test_what_is_wrong_is_said_before_anything_is_trained(tmp_path, second, mess
 
 
 def test_a_signal_ends_it(tmp_path, monkeypatch):
-    monkeypatch.setattr(lib, "train", lambda config, place, brief: {"finished": False, "signal": 2})
+    monkeypatch.setattr(trial, "train", lambda config, place, brief: {"finished": False, "signal": 2})
     with pytest.raises(Stopped, match="signal 2"):
         compare([("a", make(tmp_path))], tmp_path / "out", seeds=2)
     assert not (tmp_path / "out" / "compare.md").exists()
@@ -139,13 +182,13 @@ def test_how_long_is_left_is_told_by_the_runs_before():
 def test_the_table_of_stages_comes_once_and_each_run_is_counted(tmp_path, monkeypatch, capsys):
     shown = []
 
-    def train(config, place, brief):
-        shown.append(brief)
-        place.mkdir(parents=True)
-        return {"finished": True}
+    def perform(trial):
+        shown.append(trial.brief)
+        trial.place.mkdir(parents=True)
+        (trial.place / "metrics.jsonl").write_text('{"kind": "validation", "step": 1, "accuracy": 0.5}\n')
+        return Outcome({"accuracy": 0.5, "loss": 1.0, "parameters": 1}, None)
 
-    monkeypatch.setattr(lib, "train", train)
-    monkeypatch.setattr(lib, "_row", lambda name, places: Row(name, (0.5,), (1.0,), (1.0,), 0.0, 1, 1, ()))
+    monkeypatch.setattr(lib, "perform", perform)
     compare([("a", make(tmp_path)), ("b", make(tmp_path, learning_rate=0.5))], tmp_path / "out", seeds=2)
     assert shown == [False, True, False, True]
     told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("==")]
@@ -159,7 +202,7 @@ def test_one_seed_has_no_deviation():
 
 
 def test_script(compared, tmp_path, command):
-    features, out, rows = compared
+    features, out, rows, _ = compared
     (name, config), _ = configs(features)
     path = tmp_path / f"{name}.py"
     write_config(path, config)
@@ -169,7 +212,7 @@ def test_script(compared, tmp_path, command):
 
     status, printed, _ = run("--seeds", "2")
     assert status == 0
-    assert f"\n{markdown(rows[:1])}\n" in printed and f"{out} holds the table" in printed
+    assert f"\n{markdown(rows[:1])}\n" in printed and f"{out} holds the tables" in printed
     status, _, error = run("--seeds", "0")
     assert (status, error) == (1, "error: --seeds 0: at least 1.\n")
     status, _, error = run("--config.solvr=ridge")

@@ -1,17 +1,23 @@
 """SVG charts for the report; text and axes take the page's color, for light and dark mode."""
 
+import collections
 import io
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from jft.metrics.calibration import Reliability
+from jft.utils import text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _INK = "#010203"  # placeholder for the page's text color
 _BLUE, _ORANGE = "#3b82c4", "#d97b29"  # differ in lightness too, on white and on black
+_LONGEST = 80  # characters of the name of a line
 _STYLE = {
     **{key: _INK for key in ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")},
     "font.size": 10,
@@ -46,6 +52,39 @@ def draw_curves(axes: Any, lines: Sequence[Mapping[str, Any]], name: str, title:
     axes.set_ylabel(title)
     if len(axes.lines) > 1:
         axes.legend()
+
+
+def draw_bands(
+    axes: Any, runs: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]], kind: str, name: str, title: str
+) -> None:
+    """Draws a metric by step, of several runs that have several seeds each, into the axes of a figure.
+
+    The line is the mean of the seeds that have the step, the band their standard deviation on either side.
+
+    Args:
+      axes: of matplotlib's.
+      runs: label -> lines of `metrics.jsonl` of each seed.
+      kind: of lines: 'train' or 'validation'.
+      name: key of the metric in the lines.
+      title: label of the axis.
+    """
+    from matplotlib import colormaps
+
+    palette = colormaps["tab10" if len(runs) <= 10 else "turbo"].resampled(max(10, len(runs)))
+    for number, (label, seeds) in enumerate(runs.items()):
+        values = collections.defaultdict(list)
+        for line in itertools.chain(*seeds):
+            if line["kind"] == kind and name in line:
+                values[line["step"]].append(line[name])
+        steps = sorted(values)
+        mean = np.array([np.mean(values[step]) for step in steps])
+        spread = np.array([np.std(values[step], ddof=1) if len(values[step]) > 1 else 0 for step in steps])
+        color = palette(number)
+        style = {"color": color, "label": text.figure(label, _LONGEST), "marker": "o" if len(steps) == 1 else None}
+        axes.plot(steps, mean, **style)
+        axes.fill_between(steps, mean - spread, mean + spread, color=color, alpha=0.2, linewidth=0)
+    axes.set_xlabel("step")
+    axes.set_ylabel(title)
 
 
 def training_curves(lines: Sequence[Mapping[str, Any]]) -> "Figure":
@@ -128,12 +167,12 @@ def _svg(draw: Any, name: str, *, height: float = 2.9) -> str:
         draw(axes)
         file = io.StringIO()
         figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-    text = file.getvalue()
-    text = text[text.index("<svg") :].replace(_INK, "currentColor")
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.S)
-    text = re.sub(r"'DejaVu Sans'[^;\"]*", "system-ui, sans-serif", text)
+    svg = file.getvalue()
+    svg = svg[svg.index("<svg") :].replace(_INK, "currentColor")
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.S)
+    svg = re.sub(r"'DejaVu Sans'[^;\"]*", "system-ui, sans-serif", svg)
     # Drops the ids of groups, which are the same in every chart: a page may hold an id once. Marker ids are referenced.
-    text = re.sub(r'(<g) id="[^"]*"| xmlns(?::xlink)?="[^"]*"', r"\1", text)
-    size = re.search(r'width="([\d.]+)pt" height="([\d.]+)pt"', text)
+    svg = re.sub(r'(<g) id="[^"]*"| xmlns(?::xlink)?="[^"]*"', r"\1", svg)
+    size = re.search(r'width="([\d.]+)pt" height="([\d.]+)pt"', svg)
     assert size is not None  # Matplotlib writes one
-    return text.replace(size.group(0), f'role="img" aria-label="{escape(name)}"', 1)
+    return svg.replace(size.group(0), f'role="img" aria-label="{escape(name)}"', 1)
