@@ -120,7 +120,8 @@ def make_phases(
       ValueError: a phase has no length or several, an unknown field, a wrong value, or nothing trainable; names it.
     """
     norms = bool(variables["batch_stats"])
-    settings = _settings(presets.Given(config, tuple(model.stages()), norms, num_steps, steps_per_epoch))
+    heads = ("head", *model.auxiliary_heads())
+    settings = _settings(presets.Given(config, tuple(model.stages()), heads, norms, num_steps, steps_per_epoch))
     if len(settings) > 1 and config.early_stopping:
         raise ValueError(
             f"early_stopping = {config.early_stopping} would end the run in the first phase without improvement: leave "

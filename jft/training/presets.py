@@ -36,6 +36,7 @@ class Given:
     Attributes:
       config: the run's.
       stages: of the model, in order.
+      heads: the head and the auxiliary heads.
       norms: whether it has BatchNorms.
       num_steps: length of the run.
       steps_per_epoch: to turn steps into epochs.
@@ -43,6 +44,7 @@ class Given:
 
     config: Config
     stages: tuple[str, ...]
+    heads: tuple[str, ...]
     norms: bool
     num_steps: int
     steps_per_epoch: float
@@ -117,6 +119,20 @@ def _gradual_unfreezing(given: Given) -> Phases:
     ]
 
 
+def _scales_and_biases(given: Given) -> Phases:
+    """Heads, the scales of norms and all biases (Ben Zaken et al., 2022, "BitFit"; Frankle et al., 2021)."""
+    config = given.config
+    _check_freeze(config)
+    if config.batch_norm != "trained":
+        raise ValueError(
+            f"preset 'scales_and_biases' trains the scales of BatchNorms, and batch_norm = {config.batch_norm!r} "
+            "freezes them: leave one of them out."
+        )
+    learns = [f"{head}/.*" for head in given.heads] + [f"(?:{new})(?:/.*)?" for new in config.fresh.split()]
+    frozen = f"(?!(?:{'|'.join([*learns, '.*/(?:scale|bias)'])})$).+"  # all other names
+    return [{"name": "scales and biases", "steps": given.num_steps, "freeze": frozen}]
+
+
 def _full(given: Given) -> Phases:
     """Trains everything; used for 'full' and for 'from_scratch', which loads no weights."""
     _check_freeze(given.config)
@@ -136,6 +152,7 @@ PRESETS: dict[str, Callable[[Given], Phases]] = {
     "lp_ft": _lp_ft,
     "fine_tune": _fine_tune,
     "gradual_unfreezing": _gradual_unfreezing,
+    "scales_and_biases": _scales_and_biases,
     "full": _full,
     "from_scratch": _full,
 }

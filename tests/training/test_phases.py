@@ -13,7 +13,9 @@ from small_chain import Small, images
 from jft.config import default_config
 from jft.data.augment import Augmentation
 from jft.data.preprocess import Preprocess
-from jft.models import MODELS, abstract_variables, create_model
+from jft.metrics.losses import Objective
+from jft.models import MODELS, abstract_variables, create_model, initialize
+from jft.models.googlenet import GoogLeNet
 from jft.training import optim
 from jft.training.loop import train
 from jft.training.phase_table import phase_table
@@ -21,6 +23,7 @@ from jft.training.phases import in_force, make_phases
 from jft.training.programs import compile_train_step
 from jft.training.run import create_run
 from jft.training.state import enter_phase, initial_state
+from jft.training.step import Input, TrainState, make_train_step
 from jft.utils import tree
 from jft.utils.logger import Logs
 
@@ -86,6 +89,8 @@ def test_lengths_are_steps_epochs_or_examples():
         ({"preset": "linear_probe", "freeze": "b"}, "'linear_probe' defines what is frozen, and freeze = 'b'"),
         ({"preset": "full", "freeze": "b"}, "'full' defines what is frozen, and freeze = 'b': leave one of them out"),
         ({"preset": "from_scratch", "freeze": "b"}, "'from_scratch' defines what is frozen, and freeze = 'b'"),
+        ({"preset": "scales_and_biases", "freeze": "b"}, "'scales_and_biases' defines what is frozen"),
+        ({"preset": "scales_and_biases", "batch_norm": "frozen"}, "and batch_norm = 'frozen' freezes them"),
         ({"preset": "gradual_unfreezing", "freeze": "head"}, "a stage before the head, and freeze = 'head'"),
         (
             {"solver": "ridge", "freeze": "b", "validation": 0.2},
@@ -122,6 +127,45 @@ def test_presets():
     for preset in ("full", "from_scratch"):
         (everything,) = phases_of(preset=preset)
         assert (everything.plan.boundary, everything.num_steps) == (None, 40)
+
+
+def learning(phase):
+    return {name for name in tree.flatten(SHAPES["params"]) if name not in phase.plan.frozen}
+
+
+def test_scales_and_biases_learn_and_nothing_else_of_the_backbone():
+    norms = {f"{stage}/{leaf}" for stage in "abc" for leaf in ("conv/bias", "bn/scale", "bn/bias")}
+    head = {"head/head/kernel", "head/head/bias"}
+    (phase,) = phases_of(preset="scales_and_biases")
+    assert learning(phase) == norms | head and not phase.plan.inference_norms
+    (phase,) = phases_of(preset="scales_and_biases", fresh="b a/bn", weights="torchvision")
+    assert learning(phase) == norms | head | {"b/conv/kernel"}
+    model = GoogLeNet(num_classes=3, aux_heads=True)
+    spec = Preprocess().at(224)
+    how = {"num_steps": 1, "steps_per_epoch": 1.0, "spec": spec}
+    shapes = abstract_variables(model, 224)
+    (phase,) = make_phases(make(preset="scales_and_biases", aux_heads=True), model, shapes, **how)
+    kernels = {name for name in tree.flatten(shapes["params"]) if name.endswith("kernel")} - phase.plan.frozen
+    assert {name.split("/")[0] for name in kernels} == {"head", *model.auxiliary_heads()}
+
+
+def test_kernels_stay_bit_identical_where_scales_and_biases_learn():
+    (phase,) = phases_of(preset="scales_and_biases", optimizer="adamw", weight_decay=0.1)
+    variables = initialize(MODEL, 8, 0)
+    state = TrainState(np.int32(0), **variables, opt_state=phase.tx.init(variables["params"]))
+    inputs = Input(lambda images, rng: images / 255.0)
+    step = make_train_step(
+        MODEL, phase.plan, phase.tx, schedule=phase.schedule, objective=Objective("softmax", 3), inputs=inputs, seed=0
+    )
+    rng = np.random.default_rng(0)
+    batch = {"image": rng.integers(0, 256, (6, 8, 8, 3)), "label": np.arange(6) % 3, "mask": np.ones(6, bool)}
+    step = jax.jit(step)
+    for _ in range(3):
+        state, _ = step(state, batch)
+    before, after = tree.flatten(variables["params"]), tree.flatten(state.params)
+    moved = {name for name in before if not np.array_equal(before[name], after[name])}
+    # A bias before a BatchNorm has no gradient but rounding errors.
+    assert moved | {f"{stage}/conv/bias" for stage in "abc"} == learning(phase)
 
 
 def test_from_scratch_reads_no_weights(tmp_path):

@@ -15,7 +15,9 @@ from jft.utils.fields.field import (
 
 _STEPS, _SOLVED = Needs("solver", ("steps",)), Needs("solver", ("lbfgs", "ridge", "lda", "class_means"))
 _LINEAR = Needs("head", ("linear",))
-_PRESETS = ("", "linear_probe", "lp_ft", "fine_tune", "gradual_unfreezing", "full", "from_scratch")
+_PRESETS = (
+    *("", "linear_probe", "lp_ft", "fine_tune", "gradual_unfreezing", "scales_and_biases", "full", "from_scratch"),
+)
 _PRETRAINED = Needs("preset", tuple(preset for preset in _PRESETS if preset != "from_scratch"))
 
 MODEL = (
