@@ -18,6 +18,7 @@ from jft.evaluation.evaluator import Evaluator
 from jft.training import (
     cross_validated,
     feature_cache,
+    known_rows,
     linear_probe,
     noted_images,
     programs,
@@ -140,6 +141,7 @@ def checked_run(
         if phase.solved:
             linear_probe.check_head(run, phase)
     wise_ft.check(run)
+    known_rows.check(run)
     feature_cache.decide(run, None, {})
     return run
 

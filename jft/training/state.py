@@ -12,7 +12,7 @@ import numpy as np
 from jft.data.record import DataRecord
 from jft.evaluation.checkpoint_info import CheckpointInfo
 from jft.models import abstract_variables, initialize
-from jft.training import noted_images, optim
+from jft.training import earlier_run, known_rows, noted_images, optim
 from jft.training.phases import Phase
 from jft.training.run import Run
 from jft.training.step import TrainState
@@ -52,7 +52,7 @@ def initial_state(run: Run) -> tuple[TrainState, CheckpointInfo]:
 
 def check_weights(run: Run) -> None:
     """Raises a ValueError if the weights of a run are neither on this machine nor can be downloaded; reads none."""
-    if run.row and not (run.workdir / "config.json").exists():
+    if run.row and not (run.workdir / "config.json").exists() and not earlier_run.is_run(run.config.weights_path):
         with licenses.accepting(run.config.accept_license):
             hub.check_obtainable(run.row, run.config.weights_path or None)
 
@@ -65,9 +65,11 @@ def fresh_state(run: Run) -> tuple[TrainState, CheckpointInfo]:
 
     if run.row:
         shapes = abstract_variables(run.model, run.spec.size)
-        how = {"weights_path": run.config.weights_path or None, "fresh": run.config.fresh}
-        with licenses.accepting(run.config.accept_license):
+        with licenses.accepting(run.config.accept_license), earlier_run.weights_file(run.config.weights_path) as path:
+            how = {"weights_path": path, "fresh": run.config.fresh}
             variables, loaded, manifest = pretrained.overlay(shapes, draw, run.row, **how)
+            if not run.config.fresh_head:
+                variables = known_rows.keep(run, variables, path)
     else:
         variables, loaded, manifest = draw(), frozenset(), {}
     same = "give every process the same weights file (weights_path), or none."

@@ -28,7 +28,10 @@ MODEL = (
         "weight set of the model, such as torchvision, or hf:owner/name; empty: train from scratch",
     ),
     Field(
-        "weights_path", "", "weight file, or folder of weight files; tried before the cache and the network", place=True
+        "weights_path",
+        "",
+        "weight file, folder of weight files, or of a run; tried before the cache and the network",
+        place=True,
     ),
     Field("accept_license", False, "use weights whose license forbids commercial use", needs=(Needs("weights"),)),
     Field(
@@ -78,6 +81,12 @@ HEAD = (
         "linear head: dropout rate before each layer",
         check=share,
         needs=(_STEPS, _LINEAR),
+    ),
+    Field(
+        "fresh_head",
+        True,
+        "False: keep the weights' rows of the classifying layer for classes of the same names; True: all rows are new",
+        needs=(_STEPS, _PRETRAINED, Needs("weights")),
     ),
     Field("head_init", 1.0, "factor on the initial kernel of the classifying layer; 0: zeros", needs=(_STEPS,)),
     Field(
