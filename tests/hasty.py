@@ -6,12 +6,13 @@ What is compiled so runs slower and may round differently. Tests of what users' 
 import importlib.metadata
 import os
 
-# XLA aborts on a flag that it does not know; these releases of jaxlib know them.
-KNOWN = importlib.metadata.version("jaxlib") in ("0.10.2", "0.12.0.1")
-# Fusions emitted through MLIR, and small programs split into 32 LLVM modules, take longer to compile than they save.
-FLAGS = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1" if KNOWN else ""
+# Small programs split into 32 LLVM modules, and fusions emitted through MLIR, take longer to compile than they save.
+_SPLIT, _EMITTERS = "--xla_cpu_parallel_codegen_split_count=1", "--xla_cpu_use_fusion_emitters=false"
+# XLA aborts on a flag that it does not know; these releases of jaxlib know these.
+_KNOWN = {"0.10.2": (_SPLIT, _EMITTERS), "0.12.0.1": (_SPLIT,)}.get(importlib.metadata.version("jaxlib"), ())
+FLAGS = " ".join(_KNOWN)
 # Compiler options with which one program is compiled as users compile it; see also `optimizing_compiler`.
-AS_USERS = {"xla_cpu_use_fusion_emitters": True} if KNOWN else {}
+AS_USERS = {"xla_cpu_use_fusion_emitters": True} if _EMITTERS in _KNOWN else {}
 
 
 def flags(devices):
