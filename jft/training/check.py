@@ -32,8 +32,8 @@ def check(
     """
     folder = tried("folder", _folder, config, Path(workdir))
     yield folder
-    with tempfile.TemporaryDirectory() as empty, notes.heard() as heard:  # a folder that holds no other run
-        run = _planned(config, Path(empty) / "run", data)
+    with notes.heard() as heard:
+        run = _planned(config, data)
     yield from (Finding("note", note) for note in heard)
     if isinstance(run, Finding):
         yield run
@@ -43,11 +43,16 @@ def check(
     yield from Preflight(run, place, overfit_steps=overfit_steps).findings()
 
 
-def _planned(config: Config, workdir: Path, data: datasets.Source | None) -> Run | Finding:
+def planned(config: Config, data: datasets.Source | None = None) -> Run:
+    """The run of a config, in no folder that is there; ValueError where something is wrong with config or data."""
+    with tempfile.TemporaryDirectory() as empty, code_allowed():  # the user is about to train it
+        return checked_run(config, Path(empty) / "run", data)
+
+
+def _planned(config: Config, data: datasets.Source | None) -> Run | Finding:
     """The run, or a finding that says what is wrong with its config or data."""
     try:
-        with code_allowed():  # the user is about to train it
-            return checked_run(config, workdir, data)
+        return planned(config, data)
     except (ValueError, OSError) as error:
         return Finding("config", one_line(error), wrong=True)
 

@@ -54,6 +54,25 @@ def draw_curves(axes: Any, lines: Sequence[Mapping[str, Any]], name: str, title:
         axes.legend()
 
 
+def rate_curve(
+    rates: Sequence[float], losses: Sequence[float], smoothed: Sequence[float], marked: Sequence[float]
+) -> str:
+    """Plots losses by learning rate, of each step and smoothed, with vertical lines at the marked rates."""
+
+    def draw(axes: Any) -> None:
+        axes.plot(rates, losses, ".", color=_BLUE, alpha=0.4, markersize=4, label="of a step")
+        axes.plot(rates, smoothed, color=_BLUE, label="smoothed")
+        for rate in marked:
+            axes.axvline(rate, color=_ORANGE, linestyle="--", linewidth=1)
+        axes.set_xscale("log")
+        axes.set_ylim(0.9 * min(smoothed), 1.1 * max(smoothed[0], 2 * min(smoothed)))
+        axes.set_xlabel("learning rate")
+        axes.set_ylabel("loss in nats")
+        axes.legend()
+
+    return _svg(draw, "loss by learning rate")
+
+
 def draw_bands(
     axes: Any, runs: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]], kind: str, name: str, title: str
 ) -> None:
