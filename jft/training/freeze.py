@@ -50,6 +50,12 @@ class Plan:
         """Inverse of `split`."""
         return tree.unflatten({**tree.flatten(trainable), **tree.flatten(frozen)})
 
+    def moving(self, batch_stats: Params) -> Params:
+        """The running statistics that training updates: those of BatchNorms that normalize by batches."""
+        live = self.norms - self.inference_norms
+        flat = tree.flatten(batch_stats)
+        return tree.unflatten({name: leaf for name, leaf in flat.items() if name.rpartition("/")[0] in live})
+
     def freeze_mask(self, params: Params) -> Params:
         """A tree of bools shaped like `params`, True where frozen, for `optax.selective_transform`."""
         return tree.unflatten({name: name in self.frozen for name in tree.flatten(params)})

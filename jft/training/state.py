@@ -80,7 +80,7 @@ def fresh_state(run: Run) -> tuple[TrainState, CheckpointInfo]:
         step=run.parallel.place_state(np.zeros((), np.int32)),
         opt_state=_fresh_opt_state(run, phase, variables["params"]),
         ema=_copied(phase, variables["params"]) if run.config.ema else {},
-        start=_copied(phase, variables["params"]) if phase.keeps_start else {},
+        start=_begun(phase, variables) if phase.keeps_start else {},
         **variables,
     )
     # Where all leaves are fresh, none comes from the weights.
@@ -98,13 +98,26 @@ def enter_phase(run: Run, phase: Phase, state: TrainState) -> TrainState:
     if run.config.ema:
         known, trainable = tree.flatten(state.ema), tree.flatten(phase.plan.split(state.params)[0])
         ema = tree.unflatten({name: known[name] if name in known else jnp.copy(x) for name, x in trainable.items()})
-    start = _copied(phase, state.variables["params"]) if phase.keeps_start else {}
+    start = _begun(phase, state.variables) if phase.keeps_start else {}
     return run.parallel.place_state(state.replace(opt_state=opt_state, ema=ema, start=start))
 
 
 def _copied(phase: Phase, params: Any) -> Any:
     """A copy of the trainable parameters; the training step donates the originals."""
     return jax.tree.map(jnp.copy, phase.plan.split(params)[0])
+
+
+def _begun(phase: Phase, variables: Any) -> Any:
+    """A copy of what a phase changes; the training step donates the originals."""
+    return jax.tree.map(jnp.copy, changed(phase, variables))
+
+
+def changed(phase: Phase, variables: Any) -> Any:
+    """The trainable parameters, and the BatchNorm statistics that training updates."""
+    return {
+        "params": phase.plan.split(variables["params"])[0],
+        "batch_stats": phase.plan.moving(variables["batch_stats"]),
+    }
 
 
 def _fresh_opt_state(run: Run, phase: Phase, params: Any) -> Any:
@@ -189,7 +202,7 @@ def abstract_state(run: Run, phase: Phase) -> TrainState:
         step=jax.ShapeDtypeStruct((), jnp.int32),
         opt_state=phase.init.eval_shape(variables["params"]),
         ema=phase.plan.split(variables["params"])[0] if run.config.ema else {},
-        start=phase.plan.split(variables["params"])[0] if phase.keeps_start else {},
+        start=changed(phase, variables) if phase.keeps_start else {},
         **variables,
     )
     return run.parallel.abstract(state)

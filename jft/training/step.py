@@ -35,7 +35,8 @@ class TrainState:
       batch_stats: BatchNorm's running statistics by stage, float32; {} without BatchNorm.
       opt_state: state of the Optax optimizer, without frozen leaves.
       ema: exponential moving average of the trainable parameters; {} if there is none.
-      start: the trainable parameters at the start of the phase, where `Phase.keeps_start`; else {}.
+      start: `{'params', 'batch_stats'}`, those that training changes, as they were at the start of the phase, where
+        `Phase.keeps_start`; else {}.
     """
 
     if TYPE_CHECKING:
@@ -98,8 +99,8 @@ def make_train_step(
       objective: the loss.
       inputs: preprocessing and augmentation of a batch.
       seed: seed of augmentation and dropout, together with the step.
-      penalty: (trainable parameters, `state.start`) -> gradient of a penalty, which the optimizer gets added to the
-        loss's; see `l2_sp`.
+      penalty: (trainable parameters, those of `state.start`) -> gradient of a penalty, which the optimizer gets added to
+        the loss's; see `l2_sp`.
       ema: decay of the moving average `state.ema` of the trainable parameters; 0 for none.
       accumulate: number of micro-batches, run one after another, whose gradients are summed. Augmentation, mixing and
         dropout are drawn for the whole batch, so results do not depend on it, except that a BatchNorm with batch
@@ -134,7 +135,7 @@ def make_train_step(
 
         trainable, frozen = plan.split(state.params)
         rate = {} if schedule is None else {"learning_rate": jnp.float32(schedule(state.step))}
-        learning = grads if penalty is None else jax.tree.map(jnp.add, grads, penalty(trainable, state.start))
+        learning = grads if penalty is None else jax.tree.map(jnp.add, grads, penalty(trainable, state.start["params"]))
         # Frozen leaves fill the places of their gradients, which the mask never reads.
         updates, opt_state = tx.update(plan.merge(learning, frozen), state.opt_state, state.params, **rate)
         trainable = jax.tree.map(jnp.add, trainable, plan.split(cast(Params, updates))[0])

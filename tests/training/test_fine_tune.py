@@ -5,15 +5,17 @@ import shutil
 import jax
 import numpy as np
 import pytest
+import small_chain
 import small_digits
 
+from jft.config import default_config
 from jft.evaluation.evaluate import evaluate
 from jft.features import cross_validation, linear
 from jft.training import wise_ft
 from jft.training.batches import make_evaluator
 from jft.training.loop import checked_run, train
 from jft.training.state import initial_state
-from jft.utils import tree
+from jft.utils import registry, tree
 from jft.utils.ranking import best_step
 
 pytestmark = pytest.mark.xdist_group("fine-tuned")  # which one worker trains for all
@@ -77,10 +79,10 @@ def test_the_average_is_the_best_on_the_line(run):
 
     found, state = state_of(folder, **changes)
     # The start of the phase is kept beside the average until the run ends.
-    first, last = (tree.flatten(part) for part in (state.start, state.variables["params"]))
+    first, last = (tree.flatten(part["params"]) for part in (state.start, state.variables))
     assert first.keys() == last.keys()
     with small_digits.quick():
-        start = state.replace(params=state.start, ema=state.start if state.ema else {})
+        start = state.replace(params=state.start["params"], ema=state.start["params"] if state.ema else {})
         evaluate_all = make_evaluator(found)
         beginning = evaluate_all(start.variables, found.validation_source)
         assert beginning.calibrated_loss() == losses[0.0] <= beginning.summary()["loss"]
@@ -100,8 +102,31 @@ def test_a_share_is_the_point_on_the_line(tmp_path, share):
     end, mixed = states[1.0], states[share]
     assert not end.start and "average" not in {kind for _, kind in told(tmp_path / "1.0" / "run")}
     for name, leaf in tree.flatten(mixed.params).items():
-        first, last = tree.flatten(mixed.start)[name], tree.flatten(end.params)[name]
+        first, last = tree.flatten(mixed.start["params"])[name], tree.flatten(end.params)[name]
         np.testing.assert_allclose(leaf, first + share * (last - first), rtol=1e-5, atol=1e-7, err_msg=name)
+
+
+@pytest.mark.parametrize("batch_norm", ["trained", "frozen"])
+def test_statistics_are_averaged_where_they_move(tmp_path, batch_norm):
+    """Both ends of the line stay what they are, and what is frozen keeps every bit."""
+    ends = {}
+    for share in (0.0, 0.25, 1.0):
+        config = default_config()
+        config.update({"model": "small_chain:Small", "weights": "", "image_size": 8, "flip": False, "batch_size": 16})
+        config.update({"validation": 0.0, "batch_norm": batch_norm})
+        config.phases = ({"steps": 2, "freeze": "b"}, {"steps": 2, "freeze": "a", "wise_ft": share})
+        workdir = tmp_path / f"{share}"
+        with small_digits.quick(), registry.code_allowed():
+            train(config, workdir, small_chain.images())
+            state = initial_state(checked_run(config, workdir, small_chain.images()))[0]
+        ends[share] = tree.flatten(state.variables["batch_stats"])
+    moved = {name.split("/")[0] for name, leaf in ends[1.0].items() if np.any(leaf != ends[0.0][name])}
+    assert moved == ({"b", "c"} if batch_norm == "trained" else set())
+    for name, leaf in ends[0.25].items():
+        if name.split("/")[0] in moved:
+            np.testing.assert_allclose(leaf, 0.75 * ends[0.0][name] + 0.25 * ends[1.0][name], rtol=1e-6)
+        else:
+            np.testing.assert_array_equal(leaf, ends[0.0][name])
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,7 @@ def forget(folder, step):
 def test_a_run_is_pulled_back_and_resumes_bit_for_bit(tmp_path):
     pulled, free = tmp_path / "pulled", tmp_path / "free"
     end, plain = trained(pulled, l2_sp=0.5), trained(free)
-    start = tree.flatten(end.start)
+    start = tree.flatten(end.start["params"])
     assert {name.split("/")[0] for name in start} == {"fc7", "head"} and not plain.start
     forget(pulled, 2)
     one = tree.flatten(state_of(pulled, l2_sp=0.5).params)
