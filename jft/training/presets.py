@@ -13,8 +13,7 @@ _GENTLER = 0.1
 _STILL = {"resized_crop": (), "resized_crop_ratio": (), "crop_padding": 0.0, "auto_augment": "", "augment": ()}
 
 # What fine-tuning from a solved head begins with, where the config says nothing else. Found on training images of
-# CIFAR-10, GTSRB and flowers, see docs/results.md. Frozen BatchNorms bear smaller steps
-# than no BatchNorms.
+# CIFAR-10, GTSRB and flowers, see docs/results.md.
 _FINE_TUNING = {
     "optimizer": "adamw",
     "schedule": "cosine",
@@ -23,8 +22,10 @@ _FINE_TUNING = {
     "wise_ft": "auto",
     "resized_crop": (0.5, 1.0),
 }
-_RATE, _RATE_WITHOUT_NORMS = 1e-4, 3e-4
 _WARMUP = 0.1  # of the phase
+# Frozen BatchNorms bear small rates only, and in runs shorter than this, which have few images, still smaller ones. The
+# head was solved for with their statistics; where they are trained, the network first has to learn to do without.
+_RATE, _SHORT_RATE, _SHORT = 3e-4, 1e-4, 150
 
 Phases = list[dict[str, Any]]
 
@@ -79,8 +80,8 @@ def _fine_tune(given: Given) -> Phases:
     validation loss than the probe. Fields that the config changes hold instead of the preset's.
     """
     config, usual = given.config, default_config()
-    rate = _RATE if given.norms else _RATE_WITHOUT_NORMS
-    chosen = {"learning_rate": rate, **_FINE_TUNING}
+    short = given.norms and given.num_steps < _SHORT
+    chosen = {"learning_rate": _SHORT_RATE if short else _RATE, **_FINE_TUNING}
     chosen = {name: value for name, value in chosen.items() if config[name] == usual[name]}
     if config.warmup_epochs == usual.warmup_epochs:
         chosen["warmup_epochs"] = _WARMUP * given.num_steps / given.steps_per_epoch

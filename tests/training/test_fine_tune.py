@@ -11,7 +11,7 @@ import small_digits
 from jft.config import default_config
 from jft.evaluation.evaluate import evaluate
 from jft.features import cross_validation, linear
-from jft.training import wise_ft
+from jft.training import presets, wise_ft
 from jft.training.batches import make_evaluator
 from jft.training.loop import checked_run, train
 from jft.training.state import initial_state
@@ -106,7 +106,25 @@ def test_a_share_is_the_point_on_the_line(tmp_path, share):
         np.testing.assert_allclose(leaf, first + share * (last - first), rtol=1e-5, atol=1e-7, err_msg=name)
 
 
-@pytest.mark.parametrize("batch_norm", ["trained", "frozen"])
+@pytest.mark.parametrize(("norms", "steps", "rate"), [(False, 149, 3e-4), (True, 149, 1e-4), (True, 150, 3e-4)])
+def test_the_rate_follows_the_length_and_the_network(norms, steps, rate):
+    config = default_config()
+    about = {
+        "stages": ("a", "b", "head"),
+        "heads": ("head",),
+        "norms": norms,
+        "num_steps": steps,
+        "steps_per_epoch": 10.0,
+    }
+    head, tuning = presets.PRESETS["fine_tune"](presets.Given(config, **about))
+    assert (head["solver"], head["freeze"]) == ("lbfgs", "b")
+    assert (tuning["steps"], tuning["learning_rate"], tuning["batch_norm"]) == (steps, rate, "frozen")
+    config.update({"learning_rate": 0.5, "batch_norm": "statistics"})  # what the config says holds
+    _, tuning = presets.PRESETS["fine_tune"](presets.Given(config, **about))
+    assert not {"learning_rate", "batch_norm"} & tuning.keys()
+
+
+@pytest.mark.parametrize("batch_norm", ["trained", pytest.param("frozen", marks=pytest.mark.slow)])
 def test_statistics_are_averaged_where_they_move(tmp_path, batch_norm):
     """Both ends of the line stay what they are, and what is frozen keeps every bit."""
     ends = {}
