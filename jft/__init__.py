@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from jft.training.freeze import make_plan
     from jft.training.step import make_train_step
     from jft.training.summary import summary
-    from jft.training.train import train
+    from jft.training.train import fit, train
     from jft.training.trained_run import TrainedRun, evaluate, load
     from jft.weights.listing import list_models, list_weights
 
@@ -41,6 +41,7 @@ __all__ = [
     "create_model",
     "data",
     "evaluate",
+    "fit",
     "fit_head",
     "grad_cam",
     "list_models",
@@ -62,6 +63,7 @@ _HOMES = {
     "TrainedRun": "jft.training.trained_run",
     "create_model": "jft.evaluation.create",
     "evaluate": "jft.training.trained_run",
+    "fit": "jft.training.train",
     "fit_head": "jft.features.head",
     "grad_cam": "jft.evaluation.gallery",
     "list_models": "jft.weights.listing",

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from jft.cli import field_flags
 from jft.utils import waiting
+from jft.utils.fields import DECIDED_BY_FIT
 
 TAKES_FIELDS = True  # of the config
 
@@ -33,7 +34,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="models or weight sets to compare, such as 'vgg*' resnet50.keras; default: all on this machine",
     )
     parser.add_argument("--workdir", metavar="DIR", help="folder of the run; default: runs/NAME of the images")
-    field_flags.add(parser, skip=("model", "weights", "preset", "phases", "solver", "epochs", "steps", "validation"))
+    field_flags.add(parser, skip=DECIDED_BY_FIT)
 
 
 def run(args: argparse.Namespace) -> int:

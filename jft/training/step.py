@@ -99,8 +99,8 @@ def make_train_step(
       objective: the loss.
       inputs: preprocessing and augmentation of a batch.
       seed: seed of augmentation and dropout, together with the step.
-      penalty: (trainable parameters, those of `state.start`) -> gradient of a penalty, which the optimizer gets added to
-        the loss's; see `l2_sp`.
+      penalty: (trainable parameters, those of `state.start`) -> gradient of a penalty, added to the loss's for the
+        optimizer; see `l2_sp`.
       ema: decay of the moving average `state.ema` of the trainable parameters; 0 for none.
       accumulate: number of micro-batches, run one after another, whose gradients are summed. Augmentation, mixing and
         dropout are drawn for the whole batch, so results do not depend on it, except that a BatchNorm with batch

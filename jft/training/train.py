@@ -3,7 +3,7 @@
 import copy
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,13 +12,16 @@ from ml_collections import ConfigDict
 
 from jft.config import Config, default_config
 from jft.data.dataset import Dataset, check_given
+from jft.data.detect import detect
 from jft.data.source import Source
 from jft.models import Chain, register
+from jft.training import fit as fitting
 from jft.training import loop
 from jft.training import own as own_objects
 from jft.training.run import check_workdir
 from jft.training.trained_run import TrainedRun, open_run
 from jft.utils import distributed, tree
+from jft.utils.fields import DECIDED_BY_FIT
 from jft.utils.registry import is_reference
 from jft.utils.stopped import Stopped
 from jft.weights.catalog import choose_set, is_repository
@@ -75,6 +78,49 @@ def train(
     if not result["finished"] and not (Path(workdir) / "checkpoints").exists():
         raise Stopped(result["signal"])
     return open_run(workdir, source, allow_code=True)  # training has imported what its config names
+
+
+def fit(
+    data: Dataset | str | Path,
+    *,
+    minutes: float = 10.0,
+    models: Sequence[str] = (),
+    workdir: str | Path | None = None,
+    **fields: Any,
+) -> TrainedRun:
+    """Trains the best network for these images within a time budget, as `jft fit` does.
+
+    Args:
+      data: a folder of class folders, a CSV file, or a data set of files from `jft.data`.
+      minutes: the budget, above 0.
+      models: weight sets to compare, such as "vgg*" or "resnet50.keras"; (): all on this machine.
+      workdir: folder of the run. None: `runs/<data>`.
+      **fields: other fields of the config than the model, its weights, and how and how long to train, which are chosen.
+
+    Returns:
+      The run. Its folder also holds `images.json`, what the images are, and `config.py`, which trains the same again.
+
+    Raises:
+      ValueError: the images are in memory or unusable, no weights are here, a field is chosen by `fit`, or the folder
+        holds a run.
+      Stopped: a signal came before the first checkpoint.
+    """
+    if isinstance(data, Dataset) and data.source is not None:
+        raise ValueError("these images are in memory, and jft.fit reads files: give a folder or a CSV file.")
+    if taken := sorted({*fields} & {*DECIDED_BY_FIT}):
+        raise ValueError(f"{', '.join(taken)}: jft.fit chooses this; to set it, call jft.train.")
+    if not minutes > 0:
+        raise ValueError(f"minutes = {minutes:g}: give a budget above 0.")
+    known = data.fields if isinstance(data, Dataset) else detect(str(data))
+    config, own = _configured(None, {k: v for k, v in known.items() if k not in DECIDED_BY_FIT}, fields)
+    if own:
+        raise ValueError(f"{', '.join(sorted(own))}: jft.fit takes values; for objects of your own, call jft.train.")
+    place = Path(workdir or Path("runs") / (Path(config.data_dir).stem or config.dataset.replace("/", "_")))
+    weights_path = fields.get("weights_path", "")
+    result = fitting.fit(config, place, minutes=minutes, patterns=models, weights_path=weights_path)
+    if not result["finished"] and not (place / "checkpoints").exists():
+        raise Stopped(result["signal"])
+    return open_run(place)
 
 
 def _named(model: type[Chain]) -> str:

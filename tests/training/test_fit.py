@@ -2,10 +2,12 @@
 
 import json
 
+import numpy as np
 import pytest
 import small_digits
 import small_run
 
+import jft
 from jft.cli.config_file import read_config
 from jft.config import default_config
 from jft.evaluation.load import load
@@ -90,3 +92,29 @@ def test_a_folder_of_something_else_is_left_alone_before_any_work(tmp_path, tmp_
 def test_a_budget_is_above_0(command, tmp_path_factory):
     status, _, error = command("fit", small_run.images(tmp_path_factory), "--minutes", "0")
     assert status == 1 and "--minutes 0: give a budget above 0" in error
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("fit")
+def test_it_is_a_function_too(tmp_path, tmp_path_factory, monkeypatch):
+    monkeypatch.setattr(fit_lib, "plan", lambda config, clock: config)  # the probe's
+    data = jft.data.from_folder(small_run.images(tmp_path_factory))
+    with small_digits.quick():
+        run = jft.fit(data, models=["vgg_tiny.digits04"], workdir=tmp_path / "run", batch_size=32)
+    assert run.config["batch_size"] == 32 and run.history and (tmp_path / "run" / "config.py").exists()
+
+
+def test_what_a_function_cannot_take_is_said(tmp_path_factory):
+    folder, arrays = (
+        small_run.images(tmp_path_factory),
+        jft.data.from_arrays(*[np.zeros((9, 8, 8, 3), np.uint8), [0, 1, 2] * 3]),
+    )
+    for given, fields, message in (
+        (arrays, {}, "these images are in memory, and jft.fit reads files"),
+        (folder, {"epochs": 3, "model": "vgg16"}, "epochs, model: jft.fit chooses this"),
+        (folder, {"minutes": 0.0}, "minutes = 0: give a budget above 0"),
+        (folder, {"augment": [np.flip]}, "augment: jft.fit takes values; for objects of your own, call jft.train"),
+        (str(folder) + "/none", {}, "none"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            jft.fit(given, **fields)

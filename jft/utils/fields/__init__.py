@@ -18,6 +18,8 @@ GROUPS: dict[str, tuple[Field, ...]] = {
     "logging, evaluation, checkpoints": training.CADENCE,
     "comparison": training.COMPARISON,
 }
+# What `jft fit` decides, so that it cannot be given.
+DECIDED_BY_FIT = ("model", "weights", "preset", "phases", "solver", "epochs", "steps", "validation", "trained_folds")
 FIELDS: dict[str, Field] = {field.name: field for group in GROUPS.values() for field in group}
 
-__all__ = ["FIELDS", "GROUPS", "Field", "Needs"]
+__all__ = ["DECIDED_BY_FIT", "FIELDS", "GROUPS", "Field", "Needs"]
