@@ -50,9 +50,12 @@ SETS = {
     "flowers": {"dataset": "folder", "data_dir": "flowers/flower_photos"},
     "cats_vs_dogs": {"dataset": "folder", "data_dir": "cats_vs_dogs/PetImages"},
 }
+_TUNED = {"preset": "fine_tune", "validation": 0.2, "epochs": 8.0}
 METHODS = {
     "probe": {"solver": "lbfgs", "flip": False},
-    "fine_tune": {"preset": "fine_tune", "validation": 0.2, "epochs": 8.0},
+    "fine_tune": _TUNED,
+    "fine_tune on all": {**_TUNED, "validation": "cv", "trained_folds": 1},
+    **{f"fine_tune at {size}": {**_TUNED, "image_size": size} for size in (128, 160)},
 }
 COLUMNS = (
     *("network", "weights", "data", "method", "seed", "test", "accuracy", "log_loss"),
@@ -180,7 +183,7 @@ def main() -> None:
     parser.add_argument("--weights", metavar="DIR", help="folder of the weight files")
     parser.add_argument("--networks", default=",".join(NETWORKS), metavar="NAME,...")
     parser.add_argument("--sets", default=",".join(SETS), metavar="NAME,...")
-    parser.add_argument("--methods", default=",".join(METHODS), metavar="NAME,...")
+    parser.add_argument("--methods", default="probe,fine_tune", metavar="NAME,...")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--out", default="results/accuracy.csv", metavar="FILE")
     parser.add_argument("--table", metavar="FILE", help="print the table of this file, and measure nothing")
