@@ -33,6 +33,7 @@ VERBS = {
     "suggest": "compare pretrained models on your images, and choose one",
     "check": "check that a config will train: memory, time, data, weights",
     "compare": "train several configs with several seeds, and compare them",
+    "soup": "average the weights of runs into a new run",
     "probe": "measure linear-probe and k-NN accuracy of frozen features",
     "extract-features": "write features of any stage to one file",
     "weights": "list, fetch, convert, verify and export weights",

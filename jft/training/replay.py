@@ -8,13 +8,12 @@ from typing import Any, cast
 
 import numpy as np
 
-from jft.config import default_config, effective
 from jft.data.source import Source
 from jft.evaluation.checkpoint_info import CheckpointInfo
-from jft.evaluation.restore import parallel_of
 from jft.training import feature_cache
 from jft.training.loop import Loop, checked_run
 from jft.training.programs import compiled, with_examples
+from jft.training.recorded import recorded_config
 from jft.training.run import Run
 from jft.training.state import abstract_items, fresh_state, resumed_state
 from jft.utils.checkpoint import Checkpoints
@@ -86,15 +85,7 @@ def replay(workdir: str | Path, step: int, data: Source | None = None) -> Replay
             f"{workdir} was trained on images in memory, which no command can read: call "
             "jft.training.replay.replay(run, step, data=...) with them."
         )
-    config = default_config()
-    if unknown := [name for name in then.config if name not in config]:
-        raise ValueError(
-            f"{workdir} was written by jft {then.jft}, and this jft does not know {unknown} of its config: replay "
-            "it with that version."
-        )
-    data_dir = record.place(then.config["data_dir"])
-    config.update({**then.config, "data_dir": data_dir, "mesh": dict(parallel_of(then).mesh.shape)})
-    config.update(effective(config.to_dict()))
+    config = recorded_config(workdir, then)
     if config.solver != "steps":
         raise ValueError(f"{workdir}'s head was fitted by {config.solver}, so there are no steps to replay.")
     run = dataclasses.replace(_cut(checked_run(config, workdir, data), step), accumulate=then.accumulate)
