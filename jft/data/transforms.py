@@ -109,6 +109,15 @@ def normalize(images: Array, spec: Preprocess) -> jax.Array:
     return (images * np.float32(spec.scale) - mean) / std
 
 
+def denormalize(images: jax.Array, spec: Preprocess) -> jax.Array:
+    """Inverse of `normalize`: float32 [batch, h, w, 3], RGB, 0 .. 255; gray where the network reads gray levels."""
+    mean, std = (np.array(values, np.float32).reshape(1, 1, 1, -1) for values in (spec.mean, spec.std))
+    images = (images * std + mean) / np.float32(spec.scale)
+    if spec.channels == "BGR":
+        images = images[..., ::-1]
+    return jnp.broadcast_to(images, (*images.shape[:3], 3))
+
+
 def resize_shorter(images: Array, spec: Preprocess) -> Any:
     """Resizes the shorter side of [batch, h, w, 3] to `spec.resize`; images of that size are returned unchanged."""
     if min(images.shape[1:3]) == spec.resize:

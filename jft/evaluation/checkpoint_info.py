@@ -38,6 +38,7 @@ class CheckpointInfo:
       cached: first step of a phase -> whether it reads cached features.
       history: the evaluations on validation, in order: {'step', 'loss', 'accuracy', 'count', ...}.
       temperature: fitted on validation; None: there is none.
+      teacher: fingerprint of the teacher's variables, see `training.teacher`; None: there is no teacher.
       window: sums of the steps since the last line of the log, see `progress.Window.save`.
       test_digest: digest of the test images when the run began; None: they were not there.
       data: {'seed', 'epoch', 'position'} in the training data, for people.
@@ -67,6 +68,7 @@ class CheckpointInfo:
     cached: dict[int, bool] = dataclasses.field(default_factory=dict)
     history: tuple[dict[str, Any], ...] = ()
     temperature: float | None = None
+    teacher: str | None = None
     window: dict[str, float] = dataclasses.field(default_factory=dict)
     test_digest: str | None = None
     data: dict[str, int] = dataclasses.field(default_factory=dict)
@@ -109,7 +111,7 @@ class CheckpointInfo:
         """
         found = checkpoint_schema.checked(found)
         same = ("jft", "config", "objective", "fit", "devices", "device_kind", "jax", "weights", "window", "step")
-        optional = ("temperature", "test_digest", "stopped", "learnt_validation")
+        optional = ("temperature", "teacher", "test_digest", "stopped", "learnt_validation")
         trained_on, validated_on = _records(found)
         return cls(
             **{name: found[name] for name in same},
@@ -154,6 +156,7 @@ class CheckpointInfo:
             "window": self.window,
         }
         optional = {
+            "teacher": self.teacher,
             "test_digest": self.test_digest,
             "data": self.data,
             "skipped": None if self.skipped is None else list(self.skipped),

@@ -60,6 +60,7 @@ class Schema(TypedDict):
     cached: dict[str, bool]
     history: list[Evaluation]
     temperature: NotRequired[float | None]
+    teacher: NotRequired[str]
     learnt_validation: NotRequired[bool]
     accumulate: NotRequired[int | None]
     skipped: NotRequired[list[int]]

@@ -104,14 +104,14 @@ def restore(workdir: str | Path, parallel: Parallel | None = None) -> Trained:
     checkpoints = Checkpoints(workdir, read_only=True, from_json=CheckpointInfo.from_json)
 
     def abstract(info: CheckpointInfo) -> tuple[Any, None]:
-        return (parallel or parallel_of(info)).abstract(abstract_variables(_model(info), info.preprocess.size)), None
+        return (parallel or parallel_of(info)).abstract(abstract_variables(model_of(info), info.preprocess.size)), None
 
     try:
         variables, _, info = checkpoints.best(abstract)
     finally:
         checkpoints.close()
     parallel = parallel or parallel_of(info)
-    model = _model(info).clone(axis_name=parallel.axis_name)
+    model = model_of(info).clone(axis_name=parallel.axis_name)
     return Trained(model, variables, info.preprocess, info.class_names, info, parallel)
 
 
@@ -123,7 +123,8 @@ def parallel_of(info: CheckpointInfo) -> Parallel:
         return make_parallel("jit")
 
 
-def _model(info: CheckpointInfo) -> Chain:
+def model_of(info: CheckpointInfo) -> Chain:
+    """The chain of stages of a checkpoint."""
     outputs = _objective(info).num_outputs
     return create_model(info.model, num_classes=outputs, dtype=info.config["dtype"], **info.options)
 

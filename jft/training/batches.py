@@ -9,10 +9,12 @@ from jft.data.feeds.images import Batch, Images, Reading, Rows
 from jft.data.source import Source
 from jft.evaluation.evaluator import Evaluator
 from jft.features.extract import FeatureFeed
+from jft.features.store import Features
 from jft.training.feature_cache import Cached
 from jft.training.phases import Phase
 from jft.training.run import Run
 from jft.training.stretches import StretchFeed
+from jft.training.taught import TaughtFeed
 
 
 def make_evaluator(run: Run, phase: Phase | None = None) -> Evaluator:
@@ -52,8 +54,16 @@ def open_images(run: Run) -> None:
             open_feed(images_of(run, source), run.parallel)
 
 
-def train_feed(run: Run, cached: Cached | None, stretch: int = 1) -> Feed:
-    """The feed of the training images, or of their cached features, in stretches of as many steps at most."""
+def train_feed(run: Run, cached: Cached | None, stretch: int = 1, taught: Features | None = None) -> Feed:
+    """The feed of the training images, or of their cached features, in stretches of as many steps at most.
+
+    With `taught`, the cached logits of a teacher, batches hold these, too.
+    """
+    feed = _untaught_feed(run, cached, stretch)
+    return feed if taught is None else TaughtFeed(feed, taught, run.parallel)
+
+
+def _untaught_feed(run: Run, cached: Cached | None, stretch: int) -> Feed:
     if cached is None:
         return open_feed(images_of(run, run.train_source), run.parallel)
     if stretch > 1:

@@ -116,11 +116,23 @@ def _obstacle(run: Run, phase: Phase) -> str | None:
         return "no stage is frozen (set freeze = STAGE)"
     if phase.spec != run.spec:
         return f"the phase trains at {phase.spec.size} pixels, and validation has {run.spec.size}"
-    if why := phase.augmentation.uncountable(run.spec, config.fit):
+    if why := uncountable(run, phase):
+        return why
+    if phase.solved:
+        return None
+    if run.teacher and run.teacher.size != phase.spec.size:
+        return f"the teacher reads images of {run.teacher.size} pixels, and is shown those of {phase.spec.size}"
+    return loss(run, phase) if config.cache_features == "auto" else None
+
+
+def uncountable(run: Run, phase: Phase) -> str | None:
+    """Why the images of a phase have no fixed number of variants, or None."""
+    config = run.config
+    if why := phase.augmentation.uncountable(phase.spec, config.fit):
         return f"{why}, so an image has no fixed number of variants"
     if (config.mixup or config.cutmix) and not phase.solved:
         return "mixup and cutmix mix images at random at every step, so an image has no fixed number of variants"
-    return _loss(run, phase) if config.cache_features == "auto" and not phase.solved else None
+    return None
 
 
 def _room(run: Run, phase: Phase, state: TrainState, settled: bool, reserved: int) -> tuple[str | None, int]:
@@ -137,9 +149,9 @@ def _room(run: Run, phase: Phase, state: TrainState, settled: bool, reserved: in
     return (f"{shortage}; fix that, or set features_dir" if shortage else None), store.bytes_needed(missing)
 
 
-def _loss(run: Run, phase: Phase) -> str | None:
+def loss(run: Run, phase: Phase) -> str | None:
     """Why caching would cost more than it saves, or None."""
-    variants, *_ = feature_shape(run, phase)
+    variants = phase.augmentation.num_variants(run.config.fit)
     extracted, read = len(run.train_source) * variants, phase.num_steps * run.config.batch_size
     if read > extracted:
         return None

@@ -15,6 +15,7 @@ from jft.config import Config
 from jft.data.source import Source
 from jft.evaluation.checkpoint_info import CheckpointInfo
 from jft.evaluation.evaluator import Evaluator
+from jft.features.store import Features
 from jft.training import (
     cross_validated,
     feature_cache,
@@ -24,6 +25,7 @@ from jft.training import (
     programs,
     rollback,
     stretches,
+    taught,
     tracking,
     wise_ft,
 )
@@ -254,14 +256,21 @@ class Loop:
                     cached = feature_cache.prepare(self._run, phase, state, self._logs, self._interrupt)
                     if cached is None:
                         break
-                state = self._phase(one, state, cached, bar)
+                logits = None
+                if taught.cached(self._run, phase):
+                    logits = taught.prepare(self._run, phase, state, self._interrupt)
+                    if logits is None:
+                        break
+                state = self._phase(one, state, cached, logits, bar)
         return state
 
-    def _phase(self, one: PhaseRun, state: TrainState, cached: Cached | None, bar: tqdm) -> TrainState:
+    def _phase(
+        self, one: PhaseRun, state: TrainState, cached: Cached | None, logits: Features | None, bar: tqdm
+    ) -> TrainState:
         run, config, phase, train_step = self._run, self._run.config, one.phase, one.train_step
         assert train_step is not None  # see `programs.compiled`
         evaluator = make_evaluator(run, phase) if cached else self._evaluator
-        feed, step = train_feed(run, cached, one.stretch), int(state.step)
+        feed, step = train_feed(run, cached, one.stretch, logits), int(state.step)
         batches = feed.batches(train_rows(run), range(step, phase.last))
         window = Window(run, phase, state, self.info.window)
         while step < phase.last:

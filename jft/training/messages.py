@@ -8,7 +8,7 @@ import jax
 
 from jft.evaluation.checkpoint_info import CheckpointInfo
 from jft.metrics import image_metrics
-from jft.training import optim
+from jft.training import optim, taught
 from jft.training.batches import input_choice
 from jft.training.phase_run import PhaseRun
 from jft.training.phase_table import phase_table
@@ -40,6 +40,7 @@ def describe(run: Run, state: TrainState, info: CheckpointInfo, phases: Sequence
                 f"{f', up to {one.stretch} steps in a call' if one.stretch > 1 else ''}."
                 for one in phases
             ),
+            *taught.lines(run),
             *([] if all(one.cached for one in phases) else [f"Input: {input_choice(run)}."]),
             *filter(None, [flags_line()]),
             f"{_work(run, int(state.step))}, in {run.workdir}",

@@ -14,7 +14,7 @@ from jft.data.feeds import resident
 from jft.data.feeds.feed import on_device
 from jft.data.mixup import mix
 from jft.models import abstract_variables
-from jft.training import feature_cache, l2_sp, stretches
+from jft.training import feature_cache, l2_sp, stretches, taught
 from jft.training.batches import image_batches, open_images
 from jft.training.phase_run import PhaseRun
 from jft.training.phases import Phase, in_force
@@ -44,7 +44,12 @@ def with_examples(
         images = next(image_batches(run, step, step + 1))
         transforms.check_range(images["image"], run.spec)
         open_images(run)
-    return tuple(one.replace(example=feature_cache.example(run, one.phase) if one.cached else images) for one in phases)
+
+    def example(one: PhaseRun) -> dict[str, np.ndarray] | None:
+        own = feature_cache.example(run, one.phase) if one.cached else images
+        return taught.with_example(run, one.phase, own) if own else own
+
+    return tuple(one.replace(example=example(one)) for one in phases)
 
 
 def compiled(run: Run, phases: Sequence[PhaseRun]) -> tuple[PhaseRun, ...]:
@@ -89,6 +94,7 @@ def _train_step(run: Run, phase: Phase) -> Callable:
         ),
         seed=config.seed,
         penalty=l2_sp.make_gradient(phase.config, run.model, tree.flatten(feature_cache.abstract_params(run))),
+        teaching=taught.teaching(run, phase),
         ema=config.ema,
         accumulate=run.accumulate or 1,
         axis_name=run.parallel.axis_name,

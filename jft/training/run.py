@@ -24,6 +24,7 @@ from jft.metrics.losses import LOSSES, Objective, make_objective
 from jft.models import Chain, abstract_variables, architecture, create_model
 from jft.training import callbacks
 from jft.training.phases import Phase, make_phases
+from jft.training.teacher import Teacher, open_teacher
 from jft.utils import distributed, json_file
 from jft.utils.checkpoint import Checkpoints
 from jft.utils.logger import write_json
@@ -54,6 +55,7 @@ class Run:
       data: images in memory that both sources come from; None: they come from the config's dataset.
       callbacks: functions called as the run goes on, see `callbacks.Callbacks`.
       metrics: additional evaluation metrics, by name.
+      teacher: whose outputs the run learns, too; None: there is none.
     """
 
     config: Config
@@ -71,6 +73,7 @@ class Run:
     data: datasets.Source | None = None
     callbacks: tuple[Any, ...] = ()
     metrics: Mapping[str, Metric] = dataclasses.field(default_factory=dict)
+    teacher: Teacher | None = None
 
     @property
     def num_steps(self) -> int:
@@ -203,12 +206,11 @@ def create_run(
     image_metrics.check(metrics, len(train_source.class_names))
     image_metrics.check_select_by(config.select_by, metrics, len(train_source.class_names), train_source.multi_label)
     model, options, spec = _choose_model(config, row, objective.num_outputs, parallel.axis_name, train_source)
-    variables = abstract_variables(model, spec.size)
     steps_per_epoch = len(train_source) / config.batch_size
     phases = make_phases(
         config,
         model,
-        variables,
+        abstract_variables(model, spec.size),
         num_steps=config.steps or max(1, round(config.epochs * steps_per_epoch)),
         steps_per_epoch=steps_per_epoch,
         spec=spec,
@@ -230,6 +232,7 @@ def create_run(
         parallel=parallel,
         accumulate=accumulate,
         data=data,
+        teacher=open_teacher(config.teacher, train_source, objective),
     )
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from jft.data.record import DataRecord
 from jft.evaluation.checkpoint_info import CheckpointInfo
 from jft.models import abstract_variables, initialize
-from jft.training import earlier_run, known_rows, noted_images, optim
+from jft.training import earlier_run, known_rows, noted_images, optim, taught
 from jft.training.phases import Phase
 from jft.training.run import Run
 from jft.training.step import TrainState
@@ -85,7 +85,7 @@ def fresh_state(run: Run) -> tuple[TrainState, CheckpointInfo]:
     )
     # Where all leaves are fresh, none comes from the weights.
     info = dataclasses.replace(run.info(), weights=manifest if loaded else {}, pretrained=tuple(sorted(loaded)))
-    return state, info
+    return taught.with_teacher(run, state, info)
 
 
 def enter_phase(run: Run, phase: Phase, state: TrainState) -> TrainState:
@@ -144,7 +144,14 @@ def resumed_state(run: Run, variables: Any, optimizer: Any, saved: CheckpointInf
         trained, params = tree.flatten(optimizer.pop("learning")), tree.flatten(variables["params"])
         average = tree.unflatten({name: params[name] for name in trained})
         variables = {**variables, "params": tree.unflatten({**params, **trained})}
-    return TrainState(**variables, **optimizer, ema=average), _resumed_info(run.info(), saved)
+    state, info = taught.with_teacher(run, TrainState(**variables, **optimizer, ema=average), run.info())
+    if info.teacher != saved.teacher:
+        was, now = (f"had the variables {told}" if told else "was none" for told in (saved.teacher, info.teacher))
+        raise CheckpointRefusedError(
+            f"{run.workdir} was begun with another teacher, which {was}; here {now}. Set teacher as it was, to the run "
+            f"as it was, or give another {option('workdir')}."
+        )
+    return state, _resumed_info(info, saved)
 
 
 def _resumed_info(now: CheckpointInfo, saved: CheckpointInfo) -> CheckpointInfo:
@@ -203,6 +210,7 @@ def abstract_state(run: Run, phase: Phase) -> TrainState:
         opt_state=phase.init.eval_shape(variables["params"]),
         ema=phase.plan.split(variables["params"])[0] if run.config.ema else {},
         start=changed(phase, variables) if phase.keeps_start else {},
+        teacher=run.teacher.shapes if run.teacher else {},
         **variables,
     )
     return run.parallel.abstract(state)

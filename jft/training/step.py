@@ -2,7 +2,8 @@
 
 `jft.utils.mesh` compiles it with jit or pmap. A batch is `{'image': uint8 [batch, h, w, 3], 'label': int32 [batch],
 'mask': bool [batch]}`; labels are [batch, classes] if images have several. If the output of frozen stages is cached,
-`'feature'` replaces `'image'`: [batch, variants, ...], the features of each variant of an image.
+`'feature'` replaces `'image'`: [batch, variants, ...], the features of each variant of an image. If the logits of a
+teacher are cached, `'taught'` holds them: [batch, variants, outputs].
 """
 
 import contextlib
@@ -37,6 +38,7 @@ class TrainState:
       ema: exponential moving average of the trainable parameters; {} if there is none.
       start: `{'params', 'batch_stats'}`, those that training changes, as they were at the start of the phase, where
         `Phase.keeps_start`; else {}.
+      teacher: variables of the teacher, which no step changes; {} if there is none.
     """
 
     if TYPE_CHECKING:
@@ -51,6 +53,7 @@ class TrainState:
     opt_state: Any
     ema: Any = flax.struct.field(default_factory=dict)
     start: Any = flax.struct.field(default_factory=dict)
+    teacher: Any = flax.struct.field(default_factory=dict)
 
     @property
     def variables(self) -> dict[str, Any]:
@@ -75,6 +78,21 @@ class Input:
     mix: Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]] | None = None
 
 
+@dataclasses.dataclass(frozen=True)
+class Teaching:
+    """How a teacher's logits enter the loss: `(1 - weight) * loss of the labels + weight * losses`.
+
+    Attributes:
+      weight: 0 .. 1.
+      losses: (logits, the teacher's logits) -> float32 [batch], see `distillation.losses`.
+      logits: (variables of the teacher, augmented and mixed inputs) -> its logits, where they are not cached.
+    """
+
+    weight: float
+    losses: Callable[[jax.Array, jax.Array], jax.Array]
+    logits: Callable[[Any, jax.Array], jax.Array]
+
+
 def make_train_step(
     model: Chain,
     plan: Plan,
@@ -85,6 +103,7 @@ def make_train_step(
     inputs: Input,
     seed: int,
     penalty: Callable[[Params, Params], Params] | None = None,
+    teaching: Teaching | None = None,
     ema: float = 0.0,
     accumulate: int = 1,
     axis_name: str | None = None,
@@ -101,6 +120,7 @@ def make_train_step(
       seed: seed of augmentation and dropout, together with the step.
       penalty: (trainable parameters, those of `state.start`) -> gradient of a penalty, added to the loss's for the
         optimizer; see `l2_sp`.
+      teaching: how the logits of a teacher enter the loss; None: there is no teacher.
       ema: decay of the moving average `state.ema` of the trainable parameters; 0 for none.
       accumulate: number of micro-batches, run one after another, whose gradients are summed. Augmentation, mixing and
         dropout are drawn for the whole batch, so results do not depend on it, except that a BatchNorm with batch
@@ -114,7 +134,7 @@ def make_train_step(
     """
 
     tx = optax.with_extra_args_support(tx)
-    prepare, gradients = _make_prepare(objective, inputs), _make_gradients(model, plan, objective)
+    prepare, gradients = _make_prepare(objective, inputs), _make_gradients(model, plan, objective, teaching)
     if accumulate > 1:
         gradients = _accumulated(gradients, accumulate)
 
@@ -124,7 +144,7 @@ def make_train_step(
             rng = jax.random.fold_in(rng, jax.lax.axis_index(axis_name))
         for_augment, for_mix, for_dropout = jax.random.split(rng, 3)
         prepared = prepare(batch, for_augment, for_mix)
-        grads, stats, sums = gradients(state.params, state.batch_stats, prepared, for_dropout)
+        grads, stats, sums = gradients(state.params, state.batch_stats, prepared, for_dropout, state.teacher)
         if axis_name is not None:
             grads, sums = jax.lax.psum((grads, sums), axis_name)
             stats = jax.lax.pmean(stats, axis_name)
@@ -142,7 +162,8 @@ def make_train_step(
         average = jax.tree.map(lambda old, new: ema * old + (1 - ema) * new, state.ema, trainable) if ema else {}
         scalars = {"grad_norm": optax.tree.norm(grads), **rate}
         params = plan.merge(trainable, frozen)
-        return TrainState(state.step + 1, params, stats, opt_state, average, state.start), {**sums, **scalars}
+        state = state.replace(step=state.step + 1, params=params, batch_stats=stats, opt_state=opt_state, ema=average)
+        return state, {**sums, **scalars}
 
     return train_step
 
@@ -150,13 +171,16 @@ def make_train_step(
 def _make_prepare(objective: Objective, inputs: Input) -> Callable[[Batch, jax.Array, jax.Array], Batch]:
     """Makes `(batch, key to augment, key to mix) -> batch` with `'target'` and `'input'` or `'feature'`."""
 
+    def pick(cached: jax.Array, for_augment: jax.Array) -> jax.Array:
+        assert inputs.draw is not None
+        chosen = inputs.draw(for_augment, len(cached)).reshape(-1, *(1,) * (cached.ndim - 1))
+        return jnp.take_along_axis(cached, chosen, axis=1)[:, 0]
+
     def prepare(batch: Batch, for_augment: jax.Array, for_mix: jax.Array) -> Batch:
         prepared = {"label": batch["label"], "mask": batch["mask"], "target": objective.targets(batch["label"])}
+        prepared |= {name: pick(batch[name], for_augment) for name in ("feature", "taught") if name in batch}
         if "feature" in batch:
-            cached = batch["feature"]
-            assert inputs.draw is not None
-            chosen = inputs.draw(for_augment, len(cached)).reshape(-1, *(1,) * (cached.ndim - 1))
-            return {**prepared, "feature": jnp.take_along_axis(cached, chosen, axis=1)[:, 0]}
+            return prepared
         images, targets = inputs.transform(batch["image"], for_augment), prepared["target"]
         if inputs.mix is not None:
             images, targets = inputs.mix(images, targets, for_mix)
@@ -165,15 +189,19 @@ def _make_prepare(objective: Objective, inputs: Input) -> Callable[[Batch, jax.A
     return prepare
 
 
-def _make_gradients(model: Chain, plan: Plan, objective: Objective) -> Callable:
-    """Makes `(params, batch_stats, prepared batch, rng) -> (gradients of the summed loss, batch_stats, sums)`."""
+def _make_gradients(model: Chain, plan: Plan, objective: Objective, teaching: Teaching | None) -> Callable:
+    """Makes `(params, batch_stats, prepared batch, rng, teacher) -> (gradients of summed loss, batch_stats, sums)`."""
 
-    def gradients(params: Any, batch_stats: Any, batch: Batch, rng: jax.Array) -> tuple[Any, Any, masked_sums.Sums]:
+    def gradients(
+        params: Any, batch_stats: Any, batch: Batch, rng: jax.Array, teacher: Any
+    ) -> tuple[Any, Any, masked_sums.Sums]:
         trainable, frozen = plan.split(params)
         if "feature" in batch:
             features = batch["feature"]
         else:
             features = apply_frozen(model, plan, frozen, batch_stats, batch["input"])
+        if teaching and "taught" not in batch:
+            batch = {**batch, "taught": teaching.logits(teacher, batch["input"])}
 
         def total(trainable: Any) -> tuple[jax.Array, tuple[Any, masked_sums.Sums]]:
             logits, aux_logits, stats = apply_trainable(
@@ -181,6 +209,11 @@ def _make_gradients(model: Chain, plan: Plan, objective: Objective) -> Callable:
             )
             targets = batch["target"]
             loss = jnp.sum(batch["mask"] * objective.losses(logits, targets))
+            if teaching:
+                # Images count as they do in the loss of the labels, by the class weights, if there are any.
+                counts = jax.vmap(objective.divisor)(targets[:, None], batch["mask"][:, None])
+                taught = jnp.sum(counts * teaching.losses(logits, batch["taught"]))
+                loss = (1 - teaching.weight) * loss + teaching.weight * taught
             for name, x in aux_logits.items():
                 loss += model.auxiliary_heads()[name].weight * jnp.sum(batch["mask"] * objective.losses(x, targets))
             divisor = objective.divisor(targets, batch["mask"])
@@ -200,10 +233,12 @@ def _accumulated(gradients: Callable, parts: int) -> Callable:
     def fold(x: jax.Array) -> jax.Array:
         return jnp.swapaxes(x.reshape(-1, parts, *x.shape[1:]), 0, 1)
 
-    def accumulated(params: Any, batch_stats: Any, batch: Batch, rng: jax.Array) -> tuple[Any, Any, masked_sums.Sums]:
+    def accumulated(
+        params: Any, batch_stats: Any, batch: Batch, rng: jax.Array, teacher: Any
+    ) -> tuple[Any, Any, masked_sums.Sums]:
         def of_part(stats: Any, part: tuple[Batch, jax.Array]) -> tuple[Any, Any, masked_sums.Sums]:
             with _dropout_of_part(part[1], parts):
-                return gradients(params, stats, part[0], rng)
+                return gradients(params, stats, part[0], rng, teacher)
 
         # The sums start with the first micro-batch, so that only one set of gradients is in memory.
         def body(carry: tuple, part: tuple[Batch, jax.Array]) -> tuple[tuple, None]:

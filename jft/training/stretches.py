@@ -44,6 +44,7 @@ def _length(run: Run, one: PhaseRun) -> int:
     if (
         one.phase.solved
         or not (one.cached and alone)
+        or run.teacher
         or run.callbacks
         or config.on_nan != "stop"
         or rollback.read(run.workdir)

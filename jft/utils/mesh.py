@@ -154,7 +154,9 @@ class Parallel:
             return jax.lax.with_sharding_constraint(tree, self.replicated)
 
         def whole(state: Any, batch: Any) -> Any:
-            return step(state.replace(params=gathered(state.params)) if trains else gathered(state), batch)
+            if not trains:
+                return step(gathered(state), batch)
+            return step(state.replace(params=gathered(state.params), teacher=gathered(state.teacher)), batch)
 
         return whole
 

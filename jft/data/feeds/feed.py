@@ -73,4 +73,4 @@ class HostFeed:
 
 def on_device(batch: Mapping[str, np.ndarray]) -> Batch:
     """The entries of a batch that the steps read; the index stays on the host."""
-    return {key: batch[key] for key in ("image", "feature", "label", "mask") if key in batch}
+    return {key: batch[key] for key in ("image", "feature", "taught", "label", "mask") if key in batch}

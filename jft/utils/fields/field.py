@@ -106,6 +106,11 @@ def share(value: float) -> str:
     return "" if 0 <= value < 1 else "must be in 0 .. 1, below 1"
 
 
+def part(value: float) -> str:
+    """A check: a share that may be the whole."""
+    return "" if 0 <= value <= 1 else "must be in 0 .. 1"
+
+
 def up_to_30(value: float) -> str:
     """A check: RandAugment's scale."""
     return "" if 0 <= value <= 30 else "must be in 0 .. 30"

@@ -7,6 +7,7 @@ from jft.utils.fields.field import (
     Needs,
     not_negative,
     one_or_three,
+    part,
     positive,
     share,
     share_or_auto,
@@ -14,7 +15,7 @@ from jft.utils.fields.field import (
 )
 
 _STEPS, _SOLVED = Needs("solver", ("steps",)), Needs("solver", ("lbfgs", "ridge", "lda", "class_means"))
-_LINEAR = Needs("head", ("linear",))
+_LINEAR, _TAUGHT = Needs("head", ("linear",)), Needs("teacher")
 _PRESETS = (
     *("", "linear_probe", "lp_ft", "fine_tune", "gradual_unfreezing", "scales_and_biases", "full", "from_scratch"),
 )
@@ -104,6 +105,27 @@ HEAD = (
     # The loss is divided by the sum of the weights of the batch's labels, as in torch; where images have several
     # labels, by their number.
     Field("class_weights", (), "weight of each class in the loss; empty: 1", element=float, needs=(_STEPS,)),
+    Field(
+        "teacher",
+        "",
+        "folder of a run with the same classes, whose outputs this one learns, too (distillation); empty: none",
+        needs=(_STEPS,),
+        place=True,
+    ),
+    Field(
+        "teacher_weight",
+        0.9,
+        "share of the teacher's part of the loss, 0 to 1; the rest is the loss of the labels",
+        check=part,
+        needs=(_STEPS, _TAUGHT),
+    ),
+    Field(
+        "teacher_temperature",
+        4.0,
+        "temperature that both outputs are divided by in the teacher's part of the loss",
+        check=positive,
+        needs=(_STEPS, _TAUGHT),
+    ),
 )
 
 TRANSFER = (
