@@ -12,6 +12,8 @@ from jft.utils import tree
 
 # Begins where a probe ends, and is no worse than it on validation. Any of the fields of `_RECIPES` says it otherwise.
 _RECIPE = {"preset": "fine_tune", "head": "linear"}  # a solved head is one linear layer
+# A fifth of the images chooses, and then joins the others: from fewer than this, none is spared for good.
+_FEW, _REFITTED = 5000, {"validation": "cv", "trained_folds": 1}
 _RECIPES = ("preset", "phases", "solver", "freeze", "arms")
 
 
@@ -96,8 +98,24 @@ def of_images(where: str, settings: Mapping[str, Any], *, command: str = "") -> 
         config.update({"model": row.model, "weights": row.tag})
         if not any(settings.get(field) for field in _RECIPES):
             config.update({field: value for field, value in _RECIPE.items() if field not in settings})
+            if not {"validation", "early_stopping"} & settings.keys() and _few(config):
+                config.update(_REFITTED)
     _apply(config, settings)
     return Path(data["data_dir"]).stem or config.dataset.replace(":", "_").replace("/", "_"), config
+
+
+def _few(config: Config) -> bool:
+    """Whether there are few training images, and no validation images of their own."""
+    from jft.data import datasets
+
+    if config.dataset not in ("folder", "csv"):
+        return False
+    try:
+        if "validation" in datasets.official_splits(config, config.data_dir):
+            return False
+        return len(datasets.of_config({**config, "validation": 0}, "train")) < _FEW
+    except (ValueError, OSError):  # training says what is wrong with them
+        return False
 
 
 def _apply(config: Config, settings: Mapping[str, Any]) -> None:

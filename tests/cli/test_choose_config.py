@@ -52,6 +52,25 @@ def test_flags_decide_first(here, photos, settings, model, weights, preset):
     assert (config.model, config.weights, config.preset) == (model, weights, preset)
 
 
+def test_few_images_are_not_held_out_for_good(here, tmp_path, monkeypatch):
+    for split in ("train", "validation"):
+        for label in ("a", "b"):
+            (tmp_path / split / label).mkdir(parents=True)
+            for number in range(3):
+                (tmp_path / split / label / f"{number}.jpg").touch()
+    images = str(tmp_path / "train")
+
+    def chosen(where, **settings):
+        config = choose_config(where, None, settings, [])[1]
+        return config.validation, config.trained_folds
+
+    assert chosen(images) == ("cv", 1)
+    assert chosen(images, validation=0.2) == (0.2, 0) and chosen(images, preset="full") == (0.1, 0)
+    assert chosen(str(tmp_path)) == (0.1, 0)  # which has validation images of its own
+    monkeypatch.setattr(lib, "_FEW", 2)
+    assert chosen(images) == (0.1, 0)
+
+
 def test_without_weights_the_error_lists_what_to_fetch(here, photos):
     here &= {"vgg_tiny.digits04"}  # which knows digits alone
     with pytest.raises(ValueError, match=r"(?s)no pretrained weights .*jft weights fetch \w+.*--model NAME") as error:
