@@ -30,6 +30,7 @@ VERBS = {
     "explain": "draw Grad-CAM and nearest training images; list suspicious labels",
     "report": "write a self-contained HTML page about a run",
     "export": "export a run as StableHLO, ONNX and safetensors",
+    "serve": "answer over HTTP with a run's predictions",
     "suggest": "compare pretrained models on your images, and choose one",
     "check": "check that a config will train: memory, time, data, weights",
     "compare": "train several configs with several seeds, and compare them",

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from jft.data import gray_levels, transforms
-from jft.data.image_file import MAX_IMAGE_PIXELS, open_image
+from jft.data.image_file import MAX_IMAGE_PIXELS, TooManyPixelsError, open_image
 from jft.data.transforms import Preprocess, stored_size
 from jft.data.transparency import without_alpha
 from jft.utils.progress_bar import ProgressBar
@@ -178,7 +178,7 @@ def _name(image: pathlib.Path | str | bytes) -> str:
 
 
 def _reason(error: Exception) -> str:
-    return str(error) if type(error) is ValueError else f"{type(error).__name__}: {error}"
+    return str(error) if type(error) in (ValueError, TooManyPixelsError) else f"{type(error).__name__}: {error}"
 
 
 def _rgb(image: Image.Image, spec: Preprocess, region: Region | None) -> Image.Image:

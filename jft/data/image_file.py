@@ -33,6 +33,10 @@ _MOST_IN_RUNS = 2**24
 _BLOCK = 1 << 20
 
 
+class TooManyPixelsError(ValueError):
+    """An image of more pixels than allowed."""
+
+
 @contextlib.contextmanager
 def open_image(image: pathlib.Path | str | bytes, max_pixels: int = MAX_IMAGE_PIXELS) -> Iterator[Image.Image]:
     """Opens an image without decoding it. Decode it inside the `with` block.
@@ -59,7 +63,7 @@ def open_image(image: pathlib.Path | str | bytes, max_pixels: int = MAX_IMAGE_PI
         except UnidentifiedImageError:
             raise ValueError(_why_not(file)) from None
         except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-            raise ValueError(f"{error}; {_remedy(max_pixels)}") from None
+            raise TooManyPixelsError(f"{error}; {_remedy(max_pixels)}") from None
         with opened:
             _check_size(opened.size, max_pixels)
             _check_parts(opened, file, max_pixels)
@@ -70,7 +74,7 @@ def open_image(image: pathlib.Path | str | bytes, max_pixels: int = MAX_IMAGE_PI
 def _check_size(size: tuple[int, int], max_pixels: int) -> None:
     width, height = size
     if width * height > max_pixels:
-        raise ValueError(f"its {width:,} x {height:,} pixels are {width * height:,}; {_remedy(max_pixels)}")
+        raise TooManyPixelsError(f"its {width:,} x {height:,} pixels are {width * height:,}; {_remedy(max_pixels)}")
 
 
 def _check_parts(opened: Image.Image, file: BinaryIO, max_pixels: int) -> None:

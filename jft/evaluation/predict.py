@@ -9,7 +9,7 @@ import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import numpy as np
 
@@ -119,7 +119,7 @@ def predict_paths(
             if isinstance(square, str):
                 yield Prediction(next(ahead), error=square)
             else:
-                yield _prediction(predictor, next(ahead), next(rows), top)
+                yield Prediction(next(ahead), *ranked(predictor, next(rows), top))
 
 
 def _read(predictor: Predictor, path: Path) -> np.ndarray | str:
@@ -130,13 +130,16 @@ def _read(predictor: Predictor, path: Path) -> np.ndarray | str:
         return " ".join(str(error).split())
 
 
-def _prediction(predictor: Predictor, path: Path, probabilities: np.ndarray, top: int | None) -> Prediction:
+def ranked(
+    predictor: Predictor, probabilities: np.ndarray, top: int | None
+) -> tuple[tuple[str, ...], tuple[float, ...]]:
+    """The classes and probabilities of an image, float32 [classes], as of `predict_paths`."""
     order = np.argsort(-probabilities, kind="stable")
     count = top or 1
     if top is None and predictor.objective.multi_label:
         count = int((probabilities >= THRESHOLD).sum())
     order = order[:count]
-    return Prediction(path, tuple(predictor.class_names[c] for c in order), tuple(map(float, probabilities[order])))
+    return tuple(predictor.class_names[c] for c in order), tuple(map(float, probabilities[order]))
 
 
 def label_of(path: Path, class_names: Sequence[str]) -> str | None:
@@ -182,11 +185,16 @@ def json_lines(predictions: Iterable[Prediction], most: int) -> Iterator[str]:
     """Formats JSON lines: {'path', 'predictions': [{'class', 'probability'}, ...]} or {'path', 'error'} each."""
     del most
     for prediction in predictions:
-        pairs = zip(prediction.classes, map(_rounded, prediction.probabilities), strict=True)
-        result = {"error": prediction.error}
+        result: dict[str, Any] = {"error": prediction.error}
         if prediction.error is None:
-            result = {"predictions": [{"class": name, "probability": probability} for name, probability in pairs]}
+            result = {"predictions": as_json(prediction.classes, prediction.probabilities)}
         yield json.dumps({"path": str(prediction.path), **result})
+
+
+def as_json(classes: Iterable[str], probabilities: Iterable[float]) -> list[dict[str, Any]]:
+    """[{'class', 'probability'}, ...] of an image, rounded."""
+    pairs = zip(classes, map(_rounded, probabilities), strict=True)
+    return [{"class": name, "probability": probability} for name, probability in pairs]
 
 
 FORMATS: dict[str, Callable[[Iterable[Prediction], int], Iterator[str]]] = {
