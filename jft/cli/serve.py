@@ -69,5 +69,4 @@ def run(args: argparse.Namespace) -> int:
     waiting.doing("answering requests")
     where = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     serve(app.asgi, at, limits, lambda: print(f"serving {args.run} at {where}, stop it by Ctrl-C", flush=True))
-    print("stopped")
     return 0

@@ -30,6 +30,7 @@ class Batcher:
         }
         self._most, self._max_wait, self._note = model.batch_size, max_wait, note
         self._queue: asyncio.Queue[Waiting] = asyncio.Queue()
+        self._left: list[Waiting] = []
         self._thread = futures.ThreadPoolExecutor(1, thread_name_prefix="jft-model")
         for size in self._models:
             self._logits([np.zeros((model.side, model.side, 3), np.uint8)] * size)
@@ -67,10 +68,13 @@ class Batcher:
         self._thread.shutdown(cancel_futures=True)
 
     async def _gathered(self) -> list[Waiting]:
-        """The next images, after the first one at most `max_wait` later; without those that nobody waits for."""
+        """The next images, of the largest size that they fill; without those that nobody waits for any more.
+
+        A batch is not padded: what is left over goes with the next one, and others come in the meantime.
+        """
         loop = asyncio.get_running_loop()
-        batch = [await self._queue.get()]
-        end = loop.time() + self._max_wait
+        batch = self._left or [await self._queue.get()]
+        end = loop.time() + (0.0 if self._left else self._max_wait)
         while len(batch) < self._most:
             try:
                 batch.append(self._queue.get_nowait())
@@ -79,7 +83,10 @@ class Batcher:
                     batch.append(await asyncio.wait_for(self._queue.get(), end - loop.time()))
                 except TimeoutError:
                     break
-        return [(square, future) for square, future in batch if not future.done()]
+        batch = [(square, future) for square, future in batch if not future.done()]
+        size = max((size for size in self._models if size <= len(batch)), default=len(batch))
+        self._left = batch[size:]
+        return batch[:size]
 
     def _logits(self, squares: list[np.ndarray]) -> np.ndarray:
         size = next(size for size in self._models if size >= len(squares))

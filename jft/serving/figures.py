@@ -8,6 +8,7 @@ from prometheus_client import (  # pyright: ignore[reportMissingImports]
     Counter,
     Gauge,
     Histogram,
+    ProcessCollector,
     generate_latest,
 )
 
@@ -34,6 +35,7 @@ class Figures:
         self._sizes = Histogram("jft_batch_images", "Images of a batch.", buckets=[2**n for n in range(9)], **own)
         self._batch_seconds = Histogram("jft_batch_seconds", "Seconds of a batch.", buckets=_SECONDS, **own)
         self._registry = own["registry"]
+        ProcessCollector(registry=self._registry)  # CPU time and memory, on Linux
 
     def batch(self, images: int, seconds: float) -> None:
         """Notes a batch of the model."""

@@ -91,7 +91,6 @@ def test_two_hundred_hostile_connections(tmp_path):
             assert server.wait(30) == 0
             ends = {one.result() for one in last}
             assert "200" in ends and ends <= {"200", "closed"}
-        assert server.stdout.read() == "stopped\n"
     finally:
         server.kill()
 
