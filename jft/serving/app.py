@@ -97,6 +97,8 @@ class App:
         except Refused as refused:
             headers = {"Retry-After": "1"} if refused.status == 429 else None
             response = JSONResponse({"error": refused.reason}, refused.status, headers)
+        except asyncio.CancelledError:  # the server has been stopped, and waits no longer
+            response = JSONResponse({"error": "the server was stopped."}, 503)
         self._figures.requests.labels(response.status_code).inc()
         self._figures.seconds.observe(time.perf_counter() - start)
         return response
