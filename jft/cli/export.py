@@ -7,6 +7,9 @@
   README.md                          the model card: data, license of the weights, metrics, use, limits
 
 Each file is loaded in a fresh process and compared with the checkpoint on test images before it is kept.
+
+--to PAGE.html writes one HTML file instead, with the network inside, that classifies images in a browser without a
+network connection; needs pip install 'jft[onnx]'.
 """
 
 import argparse
@@ -19,8 +22,15 @@ from jft.utils.text import RUN
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the verb's arguments."""
     parser.add_argument("run", metavar="RUN", help=RUN)
-    parser.add_argument("--out", metavar="DIR", help="folder to create; required, must not exist")
-    parser.add_argument("--to", dest="out", action=main.Renamed, now="--out")
+    parser.add_argument("--out", metavar="DIR", help="folder to create; must not exist")
+    parser.add_argument("--to", metavar="PAGE.html", help="the page to write; one that jft wrote is replaced")
+    parser.add_argument(
+        "--training-images",
+        type=int,
+        default=0,
+        metavar="N",
+        help="embed up to N training images in the page, which shows the nearest; default: 0, none",
+    )
     parser.add_argument("--data", metavar="DIR", help="folder of the images; default: where they were in training")
     parser.add_argument(
         "--no-preprocessing",
@@ -32,12 +42,21 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Writes the folder."""
+    """Writes the folder or the page."""
     from jft.exporters.bundle import ship
+    from jft.exporters.demo.page import write_demo
 
-    if not args.out:
-        raise ValueError("--out DIR is missing: the folder to write.")
+    if bool(args.out) == bool(args.to):
+        raise ValueError("give one of --out DIR, the folder to write, and --to PAGE.html.")
+    if args.to and not args.to.endswith(".html"):
+        main.hint("--to DIR", "--out DIR")
+        args.out, args.to = args.to, None
+    if args.training_images and not args.to:
+        raise ValueError("--training-images belongs to the page: give --to PAGE.html.")
     waiting.doing("restoring the run")
+    if args.to:
+        print(f"wrote {write_demo(args.run, args.to, data_dir=args.data, training_images=args.training_images)}")
+        return 0
     for file in ship(args.run, args.out, data_dir=args.data, preprocessing=args.preprocessing):
         print(file)
     print(f"wrote {args.out}, with a model card in README.md")

@@ -87,6 +87,44 @@ def default_stage(model: Chain, size: int) -> str:
     )
 
 
+def linear_weights(model: Chain, variables: Any, *, size: int, objective: Objective) -> np.ndarray | None:
+    """The weights w_c of `make_grad_cam` for all classes, where they do not depend on the image.
+
+    That is so of a head that averages its map and is linear. Grad-CAM of its input is then class activation mapping
+    (Zhou et al., 2016, https://arxiv.org/abs/1512.04150): `relu(map @ weights)`, up to a factor.
+
+    Args:
+      model: the chain of stages.
+      variables: `{'params', 'batch_stats'}`.
+      size: side of the square images, in pixels.
+      objective: says how the logits belong to classes.
+
+    Returns:
+      float32 [channels, classes], of the stage before the head; None if that has no map of more than one position, or
+      if the head does something else, as its outputs show.
+    """
+    stage = [*model.stages()][-2]
+    shape = jax.eval_shape(
+        lambda x: model.apply(variables, x, train=False, stop=stage),
+        jax.ShapeDtypeStruct((1, size, size, model.in_channels), jnp.float32),
+    ).shape
+    if len(shape) != 4 or min(shape[1:3]) < 2:
+        return None
+
+    def scores(maps: np.ndarray) -> np.ndarray:
+        with jax.default_matmul_precision("highest"):
+            x = jnp.asarray(maps, jnp.float32)
+            return np.asarray(_scores(objective, model.apply(variables, x, train=False, start=stage)))
+
+    channels = shape[-1]
+    nothing = scores(np.zeros((1, 1, 1, channels)))
+    weights = scores(np.eye(channels).reshape(channels, 1, 1, channels)) - nothing
+    maps = np.random.default_rng(0).normal(size=(4, *shape[1:]))
+    wanted = maps.mean((1, 2)) @ weights
+    linear = np.allclose(scores(maps) - nothing, wanted, rtol=0, atol=1e-3 * float(np.abs(wanted).max()))
+    return weights if linear else None
+
+
 def overlay(image: np.ndarray, cam: np.ndarray) -> np.ndarray:
     """Draws a map over its image; larger values are brighter and more opaque.
 

@@ -8,21 +8,15 @@ import sys
 import uuid
 from pathlib import Path
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jft.data.source import Source
-from jft.evaluation import evaluate, open_model
-from jft.evaluation.load import from_trained
-from jft.evaluation.predictor import Predictor
+from jft.evaluation import open_model
 from jft.exporters import formats, model_card, stablehlo
 from jft.exporters.format import Content
+from jft.exporters.opened import LIMIT, Opened, open_run
 from jft.utils.files import check_folder
 from jft.utils.option_names import option
-
-LIMIT = 1e-4  # largest difference of a probability between a file and the checkpoint
-_IMAGES = 100  # number of images to compare on
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,24 +72,19 @@ def ship(
     """
     out = Path(out)
     check_out(out)
-    predicted = evaluate.predict_run(workdir, evaluate.Images(dataset=data, data_dir=data_dir))
-    evaluation = evaluate.record(predicted)
-    # Weight files do not record a compute dtype, and bfloat16 rounds differently in every program.
-    trained = dataclasses.replace(predicted.trained, model=predicted.trained.model.clone(dtype=jnp.float32))
-    predictor = from_trained(trained, str(workdir))
+    opened = open_run(workdir, data_dir, data)
+    trained, predictor = opened.trained, opened.predictor
     predict = stablehlo.make_predict(
         predictor.model, predictor.variables, predictor.spec, predictor.objective, predictor.fit, predictor.temperature
     )
     content = Content(predictor, open_model.of_trained(trained, Path(workdir).resolve().name), predict)
-    rows = np.linspace(0, len(predicted.source) - 1, min(_IMAGES, len(predicted.source))).round().astype(int)
-    squares = np.stack([predictor.read(predicted.source.pixels(row, predictor.spec)) for row in rows])
     aside = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}")
     aside.mkdir()
     try:
         forms = formats.chosen(preprocessing=preprocessing)
         skipped = {form.name: why for form in forms if (why := form.write(content, aside / form.name))}
-        found = _checked(aside, predictor, squares)
-        card = model_card.model_card(trained.info, evaluation, [file.name for file in found], forms)
+        found = _checked(aside, opened)
+        card = model_card.model_card(trained.info, opened.evaluation, [file.name for file in found], forms)
         (aside / "README.md").write_text(card, encoding="utf-8")
         os.rename(aside, out)
     finally:
@@ -112,8 +101,9 @@ def check_out(out: Path) -> None:
     check_folder(out.parent, f"give another {option('out')}")
 
 
-def _checked(folder: Path, predictor: Predictor, squares: np.ndarray) -> list[Shipped]:
+def _checked(folder: Path, opened: Opened) -> list[Shipped]:
     """Loads the files in a fresh process and compares their probabilities with the checkpoint's."""
+    predictor, squares = opened.predictor, opened.squares()
     images, answers = folder / ".images.npy", folder / ".answers.npz"
     np.save(images, squares)
     done = subprocess.run(
@@ -125,9 +115,8 @@ def _checked(folder: Path, predictor: Predictor, squares: np.ndarray) -> list[Sh
     if done.returncode:
         lines = done.stderr.strip().splitlines() or [f"status {done.returncode}"]
         raise ValueError(f"an exported file could not be loaded again, so nothing was kept: {lines[-1]}")
-    with jax.default_matmul_precision("highest"):  # accelerators round more than CPUs by default
-        logits = predictor.logits(squares)
     complete = {form.name: form.complete for form in formats.FORMATS}
+    logits = opened.logits(squares)
     wanted = {False: predictor.probabilities(logits), True: predictor.probabilities(logits, predictor.temperature)}
     found = []
     with np.load(answers) as held:

@@ -1,7 +1,7 @@
 """The model card of an exported run: model, data, metrics, classes, preprocessing, use of each file, and limits."""
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from jft.data import image_file, transforms
@@ -57,7 +57,7 @@ def model_card(
         *("", "## Classes", "", "The outputs are in this order.", "", *_classes(classes, metrics)),
         *("", "## Preprocessing", "", *_images(info, forms)),
         *("", "## Use", "", *_use(info, metrics, [form for form in forms if form.name in files])),
-        *("", "## Limits", "", *_limits(info, metrics)),
+        *("", "## Limits", "", *(f"- {line}" for line in limits(info, metrics, _text))),
     ]
     return "\n".join(lines) + "\n"
 
@@ -117,11 +117,16 @@ def _trained_on(info: CheckpointInfo) -> str:
     return f"at most {drawn:,} of {count:,}, in {info.step:,} steps"
 
 
-def _metrics(metrics: Mapping[str, Any]) -> list[str]:
+def figures(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Name and value of each metric of an evaluation, as texts, the accuracy with its interval."""
     shown = {key: form.format(metrics[key]) for key, (_, form) in _METRICS.items() if metrics.get(key) is not None}
     if metrics["accuracy_interval"] is not None:
         shown["accuracy"] += " (95 % interval {:.2%} to {:.2%})".format(*metrics["accuracy_interval"])
-    rows = [(_METRICS[key][0], value) for key, value in shown.items()]
+    return [(_METRICS[key][0], value) for key, value in shown.items()]
+
+
+def _metrics(metrics: Mapping[str, Any]) -> list[str]:
+    rows = figures(metrics)
     return _table((f"{metrics['dataset']} {metrics['split']}, {metrics['count']:,} images", ""), rows)
 
 
@@ -192,9 +197,10 @@ def _use(info: CheckpointInfo, metrics: Mapping[str, Any], forms: Sequence[Forma
     return [line for block in blocks for line in block][1:]
 
 
-def _limits(info: CheckpointInfo, metrics: Mapping[str, Any]) -> list[str]:
+def limits(info: CheckpointInfo, metrics: Mapping[str, Any], escape: Callable[[Any], str] = str) -> list[str]:
+    """Sentences on what the figures do not say and the model does not know; `escape` is applied to names."""
     count, per_class = metrics["count"], metrics["per_class"]
-    lines = [f"The model was tested on {count:,} images of {_text(metrics['dataset'])} only."]
+    lines = [f"The model was tested on {count:,} images of {escape(metrics['dataset'])} only."]
     if warning := seen_before(metrics):
         lines += [f"{warning[0].upper()}{warning[1:]}."]
     if count < _SMALL:
@@ -215,4 +221,4 @@ def _limits(info: CheckpointInfo, metrics: Mapping[str, Any]) -> list[str]:
     else:
         lines += ["The probabilities are not calibrated."]
     lines += ["GPUs and TPUs may compute with lower precision than CPUs, which changes probabilities slightly."]
-    return [f"- {line}" for line in lines]
+    return lines

@@ -15,6 +15,7 @@ from jft.evaluation.evaluate_model import evaluate_model
 from jft.evaluation.predictor import Predictor
 from jft.evaluation.report import charts, write_report
 from jft.exporters import bundle
+from jft.exporters.demo.page import Demo, write_demo
 from jft.utils.files import written_whole
 from jft.utils.logger import read_metrics
 from jft.utils.registry import code_allowed
@@ -109,6 +110,29 @@ class TrainedRun(Predictor):
         with code_allowed(self.allow_code):
             own = self._own(data)
             return bundle.ship(self.workdir, out, data_dir=data_dir, data=own, preprocessing=preprocessing)
+
+    def demo(
+        self,
+        out: str | Path,
+        *,
+        data_dir: str | None = None,
+        data: Dataset | Source | None = None,
+        training_images: int = 0,
+    ) -> Demo:
+        """Writes one HTML file with the network inside, that classifies images in a browser; see `write_demo`.
+
+        Args:
+          out: the file, .html; a page that jft wrote is replaced.
+          data_dir: where the run's data lie now; None: where they lay in training.
+          data: as of `report`.
+          training_images: how many training images to embed, among which the page shows the nearest; 0: none.
+
+        Returns:
+          Its path, its size in bytes, and how near its probabilities are.
+        """
+        with code_allowed(self.allow_code):
+            own = self._own(data)
+            return write_demo(self.workdir, out, data_dir=data_dir, data=own, training_images=training_images)
 
     def plot(self, path: str | Path | None = None) -> Image.Image | Path:
         """Draws loss and accuracy by step, of training and validation.

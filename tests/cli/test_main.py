@@ -108,7 +108,7 @@ def test_python_m_jft():
     ("arguments", "hint"),
     [
         (("evaluate", "--checkpoint", "nothing"), "--checkpoint will be removed in the next release, write RUN"),
-        (("export", "nothing", "--to", "x"), "--to will be removed in the next release, write --out"),
+        (("export", "nothing", "--to", "x"), "--to DIR will be removed in the next release, write --out"),
         (("extract-features", "nothing", "--stage", "x", "--out", "x.npz", "--data_dir", "x"), "--data-dir will be"),
         (("extract_features", "nothing", "--stage", "x", "--out", "x.npz"), "`jft extract_features` will be removed"),
         (("summary", "--model", "vgg20"), "--model will be removed in the next release, write MODEL"),

@@ -1,25 +1,17 @@
 """The page about a run in a browser: nothing fails, tables sort, nothing is cut off; light, dark and on paper."""
 
-import shutil
-
+import chromium
 import pytest
 import small_run
+from chromium import overflow
 
 pytestmark = pytest.mark.xdist_group("run")  # which one worker trains for all
-
-api = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install 'jft[browser]'")
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-if CHROMIUM is None:
-    pytest.skip("no Chromium: install chromium, chromium-browser or google-chrome", allow_module_level=True)
 
 
 @pytest.fixture(scope="module")
 def browser():
-    with api.sync_playwright() as playwright:
-        arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
-        yield chromium
-        chromium.close()
+    with chromium.launched() as opened:
+        yield opened
 
 
 @pytest.fixture
@@ -30,13 +22,8 @@ def open_page(browser, tmp_path_factory):
     def opened(name="steps", **options):
         context = browser.new_context(**options)
         contexts.append(context)
-        page = context.new_page()
-        page.on("console", lambda message: wrong.append(message.text) if message.type != "log" else None)
-        page.on("pageerror", lambda error: wrong.append(str(error)))
         address = small_run.page(tmp_path_factory, name).as_uri()
-        page.on(
-            "request", lambda asked: asked.url in (address,) or asked.url.startswith("data:") or wrong.append(asked.url)
-        )
+        page = chromium.watched(context, wrong, address)
         page.goto(address)
         page.wait_for_load_state("networkidle")
         return page
@@ -49,10 +36,6 @@ def open_page(browser, tmp_path_factory):
 
 def column(page, table, number):
     return page.locator(f"{table} tbody tr td:nth-child({number + 1})").all_inner_texts()
-
-
-def overflow(page):
-    return page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
 
 
 def test_a_click_on_a_header_sorts(open_page):

@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from matplotlib import colormaps
+from onnx_case import images_of, seeded_variables
 from small_chain import Small
 
-from jft.evaluation.gradcam import default_stage, make_grad_cam, overlay
+from jft.evaluation.gradcam import default_stage, linear_weights, make_grad_cam, overlay
 from jft.metrics.losses import Objective
 from jft.models import abstract_variables, create_model
 from jft.models.vgg import VGG
@@ -150,3 +151,24 @@ def test_overlay():
 def test_what_cannot_be_laid_over_is_refused(image, cam, message):
     with pytest.raises(ValueError, match=message):
         overlay(image, cam)
+
+
+@pytest.mark.parametrize("kind", ["softmax", "binary"])
+def test_weights_of_a_linear_head_give_the_same_maps(kind):
+    objective = Objective(kind, 2 if kind == "binary" else 3)
+    model = Small(num_classes=objective.num_outputs)
+    drawn = seeded_variables(model, 8)
+    x, classes = images_of((8, 8, 3), 4), np.array([0, 1, 1, 0], np.int32)
+    weights = linear_weights(model, drawn, size=8, objective=objective)
+    maps = np.asarray(model.apply(drawn, x, train=False, stop="c"))
+    found = np.maximum(np.einsum("bhwc,cb->bhw", maps, weights[:, classes]), 0)
+    wanted = make_grad_cam(model, stage="c", objective=objective)(drawn, x, classes)
+    assert wanted.max() > 0
+    np.testing.assert_allclose(found / 64, wanted, atol=1e-5 * float(wanted.max()))
+
+
+def test_other_heads_have_no_such_weights():
+    model, variables, _ = network(3)  # whose head reads a vector
+    assert linear_weights(model, variables, size=16, objective=Objective("softmax", 3)) is None
+    deep = Small(num_classes=3, new_head="linear", head_hidden=(5,))
+    assert linear_weights(deep, seeded_variables(deep, 8), size=8, objective=Objective("softmax", 3)) is None

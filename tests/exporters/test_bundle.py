@@ -251,7 +251,7 @@ def test_data_that_lie_elsewhere_now(tmp_path_factory, tmp_path, monkeypatch, in
         raise ValueError("stage 'conv1' has no translation to ONNX: JAX's primitive 'fft'")
 
     monkeypatch.setattr(onnx_file, "write", refuse)
-    monkeypatch.setattr(onnx_file, "_missing", str)
+    monkeypatch.setattr(onnx_file, "missing", str)
     run = small_run.run(tmp_path_factory, "steps")
     moved = shutil.copytree(small_run.images(tmp_path_factory), tmp_path / "moved")
     status, printed, _ = command("export", run, "--out", tmp_path / "out", "--data", moved)

@@ -36,6 +36,7 @@ def write(
     *,
     root: str = "",
     facts: Mapping[str, str] | None = None,
+    result: str = _OUTPUT,
 ) -> None:
     """Writes a function of images, with all that it holds, for any batch size; `onnx` checks the file.
 
@@ -46,13 +47,14 @@ def write(
       dtype: of the images.
       root: name of the Flax module that the function applies, which names of nodes leave out.
       facts: the file's metadata.
+      result: name of the output.
 
     Raises:
       ValueError: `onnx` is not installed, or a primitive of the function has no translation; names it and its stage.
     """
     onnx, checker = _optional("onnx"), _optional("onnx.checker")
     output = simplified(translate(trace(function, (*shape,), dtype), _INPUT, root))
-    made = model.make(onnx, output, _OUTPUT, facts or {})
+    made = model.make(onnx, output, result, facts or {})
     with written_whole(path) as aside:
         onnx.save_model(made, aside)
         checker.check_model(str(aside), full_check=True)
@@ -98,7 +100,7 @@ def _opened(path: str | Path) -> Any:
 
 
 def _run(session: Any, images: Any) -> np.ndarray:
-    return session.run([_OUTPUT], {_INPUT: np.ascontiguousarray(images)})[0]
+    return session.run(None, {_INPUT: np.ascontiguousarray(images)})[0]
 
 
 def _optional(name: str) -> ModuleType:
@@ -108,14 +110,15 @@ def _optional(name: str) -> ModuleType:
         raise ValueError(f"ONNX needs {name} ({error}): pip install 'jft[onnx]'.") from error
 
 
-def _missing() -> str:
+def missing() -> str:
+    """Why ONNX files can be neither written nor compared on this machine; '' if they can."""
     missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
     return f"{' and '.join(missing)} not installed: pip install 'jft[onnx]'" if missing else ""
 
 
 def _write(content: Content, path: Path) -> str:
     side = content.predictor.side
-    return _missing() or _written(content.predict, path, (side, side, 3), np.uint8, content.predictor)
+    return missing() or _written(content.predict, path, (side, side, 3), np.uint8, content.predictor)
 
 
 def _write_normalized(content: Content, path: Path) -> str:
@@ -123,7 +126,7 @@ def _write_normalized(content: Content, path: Path) -> str:
     of = held.model, held.variables, held.spec, held.objective, held.fit, held.temperature
     shape = len(held.spec.channels), held.spec.size, held.spec.size
     function = stablehlo.make_predict(*of, normalized=True)
-    return _missing() or _written(function, path, shape, np.float32, held)
+    return missing() or _written(function, path, shape, np.float32, held)
 
 
 def _written(function: Predict, path: Path, shape: Sequence[int], dtype: Any, predictor: Predictor) -> str:
