@@ -158,16 +158,16 @@ def evaluated(run):
 def test_by_keyboard_paste_and_drop(tmp_path_factory, tmp_path, open_demo):
     page = open_demo(small_page(tmp_path_factory, "steps"))
     page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.id") == "choose"
     with page.expect_file_chooser() as chooser:
-        page.keyboard.press("Enter")
+        page.locator("#choose").press("Enter")
     for number in range(2):
         Image.fromarray(photograph(30, 40, number)).save(tmp_path / f"{number}.jpg")
     chooser.value.set_files([tmp_path / "0.jpg", tmp_path / "1.jpg"])
     says(page, "2 images classified.")
     assert page.locator("#file").inner_text() == "0.jpg"
     second = page.get_by_role("button", name="1.jpg")
-    second.focus()
-    page.keyboard.press("Enter")
+    second.press("Enter")
     page.locator("#file", has_text="1.jpg").wait_for(timeout=WAIT)
     assert second.get_attribute("aria-current") == "true"
     give = """([type, text]) => {
