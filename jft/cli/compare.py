@@ -3,14 +3,21 @@
     jft compare configs/few_squeezenet.py configs/few_resnet18.py --seeds 5 --data-dir DIR
     jft compare my_config.py --sweep learning_rate=1e-4,3e-4,1e-3 --sweep flip=yes,no
 
-Writes tables (compare.md, .tex, .csv, pairs.csv) and plots (compare.png, curves.png) to --out. Runs share cached
-features. To resume, run the same command again: finished runs are not repeated. Config fields are set for all configs,
-as for train.
+With --halving it searches instead: all arms are trained a little, the better half by validation loss twice as far, and
+so on (successive halving), and the one that is left is tested. Writes halving.json to --out.
+
+Otherwise it writes tables (compare.md, .tex, .csv, pairs.csv) and plots (compare.png, curves.png) to --out. Runs share
+cached features. To resume, run the same command again: finished runs are not repeated. Config fields are set for all
+configs, as for train.
 """
 
 import argparse
+from typing import TYPE_CHECKING
 
 from jft.cli import field_flags
+
+if TYPE_CHECKING:
+    from jft.config import Config
 
 TAKES_FIELDS = True  # of every config, --config.field=value
 
@@ -20,7 +27,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "config", nargs="+", metavar="CONFIG", help="config files, or names of configs that come with jft"
     )
-    parser.add_argument("--seeds", type=int, default=3, help="number of seeds for each config; default: 3")
+    parser.add_argument("--seeds", type=int, help="number of seeds for each config; default: 3, with --halving 1")
     parser.add_argument(
         "--sweep",
         action="append",
@@ -34,6 +41,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         default=1,
         help="runs at a time, each in a process of its own on one GPU; default: 1, on all devices",
     )
+    parser.add_argument(
+        "--halving",
+        action="store_true",
+        help="search: train all a little, the better half by validation loss twice as far, and so on; test the best",
+    )
     parser.add_argument("--out", default="runs/compare", metavar="DIR", help="output folder; default: runs/compare")
     field_flags.add(parser)
 
@@ -45,6 +57,9 @@ def run(args: argparse.Namespace) -> int:
     from jft.training.comparison.sweep import with_sweep
     from jft.training.comparison.table import markdown
 
+    if args.halving and (args.workers != 1 or args.seeds is not None):
+        raise ValueError("--halving trains one arm after the other, with one seed: leave --workers and --seeds out.")
+    args.seeds = 3 if args.seeds is None else args.seeds
     for name in ("seeds", "workers"):
         if getattr(args, name) < 1:
             raise ValueError(f"--{name} {getattr(args, name)}: at least 1.")
@@ -54,6 +69,20 @@ def run(args: argparse.Namespace) -> int:
     configs = [choose_config(path, None, args.settings, args.fields, command="compare") for path in args.config]
     if sweep:
         configs = [(name, with_sweep(config, sweep)) for name, config in configs]
+    if args.halving:
+        return _search(configs, args.out)
     rows, _ = compare(configs, args.out, seeds=args.seeds, workers=args.workers)
     print(f"\n{markdown(rows)}\n\n{args.out} holds the tables, as Markdown, LaTeX and CSV, and the plots.")
+    return 0
+
+
+def _search(configs: "list[tuple[str, Config]]", out: str) -> int:
+    """Searches, prints the losses, and tests the winner."""
+    from jft.evaluation.evaluate import evaluate
+    from jft.evaluation.results import format_evaluation
+    from jft.training.comparison.halving import search, table
+
+    rounds, winner = search(configs, out)
+    print(f"\nvalidation loss, by the share of the steps\n{table(rounds)}\n\n{rounds[-1].kept[0]} in {winner}:")
+    print(format_evaluation(evaluate(winner)))
     return 0

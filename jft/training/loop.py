@@ -32,6 +32,7 @@ from jft.training import (
 from jft.training import own as own_objects
 from jft.training.batches import make_evaluator, train_feed, train_rows
 from jft.training.callbacks import Callbacks, EpochEnd, EvaluationEnd, StepEnd
+from jft.training.cut import cut
 from jft.training.feature_cache import Cached
 from jft.training.messages import describe, farewell, percent
 from jft.training.phase_run import PhaseRun
@@ -51,7 +52,13 @@ from jft.utils.registry import code_allowed
 
 
 def train(
-    config: Config, workdir: str | Path, data: Source | None = None, *, brief: bool = False, **own: Any
+    config: Config,
+    workdir: str | Path,
+    data: Source | None = None,
+    *,
+    brief: bool = False,
+    until: int | None = None,
+    **own: Any,
 ) -> dict[str, Any]:
     """Trains a run from the beginning, or resumes an interrupted one.
 
@@ -60,6 +67,8 @@ def train(
       workdir: folder of the run.
       data: images in memory, from `datasets.from_arrays`, in place of `config.dataset`.
       brief: leave out the stage table, such as for further seeds of the same config.
+      until: the step, from 1, at which this call evaluates, saves and is finished; the run goes on at the next; None:
+        its end.
       **own: objects in place of names in the config, for the fields `own.FIELDS`. `loss`: a `losses.Loss`.
         `optimizer`: an `optimizers.Optimizer` or an `optax.GradientTransformation`. `schedule`: a function
         (peak, steps) -> `optax.Schedule`. One or several of each: `augment`: `augmentations.AugmentFunction`;
@@ -80,6 +89,7 @@ def train(
     config, own = own_objects.recorded(config, own)
     with Interrupt() as interrupt, code_allowed():
         run = checked_run(config, workdir, data, own)
+        run = run if until is None else cut(run, until)
         distributed.agree(run.identity(), remedy="start every process with the same config, on the same data.")
         with claimed(run.workdir):
             check_workdir(config, run.workdir)  # again, now that the lock keeps other processes out

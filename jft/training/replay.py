@@ -11,6 +11,7 @@ import numpy as np
 from jft.data.source import Source
 from jft.evaluation.checkpoint_info import CheckpointInfo
 from jft.training import feature_cache
+from jft.training.cut import cut
 from jft.training.loop import Loop, checked_run
 from jft.training.programs import compiled, with_examples
 from jft.training.recorded import recorded_config
@@ -88,7 +89,10 @@ def replay(workdir: str | Path, step: int, data: Source | None = None) -> Replay
     config = recorded_config(workdir, then)
     if config.solver != "steps":
         raise ValueError(f"{workdir}'s head was fitted by {config.solver}, so there are no steps to replay.")
-    run = dataclasses.replace(_cut(checked_run(config, workdir, data), step), accumulate=then.accumulate)
+    whole = checked_run(config, workdir, data)
+    if not 0 < step <= whole.num_steps:
+        raise ValueError(f"--step {step} is not a step of the run: give one of 1 .. {whole.num_steps}.")
+    run = dataclasses.replace(cut(whole, step), accumulate=then.accumulate)
     state, info = _state_before(run, step)
     start = int(state.step)
     logged = _logged(workdir, start, step)
@@ -101,18 +105,6 @@ def replay(workdir: str | Path, step: int, data: Source | None = None) -> Replay
             raise interrupt.stopped()
     exact = then.devices == dict(run.parallel.mesh.shape)
     return Replay(start, [_compared(line, log.lines, exact) for line in logged], exact)
-
-
-def _cut(run: Run, step: int) -> Run:
-    """The run up to a step; schedules remain those of the full run."""
-    if not 0 < step <= run.num_steps:
-        raise ValueError(f"--step {step} is not a step of the run: give one of 1 .. {run.num_steps}.")
-    phases = [
-        dataclasses.replace(phase, last=min(phase.last, step), cut=step < phase.last)
-        for phase in run.phases
-        if phase.first < step
-    ]
-    return dataclasses.replace(run, phases=tuple(phases))
 
 
 def _state_before(run: Run, step: int) -> tuple[Any, Any]:

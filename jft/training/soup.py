@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from jft.config import effective
 from jft.data.record import DataRecord
 from jft.data.source import Source
 from jft.evaluation.checkpoint_info import CheckpointInfo
@@ -83,7 +84,10 @@ def soup(workdirs: Sequence[str | Path], out: Path, data: Source | None = None) 
     infos = {one: restore(one).info for one in names}
     _check_alike(infos)
     first = infos[names[0]]
-    run = checked_run(recorded_config(names[0], first), out, data)
+    config = recorded_config(names[0], first)
+    config.teacher = ""  # it has taught; its run may be gone
+    config.update(effective(config.to_dict()))
+    run = checked_run(config, out, data)
     info = noted_images.note(run, run.info(), begins=True)
     if (_digest(info.trained_on), _digest(info.validated_on)) != (
         _digest(first.trained_on),
