@@ -62,7 +62,7 @@ def _of_form(body: bytes | bytearray, content_type: str) -> list[tuple[str, byte
             boundary=options.get(b"boundary"),
             config={"MAX_MEMORY_FILE_SIZE": len(body) + 1},
         )
-        parser.write(body)
+        parser.write(bytes(body))
         parser.finalize()
     except exceptions.FormParserError as error:
         raise Refused(422, f"the form cannot be read ({error}).") from None

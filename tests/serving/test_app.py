@@ -31,10 +31,11 @@ def model(quick):
 
 
 @contextlib.contextmanager
-def served(model, **limits):
+def served(model, page=None, hosts=("*",), **limits):
     """The application and its port."""
     limits = Limits(**{**LIMITS, **limits})
-    app, at, ready = App(model, limits, 0.002), server.bound("127.0.0.1", 0), threading.Event()
+    app = App(model, limits, 0.002, page, hosts)
+    at, ready = server.bound("127.0.0.1", 0), threading.Event()
     found = server.server_of(app.asgi, limits, ready.set)
     thread = threading.Thread(target=found.run, args=([at],))
     thread.start()
@@ -222,20 +223,11 @@ def test_slow_clients_and_half_requests_are_bounded(port):
     assert ask(port, *form(png()))[0] == 200
 
 
-def test_a_stranger_by_another_name_is_not_answered(model):
-    app = App(model, Limits(), 0.0, hosts=("127.0.0.1", "localhost"))
-    at, ready = server.bound("127.0.0.1", 0), threading.Event()
-    found = server.server_of(app.asgi, Limits(), ready.set)
-    thread = threading.Thread(target=found.run, args=([at],))
-    thread.start()
-    assert ready.wait(60)
-    try:
-        port = at.getsockname()[1]
-        assert ask(port, None, {"Host": "evil.example"}, "/health", "GET")[0] == 400
-        assert ask(port, None, {"Host": "localhost:99"}, "/health", "GET")[0] == 200
-    finally:
-        found.should_exit = True
-        thread.join(60)
+def test_a_page_of_the_run_and_names_of_strangers(model, tmp_path):
+    (tmp_path / "demo.html").write_text("<p>of the run")
+    with served(model, tmp_path / "demo.html", ("127.0.0.1", "localhost")) as (_, port):
+        assert ask(port, None, {"Host": "localhost:99"}, "/", "GET") == (200, "<p>of the run")
+        assert ask(port, None, {"Host": "evil.example"}, "/", "GET")[0] == 400
 
 
 def test_an_address_that_is_taken_is_an_error_before_anything_is_loaded(command):
