@@ -6,8 +6,9 @@ the average if validation does not get worse by it. A soup costs at prediction w
 
 import contextlib
 import dataclasses
+import functools
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -95,16 +96,9 @@ def soup(workdirs: Sequence[str | Path], out: Path, data: Source | None = None) 
     ):
         raise ValueError(f"the images of {names[0]} have changed since it was trained: put them back.")
     start, averages = time.perf_counter(), _Averages(run, names)
-    alone = {one: averages.evaluate([one]) for one in names}
-    ranked = sorted(names, key=lambda one: (-_score(run, alone[one]), alone[one].summary()["loss"]))
-    found, best = [Tried(ranked[0], alone[ranked[0]].summary(), None, True)], alone[ranked[0]]
-    for one in ranked[1:]:
-        together = averages.evaluate([*(other.run for other in found if other.kept), one])
-        kept = _score(run, together) >= _score(run, best)
-        found.append(Tried(one, alone[one].summary(), together.summary(), kept))
-        best = together if kept else best
+    found, best = greedy(names, averages.evaluate, functools.partial(_score, run))
     variables = averages.variables([other.run for other in found if other.kept])
-    weights = infos[ranked[0]]
+    weights = infos[found[0].run]
     info = dataclasses.replace(
         info,
         accumulate=weights.accumulate,
@@ -115,6 +109,31 @@ def soup(workdirs: Sequence[str | Path], out: Path, data: Source | None = None) 
     )
     _write(run, info, variables, best, found, time.perf_counter() - start)
     return found
+
+
+def greedy(
+    runs: Sequence[str], evaluate: Callable[[Sequence[str]], Evaluation], score_of: Callable[[Evaluation], float]
+) -> tuple[list[Tried], Evaluation]:
+    """The paper's recipe 1.
+
+    Args:
+      runs: their folders.
+      evaluate: the average of some of them, on validation.
+      score_of: what is to be large.
+
+    Returns:
+      The runs in the order in which they were tried, of equal scores the smaller loss first; and the average of those
+      that stay.
+    """
+    alone = {one: evaluate([one]) for one in runs}
+    ranked = sorted(runs, key=lambda one: (-score_of(alone[one]), alone[one].summary()["loss"]))
+    found, best = [Tried(ranked[0], alone[ranked[0]].summary(), None, True)], alone[ranked[0]]
+    for one in ranked[1:]:
+        together = evaluate([*(other.run for other in found if other.kept), one])
+        kept = score_of(together) >= score_of(best)
+        found.append(Tried(one, alone[one].summary(), together.summary(), kept))
+        best = together if kept else best
+    return found, best
 
 
 class _Averages:

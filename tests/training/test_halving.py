@@ -48,6 +48,7 @@ def arms(folder, **changes):
     return config
 
 
+@pytest.mark.slow
 def test_the_winner_is_the_arm_trained_alone_bit_for_bit(tmp_path, monkeypatch):
     config = arms(tmp_path)
     rounds, winner = search([("digits", config)], tmp_path / "out")

@@ -15,8 +15,7 @@ from jft.data.augment import Augmentation
 from jft.data.preprocess import Preprocess
 from jft.metrics.losses import Objective
 from jft.models import MODELS, abstract_variables, create_model, initialize
-from jft.models.googlenet import GoogLeNet
-from jft.training import optim
+from jft.training import optim, presets
 from jft.training.loop import train
 from jft.training.phase_table import phase_table
 from jft.training.phases import in_force, make_phases
@@ -140,13 +139,12 @@ def test_scales_and_biases_learn_and_nothing_else_of_the_backbone():
     assert learning(phase) == norms | head and not phase.plan.inference_norms
     (phase,) = phases_of(preset="scales_and_biases", fresh="b a/bn", weights="torchvision")
     assert learning(phase) == norms | head | {"b/conv/kernel"}
-    model = GoogLeNet(num_classes=3, aux_heads=True)
-    spec = Preprocess().at(224)
-    how = {"num_steps": 1, "steps_per_epoch": 1.0, "spec": spec}
-    shapes = abstract_variables(model, 224)
-    (phase,) = make_phases(make(preset="scales_and_biases", aux_heads=True), model, shapes, **how)
-    kernels = {name for name in tree.flatten(shapes["params"]) if name.endswith("kernel")} - phase.plan.frozen
-    assert {name.split("/")[0] for name in kernels} == {"head", *model.auxiliary_heads()}
+    given = presets.Given(make(), ("a", "head"), ("head", "aux"), True, 40, 1.0)
+    [phase] = presets.PRESETS["scales_and_biases"](given)
+    names = ("a/conv/kernel", "a/conv/bias", "aux/conv/kernel", "auxiliary/kernel", "header/bias", "a/scale/kernel")
+    assert tree.matching([phase["freeze"]], names, what="freeze") == {
+        *("a/conv/kernel", "auxiliary/kernel", "a/scale/kernel")
+    }
 
 
 def test_kernels_stay_bit_identical_where_scales_and_biases_learn():

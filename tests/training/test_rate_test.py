@@ -42,6 +42,7 @@ def test_where_the_loss_never_falls_nothing_is_suggested():
     assert "falls at none of these rates" in found.told()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_a_network_learns_at_some_rate_and_diverges_at_a_larger_one(tmp_path, monkeypatch, command):
     monkeypatch.setitem(MODELS._rows, "small", small_chain.Small)

@@ -1,6 +1,5 @@
 """Greedy soups: which runs stay, what the average is, and what cannot be averaged."""
 
-import dataclasses
 import json
 from types import SimpleNamespace
 
@@ -8,7 +7,9 @@ import numpy as np
 import pytest
 import small_chain
 import small_digits
+import small_info
 
+from jft.data.record import DataRecord
 from jft.evaluation.evaluate import evaluate
 from jft.evaluation.report import write_report
 from jft.evaluation.restore import restore
@@ -48,6 +49,24 @@ def flat(variables, kind):
     return {name: np.asarray(leaf) for name, leaf in tree.flatten(variables[kind]).items()}
 
 
+def test_greedy_by_hand():
+    """Averages of rates: 'b' and 'c' make each other better, 'a' makes them worse, 'd' changes nothing and stays."""
+    rates = {"a": 0.5, "b": 0.8, "c": 0.7, "d": 0.6, "bc": 0.9, "bcd": 0.9, "bcda": 0.85}
+    asked = []
+
+    def evaluate(members):
+        asked.append("".join(members))
+        rate = rates[asked[-1]]
+        return SimpleNamespace(summary=lambda: {"accuracy": rate, "loss": 1 - rate})
+
+    found, best = soups.greedy(["a", "b", "c", "d"], evaluate, lambda one: one.summary()["accuracy"])
+    assert [(one.run, one.kept) for one in found] == [("b", True), ("c", True), ("d", True), ("a", False)]
+    assert asked == ["a", "b", "c", "d", "bc", "bcd", "bcda"] and best.summary()["accuracy"] == 0.9
+    assert found[3].together == {"accuracy": 0.85, "loss": pytest.approx(0.15)} and found[0].together is None
+    assert soups.table(found).splitlines()[4].split() == ["a", "50.00%", "85.00%", "left", "out"]
+
+
+@pytest.mark.slow
 def test_runs_are_tried_from_the_best_and_kept_where_validation_does_not_fall(runs, tmp_path):
     found = soup(runs, tmp_path / "soup")
     alone = [one.alone["accuracy"] for one in found]
@@ -91,34 +110,35 @@ def test_a_soup_is_a_finished_run_with_a_report(runs, tmp_path):
         soup(runs, tmp_path / "soup")
 
 
+def record(digest, count=9):
+    return DataRecord("digits", "digits", "", count, labels=1, names=0, digest=digest)
+
+
+ALIKE = {"class_names": ("5", "6", "7"), "model": "small", "options": {}, "learnt_validation": None}
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"class_names": ("5", "6")}, r"class_names of .*fast is \('5', '6'\), of .*still \('5', '6', '7'\)"),
-        ({"model": "vgg_tiny"}, "only like networks can be averaged: model of .*fast is vgg_tiny, of .*still small"),
-        ({"options": {"cut": "b"}}, "options of .*fast is {'cut': 'b'}"),
+        ({"class_names": ("5", "6")}, r"class_names of fast is \('5', '6'\), of still \('5', '6', '7'\)"),
+        ({"model": "vgg_tiny"}, "only like networks can be averaged: model of fast is vgg_tiny, of still small"),
+        ({"options": {"cut": "b"}}, "options of fast is {'cut': 'b'}"),
         ({"learnt_validation": True}, "fast's head was refit on its validation images"),
-        ({"trained_on": {"digest": "other"}}, "different training images, so .*: train them with the same seed"),
-        ({"validated_on": {"digest": "other"}}, "different validation images"),
-        ({"validated_on": {"count": 0}}, "chosen on validation images, and .*fast has none"),
+        ({"trained_on": record("other")}, "different training images, so .*: train them with the same seed"),
+        ({"validated_on": record("other")}, "different validation images"),
+        ({"validated_on": record(None)}, "different validation images"),
+        ({"validated_on": record("of none", count=0)}, "chosen on validation images, and fast has none"),
     ],
 )
-def test_what_cannot_be_averaged_is_said(runs, tmp_path, monkeypatch, changes, message):
-    def changed(workdir):
-        info = restore(workdir).info
-        if workdir == str(runs[2]):
-            new = {
-                k: dataclasses.replace(getattr(info, k), **v) if k.endswith("_on") else v for k, v in changes.items()
-            }
-            info = dataclasses.replace(info, **new)
-        return SimpleNamespace(info=info)
-
-    monkeypatch.setattr(soups, "restore", changed)
+def test_what_cannot_be_averaged_is_said(tmp_path, monkeypatch, changes, message):
+    own = {**ALIKE, "trained_on": record("train"), "validated_on": record("held out")}
+    infos = {"still": small_info.info_of(**own), "fast": small_info.info_of(**{**own, **changes})}
+    monkeypatch.setattr(soups, "restore", lambda workdir: SimpleNamespace(info=infos[workdir]))
     with pytest.raises(ValueError, match=message):
-        soup([runs[0], runs[2]], tmp_path / "soup")
+        soup(["still", "fast"], tmp_path / "soup")
     assert not (tmp_path / "soup").exists()
 
 
-def test_a_run_is_not_averaged_with_itself(runs, tmp_path):
+def test_a_run_is_not_averaged_with_itself(tmp_path):
     with pytest.raises(ValueError, match="two different runs or more"):
-        soup([runs[0], runs[0]], tmp_path / "soup")
+        soup([tmp_path / "one", tmp_path / "other" / ".." / "one"], tmp_path / "soup")
