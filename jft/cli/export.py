@@ -4,6 +4,7 @@
   weights.safetensors                weights under jft's names
   weights_torchvision.safetensors    under torchvision's names, if torchvision has the architecture
   model.onnx                         as model.stablehlo, for ONNX Runtime and others; needs pip install 'jft[onnx]'
+  model_int8.onnx                    with --int8: model.onnx quantized on training images, if it is not clearly worse
   README.md                          the model card: data, license of the weights, metrics, use, limits
 
 Each file is loaded in a fresh process and compared with the checkpoint on test images before it is kept.
@@ -38,6 +39,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         action="store_false",
         help="model.onnx reads normalized images, float32 [batch, channels, size, size], as other tools expect",
     )
+    parser.add_argument(
+        "--int8", action="store_true", help="a quantized network in the page, or as model_int8.onnx in the folder"
+    )
     main.add_code_argument(parser)
 
 
@@ -55,9 +59,10 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError("--training-images belongs to the page: give --to PAGE.html.")
     waiting.doing("restoring the run")
     if args.to:
-        print(f"wrote {write_demo(args.run, args.to, data_dir=args.data, training_images=args.training_images)}")
+        own = {"training_images": args.training_images, "int8": args.int8}
+        print(f"wrote {write_demo(args.run, args.to, data_dir=args.data, **own)}")
         return 0
-    for file in ship(args.run, args.out, data_dir=args.data, preprocessing=args.preprocessing):
+    for file in ship(args.run, args.out, data_dir=args.data, preprocessing=args.preprocessing, int8=args.int8):
         print(file)
     print(f"wrote {args.out}, with a model card in README.md")
     return 0

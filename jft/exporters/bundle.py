@@ -14,6 +14,9 @@ from jft.data.source import Source
 from jft.evaluation import open_model
 from jft.exporters import formats, model_card, stablehlo
 from jft.exporters.format import Content
+from jft.exporters.onnx import file as onnx_file
+from jft.exporters.onnx import int8 as int8_file
+from jft.exporters.onnx.int8 import Judged
 from jft.exporters.opened import LIMIT, Opened, open_run
 from jft.utils.files import check_folder
 from jft.utils.option_names import option
@@ -26,18 +29,23 @@ class Shipped:
     Attributes:
       name: name of the file.
       size: bytes; 0 if it was skipped.
-      error: largest difference of a probability from the checkpoint's, over the images; None if it was skipped.
+      error: largest difference of a probability from the checkpoint's, over the images; None if it was skipped, or if
+        `int8` says more.
       why: the reason for skipping it; '' if it was written.
+      int8: figures of a quantized network.
     """
 
     name: str
     size: int
     error: float | None
     why: str = ""
+    int8: Judged | None = None
 
     def __str__(self) -> str:
         if self.why:
             return f"{self.name}: skipped, {self.why}"
+        if self.int8:
+            return f"{self.name}: {self.size / 1e6:.1f} MB, {self.int8}"
         return f"{self.name}: {self.size / 1e6:.1f} MB, probabilities within {self.error:.1e} of the checkpoint's"
 
 
@@ -48,6 +56,7 @@ def ship(
     data_dir: str | None = None,
     data: Source | None = None,
     preprocessing: bool = True,
+    int8: bool = False,
 ) -> list[Shipped]:
     """Writes model.stablehlo, weights.safetensors, weights_torchvision.safetensors, model.onnx and README.md.
 
@@ -61,6 +70,7 @@ def ship(
       data: the images that the run was trained on, where it was given them in memory.
       preprocessing: whether model.onnx reads uint8 images, as model.stablehlo does; otherwise normalized ones,
         float32 [batch, channels, size, size], as other tools expect.
+      int8: write model_int8.onnx too, model.onnx quantized, see `int8.quantize`; it needs the preprocessing.
 
     Returns:
       One entry per file.
@@ -72,6 +82,8 @@ def ship(
     """
     out = Path(out)
     check_out(out)
+    if int8 and not preprocessing:
+        raise ValueError("int8 quantizes model.onnx with its preprocessing inside: leave out one of the two options.")
     opened = open_run(workdir, data_dir, data)
     trained, predictor = opened.trained, opened.predictor
     predict = stablehlo.make_predict(
@@ -84,7 +96,12 @@ def ship(
         forms = formats.chosen(preprocessing=preprocessing)
         skipped = {form.name: why for form in forms if (why := form.write(content, aside / form.name))}
         found = _checked(aside, opened)
+        if int8:
+            found.append(_quantized(aside, opened, opened.trained.images("train", dataset=data, data_dir=data_dir)))
         card = model_card.model_card(trained.info, opened.evaluation, [file.name for file in found], forms)
+        card += "".join(
+            f"\n## Int8\n\n{file.name} is model.onnx quantized; {file.int8}.\n" for file in found if file.int8
+        )
         (aside / "README.md").write_text(card, encoding="utf-8")
         os.rename(aside, out)
     finally:
@@ -99,6 +116,14 @@ def check_out(out: Path) -> None:
     if not out.parent.is_dir():
         raise ValueError(f"folder {out.parent} does not exist: create it, or give another folder than {out}.")
     check_folder(out.parent, f"give another {option('out')}")
+
+
+def _quantized(folder: Path, opened: Opened, train: Source) -> Shipped:
+    path = folder / int8_file.NAME
+    if not (whole := folder / onnx_file.FORMAT.name).exists():
+        raise ValueError(f"{path.name} is made of {whole.name}, which was skipped: leave int8 out.")
+    judged = int8_file.quantize(whole, path, opened, train, len(opened.predictor.class_names))
+    return Shipped(path.name, judged.size, None, int8=judged)
 
 
 def _checked(folder: Path, opened: Opened) -> list[Shipped]:

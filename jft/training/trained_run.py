@@ -95,6 +95,7 @@ class TrainedRun(Predictor):
         data_dir: str | None = None,
         data: Dataset | Source | None = None,
         preprocessing: bool = True,
+        int8: bool = False,
     ) -> list[bundle.Shipped]:
         """Writes StableHLO, ONNX, weights and a model card, each proved on test images, see `exporters.bundle.ship`.
 
@@ -103,13 +104,15 @@ class TrainedRun(Predictor):
           data_dir: where the run's data lie now; None: where they lay in training.
           data: as of `report`.
           preprocessing: whether model.onnx reads uint8 images; otherwise normalized ones, channels first.
+          int8: write model_int8.onnx too, unless it is significantly worse.
 
         Returns:
           A line for each file: its name, its size in bytes, and how near its probabilities are.
         """
         with code_allowed(self.allow_code):
             own = self._own(data)
-            return bundle.ship(self.workdir, out, data_dir=data_dir, data=own, preprocessing=preprocessing)
+            options = {"preprocessing": preprocessing, "int8": int8}
+            return bundle.ship(self.workdir, out, data_dir=data_dir, data=own, **options)
 
     def demo(
         self,
@@ -118,6 +121,7 @@ class TrainedRun(Predictor):
         data_dir: str | None = None,
         data: Dataset | Source | None = None,
         training_images: int = 0,
+        int8: bool = False,
     ) -> Demo:
         """Writes one HTML file with the network inside, that classifies images in a browser; see `write_demo`.
 
@@ -126,13 +130,15 @@ class TrainedRun(Predictor):
           data_dir: where the run's data lie now; None: where they lay in training.
           data: as of `report`.
           training_images: how many training images to embed, among which the page shows the nearest; 0: none.
+          int8: quantize the network, unless it is significantly worse then.
 
         Returns:
           Its path, its size in bytes, and how near its probabilities are.
         """
         with code_allowed(self.allow_code):
             own = self._own(data)
-            return write_demo(self.workdir, out, data_dir=data_dir, data=own, training_images=training_images)
+            options = {"training_images": training_images, "int8": int8}
+            return write_demo(self.workdir, out, data_dir=data_dir, data=own, **options)
 
     def plot(self, path: str | Path | None = None) -> Image.Image | Path:
         """Draws loss and accuracy by step, of training and validation.

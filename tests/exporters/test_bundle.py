@@ -25,6 +25,7 @@ from jft.evaluation.evaluate import Images, predict_run
 from jft.exporters import bundle, check, formats, stablehlo
 from jft.exporters.format import Format
 from jft.exporters.onnx import file as onnx_file
+from jft.exporters.onnx import int8
 from jft.training.loop import train
 
 # One worker trains for all of them.
@@ -128,6 +129,52 @@ def test_a_network_without_its_preprocessing(tmp_path_factory, tmp_path, monkeyp
     exec(code, names)
     assert names["images"].shape == (3, 3, held.spec.size, held.spec.size) and names["images"].dtype == np.float32
     np.testing.assert_allclose(names["probabilities"], held.predict(paths), atol=1e-5)
+
+
+@pytest.fixture
+def onnx_alone(monkeypatch):
+    monkeypatch.setattr(formats, "FORMATS", (onnx_file.FORMAT,))
+
+
+@onnx_case.needs_onnx
+def test_a_quantized_network(tmp_path_factory, tmp_path, in_this_process, onnx_alone, command):
+    run, out = small_run.run(tmp_path_factory, "steps"), tmp_path / "out"
+    status, printed, _ = command("export", run, "--out", out, "--int8")
+    card, held = (out / "README.md").read_text(), jft.load(run)
+    (told,) = (line for line in printed.splitlines() if line.startswith("model_int8.onnx: "))
+    assert status == 0 and "on 30 test images (McNemar's exact p = " in told and told.partition("MB, ")[2] in card
+    images = np.stack([held.read(path) for path in predict_run(run, Images()).source.images])
+    found, whole = (onnx_file.read(out / name)(images) for name in ("model_int8.onnx", "model.onnx"))
+    assert 1e-5 < np.abs(found - whole).max() < 0.2 and np.abs(found.sum(1) - 1).max() < 1e-5
+    labels = predict_run(run, Images()).source.labels
+    accuracies = [f"{(each.argmax(1) == labels).mean():.2%}" for each in (found, whole)]
+    assert "accuracy {}, in float32 {}, on 30".format(*accuracies) in told
+    kinds = [node.op_type for node in pytest.importorskip("onnx").load(out / "model_int8.onnx").graph.node]
+    assert kinds.count("DequantizeLinear") > 8 and "QuantizeLinear" in kinds
+
+
+@onnx_case.needs_onnx
+def test_a_quantized_network_that_is_worse_is_not_kept(
+    tmp_path_factory, tmp_path, monkeypatch, in_this_process, onnx_alone
+):
+    """By McNemar's test, with both figures; and what cannot be quantized is said before anything is written."""
+    monkeypatch.setattr(int8, "_quantize", lambda path, out, images: shutil.copy(path, out))
+    right = onnx_file.read_as_given
+
+    def turned(path):
+        network = right(path)
+        return lambda images: np.roll(network(images), path.name == int8.NAME, axis=1)
+
+    monkeypatch.setattr(onnx_file, "read_as_given", turned)
+    run = small_run.run(tmp_path_factory, "steps")
+    worse = r"significantly worse, so it is not kept: int8: accuracy [\d.]+%, in float32 [\d.]+%, on 30 test images"
+    with pytest.raises(ValueError, match=worse):
+        bundle.ship(run, tmp_path / "out", int8=True)
+    with pytest.raises(ValueError, match="needs images with one label each: leave int8 out"):
+        bundle.ship(small_run.run(tmp_path_factory, "several"), tmp_path / "out", int8=True)
+    with pytest.raises(ValueError, match="with its preprocessing inside: leave out one of the two"):
+        bundle.ship(run, tmp_path / "out", int8=True, preprocessing=False)
+    assert list(tmp_path.iterdir()) == []
 
 
 def check_torchvision(run, out):

@@ -22,6 +22,8 @@ from jft.exporters import model_card
 from jft.exporters.demo import neighbors, runtime
 from jft.exporters.demo.network import Row, make_answer
 from jft.exporters.onnx import file as onnx_file
+from jft.exporters.onnx import int8 as int8_file
+from jft.exporters.onnx.int8 import Judged
 from jft.exporters.opened import LIMIT, Opened, open_run
 from jft.utils.files import check_folder, written_whole
 from jft.utils.option_names import option
@@ -43,14 +45,18 @@ class Demo:
       size: bytes.
       error: largest difference of a probability between its network, run by ONNX Runtime, and the checkpoint.
       images: number of test images on which they were compared.
+      int8: figures of the network that the page holds instead, quantized; None: it is that in float32.
     """
 
     path: Path
     size: int
     error: float
     images: int
+    int8: Judged | None
 
     def __str__(self) -> str:
+        if self.int8:
+            return f"{self.path}: {self.size / 1e6:.1f} MB, {self.int8}"
         return (
             f"{self.path}: {self.size / 1e6:.1f} MB, probabilities within {self.error:.1e} of the checkpoint's on "
             f"{self.images} test images"
@@ -64,6 +70,7 @@ def write_demo(
     data_dir: str | None = None,
     data: Source | None = None,
     training_images: int = 0,
+    int8: bool = False,
 ) -> Demo:
     """Writes one HTML file that classifies images in a browser, from disk and without a network connection.
 
@@ -74,6 +81,7 @@ def write_demo(
       data: the images that the run was trained on, where it was given them in memory.
       training_images: how many training images to embed as small copies, among which the page shows the nearest; 0:
         none. Whoever has the page can see them.
+      int8: quantize the network, see `int8.quantize`.
 
     Returns:
       What was written.
@@ -81,7 +89,7 @@ def write_demo(
     Raises:
       ValueError: there is no run; `out` cannot be written; `onnx` or `onnxruntime` is not installed, or the network has
         no translation; a browser cannot read images as the run does; or the page's network does not reproduce the
-        checkpoint's probabilities. Nothing is kept.
+        checkpoint's probabilities, or is significantly worse in int8. Nothing is kept.
     """
     out = Path(out)
     check_out(out)
@@ -95,13 +103,13 @@ def write_demo(
             f"the run was trained on images of more than 8 bits (max_value = {white:g}), which browsers read "
             "differently: export it as a folder."
         )
-    train = opened.trained.images("train", dataset=data, data_dir=data_dir) if training_images else None
-    near = neighbors.collect(opened.predictor, train, training_images) if train is not None else None
-    network, row, error, count = _network(opened, features=near is not None)
-    page = _page(opened, Path(workdir).resolve().name, network, row, near)
+    train = opened.trained.images("train", dataset=data, data_dir=data_dir) if training_images or int8 else None
+    near = neighbors.collect(opened.predictor, train, training_images) if training_images and train else None
+    network, row, error, count, judged = _network(opened, train if int8 else None, features=near is not None)
+    page = _page(opened, Path(workdir).resolve().name, network, row, near, judged)
     with written_whole(out) as aside:
         aside.write_text(page, encoding="utf-8", errors="replace")  # class names may not be valid UTF-8
-    return Demo(out, out.stat().st_size, error, count)
+    return Demo(out, out.stat().st_size, error, count, judged)
 
 
 def check_out(out: Path) -> None:
@@ -113,8 +121,11 @@ def check_out(out: Path) -> None:
     check_folder(out.parent, f"give another {option('out')}")
 
 
-def _network(opened: Opened, *, features: bool) -> tuple[bytes, Row, float, int]:
-    """The network as ONNX, what it returns, and how far its probabilities on test images are from the checkpoint's."""
+def _network(opened: Opened, train: Source | None, *, features: bool) -> tuple[bytes, Row, float, int, Judged | None]:
+    """The network as ONNX, what it returns, and how far its probabilities on test images are from the checkpoint's.
+
+    With training images it is quantized on them after that.
+    """
     predictor = opened.predictor
     answer, row = make_answer(predictor, features=features)
     squares = opened.squares()
@@ -124,18 +135,23 @@ def _network(opened: Opened, *, features: bool) -> tuple[bytes, Row, float, int]
         onnx_file.write(answer, path, (predictor.side, predictor.side, 3), root=root, result="row")
         run = onnx_file.read_as_given(path)
         found = np.concatenate([run(squares[i : i + 1])[:, : row.classes] for i in range(len(squares))])
-        network = path.read_bytes()
-    wanted = predictor.probabilities(opened.logits(squares), predictor.temperature)
-    error = float(np.abs(found - wanted).max())
-    if not error <= LIMIT:
-        raise ValueError(
-            f"the page's network gives probabilities that differ from the checkpoint's by up to {error:.1e}, more than "
-            f"{LIMIT}: nothing was kept."
-        )
-    return network, row, error, len(squares)
+        wanted = predictor.probabilities(opened.logits(squares), predictor.temperature)
+        error = float(np.abs(found - wanted).max())
+        if not error <= LIMIT:
+            raise ValueError(
+                f"the page's network gives probabilities that differ from the checkpoint's by up to {error:.1e}, more "
+                f"than {LIMIT}: nothing was kept."
+            )
+        judged = None
+        if train is not None:
+            path, whole = path.with_name(int8_file.NAME), path
+            judged = int8_file.quantize(whole, path, opened, train, row.classes)
+        return path.read_bytes(), row, error, len(squares), judged
 
 
-def _page(opened: Opened, name: str, network: bytes, row: Row, near: Mapping[str, Any] | None) -> str:
+def _page(
+    opened: Opened, name: str, network: bytes, row: Row, near: Mapping[str, Any] | None, judged: Judged | None
+) -> str:
     info, result = opened.trained.info, opened.evaluation
     metrics = {**result, **result.get("calibrated", {}), "dataset": info.trained_on.name}
     script = "\n".join(["'use strict';", *map(_text, _SCRIPTS)])
@@ -155,6 +171,7 @@ def _page(opened: Opened, name: str, network: bytes, row: Row, near: Mapping[str
             limits=model_card.limits(info, metrics),
             facts={
                 "Network": f"{info.model}, {metrics['parameters']:,} parameters",
+                **({"Quantized": str(judged)} if judged else {}),
                 "Trained on": f"{info.num_trained:,} images of {info.trained_on.name}",
                 **(base.facts() if base else {"Weights": "none: trained from scratch"}),
                 "Written by": f"jft {__version__}",
