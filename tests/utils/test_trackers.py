@@ -2,6 +2,8 @@
 
 import json
 import logging
+import os
+import subprocess
 import sys
 import time
 
@@ -131,6 +133,19 @@ def test_it_ends_before_the_run_begins_where_that_fails(tmp_path, caplog):
     with pytest.raises(ValueError, match="no such images"), following(tmp_path / "run", [GOOD]):
         raise ValueError("no such images")
     assert not (tmp_path / "run").exists() and not told_of(caplog)
+
+
+def test_a_tracker_that_hangs_outlives_a_killed_run_by_its_grace_alone(workdir):
+    log(workdir, [2])
+    command = [sys.executable, "-m", "jft.utils.trackers.follow", "fake_trackers:Hangs", str(workdir), "0.5"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment) as follower:
+        follower.stdout.close()  # as the end of the run's process closes both
+        follower.stdin.close()
+        try:
+            assert follower.wait(60) == 1
+        finally:
+            follower.kill()
 
 
 def test_a_damaged_note_is_forgotten(tmp_path):

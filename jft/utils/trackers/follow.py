@@ -5,6 +5,7 @@ output. Standard input says when the run has ended, and how; that it ends withou
 So many seconds later this process ends, whatever it does.
 """
 
+import contextlib
 import fcntl
 import os
 import sys
@@ -109,7 +110,7 @@ def follow(name: str, workdir: Path, ending: "Ending", problems: TextIO) -> int:
         except Exception as error:  # whatever a tracker raises
             follower.forget()
             if not failed:
-                print(" ".join(f"{type(error).__name__}: {error}".split()), file=problems, flush=True)
+                _say(f"{type(error).__name__}: {error}", problems)
             if last:
                 return 1
             failed, pause = True, min(2 * pause, _LONGEST)
@@ -135,8 +136,14 @@ class Ending:
         self.state = sys.stdin.readline().strip() or self.state  # type: ignore[assignment]
         self._come.set()
         time.sleep(self._grace)
-        print(f"still busy {self._grace:.0f} s after the run", file=self._problems, flush=True)
+        _say(f"still busy {self._grace:g} s after the run", self._problems)
         os._exit(1)
+
+
+def _say(problem: str, problems: TextIO) -> None:
+    """One line to the run, unless it was killed."""
+    with contextlib.suppress(OSError):
+        print(" ".join(problem.split()), file=problems, flush=True)
 
 
 def main() -> int:
@@ -149,7 +156,8 @@ def main() -> int:
             return 0  # it failed before it began
     folder(workdir).mkdir(exist_ok=True)
     log = os.open(folder(workdir) / f"{file_name(name)}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
-    fcntl.flock(log, fcntl.LOCK_EX)  # the process of an earlier part of the run may not have ended
+    with contextlib.suppress(OSError):  # of a file system without locks
+        fcntl.flock(log, fcntl.LOCK_EX)  # the process of an earlier part of the run may not have ended
     os.dup2(log, 1)
     os.dup2(log, 2)
     return follow(name, workdir, ending, problems)
