@@ -122,7 +122,7 @@ def _obstacle(run: Run, phase: Phase) -> str | None:
         return None
     if run.teacher and run.teacher.size != phase.spec.size:
         return f"the teacher reads images of {run.teacher.size} pixels, and is shown those of {phase.spec.size}"
-    return loss(run, phase) if config.cache_features == "auto" else None
+    return _loss(run, phase) if config.cache_features == "auto" else None
 
 
 def uncountable(run: Run, phase: Phase) -> str | None:
@@ -149,7 +149,7 @@ def _room(run: Run, phase: Phase, state: TrainState, settled: bool, reserved: in
     return (f"{shortage}; fix that, or set features_dir" if shortage else None), store.bytes_needed(missing)
 
 
-def loss(run: Run, phase: Phase) -> str | None:
+def _loss(run: Run, phase: Phase) -> str | None:
     """Why caching would cost more than it saves, or None."""
     variants = phase.augmentation.num_variants(run.config.fit)
     extracted, read = len(run.train_source) * variants, phase.num_steps * run.config.batch_size

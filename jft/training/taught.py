@@ -30,14 +30,16 @@ _DTYPE = "float32"  # of the cached logits, which are small whatever `features_d
 
 
 def _obstacle(run: Run, phase: Phase) -> str | None:
-    """Why the logits are computed in every step of a phase, or None: they are cached."""
+    """Why the logits are computed in every step of a phase, or None: they are cached.
+
+    That does not depend on the phase's length, so a part of a run, such as one that is replayed, has the run's bits.
+    """
     assert run.teacher is not None
     if run.config.cache_features is False:
         return "cache_features = False"
     if run.teacher.size != phase.spec.size:
         return f"it reads images of {run.teacher.size} pixels, and is shown those of {phase.spec.size}"
-    why = feature_cache.uncountable(run, phase)
-    return why or (feature_cache.loss(run, phase) if run.config.cache_features == "auto" else None)
+    return feature_cache.uncountable(run, phase)
 
 
 def cached(run: Run, phase: Phase) -> bool:

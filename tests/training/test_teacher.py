@@ -15,6 +15,7 @@ from jft.data.preprocess import Preprocess
 from jft.metrics import distillation
 from jft.models import MODELS
 from jft.training import taught
+from jft.training.cut import cut
 from jft.training.loop import checked_run, train
 from jft.training.state import initial_state
 
@@ -94,6 +95,12 @@ def test_a_killed_run_goes_on_bit_for_bit(runs, teacher, tmp_path, way):
     whole, again = (jax.tree.leaves(state_of(one, teacher=teacher, **WAYS[way])) for one in (folder, tmp_path))
     for one, other in zip(whole, again, strict=True):
         np.testing.assert_array_equal(np.asarray(one), np.asarray(other))
+
+
+def test_a_part_of_a_run_comes_by_its_logits_as_the_whole_does(tmp_path, teacher):
+    run = checked_run(make(tmp_path, teacher=teacher, steps=60), tmp_path / "run", small_chain.images())
+    [whole], [part] = run.phases, cut(run, 1).phases
+    assert taught.cached(run, whole) and taught.cached(cut(run, 1), part)
 
 
 def test_another_teacher_is_refused(runs):
