@@ -32,13 +32,14 @@ LIMIT = {"float32": 1e-3, "float64": 1e-5}
 # What XLA:CPU compiles with where its own default is left alone; jft's flag turns these fusions off.
 XLA_OWN = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_DOT"}
 
-LONG = on_demand("resnet18 has BatchNorm, ReLU and max pool in a row, where XLA fuses the most")
+# A VGG with BatchNorm has BatchNorm, ReLU and max pool in a row, where XLA fuses the most.
+LONG = on_demand("vgg11_bn, and among the long tests resnet18, have what XLA fuses the most")
 FAMILIES = [
-    ("resnet18", "float32"),
+    ("vgg11_bn", "float32"),
+    pytest.param("resnet18", "float32", marks=pytest.mark.slow),
     *(
         pytest.param(name, dtype, marks=LONG)
         for name, dtype in (
-            ("vgg11_bn", "float32"),
             ("squeezenet1_1", "float32"),
             ("alexnet", "float32"),
             ("googlenet", "float64"),

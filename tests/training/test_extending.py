@@ -4,6 +4,7 @@ import importlib
 import pathlib
 import re
 
+import pytest
 import small_digits
 
 from jft.models import MODELS
@@ -12,6 +13,7 @@ from jft.training import own
 PAGE = (pathlib.Path(__file__).parents[2] / "docs/extending.md").read_text()
 
 
+@pytest.mark.slow
 def test_the_examples_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(MODELS, "_rows", dict(MODELS))  # an example registers a model

@@ -110,7 +110,7 @@ def test_a_function_that_no_module_names_must_be_given_again(tmp_path, capsys):
 @pytest.mark.parametrize(
     "own",
     [
-        {"optimizer": "lion", "schedule": "cosine"},
+        pytest.param({"optimizer": "lion", "schedule": "cosine"}, marks=pytest.mark.slow),
         {"optimizer": "own_parts:heavy_ball", "momentum": 0.8, "clip_norm": 1.0, "layer_decay": 0.5, "freeze": "a"},
     ],
 )

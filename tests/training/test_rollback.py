@@ -128,6 +128,7 @@ def test_a_run_goes_back_and_equals_one_that_never_took_these_steps(config, neve
         assert (found.start, found.exact, found.same) == (start, True, True)
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_as_if_nothing_had_been(config, never_at_fault, tmp_path, monkeypatch):
     """Killed as it goes back, and after it has, before the next checkpoint."""
     workdir = tmp_path / "run"

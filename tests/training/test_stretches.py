@@ -50,7 +50,7 @@ def assert_same_run(one, other):
         np.testing.assert_array_equal(leaf, theirs[name], err_msg=name)
 
 
-LONG = ("hidden", "bfloat16")  # beside these, the others keep the promise in every run
+LONG = ("linear", "hidden", "bfloat16")  # "variants" keeps the promise in every run
 
 
 @pytest.mark.parametrize("head", [pytest.param(name, marks=[pytest.mark.slow] * (name in LONG)) for name in HEADS])

@@ -7,11 +7,10 @@ import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
-import kinds
 import pytest
 from PIL import Image
 
-from jft.models import plot
+from jft.models import MODELS, plot
 from jft.models.summary import format_summary, human_flops
 from jft.training.summary import choose_model, summarize
 
@@ -86,7 +85,13 @@ def test_weights_give_their_form():
     assert make_summary("vgg_tiny", weights="digits04", num_classes=3, image_size=40).stages["head"].output == (3,)
 
 
-@pytest.mark.parametrize("name", kinds.each_model())
+# Of stages alike, in branches with auxiliary heads, in dense blocks, of blocks with gates, and of patches.
+DRAWN = ("vgg_tiny", "resnet18", "googlenet", "densenet121", "mobilenet_v3_small", "vit_tiny_patch16")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in DRAWN else pytest.mark.slow) for name in MODELS]
+)
 def test_every_model_has_a_table_and_a_drawing(name):
     summary = make_summary(name, aux_heads=name in ("googlenet", "googlenet_caffe", "inception_v3"))
     lines = table(format_summary(summary))

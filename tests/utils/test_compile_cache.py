@@ -173,17 +173,16 @@ def test_the_second_start_finds_the_programs_of_the_first(tmp_path):
     assert before is None and folder.startswith(f"{tmp_path}/cache/xla/jft") and not hits
     assert compiled() == [None, folder, 1, computed]
     (entry,) = Path(folder).glob("*-cache")
-    for damaged in (entry.read_bytes()[:-100], b""):
-        entry.write_bytes(damaged)  # as by a full disk
-        assert compiled() == [None, folder, 0, computed]
-        assert compiled() == [None, folder, 1, computed]
+    entry.write_bytes(entry.read_bytes()[:-100])  # as by a full disk
+    assert compiled() == [None, folder, 0, computed]
+    assert compiled() == [None, folder, 1, computed]
     entry.write_bytes(zlib.compress(b"none of XLA's"))
     assert compiled() == [None, folder, 0, computed]
     own = str(tmp_path / "own")
     assert compiled(JAX_COMPILATION_CACHE_DIR=own)[:2] == [own, own]
-    assert compiled(JFT_XLA_CACHE_MIB="0") == [None, None, 0, computed]
 
 
+@pytest.mark.slow
 def test_a_run_whose_programs_were_kept_has_the_same_bits(tmp_path):
     """Trained by freshly compiled programs; then by those, stopped in the middle, and resumed."""
     config = small_digits.make(tmp_path / "features", steps=6, log_every=1)

@@ -23,7 +23,7 @@ from jft.utils import cluster, distributed, doctor
 from jft.utils.cluster import Cluster
 
 ROOT = Path(__file__).parents[2]
-MESHES = (("jit", {"data": -1}), ("jit", {"data": 2, "fsdp": 4}), ("pmap", {"data": -1}))
+MESHES = (("jit", {"data": -1}), ("jit", {"data": 2, "fsdp": 4}))
 TERMINATED, KILLED, END = 3, 9, 12
 of_pairs = pytest.mark.xdist_group("pairs")  # which one worker starts for all; test_parallel.py compares with the same
 
@@ -59,13 +59,12 @@ def told(folder, pair):
     return [(folder / f"{pair}-{process}.txt").read_text() for process in range(2)]
 
 
-@of_pairs
-def test_two_processes_have_the_figures_of_one(pairs):
-    folder, found = pairs
-    assert found[0][1] == [0, 0], told(folder, "figures0")
+def check_figures(folder, pair, meshes):
+    """That both processes found what one finds."""
+    assert pair[1] == [0, 0], told(folder, "figures0")
     whole = alone()
     first, second = (json.loads((folder / f"figures-{process}.json").read_text())["figures"] for process in range(2))
-    for (mode, mesh), ours, theirs in zip(MESHES, first, second, strict=True):
+    for (mode, mesh), ours, theirs in zip(meshes, first, second, strict=True):
         np.testing.assert_allclose(ours["losses"], whole["losses"], rtol=1e-5, err_msg=f"{mode} {mesh}")
         assert (ours["count"], ours["correct"]) == (100, whole["correct"])
         np.testing.assert_allclose(ours["probabilities"], whole["probabilities"], rtol=1e-3, atol=1e-5)
@@ -74,6 +73,18 @@ def test_two_processes_have_the_figures_of_one(pairs):
         # Of 100 images of 192 bytes, each of 8 devices holds 13.
         lives = ("ResidentFeed", 13 * 192) if mode == "jit" else ("HostFeed", 0)
         assert (ours["feed"], ours["images"]) == lives
+
+
+@of_pairs
+def test_two_processes_have_the_figures_of_one(pairs):
+    folder, found = pairs
+    check_figures(folder, found[0], MESHES)
+
+
+@pytest.mark.slow
+def test_two_processes_have_the_figures_of_one_under_pmap(tmp_path):
+    meshes = [("pmap", {"data": -1})]
+    check_figures(tmp_path, start(tmp_path, meshes, [])[0], meshes)
 
 
 @of_pairs

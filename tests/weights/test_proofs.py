@@ -42,6 +42,7 @@ LONG = (
     "inception_v3.torchvision",
     "resnet50.keras",
     "vgg16.caffe",
+    "vgg11_bn.torchvision",
     "regnet_y_400mf.torchvision",
     "inception_v3.keras",
     "googlenet_caffe.caffe",
