@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jft.models import kernels, layers
+from jft.models import kernels, window_pooling
 
 # Name: (shape of the input beside the batch, the forms). A form is `(x, parameters) -> y`.
 SHAPES = {
@@ -29,7 +29,7 @@ def xla_pool(x: jax.Array, window: int, stride: int, padding: int) -> jax.Array:
 
 def split_pool(x: jax.Array, window: int, stride: int, padding: int) -> jax.Array:
     """jft's, columns first and then rows."""
-    ends = [(padding, layers._pad_end(n, window, stride, padding, ceil=False)) for n in x.shape[1:3]]
+    ends = [(padding, window_pooling.pad_end(n, window, stride, padding, ceil=False)) for n in x.shape[1:3]]
     for axis in (1, 0):
         x = axis_pool(x, axis + 1, window, stride, ends[axis])
     return x
@@ -88,7 +88,7 @@ def jft_norm(x: jax.Array, scale: jax.Array) -> jax.Array:
 def _pools(window: int, stride: int, padding: int) -> dict[str, Callable]:
     return {
         "xla": lambda x, _: xla_pool(x, window, stride, padding),
-        "jft": lambda x, _: layers.max_pool(x, window, stride, padding=padding),
+        "jft": lambda x, _: window_pooling.max_pool(x, window, stride, padding=padding),
         "split": lambda x, _: split_pool(x, window, stride, padding),
     }
 

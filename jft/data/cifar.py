@@ -13,7 +13,7 @@ import numpy as np
 from absl import logging
 
 from jft.data import lazy_tf, tar, tfds
-from jft.utils import safe_pickle
+from jft.utils import pickled_arrays, safe_pickle
 
 _FOLDER = "cifar-10-batches-py"
 _ARCHIVE = "cifar-10-python.tar.gz"
@@ -100,7 +100,7 @@ def _warn_of_other_md5(archive: pathlib.Path) -> None:
 def _load(where: str, pickled: bytes) -> dict[str, Any]:
     """A pickled dict; its keys are bytes, written by Python 2."""
     try:
-        content = safe_pickle.load_arrays(io.BytesIO(pickled), encoding="bytes")
+        content = pickled_arrays.load_arrays(io.BytesIO(pickled), encoding="bytes")
         return {key.decode() if isinstance(key, bytes) else key: value for key, value in content.items()}
     except safe_pickle.UnsafePickleError as e:
         raise safe_pickle.UnsafePickleError(f"{where}: {e}.") from e

@@ -73,13 +73,7 @@ def create_model(
         name, weights = choose_set(name).model, weights or name
     build = architecture(name)
     names = tuple(class_names)
-    if num_classes is not None and not (isinstance(num_classes, int | np.integer) and num_classes > 0):
-        raise ValueError(
-            f"num_classes = {num_classes!r}: give a whole number above 0, or None for the weights' own head."
-        )
-    if names and num_classes not in (None, len(names)):
-        raise ValueError(f"num_classes = {num_classes}, but class_names has {len(names)}: {', '.join(names[:5])}.")
-    count = num_classes or len(names) or None
+    count = _count(num_classes, names)
     if weights and count is None and not options:
         how = {"weights_path": weights_path, "batch_size": batch_size, "accept_license": accept_license}
         opened = load(name, weights=weights, **how)
@@ -92,15 +86,8 @@ def create_model(
     spec = row.preprocess if row else Preprocess().at(model.default_size)
     spec = spec.at(image_size) if image_size else spec
     spec = spec.gray() if model.in_channels == 1 else spec
-    draw = functools.partial(initialize, model, spec.size, seed)
-    if row:
-        shapes = abstract_variables(model, spec.size)
-        with licenses.accepting(accept_license):
-            variables, _, _ = pretrained.overlay(
-                shapes, lambda only: draw(only=only), row, weights_path=weights_path, fresh=""
-            )
-    else:
-        variables = draw()
+    with licenses.accepting(accept_license):
+        variables = _variables(model, spec.size, seed, row, weights_path)
     parallel = make_parallel("jit", devices=jax.local_devices())
     return Predictor(
         name=f"{row.name if row else name}",
@@ -117,6 +104,27 @@ def create_model(
         architecture=name,
         options=options,
     )
+
+
+def _count(num_classes: int | None, names: Sequence[str]) -> int | None:
+    """Logits of a new head; None where none is asked for."""
+    if num_classes is not None and not (isinstance(num_classes, int | np.integer) and num_classes > 0):
+        raise ValueError(
+            f"num_classes = {num_classes!r}: give a whole number above 0, or None for the weights' own head."
+        )
+    if names and num_classes not in (None, len(names)):
+        raise ValueError(f"num_classes = {num_classes}, but class_names has {len(names)}: {', '.join(names[:5])}.")
+    return num_classes or len(names) or None
+
+
+def _variables(model: Chain, size: int, seed: int, row: WeightSet | None, weights_path: str | None) -> dict[str, Any]:
+    """Fresh variables, with those of the weights in their place."""
+    draw = functools.partial(initialize, model, size, seed)
+    if row is None:
+        return draw()
+    shapes = abstract_variables(model, size)
+    found, _, _ = pretrained.overlay(shapes, lambda only: draw(only=only), row, weights_path=weights_path, fresh="")
+    return found
 
 
 def _options(name: str, model: Chain, row: WeightSet | None, asked: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jft.models import layers
+from jft.models import layers, window_pooling
 from jft.models.chain import Chain, Stages
 
 # Side and stride of the kernels of conv1 .. conv5, and which of them end with a 3x3/2 max pool.
@@ -76,4 +76,4 @@ class Conv(nn.Module):
         if self.original and self.layer in ("conv1", "conv2"):
             x = layers.local_response_norm(x, size=5, alpha=1e-4, beta=0.75)
         # Caffe rounds the size of every pool up.
-        return layers.max_pool(x, 3, 2, ceil=self.original) if self.layer in POOLS else x
+        return window_pooling.max_pool(x, 3, 2, ceil=self.original) if self.layer in POOLS else x

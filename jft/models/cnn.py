@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jft.models import layers
+from jft.models import layers, window_pooling
 from jft.models.chain import Chain, Stages
 
 GLOROT = nn.initializers.glorot_uniform()
@@ -55,5 +55,5 @@ class Conv(nn.Module):
             layers.Conv(self.width, (3, 3), padding=0, dtype=self.dtype, kernel_init=GLOROT, name=self.layer)(x)
         )
         if self.pool:
-            x = layers.max_pool(x, 2, 2)
+            x = window_pooling.max_pool(x, 2, 2)
         return nn.Dropout(self.dropout, deterministic=not train)(x)

@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jft.models import layers
+from jft.models import layers, window_pooling
 from jft.models.chain import Chain, Stages
 
 # Kaiming normal over the fan-in; jitted, as those of `layers` are: kernels of one shape share a trace.
@@ -66,7 +66,7 @@ class Stem(nn.Module):
         """[batch, h, w, 3] -> [batch, h / 4, w / 4, features]."""
         x = self.conv(self.features, (7, 7), (2, 2), padding=3, name="conv0")(x)
         x = nn.relu(self.norm(name="norm0")(x, train=train))
-        return layers.max_pool(x, 3, 2, padding=1)
+        return window_pooling.max_pool(x, 3, 2, padding=1)
 
 
 class DenseBlock(nn.Module):
@@ -114,7 +114,7 @@ class Transition(nn.Module):
         channels = x.shape[-1]
         x = nn.relu(self.norm(name="norm")(x, train=train))
         x = self.conv(channels // 2, (1, 1), padding=0, name="conv")(x)
-        return layers.avg_pool(x, 2, 2)
+        return window_pooling.avg_pool(x, 2, 2)
 
 
 class LastNorm(nn.Module):

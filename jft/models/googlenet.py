@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jft.models import layers
+from jft.models import layers, window_pooling
 from jft.models.blocks import ConvUnit, Fork, Stage, Steps, Unit, batch_norm
 from jft.models.chain import AuxiliaryHead, Chain, Stages
 
@@ -47,7 +47,7 @@ class GoogLeNet(Chain):
 
     def published(self) -> Stages:
         """stem, 3a .. 5b, head."""
-        pool = functools.partial(layers.max_pool, window=3, stride=2, ceil=True)
+        pool = functools.partial(window_pooling.max_pool, window=3, stride=2, ceil=True)
         last_pool = pool if self.original else functools.partial(pool, window=2)
         ends = {"3b": (pool,), "4e": (last_pool,)}
         norm, large = self._norm(), 5 if self.original else 3
@@ -85,7 +85,7 @@ def _inception(n1x1: int, reduce3x3: int, n3x3: int, reduce5x5: int, n5x5: int, 
             (Unit("1x1", n1x1),),
             (Unit("3x3_reduce", reduce3x3), Unit("3x3", n3x3, 3)),
             (Unit("5x5_reduce", reduce5x5), Unit("5x5", n5x5, large)),
-            (functools.partial(layers.max_pool, window=3, stride=1, padding=1), Unit("pool_proj", proj)),
+            (functools.partial(window_pooling.max_pool, window=3, stride=1, padding=1), Unit("pool_proj", proj)),
         )
     )
 
@@ -107,7 +107,7 @@ class Auxiliary(nn.Module):
                 f"an auxiliary head reads a 14x14 map, which 224-pixel images give, but got {x.shape[1]}x{x.shape[2]}: "
                 "resize the images, or train with aux_heads=False."
             )
-        x = layers.avg_pool(x, 5, 3) if self.original else layers.adaptive_avg_pool(x, 4)
+        x = window_pooling.avg_pool(x, 5, 3) if self.original else window_pooling.adaptive_avg_pool(x, 4)
         x = ConvUnit(Unit("reduce", 128), self.norm, self.dtype, name="reduce")(x, train=train)
         x = nn.relu(layers.Dense(1024, dtype=self.dtype, name="fc")(x.reshape(x.shape[0], -1)))
         x = nn.Dropout(self.dropout, deterministic=not train)(x)

@@ -9,11 +9,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jft.models import layers
+from jft.models import layers, window_pooling
 from jft.models.blocks import ConvUnit, Fork, Stage, Steps, Unit, batch_norm
 from jft.models.chain import AuxiliaryHead, Chain, Stages
 
-MAX_POOL = functools.partial(layers.max_pool, window=3, stride=2)
+MAX_POOL = functools.partial(window_pooling.max_pool, window=3, stride=2)
 
 
 class InceptionV3(Chain):
@@ -34,7 +34,7 @@ class InceptionV3(Chain):
     def published(self) -> Stages:
         """stem, mixed_5b .. mixed_5d, mixed_6a .. mixed_6e, mixed_7a .. mixed_7c, head."""
         pool = functools.partial(
-            layers.avg_pool, window=3, stride=1, padding=1, count_include_pad=self.count_include_pad
+            window_pooling.avg_pool, window=3, stride=1, padding=1, count_include_pad=self.count_include_pad
         )
         # Table 1 of the paper.
         table = {
@@ -185,7 +185,7 @@ class Auxiliary(nn.Module):
                 f"{x.shape[2]}: take larger images, or train with aux_heads=False."
             )
         unit = functools.partial(ConvUnit, norm=self.norm, dtype=self.dtype)
-        x = layers.avg_pool(x, 5, 3)
+        x = window_pooling.avg_pool(x, 5, 3)
         x = unit(Unit("conv0", 128), name="conv0")(x, train=train)
         x = unit(Unit("conv1", 768, 5, valid=True), name="conv1")(x, train=train)
         return layers.Dense(self.num_classes, dtype=self.dtype, name="head")(jnp.mean(x, axis=(1, 2)))

@@ -11,7 +11,7 @@ import functools
 import flax.linen as nn
 import jax
 
-from jft.models import kernels, layers
+from jft.models import kernels, layers, window_pooling
 from jft.models.chain import Chain, Stages
 
 # The tables of the papers: residual blocks in layer1 .. layer4, whether they are bottlenecks, groups of these, and
@@ -81,7 +81,7 @@ class Stem(nn.Module):
         # Explicit padding: SAME would pad (2, 3) at 224, which is another network.
         x = self.conv(64, (7, 7), (2, 2), padding=3, name="conv1")(x)
         x = nn.relu(self.norm(name="bn1")(x, train=train))
-        return layers.max_pool(x, 3, 2, padding=1)
+        return window_pooling.max_pool(x, 3, 2, padding=1)
 
 
 class Layer(nn.Module):

@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jft.models import layers
+from jft.models import layers, window_pooling
 from jft.models.chain import Chain, Stages
 
 # Outputs of the squeeze layer of fire2 .. fire9; each expand layer has four times as many.
@@ -103,4 +103,4 @@ class Head(nn.Module):
 
 
 def _maybe_pool(x: jax.Array, pool: bool) -> jax.Array:
-    return layers.max_pool(x, 3, 2, ceil=True) if pool else x
+    return window_pooling.max_pool(x, 3, 2, ceil=True) if pool else x

@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jft.models import layers
+from jft.models import layers, window_pooling
 from jft.models.chain import Chain, Stages
 
 # Table 1 of the paper: 3x3 convolutions in each of the five blocks.
@@ -76,4 +76,4 @@ class Block(nn.Module):
             if self.norm is not None:
                 x = self.norm(name=f"bn{self.index}_{i}")(x, train=train)
             x = nn.relu(x)
-        return layers.max_pool(x, 2, 2)
+        return window_pooling.max_pool(x, 2, 2)

@@ -12,11 +12,12 @@ from jft.data.source import Source
 from jft.evaluation.checkpoint_info import CheckpointInfo
 from jft.training import feature_cache
 from jft.training.cut import cut
-from jft.training.loop import Loop, checked_run
+from jft.training.loop import checked_run
 from jft.training.programs import compiled, with_examples
 from jft.training.recorded import recorded_config
 from jft.training.run import Run
 from jft.training.state import abstract_items, fresh_state, resumed_state
+from jft.training.trainer import Loop
 from jft.utils.checkpoint import Checkpoints
 from jft.utils.interrupt import Interrupt
 from jft.utils.logger import read_metrics

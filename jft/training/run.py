@@ -20,9 +20,10 @@ from jft.data.transforms import Preprocess
 from jft.evaluation.checkpoint_info import CheckpointInfo
 from jft.metrics import image_metrics
 from jft.metrics.image_metrics import Metric
-from jft.metrics.losses import LOSSES, Objective, make_objective
+from jft.metrics.losses import Objective
 from jft.models import Chain, abstract_variables, architecture, create_model
 from jft.training import callbacks
+from jft.training.measures import choose_measures
 from jft.training.phases import Phase, make_phases
 from jft.training.teacher import Teacher, open_teacher
 from jft.utils import distributed, json_file
@@ -194,17 +195,7 @@ def create_run(
     pretrained_wanted = config.weights and config.preset != "from_scratch"
     row = catalog.find_row(config.model, config.weights) if pretrained_wanted else None
     train_source, validation_source = _load_splits(config, data)
-    objective = make_objective(
-        LOSSES.resolve(config.loss, own.get("loss")),
-        train_source.labels,
-        train_source.class_names,
-        label_smoothing=config.label_smoothing,
-        balance=config.balance,
-        class_weights=tuple(config.class_weights),
-    )
-    metrics = image_metrics.resolve(config.metrics, own.get("metrics"))
-    image_metrics.check(metrics, len(train_source.class_names))
-    image_metrics.check_select_by(config.select_by, metrics, len(train_source.class_names), train_source.multi_label)
+    objective, metrics = choose_measures(config, train_source, own)
     model, options, spec = _choose_model(config, row, objective.num_outputs, parallel.axis_name, train_source)
     steps_per_epoch = len(train_source) / config.batch_size
     phases = make_phases(

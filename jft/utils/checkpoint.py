@@ -7,7 +7,7 @@ otherwise.
 
 Leaves may lie on any number of devices and processes, and be restored to any other; all processes make the same calls.
 
-This is the only module that knows Orbax, and it knows pytrees, not models.
+This module and `checkpoint_manager` alone know Orbax, and they know pytrees, not models.
 """
 
 import contextlib
@@ -18,17 +18,15 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import jax
-import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from absl import logging
 
-from jft.utils import checksum, distributed, json_file
+from jft.utils import checkpoint_manager, checksum, distributed, json_file
 from jft.utils.fingerprint import fingerprints
 from jft.utils.ranking import best_step
 from jft.utils.registry import CodeError
 from jft.utils.run_folder import check_run
 
-_RETIRED = "retired"  # subfolder of checkpoints that are being deleted
 Info = TypeVar("Info")  # what a caller makes of the JSON of a checkpoint
 _PLAIN: Any = dict  # the JSON as it is, for who saves without reading
 FORMAT = 3  # 1 had no phases, so other optimizer states; 2 had other digests
@@ -63,25 +61,13 @@ class Checkpoints(Generic[Info]):
         if read_only:
             check_run(workdir)
         self._read_only, self._from_json = read_only, from_json
-        self._keep = _Retention(keep_last, keep_every)
+        self._keep = checkpoint_manager.Retention(keep_last, keep_every)
         self._manager = self._open()
 
     def _open(self) -> ocp.CheckpointManager:
         if not self._read_only:
             self._remove_retired()
-        with _quiet() if self._read_only else contextlib.nullcontext():
-            options = ocp.CheckpointManagerOptions(
-                # Renamed, then deleted: a process killed in between leaves no half of a checkpoint.
-                todelete_subdir=None if self._read_only else _RETIRED,
-                preservation_policy=self._keep,
-                read_only=self._read_only,
-                create=not self._read_only,
-                cleanup_tmp_directories=not self._read_only,
-            )
-            # Weights hardly compress (by 8 %), and compressing takes four times as long as writing them unchanged.
-            arrays = {name: ocp.PyTreeCheckpointHandler(use_compression=False) for name in ("variables", "optimizer")}
-            handlers = {**arrays, "meta": ocp.JsonCheckpointHandler()}
-            return _Manager(self.directory, options=options, item_handlers=handlers)
+        return checkpoint_manager.open_manager(self.directory, self._keep, read_only=self._read_only)
 
     def save(self, step: int, variables: Any, optimizer: Any, meta: Mapping[str, Any]) -> bool:
         """Saves in the background; returns when the arrays have been copied from the devices.
@@ -104,7 +90,7 @@ class Checkpoints(Generic[Info]):
         self._keep.best = best_step(meta.get("history", ()))
         own = {"format": FORMAT, "step": step, "digests": fingerprints((variables, optimizer))}
         meta = checksum.added({**meta, **own})
-        variables, optimizer = _detached((variables, optimizer))
+        variables, optimizer = checkpoint_manager.detached((variables, optimizer))
         items = ocp.args.Composite(
             variables=ocp.args.PyTreeSave(variables),
             optimizer=ocp.args.PyTreeSave(optimizer),
@@ -117,7 +103,7 @@ class Checkpoints(Generic[Info]):
 
     def _remove_retired(self) -> None:
         """Deletes the checkpoints that are no longer kept."""
-        if distributed.is_first() and (retired := self.directory / _RETIRED).is_dir():
+        if distributed.is_first() and (retired := self.directory / checkpoint_manager.RETIRED).is_dir():
             for folder in retired.iterdir():
                 shutil.rmtree(folder, ignore_errors=True)
 
@@ -258,9 +244,9 @@ class Checkpoints(Generic[Info]):
     def _restore(self, step: int, abstract: Callable) -> tuple[Any, Any, Info]:
         meta, info = self._meta(step)
         variables, optimizer = abstract(info)
-        items = {"variables": _as(variables)}
+        items = {"variables": checkpoint_manager.restored_as(variables)}
         if optimizer is not None:
-            items["optimizer"] = _as(optimizer)
+            items["optimizer"] = checkpoint_manager.restored_as(optimizer)
         restored: Any = self._manager.restore(step, args=ocp.args.Composite(**items))
         found = fingerprints((restored.variables, restored.get("optimizer")))
         wrong = [name for name, crc in found.items() if meta["digests"].get(name) != crc]
@@ -284,18 +270,7 @@ class Checkpoints(Generic[Info]):
         if not self._read_only:
             self._remove_retired()
             with contextlib.suppress(OSError):  # there is none, or another process has done it
-                (self.directory / _RETIRED).rmdir()
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keeps Orbax from warning that what is opened to be read is read-only."""
-    before = logging.get_verbosity()
-    logging.set_verbosity(logging.ERROR)
-    try:
-        yield
-    finally:
-        logging.set_verbosity(before)
+                (self.directory / checkpoint_manager.RETIRED).rmdir()
 
 
 class CheckpointWriteError(OSError):
@@ -312,46 +287,3 @@ class CheckpointDamagedError(ValueError):
 
 class CheckpointRefusedError(ValueError):
     """A checkpoint is intact but has another format version or belongs to other data, so older ones do not help."""
-
-
-def _detached(arrays: Any) -> Any:
-    """Arrays that the next step does not wait for.
-
-    Orbax copies what an accelerator holds. On the CPU it reads the arrays themselves while it writes, and a step that
-    is given their memory would wait until it has.
-    """
-    return jax.tree.map(jnp.copy, arrays) if jax.default_backend() == "cpu" else arrays
-
-
-def _as(abstract: Any) -> ocp.args.PyTreeRestore:
-    return ocp.args.PyTreeRestore(abstract, restore_args=ocp.checkpoint_utils.construct_restore_args(abstract))
-
-
-class _Manager(ocp.CheckpointManager):
-    """Orbax's, but that it leaves JAX's preemption service alone: `Interrupt` asks it, by a count of its own."""
-
-    def reached_preemption(self, step: int) -> bool:
-        """Never, as far as Orbax is concerned."""
-        return False
-
-
-class _Retention:
-    """Orbax's preservation policy: the last ones, the best on validation, and the first of each span of steps.
-
-    Attributes:
-      best: step of the best.
-    """
-
-    def __init__(self, last: int, every: int) -> None:
-        self.best: int | None = None
-        self._last, self._every = last, every
-
-    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> Sequence[bool]:
-        """One bool for each checkpoint, in order of their steps."""
-        del context
-        steps = [checkpoint.step for checkpoint in checkpoints]
-        kept = {*steps[-self._last :], self.best}
-        if self._every:
-            spans = [step // self._every for step in steps]
-            kept |= {step for step, span in zip(steps, spans, strict=True) if span and steps[spans.index(span)] == step}
-        return [step in kept for step in steps]

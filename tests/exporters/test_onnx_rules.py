@@ -11,7 +11,7 @@ from jax import lax
 
 from jft.exporters.onnx import file
 from jft.exporters.onnx.graph import CONSTANT, INPUT, ordered
-from jft.models import layers
+from jft.models import layers, window_pooling
 
 RNG = np.random.default_rng(0)
 KERNEL = RNG.normal(size=(3, 3, 4, 6)).astype(np.float32)
@@ -68,14 +68,15 @@ FUNCTIONS = {
     "scaled before and after": lambda x: conv(x * CHANNELS + 1) * np.arange(1, 7, dtype=np.float32) / 3 - 1,
     "a convolution that two read": lambda x: (lambda y: y + 2 * y[:, ::-1])(conv(x)),
     "averages": lambda x: (
-        layers.avg_pool(x, 3, 1, padding=1) + layers.avg_pool(x, 3, 1, padding=1, count_include_pad=False)
+        window_pooling.avg_pool(x, 3, 1, padding=1)
+        + window_pooling.avg_pool(x, 3, 1, padding=1, count_include_pad=False)
     ),
     "sums of windows": lambda x: lax.reduce_window(x, 0.0, lax.add, (1, 2, 1, 3), (1, 2, 1, 1), "VALID"),
     "largest of windows": lambda x: (
-        layers.max_pool(x, 3, 2, ceil=True) + layers.max_pool(x, 3, 1).sum((1, 2), keepdims=True)
+        window_pooling.max_pool(x, 3, 2, ceil=True) + window_pooling.max_pool(x, 3, 1).sum((1, 2), keepdims=True)
     ),
     "normalized by neighbors": lambda x: layers.local_response_norm(x, size=3, alpha=0.5, beta=0.75, k=2.0),
-    "averaged to a grid": lambda x: layers.adaptive_avg_pool(conv(x), 3),
+    "averaged to a grid": lambda x: window_pooling.adaptive_avg_pool(conv(x), 3),
     "products": lambda x: attention(x)[..., :4].sum((1, 2)) + jnp.einsum("bhwc,co->bo", x, MATRIX)[:, :4],
     "gated": gates,
     "softmax of two axes": lambda x: jax.nn.softmax(x, (1, 2)) * jax.nn.softmax(x, 1),

@@ -156,7 +156,7 @@ def nearly(function):
 @pytest.mark.parametrize(
     ("patched", "changed", "wanted"),
     [
-        ("jft.models.layers.max_pool", halved, {}),
+        ("jft.models.window_pooling.max_pool", halved, {}),
         ("jft.data.transforms.normalize", halved, {}),
         ("jft.data.transforms.resize_weights", nearly, {}),
         ("jft.data.transforms._FEW_TAPS", lambda taps: 1, {}),

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hasty import AS_USERS
 
-from jft.models import alexnet, create_model, layers
+from jft.models import alexnet, create_model, layers, window_pooling
 from jft.utils import tree
 
 
@@ -104,7 +104,7 @@ def test_avg_pool(size, window, stride, padding, out, count_include_pad):
     wanted = loop_pool(x, mean, window, stride, padding, out)
 
     def pool(x):
-        return layers.avg_pool(x, window, stride, padding=padding, count_include_pad=count_include_pad)
+        return window_pooling.avg_pool(x, window, stride, padding=padding, count_include_pad=count_include_pad)
 
     close(pool(x), wanted)
     half = pool(jnp.asarray(x, jnp.bfloat16))
@@ -223,7 +223,7 @@ def test_where_hidden_layers_drop(name, size, drops_input, stage):
 )
 def test_max_pool_sizes_values_and_gradient(size, window, stride, padding, ceil, out):
     x = jnp.round(jax.random.normal(jax.random.key(0), (2, size, size, 3)) * 2)  # rounding makes ties
-    y = layers.max_pool(x, window, stride, padding=padding, ceil=ceil)
+    y = window_pooling.max_pool(x, window, stride, padding=padding, ceil=ceil)
     assert y.shape == (2, out, out, 3)
     end = (out - 1) * stride + window - size - padding
     pads = [(padding, max(end, 0))] * 2
@@ -235,7 +235,7 @@ def test_max_pool_sizes_values_and_gradient(size, window, stride, padding, ceil,
     np.testing.assert_array_equal(y, reference(x))
     with jax.enable_x64(True):
         x, weights = np.asarray(x, np.float64), np.random.default_rng(1).normal(size=y.shape)
-        ours, back = jax.vjp(lambda x: layers.max_pool(x, window, stride, padding=padding, ceil=ceil), x)
+        ours, back = jax.vjp(lambda x: window_pooling.max_pool(x, window, stride, padding=padding, ceil=ceil), x)
         xla, xla_back = jax.vjp(reference, x)
         np.testing.assert_array_equal(ours, xla)
         np.testing.assert_allclose(back(weights)[0], xla_back(weights)[0], rtol=1e-10)
@@ -243,7 +243,7 @@ def test_max_pool_sizes_values_and_gradient(size, window, stride, padding, ceil,
 
 def test_max_pool_of_what_is_not_a_number():
     x = jnp.zeros((1, 4, 4, 1)).at[0, 1, 2, 0].set(jnp.nan)
-    y, back = jax.vjp(lambda x: layers.max_pool(x, 2, 2), x)
+    y, back = jax.vjp(lambda x: window_pooling.max_pool(x, 2, 2), x)
     np.testing.assert_array_equal(y[0, :, :, 0], [[0, np.nan], [0, 0]])
     assert back(jnp.ones_like(y))[0][0, 1, 2, 0] == 1
 
@@ -262,7 +262,7 @@ def test_max_pool_keeps_the_gradient_when_xla_computes_its_input_again(fusion):
         .lower(x, jnp.ones(32))
         .compile({**AS_USERS, "xla_cpu_experimental_ynn_fusion_type": fusion})(x, jnp.ones(32))
         for pool in (
-            lambda x: layers.max_pool(x, 3, 2, padding=1),
+            lambda x: window_pooling.max_pool(x, 3, 2, padding=1),
             lambda x: nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1))),
         )
     ]
@@ -273,13 +273,13 @@ def test_max_pool_keeps_the_gradient_when_xla_computes_its_input_again(fusion):
 def test_adaptive_avg_pool_windows():
     x = jnp.arange(5.0).reshape(1, 5, 1, 1) * jnp.ones((1, 5, 5, 1))
     # torch: windows [0, 2), [1, 4), [3, 5) of five rows.
-    np.testing.assert_allclose(layers.adaptive_avg_pool(x, 3)[0, :, 0, 0], [0.5, 2.0, 3.5])
-    assert layers.adaptive_avg_pool(x, 5) is x
-    np.testing.assert_allclose(layers.adaptive_avg_pool(x[:, 2:3, 2:3], 7), np.full((1, 7, 7, 1), 2.0))
+    np.testing.assert_allclose(window_pooling.adaptive_avg_pool(x, 3)[0, :, 0, 0], [0.5, 2.0, 3.5])
+    assert window_pooling.adaptive_avg_pool(x, 5) is x
+    np.testing.assert_allclose(window_pooling.adaptive_avg_pool(x[:, 2:3, 2:3], 7), np.full((1, 7, 7, 1), 2.0))
 
 
 def test_where_no_window_of_a_pool_fits_the_map_is_empty_and_so_is_the_gradient():
     x = jnp.ones((1, 2, 2, 3))
-    y, back = jax.vjp(lambda x: layers.max_pool(x, 3, 2), x)
+    y, back = jax.vjp(lambda x: window_pooling.max_pool(x, 3, 2), x)
     assert y.shape == (1, 0, 0, 3)
     np.testing.assert_array_equal(back(y)[0], jnp.zeros_like(x))

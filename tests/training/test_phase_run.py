@@ -8,9 +8,9 @@ import pytest
 from small_digits import make
 
 from jft.training import feature_cache, programs
-from jft.training.loop import Loop
 from jft.training.run import create_run
 from jft.training.state import fresh_state
+from jft.training.trainer import Loop
 from jft.utils.interrupt import Interrupt
 
 pytestmark = pytest.mark.usefixtures("quick")

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from jft.utils import safe_pickle
+from jft.utils import pickled_arrays, safe_pickle
 
 ARRAYS = {
     "nested": [np.arange(6.0).reshape(2, 3), (np.float32(3), {"x": None})],
@@ -49,7 +49,7 @@ def same(got, wanted):
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 def test_arrays_come_back(protocol):
-    same(safe_pickle.load_arrays(io.BytesIO(pickle.dumps(ARRAYS, protocol))), ARRAYS)
+    same(pickled_arrays.load_arrays(io.BytesIO(pickle.dumps(ARRAYS, protocol))), ARRAYS)
 
 
 def test_python_2():
@@ -57,13 +57,13 @@ def test_python_2():
     dtype = b"cnumpy\ndtype\n(U\x02u1K\x00K\x01tR(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
     array = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(K\x00tU\x01btR"
     text = b"\x80\x02}U\x04data" + array + b"(K\x01(K\x01K\x03t" + dtype + b"\x89U\x03\x00\x80\xfftbs."
-    same(safe_pickle.load_arrays(io.BytesIO(text)), {b"data": np.array([[0, 128, 255]], np.uint8)})
-    same(safe_pickle.load_arrays(io.BytesIO(text), encoding="latin1"), {"data": np.array([[0, 128, 255]], np.uint8)})
+    same(pickled_arrays.load_arrays(io.BytesIO(text)), {b"data": np.array([[0, 128, 255]], np.uint8)})
+    same(pickled_arrays.load_arrays(io.BytesIO(text), encoding="latin1"), {"data": np.array([[0, 128, 255]], np.uint8)})
 
 
 def test_shared_arrays_stay_shared_and_are_views():
     array = np.zeros(1000)
-    got = safe_pickle.load_arrays(io.BytesIO(pickle.dumps([array, array])))
+    got = pickled_arrays.load_arrays(io.BytesIO(pickle.dumps([array, array])))
     assert got[0] is got[1] and not got[0].flags.writeable
 
 
@@ -111,7 +111,7 @@ def test_code_is_named_and_not_run(function, protocol, tmp_path):
     arguments = (argument, "w") if function is open else (argument,)
     text = pickle.dumps([np.ones(2), Runs(function, arguments)], protocol)
     with pytest.raises(safe_pickle.UnsafePickleError, match=rf"'\w[\w.]*\.{function.__name__}'.*was refused"):
-        safe_pickle.load_arrays(io.BytesIO(text))
+        pickled_arrays.load_arrays(io.BytesIO(text))
     assert not marker.exists()
     pickle.loads(text)
     assert marker.exists()  # so it would have run
@@ -188,7 +188,7 @@ def test_broken(text, tmp_path):
     tracemalloc.start()
     try:
         with (tmp_path / "file").open("rb") as file, pytest.raises(ValueError, match="not a readable pickle"):
-            safe_pickle.load_arrays(file)
+            pickled_arrays.load_arrays(file)
         assert tracemalloc.get_traced_memory()[1] < 50e6
     finally:
         tracemalloc.stop()
@@ -196,7 +196,7 @@ def test_broken(text, tmp_path):
 
 def test_keys_of_state_dicts_and_of_what_lies_beside_them():
     plain = {"conv.weight": 1, b"labels": 2, 3: 4, None: 5, 0.5: 6, True: 7, ("a", 0): 8}
-    assert safe_pickle.load_arrays(io.BytesIO(pickle.dumps(plain, 2))) == plain
+    assert pickled_arrays.load_arrays(io.BytesIO(pickle.dumps(plain, 2))) == plain
 
 
 def test_what_is_shared_is_built_once():
@@ -204,21 +204,21 @@ def test_what_is_shared_is_built_once():
     tree = []
     for _ in range(40):
         tree = [tree, tree]
-    got = safe_pickle.load_arrays(io.BytesIO(pickle.dumps(tree, 2)))
+    got = pickled_arrays.load_arrays(io.BytesIO(pickle.dumps(tree, 2)))
     assert got[0] is got[1] and got[0][0] is got[0][1]
 
 
 def test_opcodes_are_counted(monkeypatch):
     """Each byte of a pickle can be an empty dict, of sixty-four."""
     monkeypatch.setattr(safe_pickle, "_MAX_OPCODES", 1000)
-    assert len(safe_pickle.load_arrays(io.BytesIO(b"\x80\x02(" + b"}" * 900 + b"l."))) == 900
+    assert len(pickled_arrays.load_arrays(io.BytesIO(b"\x80\x02(" + b"}" * 900 + b"l."))) == 900
     with pytest.raises(ValueError, match="more than 1000 opcodes"):
-        safe_pickle.load_arrays(io.BytesIO(b"\x80\x02(" + b"}" * 1001 + b"l."))
+        pickled_arrays.load_arrays(io.BytesIO(b"\x80\x02(" + b"}" * 1001 + b"l."))
 
 
 def test_many_tuples_are_no_fault():
     """Five for each tensor of a state dict: some models have thousands."""
-    assert len(safe_pickle.load_arrays(io.BytesIO(pickle.dumps([(i,) for i in range(30_000)], 2)))) == 30_000
+    assert len(pickled_arrays.load_arrays(io.BytesIO(pickle.dumps([(i,) for i in range(30_000)], 2)))) == 30_000
 
 
 @pytest.mark.parametrize("protocol", [0, 2, 4, 5])
@@ -226,7 +226,7 @@ def test_truncated_anywhere(protocol):
     text = pickle.dumps(ARRAYS, protocol)
     for end in range(0, len(text), 7):
         with pytest.raises(ValueError):
-            safe_pickle.load_arrays(io.BytesIO(text[:end]))
+            pickled_arrays.load_arrays(io.BytesIO(text[:end]))
 
 
 @settings(max_examples=300, deadline=None)
@@ -239,6 +239,6 @@ def test_mutated(changes, protocol):
     for at, new in changes:
         text = text[: at % len(text)] + new + text[at % len(text) + len(new) :]
     try:
-        safe_pickle.load_arrays(io.BytesIO(text))
+        pickled_arrays.load_arrays(io.BytesIO(text))
     except ValueError:
         return

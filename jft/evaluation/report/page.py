@@ -59,10 +59,18 @@ def write_report(
     predictor = from_trained(predicted.trained, str(workdir), batch_size=IMAGES)
     stage = stage or gradcam.default_stage(predictor.model, predictor.spec.size)
     parts = Parts(predictor, predicted, result, stage, data)
+    page = _render(workdir, parts, seconds)
+    with written_whole(path) as aside:
+        aside.write_text(page, encoding="utf-8", errors="replace")  # file names may not be valid UTF-8
+    return path, result
+
+
+def _render(workdir: str | Path, parts: Parts, seconds: float) -> str:
+    """The page of a run; `seconds` is what it took to predict the images."""
     lines = read_metrics(Path(workdir))
-    train, known = parts.known(len(predicted.source) / seconds)
-    info = parts.info
-    page = (
+    train, known = parts.known(len(parts.predicted.source) / seconds)
+    info, result = parts.info, parts.result
+    return (
         _environment()
         .get_template("report.html")
         .render(
@@ -72,7 +80,7 @@ def write_report(
             without_copies=copies.told(result),
             version=__version__,
             result=result,
-            several=predicted.source.multi_label,
+            several=parts.predicted.source.multi_label,
             facts=parts.facts(lines),
             early=parts.early(lines),
             stages=parts.stages(),
@@ -88,9 +96,6 @@ def write_report(
             commands=_commands(info, workdir),
         )
     )
-    with written_whole(path) as aside:
-        aside.write_text(page, encoding="utf-8", errors="replace")  # file names may not be valid UTF-8
-    return path, result
 
 
 def check_out(path: Path) -> None:

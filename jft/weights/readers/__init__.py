@@ -19,7 +19,7 @@ import ml_dtypes  # also registers bfloat16, which safetensors and Keras name
 import numpy as np
 import safetensors
 
-from jft.utils import safe_pickle
+from jft.utils import pickled_arrays, safe_pickle
 from jft.utils.files import open_regular
 from jft.weights.readers import keras_config, keras_h5, torch_file, zip_file
 
@@ -135,7 +135,7 @@ def _read_caffe(path: Path) -> torch_file.Reads:
         shape, _, dtype = np.lib.format.read_array_header_1_0(file)
         if shape != () or dtype.kind != "O":
             raise ValueError(f"an npy file with one array {dtype}{list(shape)}, not with a dict of layers")
-        layers = safe_pickle.load_arrays(file)[()]
+        layers = pickled_arrays.load_arrays(file)[()]
     tensors: dict[str, np.ndarray] = {}
     for key, entries in layers.items():
         layer = _text(key)
