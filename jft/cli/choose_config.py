@@ -9,6 +9,7 @@ from jft.cli import field_flags
 from jft.cli.config_file import read_config
 from jft.config import Config, default_config
 from jft.utils import tree
+from jft.utils.run_folder import is_run
 
 # Begins where a probe ends, and is no worse than it on validation. Any of the fields of `_RECIPES` says it otherwise.
 _RECIPE = {"preset": "fine_tune", "head": "linear"}  # a solved head is one linear layer
@@ -92,9 +93,12 @@ def of_images(where: str, settings: Mapping[str, Any], *, command: str = "") -> 
     config = default_config()
     config.update(data)
     if settings.get("weights") != "" and settings.get("preset") != "from_scratch":
-        asked = (settings.get(field, "") for field in ("model", "weights"))
+        settings = {**_of_run(settings.get("weights_path", "")), **settings}
+        asked = [settings.get(field, "") for field in ("model", "weights")]
+        # A run's weights are read whatever published ones are here.
+        place = "" if is_run(settings.get("weights_path", "")) else settings.get("weights_path", "")
         with licenses.accepting(bool(settings.get("accept_license"))):
-            row = best_here(*asked, weights_path=settings.get("weights_path", ""), command=command)
+            row = best_here(*asked, weights_path=place, command=command)
         config.update({"model": row.model, "weights": row.tag})
         if not any(settings.get(field) for field in _RECIPES):
             config.update({field: value for field, value in _RECIPE.items() if field not in settings})
@@ -102,6 +106,22 @@ def of_images(where: str, settings: Mapping[str, Any], *, command: str = "") -> 
                 config.update(_REFITTED)
     _apply(config, settings)
     return Path(data["data_dir"]).stem or config.dataset.replace(":", "_").replace("/", "_"), config
+
+
+def _of_run(path: str) -> dict[str, str]:
+    """Model and weights of the run that training begins with; {} where the path is no run's folder.
+
+    Raises:
+      ValueError: the run was trained from random weights, so that no set says how its images are prepared.
+    """
+    from jft.evaluation.restore import restore
+
+    if not is_run(path):
+        return {}
+    config = restore(Path(path).expanduser()).info.config
+    if not config["weights"] or config["preset"] == "from_scratch":
+        raise ValueError(f"{path} was trained from random weights: give a run that began with pretrained ones.")
+    return {field: config[field] for field in ("model", "weights")}
 
 
 def _few(config: Config) -> bool:

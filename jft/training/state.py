@@ -19,6 +19,7 @@ from jft.training.step import TrainState
 from jft.utils import distributed, registry, tree
 from jft.utils.checkpoint import CheckpointRefusedError, Checkpoints
 from jft.utils.option_names import option
+from jft.utils.run_folder import is_run
 from jft.weights import hub, licenses, pretrained
 
 
@@ -52,7 +53,7 @@ def initial_state(run: Run) -> tuple[TrainState, CheckpointInfo]:
 
 def check_weights(run: Run) -> None:
     """Raises a ValueError if the weights of a run are neither on this machine nor can be downloaded; reads none."""
-    if run.row and not (run.workdir / "config.json").exists() and not earlier_run.is_run(run.config.weights_path):
+    if run.row and not (run.workdir / "config.json").exists() and not is_run(run.config.weights_path):
         with licenses.accepting(run.config.accept_license):
             hub.check_obtainable(run.row, run.config.weights_path or None)
 
@@ -65,7 +66,7 @@ def fresh_state(run: Run) -> tuple[TrainState, CheckpointInfo]:
 
     if run.row:
         shapes = abstract_variables(run.model, run.spec.size)
-        with licenses.accepting(run.config.accept_license), earlier_run.weights_file(run.config.weights_path) as path:
+        with licenses.accepting(run.config.accept_license), earlier_run.weights_file(run) as path:
             how = {"weights_path": path, "fresh": run.config.fresh}
             variables, loaded, manifest = pretrained.overlay(shapes, draw, run.row, **how)
             if not run.config.fresh_head:

@@ -12,6 +12,11 @@ def runs_in(folder: str | Path) -> list[str]:
     return sorted(str(path.parent) for path in Path(folder).glob("*/checkpoints"))
 
 
+def is_run(path: str) -> bool:
+    """Whether a path, '' for none, is the folder of a run, and not a folder of weight files."""
+    return bool(path) and (Path(path).expanduser() / "checkpoints").is_dir()
+
+
 def check_run(workdir: str | Path) -> None:
     """ValueError unless a folder holds checkpoints; names the runs in it, or, if it does not exist, a similar name."""
     folder = Path(workdir)

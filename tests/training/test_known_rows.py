@@ -1,9 +1,12 @@
 """fresh_head = False: rows of the head that the weights know by the names of their classes."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import small_digits
 
+from jft.cli import choose_config
 from jft.evaluation.restore import restore
 from jft.training.loop import checked_run
 from jft.training.state import fresh_state
@@ -55,3 +58,17 @@ def test_rows_of_the_same_names_are_kept_and_the_others_are_new(earlier, tmp_pat
 def test_what_cannot_be_kept_is_said(earlier, tmp_path, changes, message):
     with pytest.raises(ValueError, match=message):
         begin(tmp_path, **{"weights_path": str(earlier), "validation": 0.25, **changes})
+
+
+def test_images_alone_take_model_and_weights_of_the_run(earlier):
+    told = {"weights_path": str(earlier), "dataset": "digits", "classes": ("7", "4"), "fresh_head": False}
+    _, config = choose_config.of_images("digits", {**told, "preset": "full"})
+    assert (config.model, config.weights, config.weights_path) == ("vgg_tiny", "digits04", str(earlier))
+
+
+def test_a_run_of_another_network_or_preprocessing_is_refused(earlier, tmp_path):
+    config = small_digits.make(tmp_path / "features", weights_path=str(earlier), steps=2)
+    run = checked_run(config, tmp_path / "run")
+    other = dataclasses.replace(run, spec=dataclasses.replace(run.spec, channels="BGR"))
+    with pytest.raises(ValueError, match="a run with channels RGB where here it is BGR: set model='vgg_tiny'"):
+        fresh_state(other)
