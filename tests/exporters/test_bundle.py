@@ -161,8 +161,8 @@ def test_a_quantized_network_that_is_worse_is_not_kept(
     monkeypatch.setattr(int8, "_quantize", lambda path, out, images: shutil.copy(path, out))
     right = onnx_file.read_as_given
 
-    def turned(path):
-        network = right(path)
+    def turned(path, threads=0):
+        network = right(path, threads)
         return lambda images: np.roll(network(images), path.name == int8.NAME, axis=1)
 
     monkeypatch.setattr(onnx_file, "read_as_given", turned)

@@ -8,7 +8,6 @@ const items = []; // { file, name, probabilities, error, small, button, said, su
 const waiting = []; // items that have no answer yet
 let wanted = null; // the item that the reader has chosen, which goes before those
 let running = false;
-let shownItem = null;
 let allClasses = false;
 
 const opening = openNetwork();
@@ -92,7 +91,6 @@ function summary(answered) {
 }
 
 function showResult(item, bitmap, found) {
-  shownItem = item;
   find("result").hidden = false;
   document.body.classList.add("used");
   const best = ranked(item.probabilities)[0];
@@ -155,7 +153,7 @@ function listNearest(features) {
 
 function clear() {
   items.length = waiting.length = 0;
-  wanted = shownItem = null;
+  wanted = null;
   document.querySelector("#images tbody").replaceChildren();
   for (const id of ["batch", "result", "progress"]) find(id).hidden = true;
   document.body.classList.remove("used");

@@ -171,7 +171,6 @@ def _page(
             limits=model_card.limits(info, metrics),
             facts={
                 "Network": f"{info.model}, {metrics['parameters']:,} parameters",
-                **({"Quantized": str(judged)} if judged else {}),
                 "Trained on": f"{info.num_trained:,} images of {info.trained_on.name}",
                 **(base.facts() if base else {"Weights": "none: trained from scratch"}),
                 "Written by": f"jft {__version__}",
@@ -179,6 +178,7 @@ def _page(
             },
             row=row,
             near=near,
+            int8=judged,
             style=Markup(style),
             script=Markup(script),
             hashes={"style": _hash(style), "script": _hash(script)},

@@ -85,16 +85,18 @@ def read(path: str | Path) -> Callable[[Any], np.ndarray]:
     return predict
 
 
-def read_as_given(path: str | Path) -> Callable[[Any], np.ndarray]:
-    """As `read`, of a file of `write`: the function takes what the written one took."""
-    session = _opened(path)
+def read_as_given(path: str | Path, threads: int = 0) -> Callable[[Any], np.ndarray]:
+    """As `read`, of a file of `write`: the function takes what the written one took. 0 threads: one for each core."""
+    session = _opened(path, threads)
     return lambda images: _run(session, images)
 
 
-def _opened(path: str | Path) -> Any:
+def _opened(path: str | Path, threads: int = 0) -> Any:
     onnxruntime = _optional("onnxruntime")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
     try:
-        return onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:
         raise ValueError(f"ONNX Runtime {onnxruntime.__version__} cannot read {path} ({error}).") from error
 
