@@ -19,6 +19,7 @@ import math
 import os
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ml_collections import ConfigDict, FieldReference
@@ -80,6 +81,11 @@ RESUMABLE = tuple(field.name for field in FIELDS.values() if field.place or fiel
 
 # What a phase may change.
 OF_A_PHASE = tuple(field.name for field in FIELDS.values() if field.phase)
+
+
+def run_name(config: Config) -> str:
+    """The name of a run's folder in `runs`, where none is given: that of its images."""
+    return Path(config.data_dir).stem or re.sub("[:/]", "_", config.dataset)
 
 
 def validate(config: Config) -> None:

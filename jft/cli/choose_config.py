@@ -1,5 +1,6 @@
 """The config that a command line asks for: images, a config file, or a config of the package by its name."""
 
+import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import jft
 from jft.cli import field_flags
 from jft.cli.config_file import read_config
-from jft.config import Config, default_config
+from jft.config import Config, default_config, run_name
 from jft.utils import tree
 from jft.utils.run_folder import is_run
 
@@ -102,10 +103,10 @@ def of_images(where: str, settings: Mapping[str, Any], *, command: str = "") -> 
         config.update({"model": row.model, "weights": row.tag})
         if not any(settings.get(field) for field in _RECIPES):
             config.update({field: value for field, value in _RECIPE.items() if field not in settings})
-            if not {"validation", "early_stopping"} & settings.keys() and _few(config):
+            if not {"validation", "early_stopping"} & settings.keys() and _few(config, settings):
                 config.update(_REFITTED)
     _apply(config, settings)
-    return Path(data["data_dir"]).stem or config.dataset.replace(":", "_").replace("/", "_"), config
+    return run_name(config), config
 
 
 def _of_run(path: str) -> dict[str, str]:
@@ -124,10 +125,12 @@ def _of_run(path: str) -> dict[str, str]:
     return {field: config[field] for field in ("model", "weights")}
 
 
-def _few(config: Config) -> bool:
+def _few(config: Config, settings: Mapping[str, Any]) -> bool:
     """Whether there are few training images, and no validation images of their own."""
     from jft.data import datasets
 
+    config = copy.deepcopy(config)
+    _apply(config, settings)
     if config.dataset not in ("folder", "csv"):
         return False
     try:

@@ -40,7 +40,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Fits, tests and reports."""
     from jft.cli.arms import write_page
-    from jft.config import default_config
+    from jft.config import default_config, run_name
     from jft.data.detect import detect
     from jft.training.fit import fit
 
@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     found = {"data_dir": str(Path(args.data).absolute())} if settings.get("dataset") else detect(args.data)
     config.update(found)
     field_flags.apply(config, settings)
-    workdir = Path(args.workdir or Path("runs") / (Path(found["data_dir"]).stem or config.dataset.replace("/", "_")))
+    workdir = Path(args.workdir or Path("runs") / run_name(config))
     waiting.doing("looking at the images")
     weights_path = settings.get("weights_path", "")
     result = fit(config, workdir, minutes=args.minutes, patterns=args.models, weights_path=weights_path)

@@ -10,7 +10,7 @@ from typing import Any, cast
 import numpy as np
 from ml_collections import ConfigDict
 
-from jft.config import Config, default_config
+from jft.config import Config, default_config, run_name
 from jft.data.dataset import Dataset, check_given
 from jft.data.detect import detect
 from jft.data.source import Source
@@ -115,7 +115,7 @@ def fit(
     config, own = _configured(None, {k: v for k, v in known.items() if k not in DECIDED_BY_FIT}, fields)
     if own:
         raise ValueError(f"{', '.join(sorted(own))}: jft.fit takes values; for objects of your own, call jft.train.")
-    place = Path(workdir or Path("runs") / (Path(config.data_dir).stem or config.dataset.replace("/", "_")))
+    place = Path(workdir or Path("runs") / run_name(config))
     weights_path = fields.get("weights_path", "")
     result = fitting.fit(config, place, minutes=minutes, patterns=models, weights_path=weights_path)
     if not result["finished"] and not (place / "checkpoints").exists():

@@ -67,6 +67,10 @@ def test_few_images_are_not_held_out_for_good(here, tmp_path, monkeypatch):
     assert chosen(images) == ("cv", 1)
     assert chosen(images, validation=0.2) == (0.2, 0) and chosen(images, preset="full") == (0.1, 0)
     assert chosen(str(tmp_path)) == (0.1, 0)  # which has validation images of its own
+    table = tmp_path / "table.csv"
+    rows = [f"{split}/{name}/{n}.jpg,1,{name}" for split in ("train", "validation") for name in "ab" for n in range(3)]
+    table.write_text("\n".join(("file,group,kind", *rows)))
+    assert chosen(str(table), label_column="kind", image_column="file") == ("cv", 1)
     monkeypatch.setattr(lib, "_FEW", 2)
     assert chosen(images) == (0.1, 0)
 
