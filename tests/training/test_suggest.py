@@ -51,8 +51,14 @@ def test_a_sample_has_every_class_and_leaves_out_what_cannot_be_read(tmp_path):
     assert np.bincount(chosen.labels).tolist() == [20, 10] and broken == 0
     chosen.images[0].write_bytes(b"no image")
     assert [len(sample(source, 30)[0]), sample(source, 30)[1]] == [29, 1]
-    with pytest.raises(ValueError, match="1 images of 'b': it needs at least two classes with 3 images each"):
+    with pytest.raises(ValueError, match="1 of 2 classes with 3 images or more: it needs at least two"):
         sample(source, 4)
+
+
+def test_a_class_of_two_images_is_no_obstacle(tmp_path):
+    labels = np.repeat([0, 1, 2], (30, 20, 2))
+    source = datasets.from_arrays(np.zeros((52, 8, 8, 3), np.uint8), labels)
+    assert sample(source, 52)[0].counts().tolist() == [30, 20, 2]
 
 
 def test_sets_without_top_are_cut_where_their_weights_end():
