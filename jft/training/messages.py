@@ -109,7 +109,7 @@ def percent(values: dict[str, float]) -> str:
 
 
 def _counted(values: dict[str, float]) -> str:
-    folds = f", cross-validated in {values['folds']} folds" if "folds" in values else ""
+    folds = f", cross-validated, folds: {values['folds']}" if "folds" in values else ""
     return f"n = {values['count']:,}{folds}"
 
 

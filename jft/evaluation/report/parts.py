@@ -63,7 +63,7 @@ class Parts:
         config, weights = info.config, info.provenance
         held_out = f", {info.num_validated:,} for validation" if info.history else ""
         if folds := info.history and info.history[-1].get("folds"):
-            held_out = f", cross-validated in {folds} folds"
+            held_out = f", cross-validated, folds: {folds}"
         held_out += " (then also used to refit the head)" if info.learnt_validation else ""
         frames = "squashed to a square" if self.predictor.fit == "whole" else "center crop"
         facts = {
