@@ -31,6 +31,7 @@ from jft.training.run import Run, open_folder
 from jft.training.state import enter_phase, optimizer_items
 from jft.training.step import TrainState
 from jft.utils import distributed, tree
+from jft.utils.checkpoint import Checkpoints
 from jft.utils.lock import claimed
 from jft.utils.logger import Logs, write_json
 from jft.utils.option_names import option
@@ -46,7 +47,7 @@ class Tried:
 
     Attributes:
       run: its folder.
-      alone: figures of the run on validation, `Evaluation.summary`.
+      alone: figures of the run on validation, `Evaluation.summary`, and the `score` if `select_by` is set.
       together: those of the average with it; None of the first, with which the soup begins.
       kept: whether it is in the soup.
     """
@@ -80,8 +81,15 @@ def soup(workdirs: Sequence[str | Path], out: Path, data: Source | None = None) 
         raise ValueError(f"a soup needs two different runs or more, here: {', '.join(names)}.")
     if distributed.several():
         raise ValueError("a soup is made by one process, and there are several: run `jft soup` on one host.")
-    if (out / "config.json").exists():
-        raise ValueError(f"{out} holds a run already: give another {option('to')}.")
+    with claimed(out):
+        return _made(names, out, data)
+
+
+def _made(names: Sequence[str], out: Path, data: Source | None) -> list[Tried]:
+    """As `soup`, in a folder that this process has claimed."""
+    if any(not path.name.startswith(".") for path in out.iterdir()):
+        what = "a run already" if (out / "config.json").exists() else "files, as of a soup that was interrupted"
+        raise ValueError(f"{out} holds {what}: give another {option('to')}, or delete the folder.")
     infos = {one: restore(one).info for one in names}
     _check_alike(infos)
     first = infos[names[0]]
@@ -96,7 +104,7 @@ def soup(workdirs: Sequence[str | Path], out: Path, data: Source | None = None) 
     ):
         raise ValueError(f"the images of {names[0]} have changed since it was trained: put them back.")
     start, averages = time.perf_counter(), _Averages(run, names)
-    found, best = greedy(names, averages.evaluate, functools.partial(_score, run))
+    found, best = greedy(names, averages.evaluate, functools.partial(_figures, run))
     variables = averages.variables([other.run for other in found if other.kept])
     weights = infos[found[0].run]
     info = dataclasses.replace(
@@ -112,27 +120,31 @@ def soup(workdirs: Sequence[str | Path], out: Path, data: Source | None = None) 
 
 
 def greedy(
-    runs: Sequence[str], evaluate: Callable[[Sequence[str]], Evaluation], score_of: Callable[[Evaluation], float]
+    runs: Sequence[str],
+    evaluate: Callable[[Sequence[str]], Evaluation],
+    figures: Callable[[Evaluation], dict[str, float]],
 ) -> tuple[list[Tried], Evaluation]:
     """The paper's recipe 1.
 
     Args:
       runs: their folders.
       evaluate: the average of some of them, on validation.
-      score_of: what is to be large.
+      figures: those of an evaluation; their `ranking.score` is to be large.
 
     Returns:
       The runs in the order in which they were tried, of equal scores the smaller loss first; and the average of those
       that stay.
     """
-    alone = {one: evaluate([one]) for one in runs}
-    ranked = sorted(runs, key=lambda one: (-score_of(alone[one]), alone[one].summary()["loss"]))
-    found, best = [Tried(ranked[0], alone[ranked[0]].summary(), None, True)], alone[ranked[0]]
+    evaluations = {one: evaluate([one]) for one in runs}
+    alone = {one: figures(evaluation) for one, evaluation in evaluations.items()}
+    ranked = sorted(runs, key=lambda one: (-score(alone[one]), alone[one]["loss"]))
+    found, best = [Tried(ranked[0], alone[ranked[0]], None, True)], evaluations[ranked[0]]
     for one in ranked[1:]:
-        together = evaluate([*(other.run for other in found if other.kept), one])
-        kept = score_of(together) >= score_of(best)
-        found.append(Tried(one, alone[one].summary(), together.summary(), kept))
-        best = together if kept else best
+        evaluation = evaluate([*(other.run for other in found if other.kept), one])
+        together = figures(evaluation)
+        kept = score(together) >= score(figures(best))
+        found.append(Tried(one, alone[one], together, kept))
+        best = evaluation if kept else best
     return found, best
 
 
@@ -166,10 +178,10 @@ class _Averages:
         return self._evaluator(self.variables(members), self._run.validation_source)
 
 
-def _score(run: Run, found: Evaluation) -> float:
-    """What runs are ranked by: `select_by`, mean average precision, or else accuracy."""
+def _figures(run: Run, found: Evaluation) -> dict[str, float]:
+    """The figures of an evaluation, with the score that `select_by` ranks by, if it is set."""
     values = found.summary()
-    return score({**values, **image_metrics.score(run.config.select_by, values)})
+    return {**values, **image_metrics.score(run.config.select_by, values)}
 
 
 def _digest(record: DataRecord | None) -> str | None:
@@ -201,15 +213,18 @@ def _check_alike(infos: Mapping[str, CheckpointInfo]) -> None:
 def _write(
     run: Run, info: CheckpointInfo, variables: Any, best: Evaluation, found: Sequence[Tried], seconds: float
 ) -> None:
-    """Writes the run's folder: a checkpoint after its last step, its log, and `soup.json`."""
+    """Writes the run's folder: `soup.json`, its log, a checkpoint after its last step, and the config last.
+
+    Without its config an interrupted soup is no run, so nothing is trained in its folder.
+    """
     step, phase = run.num_steps, run.phases[-1]
-    entry = {"step": step, **best.summary()}
+    entry = {"step": step, **best.summary(), **run.score(step, best.summary())}
     # Its optimizer begins anew, for a run that trains from here.
     state = enter_phase(run, phase, TrainState(run.parallel.place_state(np.int32(step)), opt_state={}, **variables))
     info = dataclasses.replace(info, history=(entry,))
+    write_json(run.workdir / "soup.json", [dataclasses.asdict(one) for one in found])
     with (
-        claimed(run.workdir),
-        contextlib.closing(open_folder(run)) as checkpoints,
+        contextlib.closing(Checkpoints(run.workdir)) as checkpoints,
         contextlib.closing(Logs(run.workdir, 0)) as logs,
     ):
         noted_images.save(run, begins=True)
@@ -217,13 +232,20 @@ def _write(
         logs.write(step, "validation", entry)
         checkpoints.save(step, state.variables, optimizer_items(state), info.to_json())
         checkpoints.wait()
-    write_json(run.workdir / "soup.json", [dataclasses.asdict(one) for one in found])
+    open_folder(run).close()  # writes the config
 
 
 def table(found: Sequence[Tried]) -> str:
-    """The runs with their validation accuracies, alone and in the average, a line each."""
+    """The runs with what decided on them, alone and in the average, a line each.
+
+    That is the score by `select_by`, or else mean average precision or accuracy in percent.
+    """
     rows = [("run", "alone", "average with it", "")]
     for one in found:
-        together = "-" if one.together is None else f"{score(one.together):.2%}"
-        rows.append((one.run, f"{score(one.alone):.2%}", together, "kept" if one.kept else "left out"))
+        together = "-" if one.together is None else _told(one.together)
+        rows.append((one.run, _told(one.alone), together, "kept" if one.kept else "left out"))
     return "\n".join(aligned(rows, right=(1, 2)))
+
+
+def _told(figures: Mapping[str, float]) -> str:
+    return f"{figures['score']:.4f}" if "score" in figures else f"{score(figures):.2%}"

@@ -1,5 +1,6 @@
 """Greedy soups: which runs stay, what the average is, and what cannot be averaged."""
 
+import functools
 import json
 from types import SimpleNamespace
 
@@ -18,7 +19,9 @@ from jft.training import soup as soups
 from jft.training.batch_norm_statistics import over_training_images
 from jft.training.loop import checked_run, train
 from jft.training.soup import soup
+from jft.training.state import fresh_state
 from jft.utils import tree
+from jft.utils.lock import claimed
 
 pytestmark = [pytest.mark.xdist_group("soup"), pytest.mark.usefixtures("quick")]
 
@@ -59,7 +62,7 @@ def test_greedy_by_hand():
         rate = rates[asked[-1]]
         return SimpleNamespace(summary=lambda: {"accuracy": rate, "loss": 1 - rate})
 
-    found, best = soups.greedy(["a", "b", "c", "d"], evaluate, lambda one: one.summary()["accuracy"])
+    found, best = soups.greedy(["a", "b", "c", "d"], evaluate, lambda one: one.summary())
     assert [(one.run, one.kept) for one in found] == [("b", True), ("c", True), ("d", True), ("a", False)]
     assert asked == ["a", "b", "c", "d", "bc", "bcd", "bcda"] and best.summary()["accuracy"] == 0.9
     assert found[3].together == {"accuracy": 0.85, "loss": pytest.approx(0.15)} and found[0].together is None
@@ -88,7 +91,7 @@ def test_runs_are_tried_from_the_best_and_kept_where_validation_does_not_fall(ru
 
 @pytest.mark.slow
 def test_an_average_has_statistics_of_its_own(runs, tmp_path, monkeypatch):
-    monkeypatch.setattr(soups, "_score", lambda run, found: 0.0)  # so that all are kept
+    monkeypatch.setattr(soups, "_figures", lambda run, found: {**found.summary(), "score": 0.0})  # so that all are kept
     found = soup(runs[1:], tmp_path / "soup")
     assert [one.kept for one in found] == [True, True]
     made = restore(tmp_path / "soup")
@@ -108,6 +111,45 @@ def test_a_soup_is_a_finished_run_with_a_report(runs, tmp_path):
     assert again["finished"] and again["step"] == 6
     with pytest.raises(ValueError, match="holds a run already"):
         soup(runs, tmp_path / "soup")
+
+
+def test_the_score_that_decides_is_the_one_that_is_told():
+    """By `select_by = "-loss"` 'b' is better than 'a', whose accuracy is larger."""
+    figures = {"a": {"accuracy": 0.9, "loss": 0.5}, "b": {"accuracy": 0.8, "loss": 0.25}}
+    figures["ba"] = {"accuracy": 0.7, "loss": 0.2}
+
+    def evaluate(members):
+        return SimpleNamespace(summary=lambda: figures["".join(members)])
+
+    run = SimpleNamespace(config=SimpleNamespace(select_by="-loss"))
+    found, _ = soups.greedy(["a", "b"], evaluate, functools.partial(soups._figures, run))
+    lines = [line.split() for line in soups.table(found).splitlines()[1:]]
+    assert lines == [["b", "-0.2500", "-", "kept"], ["a", "-0.5000", "-0.2000", "kept"]]
+
+
+def test_an_interrupted_soup_is_no_run(tmp_path, monkeypatch):
+    config = small_digits.make(tmp_path / "features", freeze="fc7", steps=2)
+    run = checked_run(config, tmp_path / "soup")
+    run.workdir.mkdir()
+    state, info = fresh_state(run)
+    best = SimpleNamespace(summary=lambda: {"loss": 1.0, "accuracy": 0.5})
+
+    def killed(self, *arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(soups.Checkpoints, "save", killed)
+        soups._write(run, info, state.variables, best, [soups.Tried("a", {}, None, True)], 1.0)
+    assert (tmp_path / "soup" / "soup.json").exists()
+    with pytest.raises(ValueError, match="is not a run"):  # so nothing is trained there
+        checked_run(config, tmp_path / "soup")
+    with pytest.raises(ValueError, match="holds files, as of a soup that was interrupted: give another to, or delete"):
+        soup(["a", "b"], tmp_path / "soup")
+
+
+def test_one_process_at_a_time_makes_a_soup_in_a_folder(tmp_path):
+    with claimed(tmp_path / "soup"), pytest.raises(ValueError, match="another process"):
+        soup(["a", "b"], tmp_path / "soup")
 
 
 def record(digest, count=9):
