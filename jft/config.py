@@ -163,6 +163,11 @@ def wrong_values(config: Config) -> list[str]:
             f"early_stopping = {config.early_stopping} ends each fold at its own step, and the run on all images has "
             "no validation: leave it out where validation = 'cv'"
         )
+    if config.ema and config.l2_sp:
+        wrong.append(
+            f"ema = {config.ema} begins each phase at averaged parameters, and l2_sp = {config.l2_sp} decays the "
+            "parameters themselves toward where the phase began: leave one of them out"
+        )
     if config.trained_folds > config.folds:
         wrong.append(f"trained_folds = {config.trained_folds} of folds = {config.folds}: give at most as many, or 0")
     if not (config.epochs or config.steps):

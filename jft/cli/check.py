@@ -62,10 +62,15 @@ def run(args: argparse.Namespace) -> int:
     name, config = choose_config(args.what, args.config, settings, args.fields, command="check")
     if args.images_only:
         return _look(config, args.out)
+    if args.out and config.arms:
+        raise ValueError(
+            f"--out {args.out} is one page, and the config has {len(config.arms)} arms: leave --out out, and each "
+            "arm's page is written beside its folder."
+        )
     workdir = args.workdir or str(Path("runs") / name)
     if args.rate:
         for folder, arm in arms_of(workdir, config):
-            _rates(arm, folder, args.out if not config.arms else None)
+            _rates(arm, folder, args.out)
         return 0
     waiting.doing("reading the images and the weights")
     failed = 0

@@ -1,9 +1,9 @@
 """L2-SP: weights decay toward where they began instead of to 0 (Li et al., 2018, https://arxiv.org/abs/1802.01483).
 
 The penalty is l2_sp / 2 * |w - start|^2 over the kernels that begin with pretrained values, plus weight_decay / 2 *
-|w|^2 over the others: those of the head, of auxiliary heads and of `fresh` stages. As in the paper it is part of the
-loss, for every optimizer, so its gradient is clipped with the loss's. Biases and scales are free, as they are of
-`weight_decay`.
+|w|^2 over the others: those of the head, of auxiliary heads and of `fresh` stages. The head's kernel counts as new even
+where `fresh_head = False` keeps rows of it. As in the paper the penalty is part of the loss, for every optimizer, so
+its gradient is clipped with the loss's. Biases and scales are free, as they are of `weight_decay`.
 """
 
 import copy

@@ -9,17 +9,20 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jft.data.feeds.feed import on_device
+from jft.data.feeds.images import Batch
 from jft.models import abstract_variables
 from jft.training import programs
 from jft.training.batches import image_batches
+from jft.training.phase_run import PhaseRun
 from jft.training.phases import Phase, in_force
 from jft.training.run import Run
 from jft.training.state import enter_phase, fresh_state
-from jft.utils import waiting
+from jft.utils import distributed, waiting
 
 STEPS = 100  # at most
 LOWEST, HIGHEST = 1e-7, 10.0
@@ -64,8 +67,18 @@ class RateTest:
 
     def told(self) -> str:
         """The suggestions, in a sentence."""
-        if self.steepest is None or self.tenth_of_minimum is None:
+        if self.steepest is None and self.tenth_of_minimum is None:
             return "The loss falls at none of these rates: look at the images and the weights by `jft check`."
+        if self.steepest is None:
+            return (
+                f"A tenth of the rate with the smallest loss is {self.tenth_of_minimum:.2g}; these steps do not show "
+                "where the loss falls most steeply."
+            )
+        if self.tenth_of_minimum is None:
+            return (
+                f"The loss falls most steeply at {self.steepest:.2g}, but is smallest at the first rate: look at the "
+                "curve before you take that rate."
+            )
         return (
             f"The loss falls most steeply at {self.steepest:.2g}, and a tenth of the rate with the smallest loss is "
             f"{self.tenth_of_minimum:.2g}: a learning_rate from {min(self.steepest, self.tenth_of_minimum):.2g} to "
@@ -136,7 +149,7 @@ def rate_test(run: Run, phase: Phase, steps: int = STEPS) -> RateTest:
     compiled, losses, ended = None, [], ""
     for batch in image_batches(run, 0, steps):
         if compiled is None:
-            compiled = programs.compile_train_step(run, phase, batch)
+            compiled = _compiled(run, phase, batch)
         state, sums = compiled(state, run.parallel.place_batch(on_device(batch)))
         loss = float(sums["objective"]) / float(sums["count"])
         if not math.isfinite(loss):
@@ -150,3 +163,15 @@ def rate_test(run: Run, phase: Phase, steps: int = STEPS) -> RateTest:
     if not losses:
         raise ValueError("the loss of the first step is not finite: look at the images and the weights by `jft check`.")
     return RateTest(phase.name, rising[: len(losses)], tuple(losses), smooth(losses), ended)
+
+
+def _compiled(run: Run, phase: Phase, batch: Batch) -> jax.stages.Compiled:
+    """The phase's training step for batches like `batch`, in as many micro-batches as the run will take."""
+    one = PhaseRun(phase, cached=False, why="the rate test reads images", example=batch)
+    if run.accumulate is None:
+        _, [one], message = programs.fitted(run, [one])
+        distributed.say(message)
+    else:
+        [one] = programs.compiled(run, [one])
+    assert one.train_step is not None  # see `phase_of`
+    return one.train_step

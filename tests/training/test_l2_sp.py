@@ -93,3 +93,10 @@ def test_without_pretrained_weights_there_is_nothing_to_return_to(changes, where
     config.update({"l2_sp": 0.1, **changes})
     with pytest.raises(ValueError, match=f"l2_sp = 0.1 has no effect where {where}"):
         validate(config)
+
+
+def test_an_average_is_not_where_the_parameters_begin():
+    config = default_config()
+    config.update({"l2_sp": 0.1, "ema": 0.9})
+    with pytest.raises(ValueError, match=r"ema = 0\.9 begins each phase at averaged parameters, and l2_sp = 0\.1"):
+        validate(config)

@@ -5,10 +5,12 @@ import pytest
 import small_chain
 from small_digits import make
 
+from jft.data.feeds import resident
 from jft.models import MODELS
-from jft.training import rate_test
+from jft.training import programs, rate_test
 from jft.training.check import planned
 from jft.training.rate_test import RateTest, phase_of
+from jft.utils import memory
 
 
 def test_rates_rise_by_one_factor_from_lowest_to_highest():
@@ -40,6 +42,42 @@ def test_where_the_loss_never_falls_nothing_is_suggested():
     found = found_of(np.linspace(1, 3, 30))
     assert found.steepest is None and found.tenth_of_minimum is None
     assert "falls at none of these rates" in found.told()
+
+
+def test_the_one_suggestion_that_there_is_is_told():
+    few = found_of([2.0, 1.5, 1.0, 0.5, 1.0])  # too few to be steep anywhere
+    assert few.steepest is None and "A tenth of the rate with the smallest loss is 0.01;" in few.told()
+    dip = found_of([1.0] + [3.0] * 9 + [2.0] * 10)
+    assert dip.tenth_of_minimum is None and f"falls most steeply at {dip.steepest:.2g}, but" in dip.told()
+
+
+def test_the_micro_batches_are_those_that_fit_in_memory(tmp_path, monkeypatch):
+    called = []
+
+    class Step(int):
+        """Stands for a compiled step that takes so many bytes."""
+
+        def __call__(self, state, batch):
+            called.append(int(self))
+            return state, {"objective": 64.0, "count": 32.0}
+
+    run = planned(make(tmp_path / "features", accumulate="auto", steps=2))
+    monkeypatch.setattr(
+        programs, "compile_train_step", lambda chosen, *a: Step(chosen.config.batch_size // chosen.accumulate)
+    )
+    monkeypatch.setattr(memory, "program_bytes", int)
+    monkeypatch.setattr(memory, "usable", lambda parallel: 8)
+    monkeypatch.setattr(resident, "nbytes_held", lambda parallel: 0)
+    assert rate_test.rate_test(run, phase_of(run), 2).losses == (2.0, 2.0)
+    assert called == [8, 8]  # of 32 images, in 4 parts
+
+
+def test_one_page_does_not_hold_several_arms(tmp_path, monkeypatch, command):
+    config = make(tmp_path / "features", arms=(("slow", {"learning_rate": 1e-4}), ("fast", {"learning_rate": 1e-2})))
+    monkeypatch.setattr("jft.cli.choose_config.choose_config", lambda *a, **k: ("digits", config))
+    status, _, error = command("check", "--rate", "--out", tmp_path / "page.html")
+    assert status == 1 and "is one page, and the config has 2 arms: leave --out out" in error
+    assert not any(tmp_path.iterdir())
 
 
 @pytest.mark.slow

@@ -163,7 +163,7 @@ TRANSFER = (
     Field(
         "l2_sp",
         0.0,
-        "L2-SP: decay of pretrained kernels toward where the phase began; weight_decay is that of new ones alone",
+        "L2-SP: decay of kernels toward where the phase began; weight_decay is that of the head and fresh stages alone",
         check=not_negative,
         needs=(_STEPS, _PRETRAINED, Needs("weights")),
         phase=True,
