@@ -1,11 +1,13 @@
 """Trackers: they are told what the log says, each step once, and whatever they do is a warning at most."""
 
+import importlib
 import json
 import logging
 import os
 import subprocess
 import sys
 import time
+import types
 
 import pytest
 from PIL import Image
@@ -14,8 +16,9 @@ from jft.config import as_json, default_config
 from jft.utils.logger import Logs, read_metrics, write_json
 from jft.utils.trackers import follow
 from jft.utils.trackers.follow import scalars
-from jft.utils.trackers.log_tail import Told
+from jft.utils.trackers.log_tail import Tail, Told
 from jft.utils.trackers.processes import following
+from jft.utils.trackers.tracker import About
 
 GOOD = "fake_trackers:Notes"
 
@@ -155,6 +158,46 @@ def test_a_damaged_note_is_forgotten(tmp_path):
     for damage in ("{", '{"id": 3}', '{"other": 1}', "[]"):
         (tmp_path / "note.json").write_text(damage)
         assert Told.read(tmp_path / "note.json") == Told()
+
+
+def test_a_log_is_read_from_the_beginning_where_it_is_another_file_or_shorter(tmp_path):
+    path = tmp_path / "log.jsonl"
+    path.write_text('{"step": 1}\n{"step": 2}\n')
+    tail = Tail(path)
+    assert [line["step"] for line in tail] == [1, 2] and [*tail] == []
+    path.write_text('{"step": 3}\n')  # in the same file
+    assert [line["step"] for line in tail] == [3]
+    (tmp_path / "aside").write_text('{"step": 4}\n{"step": 5}\n')
+    (tmp_path / "aside").replace(path)
+    assert [line["step"] for line in tail] == [4, 5]
+
+
+def test_mlflow_keeps_no_run_whose_parameters_it_refused(tmp_path, monkeypatch):
+    runs = []
+
+    class Client:
+        def get_experiment_by_name(self, name):
+            return types.SimpleNamespace(experiment_id="1")
+
+        def create_run(self, experiment, run_name):
+            runs.append(run_name)
+            return types.SimpleNamespace(info=types.SimpleNamespace(run_id=run_name))
+
+        def log_batch(self, run, params):
+            raise ConnectionError("cut")
+
+        def delete_run(self, run):
+            runs.remove(run)
+
+    entities = types.SimpleNamespace(Param=lambda name, value: (name, value))
+    monkeypatch.setitem(sys.modules, "mlflow", types.SimpleNamespace(MlflowClient=Client, entities=entities))
+    name = "jft.utils.trackers.ml_flow"
+    sys.modules.pop(name, None)  # as it holds the other
+    tracker = importlib.import_module(name)
+    del sys.modules[name]
+    with pytest.raises(ConnectionError, match="cut"):
+        tracker.MLflow(About("runs/small", {"model": "vgg19"}, tmp_path, ""))
+    assert runs == []
 
 
 def test_numbers_of_a_line():

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -69,8 +70,9 @@ class Tail:
         if not self._path.exists():
             return
         with self._path.open("rb") as file:
-            if (inode := self._path.stat().st_ino) != self._inode:
-                self._inode, self._position = inode, 0
+            opened = os.fstat(file.fileno())  # the path may name another file by now
+            if opened.st_ino != self._inode or opened.st_size < self._position:
+                self._inode, self._position = opened.st_ino, 0
             file.seek(self._position)
             for text in file:
                 if not text.endswith(b"\n"):

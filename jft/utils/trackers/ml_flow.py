@@ -1,5 +1,6 @@
 """MLflow. Its own variables, MLFLOW_TRACKING_URI and MLFLOW_EXPERIMENT_NAME, say where a run goes."""
 
+import contextlib
 import importlib
 import os
 import re
@@ -38,8 +39,13 @@ class MLflow:
         experiment = known.experiment_id if known else self._client.create_experiment(name)
         self.id = self._client.create_run(experiment, run_name=about.name).info.run_id
         params = [mlflow.entities.Param(field, str(value)) for field, value in about.config.items()]
-        for start in range(0, len(params), _MOST):
-            self._client.log_batch(self.id, params=params[start : start + _MOST])
+        try:
+            for start in range(0, len(params), _MOST):
+                self._client.log_batch(self.id, params=params[start : start + _MOST])
+        except Exception:
+            with contextlib.suppress(Exception):  # it is tried again, with a run of its own
+                self._client.delete_run(self.id)
+            raise
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Logs numbers."""
