@@ -9,7 +9,7 @@ FROM python:3.12-slim
 ENV PYTHONUNBUFFERED=1 JFT_CACHE=/home/serve/cache
 
 WORKDIR /src
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml README.md LICENSE NOTICE ./
 COPY configs configs
 COPY jft jft
 # hadolint ignore=DL3013
