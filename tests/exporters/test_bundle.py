@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.util
 import json
+import logging
 import shutil
 import subprocess
 import sys
@@ -139,7 +140,12 @@ def onnx_alone(monkeypatch):
 @onnx_case.needs_onnx
 def test_a_quantized_network(tmp_path_factory, tmp_path, in_this_process, onnx_alone, command):
     run, out = small_run.run(tmp_path_factory, "steps"), tmp_path / "out"
-    status, printed, _ = command("export", run, "--out", out, "--int8")
+    logging.disable(logging.INFO)
+    try:
+        status, printed, _ = command("export", run, "--out", out, "--int8")
+        assert logging.root.manager.disable == logging.INFO  # as it was
+    finally:
+        logging.disable(logging.NOTSET)
     card, held = (out / "README.md").read_text(), jft.load(run)
     (told,) = (line for line in printed.splitlines() if line.startswith("model_int8.onnx: "))
     assert status == 0 and "on 30 test images (McNemar's exact p = " in told and told.partition("MB, ")[2] in card

@@ -3,7 +3,7 @@
 import dataclasses
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -75,29 +75,32 @@ def quantize(path: Path, out: Path, opened: Opened, train: Source, classes: int)
     if opened.test.multi_label:
         raise ValueError("int8 is judged by McNemar's test, which needs images with one label each: leave int8 out.")
     rows = np.linspace(0, len(train) - 1, min(_CALIBRATED_ON, len(train))).round().astype(int)
-    _quantize(path, out, _squares(opened, train, rows))
-    test = _squares(opened, opened.test, np.arange(len(opened.test)))
-    networks = [onnx_file.read_as_given(file) for file in (path, out)]
-    right = [_answers(network, test, classes).argmax(1) == opened.test.labels for network in networks]
+    _quantize(path, out, _batches(opened, train, rows))
+    right = _right([onnx_file.read_as_given(file) for file in (path, out)], opened, classes)
     found = classification.mcnemar(*right)
-    before, after = _seconds([onnx_file.read_as_given(file, threads=1) for file in (path, out)], test[:1])
+    image = next(_batches(opened, opened.test, np.arange(1)))
+    before, after = _seconds([onnx_file.read_as_given(file, threads=1) for file in (path, out)], image)
     sizes = [file.stat().st_size for file in (path, out)]
     accuracy = float(right[0].mean()), float(right[1].mean())
-    judged = Judged(sizes[1], sizes[1] / sizes[0], before / after, accuracy, len(test), found.p_value)
+    judged = Judged(sizes[1], sizes[1] / sizes[0], before / after, accuracy, len(opened.test), found.p_value)
     if found.p_value < _SIGNIFICANT and accuracy[1] < accuracy[0]:
         out.unlink()
         raise ValueError(f"the quantized network is significantly worse, so it is not kept: {judged}. Leave int8 out.")
     return judged
 
 
-def _squares(opened: Opened, source: Source, rows: np.ndarray) -> np.ndarray:
+def _batches(opened: Opened, source: Source, rows: np.ndarray) -> Iterator[np.ndarray]:
+    """Images of these rows, as the network takes them."""
     read, spec = opened.predictor.read, opened.predictor.spec
-    return np.stack([read(source.pixels(row, spec)) for row in rows.tolist()])
+    for start in range(0, len(rows), _BATCH):
+        yield np.stack([read(source.pixels(row, spec)) for row in rows[start : start + _BATCH].tolist()])
 
 
-def _answers(network: Callable[[Any], np.ndarray], images: np.ndarray, classes: int) -> np.ndarray:
-    parts = [network(images[start : start + _BATCH])[:, :classes] for start in range(0, len(images), _BATCH)]
-    return np.concatenate(parts)
+def _right(networks: list[Callable[[Any], np.ndarray]], opened: Opened, classes: int) -> np.ndarray:
+    """Which test images each network answers correctly: bool [networks, n]."""
+    batches = _batches(opened, opened.test, np.arange(len(opened.test)))
+    answers = [[network(images)[:, :classes].argmax(1) for network in networks] for images in batches]
+    return np.concatenate(answers, axis=1) == opened.test.labels
 
 
 def _seconds(networks: list[Callable[[Any], np.ndarray]], image: np.ndarray) -> list[float]:
@@ -112,18 +115,17 @@ def _seconds(networks: list[Callable[[Any], np.ndarray]], image: np.ndarray) -> 
     return np.min(times, axis=0).tolist()
 
 
-def _quantize(path: Path, out: Path, images: np.ndarray) -> None:
+def _quantize(path: Path, out: Path, batches: Iterator[np.ndarray]) -> None:
     import onnx
     from onnxruntime import quantization
 
     class Reader(quantization.CalibrationDataReader):
-        batches = iter([images[start : start + _BATCH] for start in range(0, len(images), _BATCH)])
-
         def get_next(self) -> Any:
-            return next(({"images": batch} for batch in self.batches), None)
+            return next(({"images": batch} for batch in batches), None)
 
     prepared = out.with_name(f".{out.name}.prepared")
-    logging.disable(logging.WARNING)  # its advice to prepare the model, which is done here
+    disabled = logging.root.manager.disable
+    logging.disable(max(disabled, logging.WARNING))  # its advice to prepare the model, which is done here
     try:
         quantization.quant_pre_process(path, prepared, skip_symbolic_shape=True)
         graph = onnx.load(prepared).graph
@@ -145,5 +147,5 @@ def _quantize(path: Path, out: Path, images: np.ndarray) -> None:
             nodes_to_exclude=left,
         )
     finally:
-        logging.disable(logging.NOTSET)
+        logging.disable(disabled)
         prepared.unlink(missing_ok=True)
