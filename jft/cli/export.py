@@ -57,6 +57,8 @@ def run(args: argparse.Namespace) -> int:
         args.out, args.to = args.to, None
     if args.training_images and not args.to:
         raise ValueError("--training-images belongs to the page: give --to PAGE.html.")
+    if args.to and not args.preprocessing:
+        raise ValueError("--no-preprocessing belongs to the folder: the page preprocesses what it is given.")
     waiting.doing("restoring the run")
     if args.to:
         own = {"training_images": args.training_images, "int8": args.int8}

@@ -15,9 +15,10 @@ import small_run
 import jft
 from jft.evaluation import gallery
 from jft.evaluation.evaluate import Images, predict_run
-from jft.exporters.demo import neighbors, runtime
-from jft.exporters.demo.page import check_out, write_demo
+from jft.exporters.demo import neighbors, page, runtime
+from jft.exporters.demo.page import check_out, packed, write_demo
 from jft.exporters.onnx import file as onnx_file
+from jft.utils.text import html as escaped
 
 pytestmark = [pytest.mark.xdist_group("run"), pytest.mark.usefixtures("quick")]
 
@@ -121,11 +122,19 @@ def test_what_cannot_be_asked_for(tmp_path, command):
         ((), "give one of --out DIR, the folder to write, and --to PAGE.html"),
         (("--out", "x", "--to", "x.html"), "give one of --out DIR"),
         (("--out", "x", "--training-images", 3), "--training-images belongs to the page: give --to PAGE.html"),
+        (("--to", "x.html", "--no-preprocessing"), "--no-preprocessing belongs to the folder"),
         (("--to", tmp_path / "no" / "x.html"), "cannot be written: give an .html file in a folder that exists"),
         (("--to", tmp_path / "x.html", "--training-images", -1), "training_images = -1: give a number of images"),
     ):
         status, _, error = command("export", "nothing", *arguments)
         assert status == 1 and wrong in error
+
+
+def test_a_network_that_browsers_cannot_hold_is_refused(monkeypatch):
+    assert unpacked(packed(bytes(10**6), "")) == bytes(10**6)  # what counts is its size when compressed
+    monkeypatch.setattr(page, "_MOST", 9e4)
+    with pytest.raises(ValueError, match=r"takes 0 MB compressed, .* at most 0 MB: give --int8, or export"):
+        packed(np.random.default_rng(0).bytes(10**5), "give --int8")
 
 
 def test_training_images_come_in_turn_from_each_class():
@@ -147,4 +156,4 @@ def test_known_features_are_near_themselves(tmp_path_factory):
     rows = neighbors.chosen(train.labels, 9)
     own = gallery.features(held, train)[rows]
     np.testing.assert_allclose((own @ features.T).argmax(1), np.arange(9))
-    assert known["labels"] == [train.label(row) for row in rows]
+    assert known["labels"] == [escaped(train.label(row)) for row in rows]

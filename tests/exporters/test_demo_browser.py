@@ -188,6 +188,33 @@ def test_by_keyboard_paste_and_drop(tmp_path_factory, tmp_path, open_demo):
     page.locator("#license-text", has_text="Copyright (c) Microsoft Corporation").wait_for(timeout=WAIT)
 
 
+def test_cleared_while_it_runs_it_stays_ready(tmp_path_factory, tmp_path, open_demo):
+    page = open_demo(small_page(tmp_path_factory, "steps"))
+    Image.fromarray(photograph(30, 40)).save(tmp_path / "0.jpg")
+    page.evaluate(
+        """() => {
+          const own = createImageBitmap;
+          window.createImageBitmap = (...given) => { document.getElementById("clear").click(); return own(...given); };
+        }"""
+    )
+    page.set_input_files("#files", [tmp_path / "0.jpg"])
+    page.wait_for_function("document.getElementById('progress').hasAttribute('value')")  # it is through with the image
+    page.evaluate("new Promise((resolve) => setTimeout(resolve, 50))")  # and has said so, if it does
+    assert says(page, "").startswith("Ready.")
+
+
+def test_without_a_network_it_takes_no_images(tmp_path_factory, tmp_path, browser):
+    broken = re.sub(r'(id="network"[^>]*>)[^<]+', r"\1AAAA", small_page(tmp_path_factory, "steps").read_text())
+    (tmp_path / "demo.html").write_text(broken)
+    Image.fromarray(photograph(30, 40)).save(tmp_path / "0.jpg")
+    page = browser.new_page()
+    page.goto((tmp_path / "demo.html").as_uri())
+    says(page, "could not be opened")
+    page.set_input_files("#files", [tmp_path / "0.jpg"] * 2)
+    assert page.locator("#images tbody tr").count() == 0 and "could not be opened" in says(page, "")
+    page.close()
+
+
 @pytest.mark.parametrize("width", [390, 1280])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_on_every_screen(tmp_path_factory, tmp_path, open_demo, width, scheme):

@@ -14,6 +14,7 @@ const opening = openNetwork();
 opening.then(
   () => say("Ready. Give it an image."),
   (error) => {
+    clear(); // of images that came before
     say(`The network could not be opened (${error.message}). This page needs a browser of 2023 or later.`);
     document.body.classList.add("failed");
   },
@@ -23,7 +24,7 @@ const say = (text) => (find("status").textContent = text);
 
 function add(files) {
   const added = [...files].map((file) => ({ file, name: file.name || "pasted image", probabilities: null, error: "" }));
-  if (!added.length) return;
+  if (!added.length || document.body.classList.contains("failed")) return;
   added[0].first = true;
   for (const item of added) addRow(item, choose);
   items.push(...added);
@@ -52,7 +53,7 @@ async function work() {
     progress(answered, answered + waiting.length);
     await new Promise((resolve) => setTimeout(resolve)); // lets the page draw
   }
-  if (answered) say(summary(answered));
+  if (answered && items.length) say(summary(answered)); // they may be cleared
   running = false;
 }
 

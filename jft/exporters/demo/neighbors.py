@@ -11,6 +11,7 @@ from PIL import Image
 from jft.data.source import Source
 from jft.evaluation import gallery
 from jft.evaluation.predictor import Predictor
+from jft.utils.text import html
 
 _SIDE = 112  # longest side of a copy, in pixels
 _QUALITY = 80  # of its JPEG; about 4 kB each
@@ -40,8 +41,8 @@ def collect(predictor: Predictor, train: Source, most: int) -> dict[str, Any]:
       most: how many of them to embed.
 
     Returns:
-      Of JSON types. 'images': JPEGs in base64. 'labels': a name each. 'of': number of training images. 'features':
-      base64 of bfloat16 [n, d], little-endian, each row of length 1.
+      Of JSON types. 'images': JPEGs in base64. 'labels': a name each, escaped. 'of': number of training images.
+      'features': base64 of bfloat16 [n, d], little-endian, each row of length 1.
     """
     rows = chosen(train.labels, most)
     features = gallery.features(predictor, train)[rows]
@@ -49,7 +50,7 @@ def collect(predictor: Predictor, train: Source, most: int) -> dict[str, Any]:
     unit = np.asarray(features / np.where(lengths > 0, lengths, 1), jnp.bfloat16)
     return {
         "images": [_jpeg(gallery.shown(predictor, train.pixels(row, predictor.spec))) for row in rows.tolist()],
-        "labels": [train.label(row) or "none" for row in rows.tolist()],
+        "labels": [html(train.label(row) or "none") for row in rows.tolist()],
         "of": len(train),
         "features": base64.b64encode(unit.view(np.uint16).astype("<u2").tobytes()).decode(),
     }

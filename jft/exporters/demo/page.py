@@ -33,6 +33,7 @@ from jft.utils.version import __version__
 # In this order they are one script.
 _SCRIPTS = ("resize.js", "network.js", "drawing.js", "table.js", "app.js")
 _COLORS = 32  # of the heat map; the page interpolates between them
+_MOST = 380e6  # bytes, in base64 just under the 2**29 characters that one text has in Chromium
 _WRITTEN_BY = 'name="generator" content="jft'
 
 
@@ -89,7 +90,7 @@ def write_demo(
     Raises:
       ValueError: there is no run; `out` cannot be written; `onnx` or `onnxruntime` is not installed, or the network has
         no translation; a browser cannot read images as the run does; or the page's network does not reproduce the
-        checkpoint's probabilities, or is significantly worse in int8. Nothing is kept.
+        checkpoint's probabilities, is significantly worse in int8, or is too large for browsers. Nothing is kept.
     """
     out = Path(out)
     check_out(out)
@@ -116,8 +117,10 @@ def check_out(out: Path) -> None:
     """Raises a ValueError if the page cannot be written, or would replace a file that jft did not write."""
     if out.suffix != ".html" or out.is_dir() or not out.parent.is_dir():
         raise ValueError(f"{out} cannot be written: give an .html file in a folder that exists.")
-    if out.exists() and _WRITTEN_BY.encode() not in out.read_bytes()[:2000]:
-        raise ValueError(f"{out} exists and was not written by jft: give another {option('out')}.")
+    if out.exists():
+        with out.open("rb") as file:
+            if _WRITTEN_BY.encode() not in file.read(2000):
+                raise ValueError(f"{out} exists and was not written by jft: give another {option('out')}.")
     check_folder(out.parent, f"give another {option('out')}")
 
 
@@ -183,10 +186,21 @@ def _page(
             script=Markup(script),
             hashes={"style": _hash(style), "script": _hash(script)},
             settings=Markup(_settings(opened, row, near)),
-            network=base64.b64encode(gzip.compress(network, mtime=0)).decode(),
+            network=packed(network, "give another network" if judged else f"give {option('int8', True)}"),
             runtime={part: runtime.base64_of(part) for part in runtime.FILES},
         )
     )
+
+
+def packed(network: bytes, remedy: str) -> str:
+    """A network as gzip in base64; a ValueError with the remedy if a browser cannot hold that."""
+    held = gzip.compress(network, mtime=0)
+    if len(held) > _MOST:
+        raise ValueError(
+            f"the network takes {len(held) / 1e6:.0f} MB compressed, and browsers read at most {_MOST / 1e6:.0f} MB: "
+            f"{remedy}, or export the run as a folder."
+        )
+    return base64.b64encode(held).decode()
 
 
 def _settings(opened: Opened, row: Row, near: Mapping[str, Any] | None) -> str:
