@@ -139,8 +139,8 @@ def sample(source: datasets.Source, count: int) -> tuple[datasets.Source, int]:
     enough = int(np.sum(counts >= _FOLDS[-1]))  # a smaller class is missing from some folds
     if enough < 2:
         raise ValueError(
-            f"the sample has {enough} of {len(counts)} classes with {_FOLDS[-1]} images or more: it needs at least two. "
-            "Give more --images, or add images."
+            f"the sample has {enough} of {len(counts)} classes with {_FOLDS[-1]} images or more: it needs at least "
+            "two. Give more --images, or add images."
         )
     return whole, len(drawn) - len(whole)
 
