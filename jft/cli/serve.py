@@ -14,6 +14,7 @@ Ctrl-C stops it when it has answered what it is answering.
 """
 
 import argparse
+import ipaddress
 from pathlib import Path
 
 from jft.cli import main
@@ -37,6 +38,16 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     main.add_code_argument(parser)
 
 
+def hosts_of(address: str) -> tuple[str, ...]:
+    """Names by which clients may call a server that listens at an address: at loopback, those of loopback."""
+    try:
+        loopback = ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        loopback = address == "localhost"
+    # "[" is what Starlette before 1.0 takes for the name of any IPv6 address; a domain cannot be called that.
+    return ("127.0.0.1", "localhost", "[::1]", "[", address) if loopback else ("*",)
+
+
 def run(args: argparse.Namespace) -> int:
     """Serves until it is stopped."""
     try:
@@ -50,6 +61,8 @@ def run(args: argparse.Namespace) -> int:
     for flag in ("timeout", "queue", "max_megapixels"):
         if getattr(args, flag) <= 0:
             raise ValueError(f"--{flag.replace('_', '-')} {getattr(args, flag)}: give a number above 0.")
+    if not 0 <= args.port <= 65535:
+        raise ValueError(f"--port {args.port}: give a number from 0 to 65535.")
     if args.max_wait < 0:
         raise ValueError(f"--max-wait {args.max_wait}: give 0 or more milliseconds.")
     limits = Limits(pixels=int(args.max_megapixels * 1e6), queue=args.queue, answering=args.timeout)
@@ -62,9 +75,8 @@ def run(args: argparse.Namespace) -> int:
         accept_license=args.accept_license,
     )
     waiting.doing("compiling the model")
-    hosts = ("127.0.0.1", "localhost") if args.host in ("127.0.0.1", "localhost") else ("*",)
     demo = folder / "demo.html"
-    app = App(model, limits, args.max_wait / 1000, page=demo if demo.is_file() else None, hosts=hosts)
+    app = App(model, limits, args.max_wait / 1000, page=demo if demo.is_file() else None, hosts=hosts_of(args.host))
     host, port = at.getsockname()[:2]
     waiting.doing("answering requests")
     where = f"http://{f'[{host}]' if ':' in host else host}:{port}"

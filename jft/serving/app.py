@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import os
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -30,7 +31,14 @@ from jft.utils.version import __version__
 
 _PAGE = Path(__file__).with_name("page.html")
 _TOP = 5  # classes of an image, unless ?top= says otherwise
-_SENDING = 60.0  # seconds in which a client must have read the page
+_DECODING = min(4, os.cpu_count() or 1)  # threads, each of which may hold an image of the largest size
+# The page may be of a run that a stranger made: it reaches this server and nothing else.
+_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'unsafe-inline' 'wasm-unsafe-eval' blob:; "
+    "worker-src blob:; connect-src 'self' blob:; style-src 'unsafe-inline'; img-src data: blob:; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+}
 
 
 class App:
@@ -60,7 +68,7 @@ class App:
         self._batcher = Batcher(model, max_wait, self._figures.batch)
         self._bytes, self._queue = Held(limits.bodies, "bytes"), Held(limits.queue, "images")
         self._figures.waiting.set_function(lambda: self._queue.now)
-        self._pool = futures.ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="jft-decode")
+        self._pool = futures.ThreadPoolExecutor(_DECODING, thread_name_prefix="jft-decode")
         routes = [
             Route("/", self._show),
             Route("/health", self._health),
@@ -81,7 +89,7 @@ class App:
             self._batcher.close()
 
     async def _show(self, request: Request) -> Response:
-        return _Page(self._page, media_type="text/html")
+        return FileResponse(self._page, media_type="text/html", headers=_HEADERS)
 
     async def _health(self, request: Request) -> Response:
         told = {"status": "ok", "model": self._name, "classes": len(self._model.class_names), "jft": __version__}
@@ -99,6 +107,9 @@ class App:
             response = JSONResponse({"error": refused.reason}, refused.status, headers)
         except asyncio.CancelledError:  # the server has been stopped, and waits no longer
             response = JSONResponse({"error": "the server was stopped."}, 503)
+        except Exception:
+            logging.exception("a request failed")
+            response = JSONResponse({"error": "the server failed; its log says why."}, 500)
         self._figures.requests.labels(response.status_code).inc()
         self._figures.seconds.observe(time.perf_counter() - start)
         return response
@@ -164,13 +175,5 @@ class App:
             raise Refused(400, "the connection was closed before the request was whole.") from None
 
     def _in_pool(self, function: Any, *arguments: Any) -> asyncio.Future:
-        """In a thread of as many as there are CPUs; where nobody waits any more, it does not begin."""
+        """In one of a few threads; where nobody waits any more, it does not begin."""
         return asyncio.get_running_loop().run_in_executor(self._pool, function, *arguments)
-
-
-class _Page(FileResponse):
-    """A file, for a client that reads it in time: another one's connection is closed."""
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        async with asyncio.timeout(_SENDING):
-            await super().__call__(scope, receive, send)

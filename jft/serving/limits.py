@@ -16,6 +16,7 @@ class Limits:
       head: seconds for the head of a request to come, from the connection or the answer before it.
       reading: seconds for its body to come.
       answering: seconds from there to its answer.
+      sending: seconds for the client to read a piece of it, of about 64 KiB.
       connections: that are open at a time.
     """
 
@@ -27,6 +28,7 @@ class Limits:
     head: float = 10.0
     reading: float = 15.0
     answering: float = 30.0
+    sending: float = 60.0
     connections: int = 512
 
 

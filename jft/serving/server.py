@@ -1,4 +1,4 @@
-"""The server of the application: uvicorn, with a bound on how long a client may take for the head of a request."""
+"""The server of the application: uvicorn, with bounds on how long a client may take to ask and to read the answer."""
 
 import asyncio
 import signal
@@ -15,14 +15,15 @@ _LEAVING = 10  # seconds that requests have to be answered when the server is st
 
 
 class _Protocol(H11Protocol):
-    """One connection, closed if it is not within a request and none comes in time; uvicorn would wait for ever.
+    """One connection, closed if no request comes in time, or its answer is not read; uvicorn would wait for ever.
 
     Attributes:
-      seconds: in which the head of a request must have come.
+      limits: whose `head` and `sending` are kept.
     """
 
-    seconds = 0.0
+    limits = Limits()
     _timer: asyncio.TimerHandle | None = None
+    _stalled: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -30,17 +31,28 @@ class _Protocol(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        if self._timer:
-            self._timer.cancel()
+        for timer in (self._timer, self._stalled):
+            if timer:
+                timer.cancel()
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
         self._arm()
 
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._stalled = self.loop.call_later(self.limits.sending, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._stalled:
+            self._stalled.cancel()
+
     def _arm(self) -> None:
         if self._timer:
             self._timer.cancel()
-        self._timer = self.loop.call_later(self.seconds, self._late)
+        unread = self.transport.get_write_buffer_size()
+        self._timer = self.loop.call_later(self.limits.sending if unread else self.limits.head, self._late)
 
     def _late(self) -> None:
         if self.cycle is None or self.cycle.response_complete:
@@ -74,7 +86,7 @@ def server_of(asgi: Any, limits: Limits, ready: Callable[[], None]) -> uvicorn.S
     """The server of an application, which calls `ready` when it listens."""
     config = uvicorn.Config(
         asgi,
-        http=type("Protocol", (_Protocol,), {"seconds": limits.head}),
+        http=type("Protocol", (_Protocol,), {"limits": limits}),
         ws="none",
         lifespan="on",
         log_config=None,

@@ -2,27 +2,40 @@
 
 import base64
 import contextlib
+import dataclasses
 import http.client
 import io
 import json
 import socket
 import threading
 import time
+import tracemalloc
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from jft.cli.serve import hosts_of
 from jft.evaluation.load import load
-from jft.serving.limits import Limits
+from jft.serving.limits import Limits, Refused
 
 for needed in ("uvicorn", "starlette", "python_multipart", "prometheus_client"):
     pytest.importorskip(needed, reason=f"{needed} is not installed: pip install 'jft[serve]'")
+images = pytest.importorskip("jft.serving.images")
 server = pytest.importorskip("jft.serving.server")
 App = pytest.importorskip("jft.serving.app").App
 
-LIMITS = {"body": 200_000, "images": 4, "pixels": 1_000_000, "queue": 8, "head": 0.5, "reading": 0.5, "answering": 20.0}
+LIMITS = {
+    "body": 200_000,
+    "images": 4,
+    "pixels": 1_000_000,
+    "queue": 8,
+    "head": 60.0,
+    "reading": 60.0,
+    "answering": 60.0,
+}
 
 
 @pytest.fixture(scope="module")
@@ -131,17 +144,28 @@ def until(condition):
 
 
 def test_more_than_the_queue_holds_is_refused_and_a_late_answer_too(model, monkeypatch):
-    with served(model, queue=2, answering=0.5) as (app, port):
+    with served(model, queue=2) as (app, port):
         logits, may_go = app._batcher._logits, threading.Event()
         monkeypatch.setattr(app._batcher, "_logits", lambda squares: may_go.wait(60) and logits(squares))
         with ThreadPoolExecutor(2) as pool:
-            late = [pool.submit(ask, port, *form(png())) for _ in range(2)]
+            first = [pool.submit(ask, port, *form(png())) for _ in range(2)]
             until(lambda: app._queue.now == 2)
             status, answer = ask(port, *form(png()))
             assert status == 429 and "at a time" in answer["error"]
-            assert [one.result()[0] for one in late] == [504, 504]
+            may_go.set()
+            assert [one.result()[0] for one in first] == [200, 200]
+        may_go.clear()
+        monkeypatch.setattr(app, "_limits", dataclasses.replace(app._limits, answering=0.1))
+        assert ask(port, *form(png()))[0] == 504
         may_go.set()
-        assert ask(port, *form(png()))[0] == 200
+
+
+def test_a_fault_of_the_server_is_an_answer_that_counts(model, monkeypatch):
+    with served(model) as (_, port):
+        monkeypatch.setattr(images, "read", lambda *_: 1 / 0)
+        status, answer = ask(port, *form(png()))
+        assert status == 500 and "its log" in answer["error"]
+        assert 'jft_requests_total{status="500"} 1.0' in ask(port, None, {}, "/metrics", "GET")[1]
 
 
 HUGE = png((10_000, 5_000), "1")  # 50 megapixels, in some kilobytes
@@ -165,7 +189,9 @@ GOOD = base64.b64encode(png()).decode()
         (422, "the form cannot be read", (form(png())[0], {"Content-Type": "multipart/form-data"})),
         (422, "there is no image", as_json({"images": []})),
         (422, "the body is no JSON", (b"{", as_json(0)[1])),
-        (422, "the body is no JSON", (b"[" * 100_000, as_json(0)[1])),
+        (422, "the body is no JSON", (b"[" * 1_000, as_json(0)[1])),
+        (413, "more than 1,000 values", (b"[" * 100_000, as_json(0)[1])),
+        (413, "send at most 4", as_json({"images": [GOOD] * 5})),
         (422, "this is something else", as_json([GOOD])),
         (422, "this is something else", as_json({"images": [3]})),
         (422, "an image is no base64", as_json({"images": ["?" + GOOD]})),
@@ -191,6 +217,32 @@ def test_health_metrics_and_the_page(model, port):
     assert ask(port, None, {}, "/predict", "GET")[0] == 405 and ask(port, None, {}, "/other", "GET")[0] == 404
 
 
+@pytest.mark.parametrize("name", ["image", 'image"; filename="a'])
+def test_the_parts_of_a_form_are_counted_while_they_are_read(name):
+    part = b'--edge\r\nContent-Disposition: form-data; name="%s"\r\n\r\n\r\n' % name.encode()
+    tiny = part * 100_000 + b"--edge--\r\n"
+    tracemalloc.start()
+    try:
+        with pytest.raises(Refused, match="send at most 4"):
+            images.parse(tiny, form()[1]["Content-Type"], Limits(images=4))
+        assert tracemalloc.get_traced_memory()[1] < len(tiny) + 1e6
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_page_that_is_not_read_is_given_up(model, tmp_path, monkeypatch):
+    lost, end = threading.Event(), server._Protocol.connection_lost
+    monkeypatch.setattr(server._Protocol, "connection_lost", lambda self, exc: (end(self, exc), lost.set()))
+    with (tmp_path / "demo.html").open("wb") as page:
+        page.truncate(50_000_000)  # more than the system's buffers take
+    with (
+        served(model, tmp_path / "demo.html", sending=0.1) as (_, port),
+        socket.create_connection(("127.0.0.1", port)) as idle,
+    ):
+        idle.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert lost.wait(60)
+
+
 def told(port, *pieces, pause=0.0):
     """What the server says to pieces of a request, until it closes the connection."""
     with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
@@ -202,7 +254,7 @@ def told(port, *pieces, pause=0.0):
         return b""
 
 
-def test_slow_clients_and_half_requests_are_bounded(port):
+def test_slow_clients_and_half_requests_are_bounded(model):
     body, _ = form(png())
     kind = b"Content-Type: multipart/form-data; boundary=edge"
     head = b"POST /predict HTTP/1.1\r\nHost: a\r\n%s\r\nContent-Length: %%d\r\n\r\n" % kind
@@ -214,20 +266,29 @@ def test_slow_clients_and_half_requests_are_bounded(port):
         "a body, drop by drop": ((head % len(body), *[b"-"] * 3), 0.2),
         "no HTTP": ((b"\x16\x03\x01" * 50,), 0),
     }
-    with ThreadPoolExecutor(len(hostile)) as pool:
+    with served(model, head=2.0, reading=2.0) as (_, port), ThreadPoolExecutor(len(hostile)) as pool:
         answers = {what: pool.submit(told, port, *pieces, pause=pause) for what, (pieces, pause) in hostile.items()}
         answers = {what: answer.result()[:12] for what, answer in answers.items()}
     assert answers.pop("half a body") == answers.pop("a body, drop by drop") == b"HTTP/1.1 408"
     assert answers.pop("no HTTP") == b"HTTP/1.1 400"
     assert set(answers.values()) == {b""}  # closed
-    assert ask(port, *form(png()))[0] == 200
 
 
 def test_a_page_of_the_run_and_names_of_strangers(model, tmp_path):
     (tmp_path / "demo.html").write_text("<p>of the run")
-    with served(model, tmp_path / "demo.html", ("127.0.0.1", "localhost")) as (_, port):
+    with served(model, tmp_path / "demo.html", hosts_of("127.0.0.1")) as (_, port):
         assert ask(port, None, {"Host": "localhost:99"}, "/", "GET") == (200, "<p>of the run")
+        assert ask(port, None, {"Host": "[::1]:99"}, "/", "GET")[0] == 200
         assert ask(port, None, {"Host": "evil.example"}, "/", "GET")[0] == 400
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/") as answer:
+            policy, types = answer.headers["content-security-policy"], answer.headers["x-content-type-options"]
+    assert "default-src 'none'" in policy and types == "nosniff"
+
+
+def test_at_loopback_only_its_names_are_answered():
+    for address in ("127.0.0.1", "127.0.0.2", "::1", "localhost"):
+        assert {"localhost", address} <= {*hosts_of(address)} and "*" not in hosts_of(address)
+    assert hosts_of("0.0.0.0") == hosts_of("::") == hosts_of("a.example") == ("*",)
 
 
 def test_an_address_that_is_taken_is_an_error_before_anything_is_loaded(command):
