@@ -1,4 +1,4 @@
-"""The first part of a run: some of its steps, at the rates that the whole run has."""
+"""The first part of a run, to repeat: some of its steps, at the rates that the whole run has."""
 
 import dataclasses
 
@@ -8,7 +8,7 @@ from jft.training.run import Run
 def cut(run: Run, step: int) -> Run:
     """The run up to a step, from 1 to its number of steps; schedules remain those of the full run.
 
-    Its last checkpoint is the full run's at that step, from which that goes on bit for bit.
+    Its parameters at that step are the full run's, bit for bit. It evaluates there, which the full run may not.
     """
     phases = [
         dataclasses.replace(phase, last=min(phase.last, step), cut=step < phase.last)

@@ -24,7 +24,6 @@ from jft.training import (
     wise_ft,
 )
 from jft.training import own as own_objects
-from jft.training.cut import cut
 from jft.training.messages import describe, farewell
 from jft.training.phase_run import PhaseRun
 from jft.training.progress import NonFiniteLossError
@@ -55,8 +54,8 @@ def train(
       workdir: folder of the run.
       data: images in memory, from `datasets.from_arrays`, in place of `config.dataset`.
       brief: leave out the stage table, such as for further seeds of the same config.
-      until: the step, from 1, at which this call evaluates, saves and is finished; the run goes on at the next; None:
-        its end.
+      until: the step, from 1, at which this call saves and is finished; None: the end of the run, which goes on from
+        there as if it had not stopped. Where no evaluation is due, one is logged as 'pause', outside of the history.
       **own: objects in place of names in the config, for the fields `own.FIELDS`. `loss`: a `losses.Loss`.
         `optimizer`: an `optimizers.Optimizer` or an `optax.GradientTransformation`. `schedule`: a function
         (peak, steps) -> `optax.Schedule`. One or several of each: `augment`: `augmentations.AugmentFunction`;
@@ -77,17 +76,16 @@ def train(
     config, own = own_objects.recorded(config, own)
     with Interrupt() as interrupt, code_allowed():
         run = checked_run(config, workdir, data, own)
-        run = run if until is None else cut(run, until)
         distributed.agree(run.identity(), remedy="start every process with the same config, on the same data.")
         with claimed(run.workdir):
             check_workdir(config, run.workdir)  # again, now that the lock keeps other processes out
             own_objects.tell(config, own)
             if not cross_validated.wanted(config) or _run_folds(run, own, interrupt):
-                state, info = _run(run, interrupt, brief)
+                state, info = _run(run, interrupt, brief, until)
             else:
                 state, info = None, run.info()
     step = int(state.step) if state else 0
-    finished = is_finished(run, step, info)
+    finished = is_finished(run, step, info, until)
     result = {
         "step": step,
         "finished": finished,
@@ -115,16 +113,16 @@ def _run_folds(run: Run, own: Mapping[str, Any], interrupt: Interrupt) -> bool:
     return cross_validated.run_folds(run, train_one)
 
 
-def _run(run: Run, interrupt: Interrupt, brief: bool) -> tuple[TrainState, CheckpointInfo]:
+def _run(run: Run, interrupt: Interrupt, brief: bool, until: int | None = None) -> tuple[TrainState, CheckpointInfo]:
     state, info = initial_state(run)
     phases = stretches.decide(run, feature_cache.decide(run, state, info.cached))
     info = dataclasses.replace(info, cached=info.cached | {one.phase.first: one.cached for one in phases})
     description = describe(run, state, info, phases, brief)
     distributed.say(description)
     with tracking.tracked(run) as followed:
-        if not is_finished(run, int(state.step), info):
+        if not is_finished(run, int(state.step), info, until):
             info = noted_images.note(run, info, begins=not int(state.step))
-            state, info = _start(run, state, info, phases, interrupt, description)
+            state, info = _start(run, state, info, phases, interrupt, description, until)
         followed.state = "finished" if is_finished(run, int(state.step), info) else "interrupted"
     return state, info
 
@@ -153,6 +151,7 @@ def _start(
     phases: Sequence[PhaseRun],
     interrupt: Interrupt,
     description: str,
+    until: int | None,
 ) -> tuple[TrainState, CheckpointInfo]:
     """Does everything that can fail (reading, compiling) first, then creates the folder and runs the loop."""
     step, start = int(state.step), time.perf_counter()
@@ -179,7 +178,7 @@ def _start(
             for kind, seconds in took.items():
                 logs.write(step, kind, {"seconds": seconds})
             tracking.introduce(run, logs, step, description)
-            loop = Loop(run, info, checkpoints, logs, interrupt)
+            loop = Loop(run, info, checkpoints, logs, interrupt, until)
             try:
                 state = loop(state, phases)
                 checkpoints.wait()

@@ -45,10 +45,17 @@ class Loop:
     """
 
     def __init__(
-        self, run: Run, info: CheckpointInfo, checkpoints: Checkpoints, logs: Logs, interrupt: Interrupt
+        self,
+        run: Run,
+        info: CheckpointInfo,
+        checkpoints: Checkpoints,
+        logs: Logs,
+        interrupt: Interrupt,
+        until: int | None = None,
     ) -> None:
-        """Stores where to write; writes nothing yet."""
+        """Stores where to write, and the step to stop at, None for the run's end; writes nothing yet."""
         self.info = info
+        self._until = run.num_steps if until is None else until
         self._run, self._checkpoints, self._logs, self._interrupt = run, checkpoints, logs, interrupt
         self._skipped = {skipped.step: skipped.fault for skipped in rollback.read(run.workdir)}
         self._callbacks = Callbacks(run.callbacks)
@@ -56,7 +63,7 @@ class Loop:
 
     @waiting.during("training")
     def __call__(self, state: TrainState, phases: Sequence[PhaseRun]) -> TrainState:
-        """Trains until the end of the run, an early stop, or a signal.
+        """Trains until the step to stop at, an early stop, or a signal.
 
         Args:
           state: the initial state; its memory is donated.
@@ -66,14 +73,12 @@ class Loop:
           The state at the end.
         """
         start = int(state.step)
-        with progress_bar(
-            total=self._run.num_steps, initial=start, unit="step", description=self._run.config.model
-        ) as bar:
+        with progress_bar(total=self._until, initial=start, unit="step", description=self._run.config.model) as bar:
             for one in phases:
                 phase, step = one.phase, int(state.step)
                 if step >= phase.last:
                     continue
-                if self._ended():
+                if self._ended() or step >= self._until:
                     break
                 if step == phase.first > 0:
                     state = enter_phase(self._run, phase, state)
@@ -102,9 +107,10 @@ class Loop:
         assert train_step is not None  # see `programs.compiled`
         evaluator = make_evaluator(run, phase) if cached else self._evaluator
         feed, step = train_feed(run, cached, one.stretch, logits), int(state.step)
-        batches = feed.batches(train_rows(run), range(step, phase.last))
+        end = min(phase.last, self._until)
+        batches = feed.batches(train_rows(run), range(step, end))
         window = Window(run, phase, state, self.info.window)
-        while step < phase.last:
+        while step < end:
             batch = window.wait_for(batches)
             count = int(batch.get("count", 1))  # of steps, of which none but the last is followed by anything
             step += count
@@ -128,6 +134,8 @@ class Loop:
                 self._evaluate(step, phase, evaluator, state, cached, bar)
                 self._save(step, phase, state, window)
                 window.restart()
+            elif step == end:
+                self._pause(step, phase, evaluator, state, cached, window)
             elif config.checkpoint_every and step % config.checkpoint_every == 0:
                 self._save(step, phase, state, window)
             if self._ended():
@@ -194,6 +202,16 @@ class Loop:
             bar.write(f"step {step}: validation {percent(values)}")
         self._callbacks.tell(EvaluationEnd(**self._about(step, phase), metrics=values, history=history))
 
+    def _pause(
+        self, step: int, phase: Phase, evaluator: Evaluator, state: TrainState, cached: Cached | None, window: Window
+    ) -> None:
+        """Evaluates for the log alone, where the run has no evaluation: its history is that without a pause."""
+        window.check()
+        if len(source := self._run.validation_source):
+            found = evaluator(state.variables, source, cached.validation if cached else None)
+            self._logs.write(step, "pause", found.summary())
+        self._save(step, phase, state, window)
+
     def _conclude(self, step: int) -> None:
         """What the folds say stands for an evaluation of the network that was trained on all images."""
         chosen = cross_validated.read(self._run)
@@ -216,9 +234,13 @@ class Loop:
             self._logs.write(step, "checkpoint", {"seconds": time.perf_counter() - start})
 
 
-def is_finished(run: Run, step: int, info: CheckpointInfo) -> bool:
-    """Whether a run with this checkpoint info is finished after `step` steps."""
-    return step >= run.num_steps or info.stopped is not None or stops_early(run.config, info.history)
+def is_finished(run: Run, step: int, info: CheckpointInfo, until: int | None = None) -> bool:
+    """Whether a run with this checkpoint info is finished after `step` steps, or has reached the step `until`."""
+    return (
+        step >= (run.num_steps if until is None else until)
+        or info.stopped is not None
+        or stops_early(run.config, info.history)
+    )
 
 
 def data_position(run: Run, step: int) -> dict[str, int]:

@@ -11,6 +11,7 @@ import small_digits
 from jft.training.comparison import halving
 from jft.training.comparison.halving import halve, search, table
 from jft.training.loop import checked_run, train
+from jft.training.replay import MEASURED
 from jft.training.state import initial_state
 from jft.utils.stopped import Stopped
 
@@ -41,8 +42,15 @@ def test_of_two_that_are_equal_the_first_goes_on():
     assert halve(["x", "y"], lambda arm, share: 1.0)[-1].kept == ("x",)
 
 
+@pytest.mark.parametrize("at", [0, 1])
+def test_where_all_that_are_left_diverge_none_wins(at):
+    losses = {"x": (1, math.inf), "y": (math.inf, math.inf)} if at else dict.fromkeys("xy", (math.inf,))
+    with pytest.raises(ValueError, match="x: diverged by 100%" if at else "x, y: diverged by 50%"):
+        halve(["x", "y"], lambda arm, share: losses[arm][round(2 * share) - 1])
+
+
 def arms(folder, **changes):
-    own = {"steps": 8, "schedule": "cosine", "optimizer": "adam", "evaluate_every": 99.0, "log_every": 3, **changes}
+    own = {"steps": 16, "schedule": "cosine", "optimizer": "adam", "evaluate_every": 99.0, "log_every": 3, **changes}
     config = small_digits.make(folder / "features", **own)
     config.arms = (("still", {"learning_rate": 1e-6}), ("learns", {"learning_rate": 1e-2}))
     return config
@@ -54,18 +62,35 @@ def test_the_winner_is_the_arm_trained_alone_bit_for_bit(tmp_path, monkeypatch):
     rounds, winner = search([("digits", config)], tmp_path / "out")
     assert [(one.share, one.kept) for one in rounds] == [(0.5, ("digits/learns",)), (1.0, ("digits/learns",))]
     told = json.loads((tmp_path / "out" / "halving.json").read_text())
-    assert told[0]["losses"]["digits/still"] > told[0]["losses"]["digits/learns"] > told[1]["losses"]["digits/learns"]
+    assert told[0]["losses"]["digits/still"] > told[0]["losses"]["digits/learns"]
 
     alone = halving.planned([("digits", config)], tmp_path / "alone", 1)[1]
     train(alone.config, alone.place, brief=True)
-    states = [initial_state(checked_run(alone.config, place))[0] for place in (winner, alone.place)]
-    assert int(states[0].step) == 8
-    for one, other in zip(*map(jax.tree.leaves, states), strict=True):
-        np.testing.assert_array_equal(np.asarray(one), np.asarray(other))
+    (state, info), (other, others) = (initial_state(checked_run(alone.config, at)) for at in (winner, alone.place))
+    assert int(state.step) == 16
+    jax.tree.map(np.testing.assert_array_equal, state, other)
+    assert (info.history, info.temperature, info.cached) == (others.history, others.temperature, others.cached)
+    logs = [[line for line in small_digits.records(at, "train") if "loss" in line] for at in (winner, alone.place)]
+    for one, line in zip(*logs, strict=True):
+        assert {**one, **dict.fromkeys(MEASURED)} == {**line, **dict.fromkeys(MEASURED)}
 
-    # A second call trains nothing.
+    # A second call trains nothing; one with more arms would stop at other steps.
     monkeypatch.setattr(halving, "train", None)
     assert search([("digits", config)], tmp_path / "out")[0] == rounds
+    config.arms = (*config.arms, ("third", {"learning_rate": 1e-4}))
+    with pytest.raises(ValueError, match=r"digits/still in .* has gone past step 4 without an evaluation there"):
+        search([("digits", config)], tmp_path / "out")
+
+
+def test_a_pause_leaves_no_trace_in_what_a_run_decides(tmp_path):
+    # The whole run reads 512 images and caches the features of 326; up to the pause it reads 256.
+    config = arms(tmp_path, batch_size=32)
+    paused = train(config, tmp_path / "run", brief=True, until=8)
+    assert (paused["step"], paused["finished"], paused["history"]) == (8, True, [])
+    _, info = initial_state(checked_run(config, tmp_path / "run"))
+    assert info.cached == {0: True} and info.phases[-1][1] == 16
+    assert [line["step"] for line in small_digits.records(tmp_path / "run", "pause")] == [8]
+    assert not small_digits.records(tmp_path / "run", "validation")
 
 
 def test_a_signal_ends_the_search(tmp_path, monkeypatch):
@@ -80,6 +105,7 @@ def test_a_signal_ends_the_search(tmp_path, monkeypatch):
         ({"validation": 0.0}, "validation = 0.0: hold some out"),
         ({"validation": "cv"}, "validation = 'cv': hold some out"),
         ({"early_stopping": 2}, "halving ends arms itself: leave early_stopping out"),
+        ({"callbacks": ("builtins:print",)}, "halving ends arms itself, and callbacks may end them"),
     ],
 )
 def test_what_cannot_be_searched_is_said(tmp_path, changes, message):

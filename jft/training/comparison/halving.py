@@ -10,7 +10,6 @@ import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from jft.config import Config
 from jft.evaluation.checkpoint_info import CheckpointInfo
@@ -19,7 +18,7 @@ from jft.training.comparison.trial import Trial, check
 from jft.training.loop import checked_run, train
 from jft.training.progress import NonFiniteLossError
 from jft.utils.checkpoint import Checkpoints
-from jft.utils.logger import write_json
+from jft.utils.logger import read_metrics, write_json
 from jft.utils.registry import code_allowed
 from jft.utils.stopped import Stopped
 from jft.utils.text import aligned
@@ -49,12 +48,20 @@ def halve(arms: Sequence[str], loss_at: Callable[[str, float], float]) -> list[R
 
     Returns:
       The rounds: n arms take log2(n), rounded up, and the last trains the one that is left to its end.
+
+    Raises:
+      ValueError: no loss of a round is finite.
     """
     halvings = math.ceil(math.log2(len(arms)))
     rounds, left = [], tuple(arms)
     for number in range(halvings + 1):
         share = 2.0 ** (number - halvings)
         losses = {arm: loss_at(arm, share) for arm in left}
+        if not math.isfinite(min(losses.values())):
+            raise ValueError(
+                f"{', '.join(left)}: diverged by {share:.0%} of the steps, and no other arm is left: lower their "
+                "learning rates."
+            )
         ranked = sorted(left, key=losses.__getitem__)  # of equals the first
         left = tuple(ranked[: math.ceil(len(ranked) / 2)])
         rounds.append(Round(share, losses, left))
@@ -64,21 +71,22 @@ def halve(arms: Sequence[str], loss_at: Callable[[str, float], float]) -> list[R
 def search(configs: Sequence[tuple[str, Config]], out: str | Path) -> tuple[list[Round], Path]:
     """Searches the arms of some configs, and writes `halving.json`. The same call resumes.
 
-    An arm's schedule is that of its whole run, and it goes on from where it stopped bit for bit: the winner's weights
-    are those of the arm trained alone.
+    An arm's schedule is that of its whole run, and it goes on from where it stopped as if it had not: the winner's
+    weights and evaluations are those of the arm trained alone, bit for bit.
 
     Args:
       configs: pairs (name, config); a config with arms gives each of them.
-      out: folder of the result; the runs go into its subfolder `runs/`.
+      out: folder of the result; the runs go into its subfolder `halving/runs/`.
 
     Returns:
       The rounds, and the folder of the winner's run.
 
     Raises:
-      ValueError: there is one arm; or an arm is invalid, holds no images out, or may stop early.
+      ValueError: there is one arm; an arm is invalid, holds no images out, or may stop early; the folder holds runs of
+        other shares of their steps; or all arms diverge.
       Stopped: a signal came; the same call resumes.
     """
-    trials = {trial.name: trial for trial in planned(configs, Path(out), 1)}
+    trials = {trial.name: trial for trial in planned(configs, Path(out) / "halving", 1)}
     if len(trials) < 2:
         raise ValueError("halving searches among two arms or more: give more configs, or --sweep FIELD=A,B.")
     for trial in trials.values():
@@ -98,37 +106,44 @@ def _check_held_out(trial: Trial) -> None:
         )
     if config.early_stopping:
         raise ValueError(f"{trial.name}: halving ends arms itself: leave early_stopping out.")
+    if config.callbacks:
+        raise ValueError(f"{trial.name}: halving ends arms itself, and callbacks may end them: leave callbacks out.")
 
 
 def _loss_at(trial: Trial, share: float) -> float:
     """Trains or resumes an arm up to a share of its steps; the loss of its held-out images there."""
     with code_allowed():  # the user is about to train it
         steps = max(1, round(share * checked_run(trial.config, trial.place).num_steps))
-    if (known := _known(trial.place, steps)) is not None:
-        return known
-    print(f"\n== {trial.name}: {share:.0%} of its steps", flush=True)
-    try:
-        trained = train(trial.config, trial.place, brief=True, until=steps)
-    except NonFiniteLossError as error:
-        print(f"{trial.name}: {error}", flush=True)
-        return math.inf
-    if not trained["finished"]:
-        raise Stopped(trained["signal"])
-    return _loss_in(trained["history"], steps)
+    if _steps_done(trial.place) < steps:
+        print(f"\n== {trial.name}: {share:.0%} of its steps", flush=True)
+        try:
+            trained = train(trial.config, trial.place, brief=True, until=steps)
+        except NonFiniteLossError as error:
+            print(f"{trial.name}: {error}", flush=True)
+            return math.inf
+        if not trained["finished"]:
+            raise Stopped(trained["signal"])
+    return _loss_in_log(trial, steps)
 
 
-def _known(place: Path, steps: int) -> float | None:
-    """The loss of an arm that an earlier call has trained as far; None if none has."""
+def _steps_done(place: Path) -> int:
+    """Steps that an earlier call has trained an arm; 0 without one."""
     if not (place / "checkpoints").exists():
-        return None
+        return 0
     with contextlib.closing(Checkpoints(place, read_only=True, from_json=CheckpointInfo.from_json)) as checkpoints:
         info = checkpoints.newest_info()
-    return None if info is None or info.step < steps else _loss_in(info.history, steps)
+    return info.step if info else 0
 
 
-def _loss_in(history: Sequence[Mapping[str, Any]], steps: int) -> float:
-    [loss] = {entry["loss"] for entry in history if entry["step"] == steps} or {math.nan}
-    return loss if math.isfinite(loss) else math.inf
+def _loss_in_log(trial: Trial, steps: int) -> float:
+    lines = [line for line in read_metrics(trial.place) if line["step"] == steps]
+    losses = [line["loss"] for line in lines if line["kind"] in ("validation", "pause")]
+    if not losses:
+        raise ValueError(
+            f"{trial.name} in {trial.place} has gone past step {steps} without an evaluation there, as in a search "
+            "among another number of arms: give another --out, or delete that folder."
+        )
+    return losses[-1] if math.isfinite(losses[-1]) else math.inf
 
 
 def table(rounds: Sequence[Round]) -> str:
