@@ -11,6 +11,9 @@ Each file is loaded in a fresh process and compared with the checkpoint on test 
 
 --to PAGE.html writes one HTML file instead, with the network inside, that classifies images in a browser without a
 network connection; needs pip install 'jft[onnx]'.
+
+--to MODEL.keras writes one Keras file, --to MODEL.tflite one of LiteRT for phones, weights in float16 or with --int8
+quantized; both take uint8 images, and need TensorFlow.
 """
 
 import argparse
@@ -24,7 +27,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the verb's arguments."""
     parser.add_argument("run", metavar="RUN", help=RUN)
     parser.add_argument("--out", metavar="DIR", help="folder to create; must not exist")
-    parser.add_argument("--to", metavar="PAGE.html", help="the page to write; one that jft wrote is replaced")
+    parser.add_argument(
+        "--to", metavar="FILE", help="file to write: .html (replaced if jft wrote it), .keras or .tflite"
+    )
     parser.add_argument(
         "--training-images",
         type=int,
@@ -40,7 +45,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="model.onnx reads normalized images, float32 [batch, channels, size, size], as other tools expect",
     )
     parser.add_argument(
-        "--int8", action="store_true", help="a quantized network in the page, or as model_int8.onnx in the folder"
+        "--int8",
+        action="store_true",
+        help="a quantized network: in the page or .tflite, or as model_int8.onnx",
     )
     main.add_code_argument(parser)
 
@@ -49,17 +56,21 @@ def run(args: argparse.Namespace) -> int:
     """Writes the folder or the page."""
     from jft.exporters.bundle import ship
     from jft.exporters.demo.page import write_demo
+    from jft.exporters.keras import file as keras_file
 
     if bool(args.out) == bool(args.to):
-        raise ValueError("give one of --out DIR, the folder to write, and --to PAGE.html.")
-    if args.to and not args.to.endswith(".html"):
+        raise ValueError("give one of --out DIR, the folder to write, and --to FILE (.html, .keras, .tflite).")
+    if args.to and not args.to.endswith((".html", *keras_file.SUFFIXES)):
         main.hint("--to DIR", "--out DIR")
         args.out, args.to = args.to, None
-    if args.training_images and not args.to:
+    if args.training_images and not (args.to and args.to.endswith(".html")):
         raise ValueError("--training-images belongs to the page: give --to PAGE.html.")
     if args.to and not args.preprocessing:
         raise ValueError("--no-preprocessing belongs to the folder: the page preprocesses what it is given.")
     waiting.doing("restoring the run")
+    if args.to and not args.to.endswith(".html"):
+        print(f"wrote {keras_file.write(args.run, args.to, data_dir=args.data, int8=args.int8)}")
+        return 0
     if args.to:
         own = {"training_images": args.training_images, "int8": args.int8}
         print(f"wrote {write_demo(args.run, args.to, data_dir=args.data, **own)}")

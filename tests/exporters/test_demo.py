@@ -119,7 +119,7 @@ def test_a_network_that_says_something_else_is_not_kept(tmp_path_factory, tmp_pa
 
 def test_what_cannot_be_asked_for(tmp_path, command):
     for arguments, wrong in (
-        ((), "give one of --out DIR, the folder to write, and --to PAGE.html"),
+        ((), "give one of --out DIR, the folder to write, and --to FILE"),
         (("--out", "x", "--to", "x.html"), "give one of --out DIR"),
         (("--out", "x", "--training-images", 3), "--training-images belongs to the page: give --to PAGE.html"),
         (("--to", "x.html", "--no-preprocessing"), "--no-preprocessing belongs to the folder"),

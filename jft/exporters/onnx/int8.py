@@ -31,7 +31,7 @@ class Judged:
     Attributes:
       size: bytes of its file.
       size_ratio: its size, divided by that of the float32 file.
-      speed_ratio: how many times as fast ONNX Runtime runs it on a core of this machine's CPU, an image at a time.
+      speed_ratio: how many times as fast it runs on a core of this machine's CPU, an image at a time.
       accuracy: of the float32 network and of this one.
       count: number of test images.
       p_value: of McNemar's exact test between the two.
@@ -72,19 +72,47 @@ def quantize(path: Path, out: Path, opened: Opened, train: Source, classes: int)
     Raises:
       ValueError: images have several labels; or McNemar's exact test finds it worse at 5 %: `out` is removed.
     """
+    check(opened)
+    _quantize(path, out, calibration(opened, train))
+    return judge((path, out), lambda file: onnx_file.read_as_given(file, threads=1), opened, classes)
+
+
+def check(opened: Opened) -> None:
+    """Raises a ValueError if a quantized network of the run could not be judged."""
     if opened.test.multi_label:
         raise ValueError("int8 is judged by McNemar's test, which needs images with one label each: leave int8 out.")
+
+
+def calibration(opened: Opened, train: Source) -> Iterator[np.ndarray]:
+    """Batches of up to 200 training images in all, as the model reads them: uint8 [n, side, side, 3]."""
     rows = np.linspace(0, len(train) - 1, min(_CALIBRATED_ON, len(train))).round().astype(int)
-    _quantize(path, out, _batches(opened, train, rows))
-    right = _right([onnx_file.read_as_given(file) for file in (path, out)], opened, classes)
+    return _batches(opened, train, rows)
+
+
+def judge(files: tuple[Path, Path], read: Callable[[Path], Callable], opened: Opened, classes: int) -> Judged:
+    """Compares a quantized network with the one that it comes from, on all test images.
+
+    Args:
+      files: the float32 network and the quantized one.
+      read: opens such a file on one core: uint8 [n, side, side, 3] -> float32 [n, at least `classes`].
+      opened: the run.
+      classes: number of probabilities.
+
+    Returns:
+      Figures of both.
+
+    Raises:
+      ValueError: McNemar's exact test finds the quantized one worse at 5 %: its file is removed.
+    """
+    networks = [read(file) for file in files]
+    right = _right(networks, opened, classes)
     found = classification.mcnemar(*right)
-    image = next(_batches(opened, opened.test, np.arange(1)))
-    before, after = _seconds([onnx_file.read_as_given(file, threads=1) for file in (path, out)], image)
-    sizes = [file.stat().st_size for file in (path, out)]
+    before, after = _seconds(networks, next(_batches(opened, opened.test, np.arange(1))))
+    sizes = [file.stat().st_size for file in files]
     accuracy = float(right[0].mean()), float(right[1].mean())
     judged = Judged(sizes[1], sizes[1] / sizes[0], before / after, accuracy, len(opened.test), found.p_value)
     if found.p_value < _SIGNIFICANT and accuracy[1] < accuracy[0]:
-        out.unlink()
+        files[1].unlink()
         raise ValueError(f"the quantized network is significantly worse, so it is not kept: {judged}. Leave int8 out.")
     return judged
 
