@@ -17,6 +17,7 @@ quantized; both take uint8 images, and need TensorFlow.
 """
 
 import argparse
+from pathlib import Path
 
 from jft.cli import main
 from jft.utils import waiting
@@ -60,7 +61,10 @@ def run(args: argparse.Namespace) -> int:
 
     if bool(args.out) == bool(args.to):
         raise ValueError("give one of --out DIR, the folder to write, and --to FILE (.html, .keras, .tflite).")
-    if args.to and not args.to.endswith((".html", *keras_file.SUFFIXES)):
+    known = (".html", *keras_file.SUFFIXES)
+    if args.to and Path(args.to).suffix not in ("", *known):
+        raise ValueError(f"--to {args.to}: its name ends in {', '.join(known)}; for files in a folder, give --out DIR.")
+    if args.to and not args.to.endswith(known):
         main.hint("--to DIR", "--out DIR")
         args.out, args.to = args.to, None
     if args.training_images and not (args.to and args.to.endswith(".html")):

@@ -24,6 +24,8 @@ def run(args: argparse.Namespace) -> int:
     from jft.evaluation.results import format_evaluation
     from jft.training.soup import soup, table
 
+    if missing := [one for one in args.runs if not Path(one).is_dir()]:
+        raise ValueError(f"there is no run {missing[0]}: give the folders of finished runs.")
     print(table(soup(args.runs, args.to)), flush=True)
     print(format_evaluation(evaluate(args.to)))
     return 0

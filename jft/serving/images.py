@@ -79,7 +79,12 @@ def _of_form(body: bytes | bytearray, content_type: str, limits: Limits) -> list
     except exceptions.FormParserError as error:
         raise Refused(422, f"the form cannot be read ({error}).") from None
     files = [part for part in parts if isinstance(part, File)]
-    return [(_name(file.file_name, n), file.file_object.getvalue()) for n, file in enumerate(files, 1)]
+    return [(_name(file.file_name, n), _content(file)) for n, file in enumerate(files, 1)]
+
+
+def _content(file: File) -> bytes:
+    file.file_object.seek(0)
+    return file.file_object.read()
 
 
 def _name(given: bytes | None, number: int) -> str:
