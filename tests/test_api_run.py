@@ -72,7 +72,7 @@ def test_it_is_exported(run, data, tmp_path, monkeypatch):
     asked = {}
     monkeypatch.setattr("jft.exporters.bundle.ship", lambda *args, **how: asked.update(how, args=args))
     jft.load(run.workdir).export(tmp_path / "out", data=data)
-    usual = {"data_dir": None, "preprocessing": True}
+    usual = {"data_dir": None, "preprocessing": True, "int8": False}
     assert asked == {"args": (run.workdir, tmp_path / "out"), **usual, "data": data.source}
     run.export("there")
     assert asked["data"] is run.data is not None

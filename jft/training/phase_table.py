@@ -23,7 +23,7 @@ def phase_table(phases: Sequence[Phase], variables: Mapping[str, Any]) -> str:
         if phase.schedule is not None:
             steps = np.unique(np.linspace(phase.first, phase.last - 1, 101).round())
             first, *between, last = [float(np.asarray(phase.schedule(int(step)))) for step in (*steps, steps[-1])]
-            peak = max(first, *between)
+            peak = max([first, *between])
             risen = f"{first:.3g} up to {peak:.3g}, then" if peak > max(first, last) else f"{first:.3g} to"
             rates = f"{risen} {last:.3g} ({phase.config.schedule})"
         rows.append(

@@ -223,6 +223,14 @@ def test_the_table_and_the_log_tell_the_phase_in_force():
     assert lines[3].endswith("0.7") and "sgd" in lines[3]
 
 
+def test_the_table_tells_the_peak_of_a_rate_and_phases_of_one_step():
+    head = {"name": "head", "steps": 1, "learning_rate": 0.5}
+    rest = {"name": "all", "steps": 40, "schedule": "cosine", "warmup_epochs": 1.6, "learning_rate": 0.25}
+    phases = phases_of(phases=(head, rest))
+    _, head, everything = phase_table(phases, SHAPES).splitlines()
+    assert "0.5 to 0.5 (constant)" in head and " up to 0.25, then " in everything
+
+
 def begin(tmp_path, **changes):
     """A run, its first state, and `go(state, phase, steps, after)`, which steps through a phase."""
     source = images()

@@ -16,7 +16,7 @@ from jft.config import as_json, default_config
 from jft.data import imagenet
 from jft.data.transforms import Preprocess
 from jft.evaluation.checkpoint_info import CheckpointInfo
-from jft.evaluation.restore import _model, parallel_of
+from jft.evaluation.restore import model_of, parallel_of
 from jft.features.store import FeatureStore
 from jft.training.replay import _logged
 from jft.training.run import check_workdir, create_run
@@ -131,7 +131,7 @@ def test_a_checkpoints_meta(meta):
             refused += 1
             continue
         assert found.num_trained and found.phase_of() == ""
-        for use in (CheckpointInfo.to_json, parallel_of, _model):
+        for use in (CheckpointInfo.to_json, parallel_of, model_of):
             use(found)
         best_step(found.history)
     assert refused > 400
