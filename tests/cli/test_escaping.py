@@ -17,12 +17,12 @@ from PIL import Image
 from jft.data import datasets, grid, notes
 from jft.evaluation import gallery, predict, results
 from jft.evaluation.label_issues import Suspect
-from jft.evaluation.report.page import _environment
 from jft.exporters.model_card import model_card
 from jft.training import suggest_report
 from jft.training.comparison import plots, table
 from jft.utils import distributed, runtime, text
 from jft.utils.findings import Finding
+from jft.utils.templates import environment
 from jft.weights.catalog import CATALOG
 
 LINES = "two\nlines"
@@ -149,12 +149,15 @@ def test_markdown_leaves_plain_names_alone(name):
 
 
 def test_a_page_has_no_markup_of_theirs():
-    page = _environment().from_string('<p title="{{ name }}">{{ name }}</p>')
+    page = environment("jft.evaluation", "report", percent="%").from_string('<p title="{{ name }}">{{ name }}</p>')
     for name in NAMES:
         shown = page.render(name=name)
         assert not unseen(shown.replace("\t", "")) and shown.count("<") == 2
     assert EMOJI in page.render(name=EMOJI)
-    assert _environment().from_string("{{ svg }}").render(svg=_markup("<svg>")) == "<svg>"
+    assert (
+        environment("jft.evaluation", "report", percent="%").from_string("{{ svg }}").render(svg=_markup("<svg>"))
+        == "<svg>"
+    )
 
 
 def _markup(svg):

@@ -19,12 +19,13 @@ from small_info import info_of
 
 from jft.cli.arms import train_arms
 from jft.data import datasets
-from jft.evaluation.report import charts, page, repeated, write_report
+from jft.evaluation.report import charts, repeated, write_report
 from jft.evaluation.report.parts import Parts
 from jft.evaluation.restore import Trained
 from jft.models import initialize
 from jft.utils import distributed
 from jft.utils.logger import read_metrics
+from jft.utils.templates import environment
 from jft.utils.text import terminal
 
 # One worker trains for all of them.
@@ -156,7 +157,7 @@ def test_images_that_occur_twice_stand_side_by_side():
         ("test", "test", "the same pixels"),
     ]
     assert (found["pairs"][0]["one"]["image"], found["pairs"][0]["other"]["image"]) == ("#0", "#0")
-    template = page._environment().get_template("repeated.html")
+    template = environment("jft.evaluation", "report", percent="%").get_template("repeated.html")
     html = template.render(repeated=found, without_copies="w", image=lambda uri, alt: alt)
     words = " ".join(Page(html).text)
     assert "1 test image looks almost like train images" in words and "almost alike" in words

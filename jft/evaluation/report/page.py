@@ -5,8 +5,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
 from jft.config import as_json, default_config
 from jft.data.source import Source
 from jft.evaluation import copies, evaluate, gradcam, results
@@ -18,7 +16,7 @@ from jft.utils.files import check_folder, written_whole
 from jft.utils.logger import read_metrics
 from jft.utils.option_names import option
 from jft.utils.run_folder import check_run
-from jft.utils.text import html
+from jft.utils.templates import environment
 from jft.utils.version import __version__
 
 
@@ -71,7 +69,7 @@ def _render(workdir: str | Path, parts: Parts, seconds: float) -> str:
     train, known = parts.known(len(parts.predicted.source) / seconds)
     info, result = parts.info, parts.result
     return (
-        _environment()
+        environment("jft.evaluation", "report", percent=" %")
         .get_template("report.html")
         .render(
             name=_name(Path(workdir).resolve()),
@@ -129,16 +127,3 @@ def _commands(info: CheckpointInfo, workdir: str | Path) -> dict[str, str]:
         **commands,
         "config": "\n".join(f"config.{key} = {value!r}" for key, value in changed.items()),
     }
-
-
-def _environment() -> jinja2.Environment:
-    found = jinja2.Environment(
-        loader=jinja2.PackageLoader("jft.evaluation", "report"),
-        autoescape=True,
-        finalize=html,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    found.filters["percent"] = lambda value, digits=1: "-" if value is None else f"{100 * value:.{digits}f} %"
-    return found

@@ -11,7 +11,6 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 from markupsafe import Markup
 from PIL import ImageColor
@@ -27,6 +26,7 @@ from jft.exporters.onnx.int8 import Judged
 from jft.exporters.opened import LIMIT, Opened, open_run
 from jft.utils.files import check_folder, written_whole
 from jft.utils.option_names import option
+from jft.utils.templates import environment
 from jft.utils.text import html
 from jft.utils.version import __version__
 
@@ -161,7 +161,7 @@ def _page(
     style = _text("style.css")
     base = info.provenance
     return (
-        _environment()
+        environment("jft.exporters", "demo", percent="%")
         .get_template("page.html")
         .render(
             name=name,
@@ -232,16 +232,3 @@ def _text(name: str) -> str:
 def _hash(text: str) -> str:
     """As a content security policy names an inline script or style."""
     return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
-
-
-def _environment() -> jinja2.Environment:
-    found = jinja2.Environment(
-        loader=jinja2.PackageLoader("jft.exporters", "demo"),
-        autoescape=True,
-        finalize=html,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    found.filters["percent"] = lambda value, digits=1: "-" if value is None else f"{100 * value:.{digits}f}%"
-    return found
