@@ -13,7 +13,7 @@ Each file is loaded in a fresh process and compared with the checkpoint on test 
 network connection; needs pip install 'jft[onnx]'.
 
 --to MODEL.keras writes one Keras file, --to MODEL.tflite one of LiteRT for phones, weights in float16 or with --int8
-quantized; both take uint8 images, and need TensorFlow.
+quantized; both take uint8 images, carry the card and labels.txt (unzip them), and need TensorFlow.
 """
 
 import argparse

@@ -100,7 +100,7 @@ def ship(
             found.append(_quantized(aside, opened, opened.trained.images("train", dataset=data, data_dir=data_dir)))
         card = model_card.model_card(trained.info, opened.evaluation, [file.name for file in found], forms)
         card += "".join(
-            f"\n## Int8\n\n{file.name} is model.onnx quantized; {file.int8}.\n" for file in found if file.int8
+            model_card.int8_section(f"{file.name} is model.onnx quantized; {file.int8}.") for file in found if file.int8
         )
         (aside / "README.md").write_text(card, encoding="utf-8")
         os.rename(aside, out)

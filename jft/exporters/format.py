@@ -33,26 +33,34 @@ class Content:
 
 
 @dataclasses.dataclass(frozen=True)
-class Format:
-    """One file of an export.
+class Described:
+    """A file as the model card describes it.
 
     Attributes:
       name: name of the file.
-      write: (content, path) -> '', or the reason why the file cannot be written for this model on this machine.
-      read: path -> function from images, uint8 [batch, side, side, 3], to probabilities, float32 [batch, classes]. A
-        fresh process checks the file by it. The other files of the export lie beside it.
       usage: (info of the checkpoint, metrics of the card) -> Markdown for the card: how to use the file.
-      complete: whether preprocessing and temperature are in the file. If not, it is compared with the probabilities
-        without temperature, and the card says what its user must do.
+      complete: whether preprocessing and temperature are in the file. If not, the card says what its user must do.
       normalized: whether, though it is complete otherwise, its user must crop and normalize the images.
     """
 
     name: str
-    write: Callable[[Content, Path], str]
-    read: Callable[[Path], Callable[[Any], Any]]
     usage: Callable[[CheckpointInfo, Mapping[str, Any]], list[str]]
     complete: bool
-    normalized: bool = False
+    normalized: bool = dataclasses.field(default=False, kw_only=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class Format(Described):
+    """One file of an export. If it is not complete, it is compared with the probabilities without temperature.
+
+    Attributes:
+      write: (content, path) -> '', or the reason why the file cannot be written for this model on this machine.
+      read: path -> function from images, uint8 [batch, side, side, 3], to probabilities, float32 [batch, classes]. A
+        fresh process checks the file by it. The other files of the export lie beside it.
+    """
+
+    write: Callable[[Content, Path], str]
+    read: Callable[[Path], Callable[[Any], Any]]
 
 
 def code_block(*lines: str) -> list[str]:

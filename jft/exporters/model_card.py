@@ -8,7 +8,7 @@ from jft.data import image_file, transforms
 from jft.evaluation.checkpoint_info import CheckpointInfo
 from jft.evaluation.results import seen_before
 from jft.exporters import formats
-from jft.exporters.format import Format, code_block
+from jft.exporters.format import Described, code_block
 from jft.utils.text import markdown, named_step
 
 _SMALL = 1000  # below this number of test images, the accuracy is uncertain by 3 points and more
@@ -29,7 +29,7 @@ def model_card(
     info: CheckpointInfo,
     evaluation: Mapping[str, Any],
     files: Collection[str],
-    forms: Sequence[Format] | None = None,
+    forms: Sequence[Described] | None = None,
 ) -> str:
     """Writes the card.
 
@@ -60,6 +60,11 @@ def model_card(
         *("", "## Limits", "", *(f"- {line}" for line in limits(info, metrics, _text))),
     ]
     return "\n".join(lines) + "\n"
+
+
+def int8_section(text: str) -> str:
+    """The card's section on a quantized file."""
+    return f"\n## Int8\n\n{text}\n"
 
 
 class _Link(str):
@@ -140,7 +145,7 @@ def _classes(classes: Sequence[str], metrics: Mapping[str, Any]) -> list[str]:
     return _table(("output", "class", "test images", *(rate.replace("_", " ") for rate in rates)), rows)
 
 
-def _images(info: CheckpointInfo, forms: Sequence[Format]) -> list[str]:
+def _images(info: CheckpointInfo, forms: Sequence[Described]) -> list[str]:
     """Preprocessing on the host, as code, and what the exported model does after it."""
     spec = info.preprocess
     side, crop = transforms.stored_size(spec, info.fit), info.fit == "crop"
@@ -192,7 +197,7 @@ def _images(info: CheckpointInfo, forms: Sequence[Format]) -> list[str]:
     ]
 
 
-def _use(info: CheckpointInfo, metrics: Mapping[str, Any], forms: Sequence[Format]) -> list[str]:
+def _use(info: CheckpointInfo, metrics: Mapping[str, Any], forms: Sequence[Described]) -> list[str]:
     blocks = [["", f"### {form.name}", "", *form.usage(info, metrics)] for form in forms]
     return [line for block in blocks for line in block][1:]
 

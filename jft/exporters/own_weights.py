@@ -30,4 +30,4 @@ def _usage(info: CheckpointInfo, metrics: Mapping[str, Any]) -> list[str]:
     )
 
 
-FORMAT = Format("weights.safetensors", _write, _read, _usage, complete=False)
+FORMAT = Format("weights.safetensors", _usage, False, _write, _read)

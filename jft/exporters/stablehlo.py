@@ -125,4 +125,4 @@ def _usage(info: CheckpointInfo, metrics: Mapping[str, Any]) -> list[str]:
     ]
 
 
-FORMAT = Format("model.stablehlo", _write, read, _usage, complete=True)
+FORMAT = Format("model.stablehlo", _usage, True, _write, read)

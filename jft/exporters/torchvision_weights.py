@@ -57,4 +57,4 @@ def _usage(info: CheckpointInfo, metrics: Mapping[str, Any]) -> list[str]:
     )
 
 
-FORMAT = Format("weights_torchvision.safetensors", _write, _read, _usage, complete=False)
+FORMAT = Format("weights_torchvision.safetensors", _usage, False, _write, _read)

@@ -16,6 +16,7 @@ from jft.evaluation.predictor import Predictor
 from jft.evaluation.report import charts, write_report
 from jft.exporters import bundle
 from jft.exporters.demo.page import Demo, write_demo
+from jft.exporters.keras import file as keras_file
 from jft.utils.files import written_whole
 from jft.utils.logger import read_metrics
 from jft.utils.registry import code_allowed
@@ -113,6 +114,28 @@ class TrainedRun(Predictor):
             own = self._own(data)
             options = {"preprocessing": preprocessing, "int8": int8}
             return bundle.ship(self.workdir, out, data_dir=data_dir, data=own, **options)
+
+    def export_file(
+        self,
+        out: str | Path,
+        *,
+        data_dir: str | None = None,
+        data: Dataset | Source | None = None,
+        int8: bool = False,
+    ) -> keras_file.Written:
+        """Writes one file of Keras or LiteRT, compared on test images, see `exporters.keras.file.write`.
+
+        Args:
+          out: the file, .keras in float32 or .tflite; must not exist.
+          data_dir: where the run's data lie now; None: where they lay in training.
+          data: as of `report`.
+          int8: quantize a .tflite, unless it is significantly worse then; otherwise its weights are float16.
+
+        Returns:
+          Its path, its size in bytes, and how near its probabilities are.
+        """
+        with code_allowed(self.allow_code):
+            return keras_file.write(self.workdir, out, data_dir=data_dir, data=self._own(data), int8=int8)
 
     def demo(
         self,

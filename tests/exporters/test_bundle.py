@@ -255,8 +255,8 @@ def test_a_format_is_one_row(tmp_path_factory, tmp_path, monkeypatch, in_this_pr
     """It is written, read again, compared with or without temperature, and described in the card."""
     own = formats.FORMATS[0 if complete else 2]
     assert own.complete == complete
-    row = Format("mine.bin", own.write, own.read, lambda info, metrics: [f"For {info.model}."], complete)
-    refused = Format("never.bin", lambda content, path: "it never works", own.read, own.usage, complete)
+    row = Format("mine.bin", lambda info, metrics: [f"For {info.model}."], complete, own.write, own.read)
+    refused = Format("never.bin", own.usage, complete, lambda content, path: "it never works", own.read)
     monkeypatch.setattr(formats, "FORMATS", (row, refused))
     run, out = small_run.run(tmp_path_factory, "steps"), tmp_path / "out"
     status, printed, _ = command("export", run, "--out", out)

@@ -1,5 +1,7 @@
 """A run as a file of Keras or LiteRT: the same probabilities, and what cannot be written is refused."""
 
+import zipfile
+
 import numpy as np
 import onnx_case
 import pytest
@@ -75,6 +77,11 @@ def test_files_of_a_run(tmp_path, command, monkeypatch):
     lite.invoke()
     np.testing.assert_allclose(lite.get_tensor(answer["index"]), wanted[:1], atol=1e-2)
     assert paths[2].stat().st_size < paths[1].stat().st_size < paths[0].stat().st_size
+    for path in paths:
+        with zipfile.ZipFile(path) as archive:
+            assert archive.read("labels.txt").decode().split() == [*opened.predictor.class_names]
+            text = archive.read("README.md").decode()
+        assert f'"{path.name}"' in text.replace("'", '"') and ("McNemar" in text) == (path.stem == "int8")
     with pytest.raises(ValueError, match="exists already"):
         file.write(run, paths[0])
     monkeypatch.setattr(file, "LIMIT", -1.0)

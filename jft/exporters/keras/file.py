@@ -12,7 +12,7 @@ import numpy as np
 from jft.data.lazy_tf import import_tensorflow
 from jft.data.source import Source
 from jft.exporters import stablehlo
-from jft.exporters.keras import layers
+from jft.exporters.keras import card, layers
 from jft.exporters.onnx import int8 as int8_file
 from jft.exporters.onnx.int8 import Judged
 from jft.exporters.onnx.simplify import simplified
@@ -59,7 +59,8 @@ def write(
 ) -> Written:
     """Writes a .keras file in float32, or a .tflite file with weights in float16 or, quantized, int8.
 
-    The file takes uint8 images [batch, side, side, 3] and gives float32 probabilities [batch, classes].
+    The file takes uint8 images [batch, side, side, 3] and gives float32 probabilities [batch, classes]; it carries its
+    model card and class names, see `card.pack`.
 
     Args:
       workdir: folder of a run.
@@ -84,11 +85,13 @@ def write(
         int8_file.check(opened)
     network = _network(keras, opened)
     with written_whole(out) as aside:
+        judged = None
         if out.suffix == ".keras":
             error = _write_keras(keras, network, aside, opened)
-            return Written(out, aside.stat().st_size, error, len(opened.squares()))
-        train = opened.trained.images("train", dataset=data, data_dir=data_dir) if int8 else None
-        error, judged = _write_lite(tf, network, aside, opened, train)
+        else:
+            train = opened.trained.images("train", dataset=data, data_dir=data_dir) if int8 else None
+            error, judged = _write_lite(tf, network, aside, opened, train)
+        card.pack(aside, out.name, opened, judged)
         return Written(out, aside.stat().st_size, error, len(opened.squares()), judged)
 
 

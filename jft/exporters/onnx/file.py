@@ -172,6 +172,6 @@ def _usage_normalized(info: CheckpointInfo, metrics: Mapping[str, Any]) -> list[
     ]
 
 
-FORMAT = Format("model.onnx", _write, read, _usage, complete=True)
+FORMAT = Format("model.onnx", _usage, True, _write, read)
 # What other tools expect, whose users normalize images themselves.
 NORMALIZED = dataclasses.replace(FORMAT, write=_write_normalized, usage=_usage_normalized, normalized=True)
