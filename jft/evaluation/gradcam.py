@@ -1,8 +1,10 @@
 """Grad-CAM (Selvaraju et al., 2017, https://arxiv.org/abs/1610.02391) at any stage with a feature map."""
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -56,7 +58,11 @@ def make_grad_cam(model: Chain, *, stage: str, objective: Objective) -> GradCAM:
 
     def grad_cam(variables: Any, x: jax.Array, classes: jax.Array) -> jax.Array:
         def logits_of(features: jax.Array) -> jax.Array:
-            logits = model.apply(variables, features, train=False, start=stage)
+            if model.starts_after(stage):
+                logits = model.apply(variables, features, train=False, start=stage)
+            else:
+                with _replaced(stage, features):
+                    logits = model.apply(variables, x, train=False)
             return jnp.take_along_axis(_scores(objective, logits), classes[:, None], axis=1)[:, 0]
 
         features = model.apply(variables, x, train=False, stop=stage)
@@ -66,6 +72,16 @@ def make_grad_cam(model: Chain, *, stage: str, objective: Objective) -> GradCAM:
         return jax.nn.relu(jnp.einsum("bhwc,bc->bhw", as_map(features), weights, precision="highest"))
 
     return grad_cam
+
+
+def _replaced(stage: str, output: jax.Array) -> contextlib.AbstractContextManager:
+    """Context manager in which a stage gives this output, whatever it reads."""
+
+    def intercept(call: Any, args: tuple, kwargs: dict, context: nn.module.InterceptorContext) -> Any:
+        own = context.module.path == (stage,) and context.method_name == "__call__"
+        return output if own else call(*args, **kwargs)
+
+    return nn.intercept_methods(intercept)
 
 
 def default_stage(model: Chain, size: int) -> str:

@@ -15,7 +15,8 @@ from jft.models.pooling import pooled
 from jft.utils import tree
 
 Stages = dict[str, Callable[..., nn.Module]]
-Pool = Literal["average", "token", "both"]
+Pool = Literal["average", "token", "both", "stages"]
+JOINED = "joined"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +50,8 @@ class Chain(nn.Module):
       head_dropout: dropped share before each layer of a linear head.
       in_channels: channels of the images, 3 as published; the first kernel has as many inputs.
       pool: what `layers.Head` reads of a stage's output: 'average', over all positions; of a transformer also 'token',
-        the class token alone, or 'both', the class token and the average of the patches, concatenated.
+        the class token alone, or 'both', the class token and the average of the patches, concatenated. 'stages': a
+        linear head reads what it would read of every stage, from a stage 'joined' before it, see `layers.Joined`.
       dtype: type of the computation; parameters and batch statistics stay float32.
       axis_name: the `jax.pmap` axis over which BatchNorm averages, or None.
     """
@@ -86,12 +88,15 @@ class Chain(nn.Module):
         Raises:
           ValueError: `cut` is not a stage, or `pool` is not possible.
         """
-        if self.pool not in get_args(Pool) or (self.pool != "average" and not self.prefix_tokens):
-            known = get_args(Pool) if self.prefix_tokens else ("average",)
+        known = get_args(Pool) if self.prefix_tokens else ("average", "stages")
+        if self.pool not in known:
             raise ValueError(f"pool = {self.pool!r}: {type(self).__name__} has {', '.join(known)}.")
+        if self.pool == "stages" and self.new_head != "linear":
+            raise ValueError("pool = 'stages' is of a linear head: give head = 'linear' too (new_head in Python).")
         stages = self.published()
         head = stages.pop("head")
         kept = between(tuple(stages), None, self.cut or None)
+        joined = {JOINED: layers.Joined} if self.pool == "stages" else {}
         if self.new_head == "linear":
             head = functools.partial(
                 layers.Head,
@@ -102,13 +107,17 @@ class Chain(nn.Module):
                 pool=self.pool,
                 prefix=self.prefix_tokens,
             )
-        return {**{name: stages[name] for name in kept}, "head": head}
+        return {**{name: stages[name] for name in kept}, **joined, "head": head}
 
     def averages_after(self, stage: str) -> bool:
         """Whether the next stage first pools what it reads, as heads do, so that `pooled` is all it needs."""
         stages = self.stages()
         follower = next(iter(between(tuple(stages), stage, None)))
         return getattr(getattr(stages[follower], "func", None), "averages", False)
+
+    def starts_after(self, stage: str) -> bool:
+        """Whether the stages after this one need its output alone, so that they can run from there."""
+        return self.pool != "stages" or stage == JOINED
 
     @property
     def prefix_tokens(self) -> int:
@@ -117,7 +126,7 @@ class Chain(nn.Module):
 
     def pooled(self, x: jax.Array) -> jax.Array:
         """What `layers.Head` reads of a stage's output, a vector for each image; see `pool`."""
-        return pooled(x, self.pool, self.prefix_tokens)
+        return pooled(x, type(self).pool if self.pool == "stages" else self.pool, self.prefix_tokens)
 
     def map_size(self, output: tuple[int, ...]) -> tuple[int, int] | None:
         """Height and width of a stage's output for square images as a feature map; None if it is none.
@@ -154,8 +163,8 @@ class Chain(nn.Module):
           Logits, float32 [batch, num_classes], or the output of `stop` in `dtype`.
 
         Raises:
-          ValueError: unknown stage, nothing between `start` and `stop`, images of other channels, or images too small
-            for the stages.
+          ValueError: unknown stage, nothing between `start` and `stop`, images of other channels, images too small
+            for the stages, or a `start` before the stage 'joined', which needs the outputs of all.
         """
         if start is None and x.shape[-1] != self.in_channels:
             raise ValueError(
@@ -168,7 +177,7 @@ class Chain(nn.Module):
         x = jnp.asarray(x, self.dtype)
         given = " x ".join(map(str, x.shape[1:3]))
 
-        def run(build: Callable[..., nn.Module], name: str, x: jax.Array) -> jax.Array:
+        def run(build: Callable[..., nn.Module], name: str, x: Any) -> jax.Array:
             y = build(name=name)(x, train=train)
             if 0 in y.shape:
                 raise ValueError(
@@ -177,8 +186,17 @@ class Chain(nn.Module):
                 )
             return y
 
-        for name in between(tuple(stages), start, stop):
-            x = run(stages[name], name, x)
+        names = between(tuple(stages), start, stop)
+        if start is not None and JOINED in names:
+            raise ValueError(
+                f"the head reads the outputs of all stages, and those before {start!r} are not known: run it from the "
+                f"images, or from {JOINED!r}."
+            )
+        vectors = []
+        for name in names:
+            x = run(stages[name], name, vectors if name == JOINED else x)
+            if JOINED in names and name not in (JOINED, "head"):
+                vectors.append(self.pooled(x))
             for aux, head in side.items():
                 if head.after == name:
                     logits[aux] = jnp.asarray(run(head.build, aux, x), jnp.float32)

@@ -1,6 +1,6 @@
 """Layers shared by the models: convolutions, dense layers, norms, heads, and the papers' initializers."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -217,6 +217,19 @@ class Head(nn.Module):
             x = nn.relu(x)
         x = drop(x)
         return Dense(self.num_classes, dtype=self.dtype, name="head")(x)
+
+
+class Joined(nn.Module):
+    """Vectors of several stages side by side, each scaled to length 1 (Head2Toe: Evci et al., 2022)."""
+
+    @nn.compact
+    def __call__(self, vectors: Sequence[jax.Array], *, train: bool) -> jax.Array:
+        """[batch, channels] of each stage -> float32 [batch, their sum]; zeros stay zeros."""
+        del train
+        wide = [jnp.asarray(x, jnp.float32) for x in vectors]
+        tiny = jnp.finfo(jnp.float32).tiny
+        squares = [jnp.maximum(jnp.sum(x * x, axis=-1, keepdims=True), tiny) for x in wide]
+        return jnp.concatenate([x * jax.lax.rsqrt(s) for x, s in zip(wide, squares, strict=True)], axis=-1)
 
 
 def local_response_norm(x: jax.Array, *, size: int, alpha: float, beta: float, k: float = 1.0) -> jax.Array:

@@ -134,6 +134,16 @@ def _views(
     return views
 
 
+def fields_of(candidate: Candidate) -> dict[str, str]:
+    """The fields of a config whose run is this probe; {} where no run can be.
+
+    Such are nearest neighbors and heads on several networks. Variants of images are not among the fields.
+    """
+    if candidate.choice is None or candidate.features not in (LAST, ALL):
+        return {}
+    return {"solver": candidate.method, **({"pool": "stages"} if candidate.features == ALL else {})}
+
+
 def format_baselines(measured: Measured) -> str:
     """A table of the probes, the smallest log loss first, and the test figure of the chosen one."""
     groups, several = measured.images.groups, measured.images.labels.ndim == 2
@@ -147,13 +157,16 @@ def format_baselines(measured: Measured) -> str:
         cells.append((mark, *what, f"{one.score:.2%}", between, loss, f"{one.seconds:.1f}"))
     best, right, losses = measured.best, measured.test_right, measured.test_losses
     called = "mean average precision" if several else "accuracy"
+    fields = {"preset": "", "head": "linear", **fields_of(best)}
+    said = ", ".join(f"{name} = {value!r}" for name, value in fields.items())
+    as_run = f"\nAs a run, `jft train` with: {said}." if "solver" in fields else ""
     between = "" if right is None else " ({:.1%} to {:.1%})".format(*classification.interval(right))
     return (
         f"{measured.title}\n{chr(10).join(aligned(cells, right=(5, 7, 8)))}\n"
         f"Chosen by cross-validated log loss: {best.method}, stages: {best.features}, variants: {best.variants}. "
         f"Images without a part in the choice: {called} {measured.honest:.2%}.\n"
         f"Test {called} {measured.test:.2%}{between}, log loss {losses.mean():.3f}, of {len(losses):,} images, which "
-        "were read once."
+        f"were read once.{as_run}"
     )
 
 

@@ -5,7 +5,7 @@ import copy
 import dataclasses
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +106,7 @@ def fit(
     config = copy.deepcopy(config)
     config.skip_unreadable = config.skip_unreadable or bool(found.unreadable)
     chosen = _pick(config, clock, patterns, weights_path)
-    planned = plan(chosen.config, clock)
+    planned = plan(chosen.config, clock, chosen.fields)
     _say(f"{_described(planned)}; about {human_seconds(clock.left)} left, until {clock.ends_at()}.")
     try:
         return train(planned, workdir, brief=True)
@@ -141,7 +141,7 @@ def _pick(config: Config, clock: Clock, patterns: Sequence[str], weights_path: s
     return chosen
 
 
-def plan(config: Config, clock: Clock) -> Config:
+def plan(config: Config, clock: Clock, probe: Mapping[str, str]) -> Config:
     """The config that the rest of the budget allows.
 
     With time for it, five folds choose, or else one of them, and all images are trained on; else a fifth is held out;
@@ -150,6 +150,7 @@ def plan(config: Config, clock: Clock) -> Config:
     Args:
       config: of a probe on the picked network.
       clock: the budget.
+      probe: fields of its best probe, which is what there is the least time for.
     """
     config = copy.deepcopy(config)
     config.update({"preset": "fine_tune", "validation": _HELD_OUT, "epochs": 1.0})
@@ -168,7 +169,7 @@ def plan(config: Config, clock: Clock) -> Config:
     if (epochs := int((left - features - held_out) / ((1 - _HELD_OUT) * epoch))) >= 1:
         config.epochs = float(min(_EPOCHS, epochs))
         return config
-    config.update({"preset": "", "solver": "lbfgs", "validation": "cv", "epochs": default_config().epochs})
+    config.update({"preset": "", "validation": "cv", "epochs": default_config().epochs, **probe})
     return config
 
 

@@ -28,7 +28,8 @@ class Plan:
     Attributes:
       stages: the model's stages, in order.
       frozen: names of the frozen leaves, such as 'block1/conv1_1/kernel'.
-      boundary: the last stage of the longest prefix of stages that are entirely frozen, or None.
+      boundary: the last stage of the longest prefix of stages that are entirely frozen, or None; None too where the
+        stages after it need more than its output.
       inference_norms: BatchNorms that run in inference mode and keep their statistics, such as 'layer1/block0/bn1'.
       norms: all BatchNorms.
     """
@@ -128,7 +129,8 @@ def make_plan(model: Chain, variables: Mapping[str, Any], freeze: str, *, batch_
             f"freeze = {freeze!r} and batch_norm = {batch_norm!r} freeze all {len(names)} leaves, so nothing is "
             "trainable: freeze an earlier stage."
         )
-    return Plan(stages, frozenset(frozen), prefix[-1] if prefix else None, frozenset(inference), frozenset(norms))
+    boundary = prefix[-1] if prefix and model.starts_after(prefix[-1]) else None
+    return Plan(stages, frozenset(frozen), boundary, frozenset(inference), frozenset(norms))
 
 
 def apply_trainable(

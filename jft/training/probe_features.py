@@ -64,6 +64,8 @@ def probe_run(config: Config, source: Source | None = None) -> tuple[Run, TrainS
     frozen = copy.deepcopy(config)
     frozen.update({field: usual[field] for field in ("freeze", "arms", "phases", "cache_features", "solver")})
     frozen.update({"preset": "linear_probe", "head": "linear", "head_hidden": (), "validation": 0.0})
+    if frozen.pool == "stages":  # is among the features anyway
+        frozen.pool = ""
     frozen.update(effective(frozen.to_dict()))
     if source is not None:
         frozen.update({"skip_unreadable": False, "examples_per_class": 0})

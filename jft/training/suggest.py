@@ -3,7 +3,7 @@
 import copy
 import dataclasses
 import fnmatch
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import jax
@@ -18,7 +18,7 @@ from jft.features import candidates
 from jft.features.candidates import Candidate, Images
 from jft.metrics import classification
 from jft.models import create_model
-from jft.training.baselines import ALL, LAST
+from jft.training.baselines import ALL, LAST, fields_of
 from jft.training.probe_features import extract_stages, probe_run
 from jft.training.run import Run
 from jft.training.timing import forward_cost
@@ -46,7 +46,7 @@ class Probed:
       parameters: number of parameters of the network with its new head.
       weights: provenance of the weights.
       best: the probe of the smallest cross-validated log loss.
-      solver: likewise, of those on the last stage, which a run can save.
+      fields: of a config that trains this probe, see `baselines.fields_of`.
     """
 
     config: Config
@@ -56,7 +56,7 @@ class Probed:
     parameters: int
     weights: Provenance | None = None
     best: Candidate | None = None
-    solver: str = "lbfgs"
+    fields: Mapping[str, str] = dataclasses.field(default_factory=lambda: {"solver": "lbfgs"})
 
     @property
     def name(self) -> str:
@@ -187,7 +187,7 @@ def probe_one(config: Config, source: datasets.Source) -> Probed:
         (method, name) for name in views for method in ("lbfgs", "lda") if len(features.widths) > 1 or name == LAST
     ]
     found = candidates.compare(images, tried, {})
-    chosen = candidates.chosen_without(found, fold_of)
+    best, chosen = candidates.best(found), candidates.chosen_without(found, fold_of)
     guesses = np.stack([one.guesses for one in found])[chosen, np.arange(len(source))]
     cost = forward_cost(run, state.variables, _blank(run))
     return Probed(
@@ -197,8 +197,8 @@ def probe_one(config: Config, source: datasets.Source) -> Probed:
         cost.nbytes,
         sum(leaf.size for leaf in jax.tree.leaves(state.params)),
         info.provenance,
-        best=candidates.best(found),
-        solver=candidates.best([one for one in found if one.features == LAST]).method,
+        best=best,
+        fields=fields_of(best),
     )
 
 

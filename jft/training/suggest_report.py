@@ -22,7 +22,7 @@ _FIELDS = (
     *("model", "weights", "weights_path", "fit", "cut", "head", "flip"),
 )
 _ARMS = """    config.arms = (
-        ("probe", {"solver": "%s"}),
+        ("probe", %s),
         ("fine-tuned", {"preset": "fine_tune", "epochs": 8.0}),
     )"""
 
@@ -143,6 +143,7 @@ def config_text(row: Probed, path: Path, classes: int) -> str:
     shown = {name: own[name] for name in _FIELDS if name == "flip" or own[name]}
     lines = [f"    config.{name} = {_literal(value)}" for name, value in shown.items()]
     lines = [f"{line}  # True where mirrored images keep their class" if ".flip" in line else line for line in lines]
+    arms = _ARMS % json.dumps(dict(row.fields))
     command = shlex.quote(str(path)).replace("\\", "\\\\").replace('"', '\\"')
     return (
         f'"""{data}, {classes} classes, on {_plain(row.title)}: a probe of its frozen features,\n'
@@ -153,7 +154,7 @@ def config_text(row: Probed, path: Path, classes: int) -> str:
         '"""\n\n'
         "from jft.config import default_config\n\n\n"
         "def get_config():\n"
-        "    config = default_config()\n" + "\n".join(lines) + f"\n{_ARMS % row.solver}\n    return config\n"
+        "    config = default_config()\n" + "\n".join(lines) + f"\n{arms}\n    return config\n"
     )
 
 

@@ -145,11 +145,14 @@ def test_the_command(few, tmp_path, command, monkeypatch):
     assert status == 0, error
 
     def without_seconds(text):
-        return [line.rsplit(maxsplit=1)[0] for line in text.strip().splitlines()[2:-2]]
+        return [line.rsplit(maxsplit=1)[0] for line in text.strip().splitlines()[2:-3]]
 
     told = format_baselines(few[1])
     assert without_seconds(printed)[-6:] == without_seconds(told)
-    assert printed.strip().splitlines()[-2:] == told.splitlines()[-2:]
+    assert printed.strip().splitlines()[-3:] == told.splitlines()[-3:]
+    best = few[1].best
+    pool = ", pool = 'stages'" if best.features == "all" else ""
+    assert told.endswith(f" with: preset = '', head = 'linear', solver = '{best.method}'{pool}.")
     assert f"Test accuracy {few[1].test:.2%} (" in told and "of 108 images, which were read once" in told
     status, printed, error = command("probe", path, "--config.cutt=fc6")
     assert (status, printed) == (1, "")

@@ -34,13 +34,13 @@ class Hour(fit_lib.Clock):
         (40.0, 1e-3, {"preset": "fine_tune", "validation": "cv", "trained_folds": 1, "epochs": 8.0}),
         (70.0, 1e-3, {"preset": "fine_tune", "validation": 0.2, "epochs": 8.0, "solver": "steps"}),
         (300.0, 1e-3, {"preset": "fine_tune", "validation": 0.2, "epochs": 3.0, "solver": "steps"}),
-        (2000.0, 1e-3, {"preset": "", "validation": "cv", "solver": "lbfgs", "epochs": 10.0}),
-        (1.0, 12.0, {"preset": "", "validation": "cv", "solver": "lbfgs", "epochs": 10.0}),
+        (2000.0, 1e-3, {"preset": "", "validation": "cv", "solver": "lda", "pool": "stages"}),
+        (1.0, 12.0, {"preset": "", "validation": "cv", "solver": "lda", "pool": "stages"}),
     ],
 )
 def test_the_plan_is_what_the_budget_allows(monkeypatch, step, forward, expected):
     monkeypatch.setattr(fit_lib, "_measure", lambda config: fit_lib.Costs(step, forward, images=100, tested=30))
-    config = fit_lib.plan(default_config(), Hour(60))
+    config = fit_lib.plan(default_config(), Hour(60), {"solver": "lda", "pool": "stages"})
     assert {name: config[name] for name in expected} == expected
 
 

@@ -140,8 +140,8 @@ def test_the_command_and_what_it_writes(command, tmp_path, monkeypatch, weights)
     assert "\nshuffled.safetensors, read as vgg_tiny.shuffled: " in out and "\nvgg_tiny.sound: " in out
     sound, shuffled = (list(map(float, figures)) for _, _, *figures in rows)
     assert sound[1] < sound[0] < sound[2] and sound[0] > 80 > shuffled[0]
-    # The best of four probes is said, and the config solves by the best on the last stage.
-    assert re.search(r"vgg_tiny\.sound .* (lbfgs|lda), (last|all)$", out, re.M)
+    # The best of four probes is said, and is the probe of the config.
+    best = re.search(r"vgg_tiny\.sound .* (?:lbfgs|lda), (last|all)$", out, re.M)[1]
     assert rows[0][0] == ">*" and "Pick: vgg_tiny.sound" in out
     with Image.open(tmp_path / "out" / "suggest.png") as image:
         assert image.format == "PNG" and min(image.size) > 100
@@ -155,7 +155,8 @@ def test_the_command_and_what_it_writes(command, tmp_path, monkeypatch, weights)
     assert config.weights_path == str(weights / "sound.safetensors")
     arms = {name: arm_config(config, name, changes) for name, changes in config.arms}
     assert list(arms) == ["probe", "fine-tuned"] and arms["probe"].solver in ("lbfgs", "lda")
-    assert checked_run(arms["probe"], tmp_path / "probe").phases[0].plan.boundary == "fc7"
+    boundary = checked_run(arms["probe"], tmp_path / "probe").phases[0].plan.boundary
+    assert boundary == {"last": "fc7", "all": "joined"}[best]
     phases = checked_run(arms["fine-tuned"], tmp_path / "run").phases  # test_fine_tune.py trains such runs
     assert [phase.plan.boundary for phase in phases] == ["fc7", None]
 
@@ -173,10 +174,10 @@ def test_nothing_at_hand_is_one_line(command, tmp_path):
 
 
 def test_odd_names_make_a_config_all_the_same(tmp_path):
-    odd = dataclasses.replace(probed("vgg16", 9, 1.0), solver="lda")
+    odd = dataclasses.replace(probed("vgg16", 9, 1.0), fields={"solver": "lda", "pool": "stages"})
     odd.config.update({"data_dir": 'a "b" \\ c', "skip_unreadable": True})
     path = tmp_path / 'odd "name" \\.py'
     path.write_text(config_text(odd, path, 2))
     config = read_config(path)
     assert config.data_dir == 'a "b" \\ c' and config.skip_unreadable
-    assert dict(config.arms)["probe"] == {"solver": "lda"}
+    assert dict(config.arms)["probe"] == {"solver": "lda", "pool": "stages"}

@@ -66,8 +66,8 @@ HEAD = (
     Field(
         "pool",
         "",
-        "what the head reads of a transformer: token, average (of the patches) or both; empty: as the model has it",
-        choices=("", "token", "average", "both"),
+        "what the head reads: average; of a transformer token or both; stages, of all stages (head = 'linear')",
+        choices=("", "token", "average", "both", "stages"),
     ),
     Field(
         "head_hidden",
