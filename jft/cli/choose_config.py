@@ -43,10 +43,9 @@ def choose_config(
     assert named is not None  # one of the two is given
     path = find_config(named)
     if path is None and file is None:
-        name, config = of_images(named, settings, command=f"jft {command} {named}")
         if fields:
             raise ValueError(f"{fields[0]}: with images, write {_flag_of(fields[0])}.")
-        return name, config
+        return of_images(named, settings, command=f"jft {command} {named}")
     config = read_config(path or named, fields)
     _apply(config, settings)
     return Path(str(path or named).split(":")[0]).stem, config

@@ -82,6 +82,8 @@ def test_without_weights_the_error_lists_what_to_fetch(here, photos):
     assert f"`jft train {photos}`" in str(error.value)
     named = re.findall(r"jft weights fetch (\S+)", str(error.value))
     assert len(named) == 3 and {*named} <= {*catalog.CATALOG}
+    with pytest.raises(ValueError, match="with images, write --model resnet18"):
+        choose_config(photos, None, {}, ["--config.model=resnet18"])
 
 
 def test_weight_files_in_a_folder(here, photos, tmp_path):
