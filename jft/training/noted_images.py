@@ -2,15 +2,18 @@
 
 import contextlib
 import dataclasses
+from collections.abc import Mapping
 
 import numpy as np
 
 from jft.data import content, datasets, duplicates
 from jft.data.source import Source
 from jft.data.survey import Survey, survey
+from jft.evaluation import training_data
 from jft.evaluation.checkpoint_info import CheckpointInfo
 from jft.evaluation.training_data import FILE, Known, touched
 from jft.training.run import Run
+from jft.training.teacher import Teacher
 from jft.utils import distributed
 from jft.utils.files import written_whole
 
@@ -31,6 +34,8 @@ def note(run: Run, info: CheckpointInfo, *, begins: bool) -> CheckpointInfo:
     if repeated := str(found):
         remedy = "the evaluation also gives figures without copies of training images" if found.leaking() else ""
         distributed.say(f"WARNING: {repeated}{'; ' if remedy else ''}{remedy}.")
+    for line in given_away(run.teacher, splits) if run.teacher else ():
+        distributed.say(f"WARNING: {line}.")
     test = content.content_digest(splits["test"]) if "test" in splits else info.test_digest
     train, validation = run.records(content=True)
     return dataclasses.replace(info, trained_on=train, validated_on=validation, test_digest=test)
@@ -39,6 +44,23 @@ def note(run: Run, info: CheckpointInfo, *, begins: bool) -> CheckpointInfo:
 def look(run: Run) -> Survey:
     """What the training, validation and test images of a run are, and what is odd about them."""
     return survey(_splits(run), name=run.records()[0].name)
+
+
+def given_away(teacher: Teacher, splits: Mapping[str, Source]) -> list[str]:
+    """A sentence for each of validation and test of which a teacher was trained on images."""
+    known = training_data.load(teacher.folder, teacher.info)
+    if known is None:
+        return []
+    lines = []
+    for name, source in splits.items():
+        if name == "train" or not len(source):
+            continue
+        if count := int(np.isin(content.image_digests(source), known.train).sum()):
+            lines.append(
+                f"the teacher {teacher.folder} was trained on {count:,} of the {len(source):,} {name} images, so that "
+                "figures on them are too good: train it with the same seed and validation as this run"
+            )
+    return lines
 
 
 def _splits(run: Run) -> dict[str, Source]:

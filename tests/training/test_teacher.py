@@ -1,6 +1,7 @@
 """teacher = RUN: its logits enter the loss, cached or computed, of the images that the student sees."""
 
 import dataclasses
+import re
 import shutil
 
 import jax
@@ -14,7 +15,7 @@ from jft.data import transforms
 from jft.data.preprocess import Preprocess
 from jft.metrics import distillation
 from jft.models import MODELS
-from jft.training import taught
+from jft.training import noted_images, taught
 from jft.training.cut import cut
 from jft.training.loop import checked_run, train
 from jft.training.state import initial_state
@@ -124,6 +125,16 @@ def test_another_teacher_is_refused(runs):
 def test_what_is_wrong_is_said(tmp_path, teacher, changes, message):
     with pytest.raises(ValueError, match=message):
         checked_run(make(tmp_path, **{"teacher": teacher, **changes}), tmp_path / "run", small_chain.images())
+
+
+def test_it_is_said_that_a_teacher_has_learned_what_is_held_out(tmp_path, teacher):
+    def lines(seed):
+        run = checked_run(make(tmp_path, teacher=teacher, seed=seed), tmp_path / "run", small_chain.images())
+        return noted_images.given_away(run.teacher, {"train": run.train_source, "validation": run.validation_source})
+
+    assert lines(seed=7) == []
+    [line] = lines(seed=0)
+    assert re.search(r"was trained on \d+ of the 12 validation images, .*same seed and validation", line)
 
 
 def test_the_teacher_sees_what_the_student_sees(teacher, tmp_path):
