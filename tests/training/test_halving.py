@@ -93,6 +93,23 @@ def test_a_pause_leaves_no_trace_in_what_a_run_decides(tmp_path):
     assert not small_digits.records(tmp_path / "run", "validation")
 
 
+@pytest.mark.slow
+def test_pauses_in_and_between_phases_leave_no_trace(tmp_path):
+    phases = ({"name": "head", "steps": 4, "freeze": "fc7"}, {"name": "all", "steps": 5, "freeze": "", "wise_ft": "auto"})
+    own = {"phases": phases, "freeze": "", "batch_size": 32, "learning_rate": 1e-2, "evaluate_every": 3, "log_every": 1}
+    config = small_digits.make(tmp_path / "features", **own)
+    for until in (2, 4, 7, None):  # within a phase, at its end, and in the next
+        paused = train(config, tmp_path / "paused", brief=True, until=until)
+        assert paused["step"] == (until or 9)
+    whole = train(config, tmp_path / "whole", brief=True)
+    assert paused["history"] == whole["history"]
+    folders = [tmp_path / name for name in ("paused", "whole")]
+    states = [initial_state(checked_run(config, folder))[0] for folder in folders]
+    jax.tree.map(np.testing.assert_array_equal, *states)
+    logs = [[line["loss"] for line in small_digits.records(folder, "train") if "loss" in line] for folder in folders]
+    assert logs[0] == logs[1] and len(logs[0]) == 9
+
+
 def test_a_signal_ends_the_search(tmp_path, monkeypatch):
     monkeypatch.setattr(halving, "train", lambda *a, **k: {"finished": False, "signal": 2})
     with pytest.raises(Stopped):
