@@ -151,18 +151,19 @@ def table(rows: Iterable[dict[str, str]]) -> str:
 
 
 def _cell(rows: list[dict[str, str]]) -> str:
-    """'87.50 ± 0.30 % (5), log loss 0.381 ± 0.006': the number of seeds in parentheses."""
+    """'87.50 ± 0.30 % (5), log loss 0.381 ± 0.006, calibrated 0.352 ± 0.004': the number of seeds in parentheses."""
     if not rows:
         return ""
-    accuracy, loss = ([float(row[name]) for row in rows] for name in ("accuracy", "log_loss"))
-    spread = [
-        f" ± {factor * statistics.stdev(v):.{digits}f}" if len(v) > 1 else ""
-        for v, factor, digits in ((accuracy, 100, 2), (loss, 1, 3))
-    ]
-    return (
-        f"{100 * statistics.mean(accuracy):.2f}{spread[0]} % ({len(rows)}), "
-        f"log loss {statistics.mean(loss):.3f}{spread[1]}"
-    )
+    text = f"{_spread([100 * float(row['accuracy']) for row in rows], 2, ' %')} ({len(rows)}), "
+    text += f"log loss {_spread([float(row['log_loss']) for row in rows], 3)}"
+    calibrated = [float(row["calibrated"]) for row in rows if row["calibrated"]]
+    return text + (f", calibrated {_spread(calibrated, 3)}" if len(calibrated) == len(rows) else "")
+
+
+def _spread(values: list[float], digits: int, unit: str = "") -> str:
+    """Mean and, of several, standard deviation."""
+    deviation = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.{digits}f}{deviation}{unit}"
 
 
 def show(text: str, args: argparse.Namespace) -> None:
