@@ -15,13 +15,22 @@ from jft.exporters import state_dict
 from jft.utils import tree
 from jft.weights import catalog, seeded
 
-# Small networks, and the side of the images in pixels; test_timm_repository opens others with timm.
+# A network of each family, and the side of the images in pixels; test_timm_repository opens others with timm.
 NETWORKS = {
     "torchvision": {
-        **{"squeezenet1_1": 64, "regnet_y_400mf": 64, "densenet121": 64, "mobilenet_v3_small": 64},
-        **{"efficientnet_b0": 64, "convnext_tiny": 64, "resnext50_32x4d": 64},
+        **dict.fromkeys(("alexnet", "vgg11_bn", "resnet18", "wide_resnet50_2", "resnext50_32x4d", "squeezenet1_1"), 64),
+        **dict.fromkeys(("googlenet", "densenet121", "mobilenet_v2", "mobilenet_v3_small", "regnet_x_400mf"), 64),
+        **dict.fromkeys(("regnet_y_400mf", "efficientnet_b0", "efficientnet_v2_s", "convnext_tiny"), 64),
+        **{"inception_v3": 299, "vit_base_patch32": 224},
     },
-    "timm": {"mobilenet_v4_conv_small": 64, "efficientnet_v2_b0": 64, "convnextv2_atto": 64, "vit_tiny_patch16": 224},
+    "timm": {
+        **dict.fromkeys(
+            ("vgg11", "resnet18", "resnext50_32x4d", "densenet121", "mobilenet_v1", "mobilenet_v2_050"), 64
+        ),
+        **dict.fromkeys(("mobilenet_v3_small", "mobilenet_v4_conv_small", "regnet_x_400mf", "regnet_y_400mf"), 64),
+        **dict.fromkeys(("efficientnet_lite0", "efficientnet_v2_b0", "efficientnet_v2_s", "convnext_atto"), 64),
+        **{"convnextv2_atto": 64, "inception_v3": 139, "vit_tiny_patch16": 224, "deit3_small_patch16": 224},
+    },
 }
 # Reads [[line that says how to load, file of images, file for logits]], and runs each.
 RUN = """

@@ -95,7 +95,10 @@ def test_a_pause_leaves_no_trace_in_what_a_run_decides(tmp_path):
 
 @pytest.mark.slow
 def test_pauses_in_and_between_phases_leave_no_trace(tmp_path):
-    phases = ({"name": "head", "steps": 4, "freeze": "fc7"}, {"name": "all", "steps": 5, "freeze": "", "wise_ft": "auto"})
+    phases = (
+        {"name": "head", "steps": 4, "freeze": "fc7"},
+        {"name": "all", "steps": 5, "freeze": "", "wise_ft": "auto"},
+    )
     own = {"phases": phases, "freeze": "", "batch_size": 32, "learning_rate": 1e-2, "evaluate_every": 3, "log_every": 1}
     config = small_digits.make(tmp_path / "features", **own)
     for until in (2, 4, 7, None):  # within a phase, at its end, and in the next
