@@ -1,5 +1,6 @@
 """A run as a file of Keras or LiteRT: the same probabilities, and what cannot be written is refused."""
 
+import functools
 import zipfile
 
 import numpy as np
@@ -13,8 +14,11 @@ from jft.exporters.opened import open_run
 from jft.models.convnext import ConvNeXt
 from jft.models.densenet import DenseNet
 from jft.models.efficientnet import EfficientNet
+from jft.models.layers import local_response_norm
 from jft.models.mbconv import Blocks
 from jft.models.resnet import ResNet
+from jft.models.vgg import VGG
+from jft.models.vit import ViT
 from jft.training.loop import train
 
 pytestmark = [pytest.mark.xdist_group("run"), pytest.mark.usefixtures("quick")]
@@ -24,22 +28,28 @@ _SMALL = {
     "grouped": ResNet(num_classes=3, blocks=(1, 1), groups=2, width_per_group=32),
     "dense": DenseNet(num_classes=3, blocks=(2, 1), growth=4),
     "mbconv": EfficientNet(num_classes=3, table=_TABLE, stem_width=8, top_width=16, padding="same"),
+    "vgg": VGG(convs=(1, 1), widths=(8, 8), hidden=16, num_classes=3, default_size=32),  # whose map is resized to 7 x 7
+    "grn": ConvNeXt(num_classes=3, blocks=(1, 1), width=8, grn=True),
+    "vit": ViT(num_classes=3, width=16, depth=1, heads=2, patch=8, grid=3, registers=2, layer_scale=1.0, pool="both"),
+    "stages": VGG(convs=(1, 1), widths=(8, 8), hidden=16, num_classes=3, new_head="linear", pool="stages"),
 }
 
 
-def keras_of(model):
+def keras_of(function):
     import keras
 
-    function = onnx_case.of_model(model, onnx_case.seeded_variables(model, 32))
-    root = type(model).__name__
-    return function, layers.build(keras, onnx_case.graph_of(function, (32, 32, 3), root), root)
+    return function, layers.build(keras, onnx_case.graph_of(function, (32, 32, 3)))
 
 
 @needs_tensorflow
 @pytest.mark.slow
 @pytest.mark.parametrize("name", _SMALL)
-def test_each_kind_of_block(name):
-    function, network = keras_of(_SMALL[name])
+def test_each_kind_of_block(name, tmp_path):
+    import keras
+
+    function, network = keras_of(onnx_case.of_model(_SMALL[name], onnx_case.seeded_variables(_SMALL[name], 32)))
+    network.save(tmp_path / "model.keras")
+    network = keras.models.load_model(tmp_path / "model.keras")
     images = onnx_case.images_of((32, 32, 3))
     wanted = onnx_case.of_jax(function, images)
     assert np.abs(network.predict(images, verbose=0) - wanted).max() < 1e-5 * np.abs(wanted).max()
@@ -48,8 +58,8 @@ def test_each_kind_of_block(name):
 @needs_tensorflow
 @pytest.mark.slow
 def test_an_operator_without_a_layer_is_named():
-    with pytest.raises(ValueError, match=r"stage '.+' has no translation to Keras: ONNX's operator \w+\. Export ONNX"):
-        keras_of(ConvNeXt(num_classes=3, blocks=(1, 1), width=8))
+    with pytest.raises(ValueError, match=r"the network has no translation to Keras: ONNX's operator LRN\. Export ONNX"):
+        keras_of(functools.partial(local_response_norm, size=5, alpha=1e-4, beta=0.75))
 
 
 @needs_tensorflow

@@ -1,4 +1,4 @@
-"""A network of the ONNX writer's graph as a Keras model: maps with their channels last, layers with their weights."""
+"""The Keras layers of ONNX's operators, as far as the networks of the zoo need them; see `build`."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -6,49 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from jft.exporters.onnx.graph import CONSTANT, INPUT, Node, ordered, scalar
-
-_CHANNELS_LAST = (0, 2, 3, 1)
+from jft.exporters.keras import build as building
+from jft.exporters.keras.build import CHANNELS_LAST, Builder, Value
+from jft.exporters.onnx.graph import Node, scalar, size
 
 
 def build(keras: Any, output: Node, root: str = "") -> Any:
-    """Makes a Keras model, whose first axis is of any length.
-
-    Args:
-      keras: the module.
-      output: of a graph of `simplify.simplified` that reads images with their channels last.
-      root: name of the Flax module, which names of layers leave out.
-
-    Returns:
-      A `keras.Model` of the same function.
-
-    Raises:
-      ValueError: an operator has no Keras layer; names it and its stage.
-    """
-    nodes = [node for node in ordered(output) if node.op != CONSTANT]
-    images = next(node for node in nodes if node.op == INPUT)
-    start = keras.Input(images.shape[1:], dtype=str(images.dtype), name="images")
-    made, names = {id(images): start}, _Names(root)
-    for node in nodes:
-        if node.op == INPUT:
-            continue
-        if (make := _LAYERS.get(node.op)) is None or (result := make(keras, node, made, names(node))) is None:
-            stage = f"stage {node.scope!r}" if node.scope else "the network"
-            raise ValueError(f"{stage} has no translation to Keras: ONNX's operator {node.op}. Export ONNX instead.")
-        made[id(node)] = result
-    return keras.Model(start, made[id(output)])
-
-
-class _Names:
-    """Names of layers: the path of the module, numbered where one path has several."""
-
-    def __init__(self, root: str) -> None:
-        self._root, self._counts = f"{root}/", dict[str, int]()
-
-    def __call__(self, node: Node) -> str:
-        path = (node.scope.removeprefix(self._root) or node.op.lower()).replace("/", "_")
-        self._counts[path] = count = self._counts.get(path, 0) + 1
-        return path if count == 1 else f"{path}_{count}"
+    """Makes a Keras model of a graph, see `build.build`."""
+    return building.build(keras, _LAYERS, output, root)
 
 
 def _values(node: Node, first: int = 1) -> list[np.ndarray] | None:
@@ -62,180 +27,242 @@ def _weighted(layer: Any, x: Any, weights: Sequence[np.ndarray]) -> Any:
     return result
 
 
-def _conv(keras: Any, node: Node, made: dict, name: str) -> Any:
-    values, how = _values(node), node.attributes
+def _conv(b: Builder, node: Node, name: str) -> Value | None:
+    values, how, layers = _values(node), node.attributes, b.keras.layers
     if values is None or node.rank != 4:
         return None
     kernel, *bias = values
     channels, groups = node.inputs[0].shape[1], how["group"]
     own = {"strides": how["strides"], "dilation_rate": how["dilations"], "use_bias": bool(bias), "name": name}
-    x, padding = _padded(keras, node, made[id(node.inputs[0])], kernel.shape[2:], how["dilations"], 0.0, same=True)
+    x, padding = _padded(b, node, kernel.shape[2:], how["dilations"], 0.0, same=True)
     if groups == channels > 1:
         many = kernel.shape[0] // channels
-        layer = keras.layers.DepthwiseConv2D(kernel.shape[2:], padding=padding, depth_multiplier=many, **own)
-        return _weighted(layer, x, [kernel.reshape(channels, many, *kernel.shape[2:]).transpose(2, 3, 0, 1), *bias])
-    layer = keras.layers.Conv2D(kernel.shape[0], kernel.shape[2:], padding=padding, groups=groups, **own)
-    return _weighted(layer, x, [kernel.transpose(2, 3, 1, 0), *bias])
+        layer = layers.DepthwiseConv2D(kernel.shape[2:], padding=padding, depth_multiplier=many, **own)
+        kernel = kernel.reshape(channels, many, *kernel.shape[2:]).transpose(2, 3, 0, 1)
+    else:
+        layer = layers.Conv2D(kernel.shape[0], kernel.shape[2:], padding=padding, groups=groups, **own)
+        kernel = kernel.transpose(2, 3, 1, 0)
+    return Value(_weighted(layer, x, [kernel, *bias]), CHANNELS_LAST)
 
 
 def _padded(
-    keras: Any, node: Node, x: Any, window: Sequence[int], dilations: Sequence[int], value: float, *, same: bool
+    b: Builder, node: Node, window: Sequence[int], dilations: Sequence[int], value: float, *, same: bool
 ) -> tuple[Any, str]:
     """What a layer with a window reads, and its `padding`: 'same' where that is what TensorFlow calls so."""
-    pads = node.attributes["pads"]
+    pads, x = node.attributes["pads"], b.at(node.inputs[0], CHANNELS_LAST)
     if not any(pads):
         return x, "valid"
     if same and pads == _same(node, window, dilations):
         return x, "same"
     edges = ((pads[0], pads[2]), (pads[1], pads[3]))
     if value == 0:
-        return keras.layers.ZeroPadding2D(edges)(x), "valid"
-    return keras.ops.pad(x, ((0, 0), *edges, (0, 0)), constant_values=value), "valid"
+        return b.keras.layers.ZeroPadding2D(edges)(x), "valid"
+    return b.keras.ops.pad(x, ((0, 0), *edges, (0, 0)), constant_values=value), "valid"
 
 
 def _same(node: Node, window: Sequence[int], dilations: Sequence[int]) -> tuple[int, ...]:
     """What TensorFlow pads with padding='same': top, left, bottom, right."""
     before, after = [], []
-    for size, step, width, apart in zip(
+    for length, step, width, apart in zip(
         node.inputs[0].shape[2:], node.attributes["strides"], window, dilations, strict=True
     ):
-        total = max((math.ceil(size / step) - 1) * step + (width - 1) * apart + 1 - size, 0)
+        total = max((math.ceil(length / step) - 1) * step + (width - 1) * apart + 1 - length, 0)
         before.append(total // 2)
         after.append(total - total // 2)
     return (*before, *after)
 
 
-def _pool(keras: Any, node: Node, made: dict, name: str) -> Any:
-    how, x = node.attributes, made[id(node.inputs[0])]
+def _pool(b: Builder, node: Node, name: str) -> Value | None:
+    how = node.attributes
     if node.rank != 4 or how.get("ceil_mode") or any(n != 1 for n in how.get("dilations", ())):
         return None
     window, largest = how["kernel_shape"], node.op == "MaxPool"
     counted = not largest and bool(how["count_include_pad"])
     # Nothing is below 0 after a ReLU, and zeros quantize better than the lowest number does.
     value = float(np.finfo(np.float32).min) if largest and node.inputs[0].op != "Relu" else 0.0
-    x, padding = _padded(keras, node, x, window, (1, 1), value, same=not counted)
+    x, padding = _padded(b, node, window, (1, 1), value, same=not counted)
     if padding == "valid" and any(how["pads"]) and not largest and not counted:
         return None
-    layer = keras.layers.MaxPooling2D if largest else keras.layers.AveragePooling2D
-    return layer(window, how["strides"], padding, name=name)(x)
+    layer = b.keras.layers.MaxPooling2D if largest else b.keras.layers.AveragePooling2D
+    return Value(layer(window, how["strides"], padding, name=name)(x), CHANNELS_LAST)
 
 
-def _mean(keras: Any, node: Node, made: dict, name: str) -> Any:
-    return keras.layers.GlobalAveragePooling2D(keepdims=True, name=name)(made[id(node.inputs[0])])
+def _mean_of_map(b: Builder, node: Node, name: str) -> Value:
+    x = b.at(node.inputs[0], CHANNELS_LAST)
+    return Value(b.keras.layers.GlobalAveragePooling2D(keepdims=True, name=name)(x), CHANNELS_LAST)
 
 
-def _flatten(keras: Any, node: Node, made: dict, name: str) -> Any:
-    x = made[id(node.inputs[0])]
-    if node.attributes["axis"] != 1:
+def _reshape(b: Builder, node: Node, name: str) -> Value | None:
+    """Of one image's numbers alone."""
+    if isinstance(node.shape[0], int) or not all(isinstance(n, int) for n in node.shape[1:]):
         return None
-    if node.inputs[0].rank == 4 and node.inputs[0].shape[2:] != (1, 1):
-        x = keras.layers.Permute((3, 1, 2))(x)  # ONNX's order
-    return keras.layers.Flatten(name=name)(x)
+    layer = b.keras.layers.Flatten(name=name) if node.rank == 2 else b.keras.layers.Reshape(node.shape[1:], name=name)
+    return Value(layer(b.flat(node.inputs[0])), (*range(node.rank),))
 
 
-def _dense(keras: Any, node: Node, made: dict, name: str) -> Any:
-    values = _values(node)
-    if values is None or node.rank != 2 or node.attributes:
+def _product(b: Builder, node: Node, name: str) -> Value | None:
+    """A dense layer on the last axis, or the product of two values."""
+    values, plain = _values(node), (*range(node.rank),)
+    if values is None:
+        both = [b.plain(held) for held in node.inputs if held.value is None]
+        return Value(b.keras.ops.matmul(*both), plain) if len(both) == len(node.inputs) == 2 else None
+    if values[0].ndim != 2 or node.attributes:
         return None
-    return _weighted(
-        keras.layers.Dense(values[0].shape[1], use_bias=len(values) > 1, name=name), made[id(node.inputs[0])], values
+    layer = b.keras.layers.Dense(values[0].shape[1], use_bias=len(values) > 1, name=name)
+    return Value(_weighted(layer, b.plain(node.inputs[0]), values), plain)
+
+
+def _batchnorm(b: Builder, node: Node, name: str) -> Value | None:
+    if (values := _values(node)) is None or node.rank not in (2, 4):
+        return None
+    order = CHANNELS_LAST if node.rank == 4 else (0, 1)
+    layer = b.keras.layers.BatchNormalization(epsilon=node.attributes["epsilon"], name=name)
+    return Value(_weighted(layer, b.at(node.inputs[0], order), values), order)
+
+
+def _layernorm(b: Builder, node: Node, name: str) -> Value | None:
+    if (values := _values(node)) is None or node.attributes["axis"] not in (-1, node.rank - 1):
+        return None
+    layer = b.keras.layers.LayerNormalization(epsilon=node.attributes["epsilon"], name=name)
+    return Value(_weighted(layer, b.plain(node.inputs[0]), values), (*range(node.rank),))
+
+
+def _binary(b: Builder, node: Node, name: str) -> Value | None:
+    one, other = node.inputs
+    if one.value is None and other.value is None:
+        if one.rank != other.rank:
+            return None
+        order = b[one].order
+        layer = b.keras.layers.Add if node.op == "Add" else b.keras.layers.Multiply
+        return Value(layer(name=name)([b[one].tensor, b.at(other, order)]), order)
+    held, given = (one, other) if one.value is None else (other, one)
+    x, numbers = b[held], scalar(given)
+    if numbers is None:
+        assert given.value is not None
+        array = given.value.reshape((1,) * (node.rank - given.value.ndim) + given.value.shape).transpose(x.order)
+        if array.size != array.shape[-1]:
+            function = b.keras.ops.add if node.op == "Add" else b.keras.ops.multiply
+            return Value(function(x.tensor, array), x.order)
+        numbers = array.ravel().tolist()
+    scale_and_offset = (1.0, numbers) if node.op == "Add" else (numbers, 0.0)
+    return Value(b.keras.layers.Rescaling(*scale_and_offset, name=name)(x.tensor), x.order)
+
+
+def _quotient(b: Builder, node: Node, name: str) -> Value | None:
+    one, other = node.inputs
+    if one.value is not None or other.value is not None or one.rank != other.rank:
+        return None
+    return Value(b.keras.ops.divide(b[one].tensor, b.at(other, b[one].order)), b[one].order)
+
+
+def _at_least(b: Builder, node: Node, name: str) -> Value | None:
+    x, least = b[node.inputs[0]], scalar(node.inputs[1])
+    return None if least is None else Value(b.keras.ops.maximum(x.tensor, least), x.order)
+
+
+def _reduced(b: Builder, node: Node, name: str) -> Value | None:
+    """Sums and means over axes."""
+    if (values := _values(node)) is None:
+        return None
+    x, kept = b.plain(node.inputs[0]), bool(node.attributes["keepdims"])
+    axes = tuple(int(axis) % node.inputs[0].rank for axis in values[0])
+    function = b.keras.ops.sum if node.op == "ReduceSum" else b.keras.ops.mean
+    return None if 0 in axes else Value(function(x, axis=axes, keepdims=kept), (*range(node.rank),))
+
+
+def _concat(b: Builder, node: Node, name: str) -> Value | None:
+    if any(held.value is not None for held in node.inputs):
+        return None
+    first = b[node.inputs[0]]
+    parts = [b.at(held, first.order) for held in node.inputs]
+    return Value(b.keras.layers.Concatenate(first.place(node.attributes["axis"]), name=name)(parts), first.order)
+
+
+def _for_each(b: Builder, node: Node, name: str) -> Value | None:
+    """A constant for each image, such as a class token: the bias of a dense layer that reads zeros."""
+    (given, _), layers = node.inputs, b.keras.layers
+    if given.value is None or isinstance(node.shape[0], int) or len(b.images.shape) != 4:
+        return None
+    whole = np.broadcast_to(given.value, (1, *node.shape[1:])).ravel()
+    zeros = layers.Rescaling(0.0)(b.images)
+    dense = layers.Dense(size(node.shape[1:]), name=name)
+    x = _weighted(
+        dense, layers.GlobalAveragePooling2D()(zeros), [np.zeros((b.images.shape[-1], whole.size), np.float32), whole]
     )
+    return Value(layers.Reshape(node.shape[1:])(x), (*range(node.rank),))
 
 
-def _batchnorm(keras: Any, node: Node, made: dict, name: str) -> Any:
-    values = _values(node)
+def _clip(b: Builder, node: Node, name: str) -> Value | None:
+    low, high = (scalar(held) for held in node.inputs[1:])
+    x = b[node.inputs[0]]
+    return None if low != 0 or high is None else Value(b.keras.layers.ReLU(high, name=name)(x.tensor), x.order)
+
+
+def _transpose(b: Builder, node: Node, name: str) -> Value | None:
+    """The same tensor, whose axes have other numbers."""
+    x, perm = b[node.inputs[0]], node.attributes["perm"]
+    return Value(x.tensor, tuple(perm.index(axis) for axis in x.order)) if perm[0] == 0 else None
+
+
+def _cast(b: Builder, node: Node, name: str) -> Value | None:
+    x = b[node.inputs[0]]
+    return Value(b.keras.layers.Rescaling(1.0, name=name)(x.tensor), x.order) if node.dtype == np.float32 else None
+
+
+def _slice(b: Builder, node: Node, name: str) -> Value | None:
+    """A crop, or an axis in reverse order, such as BGR."""
+    values, held = _values(node), node.inputs[0]
     if values is None:
         return None
-    layer = keras.layers.BatchNormalization(epsilon=node.attributes["epsilon"], name=name)
-    return _weighted(layer, made[id(node.inputs[0])], values)
-
-
-def _binary(keras: Any, node: Node, made: dict, name: str) -> Any:
-    held = [inner for inner in node.inputs if inner.value is None]
-    if len(held) == 2:
-        layer = keras.layers.Add if node.op == "Add" else keras.layers.Multiply
-        if held[0].rank != held[1].rank:
+    x, crops = b[held], {}
+    result = x.tensor
+    for start, end, axis, step in zip(*(value.tolist() for value in values), strict=True):
+        place, length = x.place(axis), held.shape[axis]
+        if not isinstance(length, int):
             return None
-        return layer(name=name)([made[id(inner)] for inner in held])
-    (value,) = (inner.value for inner in node.inputs if inner.value is not None)
-    numbers: Any = scalar(next(inner for inner in node.inputs if inner.value is not None))
-    if numbers is None:
-        # One for each channel; others have no layer.
-        if value.size != node.shape[1] or value.ndim != node.rank or value.shape[1] != value.size:
+        if step == -1 and start == length - 1 and end <= -length:
+            result = b.keras.ops.flip(result, axis=place)
+        elif step == 1 and 0 <= start < end <= length and 0 < place < held.rank - 1:
+            crops[place] = (start, length - end)
+        elif step != 1 or (start, end) != (0, length):
             return None
-        numbers = value.ravel().tolist()
-    one = (1.0, numbers) if node.op == "Add" else (numbers, 0.0)
-    return keras.layers.Rescaling(*one, name=name)(made[id(held[0])])
-
-
-def _concat(keras: Any, node: Node, made: dict, name: str) -> Any:
-    axis = node.attributes["axis"]
-    last = _CHANNELS_LAST.index(axis) if node.rank == 4 else axis
-    if any(inner.value is not None for inner in node.inputs):
-        return None
-    return keras.layers.Concatenate(last, name=name)([made[id(inner)] for inner in node.inputs])
-
-
-def _clip(keras: Any, node: Node, made: dict, name: str) -> Any:
-    low, high = (scalar(inner) for inner in node.inputs[1:])
-    if low != 0 or high is None:
-        return None
-    return keras.layers.ReLU(high, name=name)(made[id(node.inputs[0])])
-
-
-def _transpose(keras: Any, node: Node, made: dict, name: str) -> Any:
-    """The one that makes the images' channels first, which here stay last."""
-    return made[id(node.inputs[0])] if _as_given(node.inputs[0]) and node.attributes["perm"] == (0, 3, 1, 2) else None
-
-
-def _as_given(node: Node) -> bool:
-    """Whether a node is the images, or a part of them, before their channels come first."""
-    return node.op == INPUT or (node.op == "Slice" and _as_given(node.inputs[0]))
-
-
-def _cast(keras: Any, node: Node, made: dict, name: str) -> Any:
-    return keras.layers.Rescaling(1.0, name=name)(made[id(node.inputs[0])]) if node.dtype == np.float32 else None
-
-
-def _slice(keras: Any, node: Node, made: dict, name: str) -> Any:
-    """A crop, or channels in reverse order: BGR."""
-    values, x = _values(node), node.inputs[0]
-    if values is None or x.rank != 4:
-        return None
-    starts, ends, axes, steps = (value.tolist() for value in values)
-    cut = dict(zip(axes, zip(starts, ends, steps, strict=True), strict=True))
-    height, width, channels = (1, 2, 3) if _as_given(x) else (2, 3, 1)
-    last = x.shape[channels]
-    reverse = cut.pop(channels, None)
-    if reverse is not None and (reverse[0] != last - 1 or reverse[1] > -last or reverse[2] != -1):
-        return None
-    edges = []
-    for axis in (height, width):
-        start, end, step = cut.pop(axis, (0, x.shape[axis], 1))
-        if step != 1 or not 0 <= start < end <= x.shape[axis]:
+    if any(map(any, crops.values())):
+        layer = getattr(b.keras.layers, f"Cropping{held.rank - 2}D", None)
+        edges = tuple(crops.get(place, (0, 0)) for place in range(1, held.rank - 1))
+        if layer is None:
             return None
-        edges.append((start, x.shape[axis] - end))
-    if cut:
-        return None
-    result = made[id(x)]
-    if any(map(any, edges)):
-        result = keras.layers.Cropping2D(tuple(edges), name=name)(result)
-    return result if reverse is None else keras.ops.flip(result, axis=-1)
+        result = layer(edges[0] if held.rank == 3 else edges, name=name)(result)
+    return Value(result, x.order)
 
 
-def _activation(function: str) -> Callable[..., Any]:
-    def make(keras: Any, node: Node, made: dict, name: str) -> Any:
-        how = node.attributes
+def _softmax(b: Builder, node: Node, name: str) -> Value:
+    x = b[node.inputs[0]]
+    return Value(b.keras.layers.Softmax(x.place(node.attributes["axis"]), name=name)(x.tensor), x.order)
+
+
+def _activation(function: str) -> Callable[[Builder, Node, str], Value | None]:
+    def make(b: Builder, node: Node, name: str) -> Value | None:
+        how, x = node.attributes, b[node.inputs[0]]
         if node.op == "HardSigmoid" and not (np.isclose(how["alpha"], 1 / 6) and how["beta"] == 0.5):
             return None
-        if node.op == "Softmax" and (node.rank, how["axis"]) not in ((2, 1), (2, -1)):
-            return None
-        return keras.layers.Activation(function, name=name)(made[id(node.inputs[0])])
+        if node.op == "Gelu" and how.get("approximate", "none") == "tanh":
+            return Value(b.keras.ops.gelu(x.tensor, approximate=True), x.order)
+        return Value(b.keras.layers.Activation(function, name=name)(x.tensor), x.order)
 
     return make
 
 
-_LAYERS: dict[str, Callable[..., Any]] = {
+def _function(name: str) -> Callable[[Builder, Node, str], Value]:
+    """An operation of each number."""
+
+    def make(b: Builder, node: Node, _: str) -> Value:
+        x = b[node.inputs[0]]
+        return Value(getattr(b.keras.ops, name)(x.tensor), x.order)
+
+    return make
+
+
+_LAYERS: dict[str, building.Make] = {
     "Add": _binary,
     "AveragePool": _pool,
     "BatchNormalization": _batchnorm,
@@ -243,18 +270,29 @@ _LAYERS: dict[str, Callable[..., Any]] = {
     "Clip": _clip,
     "Concat": _concat,
     "Conv": _conv,
-    "Flatten": _flatten,
-    "Gemm": _dense,
-    "GlobalAveragePool": _mean,
+    "Div": _quotient,
+    "Expand": _for_each,
+    "Flatten": _reshape,
+    "Gelu": _activation("gelu"),
+    "Gemm": _product,
+    "GlobalAveragePool": _mean_of_map,
     "HardSigmoid": _activation("hard_sigmoid"),
     "HardSwish": _activation("hard_silu"),
-    "MatMul": _dense,
+    "LayerNormalization": _layernorm,
+    "MatMul": _product,
+    "Max": _at_least,
     "MaxPool": _pool,
     "Mul": _binary,
+    "Reciprocal": _function("reciprocal"),
+    "ReduceMean": _reduced,
+    "ReduceSum": _reduced,
     "Relu": _activation("relu"),
+    "Reshape": _reshape,
     "Sigmoid": _activation("sigmoid"),
     "Slice": _slice,
-    "Softmax": _activation("softmax"),
+    "Softmax": _softmax,
+    "Sqrt": _function("sqrt"),
+    "Squeeze": _reshape,
     "Tanh": _activation("tanh"),
     "Transpose": _transpose,
 }
