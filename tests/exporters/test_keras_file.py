@@ -1,6 +1,8 @@
 """A run as a file of Keras or LiteRT: the same probabilities, and what cannot be written is refused."""
 
 import functools
+import pathlib
+import unittest.mock
 import zipfile
 
 import numpy as np
@@ -98,6 +100,19 @@ def test_files_of_a_run(tmp_path, command, monkeypatch):
     with pytest.raises(ValueError, match="the Keras file gives probabilities that differ"):
         file.write(run, tmp_path / "other.keras")
     assert not (tmp_path / "other.keras").exists()
+
+
+def test_a_network_that_does_not_run_is_refused():
+    class Interpreter(unittest.mock.MagicMock):
+        get_input_details = get_output_details = lambda self: [{"index": 0}]
+
+        def invoke(self):
+            raise RuntimeError("data[i] != 0 was not true")
+
+    tf = unittest.mock.Mock()
+    tf.lite.Interpreter = Interpreter
+    with pytest.raises(ValueError, match=r"cannot run the converted network \(data\[i\] != 0 .*leave int8 out"):
+        file._reader(tf, pathlib.Path("x"))(np.zeros((1, 8, 8, 3), np.uint8))
 
 
 def test_what_cannot_be_asked_for(tmp_path, command, monkeypatch):

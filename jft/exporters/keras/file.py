@@ -179,7 +179,7 @@ def _converted(
 
 
 def _reader(tf: Any, path: Path) -> Callable[[np.ndarray], np.ndarray]:
-    """A function of the file on one thread, an image at a time, as phones run it."""
+    """A function of the file on one thread, an image at a time, as phones run it; ValueError if it does not run."""
     network = tf.lite.Interpreter(str(path), num_threads=1)
     network.allocate_tensors()
     (images,), (answer,) = network.get_input_details(), network.get_output_details()
@@ -188,7 +188,10 @@ def _reader(tf: Any, path: Path) -> Callable[[np.ndarray], np.ndarray]:
         rows = []
         for square in squares:
             network.set_tensor(images["index"], square[None])
-            network.invoke()
+            try:
+                network.invoke()
+            except RuntimeError as error:  # 8 bits may make a divisor 0
+                raise ValueError(f"LiteRT cannot run the converted network ({error}): leave int8 out.") from error
             rows.append(network.get_tensor(answer["index"])[0])
         return np.stack(rows)
 

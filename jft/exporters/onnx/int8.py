@@ -17,7 +17,7 @@ from jft.metrics import classification
 NAME = "model_int8.onnx"
 # What is computed on 8 bits. The head, what comes after it, and the preprocessing stay in float32.
 _OPERATORS = ("Conv", "Gemm", "MatMul", "Add", "Concat", "MaxPool", "Relu", "Clip")
-_KEPT = ("preprocess", "head", "probabilities", "features", "maps")
+_KEPT = ("preprocess", "joined", "head", "probabilities", "features", "maps")
 _CALIBRATED_ON = 200  # training images
 _BATCH = 20
 _SIGNIFICANT = 0.05
