@@ -2,7 +2,7 @@
 
 import functools
 import pathlib
-import unittest.mock
+import types
 import zipfile
 
 import numpy as np
@@ -103,14 +103,15 @@ def test_files_of_a_run(tmp_path, command, monkeypatch):
 
 
 def test_a_network_that_does_not_run_is_refused():
-    class Interpreter(unittest.mock.MagicMock):
-        get_input_details = get_output_details = lambda self: [{"index": 0}]
+    class Interpreter:
+        def __init__(self, *args, **options):
+            self.get_input_details = self.get_output_details = lambda: [{"index": 0}]
+            self.allocate_tensors, self.set_tensor = lambda: None, lambda index, images: None
 
         def invoke(self):
             raise RuntimeError("data[i] != 0 was not true")
 
-    tf = unittest.mock.Mock()
-    tf.lite.Interpreter = Interpreter
+    tf = types.SimpleNamespace(lite=types.SimpleNamespace(Interpreter=Interpreter))
     with pytest.raises(ValueError, match=r"cannot run the converted network \(data\[i\] != 0 .*leave int8 out"):
         file._reader(tf, pathlib.Path("x"))(np.zeros((1, 8, 8, 3), np.uint8))
 
