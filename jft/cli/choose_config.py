@@ -44,6 +44,7 @@ def choose_config(
     path = find_config(named)
     if path is None and file is None:
         if fields:
+            _detected(named, settings)  # whose error says more, where there are no images
             raise ValueError(f"{fields[0]}: with images, write {_flag_of(fields[0])}.")
         return of_images(named, settings, command=f"jft {command} {named}")
     config = read_config(path or named, fields)
@@ -81,17 +82,11 @@ def of_images(where: str, settings: Mapping[str, Any], *, command: str = "") -> 
       settings: {field: value}, which decide before the defaults do.
       command: what the user ran, for errors.
     """
-    from jft.data.detect import detect
     from jft.weights import licenses
     from jft.weights.best import best_here
 
-    try:
-        data = detect(where) if settings.get("dataset") is None else {"data_dir": str(Path(where).absolute())}
-    except ValueError as error:
-        guess = tree.did_you_mean(where, packaged_configs())
-        raise ValueError(f"{error}{f' D{guess[3:]}' if guess else ''}") from error
     config = default_config()
-    config.update(data)
+    config.update(_detected(where, settings))
     if settings.get("weights") != "" and settings.get("preset") != "from_scratch":
         settings = {**_of_run(settings.get("weights_path", "")), **settings}
         asked = [settings.get(field, "") for field in ("model", "weights")]
@@ -106,6 +101,17 @@ def of_images(where: str, settings: Mapping[str, Any], *, command: str = "") -> 
                 config.update(_REFITTED)
     _apply(config, settings)
     return run_name(config), config
+
+
+def _detected(where: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields that say what the images are and where."""
+    from jft.data.detect import detect
+
+    try:
+        return detect(where) if settings.get("dataset") is None else {"data_dir": str(Path(where).absolute())}
+    except ValueError as error:
+        guess = tree.did_you_mean(where, packaged_configs())
+        raise ValueError(f"{error}{f' D{guess[3:]}' if guess else ''}") from error
 
 
 def _of_run(path: str) -> dict[str, str]:

@@ -166,6 +166,11 @@ def _images(info: CheckpointInfo, forms: Sequence[Described]) -> list[str]:
     if not spec.antialias:
         plain = ["", "Trained without antialiasing; PIL always antialiases, so results differ slightly."]
     complete = [form.name for form in forms if form.complete and not form.normalized]
+    others = len(complete) < len(forms)
+    rest = (
+        f"{then}channel order {spec.channels}, (gray levels x {spec.scale:.6g} - {list(spec.mean)}) / {list(spec.std)}"
+    )
+    rest = f". With the other files, your code must do it: {rest}" if others else rest
     readable = ", ".join(f'"{form}"' for form in image_file.FORMATS)
     read = [f"    image = ImageOps.exif_transpose(Image.open(path, formats=({readable})))"]
     if spec.max_value:
@@ -189,10 +194,7 @@ def _images(info: CheckpointInfo, forms: Sequence[Described]) -> list[str]:
             *("", "", 'images = np.stack([read("image.jpg")])'),
         ),
         "",
-        f"{' and '.join(complete)} {'does' if len(complete) == 1 else 'do'} the rest. With the other files, your code "
-        "must do it: "
-        f"{then}channel order {spec.channels}, (gray levels x {spec.scale:.6g} - {list(spec.mean)}) / "
-        f"{list(spec.std)}.",
+        f"{' and '.join(complete)} {'does' if len(complete) == 1 else 'do'} the rest{'' if others else ': '}{rest}.",
         *plain,
     ]
 

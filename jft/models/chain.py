@@ -124,9 +124,14 @@ class Chain(nn.Module):
         """Tokens before those of the patches in the outputs [batch, tokens, channels] of a transformer; 0 of a CNN."""
         return 0
 
+    @property
+    def pool_of_stage(self) -> Pool:
+        """What is read of one stage's output; where it is read of all stages, as the network does by itself."""
+        return type(self).pool if self.pool == "stages" else self.pool
+
     def pooled(self, x: jax.Array) -> jax.Array:
         """What `layers.Head` reads of a stage's output, a vector for each image; see `pool`."""
-        return pooled(x, type(self).pool if self.pool == "stages" else self.pool, self.prefix_tokens)
+        return pooled(x, self.pool_of_stage, self.prefix_tokens)
 
     def map_size(self, output: tuple[int, ...]) -> tuple[int, int] | None:
         """Height and width of a stage's output for square images as a feature map; None if it is none.
@@ -160,7 +165,7 @@ class Chain(nn.Module):
           stop: name of the last stage to run; None runs to the end.
 
         Returns:
-          Logits, float32 [batch, num_classes], or the output of `stop` in `dtype`.
+          Logits, float32 [batch, num_classes], or the output of `stop` in `dtype`, of 'joined' in float32.
 
         Raises:
           ValueError: unknown stage, nothing between `start` and `stop`, images of other channels, images too small
@@ -186,13 +191,7 @@ class Chain(nn.Module):
                 )
             return y
 
-        names = between(tuple(stages), start, stop)
-        if start is not None and JOINED in names:
-            raise ValueError(
-                f"the head reads the outputs of all stages, and those before {start!r} are not known: run it from the "
-                f"images, or from {JOINED!r}."
-            )
-        vectors = []
+        names, vectors = _known(between(tuple(stages), start, stop), start), []
         for name in names:
             x = run(stages[name], name, vectors if name == JOINED else x)
             if JOINED in names and name not in (JOINED, "head"):
@@ -215,6 +214,16 @@ def between(names: tuple[str, ...], start: str | None, stop: str | None) -> tupl
     if first >= last:
         raise ValueError(f"no stage lies after {start!r} and up to {stop!r}; the stages are {', '.join(names)}.")
     return names[first:last]
+
+
+def _known(names: tuple[str, ...], start: str | None) -> tuple[str, ...]:
+    """The names; ValueError if 'joined' is among them, and not all stages that it reads."""
+    if start is not None and JOINED in names:
+        raise ValueError(
+            f"the head reads the outputs of all stages, and those before {start!r} are not known: run it from the "
+            f"images, or from {JOINED!r}."
+        )
+    return names
 
 
 def abstract_variables(model: Chain, size: int) -> dict[str, Any]:

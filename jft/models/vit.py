@@ -78,7 +78,9 @@ class ViT(Chain):
     def reads_patches(self, stage: str) -> bool:
         """Whether a block comes after the stage, which mixes patches into the class token, or the head reads both."""
         stages = list(self.stages())
-        return self.pool != "token" or any(name.startswith("block") for name in stages[stages.index(stage) + 1 :])
+        return self.pool_of_stage != "token" or any(
+            name.startswith("block") for name in stages[stages.index(stage) + 1 :]
+        )
 
 
 class Embed(nn.Module):

@@ -47,6 +47,7 @@ class Measured:
       test: the best one's score on the test images, after a fit on all training images.
       test_right: bool [m], whether it is right; None where images have several labels.
       test_losses: float64 [m], nats.
+      fields: of the best one, see `fields_of`.
     """
 
     title: str
@@ -57,6 +58,7 @@ class Measured:
     test: float
     test_right: np.ndarray | None
     test_losses: np.ndarray
+    fields: dict[str, str]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,6 +118,7 @@ def measure(config: Config, also: Sequence[tuple[str, str, str]] = ()) -> Measur
         score(guesses, test.labels),
         None if source.multi_label else guesses == test.labels,
         np.asarray(nats(logits, Examples(seen[:, 0], test.labels).targets(outputs)), np.float64),
+        fields_of(best, config),
     )
 
 
@@ -125,7 +128,7 @@ def _views(
     """Sets of features of a source's images, {name: float32 [n, variants, d]}."""
     found = [network.features(source, augmentation, interrupt) for network in networks]
     views = {LAST: found[0].last()}
-    if len(found[0].widths) > 1 and found[0].values.size <= _MOST:
+    if found[0].reads_as_runs and found[0].values.size <= _MOST:
         views[ALL] = found[0].normalized()
     if len(found) > 1:
         views[LAST_JOINED] = np.concatenate([one.normalized(last=True) for one in found], -1)
@@ -134,14 +137,15 @@ def _views(
     return views
 
 
-def fields_of(candidate: Candidate) -> dict[str, str]:
-    """The fields of a config whose run is this probe; {} where no run can be.
+def fields_of(candidate: Candidate, config: Config) -> dict[str, str]:
+    """The fields with which the probed config trains this probe as a run; {} where none can.
 
     Such are nearest neighbors and heads on several networks. Variants of images are not among the fields.
     """
     if candidate.choice is None or candidate.features not in (LAST, ALL):
         return {}
-    return {"solver": candidate.method, **({"pool": "stages"} if candidate.features == ALL else {})}
+    pool = "stages" if candidate.features == ALL else "" if config.pool == "stages" else config.pool
+    return {"solver": candidate.method, **({"pool": pool} if pool != config.pool else {})}
 
 
 def format_baselines(measured: Measured) -> str:
@@ -157,7 +161,7 @@ def format_baselines(measured: Measured) -> str:
         cells.append((mark, *what, f"{one.score:.2%}", between, loss, f"{one.seconds:.1f}"))
     best, right, losses = measured.best, measured.test_right, measured.test_losses
     called = "mean average precision" if several else "accuracy"
-    fields = {"preset": "", "head": "linear", **fields_of(best)}
+    fields = {"preset": "", "head": "linear", **measured.fields}
     said = ", ".join(f"{name} = {value!r}" for name, value in fields.items())
     as_run = f"\nAs a run, `jft train` with: {said}." if "solver" in fields else ""
     between = "" if right is None else " ({:.1%} to {:.1%})".format(*classification.interval(right))

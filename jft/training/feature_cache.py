@@ -113,8 +113,9 @@ def _obstacle(run: Run, phase: Phase) -> str | None:
     if config.cache_features is False:
         return "cache_features = False"
     if phase.plan.boundary is None:
-        joined = " or the head reads all stages" if run.model.pool == "stages" else ""
-        return f"no stage is frozen{joined} (set freeze = STAGE)"
+        if phase.plan.frozen_stages:
+            return f"the head reads all stages, and not all are frozen (set freeze = {[*run.model.stages()][-2]!r})"
+        return "no stage is frozen (set freeze = STAGE)"
     if phase.spec != run.spec:
         return f"the phase trains at {phase.spec.size} pixels, and validation has {run.spec.size}"
     if why := uncountable(run, phase):

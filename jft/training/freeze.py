@@ -28,14 +28,15 @@ class Plan:
     Attributes:
       stages: the model's stages, in order.
       frozen: names of the frozen leaves, such as 'block1/conv1_1/kernel'.
-      boundary: the last stage of the longest prefix of stages that are entirely frozen, or None; None too where the
-        stages after it need more than its output.
+      frozen_stages: the longest prefix of stages that are entirely frozen; they run in inference mode.
+      boundary: the last of them, if the stages after it need its output alone; else None.
       inference_norms: BatchNorms that run in inference mode and keep their statistics, such as 'layer1/block0/bn1'.
       norms: all BatchNorms.
     """
 
     stages: tuple[str, ...]
     frozen: frozenset[str]
+    frozen_stages: tuple[str, ...]
     boundary: str | None
     inference_norms: frozenset[str]
     norms: frozenset[str]
@@ -61,11 +62,6 @@ class Plan:
         """A tree of bools shaped like `params`, True where frozen, for `optax.selective_transform`."""
         return tree.unflatten({name: name in self.frozen for name in tree.flatten(params)})
 
-    @property
-    def frozen_stages(self) -> tuple[str, ...]:
-        """The stages up to the boundary."""
-        return self.stages[: self.stages.index(self.boundary) + 1] if self.boundary else ()
-
     def normalized_away(self, name: str) -> bool:
         """Whether a leaf is a bias in a stage whose BatchNorm subtracts the batch mean, so that its gradient may be 0.
 
@@ -75,13 +71,14 @@ class Plan:
         live = self.norms - self.inference_norms  # normalize by the batch
         return kind == "bias" and layer not in live and name.split("/")[0] in {norm.split("/")[0] for norm in live}
 
-    def norms_in_inference_mode(self) -> contextlib.AbstractContextManager:
-        """Context manager in which the BatchNorms of `inference_norms` run in inference mode, in every stage."""
+    def frozen_in_inference_mode(self) -> contextlib.AbstractContextManager:
+        """Context manager in which `frozen_stages`, and of others the `inference_norms`, run in inference mode."""
 
         def intercept(call: Any, args: tuple, kwargs: dict, context: nn.module.InterceptorContext) -> Any:
             path = "/".join(context.module.path)
-            norm = isinstance(context.module, BatchNorm) and "train" in kwargs  # skips Flax's own call inside jft's
-            if norm and path in self.inference_norms:
+            norm = isinstance(context.module, BatchNorm) and path in self.inference_norms
+            # Flax's own call inside jft's has no `train`.
+            if "train" in kwargs and (norm or path in self.frozen_stages):
                 kwargs = {**kwargs, "train": False}
             return call(*args, **kwargs)
 
@@ -130,7 +127,7 @@ def make_plan(model: Chain, variables: Mapping[str, Any], freeze: str, *, batch_
             "trainable: freeze an earlier stage."
         )
     boundary = prefix[-1] if prefix and model.starts_after(prefix[-1]) else None
-    return Plan(stages, frozenset(frozen), boundary, frozenset(inference), frozenset(norms))
+    return Plan(stages, frozenset(frozen), prefix, boundary, frozenset(inference), frozenset(norms))
 
 
 def apply_trainable(
@@ -142,7 +139,7 @@ def apply_trainable(
     x: jax.Array,
     rngs: dict[str, jax.Array],
 ) -> tuple[jax.Array, dict[str, jax.Array], Params]:
-    """Runs the stages after the boundary in training mode.
+    """Runs the stages after the boundary in training mode, but for `frozen_stages`, if they are among them.
 
     Args:
       model: the chain of stages.
@@ -158,11 +155,13 @@ def apply_trainable(
       statistics after the step.
     """
     variables = {"params": plan.merge(trainable, frozen), "batch_stats": batch_stats}
-    with plan.norms_in_inference_mode():
+    with plan.frozen_in_inference_mode():
         logits, updated = model.apply(
             variables, x, train=True, start=plan.boundary, rngs=rngs, mutable=["batch_stats", "auxiliary"]
         )
-    return logits, updated.get("auxiliary", {}).get("logits", {}), updated.get("batch_stats", batch_stats)
+    heads, found = model.auxiliary_heads(), updated.get("auxiliary", {}).get("logits", {})
+    trained = {name: x for name, x in found.items() if heads[name].after not in plan.frozen_stages}
+    return logits, trained, updated.get("batch_stats", batch_stats)
 
 
 def apply_frozen(model: Chain, plan: Plan, frozen: Params, batch_stats: Params, images: jax.Array) -> jax.Array:

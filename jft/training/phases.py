@@ -29,6 +29,7 @@ from jft.data import augmentations
 from jft.data.augment import Augmentation
 from jft.data.transforms import Preprocess
 from jft.models import Chain, abstract_variables
+from jft.models.chain import JOINED
 from jft.training import l2_sp, optim, optimizers, presets
 from jft.training.freeze import Plan, make_plan
 from jft.utils import tree
@@ -121,7 +122,8 @@ def make_phases(
     """
     norms = bool(variables["batch_stats"])
     heads = ("head", *model.auxiliary_heads())
-    settings = _settings(presets.Given(config, tuple(model.stages()), heads, norms, num_steps, steps_per_epoch))
+    stages = tuple(stage for stage in model.stages() if stage != JOINED)  # which has no parameters
+    settings = _settings(presets.Given(config, stages, heads, norms, num_steps, steps_per_epoch))
     if len(settings) > 1 and config.early_stopping:
         raise ValueError(
             f"early_stopping = {config.early_stopping} would end the run in the first phase without improvement: leave "
@@ -168,7 +170,8 @@ def _make_phase(
     trainable = [leaf for leaf in tree.flatten(variables["params"]) if leaf not in plan.frozen]
     groups = {leaf: known.get(leaf, f"since {first}") for leaf in trainable}
     heads = {head: auxiliary.after for head, auxiliary in model.auxiliary_heads().items()}
-    factors = optim.decay_factors(plan.stages, config.layer_decay, heads)
+    depths = tuple(stage for stage in plan.stages if stage != JOINED)
+    factors = optim.decay_factors(depths, config.layer_decay, heads)
     mask = plan.freeze_mask(variables["params"])
     tx = optim.make_optimizer(of_optimizer, mask, groups=groups, factors=factors, given=given.get("optimizer"))
     schedule = None if own is None else lambda step: own(step - first)

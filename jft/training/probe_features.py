@@ -31,10 +31,17 @@ class StageFeatures:
     Attributes:
       values: float32 [n, variants, d], the stages' features side by side; the first variant is the image itself.
       widths: {stage: number of features}, in order; their sum is d.
+      usual: whether stages are pooled as the network does by itself.
     """
 
     values: np.ndarray
     widths: dict[str, int]
+    usual: bool = True
+
+    @property
+    def reads_as_runs(self) -> bool:
+        """Whether there are several stages, pooled as by runs with `pool = 'stages'`."""
+        return self.usual and len(self.widths) > 1
 
     def last(self) -> np.ndarray:
         """Features of the last stage, as the network computes them: float32 [n, variants, d]."""
@@ -111,7 +118,8 @@ def extract_stages(
     if found is None:
         raise interrupt.stopped()
     values = found.gather(np.arange(len(found))).astype(np.float32)
-    return StageFeatures(values, stage_widths(run.model, run.spec.size, wanted))
+    usual = run.model.pool == type(run.model).pool
+    return StageFeatures(values, stage_widths(run.model, run.spec.size, wanted), usual)
 
 
 def stage_widths(model: Chain, size: int, wanted: Wanted) -> dict[str, int]:

@@ -183,9 +183,7 @@ def probe_one(config: Config, source: datasets.Source) -> Probed:
     outputs, groups = run.objective.num_outputs, source.groups
     fold_of = folds(source.labels, _folds(source.labels), _SEED, groups)
     images = Images(views, source.labels, outputs, fold_of, groups)
-    tried = [
-        (method, name) for name in views for method in ("lbfgs", "lda") if len(features.widths) > 1 or name == LAST
-    ]
+    tried = [(method, name) for name in views for method in ("lbfgs", "lda") if features.reads_as_runs or name == LAST]
     found = candidates.compare(images, tried, {})
     best, chosen = candidates.best(found), candidates.chosen_without(found, fold_of)
     guesses = np.stack([one.guesses for one in found])[chosen, np.arange(len(source))]
@@ -198,7 +196,7 @@ def probe_one(config: Config, source: datasets.Source) -> Probed:
         sum(leaf.size for leaf in jax.tree.leaves(state.params)),
         info.provenance,
         best=best,
-        fields=fields_of(best),
+        fields=fields_of(best, config),
     )
 
 

@@ -19,7 +19,7 @@ from jft.weights.catalog import WeightSet
 _HEADER = ("", "weights", "accuracy", "95 % interval", "images/s", "memory", "parameters", "probe")
 _FIELDS = (
     *("dataset", "data_dir", "image_column", "label_column", "skip_unreadable"),
-    *("model", "weights", "weights_path", "fit", "cut", "head", "flip"),
+    *("model", "weights", "weights_path", "fit", "cut", "head", "pool", "flip"),
 )
 _ARMS = """    config.arms = (
         ("probe", %s),

@@ -126,6 +126,7 @@ def test_the_wheel_has_the_configs(monkeypatch, tmp_path):
         ("nowhere.py", None, [], r"there is no config file nowhere\.py: check the path\.$"),
         ("quickstrt", None, [], "Did you mean 'quickstart'"),
         (None, "nothing.py", [], r"there is no config file nothing\.py"),
+        ("quickstrt", None, ["--config.learning_rate=1"], "Did you mean 'quickstart'"),
         ("digits", None, ["--config.learning_rate=1"], r"write --learning-rate 1\."),
     ],
 )

@@ -2,22 +2,28 @@
 
 import functools
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import small_chain
 import small_digits
 
 import jft
+from jft.config import default_config
 from jft.data.augment import Augmentation
 from jft.evaluation.evaluate import evaluate
-from jft.evaluation.gradcam import make_grad_cam
+from jft.evaluation.gradcam import default_stage, make_grad_cam
 from jft.evaluation.load import load
 from jft.evaluation.restore import restore
 from jft.exporters.onnx import file as onnx_file
+from jft.features import candidates
 from jft.metrics.losses import Objective
 from jft.models import create_model
 from jft.models.chain import initialize
+from jft.training.baselines import fields_of
+from jft.training.freeze import apply_trainable, make_plan
 from jft.training.loop import checked_run, train
 from jft.training.probe_features import extract_stages, probe_run
 from jft.utils import tree
@@ -113,6 +119,51 @@ def test_a_map_counts_what_later_stages_make_of_it():
     found = make_grad_cam(model, stage="block3", objective=Objective("softmax", 4))(variables, x, classes)
     assert wanted.max() > 1e-4
     np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-3 * wanted.max())
+
+
+def test_the_default_map_is_one_that_the_head_reads():
+    model = create_model("vit_tiny_patch16", new_head="linear", pool="stages")
+    assert default_stage(model, 224) == "block11"  # 'norm' is read by its class token alone
+
+
+class Dropping(nn.Module):
+    @nn.compact
+    def __call__(self, x, *, train):
+        return nn.Dropout(0.5, deterministic=not train)(nn.Conv(4, (3, 3))(x))
+
+
+class Dropped(small_chain.Small):
+    def published(self):
+        return {**super().published(), "a": Dropping}
+
+
+def test_frozen_stages_run_in_inference_mode():
+    model = Dropped(num_classes=3, new_head="linear", pool="stages")
+    variables = initialize(model, 8, 0)
+    x = np.random.default_rng(0).normal(size=(2, 8, 8, 3)).astype(np.float32)
+
+    def logits(freeze, seed):
+        plan = make_plan(model, variables, freeze)
+        assert plan.boundary is None and plan.frozen_stages == (("a",) if freeze else ())
+        rngs = {"dropout": jax.random.key(seed)}
+        parts = plan.split(variables["params"])
+        return np.asarray(apply_trainable(model, plan, *parts, variables["batch_stats"], x, rngs)[0])
+
+    np.testing.assert_array_equal(logits("a", 0), logits("a", 1))
+    assert np.abs(logits("", 0) - logits("", 1)).max() > 1e-3
+
+
+def test_the_fields_of_a_probe_change_what_the_config_says_otherwise():
+    def fields(features, pool):
+        config = default_config()
+        config.pool = pool
+        one = candidates.Candidate("lda", features, "no", "", np.zeros(1), 1.0, 1.0, choice=object())
+        return fields_of(one, config)
+
+    assert fields("last", "") == fields("last", "token") == fields("all", "stages") == {"solver": "lda"}
+    assert fields("last", "stages") == {"solver": "lda", "pool": ""}
+    assert fields("all", "") == {"solver": "lda", "pool": "stages"}
+    assert fields("last, networks", "") == {}
 
 
 def test_what_is_frozen_stays_though_nothing_is_cached(tmp_path):

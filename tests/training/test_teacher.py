@@ -134,7 +134,7 @@ def test_it_is_said_that_a_teacher_has_learned_what_is_held_out(tmp_path, teache
 
     assert lines(seed=7) == []
     [line] = lines(seed=0)
-    assert re.search(r"was trained on \d+ of the 12 validation images, .*same seed and validation", line)
+    assert re.search(r"was trained on \d+ of the 12 validation images, .*by the same seed and a share", line)
 
 
 def test_the_teacher_sees_what_the_student_sees(teacher, tmp_path):

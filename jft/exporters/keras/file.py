@@ -83,6 +83,11 @@ def write(
     opened = open_run(workdir, data_dir, data)
     if int8:
         int8_file.check(opened)
+        if opened.predictor.model.pool == "stages":
+            raise ValueError(
+                "a head on all stages divides by small numbers, which LiteRT has not in 8 bits: leave int8 out, or "
+                "export model_int8.onnx, where the head stays in float32."
+            )
     network = _network(keras, opened)
     with written_whole(out) as aside:
         judged = None
@@ -181,18 +186,21 @@ def _converted(
 def _reader(tf: Any, path: Path) -> Callable[[np.ndarray], np.ndarray]:
     """A function of the file on one thread, an image at a time, as phones run it; ValueError if it does not run."""
     network = tf.lite.Interpreter(str(path), num_threads=1)
-    network.allocate_tensors()
-    (images,), (answer,) = network.get_input_details(), network.get_output_details()
 
     def run(squares: np.ndarray) -> np.ndarray:
         rows = []
+        network.allocate_tensors()
+        (images,), (answer,) = network.get_input_details(), network.get_output_details()
         for square in squares:
             network.set_tensor(images["index"], square[None])
-            try:
-                network.invoke()
-            except RuntimeError as error:  # 8 bits may make a divisor 0
-                raise ValueError(f"LiteRT cannot run the converted network ({error}): leave int8 out.") from error
+            network.invoke()
             rows.append(network.get_tensor(answer["index"])[0])
         return np.stack(rows)
 
-    return run
+    def checked(squares: np.ndarray) -> np.ndarray:
+        try:
+            return run(squares)
+        except RuntimeError as error:
+            raise ValueError(f"LiteRT cannot run the converted network ({error}): export ONNX instead.") from error
+
+    return checked

@@ -16,8 +16,9 @@ def build(keras: Any, output: Node, root: str = "") -> Any:
     return building.build(keras, _LAYERS, output, root)
 
 
-def _values(node: Node, first: int = 1) -> list[np.ndarray] | None:
-    values = [held.value for held in node.inputs[first:]]
+def _values(node: Node) -> list[np.ndarray] | None:
+    """What a node reads beside its first input, if all are constants."""
+    values = [held.value for held in node.inputs[1:]]
     return None if any(value is None for value in values) else values  # type: ignore[return-value]
 
 
@@ -94,7 +95,7 @@ def _mean_of_map(b: Builder, node: Node, name: str) -> Value:
 
 def _reshape(b: Builder, node: Node, name: str) -> Value | None:
     """Of one image's numbers alone."""
-    if isinstance(node.shape[0], int) or not all(isinstance(n, int) for n in node.shape[1:]):
+    if node.shape[0] != node.inputs[0].shape[0] or not all(isinstance(n, int) for n in node.shape[1:]):
         return None
     layer = b.keras.layers.Flatten(name=name) if node.rank == 2 else b.keras.layers.Reshape(node.shape[1:], name=name)
     return Value(layer(b.flat(node.inputs[0])), (*range(node.rank),))

@@ -66,7 +66,7 @@ HEAD = (
     Field(
         "pool",
         "",
-        "what the head reads: average; of a transformer token or both; stages, of all stages (head = 'linear')",
+        "what a linear head reads: average; token or both (transformers); stages: all stages; empty: the usual",
         choices=("", "token", "average", "both", "stages"),
     ),
     Field(
