@@ -63,14 +63,16 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError("give one of --out DIR, the folder to write, and --to FILE (.html, .keras, .tflite).")
     known = (".html", *keras_file.SUFFIXES)
     if args.to and Path(args.to).suffix not in ("", *known):
-        raise ValueError(f"--to {args.to}: its name ends in {', '.join(known)}; for files in a folder, give --out DIR.")
+        raise ValueError(
+            f"--to {args.to}: its name must end in {', '.join(known)}; for files in a folder, give --out DIR."
+        )
     if args.to and not args.to.endswith(known):
         main.hint("--to DIR", "--out DIR")
         args.out, args.to = args.to, None
     if args.training_images and not (args.to and args.to.endswith(".html")):
         raise ValueError("--training-images belongs to the page: give --to PAGE.html.")
     if args.to and not args.preprocessing:
-        raise ValueError("--no-preprocessing belongs to the folder: the page preprocesses what it is given.")
+        raise ValueError("--no-preprocessing belongs to the folder: a single file preprocesses what it is given.")
     waiting.doing("restoring the run")
     if args.to and not args.to.endswith(".html"):
         print(f"wrote {keras_file.write(args.run, args.to, data_dir=args.data, int8=args.int8)}")

@@ -39,13 +39,13 @@ def sign_flips(differences: np.ndarray) -> float:
       differences: float [n], one for each image: of the second model minus the first.
 
     Returns:
-      0 < p <= 1; 1 where no image differs.
+      0 < p <= 1; 1 where at most one image differs.
     """
     from scipy import stats
 
     differ = np.asarray(differences, np.float64)
     differ = differ[differ != 0]
-    if not len(differ):
+    if len(differ) < 2:
         return 1.0
 
     def mean(second: np.ndarray, first: np.ndarray, axis: int) -> np.ndarray:

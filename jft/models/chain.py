@@ -92,7 +92,7 @@ class Chain(nn.Module):
         if self.pool not in known:
             raise ValueError(f"pool = {self.pool!r}: {type(self).__name__} has {', '.join(known)}.")
         if self.pool == "stages" and self.new_head != "linear":
-            raise ValueError("pool = 'stages' is of a linear head: give head = 'linear' too (new_head in Python).")
+            raise ValueError("pool = 'stages' is of a linear head: give head = 'linear' too (create_model: new_head).")
         stages = self.published()
         head = stages.pop("head")
         kept = between(tuple(stages), None, self.cut or None)

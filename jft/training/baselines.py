@@ -162,6 +162,9 @@ def format_baselines(measured: Measured) -> str:
     best, right, losses = measured.best, measured.test_right, measured.test_losses
     called = "mean average precision" if several else "accuracy"
     fields = {"preset": "", "head": "linear", **measured.fields}
+    if best.choice is not None:
+        fields |= {"regularization": (best.choice.regularization,)}
+        fields |= {"flip": False} if best.variants == VARIANTS[0] else {}
     said = ", ".join(f"{name} = {value!r}" for name, value in fields.items())
     as_run = f"\nAs a run, `jft train` with: {said}." if "solver" in fields else ""
     between = "" if right is None else " ({:.1%} to {:.1%})".format(*classification.interval(right))

@@ -85,8 +85,8 @@ def at_hand(patterns: Sequence[str] = (), weights_path: str = "") -> list[tuple[
     """The weight sets that need no download.
 
     Args:
-      patterns: shell patterns over names, such as 'vgg*' or 'resnet50.keras'; a set must match one of them; () matches
-        all. Sets that were not trained on ImageNet must be given by their full name.
+      patterns: shell patterns over names of sets and models, such as 'vgg*', 'resnet50' or 'resnet50.keras'; a set must
+        match one of them; () matches all. Sets that were not trained on ImageNet must be given by their full name.
       weights_path: a folder to search before the package and the cache.
 
     Returns:
@@ -117,7 +117,8 @@ def _is_asked_for(row: WeightSet, patterns: Sequence[str]) -> bool:
         return True
     if not licenses.is_accepted(row):
         return False
-    if patterns and not any(fnmatch.fnmatchcase(row.name, pattern) for pattern in patterns):
+    names = (row.name, row.model)
+    if patterns and not any(fnmatch.fnmatchcase(name, pattern) for name in names for pattern in patterns):
         return False
     return create_model(row.model, **row.options).num_classes == _IMAGENET_CLASSES
 

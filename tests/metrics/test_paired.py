@@ -14,6 +14,10 @@ def test_flips_of_one_seed_are_mcnemars_exact_test(gained, lost):
     assert paired.sign_flips(second.astype(float) - first) == pytest.approx(expected)
 
 
+def test_one_image_that_differs_says_nothing():
+    assert paired.sign_flips(np.array([0.0, 1.0, 0.0])) == paired.sign_flips(np.zeros(3)) == 1
+
+
 def test_flips_that_are_drawn_are_rarely_significant_without_a_difference():
     rng = np.random.default_rng(0)
     p_values = [paired.sign_flips(rng.choice([-1, -0.5, 0, 0.5, 1], 100)) for _ in range(40)]

@@ -152,7 +152,9 @@ def test_the_command(few, tmp_path, command, monkeypatch):
     assert printed.strip().splitlines()[-3:] == told.splitlines()[-3:]
     best = few[1].best
     pool = ", pool = 'stages'" if best.features == "all" else ""
-    assert told.endswith(f" with: preset = '', head = 'linear', solver = '{best.method}'{pool}.")
+    flip = ", flip = False" if best.variants == "no" else ""
+    how = f"solver = '{best.method}'{pool}, regularization = ({best.choice.regularization:g},){flip}"
+    assert told.endswith(f" with: preset = '', head = 'linear', {how}.")
     assert f"Test accuracy {few[1].test:.2%} (" in told and "of 108 images, which were read once" in told
     status, printed, error = command("probe", path, "--config.cutt=fc6")
     assert (status, printed) == (1, "")

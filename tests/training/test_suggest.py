@@ -76,6 +76,7 @@ def test_only_sets_of_imagenet_are_at_hand_unless_one_is_named(tmp_path):
     assert at_hand(["squeeze*"], str(tmp_path)) == [
         (find_row("squeezenet1_1", "caffe"), str(tmp_path / "squeezenet_v1.1.npy"))
     ]
+    assert at_hand(["squeezenet1_1"], str(tmp_path)) == at_hand(["squeeze*"], str(tmp_path))
     with pytest.raises(ValueError, match="is not a folder"):
         at_hand([], str(tmp_path / "nothing"))
 

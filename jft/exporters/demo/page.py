@@ -120,8 +120,8 @@ def check_out(out: Path) -> None:
     if out.exists():
         with out.open("rb") as file:
             if _WRITTEN_BY.encode() not in file.read(2000):
-                raise ValueError(f"{out} exists and was not written by jft: give another {option('out')}.")
-    check_folder(out.parent, f"give another {option('out')}")
+                raise ValueError(f"{out} exists and was not written by jft: give another file.")
+    check_folder(out.parent, "give a file in another folder")
 
 
 def _network(opened: Opened, train: Source | None, *, features: bool) -> tuple[bytes, Row, float, int, Judged | None]:

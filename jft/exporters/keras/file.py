@@ -1,8 +1,11 @@
 """Writes a run as one file of Keras or LiteRT: uint8 images to probabilities, preprocessing and temperature inside."""
 
+import contextlib
 import dataclasses
+import io
 import os
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +23,6 @@ from jft.exporters.onnx.trace import trace
 from jft.exporters.onnx.translate import translate
 from jft.exporters.opened import LIMIT, Opened, open_run
 from jft.utils.files import check_folder, written_whole
-from jft.utils.option_names import option
 
 SUFFIXES = (".keras", ".tflite")
 _FLOAT16_LIMIT = 2e-2  # largest difference of a probability; weights are rounded to 11 bits
@@ -108,7 +110,7 @@ def check_out(out: Path, *, int8: bool = False) -> None:
         raise ValueError(f"int8 is of .tflite files, not of {out.name}: give {out.stem}.tflite, or leave int8 out.")
     if out.exists():
         raise ValueError(f"{out} exists already and is not overwritten: give another file, or remove it.")
-    check_folder(out.parent, f"give another {option('out')}")
+    check_folder(out.parent, "give a file in another folder")
 
 
 def _packages() -> tuple[Any, Any]:
@@ -178,7 +180,9 @@ def _converted(
     if images is not None:
         converter.representative_dataset = lambda: ([image[None]] for batch in images() for image in batch)
     try:
-        return converter.convert()
+        # TensorFlow prints the signature, and Python's warnings are of its own versions.
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings(action="ignore"):
+            return converter.convert()
     except Exception as error:  # the converter raises errors of many types
         raise ValueError(f"TensorFlow {tf.__version__} cannot convert the network to LiteRT ({error}).") from error
 
