@@ -156,7 +156,7 @@ def _cell(rows: list[dict[str, str]]) -> str:
         return ""
     text = f"{_spread([100 * float(row['accuracy']) for row in rows], 2, ' %')} ({len(rows)}), "
     text += f"log loss {_spread([float(row['log_loss']) for row in rows], 3)}"
-    calibrated = [float(row["calibrated"]) for row in rows if row["calibrated"]]
+    calibrated = [float(value) for row in rows if (value := row.get("calibrated"))]
     return text + (f", calibrated {_spread(calibrated, 3)}" if len(calibrated) == len(rows) else "")
 
 

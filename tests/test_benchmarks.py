@@ -215,10 +215,16 @@ def test_accuracies_are_averaged_over_seeds_and_each_seed_tests_another_fifth(tm
     assert drawn[0] == drawn[1] != drawn[2]
     row = {"network": "n", "method": "probe", "data": "flowers", "log_loss": "0.5"}
     text = accuracy.table(
-        [{**row, "accuracy": "0.9"}, {**row, "accuracy": "0.8"}, {**row, "data": "gtsrb", "accuracy": "1"}]
+        [
+            {**row, "accuracy": "0.9"},
+            {**row, "accuracy": "0.8"},
+            {**row, "data": "gtsrb", "accuracy": "1", "calibrated": "0.4"},
+        ]
     )
     assert text.splitlines()[0] == "| network | | gtsrb | flowers |"
-    assert text.endswith("| 100.00 % (1), log loss 0.500 | 85.00 ± 7.07 % (2), log loss 0.500 ± 0.000 |")
+    assert text.endswith(
+        "| 100.00 % (1), log loss 0.500, calibrated 0.400 | 85.00 ± 7.07 % (2), log loss 0.500 ± 0.000 |"
+    )
 
 
 def test_the_table_of_probes_has_each_method_and_what_was_chosen(monkeypatch):
