@@ -264,7 +264,10 @@ def arm_config(config: Config, name: str, changes: dict[str, Any]) -> Config:
     refuse([why for field, why in inherited.items() if all(field in idle for idle in others)])
     kept = effective(arm.to_dict())
     arm.update({field: kept[field] for field in inherited})
-    validate(arm)
+    try:
+        validate(arm)
+    except ValueError as error:
+        raise ValueError(f"arm {name!r}: {error}") from error
     return arm
 
 

@@ -31,5 +31,5 @@ def test_what_no_arm_makes_use_of_is_refused(common, field):
 
 
 def test_what_an_arm_says_itself_must_have_an_effect_there():
-    with pytest.raises(ValueError, match=r"momentum = 0\.5 has no effect where optimizer = 'adamw'"):
+    with pytest.raises(ValueError, match=r"arm 'one': .*momentum = 0\.5 has no effect where optimizer = 'adamw'"):
         arms(arms=(("one", {"momentum": 0.5}), ("two", {"optimizer": "sgd"})))
