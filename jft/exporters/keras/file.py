@@ -94,11 +94,10 @@ def write(
     with written_whole(out) as aside:
         judged = None
         if out.suffix == ".keras":
-            error = _write_keras(keras, network, aside, opened)
+            error = _write_keras(keras, network, aside, out.name, opened)
         else:
             train = opened.trained.images("train", dataset=data, data_dir=data_dir) if int8 else None
-            error, judged = _write_lite(tf, network, aside, opened, train)
-        card.pack(aside, out.name, opened, judged)
+            error, judged = _write_lite(tf, network, aside, out.name, opened, train)
         return Written(out, aside.stat().st_size, error, len(opened.squares()), judged)
 
 
@@ -145,18 +144,22 @@ def _error(opened: Opened, found: Callable[[np.ndarray], np.ndarray], limit: flo
     return error
 
 
-def _write_keras(keras: Any, network: Any, path: Path, opened: Opened) -> float:
+def _write_keras(keras: Any, network: Any, path: Path, name: str, opened: Opened) -> float:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.keras"  # Keras insists on the suffix
         network.save(file)
+        card.pack(file, name, opened)  # before it is read again: what is compared is what is kept
         read = keras.models.load_model(file)
         path.write_bytes(file.read_bytes())
     return _error(opened, lambda images: read.predict(images, verbose=0), LIMIT, "the Keras file")
 
 
-def _write_lite(tf: Any, network: Any, path: Path, opened: Opened, train: Source | None) -> tuple[float, Judged | None]:
+def _write_lite(
+    tf: Any, network: Any, path: Path, name: str, opened: Opened, train: Source | None
+) -> tuple[float, Judged | None]:
     if train is None:
         path.write_bytes(_converted(tf, network, float16=True))
+        card.pack(path, name, opened)
         return _error(opened, _reader(tf, path), _FLOAT16_LIMIT, "the LiteRT file"), None
     with tempfile.TemporaryDirectory() as folder:
         whole = Path(folder) / "model.tflite"
@@ -166,6 +169,7 @@ def _write_lite(tf: Any, network: Any, path: Path, opened: Opened, train: Source
         judged = int8_file.judge(
             (whole, path), lambda file: _reader(tf, file), opened, len(opened.predictor.class_names)
         )
+    card.pack(path, name, opened, judged)  # at the end, which interpreters do not read
     return error, judged
 
 
